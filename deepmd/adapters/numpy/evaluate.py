@@ -1,0 +1,36 @@
+"""Evaluation in NumPy, derivatives by the `autograd` package: the reference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from autograd.core import make_vjp
+
+from deepmd.adapters.evaluation import NEEDS_GRADIENT, Evaluator, assemble
+from deepmd.adapters.numpy.namespace import differentiable, plain
+from deepmd.array_model.namespace import Params
+from deepmd.array_model.pairs import Conditions, Pairs
+
+
+def evaluator(model: Any, params: Params) -> Evaluator:
+    """Return the evaluator of a model (see `deepmd.adapters.evaluation`)."""
+
+    def evaluate(pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]) -> dict[str, np.ndarray]:
+        grad = None
+        if wanted & NEEDS_GRADIENT:
+            features: list[Any] = []
+
+            def energies(disp_NM3: Any) -> Any:
+                energy_N, descriptor_ND = model.atomic_energy(params, replace(pairs, disp_NM3=disp_NM3), conditions, xp=differentiable)
+                features.append(getattr(descriptor_ND, "_value", descriptor_ND))
+                return energy_N
+
+            backward, energy_N = make_vjp(energies, pairs.disp_NM3)
+            grad, descriptor_ND = backward(np.ones_like(energy_N)), features[0]
+        else:
+            energy_N, descriptor_ND = model.atomic_energy(params, pairs, conditions, xp=plain)
+        return assemble(energy_N, descriptor_ND, grad, pairs, num_atoms, num_frames, wanted, xp=plain)
+
+    return evaluate

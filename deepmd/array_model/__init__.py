@@ -1,0 +1,1 @@
+"""The physics: pure functions over the array API standard. Imports the standard library and itself only."""

@@ -1,0 +1,215 @@
+"""se_e2_a: radial and angular information of all neighbours (Zhang et al., NeurIPS 2018; spec core, section 6.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from deepmd.array_model import serial
+from deepmd.array_model.descriptors.features import Features
+from deepmd.array_model.environment import environment_rows
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
+from deepmd.array_model.networks import Net, activation, apply_net, init_net
+from deepmd.array_model.pairs import Layout, Pairs, spans
+from deepmd.array_model.registry import register
+
+
+@register("descriptor", "se_e2_a", aliases=("se_a",))
+@dataclass(frozen=True)
+class SeE2A:
+    """Options of the descriptor; `sel` is a list of numbers once neighbour statistics have resolved "auto"."""
+
+    sel: tuple[int, ...] | str = "auto"
+    rcut: float = 6.0
+    rcut_smth: float = 0.5
+    neuron: tuple[int, ...] = (10, 20, 40)
+    axis_neuron: int = 4
+    activation_function: str = "tanh"
+    resnet_dt: bool = False
+    type_one_side: bool = False
+    precision: str = "default"
+    trainable: bool = True
+    seed: int | None = None
+    exclude_types: tuple[tuple[int, int], ...] = ()
+    env_protection: float = 0.0
+    set_davg_zero: bool = False
+
+    mixed = False
+    names = {"n_axis_neuron": "axis_neuron", "n_neuron": "neuron"}
+    __pydantic_config__ = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        activation(self.activation_function)
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is {self.precision!r}; accepted: {', '.join(PRECISIONS)}")
+        if not 0.0 <= self.rcut_smth < self.rcut:
+            raise ValueError(f"rcut_smth ({self.rcut_smth}) must lie in [0, rcut), and rcut is {self.rcut}")
+        if not self.neuron or min(self.neuron) < 1 or not 1 <= self.axis_neuron <= self.neuron[-1]:
+            raise ValueError(f"neuron is {list(self.neuron)}, axis_neuron {self.axis_neuron}: needs positive widths and 1 <= axis_neuron <= neuron[-1]")
+        if not isinstance(self.sel, str) and (not self.sel or min(self.sel) < 0 or sum(self.sel) == 0):
+            raise ValueError(f"sel is {list(self.sel)}: needs one number of slots >= 0 for each type, not all zero")
+        if self.env_protection < 0.0:
+            raise ValueError(f"env_protection is {self.env_protection}; it must not be negative")
+
+    # -- what the rest of the package asks of a descriptor ---------------------------------------------------------
+
+    @property
+    def slots(self) -> tuple[int, ...]:
+        """Slots per neighbour type, once resolved."""
+        if isinstance(self.sel, str):
+            raise InputError(f"model/descriptor/sel: {self.sel!r} has not been resolved by neighbour statistics")
+        return self.sel
+
+    @property
+    def dim_out(self) -> int:
+        """Width D of the invariant features."""
+        return self.neuron[-1] * self.axis_neuron
+
+    def layout(self) -> Layout:
+        """How neighbours are to be packed."""
+        return Layout(self.rcut, self.slots)
+
+    def init(self, ntypes: int, draw: Any, *, xp: Namespace) -> Params:
+        """Fresh parameters; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
+        seeds = range(ntypes) if self.type_one_side else [first * ntypes + second for second in range(ntypes) for first in range(ntypes)]
+        nets = [init_net(self._net(), None if self.seed is None else [q, self.seed], draw) for q in seeds]
+        zeros = xp.zeros_like(draw([0]).normal(size=(ntypes, sum(self.slots), 4)))
+        return {"davg": zeros, "dstd": zeros + 1.0, "embeddings": nets}
+
+    def trainables(self) -> dict[str, Any]:
+        """Which parameters training may change: a tree of flags, one for everything below it."""
+        return {"embeddings": self.trainable}
+
+    def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> Array:
+        """Environment rows (N, M, 4) before normalisation, zero where empty or excluded: the sample of the statistics."""
+        return self._exclude(environment_rows(pairs.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp), pairs, xp=xp)
+
+    def with_statistics(self, params: Params, mean_T4: Array, std_T4: Array, *, xp: Namespace) -> Params:
+        """Store mean and deviation of each centre type in all slots; the mean is dropped under `set_davg_zero`."""
+        like = xp.zeros_like(params["davg"])
+        mean, std = like + xp.expand_dims(mean_T4, axis=1), like + xp.expand_dims(std_T4, axis=1)
+        return {**params, "davg": like if self.set_davg_zero else mean, "dstd": std}
+
+    def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
+        """Features of each centre.
+
+        g_i = (1/S) sum_j G(s_ij) (x) R_ij over all S slots, D_i = g_i g_i^T cut to `axis_neuron` columns. Slots beyond the
+        widths of the batch are empty for every atom and depend on the centre type only: they are summed once per type.
+        """
+        dtype = dtype_of(self.precision, xp=xp)
+        rows_NM4 = environment_rows(xp.astype(pairs.disp_NM3, dtype), self.rcut_smth, self.rcut, self.env_protection, xp=xp)
+        starts = [start for start, _ in spans(self.slots)]
+        used = [slice(start, start + width) for start, width in zip(starts, pairs.widths, strict=True)]
+        unused = [slice(start + width, start + sel) for start, width, sel in zip(starts, pairs.widths, self.slots, strict=True)]
+        mean_TM4 = xp.concat([params["davg"][:, part, :] for part in used], axis=1)
+        std_TM4 = xp.concat([params["dstd"][:, part, :] for part in used], axis=1)
+        rows_NM4 = (rows_NM4 - xp.take(mean_TM4, pairs.type_N, axis=0)) / xp.take(std_TM4, pairs.type_N, axis=0)
+        rows_NM4 = self._exclude(rows_NM4, pairs, xp=xp)
+        empty_TS4 = -params["davg"] / params["dstd"]
+
+        sections = [slice(start, stop) for start, stop in spans(pairs.widths)]
+        if self.type_one_side:
+            moments = [self._moments(params, 0, rows_NM4, sections, xp=xp)]
+            rest = [self._moments(params, 0, empty_TS4, unused, xp=xp)]
+        else:
+            centres = [slice(start, stop) for start, stop in spans(pairs.counts)]
+            moments = [self._moments(params, t, rows_NM4[part, :, :], sections, xp=xp) for t, part in enumerate(centres)]
+            rest = [self._moments(params, t, empty_TS4[t : t + 1, :, :], unused, xp=xp) for t in range(len(self.slots))]
+        g_N4G = xp.concat(moments, axis=0) + xp.take(xp.concat(rest, axis=0), pairs.type_N, axis=0)
+        g_N4G = g_N4G / float(sum(self.slots))
+        g_NG4 = xp.matrix_transpose(g_N4G)
+        d_NGX = xp.matmul(g_NG4, g_N4G[:, :, : self.axis_neuron])
+        return Features(
+            invariant_ND=xp.astype(xp.reshape(d_NGX, (-1, self.dim_out)), xp.float64),
+            equivariant_NG3=xp.astype(g_NG4[:, :, 1:], xp.float64),
+        )
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    def _net(self) -> Net:
+        return Net(1, self.neuron, self.activation_function, self.resnet_dt)
+
+    def _moments(self, params: Params, centre: int, rows: Array, sections: list[slice], *, xp: Namespace) -> Array:
+        """Sum of R (x) G(s) over all sections, (..., 4, G); `centre` selects the nets of a two-sided model."""
+        total = None
+        for neighbour, part in enumerate(sections):
+            key = neighbour if self.type_one_side else centre + neighbour * len(self.slots)
+            x = rows[:, part, :]
+            g = apply_net(self._net(), params["embeddings"][key], x[:, :, 0:1], xp=xp)
+            term = xp.matmul(xp.matrix_transpose(x), g)
+            total = term if total is None else total + term
+        return total
+
+    def _exclude(self, rows_NM4: Array, pairs: Pairs, *, xp: Namespace) -> Array:
+        """Zero the rows of real neighbours whose pair of types is in `exclude_types`; empty slots are never excluded."""
+        if not self.exclude_types:
+            return rows_NM4
+        parts = []
+        for neighbour, (start, stop) in enumerate(spans(pairs.widths)):
+            part, mask = rows_NM4[:, start:stop, :], pairs.mask_NM[:, start:stop]
+            for centre in sorted({a if b == neighbour else b for a, b in self.exclude_types if neighbour in (a, b)}):
+                hit = xp.logical_and(mask, xp.expand_dims(xp.equal(pairs.type_N, centre), axis=-1))
+                part = xp.where(xp.expand_dims(hit, axis=-1), xp.zeros_like(part), part)
+            parts.append(part)
+        return xp.concat(parts, axis=1)
+
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    def serialize(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
+        """Return the stored form (spec core, section 13.2)."""
+        ntypes, net = len(type_map), self._net()
+        flags = [self.trainable] * len(self.neuron)
+        nets: list[dict[str, Any] | None] = [serial.net_to_dict(net, p, self.precision, flags) for p in params["embeddings"]]
+        return {
+            "@class": "Descriptor",
+            "type": "se_e2_a",
+            "@version": 2,
+            "rcut": self.rcut,
+            "rcut_smth": self.rcut_smth,
+            "sel": list(self.slots),
+            "neuron": list(self.neuron),
+            "axis_neuron": self.axis_neuron,
+            "resnet_dt": self.resnet_dt,
+            "set_davg_zero": self.set_davg_zero,
+            "trainable": self.trainable,
+            "type_one_side": self.type_one_side,
+            "exclude_types": [list(pair) for pair in self.exclude_types],
+            "env_protection": self.env_protection,
+            "activation_function": self.activation_function,
+            "precision": PRECISIONS[self.precision],
+            "spin": None,
+            "env_mat": {"rcut": self.rcut, "rcut_smth": self.rcut_smth, "protection": self.env_protection, "use_exp_switch": False},
+            "embeddings": serial.collection(nets, 1 if self.type_one_side else 2, ntypes, "embedding_network"),
+            "@variables": {"davg": params["davg"], "dstd": params["dstd"]},
+            "type_map": list(type_map),
+        }
+
+    @classmethod
+    def deserialize(cls, tree: dict[str, Any]) -> tuple[SeE2A, Params]:
+        """Return options and parameters from the stored form."""
+        what = "descriptor se_e2_a"
+        serial.check_version(tree, 2, what)
+        serial.require(tree, "spin", [None], what)
+        serial.require(tree.get("env_mat", {}), "use_exp_switch", [None, False], what)
+        config = cls(
+            sel=tuple(tree["sel"]),
+            rcut=tree["rcut"],
+            rcut_smth=tree["rcut_smth"],
+            neuron=tuple(tree["neuron"]),
+            axis_neuron=tree["axis_neuron"],
+            activation_function=tree["activation_function"],
+            resnet_dt=tree["resnet_dt"],
+            type_one_side=tree["type_one_side"],
+            precision=tree["precision"],
+            trainable=bool(tree.get("trainable", True)),
+            exclude_types=tuple((a, b) for a, b in tree["exclude_types"]),
+            env_protection=tree.get("env_protection", 0.0),
+            set_davg_zero=tree.get("set_davg_zero", False),
+        )
+        stored = tree["embeddings"]["networks"]
+        expected = len(config.slots) ** (1 if config.type_one_side else 2)
+        if len(stored) != expected or any(item is None for item in stored):
+            raise InputError(f"{what}: expected {expected} embedding nets, the file has {sum(item is not None for item in stored)}")
+        nets = [serial.net_from_dict(config._net(), item, f"{what}, net {k}") for k, item in enumerate(stored)]
+        return config, {**tree["@variables"], "embeddings": nets}

@@ -1,0 +1,19 @@
+"""Switch function and environment rows (spec core, section 3; Zhang et al., NeurIPS 2018)."""
+
+from __future__ import annotations
+
+from deepmd.array_model.namespace import Array, Namespace
+
+
+def switch(r: Array, rcut_smth: float, rcut: float, *, xp: Namespace) -> Array:
+    """Weight that falls from 1 at `rcut_smth` to 0 at `rcut` (Angstrom), twice continuously differentiable. Same shape as `r`."""
+    u = xp.minimum(xp.maximum((r - rcut_smth) / (rcut - rcut_smth), xp.zeros_like(r)), xp.ones_like(r))
+    return 1.0 - u * u * u * (10.0 - 15.0 * u + 6.0 * u * u)
+
+
+def environment_rows(disp: Array, rcut_smth: float, rcut: float, protection: float, *, xp: Namespace) -> Array:
+    """Rows w(r) * (1/(r+p), x/(r+p)^2, y/(r+p)^2, z/(r+p)^2) of displacements (..., 3) in Angstrom; shape (..., 4)."""
+    r = xp.sqrt(xp.sum(disp * disp, axis=-1, keepdims=True))
+    inverse = 1.0 / (r + protection)
+    weight = switch(r, rcut_smth, rcut, xp=xp)
+    return weight * inverse * xp.concat([xp.ones_like(r), disp * inverse], axis=-1)

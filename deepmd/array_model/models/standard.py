@@ -1,0 +1,125 @@
+"""The standard model: a descriptor, a fitting net, and a bias per type (spec core, section 11)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from deepmd.array_model import descriptors, fittings, serial
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
+from deepmd.array_model.pairs import Conditions, Layout, Pairs
+from deepmd.array_model.registry import lookup, register
+from deepmd.array_model.tree import map_leaves
+
+assert descriptors and fittings  # imported for their registrations
+
+
+@register("model", "standard")
+@dataclass(frozen=True)
+class StandardModel:
+    """What a model is, without its parameters.
+
+    Attributes
+    ----------
+    type_map : element names; the index is the type
+    descriptor, fitting : their options
+    pair_exclude_types : unordered pairs of types that do not see each other
+    atom_exclude_types : types whose atomic energy is zero
+    rcond, preset_out_bias : how the energy bias was to be fitted (kept with the file)
+    """
+
+    type_map: tuple[str, ...]
+    descriptor: Any
+    fitting: Any
+    pair_exclude_types: tuple[tuple[int, int], ...] = ()
+    atom_exclude_types: tuple[int, ...] = ()
+    rcond: float | None = None
+    preset_out_bias: dict[str, list[Any]] | None = None
+
+    def layout(self) -> Layout:
+        """How neighbours are to be packed for this model."""
+        inner = self.descriptor.layout()
+        return Layout(inner.rcut, inner.sel, inner.mixed, self.pair_exclude_types)
+
+    @property
+    def ntypes(self) -> int:
+        """Number of types T."""
+        return len(self.type_map)
+
+    def init(self, draw: Any, *, xp: Namespace) -> Params:
+        """Fresh parameters in their precisions; `draw(seed_list)` returns a NumPy generator."""
+        descriptor = self.descriptor.init(self.ntypes, draw, xp=xp)
+        nets = 1 if self.descriptor.mixed else self.ntypes
+        fitting = self.fitting.init(nets, self.ntypes, self.descriptor.dim_out, draw, xp=xp)
+        bias = xp.reshape(xp.zeros_like(fitting["bias_atom_e"]), (1, self.ntypes, 1))
+        return self.in_precision({"descriptor": descriptor, "fitting": fitting, "out_bias": bias, "out_std": bias + 1.0}, xp=xp)
+
+    def in_precision(self, params: Params, *, xp: Namespace) -> Params:
+        """Return the parameters with every leaf in the precision that its part computes in."""
+
+        def cast(part: Any, precision: str) -> Any:
+            return map_leaves(lambda leaf: xp.astype(leaf, dtype_of(precision, xp=xp)), part)
+
+        out = {
+            "descriptor": cast(params["descriptor"], self.descriptor.precision),
+            "fitting": cast(params["fitting"], self.fitting.precision),
+            "out_bias": cast(params["out_bias"], "float64"),
+            "out_std": cast(params["out_std"], "float64"),
+        }
+        out["fitting"]["bias_atom_e"] = cast(params["fitting"]["bias_atom_e"], "float64")
+        return out
+
+    def trainables(self) -> dict[str, Any]:
+        """Which parameters training may change: a tree of flags, one for everything below it; what is absent is fixed."""
+        return {"descriptor": self.descriptor.trainables(), "fitting": self.fitting.trainables()}
+
+    def atomic_energy(self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace) -> tuple[Array, Array]:
+        """Atomic energies (N,) in eV and features (N, D) of the centres."""
+        features = self.descriptor.apply(params["descriptor"], pairs, xp=xp)
+        f_N1 = self.fitting.apply(params["fitting"], features.invariant_ND, self.descriptor.dim_out, pairs, conditions, xp=xp)
+        energy_N1 = f_N1 + xp.take(params["out_bias"][0, :, :], pairs.type_N, axis=0)
+        energy_N = xp.reshape(energy_N1, (-1,))
+        for excluded in self.atom_exclude_types:
+            energy_N = xp.where(xp.equal(pairs.type_N, excluded), xp.zeros_like(energy_N), energy_N)
+        return energy_N, features.invariant_ND
+
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    def serialize(self, params: Params) -> dict[str, Any]:
+        """Return the stored form (spec core, section 13.2)."""
+        return {
+            "@class": "Model",
+            "type": "standard",
+            "@version": 2,
+            "type_map": list(self.type_map),
+            "atom_exclude_types": list(self.atom_exclude_types),
+            "pair_exclude_types": [list(pair) for pair in self.pair_exclude_types],
+            "rcond": self.rcond,
+            "preset_out_bias": self.preset_out_bias,
+            "descriptor": self.descriptor.serialize(params["descriptor"], self.type_map),
+            "fitting": self.fitting.serialize(params["fitting"], self.type_map, self.descriptor.dim_out, self.descriptor.mixed),
+            "@variables": {"out_bias": params["out_bias"], "out_std": params["out_std"]},
+        }
+
+    @classmethod
+    def deserialize(cls, tree: dict[str, Any]) -> tuple[StandardModel, Params]:
+        """Return model and parameters from the stored form."""
+        serial.check_version(tree, 2, "model")
+        descriptor, descriptor_params = lookup("descriptor", tree["descriptor"]["type"], "model/descriptor").deserialize(tree["descriptor"])
+        fitting, fitting_params = lookup("fitting_net", tree["fitting"]["type"], "model/fitting_net").deserialize(tree["fitting"])
+        model = cls(
+            type_map=tuple(tree["type_map"]),
+            descriptor=descriptor,
+            fitting=fitting,
+            pair_exclude_types=tuple((a, b) for a, b in tree.get("pair_exclude_types", ())),
+            atom_exclude_types=tuple(tree.get("atom_exclude_types", ())),
+            rcond=tree.get("rcond"),
+            preset_out_bias=tree.get("preset_out_bias"),
+        )
+        if not descriptor.mixed and len(descriptor.slots) != model.ntypes:
+            raise InputError(f"model: sel has {len(descriptor.slots)} entries, type_map has {model.ntypes}")
+        outer = tree["@variables"]
+        return model, {"descriptor": descriptor_params, "fitting": fitting_params, "out_bias": outer["out_bias"], "out_std": outer["out_std"]}
+
+

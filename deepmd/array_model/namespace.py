@@ -1,0 +1,56 @@
+"""The closed surface that physics may ask of a framework, and the dimension key of the whole package.
+
+Dimension key for shape suffixes: F frames, N centre atoms of the batch (ordered by type), A atoms that the
+neighbour indices refer to (A >= N, centres first), M neighbour slots of the batch, T types, S slots of a
+descriptor (the sum of `sel`), G embedding width, X axis width, D descriptor width, K a feature width,
+3 Cartesian, 4 environment row, 9 flattened 3x3.
+
+N, A, M and F may be unknown while a graph is built, so physics never branches on a size of an array.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Array = Any
+"""An array of whichever framework the namespace belongs to."""
+
+Namespace = Any
+"""A module or object that has every name of `REQUIRED`."""
+
+Params = dict[str, Any]
+"""Parameters: nested dicts and lists with arrays as leaves."""
+
+STANDARD = (
+    "abs astype concat equal exp expand_dims float32 float64 log1p logical_and logical_not matmul matrix_transpose "
+    "maximum minimum ones_like reshape sqrt square sum take tanh where zeros_like"
+).split()
+"""Names of the array API standard, with its meaning."""
+
+EXTRAS = {
+    "float16": "precision option of DeePMD inputs that the standard does not know",
+    "bfloat16": "likewise; a namespace without it maps it to float32",
+    "shape": "sizes as Python ints where known and scalar tensors elsewhere; `.shape` is None-ridden in TensorFlow graphs",
+    "segment_sum": "scatter-add of rows, the adjoint of take; the standard has no scatter",
+    "sigmoid": "stable in every framework, and its derivatives too",
+}
+"""Names beyond the standard, each with its reason."""
+
+REQUIRED = (*STANDARD, *EXTRAS)
+
+PRECISIONS = {
+    "default": "float64",
+    "float64": "float64",
+    "double": "float64",
+    "float32": "float32",
+    "single": "float32",
+    "float16": "float16",
+    "half": "float16",
+    "bfloat16": "bfloat16",
+}
+"""Accepted precision names and the canonical name of each (spec core, section 5)."""
+
+
+def dtype_of(precision: str, *, xp: Namespace) -> Any:
+    """Return the framework's dtype for a precision name."""
+    return {"float64": xp.float64, "float32": xp.float32, "float16": xp.float16, "bfloat16": xp.bfloat16}[PRECISIONS[precision]]

@@ -1,0 +1,122 @@
+"""Activations, layers and the two nets of Deep Potential (spec core, section 5).
+
+A net's parameters are `{"layers": [{"w": (in, out), "b": (out,), "idt": (out,)}, ...]}`; `b` and `idt` may be absent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deepmd.array_model.errors import nearest
+from deepmd.array_model.namespace import Array, Namespace, Params
+
+
+def _silut(threshold: float) -> Callable[..., Array]:
+    """Silu that continues as a tanh beyond the threshold with the same value and slope."""
+    value = 1.0 / (1.0 + math.exp(-threshold))
+    offset, slope = threshold * value, value + threshold * value * (1.0 - value)
+
+    def silut(x: Array, *, xp: Namespace) -> Array:
+        silu = x * xp.sigmoid(x)
+        return xp.where(x < threshold, silu, xp.tanh(slope * (x - threshold)) + offset)
+
+    return silut
+
+
+def _gelu(x: Array, *, xp: Namespace) -> Array:
+    return 0.5 * x * (1.0 + xp.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
+def _softplus(x: Array, *, xp: Namespace) -> Array:
+    return xp.maximum(x, xp.zeros_like(x)) + xp.log1p(xp.exp(-xp.abs(x)))
+
+
+def _relu(x: Array, *, xp: Namespace) -> Array:
+    return xp.maximum(x, xp.zeros_like(x))
+
+
+ACTIVATIONS: dict[str, Callable[..., Array]] = {
+    "tanh": lambda x, *, xp: xp.tanh(x),
+    "relu": _relu,
+    "relu6": lambda x, *, xp: xp.minimum(_relu(x, xp=xp), 6.0 * xp.ones_like(x)),
+    "softplus": _softplus,
+    "sigmoid": lambda x, *, xp: xp.sigmoid(x),
+    "gelu": _gelu,
+    "gelu_tf": _gelu,
+    "silu": lambda x, *, xp: x * xp.sigmoid(x),
+    "silut": _silut(3.0),
+    "custom_silu": _silut(3.0),
+    "linear": lambda x, *, xp: x,
+    "none": lambda x, *, xp: x,
+}
+
+
+def activation(name: str) -> Callable[..., Array]:
+    """Return the function `f(x, *, xp)` of a name, case-insensitive; `silut:T` and `custom_silu:T` carry their threshold.
+
+    Raises
+    ------
+    ValueError
+        The name is unknown or the threshold is not a number.
+    """
+    head, _, threshold = name.lower().partition(":")
+    if head in ("silut", "custom_silu") and threshold:
+        return _silut(float(threshold))
+    if head not in ACTIVATIONS or threshold:
+        raise ValueError(f"unknown activation {name!r}. Known: {', '.join(ACTIVATIONS)}, silut:T, custom_silu:T.{nearest(head, ACTIVATIONS)}")
+    return ACTIVATIONS[head]
+
+
+@dataclass(frozen=True)
+class Net:
+    """Shape of a net: input width, hidden widths, and for a fitting net the width of the linear last layer."""
+
+    in_dim: int
+    neuron: tuple[int, ...]
+    activation_function: str
+    resnet_dt: bool
+    out_dim: int | None = None
+
+    def widths(self) -> list[tuple[int, int, bool]]:
+        """Return (in, out, has a shortcut) of every layer; equal width takes precedence over double width."""
+        out, width = [], self.in_dim
+        for hidden in self.neuron:
+            out.append((width, hidden, hidden in (width, 2 * width)))
+            width = hidden
+        return out if self.out_dim is None else [*out, (width, self.out_dim, False)]
+
+
+def apply_net(net: Net, params: Params, x: Array, *, xp: Namespace) -> Array:
+    """Evaluate a net on (..., in_dim); returns (..., neuron[-1]) or (..., out_dim)."""
+    act = activation(net.activation_function)
+    hidden = len(net.neuron)
+    for number, (layer, (width, out, shortcut)) in enumerate(zip(params["layers"], net.widths(), strict=True)):
+        y = xp.matmul(x, layer["w"])
+        if layer.get("b") is not None:
+            y = y + layer["b"]
+        if number < hidden:
+            y = act(y, xp=xp)
+        if layer.get("idt") is not None:
+            y = y * layer["idt"]
+        if shortcut:
+            y = y + (x if out == width else xp.concat([x, x], axis=-1))
+        x = y
+    return x
+
+
+def init_net(net: Net, seed: Sequence[int] | None, draw: Any) -> Params:
+    """Fresh parameters: weights N(0, 1/sqrt(in+out)), biases N(0, 1), time steps N(0.1, 0.001) (spec core, section 13.3).
+
+    `draw(seed_list)` returns a NumPy generator; the layer number is prepended to `seed`.
+    """
+    layers = []
+    for number, (width, out, shortcut) in enumerate(net.widths()):
+        rng = draw(None if seed is None else [number, *seed])
+        layer = {"w": rng.normal(0.0, 1.0 / math.sqrt(width + out), (width, out)), "b": rng.normal(0.0, 1.0, (out,))}
+        if net.resnet_dt and shortcut:
+            layer["idt"] = rng.normal(0.1, 0.001, (out,))
+        layers.append(layer)
+    return {"layers": layers}

@@ -1,0 +1,73 @@
+"""Pairs: the only geometric input of a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from deepmd.array_model.namespace import Array
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a descriptor wants its neighbours packed.
+
+    Attributes
+    ----------
+    rcut : cutoff radius, Angstrom (inclusive)
+    sel : slots per neighbour type, or one number for a mixed section
+    mixed : one section for all neighbour types
+    excluded : unordered pairs of types whose neighbours become empty slots (`pair_exclude_types`)
+    """
+
+    rcut: float
+    sel: tuple[int, ...]
+    mixed: bool = False
+    excluded: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """All geometry a model may use, for the centre atoms of all frames of a batch.
+
+    Centres are ordered by type, so the nets of one type run on one contiguous slice (no gather, and no scatter in the
+    derivative). Neighbour slots are grouped in sections of one neighbour type, nearest first; a section is as wide as this
+    batch needs. What the slots beyond would have contributed is added by the descriptor in closed form.
+
+    Attributes
+    ----------
+    disp_NM3 : r_j - r_i in Angstrom; an empty slot holds a vector of length 2 * rcut, where every switch is exactly zero
+    mask_NM : True for a real neighbour
+    index_NM : position of j among the A atoms, 0 in empty slots; atoms 0..N-1 are the centres
+    centre_N : position of the centre itself among the A atoms
+    type_N : type of the centre
+    frame_N : frame of the centre
+    counts : number of centres of each type (ints, or scalar tensors while a graph is built)
+    widths : slots of each section (likewise)
+    """
+
+    disp_NM3: Array
+    mask_NM: Array
+    index_NM: Array
+    centre_N: Array
+    type_N: Array
+    frame_N: Array
+    counts: tuple[Any, ...]
+    widths: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a fitting net may be told besides geometry: frame parameters (F, K) and atomic parameters (N, K), or None."""
+
+    fparam_FK: Array | None = None
+    aparam_NK: Array | None = None
+
+
+def spans(sizes: tuple[Any, ...]) -> list[tuple[Any, Any]]:
+    """Return the (start, stop) of consecutive runs of the given sizes."""
+    out, start = [], 0
+    for size in sizes:
+        out.append((start, start + size))
+        start = start + size
+    return out

@@ -1,0 +1,55 @@
+"""Named kinds of descriptors, fitting nets and models; plug-ins register through the entry point `deepmd.plugins`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+from deepmd.array_model.errors import InputError, nearest
+
+_KINDS: dict[str, dict[str, type]] = {"descriptor": {}, "fitting_net": {}, "model": {}}
+_ALIASES: dict[tuple[str, str], str] = {}
+
+
+def register(kind: str, name: str, aliases: tuple[str, ...] = ()) -> Callable[[type], type]:
+    """Return a class decorator that makes a config class known under `name` and its aliases."""
+
+    def keep(cls: type) -> type:
+        _KINDS[kind][name] = cls
+        _ALIASES.update({(kind, alias): name for alias in aliases})
+        return cls
+
+    return keep
+
+
+def canonical(kind: str, name: Any, where: str) -> str:
+    """Return the registered name behind `name`; `where` is the path in the input that an error names.
+
+    Raises
+    ------
+    InputError
+        The name is unknown.
+    """
+    _load_plugins()
+    key = _ALIASES.get((kind, name), name) if isinstance(name, str) else name
+    if key not in _KINDS[kind]:
+        known = sorted([*_KINDS[kind], *(alias for k, alias in _ALIASES if k == kind)])
+        raise InputError(f"{where}: unknown type {name!r}. Known: {', '.join(known)}.{nearest(str(name), known)}")
+    return str(key)
+
+
+def lookup(kind: str, name: Any, where: str) -> Any:
+    """Return the config class registered under `name` (see `canonical`)."""
+    return _KINDS[kind][canonical(kind, name, where)]
+
+
+_plugins_loaded = False
+
+
+def _load_plugins() -> None:
+    global _plugins_loaded
+    if not _plugins_loaded:
+        _plugins_loaded = True
+        for entry in metadata.entry_points(group="deepmd.plugins"):
+            entry.load()

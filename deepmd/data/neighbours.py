@@ -1,0 +1,77 @@
+"""Neighbour lists of batches of frames, by the `vesin` package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import vesin
+
+from deepmd.array_model.errors import InputError
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One frame.
+
+    Attributes
+    ----------
+    coord : positions (n, 3), Angstrom, anywhere in space
+    cell : lattice vectors in rows (3, 3), Angstrom, either handedness; None for an open boundary
+    types : integer types (n,); a negative type is a virtual atom that nothing sees
+    """
+
+    coord: np.ndarray
+    cell: np.ndarray | None
+    types: np.ndarray
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """All pairs of the frames of a batch, atoms numbered through over the frames.
+
+    Attributes
+    ----------
+    i, j : the centre and its neighbour (P,)
+    disp : r_j - r_i (P, 3), Angstrom
+    dist : its length (P,)
+    types, frame : type and frame of each atom (A,)
+    """
+
+    i: np.ndarray
+    j: np.ndarray
+    disp: np.ndarray
+    dist: np.ndarray
+    types: np.ndarray
+    frame: np.ndarray
+    num_frames: int
+
+
+def check_cell(cell: np.ndarray, where: str) -> None:
+    """Raise InputError for a cell without volume; `where` names it."""
+    if not np.all(np.isfinite(cell)) or abs(np.linalg.det(cell)) < 1e-8 * max(np.abs(cell).max(), 1e-30) ** 3:
+        raise InputError(f"{where}: the cell {cell.tolist()} has no volume; give three independent lattice vectors in rows, or none for an open boundary")
+
+
+def find_neighbours(structures: Sequence[Structure], rcut: float) -> Neighbours:
+    """Find all pairs within `rcut` (inclusive, Angstrom), periodic images included. Work and memory are linear in the atoms."""
+    # the open interval of the search becomes closed
+    search = vesin.NeighborList(cutoff=float(np.nextafter(rcut, np.inf)), full_list=True, sorted=True)
+    parts, offset = [], 0
+    for structure in structures:
+        real = np.flatnonzero(structure.types >= 0)
+        periodic = structure.cell is not None
+        box = structure.cell if periodic else np.zeros((3, 3))
+        i, j, disp, dist = search.compute(
+            points=np.ascontiguousarray(structure.coord[real], dtype=np.float64),
+            box=np.ascontiguousarray(box, dtype=np.float64),
+            periodic=periodic,
+            quantities="ijDd",
+        )
+        parts.append((real[i.astype(np.int64)] + offset, real[j.astype(np.int64)] + offset, disp, dist))
+        offset += len(structure.types)
+    i, j, disp, dist = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    types = np.concatenate([np.asarray(s.types, dtype=np.int64) for s in structures])
+    frame = np.repeat(np.arange(len(structures)), [len(s.types) for s in structures])
+    return Neighbours(i, j, disp, dist, types, frame, len(structures))

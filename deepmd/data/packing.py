@@ -1,0 +1,125 @@
+"""From neighbour lists to Pairs: order centres by type, cut to `sel`, group by neighbour type (spec core, section 2)."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from deepmd.array_model.pairs import Layout, Pairs, spans
+from deepmd.data.neighbours import Neighbours
+
+
+class SelWarning(UserWarning):
+    """An atom has more neighbours than `sel` has slots."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Pairs on the host and where its atoms came from.
+
+    Attributes
+    ----------
+    pairs : the geometry, NumPy arrays
+    atoms : for each of the A atoms of `pairs` its number in the batch (centres first, ordered by type)
+    num_frames : frames of the batch
+    """
+
+    pairs: Pairs
+    atoms: np.ndarray
+    num_frames: int
+
+
+def _rank(group: np.ndarray) -> np.ndarray:
+    """Position of each element within its run of equal, consecutive group numbers."""
+    starts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]]) if len(group) else np.zeros(0, dtype=np.int64)
+    return np.arange(len(group)) - np.repeat(starts, np.diff(np.r_[starts, len(group)]))
+
+
+def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarray | None = None) -> Packed:
+    """Pack the neighbours of `centres` (numbers in the batch; default all real atoms) for a descriptor.
+
+    More neighbours than `sel`: the nearest sum(sel) stay, then of each section the nearest; a SelWarning tells.
+    """
+    types = neighbours.types
+    centres = np.flatnonzero(types >= 0) if centres is None else centres
+    centres = centres[np.argsort(types[centres], kind="stable")]
+    row_of = np.full(len(types), -1, dtype=np.int64)
+    row_of[centres] = np.arange(len(centres))
+
+    row = row_of[neighbours.i]
+    inside = row >= 0
+    section = np.zeros(len(types), dtype=np.int64) if layout.mixed else types
+    pair = np.flatnonzero(inside & (neighbours.dist <= layout.rcut))
+    row, dist = row[pair], neighbours.dist[pair]
+    part = section[neighbours.j[pair]]
+    pair, row, part = _nearest(pair, row, part, dist, layout)
+
+    for a, b in layout.excluded:
+        type_i, type_j = types[neighbours.i[pair]], types[neighbours.j[pair]]
+        keep = ~(((type_i == a) & (type_j == b)) | ((type_i == b) & (type_j == a)))
+        pair, row, part = pair[keep], row[keep], part[keep]
+
+    sections = len(layout.sel)
+    group = row * sections + part
+    slot = _rank(group)
+    kept = np.bincount(group, minlength=len(centres) * sections).reshape(-1, sections)
+    widths = tuple(int(width) for width in kept.max(axis=0, initial=0))
+    column = np.array([start for start, _ in spans(widths)], dtype=np.int64)[part] + slot
+
+    # atoms that are neighbours but no centres of this block follow the centres
+    index_of = row_of.copy()
+    j = neighbours.j[pair]
+    others = np.unique(j[index_of[j] < 0])
+    index_of[others] = len(centres) + np.arange(len(others))
+
+    size = (len(centres), sum(widths))
+    disp = np.zeros((*size, 3))
+    disp[:, :, 0] = 2.0 * layout.rcut
+    disp[row, column] = neighbours.disp[pair]
+    mask = np.zeros(size, dtype=bool)
+    mask[row, column] = True
+    index = np.zeros(size, dtype=np.int64)
+    index[row, column] = index_of[j]
+    pairs = Pairs(
+        disp_NM3=disp,
+        mask_NM=mask,
+        index_NM=index,
+        centre_N=np.arange(len(centres)),
+        type_N=types[centres],
+        frame_N=neighbours.frame[centres],
+        counts=tuple(int(n) for n in np.bincount(types[centres], minlength=ntypes)),
+        widths=widths,
+    )
+    return Packed(pairs, np.concatenate([centres, others]), neighbours.num_frames)
+
+
+def _nearest(pair: np.ndarray, row: np.ndarray, part: np.ndarray, dist: np.ndarray, layout: Layout) -> tuple[np.ndarray, ...]:
+    """Sort pairs by (row, section, distance) and keep what fits into `sel`."""
+    rows = int(row.max(initial=-1)) + 1
+    if np.bincount(row, minlength=1).max() > sum(layout.sel):
+        order = np.lexsort((dist, row))
+        order = order[_rank(row[order]) < sum(layout.sel)]
+        most = np.bincount(row * len(layout.sel) + part, minlength=rows * len(layout.sel)).reshape(rows, -1).max(axis=0)
+        _warn(most, layout)
+    else:
+        order = np.arange(len(row))
+    pair, row, part, dist = pair[order], row[order], part[order], dist[order]
+    order = np.lexsort((dist, part, row))
+    pair, row, part = pair[order], row[order], part[order]
+    rank = _rank(row * len(layout.sel) + part)
+    fits = rank < np.asarray(layout.sel)[part]
+    if not fits.all():
+        _warn(np.array([rank[part == t].max(initial=-1) + 1 for t in range(len(layout.sel))]), layout)
+    return pair[fits], row[fits], part[fits]
+
+
+def _warn(most: np.ndarray, layout: Layout) -> None:
+    needed = [max(int(count), sel) for count, sel in zip(most, layout.sel, strict=True)]
+    warnings.warn(
+        f"an atom has more neighbours within {layout.rcut} Angstrom than sel = {list(layout.sel)} has slots; the farthest are left out. "
+        f"sel = {needed} would hold all neighbours of this batch",
+        SelWarning,
+        stacklevel=4,
+    )

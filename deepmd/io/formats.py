@@ -1,0 +1,133 @@
+"""Which file belongs to which module: one table, resolved when used, so that nobody loads a framework for nothing."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+from deepmd.array_model.errors import InputError
+from deepmd.io.model_file import ModelFile
+
+FORMATS = {
+    # suffix: (module, loader, saver or None, backend that evaluates it)
+    ".dp": ("deepmd.io.dp_file", "load_dp", "save_dp", "numpy"),
+    ".yaml": ("deepmd.io.dp_file", "load_yaml", "save_yaml", "numpy"),
+    ".yml": ("deepmd.io.dp_file", "load_yaml", "save_yaml", "numpy"),
+    ".pth": ("deepmd.adapters.torch.export", "load_pth", "save_pth", "torch"),
+    ".pt": ("deepmd.adapters.torch.checkpoint", "load_pt", None, "torch"),
+    ".pb": ("deepmd.adapters.tf.export", "load_pb", "save_pb", "tf"),
+    ".index": ("deepmd.adapters.tf.checkpoint", "load_checkpoint", None, "tf"),
+}
+"""`.index` stands for a TensorFlow checkpoint, which is named by its prefix."""
+
+BACKENDS = {
+    "numpy": ("numpy", "np", "dp", "dpmodel"),
+    "torch": ("torch", "pt", "pytorch"),
+    "tf": ("tf", "tensorflow"),
+}
+"""Canonical backend names and what they may be called."""
+
+PACKAGES = {"torch": ("torch", "torch"), "tf": ("tensorflow", "tf")}
+"""Framework package of a backend, and the extra that installs it."""
+
+
+def backend_name(name: str) -> str:
+    """Return the canonical name of a backend.
+
+    Raises
+    ------
+    InputError
+        The name is unknown.
+    """
+    for canonical, aliases in BACKENDS.items():
+        if name.lower() in aliases:
+            return canonical
+    raise InputError(f"unknown backend {name!r}. Known: {', '.join(alias for aliases in BACKENDS.values() for alias in aliases)}")
+
+
+def framework(module: str, backend: str) -> Any:
+    """Import a module of an adapter.
+
+    Raises
+    ------
+    InputError
+        The framework is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package, extra = PACKAGES.get(backend, ("", ""))
+        if error.name is None or error.name.split(".")[0] != package:
+            raise
+        raise InputError(f"the {backend} backend needs the package {package!r}, which is not installed: pip install 'deepmd[{extra}]'") from error
+
+
+def suffix_of(path: str | os.PathLike[str]) -> str:
+    """Return the suffix that decides the format; a TensorFlow checkpoint may be named by its prefix.
+
+    Raises
+    ------
+    InputError
+        The suffix is unknown.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS and Path(f"{path}.index").exists():
+        return ".index"
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(f"{path}: unknown model format {path.suffix!r}. Known: {', '.join(FORMATS)} (or the prefix of a TensorFlow checkpoint)")
+    return path.suffix.lower()
+
+
+def backend_of(path: str | os.PathLike[str]) -> str:
+    """Return the backend that evaluates a file."""
+    return FORMATS[suffix_of(path)][3]
+
+
+def load_model(path: str | os.PathLike[str]) -> ModelFile:
+    """Read a model from any format.
+
+    Raises
+    ------
+    InputError
+        The file is missing, damaged, foreign, or its framework is not installed.
+    """
+    suffix = suffix_of(path)
+    path = Path(path)
+    if not path.is_file() and not Path(f"{path}.index").is_file():
+        raise InputError(f"{path}: no such model file")
+    module, loader, _, backend = FORMATS[suffix]
+    content: ModelFile = getattr(framework(module, backend), loader)(path)
+    return content
+
+
+def save_model(path: str | os.PathLike[str], content: ModelFile) -> None:
+    """Write a model in the format that the suffix names.
+
+    Raises
+    ------
+    InputError
+        The format cannot be written (checkpoints are written by training only) or the place cannot.
+    """
+    path = Path(path)
+    module, _, saver, backend = FORMATS.get(path.suffix.lower(), ("", "", None, ""))
+    if saver is None:
+        writable = [suffix for suffix, row in FORMATS.items() if row[2]]
+        raise InputError(f"{path}: cannot be written as {path.suffix!r}. Formats to write: {', '.join(writable)}")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist")
+    getattr(framework(module, backend), saver)(path, content)
+
+
+def convert(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Convert a model file into another format; the suffixes decide. Nothing is lost.
+
+    Raises
+    ------
+    InputError
+        Either file cannot be read or written.
+    """
+    if Path(source).resolve() == Path(target).resolve():
+        raise InputError(f"{target}: source and target are the same file")
+    save_model(target, load_model(source))
