@@ -20,7 +20,9 @@ OUTPUTS = ("atom_energy", "energy", "force", "virial", "atom_virial", "descripto
 NEEDS_GRADIENT = frozenset({"force", "virial", "atom_virial"})
 
 
-def assemble(energy_N: Any, descriptor_ND: Any, grad_NM3: Any, pairs: Pairs, num_atoms: Any, num_frames: Any, wanted: frozenset[str], *, xp: Any) -> dict[str, Any]:
+def assemble(
+    energy_N: Any, descriptor_ND: Any, grad_NM3: Any, pairs: Pairs, num_atoms: Any, num_frames: Any, wanted: frozenset[str], *, xp: Any
+) -> dict[str, Any]:
     """Return the wanted outputs from atomic energies, features and dE/d(displacement) (None if no derivative is wanted)."""
     from deepmd.array_model import derivatives
 

@@ -51,7 +51,9 @@ class Neighbours:
 def check_cell(cell: np.ndarray, where: str) -> None:
     """Raise InputError for a cell without volume; `where` names it."""
     if not np.all(np.isfinite(cell)) or abs(np.linalg.det(cell)) < 1e-8 * max(np.abs(cell).max(), 1e-30) ** 3:
-        raise InputError(f"{where}: the cell {cell.tolist()} has no volume; give three independent lattice vectors in rows, or none for an open boundary")
+        raise InputError(
+            f"{where}: the cell {cell.tolist()} has no volume; give three independent lattice vectors in rows, or none for an open boundary"
+        )
 
 
 def find_neighbours(structures: Sequence[Structure], rcut: float) -> Neighbours:

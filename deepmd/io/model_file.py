@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.adapters.numpy.namespace import plain
 from deepmd.array_model import models
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.registry import lookup
 from deepmd.array_model.tree import flatten, map_leaves, paths
+from deepmd.host import plain
 from deepmd.version import __version__
 
 assert models  # imported for its registrations

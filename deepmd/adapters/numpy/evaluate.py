@@ -9,9 +9,10 @@ import numpy as np
 from autograd.core import make_vjp
 
 from deepmd.adapters.evaluation import NEEDS_GRADIENT, Evaluator, assemble
-from deepmd.adapters.numpy.namespace import differentiable, plain
+from deepmd.adapters.numpy.namespace import differentiable
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
+from deepmd.host import plain
 
 
 def evaluator(model: Any, params: Params) -> Evaluator:

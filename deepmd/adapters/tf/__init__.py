@@ -1,0 +1,5 @@
+"""TensorFlow in graph mode: graphs and sessions of our own, no global switches."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the framework's start-up notes are not for our users

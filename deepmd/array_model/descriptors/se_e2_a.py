@@ -46,7 +46,9 @@ class SeE2A:
         if not 0.0 <= self.rcut_smth < self.rcut:
             raise ValueError(f"rcut_smth ({self.rcut_smth}) must lie in [0, rcut), and rcut is {self.rcut}")
         if not self.neuron or min(self.neuron) < 1 or not 1 <= self.axis_neuron <= self.neuron[-1]:
-            raise ValueError(f"neuron is {list(self.neuron)}, axis_neuron {self.axis_neuron}: needs positive widths and 1 <= axis_neuron <= neuron[-1]")
+            raise ValueError(
+                f"neuron is {list(self.neuron)}, axis_neuron {self.axis_neuron}: needs positive widths and 1 <= axis_neuron <= neuron[-1]"
+            )
         if not isinstance(self.sel, str) and (not self.sel or min(self.sel) < 0 or sum(self.sel) == 0):
             raise ValueError(f"sel is {list(self.sel)}: needs one number of slots >= 0 for each type, not all zero")
         if self.env_protection < 0.0:

@@ -39,7 +39,9 @@ class EnergyFitting:
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is {self.precision!r}; accepted: {', '.join(PRECISIONS)}")
         if any(width < 1 for width in self.neuron) or self.numb_fparam < 0 or self.numb_aparam < 0:
-            raise ValueError(f"neuron is {list(self.neuron)}, numb_fparam {self.numb_fparam}, numb_aparam {self.numb_aparam}: widths must be positive")
+            raise ValueError(
+                f"neuron is {list(self.neuron)}, numb_fparam {self.numb_fparam}, numb_aparam {self.numb_aparam}: widths must be positive"
+            )
         if self.default_fparam is not None and len(self.default_fparam) != self.numb_fparam:
             raise ValueError(f"default_fparam has {len(self.default_fparam)} values, numb_fparam is {self.numb_fparam}")
         if not isinstance(self.trainable, bool) and len(self.trainable) != len(self.neuron) + 1:
@@ -64,9 +66,7 @@ class EnergyFitting:
         """Which parameters training may change (see the descriptors)."""
         return {"nets": {"layers": list(self._flags())}}
 
-    def apply(
-        self, params: Params, features_ND: Array, dim_descriptor: int, pairs: Pairs, conditions: Conditions, *, xp: Namespace
-    ) -> Array:
+    def apply(self, params: Params, features_ND: Array, dim_descriptor: int, pairs: Pairs, conditions: Conditions, *, xp: Namespace) -> Array:
         """Atomic energies (N, 1) in eV, without the model's bias."""
         dtype = dtype_of(self.precision, xp=xp)
         extra = []

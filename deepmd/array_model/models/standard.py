@@ -121,5 +121,3 @@ class StandardModel:
             raise InputError(f"model: sel has {len(descriptor.slots)} entries, type_map has {model.ntypes}")
         outer = tree["@variables"]
         return model, {"descriptor": descriptor_params, "fitting": fitting_params, "out_bias": outer["out_bias"], "out_std": outer["out_std"]}
-
-

@@ -1,0 +1,30 @@
+"""Evaluation and derivatives in a TensorFlow graph, built once per evaluator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from deepmd.adapters.evaluation import Evaluator
+from deepmd.adapters.tf.graph import constant, feed, in_graph, placeholders, predictions, session
+from deepmd.array_model.namespace import Params
+from deepmd.array_model.pairs import Conditions, Pairs
+
+
+def evaluator(model: Any, params: Params) -> Evaluator:
+    """Return the evaluator of a model (see `deepmd.adapters.evaluation`)."""
+    graph = tf.Graph()
+    with graph.as_default():
+        inputs = placeholders(model)
+        outputs = predictions(model, in_graph(model, params, constant), inputs)
+    running = session(graph)
+
+    def evaluate(pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]) -> dict[str, np.ndarray]:
+        fetched: dict[str, np.ndarray] = running.run(
+            {name: outputs[name] for name in outputs if name in wanted}, feed(inputs, pairs, conditions, num_atoms, num_frames)
+        )
+        return fetched
+
+    return evaluate

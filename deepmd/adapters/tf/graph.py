@@ -1,0 +1,104 @@
+"""Graphs: placeholders for what is fed, sessions, and the outputs of a model."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from deepmd.adapters.evaluation import OUTPUTS, assemble
+from deepmd.adapters.tf.namespace import xp
+from deepmd.array_model.namespace import PRECISIONS, Params
+from deepmd.array_model.pairs import Conditions, Pairs
+from deepmd.array_model.tree import flatten, map_leaves, replace_leaves
+
+
+def session(graph: Any) -> Any:
+    """Return a session that honours the thread settings of the environment."""
+    intra = os.environ.get("DP_INTRA_OP_PARALLELISM_THREADS") or os.environ.get("OMP_NUM_THREADS") or "0"
+    inter = os.environ.get("DP_INTER_OP_PARALLELISM_THREADS") or "0"
+    config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=int(intra), inter_op_parallelism_threads=int(inter))
+    return tf.compat.v1.Session(graph=graph, config=config)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Placeholders of one batch.
+
+    Attributes
+    ----------
+    pairs, conditions : as physics sees them; counts and widths are scalars of the fed vectors
+    num_atoms, num_frames : scalars
+    fed : placeholder of each fed name
+    """
+
+    pairs: Pairs
+    conditions: Conditions
+    num_atoms: Any
+    num_frames: Any
+    fed: dict[str, Any]
+
+
+PREFIX = "pairs"
+_PAIRS = {
+    "disp_NM3": (tf.float64, [None, None, 3]),
+    "mask_NM": (tf.bool, [None, None]),
+    "index_NM": (tf.int64, [None, None]),
+    "centre_N": (tf.int64, [None]),
+    "type_N": (tf.int64, [None]),
+    "frame_N": (tf.int64, [None]),
+}
+
+
+def placeholders(model: Any) -> Inputs:
+    """Make the placeholders of a model in the current graph; every leading size is unknown."""
+
+    def make(name: str, dtype: Any, sizes: list[int | None]) -> Any:
+        return tf.compat.v1.placeholder(dtype, sizes, name=f"{PREFIX}/{name}")
+
+    fed = {name: make(name, dtype, sizes) for name, (dtype, sizes) in _PAIRS.items()}
+    fed["counts"] = make("counts", tf.int32, [model.ntypes])
+    fed["widths"] = make("widths", tf.int32, [len(model.layout().sel)])
+    fed["num_atoms"] = make("num_atoms", tf.int32, [])
+    fed["num_frames"] = make("num_frames", tf.int32, [])
+    for name, size in (("fparam_FK", model.fitting.numb_fparam), ("aparam_NK", model.fitting.numb_aparam)):
+        if size:
+            fed[name] = make(name, tf.float64, [None, size])
+    arrays = {name: fed[name] for name in _PAIRS}
+    pairs = Pairs(**arrays, counts=tuple(tf.unstack(fed["counts"])), widths=tuple(tf.unstack(fed["widths"])))
+    return Inputs(pairs, Conditions(fed.get("fparam_FK"), fed.get("aparam_NK")), fed["num_atoms"], fed["num_frames"], fed)
+
+
+def feed(inputs: Inputs, pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int) -> dict[Any, Any]:
+    """Return the feed of one batch."""
+    values = {name: getattr(pairs, name) for name in (*_PAIRS, "counts", "widths")}
+    values.update({field.name: getattr(conditions, field.name) for field in fields(conditions)}, num_atoms=num_atoms, num_frames=num_frames)
+    return {placeholder: values[name] for name, placeholder in inputs.fed.items()}
+
+
+def predictions(model: Any, params: Params, inputs: Inputs, wanted: frozenset[str] = frozenset(OUTPUTS)) -> dict[str, Any]:
+    """Return tensors of the wanted outputs."""
+    energy_N, descriptor_ND = model.atomic_energy(params, inputs.pairs, inputs.conditions, xp=xp)
+    (grad,) = tf.gradients(tf.reduce_sum(energy_N), inputs.pairs.disp_NM3)
+    return assemble(energy_N, descriptor_ND, grad, inputs.pairs, inputs.num_atoms, inputs.num_frames, wanted, xp=xp)
+
+
+def in_graph(model: Any, params: Params, make: Any) -> Params:
+    """Return the parameters as tensors of the current graph: `make(path, array)` gives each its node.
+
+    Parts in bfloat16, which NumPy lacks, are kept in float32 and cast.
+    """
+    nodes = replace_leaves(params, {path: make(path, array) for path, array in flatten(params).items()})
+    parts = {"descriptor": model.descriptor.precision, "fitting": model.fitting.precision}
+    for key, precision in parts.items():
+        if PRECISIONS[precision] == "bfloat16":
+            nodes[key] = map_leaves(lambda leaf: tf.cast(leaf, tf.bfloat16) if leaf.dtype == tf.float32 else leaf, nodes[key])
+    return nodes
+
+
+def constant(path: str, array: np.ndarray) -> Any:
+    """Make a parameter a constant."""
+    return tf.constant(array, name=f"param/{path}")

@@ -1,0 +1,99 @@
+"""TensorFlow graph tensors as the namespace of physics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import tensorflow as tf
+
+
+def shape(x: Any) -> tuple[Any, ...]:
+    """Sizes: Python ints where known, scalar tensors elsewhere."""
+    static = x.shape.as_list()
+    if None not in static:
+        return tuple(static)
+    dynamic = tf.shape(x)
+    return tuple(dynamic[k] if size is None else size for k, size in enumerate(static))
+
+
+# take and segment_sum are each other's adjoint, so that derivatives of any order stay dense (gather's own are IndexedSlices)
+
+
+@tf.custom_gradient
+def _gather(x: Any, indices: Any) -> Any:
+    def adjoint(g: Any) -> Any:
+        return _scatter(g, indices, shape(x)[0]), None
+
+    return tf.gather(x, indices), adjoint
+
+
+@tf.custom_gradient
+def _scatter(rows: Any, segments: Any, num: Any) -> Any:
+    def adjoint(g: Any) -> Any:
+        return _gather(g, segments), None, None
+
+    return tf.math.unsorted_segment_sum(rows, segments, num), adjoint
+
+
+def _take(x: Any, indices: Any, *, axis: int) -> Any:
+    assert axis == 0
+    x = tf.convert_to_tensor(x)
+    out = _gather(x, indices)
+    return tf.ensure_shape(out, [*indices.shape.as_list(), *x.shape.as_list()[1:]])
+
+
+def _segment_sum(rows: Any, segments: Any, num: Any) -> Any:
+    out = _scatter(rows, segments, num)
+    return tf.ensure_shape(out, [num if isinstance(num, int) else None, *rows.shape.as_list()[1:]])
+
+
+def _sum(x: Any, *, axis: int | None = None, keepdims: bool = False) -> Any:
+    return tf.reduce_sum(x, axis=axis, keepdims=keepdims)
+
+
+def _concat(arrays: Sequence[Any], *, axis: int) -> Any:
+    return arrays[0] if len(arrays) == 1 else tf.concat(list(arrays), axis=axis)
+
+
+def _matmul(a: Any, b: Any) -> Any:
+    """Matrix product; a stack times one matrix is folded into one product, which TensorFlow does not do by itself."""
+    if len(a.shape) > 2 and len(b.shape) == 2:
+        sizes = shape(a)
+        return tf.reshape(tf.matmul(tf.reshape(a, [-1, sizes[-1]]), b), [*sizes[:-1], shape(b)[-1]])
+    return tf.matmul(a, b)
+
+
+xp = SimpleNamespace(
+    abs=tf.abs,
+    astype=tf.cast,
+    bfloat16=tf.bfloat16,
+    concat=_concat,
+    equal=lambda x, y: tf.equal(x, tf.cast(y, x.dtype)),
+    exp=tf.exp,
+    expand_dims=lambda x, *, axis: tf.expand_dims(x, axis),
+    float16=tf.float16,
+    float32=tf.float32,
+    float64=tf.float64,
+    log1p=tf.math.log1p,
+    logical_and=tf.logical_and,
+    logical_not=tf.logical_not,
+    matmul=_matmul,
+    matrix_transpose=tf.linalg.matrix_transpose,
+    maximum=tf.maximum,
+    minimum=tf.minimum,
+    ones_like=tf.ones_like,
+    reshape=tf.reshape,
+    segment_sum=_segment_sum,
+    shape=shape,
+    sigmoid=tf.sigmoid,
+    sqrt=tf.sqrt,
+    square=tf.square,
+    sum=_sum,
+    take=_take,
+    tanh=tf.tanh,
+    where=tf.where,
+    zeros_like=tf.zeros_like,
+)
+"""Every name of `deepmd.array_model.namespace.REQUIRED`."""

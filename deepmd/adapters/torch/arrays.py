@@ -1,0 +1,51 @@
+"""Between NumPy and torch."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from deepmd.array_model.namespace import PRECISIONS, Params
+from deepmd.array_model.pairs import Conditions, Pairs
+from deepmd.array_model.tree import map_leaves
+
+
+def to_torch(array: np.ndarray) -> torch.Tensor:
+    """Return a tensor; it shares memory with a writable array and copies a read-only one."""
+    array = np.ascontiguousarray(array)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def params_to_torch(model: Any, params: Params) -> Params:
+    """Return the parameters as tensors of their own (bfloat16 parts, which NumPy lacks, in bfloat16)."""
+
+    def part(tree: Any, precision: str) -> Any:
+        narrow = PRECISIONS[precision] == "bfloat16"
+        return map_leaves(lambda leaf: torch.tensor(leaf).to(torch.bfloat16) if narrow and leaf.dtype == np.float32 else torch.tensor(leaf), tree)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # read-only arrays are copied, not written to
+        parts = {"descriptor": model.descriptor.precision, "fitting": model.fitting.precision}
+        return {key: part(tree, parts.get(key, "float64")) for key, tree in params.items()}
+
+
+def to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """Return a NumPy array (bfloat16 as float32)."""
+    tensor = tensor.detach()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def pairs_to_torch(pairs: Pairs) -> Pairs:
+    """Return the pairs as tensors; counts and widths stay integers."""
+    names = ("disp_NM3", "mask_NM", "index_NM", "centre_N", "type_N", "frame_N")
+    return replace(pairs, **{name: to_torch(getattr(pairs, name)) for name in names})
+
+
+def conditions_to_torch(conditions: Conditions) -> Conditions:
+    """Return the conditions as tensors."""
+    values = (conditions.fparam_FK, conditions.aparam_NK)
+    return Conditions(*(None if value is None else to_torch(np.asarray(value, dtype=np.float64)) for value in values))

@@ -1,0 +1,45 @@
+"""Evaluation and derivatives in torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from deepmd.adapters.evaluation import NEEDS_GRADIENT, Evaluator, assemble
+from deepmd.adapters.torch.arrays import conditions_to_torch, pairs_to_torch, params_to_torch, to_numpy
+from deepmd.adapters.torch.namespace import xp
+from deepmd.array_model.namespace import Params
+from deepmd.array_model.pairs import Conditions, Pairs
+
+
+def predict(
+    model: Any, params: Params, pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str], *, training: bool
+) -> dict[str, torch.Tensor]:
+    """Return the wanted outputs; while training they can be differentiated once more."""
+    needs_gradient = bool(wanted & NEEDS_GRADIENT)
+    grad = None
+    with torch.set_grad_enabled(training or needs_gradient):
+        if needs_gradient:
+            pairs = replace(pairs, disp_NM3=pairs.disp_NM3.requires_grad_())
+        energy_N, descriptor_ND = model.atomic_energy(params, pairs, conditions, xp=xp)
+        if needs_gradient:
+            (grad,) = torch.autograd.grad(energy_N.sum(), pairs.disp_NM3, create_graph=training)
+            if not training:
+                pairs = replace(pairs, disp_NM3=pairs.disp_NM3.detach())
+    with torch.set_grad_enabled(training):
+        return assemble(energy_N, descriptor_ND, grad, pairs, num_atoms, num_frames, wanted, xp=xp)
+
+
+def evaluator(model: Any, params: Params) -> Evaluator:
+    """Return the evaluator of a model (see `deepmd.adapters.evaluation`)."""
+    tensors = params_to_torch(model, params)
+
+    def evaluate(pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]) -> dict[str, np.ndarray]:
+        inputs = pairs_to_torch(pairs), conditions_to_torch(conditions)
+        outputs = predict(model, tensors, *inputs, num_atoms, num_frames, wanted, training=False)
+        return {name: to_numpy(value) for name, value in outputs.items()}
+
+    return evaluate

@@ -1,0 +1,59 @@
+"""NumPy as the namespace of physics on the host: initial weights, statistics, the reference evaluation."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from deepmd.array_model.namespace import REQUIRED, STANDARD
+
+
+def shape(x: Any) -> tuple[int, ...]:
+    """Sizes of an array."""
+    return tuple(x.shape)
+
+
+def segment_sum(rows: np.ndarray, segments: np.ndarray, num: int) -> np.ndarray:
+    """Sum rows (P, ...) by segment number (P,) into (num, ...)."""
+    flat = rows.reshape(len(rows), -1)
+    out = np.empty((num, flat.shape[1]), dtype=rows.dtype)
+    for column in range(flat.shape[1]):
+        out[:, column] = np.bincount(segments, weights=flat[:, column], minlength=num)
+    return out.reshape(num, *rows.shape[1:])
+
+
+def _take(x: np.ndarray, indices: np.ndarray, *, axis: int) -> np.ndarray:
+    assert axis == 0
+    return np.take(x, indices, axis=0)
+
+
+def _astype(x: Any, dtype: Any) -> Any:
+    return x if x.dtype == dtype else x.astype(dtype)
+
+
+def folded_matmul(matmul: Any) -> Any:
+    """Return a matmul that folds the leading axes of a stack times a matrix into one product."""
+
+    def product(a: Any, b: Any) -> Any:
+        if len(a.shape) > 2 and len(b.shape) == 2:
+            return matmul(a.reshape(math.prod(a.shape[:-1]), a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
+        return matmul(a, b)
+
+    return product
+
+
+def numpy_namespace(source: Any, **own: Any) -> SimpleNamespace:
+    """Return a namespace over `numpy` or a package that wraps it; `own` replaces names."""
+    names = {name: getattr(source, name) for name in STANDARD if hasattr(source, name)}
+    names.update(float16=np.float16, float32=np.float32, float64=np.float64, bfloat16=np.float32, shape=shape)
+    names.update(concat=source.concatenate, sum=source.sum, matrix_transpose=lambda x: source.swapaxes(x, -1, -2))
+    names.update(matmul=folded_matmul(source.matmul), astype=_astype, sigmoid=lambda x: 0.5 * (1.0 + source.tanh(0.5 * x)))
+    names.update(own)
+    assert set(REQUIRED) <= set(names), set(REQUIRED) - set(names)
+    return SimpleNamespace(**names)
+
+
+plain = numpy_namespace(np, take=_take, segment_sum=segment_sum)
