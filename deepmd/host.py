@@ -18,7 +18,7 @@ def shape(x: Any) -> tuple[int, ...]:
 
 def segment_sum(rows: np.ndarray, segments: np.ndarray, num: int) -> np.ndarray:
     """Sum rows (P, ...) by segment number (P,) into (num, ...)."""
-    flat = rows.reshape(len(rows), -1)
+    flat = rows.reshape(len(rows), math.prod(rows.shape[1:]))
     out = np.empty((num, flat.shape[1]), dtype=rows.dtype)
     for column in range(flat.shape[1]):
         out[:, column] = np.bincount(segments, weights=flat[:, column], minlength=num)
@@ -56,4 +56,22 @@ def numpy_namespace(source: Any, **own: Any) -> SimpleNamespace:
     return SimpleNamespace(**names)
 
 
-plain = numpy_namespace(np, take=_take, segment_sum=segment_sum)
+def _counting(size: int, *, like: np.ndarray) -> np.ndarray:
+    """Return 0, 1, ..., size - 1."""
+    return np.arange(size, dtype=np.int64)
+
+
+_search = {
+    "argsort": lambda x, *, axis: np.argsort(x, axis=axis, kind="stable"),
+    "ceil": np.ceil,
+    "counting": _counting,
+    "cumulative_sum": lambda x, *, axis: np.cumsum(x, axis=axis),
+    "floor": np.floor,
+    "int64": np.int64,
+    "max": lambda x, *, axis: np.max(x, axis=axis),
+    "nonzero": np.nonzero,
+    "searchsorted": lambda x, values, *, side: np.searchsorted(x, values, side=side),
+    "size": lambda x, axis: x.shape[axis],
+}
+
+plain = numpy_namespace(np, take=_take, segment_sum=segment_sum, **_search)

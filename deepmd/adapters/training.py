@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from deepmd.array_model.losses import EnerLoss
 from deepmd.array_model.namespace import Params
-from deepmd.array_model.pairs import Conditions, Pairs
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One batch on the host, ready for any framework.
-
-    Attributes
-    ----------
-    pairs, conditions : the input; every atom of the batch is a centre
-    natoms_F : real atoms of each frame, float64
-    labels : for each name of `EnerLoss.labels()` an array in the order of `pairs`; zeros where the data lack it
-    found : which of the terms of the loss the data have labels for
-    """
-
-    pairs: Pairs
-    conditions: Conditions
-    natoms_F: np.ndarray
-    labels: dict[str, np.ndarray]
-    found: dict[str, bool]
+from deepmd.data.batch import Batch
+from deepmd.io.model_file import ModelFile
 
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam's constants (Kingma and Ba, 2015; decay of the weights added to the gradient, or decoupled as in AdamW)."""
+    """Adam's constants (Kingma and Ba, 2015). `weight_decay` times the parameter is added to its gradient."""
 
     beta1: float = 0.9
     beta2: float = 0.999
@@ -51,12 +35,24 @@ class Task:
     adam: Adam
 
 
-State = dict[str, np.ndarray]
-"""Optimizer state: `m/PATH`, `v/PATH` for each trainable parameter."""
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands; stored in every checkpoint.
+
+    Attributes
+    ----------
+    step : finished updates
+    seed : of the sampler, so that a restart goes on through the same batches
+    moments : state of the optimizer, `m/PATH` and `v/PATH` for each trainable parameter; {} before the first update
+    """
+
+    step: int
+    seed: int
+    moments: dict[str, np.ndarray]
 
 
 class Trainer(Protocol):
-    """A model in training. NumPy in, NumPy out."""
+    """A model in training. NumPy in, NumPy out. Made by `trainer(task, params)` of an adapter."""
 
     def step(self, batch: Batch, lr: float, prefactors: dict[str, float], number: int) -> float:
         """Make the update number `number` (from 1) and return the loss before it."""
@@ -65,13 +61,25 @@ class Trainer(Protocol):
         """Return `loss` and the mean shown for each term (see `EnerLoss.errors`)."""
 
     def params(self) -> Params:
-        """Return the parameters."""
+        """Return a copy of the parameters."""
 
-    def state(self) -> State:
-        """Return the state of the optimizer."""
+    def moments(self) -> dict[str, np.ndarray]:
+        """Return a copy of the state of the optimizer."""
 
-    def restore(self, params: Params, state: State | None) -> None:
-        """Continue from these parameters, and from this state of the optimizer if given."""
+    def restore(self, moments: dict[str, np.ndarray], number: int) -> None:
+        """Continue from this state of the optimizer after `number` updates."""
 
-    def save(self, path: Any, content: Any, step: int) -> None:
-        """Write a native checkpoint of `content` (a ModelFile), the optimizer's state and the step."""
+    def save(self, prefix: Path, content: ModelFile, progress: Progress) -> str:
+        """Write a native checkpoint `PREFIX-STEP` in one step and return the name of what was written."""
+
+
+def needed(loss: EnerLoss) -> frozenset[str]:
+    """Return the outputs of a model that the loss reads."""
+    by_term = {"e": "energy", "f": "force", "pf": "force", "v": "virial", "ae": "atom_energy"}
+    names = {by_term[term] for term in loss.terms()}
+    return frozenset(names | ({"atom_energy"} if loss.enable_atom_ener_coeff else set()))
+
+
+def adam_epsilon(adam: Adam, number: int) -> float:
+    """Return the epsilon that makes a kernel which adds it to the uncorrected second moment equal the original Adam."""
+    return adam.epsilon * math.sqrt(1.0 - adam.beta2**number)

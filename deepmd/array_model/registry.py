@@ -12,11 +12,20 @@ _KINDS: dict[str, dict[str, type]] = {"descriptor": {}, "fitting_net": {}, "mode
 _ALIASES: dict[tuple[str, str], str] = {}
 
 
+NOT_YET = {
+    "descriptor": tuple("se_e2_r se_r se_e3 se_at se_a_3be se_e3_tebd se_atten dpa1 se_atten_v2 dpa2 dpa3 dpa4 hybrid loc_frame".split()),
+    "fitting_net": ("dipole", "polar", "dos", "property", "population"),
+    "model": ("frozen", "pairtab", "linear_ener", "linear", "zbl", "pairwise_dprc", "dpa4", "spin_ener"),
+}
+"""Kinds that DeePMD-kit knows and we do not have."""
+
+
 def register(kind: str, name: str, aliases: tuple[str, ...] = ()) -> Callable[[type], type]:
     """Return a class decorator that makes a config class known under `name` and its aliases."""
 
     def keep(cls: type) -> type:
         _KINDS[kind][name] = cls
+        cls.kind = name  # type: ignore[attr-defined]
         _ALIASES.update({(kind, alias): name for alias in aliases})
         return cls
 
@@ -34,6 +43,8 @@ def canonical(kind: str, name: Any, where: str) -> str:
     _load_plugins()
     key = _ALIASES.get((kind, name), name) if isinstance(name, str) else name
     if key not in _KINDS[kind]:
+        if key in NOT_YET.get(kind, ()):
+            raise InputError(f"{where}: type {name!r} is known, but not supported yet. Supported: {', '.join(sorted(_KINDS[kind]))}")
         known = sorted([*_KINDS[kind], *(alias for k, alias in _ALIASES if k == kind)])
         raise InputError(f"{where}: unknown type {name!r}. Known: {', '.join(known)}.{nearest(str(name), known)}")
     return str(key)

@@ -1,0 +1,1 @@
+"""Training, written once: schedule, batches, loop, learning curve, checkpoints."""

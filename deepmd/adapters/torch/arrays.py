@@ -20,17 +20,22 @@ def to_torch(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
-def params_to_torch(model: Any, params: Params) -> Params:
-    """Return the parameters as tensors of their own (bfloat16 parts, which NumPy lacks, in bfloat16)."""
-
-    def part(tree: Any, precision: str) -> Any:
-        narrow = PRECISIONS[precision] == "bfloat16"
-        return map_leaves(lambda leaf: torch.tensor(leaf).to(torch.bfloat16) if narrow and leaf.dtype == np.float32 else torch.tensor(leaf), tree)
-
+def params_to_torch(params: Params) -> Params:
+    """Return the parameters as tensors of their own."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # read-only arrays are copied, not written to
-        parts = {"descriptor": model.descriptor.precision, "fitting": model.fitting.precision}
-        return {key: part(tree, parts.get(key, "float64")) for key, tree in params.items()}
+        tensors: Params = map_leaves(torch.tensor, params)
+    return tensors
+
+
+def narrowed(model: Any, params: Params) -> Params:
+    """Return the parameters as physics sees them: parts in bfloat16, which NumPy lacks, are kept in float32 and cast."""
+    parts = {"descriptor": model.descriptor.precision, "fitting": model.fitting.precision}
+    out = dict(params)
+    for key, precision in parts.items():
+        if PRECISIONS[precision] == "bfloat16":
+            out[key] = map_leaves(lambda leaf: leaf.to(torch.bfloat16) if leaf.dtype == torch.float32 else leaf, params[key])
+    return out
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from deepmd.adapters.evaluation import NEEDS_GRADIENT, Evaluator, assemble
-from deepmd.adapters.torch.arrays import conditions_to_torch, pairs_to_torch, params_to_torch, to_numpy
+from deepmd.adapters.torch.arrays import conditions_to_torch, narrowed, pairs_to_torch, params_to_torch, to_numpy
 from deepmd.adapters.torch.namespace import xp
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
@@ -35,7 +35,7 @@ def predict(
 
 def evaluator(model: Any, params: Params) -> Evaluator:
     """Return the evaluator of a model (see `deepmd.adapters.evaluation`)."""
-    tensors = params_to_torch(model, params)
+    tensors = narrowed(model, params_to_torch(params))
 
     def evaluate(pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]) -> dict[str, np.ndarray]:
         inputs = pairs_to_torch(pairs), conditions_to_torch(conditions)

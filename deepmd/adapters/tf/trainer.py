@@ -1,0 +1,134 @@
+"""Training in a TensorFlow graph: derivatives, and the framework's own Adam kernel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from deepmd.adapters.tf.checkpoint import save_checkpoint
+from deepmd.adapters.tf.graph import feed, in_graph, placeholders, predictions, session
+from deepmd.adapters.tf.namespace import xp
+from deepmd.adapters.training import Progress, Task, adam_epsilon, needed
+from deepmd.array_model.losses import total
+from deepmd.array_model.namespace import Params
+from deepmd.array_model.tree import flatten, replace_leaves
+from deepmd.data.batch import PER_ATOM, PER_FRAME, Batch
+from deepmd.io.model_file import ModelFile
+
+
+class TfTrainer:
+    """See `deepmd.adapters.training.Trainer`."""
+
+    def __init__(self, task: Task, params: Params) -> None:
+        self._task = task
+        self._template = params
+        self._graph = tf.Graph()
+        with self._graph.as_default():
+            self._variables: dict[str, Any] = {}
+            self._setters: dict[str, tuple[Any, Any]] = {}
+            self._inputs = placeholders(task.model)
+            tensors = in_graph(task.model, params, lambda path, array: tf.convert_to_tensor(self._variable(f"param/{path}", array)))
+            prediction = predictions(task.model, tensors, self._inputs, needed(task.loss))
+            self._labels = {name: self._label(name) for name in task.loss.labels()}
+            self._natoms = tf.compat.v1.placeholder(tf.float64, [None], name="label/natoms")
+            self._scalars = {
+                name: tf.compat.v1.placeholder(tf.float64, [], name=f"scalar/{name}") for name in ("lr", "beta1_t", "beta2_t", "epsilon")
+            }
+            self._prefactors = {term: tf.compat.v1.placeholder(tf.float64, [], name=f"prefactor/{term}") for term in task.loss.terms()}
+            errors = task.loss.errors(prediction, self._labels, self._inputs.pairs, self._natoms, xp=xp)
+            self._loss = total(errors, self._prefactors)
+            self._shown = {term: values["shown"] for term, values in errors.items()}
+            self._update = self._adam()
+            self._session = session(self._graph)
+        self._assign({f"param/{path}": array for path, array in flatten(params).items()})
+        self._assign({name: np.zeros(self._variables[name].shape.as_list()) for name in self._variables if name.startswith("adam/")})
+
+    def step(self, batch: Batch, lr: float, prefactors: dict[str, float], number: int) -> float:
+        """Make one update."""
+        adam = self._task.adam
+        values = {"lr": lr, "beta1_t": adam.beta1**number, "beta2_t": adam.beta2**number, "epsilon": adam_epsilon(adam, number)}
+        fed = {self._scalars[name]: value for name, value in values.items()}
+        loss, _ = self._session.run([self._loss, self._update], {**self._feed(batch, prefactors), **fed})
+        return float(loss)
+
+    def errors(self, batch: Batch, prefactors: dict[str, float]) -> dict[str, float]:
+        """Return the loss and what is shown of each term."""
+        values = self._session.run({"loss": self._loss, **self._shown}, self._feed(batch, prefactors))
+        return {name: float(value) for name, value in values.items()}
+
+    def params(self) -> Params:
+        """Return a copy of the parameters."""
+        values = self._session.run({path: self._variables[f"param/{path}"] for path in flatten(self._template)})
+        out: Params = replace_leaves(self._template, values)
+        return out
+
+    def moments(self) -> dict[str, np.ndarray]:
+        """Return a copy of the optimizer's moments."""
+        values = self._session.run({name: variable for name, variable in self._variables.items() if name.startswith("adam/")})
+        return {name.removeprefix("adam/"): value for name, value in values.items()}
+
+    def restore(self, moments: dict[str, np.ndarray], number: int) -> None:
+        """Continue from stored moments."""
+        self._assign({f"adam/{name}": array for name, array in moments.items()})
+
+    def save(self, prefix: Path, content: ModelFile, progress: Progress) -> str:
+        """Write `PREFIX-STEP.{index,meta,data-00000-of-00001}`."""
+        path = prefix.with_name(f"{prefix.name}-{progress.step}")
+        save_checkpoint(path, content, progress, self._graph)
+        return path.name
+
+    # -- parts of the graph -----------------------------------------------------------------------------------------
+
+    def _variable(self, name: str, array: np.ndarray) -> Any:
+        """Make a variable and the way to set it; values are fed, so that the graph holds no copy of them."""
+        variable = tf.Variable(tf.zeros(array.shape, array.dtype), name=name, trainable=False)
+        fed = tf.compat.v1.placeholder(array.dtype, array.shape)
+        self._variables[name], self._setters[name] = variable, (fed, variable.assign(fed).op)
+        return variable
+
+    def _assign(self, values: dict[str, np.ndarray]) -> None:
+        self._session.run([self._setters[name][1] for name in values], {self._setters[name][0]: value for name, value in values.items()})
+
+    def _label(self, name: str) -> Any:
+        sizes = {**PER_FRAME, **PER_ATOM}[name] if name != "atom_pref" else (3,)
+        return tf.compat.v1.placeholder(tf.float64, [None, *sizes], name=f"label/{name}")
+
+    def _adam(self) -> Any:
+        adam, trained = self._task.adam, self._task.trainable
+        variables = [self._variables[f"param/{path}"] for path in trained]
+        gradients = tf.gradients(self._loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        updates = []
+        for path, variable, gradient in zip(trained, variables, gradients, strict=True):
+            moments = [self._variable(f"adam/{kind}/{path}", np.zeros(variable.shape.as_list(), variable.dtype.as_numpy_dtype)) for kind in "mv"]
+            scalars = {name: tf.cast(value, variable.dtype) for name, value in self._scalars.items()}
+            updates.append(
+                tf.raw_ops.ResourceApplyAdam(
+                    var=variable.handle,
+                    m=moments[0].handle,
+                    v=moments[1].handle,
+                    beta1_power=scalars["beta1_t"],
+                    beta2_power=scalars["beta2_t"],
+                    lr=scalars["lr"],
+                    beta1=tf.constant(adam.beta1, variable.dtype),
+                    beta2=tf.constant(adam.beta2, variable.dtype),
+                    epsilon=scalars["epsilon"],
+                    grad=gradient + adam.weight_decay * tf.convert_to_tensor(variable) if adam.weight_decay else gradient,
+                )
+            )
+        # the loss is read before any parameter changes: updates wait for all gradients, and the loss is upstream of those
+        return tf.group(*updates)
+
+    def _feed(self, batch: Batch, prefactors: dict[str, float]) -> dict[Any, Any]:
+        fed = feed(self._inputs, batch.pairs, batch.conditions, len(batch.pairs.type_N), len(batch.natoms_F))
+        fed.update({self._labels[name]: array for name, array in batch.labels.items()})
+        fed.update({self._prefactors[term]: value for term, value in prefactors.items()})
+        fed[self._natoms] = batch.natoms_F
+        return fed
+
+
+def trainer(task: Task, params: Params) -> TfTrainer:
+    """Return the trainer of a task."""
+    return TfTrainer(task, params)

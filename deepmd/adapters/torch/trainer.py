@@ -1,0 +1,93 @@
+"""Training in torch: derivatives, and the framework's fused Adam."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from deepmd.adapters.torch.arrays import conditions_to_torch, narrowed, pairs_to_torch, params_to_torch, to_numpy, to_torch
+from deepmd.adapters.torch.checkpoint import save_pt
+from deepmd.adapters.torch.evaluate import predict
+from deepmd.adapters.torch.namespace import xp
+from deepmd.adapters.training import Progress, Task, needed
+from deepmd.array_model.losses import total
+from deepmd.array_model.namespace import Params
+from deepmd.array_model.tree import flatten, map_leaves
+from deepmd.data.batch import Batch
+from deepmd.io.model_file import ModelFile
+
+
+class TorchTrainer:
+    """See `deepmd.adapters.training.Trainer`."""
+
+    def __init__(self, task: Task, params: Params) -> None:
+        self._task = task
+        self._wanted = needed(task.loss)
+        self._params = params_to_torch(params)
+        leaves = flatten(self._params)
+        self._trained = {path: leaves[path].requires_grad_() for path in task.trainable}
+        wide = all(leaf.dtype in (torch.float32, torch.float64) for leaf in self._trained.values())
+        adam = task.adam
+        self._optimizer = torch.optim.Adam(
+            list(self._trained.values()), lr=0.0, betas=(adam.beta1, adam.beta2), eps=adam.epsilon, weight_decay=adam.weight_decay, fused=wide
+        )
+
+    def step(self, batch: Batch, lr: float, prefactors: dict[str, float], number: int) -> float:
+        """Make one update."""
+        loss, _ = self._evaluate(batch, prefactors)
+        gradients = torch.autograd.grad(loss, list(self._trained.values()), allow_unused=True, materialize_grads=True)
+        for leaf, gradient in zip(self._trained.values(), gradients, strict=True):
+            leaf.grad = gradient
+        self._optimizer.param_groups[0]["lr"] = lr
+        self._optimizer.step()
+        return float(loss.detach())
+
+    def errors(self, batch: Batch, prefactors: dict[str, float]) -> dict[str, float]:
+        """Return the loss and what is shown of each term."""
+        loss, errors = self._evaluate(batch, prefactors)
+        return {"loss": float(loss.detach()), **{term: float(values["shown"].detach()) for term, values in errors.items()}}
+
+    def params(self) -> Params:
+        """Return a copy of the parameters."""
+        out: Params = map_leaves(lambda leaf: to_numpy(leaf).copy(), self._params)
+        return out
+
+    def moments(self) -> dict[str, np.ndarray]:
+        """Return a copy of the optimizer's moments."""
+        out = {}
+        for path, leaf in self._trained.items():
+            state = self._optimizer.state.get(leaf)
+            if state:
+                out[f"m/{path}"], out[f"v/{path}"] = to_numpy(state["exp_avg"]).copy(), to_numpy(state["exp_avg_sq"]).copy()
+        return out
+
+    def restore(self, moments: dict[str, np.ndarray], number: int) -> None:
+        """Continue from stored moments."""
+        if not moments:
+            return
+        for path, leaf in self._trained.items():
+            m, v = (torch.tensor(moments[f"{name}/{path}"]) for name in "mv")
+            self._optimizer.state[leaf] = {"step": torch.tensor(float(number), dtype=torch.float32), "exp_avg": m, "exp_avg_sq": v}
+
+    def save(self, prefix: Path, content: ModelFile, progress: Progress) -> str:
+        """Write `PREFIX-STEP.pt`."""
+        path = prefix.with_name(f"{prefix.name}-{progress.step}.pt")
+        save_pt(path, content, progress)
+        return path.name
+
+    def _evaluate(self, batch: Batch, prefactors: dict[str, float]) -> tuple[torch.Tensor, dict[str, dict[str, torch.Tensor]]]:
+        pairs, conditions = pairs_to_torch(batch.pairs), conditions_to_torch(batch.conditions)
+        labels = {name: to_torch(array) for name, array in batch.labels.items()}
+        natoms = to_torch(batch.natoms_F)
+        sizes = len(batch.pairs.type_N), len(batch.natoms_F)
+        params = narrowed(self._task.model, self._params)
+        prediction = predict(self._task.model, params, pairs, conditions, *sizes, self._wanted, training=True)
+        errors = self._task.loss.errors(prediction, labels, pairs, natoms, xp=xp)
+        return total(errors, prefactors), errors
+
+
+def trainer(task: Task, params: Params) -> TorchTrainer:
+    """Return the trainer of a task."""
+    return TorchTrainer(task, params)

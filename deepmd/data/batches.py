@@ -1,0 +1,184 @@
+"""Which frames make the batch of a step: a pure function of the seed and the step (spec formats, section 3.5)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from deepmd.array_model.errors import InputError, nearest
+from deepmd.data.systems import System
+
+BLOCK = 4096
+"""Steps whose systems are drawn at once."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How batches are drawn.
+
+    Attributes
+    ----------
+    systems : those that take part
+    batch_size : frames per batch of each system
+    probability : of each system
+    mixed : frames of one batch that each come from a system of their own; 0: a batch is of one system
+    """
+
+    systems: tuple[System, ...]
+    batch_size: tuple[int, ...]
+    probability: tuple[float, ...]
+    mixed: int = 0
+
+    @property
+    def num_batches(self) -> tuple[int, ...]:
+        """Batches of each system, counted set by set."""
+        return count_batches(self.systems, self.batch_size)
+
+    @property
+    def epoch(self) -> int:
+        """Steps after which every system has been gone through once, on average."""
+        return math.ceil(max(n / p for n, p in zip(self.num_batches, self.probability, strict=True) if p > 0.0))
+
+
+def count_batches(systems: Sequence[System], batch_size: Sequence[int]) -> tuple[int, ...]:
+    """Return the number of batches of each system."""
+    return tuple(sum(max(frames // size, 1) for frames in system.sets) for system, size in zip(systems, batch_size, strict=True))
+
+
+def make_plan(
+    systems: Sequence[System], batch_size: int | str | Sequence[int], auto_prob: str, sys_probs: Sequence[float] | None, where: str
+) -> Plan:
+    """Return the plan that the options of a data section describe; `where` is its path, for errors.
+
+    Raises
+    ------
+    InputError
+        An option is malformed or does not fit the systems.
+    """
+    kept, sizes, mixed = _sizes(systems, batch_size, f"{where}/batch_size")
+    if sys_probs is not None:
+        if len(kept) != len(systems):
+            raise InputError(f"{where}/sys_probs: cannot be combined with batch_size 'filter:N', which drops systems")
+        probability = _given(sys_probs, count_batches(kept, sizes), f"{where}/sys_probs")
+    else:
+        probability = _automatic(auto_prob, count_batches(kept, sizes), f"{where}/auto_prob")
+    return Plan(tuple(kept), tuple(sizes), tuple(float(p) for p in probability), mixed)
+
+
+def _sizes(systems: Sequence[System], batch_size: int | str | Sequence[int], where: str) -> tuple[list[System], list[int], int]:
+    systems = list(systems)
+    if isinstance(batch_size, int):
+        sizes = [batch_size] * len(systems)
+    elif not isinstance(batch_size, str):
+        sizes = list(batch_size)
+        if len(sizes) != len(systems):
+            raise InputError(f"{where}: has {len(sizes)} entries for {len(systems)} systems")
+    else:
+        rule, _, text = batch_size.partition(":")
+        known = ("auto", "mixed", "max", "filter")
+        if rule not in known or (rule != "auto" and not text) or (text and not text.isdigit()) or text == "0":
+            raise InputError(
+                f"{where}: {batch_size!r} is not understood. Accepted: an integer, a list, auto, auto:N, mixed:N, max:N, filter:N.{nearest(rule, known)}"
+            )
+        number = int(text or 32)
+        if rule == "mixed":
+            return systems, [1] * len(systems), number
+        if rule == "filter":
+            systems = [system for system in systems if system.num_atoms <= number]
+            if not systems:
+                raise InputError(f"{where}: {batch_size!r} leaves no system")
+        if rule == "auto":
+            sizes = [math.ceil(number / system.num_atoms) for system in systems]
+        else:
+            sizes = [max(1, number // system.num_atoms) for system in systems]
+    if min(sizes) < 1:
+        raise InputError(f"{where}: a batch needs at least one frame, got {min(sizes)}")
+    return systems, sizes, 0
+
+
+def _given(sys_probs: Sequence[float], batches: Sequence[int], where: str) -> np.ndarray:
+    """Given probabilities; negative entries share what is left in proportion to their batches."""
+    probability = np.array(sys_probs, dtype=np.float64)
+    if len(probability) != len(batches):
+        raise InputError(f"{where}: has {len(probability)} entries for {len(batches)} systems")
+    free = probability < 0.0
+    left = 1.0 - probability[~free].sum()
+    if left < -1e-8 or (not free.any() and abs(left) > 1e-8):
+        raise InputError(f"{where}: the probabilities sum to {1.0 - left:g}, they must sum to 1 (negative entries share the rest)")
+    weights = np.array(batches, dtype=np.float64)[free]
+    probability[free] = max(left, 0.0) * weights / weights.sum() if free.any() else 0.0
+    return probability
+
+
+def _automatic(rule: str, batches: Sequence[int], where: str) -> np.ndarray:
+    weights = np.array(batches, dtype=np.float64)
+    head, *blocks = rule.split(";")
+    if head == "prob_uniform" and not blocks:
+        return np.full(len(weights), 1.0 / len(weights))
+    if head != "prob_sys_size":
+        known = ("prob_uniform", "prob_sys_size")
+        raise InputError(
+            f"{where}: {rule!r} is not understood. Accepted: {', '.join(known)}, prob_sys_size;start:end:weight;...{nearest(head, known)}"
+        )
+    if not blocks:
+        return weights / weights.sum()
+    probability = np.zeros(len(weights))
+    for block in blocks:
+        try:
+            start, end, weight = (kind(text) for kind, text in zip((int, int, float), block.split(":"), strict=True))
+        except ValueError as error:
+            raise InputError(f"{where}: the block {block!r} is not start:end:weight") from error
+        if not 0 <= start < end <= len(weights) or weight < 0.0:
+            raise InputError(f"{where}: the block {block!r} does not fit {len(weights)} systems")
+        probability[start:end] = weight * weights[start:end] / weights[start:end].sum()
+    if probability.sum() <= 0.0:
+        raise InputError(f"{where}: all weights are zero")
+    return probability / probability.sum()
+
+
+class Sampler:
+    """Draws the frames of each step. Any step can be asked for at any time: nothing needs to be stored for a restart."""
+
+    def __init__(self, plan: Plan, seed: int) -> None:
+        self.plan = plan
+        self._seed = seed
+        self._visits_before: list[np.ndarray] = [np.zeros(len(plan.systems), dtype=np.int64)]
+        self._order = lru_cache(maxsize=4 * len(plan.systems))(self._draw_order)
+        self._systems = lru_cache(maxsize=2)(self._draw_systems)
+
+    def frames(self, step: int) -> list[tuple[System, int]]:
+        """Return the (system, frame) pairs of the batch of a step (from 0)."""
+        out = []
+        per_step = max(self.plan.mixed, 1)
+        for draw in range(step * per_step, (step + 1) * per_step):
+            system, visit = self._visit(draw)
+            out += [(self.plan.systems[system], int(frame)) for frame in self.visit(system, visit)]
+        return out
+
+    def visit(self, system: int, visit: int) -> np.ndarray:
+        """Return the frames of the `visit`-th batch of a system: each epoch is a new order of all frames."""
+        size, frames = self.plan.batch_size[system], self.plan.systems[system].num_frames
+        per_epoch = max(frames // size, 1)
+        order = self._order(system, visit // per_epoch)
+        start = (visit % per_epoch) * size
+        return order[start : start + size]
+
+    def _draw_order(self, system: int, epoch: int) -> np.ndarray:
+        return np.random.default_rng([1, system, epoch, self._seed]).permutation(self.plan.systems[system].num_frames)
+
+    def _draw_systems(self, block: int) -> np.ndarray:
+        return np.random.default_rng([0, block, self._seed]).choice(len(self.plan.systems), size=BLOCK, p=self.plan.probability)
+
+    def _visit(self, draw: int) -> tuple[int, int]:
+        """Return the system of a draw and how often it had been drawn before."""
+        block, offset = divmod(draw, BLOCK)
+        while len(self._visits_before) <= block:
+            drawn = self._systems(len(self._visits_before) - 1)
+            self._visits_before.append(self._visits_before[-1] + np.bincount(drawn, minlength=len(self.plan.systems)))
+        drawn = self._systems(block)
+        system = int(drawn[offset])
+        return system, int(self._visits_before[block][system] + np.count_nonzero(drawn[:offset] == system))

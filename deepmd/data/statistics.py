@@ -1,0 +1,143 @@
+"""Statistics of the data, on the host (spec formats, section 3.6)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.namespace import Params
+from deepmd.data.batch import Frames, conditions_of
+from deepmd.data.batches import Sampler
+from deepmd.data.neighbours import find_neighbours
+from deepmd.data.packing import pack
+from deepmd.data.systems import System
+from deepmd.host import plain
+
+log = logging.getLogger(__name__)
+
+SMALLEST_STD = 1e-2
+UNSEEN_STD = 0.1
+"""Deviation of a type that the data lack."""
+
+
+def sample(sampler: Sampler, num_batches: int) -> list[tuple[System, int]]:
+    """Return the frames of the first `num_batches` batches of every system, each frame once."""
+    out = []
+    for number, system in enumerate(sampler.plan.systems):
+        frames = np.concatenate([sampler.visit(number, visit) for visit in range(num_batches)])
+        out += [(system, int(frame)) for frame in dict.fromkeys(frames.tolist())]
+    return out
+
+
+def environment_statistics(model: Any, frames: Frames) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and deviation (T, 4) of the environment rows of each centre type over all slots, empty ones as zeros.
+
+    The mean is (mean of the radial column, 0, 0, 0); x, y and z are pooled for their deviation.
+    """
+    total, square, count = (np.zeros((model.ntypes, 2)) for _ in range(3))
+    # widths follow the data here: all neighbours count, and slots that do not exist add nothing
+    layout = model.layout()
+    slots = sum(layout.sel)
+    for system, frame in frames:
+        packed = pack(find_neighbours([system.structure(frame)], layout.rcut), layout, model.ntypes)
+        rows = model.descriptor.raw_rows(packed.pairs, xp=plain)
+        for kind in range(model.ntypes):
+            chosen = rows[packed.pairs.type_N == kind]
+            total[kind] += chosen[..., 0].sum(), chosen[..., 1:].sum()
+            square[kind] += (chosen[..., 0] ** 2).sum(), (chosen[..., 1:] ** 2).sum()
+            count[kind] += len(chosen) * slots * np.array([1, 3])
+    seen = np.maximum(count, 1)
+    mean = total / seen
+    std = np.maximum(np.sqrt(np.maximum(square / seen - mean**2, 0.0)), SMALLEST_STD)
+    std = np.where(count > 0, std, UNSEEN_STD)
+    zeros = np.zeros(model.ntypes)
+    return np.stack([mean[:, 0], zeros, zeros, zeros], axis=1), np.stack([std[:, 0], std[:, 1], std[:, 1], std[:, 1]], axis=1)
+
+
+def energy_bias(model: Any, frames: Frames) -> tuple[np.ndarray, float]:
+    """Return the energy of each type (T,) by least squares on the total energies, and the deviation of the residual (eV).
+
+    Types with an assigned energy (`atom_ener`, `preset_out_bias`) keep it.
+    """
+    labelled = [(system, frame) for system, frame in frames if "energy" in system.data]
+    assigned = np.full(model.ntypes, np.nan)
+    for number, value in enumerate(model.fitting.atom_ener):
+        assigned[number] = np.nan if value is None else value
+    for number, value in enumerate((model.preset_out_bias or {}).get("energy", ())):
+        assigned[number] = assigned[number] if value is None else value
+    known = ~np.isnan(assigned)
+    bias = np.where(known, assigned, 0.0)
+    if not labelled:
+        return bias, 0.0
+    counts = np.array([np.bincount(system.types[system.types >= 0], minlength=model.ntypes) for system, _ in labelled], dtype=np.float64)
+    energies = np.array([system.data["energy"][frame] for system, frame in labelled])
+    fitted, *_ = np.linalg.lstsq(np.where(known, 0.0, counts), energies - counts @ bias, rcond=model.rcond)
+    bias = np.where(known, bias, fitted)
+    residual = energies - counts @ bias
+    per_atom = np.sqrt(np.mean((residual / counts.sum(axis=1)) ** 2))
+    log.info("RMSE of energy per atom after linear regression is: %.5e in the unit of energy.", per_atom)
+    return bias, float(np.std(residual))
+
+
+def apply_statistics(model: Any, params: Params, frames: Frames, protect: float) -> Params:
+    """Return the parameters with the statistics of a sample: environment, energy bias, frame and atomic parameters."""
+    params = dict(params)
+    mean, std = environment_statistics(model, frames)
+    params["descriptor"] = model.descriptor.with_statistics(params["descriptor"], mean, std, xp=plain)
+    bias, deviation = energy_bias(model, frames)
+    params["out_bias"] = bias.reshape(1, -1, 1)
+    params["out_std"] = np.full((1, model.ntypes, 1), deviation if deviation > 0.0 else 1.0)
+    fitting = dict(params["fitting"])
+    each = [conditions_of(model, [item], np.arange(item[0].num_atoms)) for item in frames]
+    for name, values in (("fparam", [c.fparam_FK for c in each]), ("aparam", [c.aparam_NK for c in each])):
+        if f"{name}_avg" in fitting:
+            array = np.concatenate([value for value in values if value is not None])
+            fitting[f"{name}_avg"] = array.mean(axis=0)
+            fitting[f"{name}_inv_std"] = 1.0 / np.maximum(array.std(axis=0), protect)
+    params["fitting"] = fitting
+    out: Params = model.in_precision(params, xp=plain)
+    return out
+
+
+def neighbour_statistics(systems: Sequence[System], rcut: float, ntypes: int) -> tuple[float, list[int]]:
+    """Return the shortest distance (Angstrom) and the largest number of neighbours of each type within `rcut`.
+
+    Raises
+    ------
+    InputError
+        Two atoms of a frame are at the same place.
+    """
+    shortest, most = np.inf, np.zeros(ntypes, dtype=np.int64)
+    for system in systems:
+        for frame in range(system.num_frames):
+            found = find_neighbours([system.structure(frame)], rcut)
+            if len(found.dist) == 0:
+                continue
+            shortest = min(shortest, float(found.dist.min()))
+            if shortest < 1e-6:
+                raise InputError(f"{system.path}: two atoms of frame {frame} are at the same place")
+            counts = np.bincount(found.i * ntypes + found.types[found.j], minlength=len(found.types) * ntypes)
+            most = np.maximum(most, counts.reshape(-1, ntypes).max(axis=0))
+    return shortest, most.tolist()
+
+
+def resolve_sel(sel: str, most: Sequence[int]) -> tuple[int, ...]:
+    """Return the slots that "auto" or "auto:RATIO" mean: the observed maximum times the ratio (1.1), rounded up to a multiple of 4.
+
+    Raises
+    ------
+    InputError
+        The text is not understood.
+    """
+    head, _, text = sel.partition(":")
+    try:
+        ratio = float(text or 1.1)
+    except ValueError:
+        ratio = 0.0
+    if head != "auto" or ratio <= 0.0:
+        raise InputError(f"model/descriptor/sel: {sel!r} is not understood. Accepted: a list with one number per type, auto, auto:RATIO")
+    return tuple(max(4 * ((int(ratio * count) + 3) // 4), 4) for count in most)

@@ -1,0 +1,89 @@
+"""From a section of the input to a dataclass: aliases, comments, unknown keys, types (by pydantic)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import pydantic
+
+from deepmd.array_model.errors import InputError, nearest
+
+T = TypeVar("T")
+
+NO_DEFAULT = object()
+"""Marks a key that we know but never accept."""
+
+
+def without_comments(tree: Any) -> Any:
+    """Drop keys that begin with an underscore, at every depth."""
+    if isinstance(tree, dict):
+        return {key: without_comments(value) for key, value in tree.items() if not str(key).startswith("_")}
+    return [without_comments(item) for item in tree] if isinstance(tree, list) else tree
+
+
+def rename(section: dict[str, Any], aliases: Mapping[str, str], where: str) -> dict[str, Any]:
+    """Return the section with aliases replaced by the proper keys.
+
+    Raises
+    ------
+    InputError
+        A key is given under two names.
+    """
+    out: dict[str, Any] = {}
+    for key, value in section.items():
+        proper = aliases.get(key, key)
+        if proper in out:
+            raise InputError(f"{where}: {proper!r} is given twice, also as {key!r}; keep one")
+        out[proper] = value
+    return out
+
+
+def build(cls: type[T], section: Any, where: str, not_yet: Mapping[str, Any] | None = None) -> T:
+    """Make a config dataclass from a section of the input.
+
+    Parameters
+    ----------
+    cls : dataclass; its attribute `names` (if any) maps aliases to fields
+    section : dict from the input, without `type`
+    where : path of the section in the input, for errors
+    not_yet : keys that DeePMD-kit knows and we do not support, with the value that means "off"
+
+    Raises
+    ------
+    InputError
+        A key is unknown or not supported, a value has the wrong type or is out of range, a required key is missing.
+    """
+    if not isinstance(section, dict):
+        raise InputError(f"{where}: must be an object with keys, got {section!r}")
+    section = rename(section, getattr(cls, "names", {}), where)
+    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for key in list(section):
+        if key in known:
+            continue
+        if not_yet and key in not_yet:
+            if not_yet[key] is NO_DEFAULT or section[key] not in (not_yet[key], None):
+                raise InputError(f"{where}/{key}: known, but not supported yet (given: {section[key]!r}). Remove it to go on without")
+            del section[key]
+            continue
+        everything = [*known, *getattr(cls, "names", {}), *(not_yet or {})]
+        raise InputError(f"{where}: unknown key {key!r}.{nearest(key, everything)} Known: {', '.join(known)}")
+    try:
+        return pydantic.TypeAdapter(cls).validate_python(section)
+    except pydantic.ValidationError as error:
+        raise InputError(_explain(error, where, known)) from error
+
+
+def _explain(error: pydantic.ValidationError, where: str, known: list[str]) -> str:
+    problems: dict[str, list[str]] = {}
+    for item in error.errors(include_url=False):
+        path = "/".join([where, *(str(part) for part in item["loc"] if isinstance(part, int) or part in known)])
+        if item["type"] in ("missing", "missing_argument"):
+            text = "required, but missing"
+        elif item["type"] == "value_error":
+            text = str(item["ctx"]["error"])
+        else:
+            text = f"{item['msg'].lower()}, got {item['input']!r}"
+        problems.setdefault(path, []).append(text)
+    return "; ".join(f"{path}: {' or '.join(dict.fromkeys(texts))}" for path, texts in problems.items())

@@ -1,0 +1,88 @@
+"""Which checkpoints there are: names, the link to the newest, the `checkpoint` file, retention."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from deepmd.array_model.errors import InputError
+from deepmd.io.atomic import write_text
+from deepmd.io.formats import FORMATS, framework
+
+MODULES = {"torch": "deepmd.adapters.torch.checkpoint", "tf": "deepmd.adapters.tf.checkpoint"}
+"""Backends that train, and the module of their checkpoints."""
+
+
+def module_of(backend: str) -> Any:
+    """Import the checkpoint module of a backend."""
+    return framework(MODULES[backend], backend)
+
+
+def announce(backend: str, prefix: Path, name: str, step: int, keep: int) -> None:
+    """Point the link and the `checkpoint` file to a complete checkpoint, then remove the ones that are not to be kept.
+
+    Kept are the newest `keep` (all if `keep` < 1); those of later steps belong to a run that is continued from before and go.
+    """
+    module = module_of(backend)
+    base = f"{prefix.name}-{step}"
+    for ending in module.ENDINGS:
+        _link(prefix.with_name(f"{prefix.name}{ending}"), f"{base}{ending}")
+    write_text(prefix.parent / "checkpoint", module.state_text(name))
+    present = sorted(_steps(prefix, module.ENDINGS))
+    old = [s for s in present if s <= step]
+    for number in [*(old[:-keep] if keep > 0 else []), *(s for s in present if s > step)]:
+        for ending in reversed(module.ENDINGS):
+            prefix.with_name(f"{prefix.name}-{number}{ending}").unlink(missing_ok=True)
+
+
+def _steps(prefix: Path, endings: tuple[str, ...]) -> set[int]:
+    pattern = re.compile(rf"{re.escape(prefix.name)}-(\d+)({'|'.join(map(re.escape, endings))})")
+    return {int(match[1]) for match in map(pattern.fullmatch, (path.name for path in prefix.parent.iterdir())) if match}
+
+
+def _link(link: Path, target: str) -> None:
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.replace(link)
+
+
+def newest(folder: str | os.PathLike[str]) -> Path:
+    """Return the checkpoint that the `checkpoint` file of a folder names.
+
+    Raises
+    ------
+    InputError
+        There is none.
+    """
+    state = Path(folder) / "checkpoint"
+    if not state.is_file():
+        raise InputError(f"{folder}: no checkpoint here (no file named 'checkpoint'); give the folder of a training or a checkpoint itself")
+    text = state.read_text(encoding="utf-8").strip()
+    match = re.search(r'model_checkpoint_path:\s*"([^"]+)"', text)
+    name = match[1] if match else text.splitlines()[0] if text else ""
+    path = Path(folder) / name
+    if not name or not (path.is_file() or Path(f"{path}.index").is_file()):
+        raise InputError(f"{state}: names {name!r}, which is not there")
+    return path
+
+
+def locate(path: str | os.PathLike[str]) -> Path:
+    """Return the model file behind what a user named: a file, the prefix of a checkpoint of either backend, or a folder.
+
+    Raises
+    ------
+    InputError
+        Nothing is there.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return newest(path)
+    for candidate in (path, Path(f"{path}.pt"), Path(f"{path}.index")):
+        if candidate.is_file():
+            return candidate
+    raise InputError(
+        f"{path}: no such checkpoint or model file (looked for {path.name}, {path.name}.pt, {path.name}.index; formats: {', '.join(FORMATS)})"
+    )

@@ -1,0 +1,81 @@
+"""`lcurve.out` and the log lines of a training (spec formats, section 3.7)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.losses import EnerLoss
+from deepmd.io.atomic import write_text
+
+NOTE = "# If there is no available reference data, rmse_*_{val,trn} will print nan\n"
+
+
+def columns(loss: EnerLoss) -> list[str]:
+    """Return the names of the quantities of a row, sorted: `rmse`, then one per term."""
+    kind = "mae" if loss.loss_func == "mae" else "rmse"
+    return ["rmse", *sorted(f"{kind}_{term}" for term in loss.terms())]
+
+
+def displayed(loss: EnerLoss, errors: dict[str, float], found: dict[str, bool]) -> dict[str, float]:
+    """Return the quantities of a row from the means of a batch; NaN where the data have no label."""
+    root = loss.loss_func != "mae"
+    out = {"rmse": math.sqrt(errors["loss"]) if errors["loss"] >= 0.0 else math.nan}
+    for term in loss.terms():
+        value = math.sqrt(errors[term]) if root and errors[term] >= 0.0 else errors[term]
+        out[f"{'rmse' if root else 'mae'}_{term}"] = value if found[term] else math.nan
+    return {name: out[name] for name in columns(loss)}
+
+
+def header(names: Sequence[str], with_validation: bool) -> str:
+    """Return the two header lines."""
+    text = "# {:5s}".format("step")
+    for name in names:
+        text += f"   {name + '_val':>11s} {name + '_trn':>11s}" if with_validation else f"   {name + '_trn':>11s}"
+    return text + "   {:8s}\n".format("lr") + NOTE
+
+
+def row(step: int, train: dict[str, float], validation: dict[str, float] | None, lr: float) -> str:
+    """Return one row."""
+    text = f"{step:7d}"
+    for name, value in train.items():
+        text += f"   {value:11.2e}" if validation is None else f"   {validation[name]:11.2e} {value:11.2e}"
+    return text + f"   {lr:8.1e}\n"
+
+
+def log_line(step: int, kind: str, values: dict[str, float], lr: float | None) -> str:
+    """Return the log line of one side of a row."""
+    parts = [f"{name} = {value:8.2e}" for name, value in values.items()]
+    return f"Batch {step:7d}: {kind}: " + ", ".join(parts + ([] if lr is None else [f"lr = {lr:8.2e}"]))
+
+
+class LearningCurve:
+    """The file, written row by row; a restart drops the rows after its step and goes on."""
+
+    def __init__(self, path: str, names: Sequence[str], with_validation: bool, after_step: int) -> None:
+        self._path = Path(path)
+        head = header(names, with_validation)
+        kept = ""
+        try:
+            if after_step > 0 and self._path.is_file():
+                old = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+                head = "".join(line for line in old if line.startswith("#")) or head
+                kept = "".join(line for line in old if _step(line) <= after_step and line.endswith("\n"))
+            write_text(self._path, head + kept)
+        except OSError as error:
+            raise InputError(f"training/disp_file: {self._path} cannot be written: {error.strerror}") from error
+
+    def add(self, text: str) -> None:
+        """Append a row."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
+def _step(line: str) -> float:
+    """Step of a row; infinity for what is not a row."""
+    try:
+        return int(line.split()[0])
+    except (ValueError, IndexError):
+        return math.inf

@@ -1,0 +1,254 @@
+"""What `dp train` and `dp freeze` do."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepmd.adapters.training import Adam, Progress, Task
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.namespace import Params
+from deepmd.array_model.tree import flagged, flatten, paths
+from deepmd.data import statistics
+from deepmd.data.batches import Plan, Sampler, make_plan
+from deepmd.data.systems import find_systems, load_system
+from deepmd.host import plain
+from deepmd.io.atomic import write_text
+from deepmd.io.formats import backend_of, framework, load_model, save_model
+from deepmd.io.model_file import ModelFile
+from deepmd.io.train_input import DataSection, TrainInput, parse_input, read_json
+from deepmd.train.checkpoints import MODULES, locate, module_of
+from deepmd.train.loop import OnRow, Run, run_loop
+from deepmd.train.schedule import learning_rate
+from deepmd.version import __version__
+
+log = logging.getLogger(__name__)
+
+TRAINERS = {"torch": "deepmd.adapters.torch.trainer", "tf": "deepmd.adapters.tf.trainer"}
+
+
+def train(
+    input_path: str | os.PathLike[str],
+    *,
+    backend: str = "torch",
+    init_model: str | None = None,
+    restart: str | None = None,
+    init_frz_model: str | None = None,
+    output: str = "out.json",
+    skip_neighbor_stat: bool = False,
+    on_row: OnRow | None = None,
+) -> None:
+    """Train a model as an input file says; write the learning curve, checkpoints and the completed input.
+
+    Parameters
+    ----------
+    input_path : input.json
+    backend : "torch" or "tf"
+    init_model, init_frz_model : a checkpoint or model file of any format to take the parameters from
+    restart : a checkpoint of the same backend to continue
+    output : where the input with all defaults is written
+    skip_neighbor_stat : do not go through the data for the shortest distance and the largest neighbour numbers
+    on_row : called with each row of the learning curve, unrounded
+
+    Raises
+    ------
+    InputError
+        Anything about the input, the data or the files that cannot be used.
+    """
+    if backend not in MODULES:
+        raise InputError(f"the {backend} backend does not train; backends that do: {', '.join(MODULES)}")
+    if sum(source is not None for source in (init_model, restart, init_frz_model)) > 1:
+        raise InputError("--init-model, --restart and --init-frz-model exclude each other")
+    framework(TRAINERS[backend], backend)  # missing packages show before the data are read
+    options = parse_input(read_json(input_path))
+    source, progress = _source(backend, init_model or init_frz_model, restart)
+    seed = _seed(options, progress)
+    _check_places(options, output)
+
+    where = "training/training_data"
+    plan = _plan(options, options.data, where)
+    validation = None if options.validation is None else _plan(options, options.validation, "training/validation_data")
+    options, distance = _neighbours(options, plan, source, skip_neighbor_stat)
+    write_text(output, json.dumps(options.as_dict(), indent=4) + "\n")
+
+    sampler = Sampler(plan, seed)
+    params = _initial(options, sampler) if source is None else _taken(options, source)
+    content = ModelFile(options.model, params, options.model_dict(), distance)
+    numb_steps = options.training.numb_steps
+    if numb_steps is None:
+        numb_steps = math.ceil((options.training.numb_epoch or 0.0) * plan.epoch)
+    start = progress.step if progress else 0
+    if start > numb_steps:
+        raise InputError(f"training/numb_steps: {numb_steps}, but the checkpoint {restart} is at step {start} already")
+
+    trainable = tuple(flagged(params, options.model.trainables()))
+    if not trainable:
+        raise InputError("model: nothing is trainable: 'trainable' is false in descriptor and fitting_net")
+    optimizer = options.optimizer
+    task = Task(options.model, trainable, options.loss, Adam(optimizer.adam_beta1, optimizer.adam_beta2, optimizer.weight_decay))
+    trainer = framework(TRAINERS[backend], backend).trainer(task, params)
+    if progress:
+        _check_moments(progress, trainable, str(restart))
+        trainer.restore(progress.moments, progress.step)
+    _summary(backend, plan, validation, params, trainable)
+    run = Run(
+        options=options,
+        content=content,
+        backend=backend,
+        train=sampler,
+        validation=None if validation is None else Sampler(validation, seed + 1),
+        lr=learning_rate(options.learning_rate, numb_steps),
+        numb_steps=numb_steps,
+        seed=seed,
+    )
+    run_loop(run, trainer, start, on_row)
+
+
+def freeze(checkpoint: str = ".", output: str = "frozen_model", backend: str | None = None) -> Path:
+    """Write the model of a checkpoint (a file, a prefix, or the folder of a training) as a model file; return its path.
+
+    Without a suffix the output gets that of the backend which trained it (`.pth`, `.pb`).
+
+    Raises
+    ------
+    InputError
+        There is no checkpoint, or the output cannot be written.
+    """
+    source = locate(checkpoint)
+    target = Path(output)
+    if target.suffix not in (".pth", ".pb", ".dp", ".yaml", ".yml"):
+        target = Path(f"{output}{'.pb' if (backend or backend_of(source)) == 'tf' else '.pth'}")
+    save_model(target, load_model(source))
+    log.info("Saved frozen model to %s", target)
+    return target
+
+
+# -- steps of `train` ---------------------------------------------------------------------------------------------------
+
+
+def _source(backend: str, init: str | None, restart: str | None) -> tuple[ModelFile | None, Progress | None]:
+    if restart is not None:
+        path = locate(restart)
+        if backend_of(path) != backend or path.suffix not in (".pt", ".index", ""):
+            raise InputError(f"--restart {restart}: not a checkpoint of the {backend} backend. To go on with its parameters only, use --init-model")
+        source, progress = module_of(backend).load_training(path)
+        return source, progress
+    return (None, None) if init is None else (load_model(locate(init)), None)
+
+
+def _seed(options: TrainInput, progress: Progress | None) -> int:
+    if progress is not None:
+        return progress.seed
+    if options.training.seed is not None:
+        return abs(options.training.seed)
+    return int(np.random.SeedSequence().entropy) % 2**31  # type: ignore[arg-type]
+
+
+def _check_places(options: TrainInput, output: str) -> None:
+    """Find out before the work starts that its results can be written."""
+    places = {"training/save_ckpt": options.training.save_ckpt, "training/disp_file": options.training.disp_file, "--output": output}
+    for name, place in places.items():
+        folder = Path(place).parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise InputError(f"{name}: {place} cannot be written: the folder {folder} does not exist or is not writable")
+
+
+def _plan(options: TrainInput, section: DataSection, where: str) -> Plan:
+    names = {*options.loss.labels(), "energy", "fparam", "aparam"}
+    paths_ = find_systems(section.systems if isinstance(section.systems, str) else list(section.systems), section.rglob_patterns)
+    if not paths_:
+        raise InputError(f"{where}/systems: the list is empty")
+    systems = [load_system(path, options.model.type_map, tuple(names)) for path in paths_]
+    if not any(label in system.data for system in systems for label in options.loss.labels()):
+        raise InputError(f"{where}: no system has any of the labels that the loss reads ({', '.join(options.loss.labels())})")
+    return make_plan(systems, section.batch_size, section.auto_prob, section.sys_probs, where)
+
+
+def _neighbours(options: TrainInput, plan: Plan, source: ModelFile | None, skip: bool) -> tuple[TrainInput, float | None]:
+    """Resolve an automatic `sel`, and find the shortest distance of the data."""
+    sel = options.model.descriptor.sel
+    if source is not None:
+        if isinstance(sel, str) and source.model.descriptor.kind == options.model.descriptor.kind:
+            options = options.with_sel(source.model.descriptor.sel)
+        return options, source.min_nbor_dist
+    if skip:
+        if isinstance(sel, str):
+            raise InputError(f"model/descriptor/sel: {sel!r} needs the neighbour statistics that --skip-neighbor-stat leaves out; give numbers")
+        return options, None
+    distance, most = statistics.neighbour_statistics(plan.systems, options.model.descriptor.rcut, options.model.ntypes)
+    log.info("training data with min nbor dist: %f", distance)
+    log.info("training data with max nbor size: %s", most)
+    if isinstance(sel, str):
+        options = options.with_sel(statistics.resolve_sel(sel, most))
+        log.info("sel is %s", list(options.model.descriptor.sel))
+    elif any(count > slots for count, slots in zip(most, sel, strict=True)):
+        log.warning("sel = %s is smaller than the neighbour numbers %s of the data: the farthest neighbours are left out", list(sel), most)
+    return options, distance if math.isfinite(distance) else None
+
+
+def _initial(options: TrainInput, sampler: Sampler) -> Params:
+    """Fresh parameters with the statistics of the data."""
+    model = options.model
+    params = model.init(np.random.default_rng, xp=plain)
+    frames = statistics.sample(sampler, options.section.data_stat_nbatch)
+    return statistics.apply_statistics(model, params, frames, options.section.data_stat_protect)
+
+
+def _taken(options: TrainInput, source: ModelFile) -> Params:
+    """Parameters of another model file, if it describes the same model as the input."""
+    wanted = options.model.init(np.random.default_rng, xp=plain)
+    ours, theirs = options.model.serialize(paths(wanted)), source.model.serialize(paths(source.params))
+    difference = _difference(ours, theirs, "model")
+    if difference:
+        raise InputError(f"the input describes another model than the file to start from: {difference}")
+    return source.params
+
+
+def _difference(ours: Any, theirs: Any, where: str) -> str:
+    """Describe the first difference between two stored forms; what may change between runs is ignored."""
+    free = ("trainable", "rcond", "preset_out_bias", "set_davg_zero")
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key in [key for key in {**ours, **theirs} if key not in free]:
+            found = _difference(ours.get(key), theirs.get(key), f"{where}/{key}")
+            if found:
+                return found
+        return ""
+    if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        return next((text for k, pair in enumerate(zip(ours, theirs, strict=True)) if (text := _difference(*pair, f"{where}/{k}"))), "")
+    return "" if ours == theirs else f"{where} is {ours!r} in the input and {theirs!r} in the file"
+
+
+def _check_moments(progress: Progress, trainable: tuple[str, ...], restart: str) -> None:
+    stored = {name.partition("/")[2] for name in progress.moments}
+    if progress.moments and stored != set(trainable):
+        raise InputError(f"--restart {restart}: the input trains other parameters than the checkpoint ('trainable' differs). Use --init-model")
+
+
+def _summary(backend: str, plan: Plan, validation: Plan | None, params: Params, trainable: tuple[str, ...]) -> None:
+    log.info(
+        "deepmd %s, %s backend, Python %s, OMP_NUM_THREADS=%s",
+        __version__,
+        backend,
+        platform.python_version(),
+        os.environ.get("OMP_NUM_THREADS", "unset"),
+    )
+    for name, each in (("training", plan), ("validation", validation)):
+        if each is None:
+            continue
+        log.info("---Summary of DataSystem: %-12s-----------------------------------------------", name)
+        log.info("found %d system(s):", len(each.systems))
+        log.info("%42s  %6s  %6s  %6s  %9s  %3s", "system", "natoms", "bch_sz", "n_bch", "prob", "pbc")
+        for system, size, count, probability in zip(each.systems, each.batch_size, each.num_batches, each.probability, strict=True):
+            text = system.path if len(system.path) <= 42 else f"-- {system.path[-39:]}"
+            log.info("%42s  %6d  %6d  %6d  %9.3e  %3s", text, system.num_atoms, size, count, probability, "F" if system.cell is None else "T")
+        log.info("-" * 86)
+    sizes = {path: np.size(leaf) for path, leaf in flatten(params).items()}
+    millions = sum(sizes.values()) / 1e6, sum(sizes[path] for path in trainable) / 1e6
+    log.info("Model Params: %.3f M   (Trainable: %.3f M)", *millions)
