@@ -63,10 +63,10 @@ def newest(folder: str | os.PathLike[str]) -> Path:
     text = state.read_text(encoding="utf-8").strip()
     match = re.search(r'model_checkpoint_path:\s*"([^"]+)"', text)
     name = match[1] if match else text.splitlines()[0] if text else ""
-    path = Path(folder) / name
-    if not name or not (path.is_file() or Path(f"{path}.index").is_file()):
-        raise InputError(f"{state}: names {name!r}, which is not there")
-    return path
+    for path in (Path(folder) / name, Path(folder) / f"{name}.index"):
+        if path.is_file():
+            return path
+    raise InputError(f"{state}: names {name!r}, which is not there")
 
 
 def locate(path: str | os.PathLike[str]) -> Path:

@@ -136,7 +136,7 @@ def freeze(checkpoint: str = ".", output: str = "frozen_model", backend: str | N
 def _source(backend: str, init: str | None, restart: str | None) -> tuple[ModelFile | None, Progress | None]:
     if restart is not None:
         path = locate(restart)
-        if backend_of(path) != backend or path.suffix not in (".pt", ".index", ""):
+        if backend_of(path) != backend or path.suffix not in (".pt", ".index"):
             raise InputError(f"--restart {restart}: not a checkpoint of the {backend} backend. To go on with its parameters only, use --init-model")
         source, progress = module_of(backend).load_training(path)
         return source, progress

@@ -1,0 +1,56 @@
+"""Learning rate against the formulas of the input's documentation."""
+
+import math
+
+import pytest
+
+from deepmd.array_model.errors import InputError
+from deepmd.io.train_input import ExpDecay
+from deepmd.train.schedule import learning_rate
+
+
+def test_stepped_decay_reaches_stop_lr():
+    lr = learning_rate(ExpDecay(start_lr=1e-3, stop_lr=1e-6, decay_steps=100), 1000)
+    rate = (1e-6 / 1e-3) ** (100 / 1000)
+    assert lr(0) == lr(99) == 1e-3
+    assert lr(100) == pytest.approx(1e-3 * rate)
+    assert lr(999) == pytest.approx(1e-3 * rate**9)
+    assert lr(1000) == pytest.approx(1e-6)
+    assert lr(5000) == 1e-6
+
+
+def test_smooth_decay():
+    lr = learning_rate(ExpDecay(start_lr=1e-3, stop_lr=1e-6, decay_steps=100, smooth=True), 1000)
+    assert lr(50) == pytest.approx(1e-3 * (1e-3) ** (50 / 1000))
+
+
+def test_stop_lr_ratio_and_default_stop_lr():
+    assert learning_rate(ExpDecay(start_lr=1e-2, stop_lr_ratio=1e-3, decay_steps=10), 1000)(10**6) == pytest.approx(1e-5)
+    assert learning_rate(ExpDecay(start_lr=1e-2, decay_steps=10), 1000)(10**6) == 5e-8
+
+
+def test_given_decay_rate_is_used():
+    lr = learning_rate(ExpDecay(start_lr=1e-3, stop_lr=1e-8, decay_steps=10, decay_rate=0.9), 1000)
+    assert lr(25) == pytest.approx(1e-3 * 0.81)
+
+
+@pytest.mark.parametrize(("steps", "every"), [(5000, 100), (300, 4), (50, 1)])
+def test_decay_steps_longer_than_the_run_are_replaced(steps, every):
+    lr = learning_rate(ExpDecay(start_lr=1e-3, stop_lr=1e-6, decay_steps=10**6), steps)
+    rate = math.exp(math.log(1e-3) / (steps / every))
+    assert lr(every) == pytest.approx(1e-3 * rate)
+    assert lr(every - 1) == 1e-3
+
+
+@pytest.mark.parametrize("warm", [{"warmup_steps": 100}, {"warmup_ratio": 0.1}])
+def test_warm_up_is_linear_and_the_decay_follows(warm):
+    lr = learning_rate(ExpDecay(start_lr=1e-3, stop_lr=1e-6, decay_steps=90, warmup_start_factor=0.2, **warm), 1000)
+    assert lr(0) == pytest.approx(0.2e-3)
+    assert lr(50) == pytest.approx(0.6e-3)
+    assert lr(100) == 1e-3
+    assert lr(190) == pytest.approx(1e-3 * (1e-3) ** (90 / 900))
+
+
+def test_warm_up_as_long_as_the_training():
+    with pytest.raises(InputError, match="warm-up"):
+        learning_rate(ExpDecay(start_lr=1e-3, warmup_steps=100), 100)
