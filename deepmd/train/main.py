@@ -76,8 +76,6 @@ def train(
     plan = _plan(options, options.data, where)
     validation = None if options.validation is None else _plan(options, options.validation, "training/validation_data")
     options, distance = _neighbours(options, plan, source, skip_neighbor_stat)
-    write_text(output, json.dumps(options.as_dict(), indent=4) + "\n")
-
     sampler = Sampler(plan, seed)
     params = _initial(options, sampler) if source is None else _taken(options, source)
     content = ModelFile(options.model, params, options.model_dict(), distance)
@@ -97,6 +95,7 @@ def train(
     if progress:
         _check_moments(progress, trainable, str(restart))
         trainer.restore(progress.moments, progress.step)
+    write_text(output, json.dumps(options.as_dict(), indent=4) + "\n")
     _summary(backend, plan, validation, params, trainable)
     run = Run(
         options=options,

@@ -6,7 +6,6 @@
 import argparse
 import contextlib
 import json
-import logging
 import os
 from pathlib import Path
 
@@ -96,7 +95,6 @@ def main() -> None:
     from deepmd.io import convert
 
     def run(*words: str) -> None:
-        logging.getLogger().handlers.clear()
         if dp(list(words)):
             raise SystemExit(f"dp {' '.join(words)} failed")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,9 @@ def save_pt(path: Path, content: ModelFile, progress: Progress) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        tree = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch says of a file it then refuses
+            tree = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a readable checkpoint (it is damaged, or holds something else than tensors): {_first_line(error)}") from error
     if not isinstance(tree, dict) or "deepmd_format" not in tree:

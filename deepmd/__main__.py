@@ -1,0 +1,7 @@
+"""`python -m deepmd` is `dp`."""
+
+import sys
+
+from deepmd.cli import main
+
+sys.exit(main())

@@ -1,0 +1,241 @@
+"""`dp test`: how far the predictions of a model are from the labels of systems (lines and files: spec formats, section 5)."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from deepmd.array_model.errors import InputError, nearest
+from deepmd.data.systems import System, find_systems, load_system
+from deepmd.infer.deep_pot import DeepPot
+from deepmd.io.train_input import read_json
+
+log = logging.getLogger(__name__)
+
+Errors = dict[str, tuple[float, float]]
+"""Mean absolute and root mean square error of each quantity that has labels."""
+
+Details = dict[str, tuple[str, np.ndarray]]
+"""For each detail file its column names and its rows: labels, then predictions."""
+
+LINES = {
+    # quantity: (label of the mean absolute error, of the root mean square error, unit)
+    "energy": ("Energy MAE         ", "Energy RMSE        ", "eV"),
+    "energy/natoms": ("Energy MAE/Natoms  ", "Energy RMSE/Natoms ", "eV"),
+    "force": ("Force  MAE         ", "Force  RMSE        ", "eV/Å"),
+    "force weighted": ("Force weighted MAE ", "Force weighted RMSE", "eV/Å"),
+    "virial": ("Virial MAE         ", "Virial RMSE        ", "eV"),
+    "virial/natoms": ("Virial MAE/Natoms  ", "Virial RMSE/Natoms ", "eV"),
+    "stress": ("Stress MAE         ", "Stress RMSE        ", "eV/Å³"),
+    "atomic energy": ("Atomic ener MAE    ", "Atomic ener RMSE   ", "eV"),
+}
+"""What is printed, in this order."""
+
+COMPONENTS = ("xx", "xy", "xz", "yx", "yy", "yz", "zx", "zy", "zz")
+
+
+def measure_errors(
+    model: str | os.PathLike[str],
+    *,
+    system: str | None = None,
+    datafile: str | None = None,
+    train_data: str | None = None,
+    valid_data: str | None = None,
+    numb_test: int = 0,
+    rand_seed: int | None = None,
+    shuffle_test: bool = False,
+    detail_file: str | None = None,
+    atomic: bool = False,
+    head: str | None = None,
+    backend: str | None = None,
+) -> Errors:
+    """Compare a model with the labels of systems, log the errors, and return their averages over the systems.
+
+    Parameters
+    ----------
+    model : model file
+    system, datafile, train_data, valid_data : where the systems are, one of: a folder that is searched, a file with one path a line,
+        an input.json whose training or validation data are meant. Default: the current folder
+    numb_test : at most so many frames of each system, 0 for all
+    rand_seed, shuffle_test : take random frames instead of the first
+    detail_file : prefix of files with labels and predictions of every frame (`PREFIX.e.out`, `PREFIX.f.out`, ...)
+    atomic : compare atomic energies too
+    head, backend : see `DeepPot`
+
+    Returns
+    -------
+    for each quantity of `LINES` with labels its mean absolute and root mean square error, systems weighted by their frames
+
+    Raises
+    ------
+    InputError
+        The model or the data cannot be read, or the systems hold no frame.
+    """
+    if numb_test < 0:
+        raise InputError(f"numb_test is {numb_test}; accepted: a number of frames, or 0 for all")
+    if detail_file is not None and not Path(detail_file).parent.is_dir():
+        raise InputError(f"{detail_file}: the folder {Path(detail_file).parent} for the detail files does not exist")
+    folders = systems_of(system=system, datafile=datafile, train_data=train_data, valid_data=valid_data)
+    rng = np.random.default_rng(rand_seed) if shuffle_test else None
+    found: list[tuple[int, Errors]] = []
+    written: set[str] = set()
+    with DeepPot(model, head=head, backend=backend) as potential:
+        for folder in folders:
+            log.info("# ---------------output of dp test--------------- ")
+            log.info("# testing system : %s", folder)
+            data = load_system(folder, potential.get_type_map(), _names(potential, atomic))
+            frames = _chosen(data.num_frames, numb_test, rng)
+            log.info("# number of test data : %d ", len(frames))
+            errors, details = compare(potential, data, frames, atomic)
+            if atomic and "atomic energy" not in errors:
+                log.warning("%s: holds no atom_ener.npy; atomic energies are not compared", folder)
+            _report(errors)
+            found.append((len(frames), errors))
+            if detail_file is not None:
+                _write_details(detail_file, folder, details, written)
+    average = weighted_average(found)
+    log.info("# ----------weighted average of errors----------- ")
+    log.info("# number of systems : %d", len(found))
+    _report(average)
+    return average
+
+
+def systems_of(*, system: str | None = None, datafile: str | None = None, train_data: str | None = None, valid_data: str | None = None) -> list[str]:
+    """Return the folders of the systems to test; see `measure_errors` for arguments and errors."""
+    given = {"system": system, "datafile": datafile, "train-data": train_data, "valid-data": valid_data}
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise InputError(f"{' and '.join(named)} are given; accepted: one of them")
+    if datafile is not None:
+        try:
+            lines = Path(datafile).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{datafile}: the list of systems cannot be read: {error}") from error
+        folders = [line.strip() for line in lines if line.strip()]
+        if not folders:
+            raise InputError(f"{datafile}: lists no system; give one path a line")
+        return folders
+    if train_data is not None:
+        return _systems_of_input(train_data, "training_data")
+    if valid_data is not None:
+        return _systems_of_input(valid_data, "validation_data")
+    return find_systems("." if system is None else system)
+
+
+def _systems_of_input(path: str, section: str) -> list[str]:
+    training = read_json(path).get("training")
+    data = training.get(section) if isinstance(training, dict) else None
+    if not isinstance(data, dict) or "systems" not in data:
+        known = [str(key) for key in training] if isinstance(training, dict) else []
+        raise InputError(f"{path}: training/{section}/systems is missing.{nearest(section, known)}")
+    return find_systems(data["systems"], data.get("rglob_patterns"))
+
+
+def _names(potential: DeepPot, atomic: bool) -> list[str]:
+    parameters = [name for name, width in (("fparam", potential.get_dim_fparam()), ("aparam", potential.get_dim_aparam())) if width]
+    return ["energy", "force", "virial", "atom_pref", *(["atom_ener"] if atomic else []), *parameters]
+
+
+def _chosen(available: int, wanted: int, rng: np.random.Generator | None) -> np.ndarray:
+    order = np.arange(available) if rng is None else rng.permutation(available)
+    return order[: wanted or available]
+
+
+def compare(potential: DeepPot, system: System, frames: Sequence[int] | np.ndarray, atomic: bool = False) -> tuple[Errors, Details]:
+    """Compare the predictions for some frames of a system with its labels.
+
+    Virtual atoms count neither as atoms nor in the errors. Virials are compared if there is a cell.
+
+    Raises
+    ------
+    InputError
+        The system lacks parameters that the model needs, or has wrong ones.
+    """
+    data = {name: values[frames] for name, values in system.data.items()}
+    cell = None if system.cell is None else system.cell[frames]
+    parameters = {name: data.get(name) for name in ("fparam", "aparam")}
+    try:
+        out = potential.eval(system.coord[frames], cell, system.types, atomic=atomic, **parameters)  # type: ignore[arg-type]
+    except InputError as error:
+        raise InputError(f"{system.path}: {error}") from error
+    real = system.types >= 0
+    natoms = max(int(np.count_nonzero(real)), 1)
+    errors: Errors = {}
+    details: Details = {}
+    if "energy" in data:
+        pair = data["energy"][:, None], out[0]
+        errors["energy"] = _mean_errors(*pair)
+        errors["energy/natoms"] = _divided(errors["energy"], natoms)
+        details["e"] = ("data_e pred_e", np.hstack(pair))
+        details["e_peratom"] = ("data_e pred_e", np.hstack(pair) / natoms)
+    if "force" in data:
+        label, predicted = data["force"][:, real], out[1][:, real]
+        errors["force"] = _mean_errors(label, predicted)
+        if "atom_pref" in data:
+            errors["force weighted"] = _mean_errors(label, predicted, data["atom_pref"][:, real, None])
+        details["f"] = (_columns("f", "xyz"), np.concatenate([data["force"], out[1]], axis=2).reshape(-1, 6))
+    if "virial" in data and cell is not None:
+        label, predicted = data["virial"], out[2]
+        volume = np.abs(np.linalg.det(cell))[:, None]
+        errors["virial"] = _mean_errors(label, predicted)
+        errors["virial/natoms"] = _divided(errors["virial"], natoms)
+        errors["stress"] = _mean_errors(label / volume, predicted / volume)
+        details["v"] = (_columns("v", COMPONENTS), np.hstack([label, predicted]))
+        details["v_peratom"] = (_columns("v", COMPONENTS), np.hstack([label, predicted]) / natoms)
+        details["s"] = (_columns("s", COMPONENTS), -np.hstack([label / volume, predicted / volume]))
+    if "atom_ener" in data:
+        errors["atomic energy"] = _mean_errors(data["atom_ener"][:, real], out[3][:, real, 0])
+    return errors, details
+
+
+def _mean_errors(label: np.ndarray, predicted: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, float]:
+    """Mean absolute and root mean square difference; a mean over nothing is zero."""
+    difference = predicted - label
+    weight = np.broadcast_to(1.0 if weights is None else weights, difference.shape)
+    total = float(weight.sum())
+    if total == 0.0:
+        return 0.0, 0.0
+    return float(np.sum(weight * np.abs(difference))) / total, math.sqrt(float(np.sum(weight * difference**2)) / total)
+
+
+def _divided(errors: tuple[float, float], natoms: int) -> tuple[float, float]:
+    return errors[0] / natoms, errors[1] / natoms
+
+
+def _columns(letter: str, components: Sequence[str]) -> str:
+    return " ".join(f"{source}_{letter}{component}" for source in ("data", "pred") for component in components)
+
+
+def weighted_average(found: Sequence[tuple[int, Errors]]) -> Errors:
+    """Average errors over systems weighted by their frames, each quantity over the systems that have labels for it."""
+    average: Errors = {}
+    for quantity in LINES:
+        rows = [(frames, *errors[quantity]) for frames, errors in found if quantity in errors]
+        total = sum(frames for frames, _, _ in rows)
+        if total:
+            mae = sum(frames * mae for frames, mae, _ in rows) / total
+            average[quantity] = mae, math.sqrt(sum(frames * rmse**2 for frames, _, rmse in rows) / total)
+    return average
+
+
+def _report(errors: Errors) -> None:
+    for quantity, (mae_label, rmse_label, unit) in LINES.items():
+        if quantity in errors:
+            log.info("%s: %e %s", mae_label, errors[quantity][0], unit)
+            log.info("%s: %e %s", rmse_label, errors[quantity][1], unit)
+    log.info("# ----------------------------------------------- ")
+
+
+def _write_details(prefix: str, folder: str, details: Details, written: set[str]) -> None:
+    """Append the rows of one system to the detail files; the first system of a file starts it anew."""
+    for name, (columns, rows) in details.items():
+        unit = " (eV/Å³)" if name == "s" else ""
+        path = f"{prefix}.{name}.out"
+        with Path(path).open("a" if name in written else "w", encoding="utf-8") as file:
+            np.savetxt(file, rows, header=f"{folder}{unit}: {columns}")
+        written.add(name)

@@ -1,0 +1,384 @@
+"""DeepPot: energies, forces and virials of structures from a model file, on any backend."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from deepmd.adapters.evaluation import Evaluator
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.pairs import Conditions
+from deepmd.array_model.tree import flatten
+from deepmd.data.neighbours import Neighbours, Structure, check_cell, find_neighbours
+from deepmd.data.packing import pack
+from deepmd.io.formats import backend_name, backend_of, framework, load_model
+from deepmd.io.model_file import ModelFile
+
+DEFAULT_BATCH_SIZE = 256
+"""Centre atoms evaluated at once: enough to keep the frameworks busy, few enough that all intermediates stay near the processor."""
+
+GLOBAL = frozenset({"energy", "force", "virial"})
+ATOMIC = frozenset({"atom_energy", "atom_virial"})
+PER_FRAME = ("energy", "virial")
+STATISTICS = ("davg", "dstd")
+"""Parameters of descriptors that are no weights."""
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """Checked input of one call: F frames of n atoms.
+
+    Attributes
+    ----------
+    coord : (F, n, 3), Angstrom
+    cell : (F, 3, 3), Angstrom, or None
+    types : (F, n)
+    fparam, aparam : (F, K) and (F, n, K), or None where the model takes none
+    """
+
+    coord: np.ndarray
+    cell: np.ndarray | None
+    types: np.ndarray
+    fparam: np.ndarray | None
+    aparam: np.ndarray | None
+
+    def structure(self, frame: int) -> Structure:
+        return Structure(self.coord[frame], None if self.cell is None else self.cell[frame], self.types[frame])
+
+
+class DeepPot:
+    """An interatomic potential read from a model file.
+
+    Parameters
+    ----------
+    model_file : `.dp`, `.yaml`, `.pth`, `.pt`, `.pb`, or the prefix of a TensorFlow checkpoint; the suffix decides which backend runs it
+    auto_batch_size : True: blocks of DP_INFER_BATCH_SIZE centre atoms (environment variable; default 256); a number: blocks of that
+        many atoms; False: everything at once. Results do not depend on it, memory does
+    neighbor_list : must be None; neighbours are found by the `vesin` package
+    head : must be None; models with several heads are not supported yet
+    nlist_backend : "auto" or "vesin", which are the same
+    no_jit : has no effect: nothing is compiled
+    backend : run the model on this backend instead ("numpy", "torch", "tf")
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, its framework is not installed, or an option is not supported.
+    """
+
+    def __init__(
+        self,
+        model_file: str | os.PathLike[str],
+        *,
+        auto_batch_size: bool | int = True,
+        neighbor_list: None = None,
+        head: str | None = None,
+        nlist_backend: str = "auto",
+        no_jit: bool = False,
+        backend: str | None = None,
+    ) -> None:
+        if head is not None:
+            raise InputError(f"{model_file}: head is {head!r}, but models with several heads are not supported yet; leave it out")
+        if neighbor_list is not None or nlist_backend not in ("auto", "vesin"):
+            given = f"neighbor_list = {neighbor_list!r}, nlist_backend = {nlist_backend!r}"
+            raise InputError(f"{given}: neighbours are found by vesin; accepted: neighbor_list None, nlist_backend 'auto' or 'vesin'")
+        self._batch_size = _batch_size(auto_batch_size)
+        self.model_path = str(model_file)
+        self.backend = backend_of(model_file) if backend is None else backend_name(backend)
+        self._content: ModelFile = load_model(model_file)
+        module = framework(f"deepmd.adapters.{self.backend}.evaluate", self.backend)
+        self._evaluate: Evaluator | None = module.evaluator(self._content.model, self._content.params)
+
+    # -- predictions ------------------------------------------------------------------------------------------------
+
+    def eval(
+        self,
+        coords: Any,
+        cells: Any,
+        atom_types: Any,
+        atomic: bool = False,
+        fparam: Any = None,
+        aparam: Any = None,
+        mixed_type: bool = False,
+    ) -> tuple[np.ndarray, ...]:
+        """Evaluate F frames of n atoms each.
+
+        Parameters
+        ----------
+        coords : (F, n, 3) or (F, 3n), Angstrom
+        cells : (F, 3, 3) or (F, 9), Angstrom, lattice vectors in rows; None for an open boundary
+        atom_types : (n,) integers, positions in the type_map; (F, n) with `mixed_type`. A negative type is a virtual atom that nothing sees
+        atomic : return atomic energies and virials too
+        fparam : (F, K) frame parameters, or (K,) for all frames
+        aparam : (F, n, K) atomic parameters, or (n, K) for all frames, or (K,) for all atoms
+        mixed_type : each frame has its own types
+
+        Returns
+        -------
+        energy (F, 1) in eV, force (F, n, 3) in eV/Angstrom, virial (F, 9) in eV (force component first), and with `atomic`
+        the atomic energy (F, n, 1) and atomic virial (F, n, 9); all float64, zero for virtual atoms
+
+        Raises
+        ------
+        InputError
+            An argument has the wrong shape or values that cannot be used.
+        """
+        frames = self._frames(coords, cells, atom_types, fparam, aparam, mixed_type)
+        out = self._run(frames, GLOBAL | ATOMIC if atomic else GLOBAL)
+        result = out["energy"], out["force"], out["virial"]
+        return (*result, out["atom_energy"], out["atom_virial"]) if atomic else result
+
+    def eval_descriptor(
+        self, coords: Any, cells: Any, atom_types: Any, fparam: Any = None, aparam: Any = None, mixed_type: bool = False
+    ) -> np.ndarray:
+        """Return the features of each atom (F, n, D), zero for virtual atoms; arguments and errors as for `eval`."""
+        return self._run(self._frames(coords, cells, atom_types, fparam, aparam, mixed_type), frozenset({"descriptor"}))["descriptor"]
+
+    def _run(self, frames: _Frames, wanted: frozenset[str]) -> dict[str, np.ndarray]:
+        """Evaluate block by block and put every result where it belongs."""
+        count, natoms = frames.types.shape
+        widths = {"energy": 1, "force": 3, "virial": 9, "atom_energy": 1, "atom_virial": 9, "descriptor": self._content.model.descriptor.dim_out}
+        out = {name: np.zeros((count if name in PER_FRAME else count * natoms, widths[name])) for name in wanted}
+        for first, last in _groups(np.count_nonzero(frames.types >= 0, axis=1), self._batch_size):
+            neighbours = find_neighbours([frames.structure(k) for k in range(first, last)], self.get_rcut())
+            rows = {name: array[first:last] if name in PER_FRAME else array[first * natoms : last * natoms] for name, array in out.items()}
+            for centres in _blocks(neighbours.types, self._batch_size):
+                self._add_block(neighbours, centres, frames, first, rows)
+        return {name: array if name in PER_FRAME else array.reshape(count, natoms, array.shape[1]) for name, array in out.items()}
+
+    def _add_block(self, neighbours: Neighbours, centres: np.ndarray, frames: _Frames, first: int, out: dict[str, np.ndarray]) -> None:
+        """Evaluate the centres of one block and add their results to `out`, whose rows are the atoms (or frames) of the group."""
+        if self._evaluate is None:
+            raise InputError(f"{self.model_path}: the model has been closed")
+        model = self._content.model
+        packed = pack(_of_centres(neighbours, centres), model.layout(), model.ntypes, centres=centres)
+        inside = packed.atoms[: len(centres)]
+        frame, atom = np.divmod(inside, frames.types.shape[1])
+        conditions = Conditions(
+            fparam_FK=None if frames.fparam is None else frames.fparam[first : first + neighbours.num_frames],
+            aparam_NK=None if frames.aparam is None else frames.aparam[first + frame, atom],
+        )
+        got = self._evaluate(packed.pairs, conditions, len(packed.atoms), neighbours.num_frames, frozenset(out))
+        for name, value in got.items():
+            rows = slice(None) if name in PER_FRAME else inside if name in ("atom_energy", "descriptor") else packed.atoms
+            out[name][rows] += value.reshape(len(value), -1)  # `packed.atoms` names no atom twice
+
+    # -- checks -----------------------------------------------------------------------------------------------------
+
+    def _frames(self, coords: Any, cells: Any, atom_types: Any, fparam: Any, aparam: Any, mixed_type: bool) -> _Frames:
+        types = self._types(atom_types, mixed_type)
+        natoms = types.shape[-1]
+        coord = _numbers("coords", coords)
+        accepted = f"(frames, {natoms}, 3) or (frames, {3 * natoms}) for the {natoms} atoms of atom_types"
+        if coord.shape[1:] not in ((natoms, 3), (3 * natoms,)) and coord.shape not in ((natoms, 3), (3 * natoms,)):
+            raise InputError(f"coords: has shape {coord.shape}, accepted: {accepted}")
+        coord = coord.reshape(-1, natoms, 3)
+        count = len(coord)
+        if mixed_type and len(types) != count:
+            raise InputError(f"atom_types: has shape {types.shape}, accepted: ({count}, {natoms}), one row for each of the {count} frames of coords")
+        return _Frames(
+            coord=coord,
+            cell=_cells(cells, count),
+            types=np.broadcast_to(types, (count, natoms)),
+            fparam=self._parameters("fparam", fparam, self.get_dim_fparam(), [(count,)]),
+            aparam=self._parameters("aparam", aparam, self.get_dim_aparam(), [(count, natoms), (natoms,)]),
+        )
+
+    def _types(self, atom_types: Any, mixed_type: bool) -> np.ndarray:
+        types = np.asarray(atom_types)
+        dimensions, accepted = (2, "(frames, atoms) with mixed_type=True") if mixed_type else (1, "(atoms,), or (frames, atoms) with mixed_type=True")
+        if types.ndim != dimensions or types.shape[-1] == 0:
+            raise InputError(f"atom_types: has shape {types.shape}, accepted: {accepted}, at least one atom")
+        if types.dtype.kind not in "iu":
+            raise InputError(f"atom_types: holds {types.dtype} values, accepted: integers, positions in the type_map {self.get_type_map()}")
+        if types.max(initial=-1) >= self.get_ntypes():
+            known = f"the type_map {self.get_type_map()} has types 0 to {self.get_ntypes() - 1}; a negative type is a virtual atom"
+            raise InputError(f"atom_types: holds type {types.max()}, but {known}")
+        return types.astype(np.int64)
+
+    def _parameters(self, name: str, values: Any, width: int, leading: list[tuple[int, ...]]) -> np.ndarray | None:
+        """Return parameters in their full shape; `leading` lists the accepted leading shapes, the full one first."""
+        if values is None and width and name == "fparam":
+            values = self._content.model.fitting.default_fparam
+        if width == 0:
+            if values is not None:
+                raise InputError(f"{name}: given, but the model {self.model_path} takes none; leave it out")
+            return None
+        full = (*leading[0], width)
+        accepted = ", ".join(str((*sizes, width)) for sizes in [*leading, ()])
+        if values is None:
+            raise InputError(f"{name}: missing, and the model {self.model_path} needs it; accepted shapes: {accepted}")
+        array = _numbers(name, values)
+        for sizes in (*leading, ()):
+            shape = (*sizes, width)
+            if array.shape == shape or array.shape == (int(np.prod(shape)),) or (sizes and array.shape == (sizes[0], int(np.prod(shape[1:])))):
+                return np.broadcast_to(array.reshape(shape), full)
+        raise InputError(f"{name}: has shape {array.shape}, accepted: {accepted}")
+
+    # -- what the model is ------------------------------------------------------------------------------------------
+
+    def get_rcut(self) -> float:
+        """Return the cutoff radius in Angstrom."""
+        return float(self._content.model.layout().rcut)
+
+    def get_ntypes(self) -> int:
+        """Return the number of types."""
+        return int(self._content.model.ntypes)
+
+    def get_type_map(self) -> list[str]:
+        """Return the element names; the index is the type."""
+        return list(self._content.model.type_map)
+
+    def get_sel_type(self) -> list[int]:
+        """Return the types that have an atomic output: all of them."""
+        return list(range(self.get_ntypes()))
+
+    def get_dim_fparam(self) -> int:
+        """Return the number of frame parameters."""
+        return int(self._content.model.fitting.numb_fparam)
+
+    def get_dim_aparam(self) -> int:
+        """Return the number of atomic parameters."""
+        return int(self._content.model.fitting.numb_aparam)
+
+    def has_default_fparam(self) -> bool:
+        """Return whether `fparam` may be left out although the model has frame parameters."""
+        return self._content.model.fitting.default_fparam is not None
+
+    def get_ntypes_spin(self) -> int:
+        """Return the number of types with spin: none."""
+        return 0
+
+    def get_model_def_script(self) -> dict[str, Any]:
+        """Return the `model` section of the input that the model was trained with, or {}."""
+        return self._content.definition
+
+    def get_model_size(self) -> dict[str, int]:
+        """Return the numbers of parameters of the descriptor's nets, the fitting nets, and both."""
+        return model_size(self._content)
+
+    def get_observed_types(self) -> dict[str, Any]:
+        """Return the elements that the training data had: their number `type_num` and names `observed_type`."""
+        return observed_types(self._content)
+
+    def serialize(self) -> dict[str, Any]:
+        """Return the model as the nested dict of a `.dp` file, with NumPy arrays."""
+        tree: dict[str, Any] = self._content.model.serialize(self._content.params)
+        return tree
+
+    @property
+    def has_efield(self) -> bool:
+        """Whether the model takes an electric field: no."""
+        return False
+
+    @property
+    def has_spin(self) -> bool:
+        """Whether the model takes spins: no."""
+        return False
+
+    @property
+    def has_hessian(self) -> bool:
+        """Whether the model returns a Hessian: no."""
+        return False
+
+    @property
+    def use_spin(self) -> list[bool]:
+        """Which types have spin: none."""
+        return []
+
+    def close(self) -> None:
+        """Let go of the backend's memory; the model cannot be evaluated afterwards."""
+        self._evaluate = None
+
+    def __enter__(self) -> DeepPot:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def model_size(content: ModelFile) -> dict[str, int]:
+    """Count the weights of the nets; statistics and biases of types are not counted."""
+    parts = {"descriptor": content.params["descriptor"], "fitting-net": content.params["fitting"]["nets"]}
+    leaves = {name: flatten(part).items() for name, part in parts.items()}
+    sizes = {name: sum(int(np.size(leaf)) for path, leaf in items if not path.endswith(STATISTICS)) for name, items in leaves.items()}
+    return {**sizes, "total": sum(sizes.values())}
+
+
+def observed_types(content: ModelFile) -> dict[str, Any]:
+    """Return the elements of the training data: as noted in the file, else those with an energy bias, else all."""
+    noted = content.definition.get("info", {}).get("observed_type")
+    if noted is None:
+        type_map, bias = content.model.type_map, np.asarray(content.params["out_bias"]).reshape(len(content.model.type_map), -1)
+        noted = [element for element, row in zip(type_map, bias, strict=True) if np.any(row != 0.0)] or type_map
+    return {"type_num": len(noted), "observed_type": sorted(noted)}
+
+
+def _batch_size(auto_batch_size: bool | int) -> int | None:
+    """Return the atoms of a block, None for no limit."""
+    if auto_batch_size is False:
+        return None
+    name, value = "auto_batch_size", auto_batch_size
+    if auto_batch_size is True:
+        name, text = "environment variable DP_INFER_BATCH_SIZE", os.environ.get("DP_INFER_BATCH_SIZE", str(DEFAULT_BATCH_SIZE))
+        value = int(text) if text.strip().isdecimal() else 0
+        if value < 1:
+            raise InputError(f"{name}: is {text!r}, accepted: a positive number of atoms")
+    if not isinstance(value, int) or value < 1:
+        raise InputError(f"{name}: is {value!r}, accepted: True, False, or a positive number of atoms")
+    return value
+
+
+def _numbers(name: str, values: Any) -> np.ndarray:
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: cannot be read as an array of numbers: {error}") from error
+    if not np.all(np.isfinite(array)):
+        where = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
+        raise InputError(f"{name}: holds {array[where]} at position {where}; accepted: finite numbers")
+    return array
+
+
+def _cells(cells: Any, count: int) -> np.ndarray | None:
+    if cells is None:
+        return None
+    array = _numbers("cells", cells)
+    single = ((3, 3), (9,)) if count == 1 else ()
+    if array.shape not in ((count, 3, 3), (count, 9), *single):
+        raise InputError(f"cells: has shape {array.shape}, accepted: ({count}, 3, 3) or ({count}, 9), or None for an open boundary")
+    array = array.reshape(count, 3, 3)
+    for number, cell in enumerate(array):
+        check_cell(cell, f"cells, frame {number}")
+    return array
+
+
+def _groups(atoms: Sequence[int] | np.ndarray, limit: int | None) -> Iterator[tuple[int, int]]:
+    """Yield (first, last) of runs of frames that together have at most `limit` atoms, or of one frame that has more."""
+    first, total = 0, 0
+    for frame, number in enumerate(atoms):
+        if frame > first and limit is not None and total + number > limit:
+            yield first, frame
+            first, total = frame, 0
+        total += int(number)
+    if len(atoms):
+        yield first, len(atoms)
+
+
+def _blocks(types: np.ndarray, limit: int | None) -> Iterator[np.ndarray]:
+    """Yield the real atoms in runs of at most `limit`."""
+    real = np.flatnonzero(types >= 0)
+    size = max(len(real), 1) if limit is None else limit
+    for start in range(0, len(real), size):
+        yield real[start : start + size]
+
+
+def _of_centres(neighbours: Neighbours, centres: np.ndarray) -> Neighbours:
+    """Return the pairs of a run of centres: a view, because pairs are sorted by centre."""
+    start, stop = np.searchsorted(neighbours.i, [centres[0], centres[-1] + 1])
+    part = slice(start, stop)
+    return replace(neighbours, i=neighbours.i[part], j=neighbours.j[part], disp=neighbours.disp[part], dist=neighbours.dist[part])

@@ -1,0 +1,112 @@
+"""`dp show` and `dp neighbor-stat`: what a model file holds, and what data hold."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from deepmd.array_model.errors import InputError, nearest
+from deepmd.data.systems import find_systems, load_system
+from deepmd.infer.deep_pot import model_size, observed_types
+from deepmd.io.formats import load_model
+from deepmd.io.model_file import ModelFile
+
+log = logging.getLogger(__name__)
+
+
+def show_model(path: str | os.PathLike[str], attributes: Sequence[str]) -> None:
+    """Log what a model file holds, in the order of `ATTRIBUTES`.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, an attribute is unknown, or the model does not have it.
+    """
+    for name in attributes:
+        if name not in ATTRIBUTES:
+            raise InputError(f"show: unknown attribute {name!r}. Known: {', '.join(ATTRIBUTES)}.{nearest(name, ATTRIBUTES)}")
+    content = load_model(path)
+    if "model-branch" in attributes:
+        raise InputError(f"{path}: has no model-branch: it is a model with one task")
+    log.info("This is a singletask model")
+    for name, tell in ATTRIBUTES.items():
+        if name in attributes:
+            tell(content)
+
+
+def _type_map(content: ModelFile) -> None:
+    log.info("The type_map is %s", list(content.model.type_map))
+
+
+def _descriptor(content: ModelFile) -> None:
+    log.info("The descriptor parameter is %s", content.definition.get("descriptor", content.model.descriptor))
+
+
+def _fitting(content: ModelFile) -> None:
+    log.info("The fitting_net parameter is %s", content.definition.get("fitting_net", content.model.fitting))
+
+
+def _size(content: ModelFile) -> None:
+    log.info("Parameter counts:")
+    for part, number in model_size(content).items():
+        log.info("Parameters in %s: %s", part, f"{number:,}")
+
+
+def _observed(content: ModelFile) -> None:
+    observed = observed_types(content)
+    log.info("The observed types for this model: ")
+    log.info("Number of observed types: %d ", observed["type_num"])
+    log.info("Observed types: %s ", observed["observed_type"])
+
+
+ATTRIBUTES = {
+    "model-branch": lambda content: None,
+    "type-map": _type_map,
+    "descriptor": _descriptor,
+    "fitting-net": _fitting,
+    "size": _size,
+    "observed-type": _observed,
+}
+
+
+def show_neighbours(system: str, rcut: float, type_map: Sequence[str] | None = None, mixed_type: bool = False) -> None:
+    """Log the shortest distance in all systems below a folder and the largest number of neighbours of each type within `rcut` (Angstrom).
+
+    Without `type_map` the elements are those of the data, in the order in which they appear. `mixed_type` counts all elements together.
+
+    Raises
+    ------
+    InputError
+        The systems cannot be read, or `rcut` is not positive.
+    """
+    from deepmd.data.statistics import neighbour_statistics
+
+    if not (math.isfinite(rcut) and rcut > 0.0):
+        raise InputError(f"rcut is {rcut}; accepted: a positive number, Angstrom")
+    folders = find_systems(system)
+    elements = list(type_map) if type_map else _elements(folders)
+    systems = [load_system(folder, elements, names=()) for folder in folders]
+    if mixed_type:
+        systems = [replace(each, types=np.minimum(each.types, 0)) for each in systems]
+    shortest, most = neighbour_statistics(systems, rcut, 1 if mixed_type else len(elements))
+    log.info("min_nbor_dist: %f", shortest)
+    log.info("max_nbor_size: [%s]", " ".join(str(number) for number in most))
+
+
+def _elements(folders: Sequence[str]) -> list[str]:
+    """Return the element names of systems in the order in which they appear, numbers where a system names none."""
+    found: dict[str, None] = {}
+    for folder in folders:
+        named = Path(folder) / "type_map.raw"
+        if named.is_file():
+            found.update(dict.fromkeys(named.read_text(encoding="utf-8").split()))
+    if found:
+        return list(found)
+    words = [word for folder in folders for word in (Path(folder) / "type.raw").read_text(encoding="utf-8").split()]
+    return [str(number) for number in range(1 + max((int(word) for word in words if word.isdecimal()), default=0))]

@@ -1,0 +1,292 @@
+"""Whatever a user gets wrong: one clear message, exit code 2, no traceback, nothing half-written."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import chdir
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deepmd.cli import main
+
+ROOT = Path(__file__).parents[2]
+WATER = ROOT / "examples" / "water" / "data" / "water_330a"
+MODEL = ROOT / "tests" / "golden" / "se_e2_a" / "model.dp"
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder with a good input, a good system of three frames and a good model."""
+    system = tmp_path / "water" / "set.000"
+    system.mkdir(parents=True)
+    for name in ("type.raw", "type_map.raw"):
+        shutil.copy(WATER / name, tmp_path / "water" / name)
+    for name in ("box", "coord", "energy", "force", "virial"):
+        np.save(system / f"{name}.npy", np.load(WATER / "set.000" / f"{name}.npy")[:3])
+    tree = {
+        "model": {
+            "type_map": ["O", "H"],
+            "descriptor": {"type": "se_e2_a", "sel": [24, 40], "rcut": 4.0, "neuron": [2, 4], "axis_neuron": 2, "seed": 1},
+            "fitting_net": {"neuron": [4], "seed": 1},
+        },
+        "learning_rate": {"start_lr": 1e-3},
+        "training": {"numb_steps": 1, "seed": 1, "training_data": {"systems": ["water"], "batch_size": 1}},
+    }
+    (tmp_path / "input.json").write_text(json.dumps(tree))
+    shutil.copy(MODEL, tmp_path / "model.dp")
+    return tmp_path
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def fails(place, capsys, words, *parts):
+    """Run `dp WORDS` in `place`; check the way it fails and that the message has all `parts`."""
+    before = contents(place)
+    with chdir(place):
+        code = main(words)
+    err = capsys.readouterr().err
+    message = [line for line in err.splitlines() if line.startswith("dp: error:")]
+    assert code == 2
+    assert len(message) == 1, err
+    assert "Traceback" not in err
+    for part in parts:
+        assert part in message[0]
+    assert contents(place) == before
+
+
+def edit(place, path, value):
+    """Set (or with ... delete) a key of the input; path like 'model/descriptor/rcut'."""
+    tree = json.loads((place / "input.json").read_text())
+    *parents, key = path.split("/")
+    section = tree
+    for parent in parents:
+        section = section.setdefault(parent, {})
+    if value is ...:
+        del section[key]
+    else:
+        section[key] = value
+    (place / "input.json").write_text(json.dumps(tree))
+
+
+def test_the_good_input_trains(place):
+    with chdir(place):
+        assert main(["train", "input.json"]) == 0
+
+
+INPUTS = [
+    ("model", ..., ["section 'model' is missing"]),
+    ("training", ..., ["section 'training' is missing"]),
+    ("trainning", {}, ["unknown section 'trainning'", "Did you mean 'training'?"]),
+    ("nvnmd", {"enable": True}, ["nvnmd", "not supported yet"]),
+    ("model", [1], ["model: must be an object", "[1]"]),
+    ("model/type_map", ..., ["model/type_map", "required"]),
+    ("model/type_map", ["O", "O"], ["type_map", "each once"]),
+    ("model/type_map", ["O"], ["model/descriptor/sel", "2 entries", "1"]),
+    ("model/type_map", ["O", "C"], ["type_map.raw", "'H'", "['O', 'C']"]),
+    ("model/descriptor", ..., ["model/descriptor", "missing"]),
+    ("model/descriptor/type", "se_e2_b", ["unknown type 'se_e2_b'", "Did you mean 'se_e2_a'?"]),
+    ("model/descriptor/type", "se_e3", ["'se_e3'", "not supported yet"]),
+    ("model/descriptor/type", ..., ["model/descriptor/type", "required"]),
+    ("model/descriptor/rcutt", 6.0, ["unknown key 'rcutt'", "Did you mean 'rcut'?"]),
+    ("model/descriptor/rcut", "six", ["model/descriptor/rcut", "'six'"]),
+    ("model/descriptor/rcut_smth", 5.0, ["rcut_smth (5.0)", "rcut is 4.0"]),
+    ("model/descriptor/sel", [24, 40, 3], ["sel", "3 entries", "2"]),
+    ("model/descriptor/sel", "atuo", ["'atuo'", "auto:RATIO"]),
+    ("model/descriptor/axis_neuron", 9, ["axis_neuron", "9"]),
+    ("model/descriptor/activation_function", "tan", ["unknown activation 'tan'", "Did you mean 'tanh'?"]),
+    ("model/descriptor/precision", "float65", ["float65", "float64"]),
+    ("model/descriptor/exclude_types", [[0, 2]], ["exclude_types", "type 2"]),
+    ("model/fitting_net/type", "dipole", ["'dipole'", "not supported yet"]),
+    ("model/fitting_net/numb_fparam", 2, ["water", "2 values of fparam", "none"]),
+    ("model/fitting_net/trainable", [True], ["trainable", "1 flags", "2 layers"]),
+    ("model/type_embedding", {"neuron": [8]}, ["model/type_embedding", "not supported yet"]),
+    ("learning_rate/start_lr", ..., ["learning_rate/start_lr", "required"]),
+    ("learning_rate/start_lr", -1, ["start_lr is -1.0"]),
+    ("learning_rate/type", "cosine", ["learning_rate/type", "'cosine'", "not supported yet"]),
+    ("learning_rate/type", "expo", ["unknown type 'expo'", "Did you mean 'exp'?"]),
+    ("loss/start_perf_e", 1, ["unknown key 'start_perf_e'", "Did you mean 'start_pref_e'?"]),
+    ("loss/start_pref_h", 1.0, ["start_pref_h", "not supported yet"]),
+    ("optimizer/type", "LKF", ["'LKF'", "not supported yet"]),
+    ("training/numb_steps", ..., ["numb_steps or numb_epoch"]),
+    ("training/stop_batch", 5, ["'numb_steps' is given twice"]),
+    ("training/disp_freq", 0, ["disp_freq is 0"]),
+    ("training/save_ckpt", "nowhere/model.ckpt", ["training/save_ckpt", "nowhere"]),
+    ("training/disp_file", "nowhere/lcurve.out", ["training/disp_file", "nowhere"]),
+    ("training/tensorboard", True, ["training/tensorboard", "not supported yet"]),
+    ("training/training_data/systems", ["watr"], ["watr", "no such system"]),
+    ("training/training_data/systems", "nowhere", ["nowhere", "no such folder"]),
+    ("training/training_data/batch_size", "atuo", ["batch_size", "'atuo'", "Did you mean 'auto'?"]),
+    ("training/training_data/auto_prob", "prob_size", ["auto_prob", "'prob_size'"]),
+    ("training/validation_data", {"systems": ["watr"]}, ["watr"]),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "parts"), INPUTS, ids=[f"{path}={value}" for path, value, _ in INPUTS])
+def test_input(place, capsys, path, value, parts):
+    edit(place, path, value)
+    fails(place, capsys, ["train", "input.json"], *parts)
+
+
+def spoil(name, change):
+    def apply(place):
+        file = place / "water" / name
+        change(file)
+
+    return apply
+
+
+def resave(change):
+    def apply(file):
+        np.save(file, change(np.load(file)))
+
+    return apply
+
+
+def with_nan(array):
+    array[1, 0] = np.nan
+    return array
+
+
+def energy_nan(array):
+    array[2] = np.nan
+    return array
+
+
+DATA = [
+    (spoil("type.raw", Path.unlink), ["type.raw"]),
+    (spoil("type.raw", lambda f: f.write_text("0 1 x")), ["type.raw", "integer"]),
+    (spoil("type.raw", lambda f: f.write_text("")), ["type.raw", "no atom"]),
+    (spoil("type.raw", lambda f: f.write_text("7\n" * 96)), ["type 7", "type_map.raw"]),
+    (spoil("set.000/coord.npy", Path.unlink), ["coord.npy", "missing"]),
+    (spoil("set.000/box.npy", Path.unlink), ["box.npy", "nopbc"]),
+    (spoil("set.000/box.npy", resave(np.zeros_like)), ["box of frame 0", "no volume"]),
+    (spoil("set.000/coord.npy", resave(lambda a: a[:, :30])), ["coord.npy", "(3, 30)", "(3, 288)"]),
+    (spoil("set.000/coord.npy", resave(with_nan)), ["coord.npy", "frame 1", "NaN"]),
+    (spoil("set.000/energy.npy", resave(energy_nan)), ["energy.npy", "frame 2", "NaN"]),
+    (spoil("set.000/force.npy", resave(lambda a: a[:2])), ["force.npy", "(2, 288)", "(3, 288)"]),
+    (spoil("set.000/force.npy", lambda f: f.write_bytes(b"nothing")), ["force.npy", "not a readable .npy"]),
+    (spoil("set.000/force.npy", lambda f: f.write_bytes(f.read_bytes()[:500])), ["force.npy", "not a readable .npy"]),
+    (spoil("set.000/energy.npy", resave(lambda a: a.astype(str))), ["energy.npy", "expected numbers"]),
+    (spoil("set.000", shutil.rmtree), ["no set.* folder"]),
+]
+
+
+@pytest.mark.parametrize(("change", "parts"), DATA)
+def test_data(place, capsys, change, parts):
+    change(place)
+    fails(place, capsys, ["train", "input.json"], *parts)
+
+
+def test_two_atoms_at_the_same_place(place, capsys):
+    file = place / "water" / "set.000" / "coord.npy"
+    coord = np.load(file)
+    coord[0, 3:6] = coord[0, 0:3]
+    np.save(file, coord)
+    fails(place, capsys, ["train", "input.json"], "two atoms of frame 0", "same place")
+
+
+def test_labels_that_the_loss_does_not_read(place, capsys):
+    for name in ("energy", "force"):
+        (place / "water" / "set.000" / f"{name}.npy").unlink()
+    fails(place, capsys, ["train", "input.json"], "no system has any of the labels", "energy, force")
+
+
+COMMANDS = [
+    ([], ["which command?"]),
+    (["trian", "input.json"], ["unknown command 'trian'", "Did you mean 'train'?"]),
+    (["compress"], ["'compress'", "not supported yet"]),
+    (["train"], ["INPUT"]),
+    (["train", "nowhere.json"], ["nowhere.json", "No such file"]),
+    (["train", "input.json", "--skip-neigbor-stat"], ["--skip-neigbor-stat", "Did you mean '--skip-neighbor-stat'?"]),
+    (["train", "input.json", "--backend", "jaxx"], ["unknown backend 'jaxx'"]),
+    (["train", "input.json", "--backend", "numpy"], ["numpy backend does not train", "torch"]),
+    (["train", "input.json", "--finetune", "model.dp"], ["--finetune", "not supported yet"]),
+    (["train", "input.json", "--restart", "nowhere"], ["nowhere", "no such checkpoint"]),
+    (["train", "input.json", "--restart", "model.dp"], ["not a checkpoint of the torch backend", "--init-model"]),
+    (["train", "input.json", "--init-model", "model.dp"], ["another model"]),
+    (["train", "input.json", "-o", "nowhere/out.json"], ["--output", "nowhere"]),
+    (["freeze"], ["no checkpoint here"]),
+    (["test", "-m", "nowhere.pth", "-s", "water"], ["nowhere.pth", "no such model file"]),
+    (["test", "-m", "model.dp", "-s", "nowhere"], ["nowhere"]),
+    (["test", "-m", "input.json", "-s", "water"], ["input.json", "unknown model format '.json'"]),
+    (["convert-backend", "model.dp", "model.xyz"], ["model.xyz", "'.xyz'", ".pth"]),
+    (["convert-backend", "model.dp", "model.pt"], ["model.pt", "Formats to write"]),
+    (["convert-backend", "model.dp", "nowhere/model.yaml"], ["nowhere", "does not exist"]),
+    (["convert-backend", "model.dp", "model.dp"], ["same file"]),
+    (["show", "model.dp", "descriptr"], ["descriptr"]),
+]
+
+
+@pytest.mark.parametrize(("words", "parts"), COMMANDS, ids=[" ".join(words) or "nothing" for words, _ in COMMANDS])
+def test_command_line(place, capsys, words, parts):
+    fails(place, capsys, words, *parts)
+
+
+@pytest.mark.parametrize("suffix", [".dp", ".yaml", ".pth", ".pb", ".pt"])
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x80\x04\x95garbage", "{}".encode()])
+def test_foreign_model_files(place, capsys, suffix, content):
+    (place / f"foreign{suffix}").write_bytes(content)
+    fails(place, capsys, ["test", "-m", f"foreign{suffix}", "-s", "water"], f"foreign{suffix}")
+
+
+@pytest.mark.parametrize("suffix", [".dp", ".yaml", ".pth", ".pb"])
+@pytest.mark.parametrize("part", [0.3, 0.9])
+def test_truncated_model_files(place, capsys, suffix, part):
+    with chdir(place):
+        if suffix != ".dp":
+            assert main(["convert-backend", "model.dp", f"model{suffix}"]) == 0
+    whole = (place / f"model{suffix}").read_bytes()
+    (place / f"cut{suffix}").write_bytes(whole[: int(part * len(whole))])
+    capsys.readouterr()
+    fails(place, capsys, ["test", "-m", f"cut{suffix}", "-s", "water"], f"cut{suffix}")
+
+
+class Planted:
+    """Unpickling this runs a command."""
+
+    def __reduce__(self):
+        return (os.system, ("touch planted",))
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth"])
+def test_a_pickle_is_not_run(place, capsys, suffix):
+    import torch
+
+    torch.save({"deepmd_format": 1, "definition": Planted()}, place / f"hostile{suffix}")
+    fails(place, capsys, ["test", "-m", f"hostile{suffix}", "-s", "water"], f"hostile{suffix}")
+    assert not (place / "planted").exists()
+
+
+def test_a_file_of_a_later_version(place, capsys):
+    text = (ROOT / "tests" / "golden" / "se_e2_a" / "model.dp").read_bytes()
+    (place / "later.dp").write_bytes(text.replace(b'"@class": "Model", "type": "standard", "@version": 2', b'"@class": "Model", "type": "standard", "@version": 9'))
+    if (place / "later.dp").read_bytes() == text:
+        (place / "later.dp").write_bytes(text.replace(b'"type":"standard","@version":2', b'"type":"standard","@version":9'))
+    assert (place / "later.dp").read_bytes() != text
+    fails(place, capsys, ["test", "-m", "later.dp", "-s", "water"], "later.dp", "version 9", "up to 2")
+
+
+@pytest.mark.parametrize(("backend", "package"), [("torch", "torch"), ("tf", "tensorflow")])
+def test_a_missing_framework(place, backend, package):
+    """In a process where the framework cannot be imported."""
+    before = contents(place)
+    block = f"import sys; sys.modules[{package!r}] = None; from deepmd.cli import main; sys.exit(main(sys.argv[1:]))"
+    words = [sys.executable, "-c", block, "train", "input.json", "--backend", backend]
+    done = subprocess.run(words, cwd=place, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"needs the package {package!r}" in done.stderr
+    assert f"pip install 'deepmd[{backend}]'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert contents(place) == before
+
+
+def test_an_unwritable_folder(place, capsys, monkeypatch):
+    """Root may write anywhere, so the answer of the system is replaced."""
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    fails(place, capsys, ["train", "input.json"], "training/save_ckpt", "not writable")
