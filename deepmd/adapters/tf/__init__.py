@@ -2,6 +2,4 @@
 
 import os
 
-# the framework's start-up notes are not for our users: naming its own default silences the one that ignores the level
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # most of the framework's start-up notes are not for our users
