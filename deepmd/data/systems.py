@@ -63,19 +63,19 @@ class System:
 
 
 def find_systems(systems: str | Sequence[str], patterns: Sequence[str] | None = None) -> list[str]:
-    """Return the folders of systems: those of a list, or all below a folder given as a string.
+    """Return the folders of systems: all below a folder, or below each of a list (a system itself counts).
 
     Raises
     ------
     InputError
         A folder does not exist or holds no system.
     """
-    if not isinstance(systems, str) and not patterns:
-        return [str(path) for path in systems]
-    roots = [systems] if isinstance(systems, str) else list(systems)
+    roots = [systems] if isinstance(systems, str) else [str(path) for path in systems]
     found: list[str] = []
     for root in roots:
-        if not Path(root).is_dir():
+        if not isinstance(systems, str) and not patterns and not any(Path(root).rglob("type.raw")):
+            found.append(root)  # reading it tells what is wrong
+        elif not Path(root).is_dir():
             raise InputError(f"{root}: no such folder with systems")
         if patterns:
             found += sorted(str(path) for pattern in patterns for path in Path(root).rglob(pattern) if (path / "type.raw").is_file())

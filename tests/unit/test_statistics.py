@@ -1,0 +1,172 @@
+"""Statistics of the data against DeePMD-kit's numbers and against loops."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deepmd.array_model.descriptors.se_e2_a import SeE2A
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.fittings.energy import EnergyFitting
+from deepmd.array_model.models.standard import StandardModel
+from deepmd.data import statistics
+from deepmd.data.batches import Sampler, make_plan
+from deepmd.data.systems import System, load_system
+from deepmd.host import plain
+
+WATER = Path(__file__).parents[2] / "examples" / "water" / "data"
+REPRODUCED = 1e-12
+
+# DeePMD-kit 3.2.0, torch backend, for the seven frames of `systems`
+MEAN = [0.039701802139718856, 0.04961818268631244]
+STD = [
+    [0.1360947931618541, 0.08184806031635664, 0.08184806031635664, 0.08184806031635664],
+    [0.12429109921480651, 0.07726590725373698, 0.07726590725373698, 0.07726590725373698],
+]
+BIAS = [-125.88820238521905, -15.694912557396382]
+DEVIATION = 0.35786416300007
+
+
+@pytest.fixture
+def systems(tmp_path):
+    """Four frames of water, and three of water that lost its last atom, 13 eV higher."""
+    out = []
+    for number, (name, frames) in enumerate([("water_330a", 4), ("water_600", 3)]):
+        folder = tmp_path / name / "set.000"
+        folder.mkdir(parents=True)
+        shutil.copy(WATER / name / "type_map.raw", folder.parent)
+        types = np.loadtxt(WATER / name / "type.raw", dtype=int)[: 96 - number]
+        np.savetxt(folder.parent / "type.raw", types, fmt="%d")
+        for label in ("box", "coord", "energy", "force"):
+            array = np.load(WATER / name / "set.000" / f"{label}.npy")[:frames]
+            if label in ("coord", "force"):
+                array = array[:, : 3 * len(types)]
+            np.save(folder / f"{label}.npy", array + 13.0 * number if label == "energy" else array)
+        out.append(load_system(folder.parent, ["O", "H"]))
+    return out
+
+
+def model(**options):
+    descriptor = SeE2A(sel=(46, 92), rcut=6.0, rcut_smth=0.5, neuron=(4, 8), axis_neuron=2, exclude_types=((0, 0),))
+    return StandardModel(("O", "H"), descriptor, EnergyFitting(neuron=(8,), **options))
+
+
+def frames(systems):
+    return [(system, frame) for system in systems for frame in range(system.num_frames)]
+
+
+def test_statistics_are_those_of_deepmd_kit(systems):
+    """The numbers of DeePMD-kit 3.2.0 (torch backend) for these seven frames."""
+    mean, std = statistics.environment_statistics(model(), frames(systems))
+    bias, deviation = statistics.energy_bias(model(), frames(systems))
+    np.testing.assert_allclose(mean[:, 0], MEAN, rtol=REPRODUCED)
+    np.testing.assert_allclose(std, STD, rtol=REPRODUCED)
+    np.testing.assert_allclose(bias, BIAS, rtol=1e-9)  # the least-squares system is nearly singular
+    assert deviation == pytest.approx(DEVIATION, rel=1e-9)
+    assert not mean[:, 1:].any()
+
+
+def test_environment_statistics_of_three_atoms_by_hand():
+    """Every slot counts, empty ones as zeros; x, y and z are one population."""
+    coord = np.array([[[0.0, 0, 0], [1.0, 0.2, 0], [0, 0.3, 1.5]]])
+    system = System("s", np.array([0, 1, 1]), coord, None, {}, (1,))
+    descriptor = SeE2A(sel=(3, 4), rcut=6.0, rcut_smth=5.0, neuron=(4,), axis_neuron=2)
+    mean, std = statistics.environment_statistics(StandardModel(("O", "H", "X"), replace(descriptor, sel=(3, 4, 1)), EnergyFitting()), [(system, 0)])
+    for kind, centres in ((0, [0]), (1, [1, 2])):
+        radial, angular = [], []
+        for i in centres:
+            for j in (k for k in range(3) if k != i):
+                d = coord[0, j] - coord[0, i]
+                radial.append(1 / np.linalg.norm(d))
+                angular += list(d / (d @ d))
+        slots = 8 * len(centres)
+        radial, angular = np.array(radial + [0] * (slots - len(radial))), np.array(angular + [0] * (3 * slots - len(angular)))
+        assert mean[kind, 0] == pytest.approx(radial.mean())
+        np.testing.assert_allclose(std[kind], [radial.std(), *[angular.std()] * 3])
+    np.testing.assert_array_equal(std[2], 0.1)  # a type that the data lack
+    assert mean[2, 0] == 0.0
+
+
+def test_deviations_have_a_floor():
+    system = System("s", np.array([0]), np.zeros((1, 1, 3)), None, {}, (1,))
+    _, std = statistics.environment_statistics(StandardModel(("O",), SeE2A(sel=(2,), neuron=(4,)), EnergyFitting()), [(system, 0)])
+    np.testing.assert_array_equal(std, 0.01)
+
+
+def labelled(counts, energies):
+    types = [np.repeat([0, 1], count) for count in counts]
+    each = [System("s", t, np.zeros((1, len(t), 3)), None, {"energy": np.array([e])}, (1,)) for t, e in zip(types, energies, strict=True)]
+    return [(system, 0) for system in each]
+
+
+def test_energy_bias_is_least_squares():
+    sample = labelled([(1, 2), (2, 2), (1, 4)], [-17.0, -27.0, -31.0])
+    bias, deviation = statistics.energy_bias(model(), sample)
+    a = np.array([[1, 2], [2, 2], [1, 4.0]])
+    expected = np.linalg.lstsq(a, [-17.0, -27.0, -31.0], rcond=None)[0]
+    np.testing.assert_allclose(bias, expected)
+    assert deviation == pytest.approx(np.std(np.array([-17.0, -27.0, -31.0]) - a @ expected))
+
+
+def test_assigned_energies_are_kept():
+    sample = labelled([(1, 2), (2, 2)], [-16.0, -28.0])
+    assert statistics.energy_bias(model(atom_ener=(-12.0, None)), sample)[0].tolist() == pytest.approx([-12.0, -2.0])
+    preset = replace(model(), preset_out_bias={"energy": [None, -4.0]})
+    assert statistics.energy_bias(preset, sample)[0].tolist() == pytest.approx([-48 / 5, -4.0])
+
+
+def test_no_energies_no_bias():
+    system = System("s", np.array([0, 1]), np.zeros((1, 2, 3)), None, {}, (1,))
+    assert statistics.energy_bias(model(), [(system, 0)])[0].tolist() == [0.0, 0.0]
+
+
+def test_set_davg_zero_and_parameter_statistics(systems):
+    rng = np.random.default_rng(0)
+    given = [
+        replace(s, data={**s.data, "fparam": rng.normal(3, 2, (s.num_frames, 2)), "aparam": rng.normal(1, 1e-5, (s.num_frames, s.num_atoms, 1))})
+        for s in systems
+    ]
+    kind = model(numb_fparam=2, numb_aparam=1)
+    kind = replace(kind, descriptor=replace(kind.descriptor, set_davg_zero=True))
+    params = statistics.apply_statistics(kind, kind.init(np.random.default_rng, xp=plain), frames(given), 0.01)
+    fparam = np.concatenate([s.data["fparam"] for s in given])
+    np.testing.assert_allclose(params["fitting"]["fparam_avg"], fparam.mean(axis=0))
+    np.testing.assert_allclose(params["fitting"]["fparam_inv_std"], 1 / fparam.std(axis=0))
+    np.testing.assert_allclose(params["fitting"]["aparam_inv_std"], 100.0)  # floor
+    assert not params["descriptor"]["davg"].any()
+    assert (params["descriptor"]["dstd"] > 0.0).all()
+
+
+def test_a_sample_has_each_frame_once(systems):
+    sampler = Sampler(make_plan(systems, 2, "prob_uniform", None, "x"), 0)
+    assert len(statistics.sample(sampler, 1)) == 4
+    chosen = statistics.sample(sampler, 10)  # several epochs of both systems
+    assert sorted((system.num_atoms, frame) for system, frame in chosen) == sorted((system.num_atoms, frame) for system, frame in frames(systems))
+
+
+def test_neighbour_statistics_by_loops(systems):
+    system = replace(systems[1], coord=systems[1].coord[:1], cell=systems[1].cell[:1])
+    distance, most = statistics.neighbour_statistics([system], 4.0, 2)
+    images = np.array([(a, b, c) for a in (-1, 0, 1) for b in (-1, 0, 1) for c in (-1, 0, 1)]) @ system.cell[0]
+    counts, shortest = np.zeros((95, 2), dtype=int), np.inf
+    for i, centre in enumerate(system.coord[0]):
+        for image in images:
+            gaps = np.linalg.norm(system.coord[0] + image - centre, axis=1)
+            for j in np.flatnonzero((gaps <= 4.0) & (gaps > 1e-9)):
+                counts[i, system.types[j]] += 1
+                shortest = min(shortest, gaps[j])
+    assert most == counts.max(axis=0).tolist()
+    assert distance == pytest.approx(shortest)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("auto", (44, 84)), ("auto:1.5", (60, 112)), ("auto:1", (40, 76))])
+def test_automatic_sel(text, expected):
+    assert statistics.resolve_sel(text, [38, 75]) == expected
+
+
+@pytest.mark.parametrize("text", ["aut", "auto:x", "auto:-1"])
+def test_malformed_sel(text):
+    with pytest.raises(InputError, match="auto:RATIO"):
+        statistics.resolve_sel(text, [1])

@@ -1,0 +1,57 @@
+"""The input: defaults, aliases, comments, what `out.json` holds."""
+
+import json
+
+import pytest
+
+from deepmd.array_model.errors import InputError
+from deepmd.io.train_input import parse_input, read_json
+
+GOOD = {
+    "_comment": "kept out",
+    "model": {
+        "type_map": ["O", "H"],
+        "descriptor": {"type": "se_a", "sel": [1, 2], "n_axis_neuron": 3, "_why": ["x"]},
+        "fitting_net": {"n_neuron": [5]},
+    },
+    "learning_rate": {"start_lr": 0.001},
+    "training": {"stop_batch": 10, "training_data": {"systems": ["a"], "auto_prob_style": "prob_uniform"}, "tensorboard": False, "profiling": False},
+}
+
+
+def test_aliases_comments_and_defaults():
+    options = parse_input(GOOD)
+    assert options.model.descriptor.axis_neuron == 3
+    assert options.model.descriptor.kind == "se_e2_a"
+    assert options.model.descriptor.neuron == (10, 20, 40)
+    assert options.model.fitting.neuron == (5,)
+    assert options.model.fitting.resnet_dt
+    assert options.training.numb_steps == 10
+    assert options.data.auto_prob == "prob_uniform"
+    assert options.loss.terms() == ("e", "f")
+
+
+def test_what_is_written_out_reads_back_the_same():
+    options = parse_input(GOOD)
+    assert parse_input(json.loads(json.dumps(options.as_dict()))) == options
+
+
+def test_both_names_of_a_key():
+    tree = json.loads(json.dumps(GOOD))
+    tree["training"]["numb_steps"] = 3
+    with pytest.raises(InputError, match="'numb_steps' is given twice"):
+        parse_input(tree)
+
+
+def test_yaml_is_read_too(tmp_path):
+    (tmp_path / "input.yaml").write_text("model: {type_map: [O]}\n")
+    assert read_json(tmp_path / "input.yaml") == {"model": {"type_map": ["O"]}}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"), [("a.json", "{", "line 1"), ("a.json", "[1]", "must hold an object"), ("a.yaml", "a: [", "not valid YAML")]
+)
+def test_unreadable_files(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_json(tmp_path / name)
