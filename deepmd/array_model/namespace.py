@@ -38,6 +38,20 @@ EXTRAS = {
 
 REQUIRED = (*STANDARD, *EXTRAS)
 
+SEARCH = {
+    "argsort": "of the standard; sorts atoms into bins and neighbours by distance",
+    "ceil": "of the standard; number of periodic images",
+    "counting": "0, 1, ..., size - 1 on the device of another array; the standard's arange cannot take a computed size everywhere",
+    "cumulative_sum": "of the standard; where the neighbours of each atom start",
+    "floor": "of the standard; bin of an atom",
+    "int64": "of the standard; bin numbers",
+    "max": "of the standard; how wide a table must be",
+    "nonzero": "of the standard, its size depends on the data; drops what lies beyond the cutoff",
+    "searchsorted": "of the standard; atoms of a bin among the sorted ones",
+    "size": "one size in 64 bits, so that it can be combined with sums of integers; TensorFlow mixes no widths",
+}
+"""Names that only `search.py` may use besides, each with its reason. Namespaces of tests and of `autograd` may lack them."""
+
 PRECISIONS = {
     "default": "float64",
     "float64": "float64",

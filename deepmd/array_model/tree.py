@@ -44,7 +44,7 @@ def flagged(tree: Any, flags: Any, prefix: str = "") -> list[str]:
     holds for each of its items.
     """
     if isinstance(flags, bool):
-        return [f"{prefix}/{path}" if path else prefix for path in flatten(tree)] if flags else []
+        return list(flatten(tree, prefix)) if flags else []
     if isinstance(tree, list):
         each = flags if isinstance(flags, list) else [flags] * len(tree)
         items = [(str(k), value, flag) for k, (value, flag) in enumerate(zip(tree, each, strict=True))]

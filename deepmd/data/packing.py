@@ -98,7 +98,8 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
 def _nearest(pair: np.ndarray, row: np.ndarray, part: np.ndarray, dist: np.ndarray, layout: Layout) -> tuple[np.ndarray, ...]:
     """Sort pairs by (row, section, distance) and keep what fits into `sel`."""
     rows = int(row.max(initial=-1)) + 1
-    if np.bincount(row, minlength=1).max() > sum(layout.sel):
+    overflow = np.bincount(row, minlength=1).max() > sum(layout.sel)
+    if overflow:
         order = np.lexsort((dist, row))
         order = order[_rank(row[order]) < sum(layout.sel)]
         most = np.bincount(row * len(layout.sel) + part, minlength=rows * len(layout.sel)).reshape(rows, -1).max(axis=0)
@@ -110,7 +111,7 @@ def _nearest(pair: np.ndarray, row: np.ndarray, part: np.ndarray, dist: np.ndarr
     pair, row, part = pair[order], row[order], part[order]
     rank = _rank(row * len(layout.sel) + part)
     fits = rank < np.asarray(layout.sel)[part]
-    if not fits.all():
+    if not fits.all() and not overflow:
         _warn(np.array([rank[part == t].max(initial=-1) + 1 for t in range(len(layout.sel))]), layout)
     return pair[fits], row[fits], part[fits]
 

@@ -14,6 +14,10 @@ _segment_sum = primitive(segment_sum)
 defvjp(_take_rows, lambda ans, x, indices: lambda g: _segment_sum(g, indices, x.shape[0]), argnums=(0,))
 defvjp(_segment_sum, lambda ans, rows, segments, num: lambda g: _take_rows(g, segments), argnums=(0,))
 
+# autograd's own derivative of tanh, 1 / cosh(x)^2, overflows for saturated nets
+_tanh = primitive(np.tanh)
+defvjp(_tanh, lambda ans, x: lambda g: g * (1.0 - ans * ans))
+
 
 differentiable = numpy_namespace(
     anp,
@@ -22,4 +26,6 @@ differentiable = numpy_namespace(
     equal=np.equal,
     logical_and=np.logical_and,
     logical_not=np.logical_not,
+    sigmoid=lambda x: 0.5 * (1.0 + _tanh(0.5 * x)),
+    tanh=_tanh,
 )

@@ -65,29 +65,58 @@ def _matmul(a: Any, b: Any) -> Any:
     return tf.matmul(a, b)
 
 
+def _argsort(x: Any, *, axis: int) -> Any:
+    return tf.cast(tf.argsort(x, axis=axis, stable=True), tf.int64)
+
+
+def _nonzero(x: Any) -> tuple[Any, ...]:
+    return tuple(tf.unstack(tf.where(x), num=len(x.shape), axis=1))
+
+
+def _searchsorted(x: Any, values: Any, *, side: str) -> Any:
+    """Positions of values (P,) in sorted x (A,); `tf.searchsorted` fails on no values."""
+    op = tf.raw_ops.LowerBound if side == "left" else tf.raw_ops.UpperBound
+    return op(sorted_inputs=x[None, :], values=values[None, :], out_type=tf.int64)[0]
+
+
+def _size(x: Any, axis: int) -> Any:
+    static = x.shape.as_list()[axis]
+    return tf.shape(x, out_type=tf.int64)[axis] if static is None else static
+
+
 xp = SimpleNamespace(
     abs=tf.abs,
+    argsort=_argsort,
     astype=tf.cast,
     bfloat16=tf.bfloat16,
+    ceil=tf.math.ceil,
     concat=_concat,
+    counting=lambda size, *, like: tf.range(tf.cast(size, tf.int64)),
+    cumulative_sum=lambda x, *, axis: tf.cumsum(x, axis=axis),
     equal=lambda x, y: tf.equal(x, tf.cast(y, x.dtype)),
     exp=tf.exp,
     expand_dims=lambda x, *, axis: tf.expand_dims(x, axis),
     float16=tf.float16,
     float32=tf.float32,
     float64=tf.float64,
+    floor=tf.floor,
+    int64=tf.int64,
     log1p=tf.math.log1p,
     logical_and=tf.logical_and,
     logical_not=tf.logical_not,
     matmul=_matmul,
     matrix_transpose=tf.linalg.matrix_transpose,
+    max=lambda x, *, axis: tf.reduce_max(x, axis=axis),
     maximum=tf.maximum,
     minimum=tf.minimum,
+    nonzero=_nonzero,
     ones_like=tf.ones_like,
     reshape=tf.reshape,
+    searchsorted=_searchsorted,
     segment_sum=_segment_sum,
     shape=shape,
     sigmoid=tf.sigmoid,
+    size=_size,
     sqrt=tf.sqrt,
     square=tf.square,
     sum=_sum,
@@ -96,4 +125,4 @@ xp = SimpleNamespace(
     where=tf.where,
     zeros_like=tf.zeros_like,
 )
-"""Every name of `deepmd.array_model.namespace.REQUIRED`."""
+"""Every name of `REQUIRED` and `SEARCH` in `deepmd.array_model.namespace`."""

@@ -15,8 +15,7 @@ def _take(x: torch.Tensor, indices: torch.Tensor, *, axis: int) -> torch.Tensor:
 
 
 def _segment_sum(rows: torch.Tensor, segments: torch.Tensor, num: Any) -> torch.Tensor:
-    zeros = torch.zeros((num, *rows.shape[1:]), dtype=rows.dtype, device=rows.device)
-    return zeros.index_add(0, segments, rows)
+    return rows.new_zeros((num, *rows.shape[1:])).index_add(0, segments, rows)
 
 
 def _sum(x: torch.Tensor, *, axis: int | None = None, keepdims: bool = False) -> torch.Tensor:
@@ -27,29 +26,44 @@ def _concat(arrays: Sequence[torch.Tensor], *, axis: int) -> torch.Tensor:
     return arrays[0] if len(arrays) == 1 else torch.cat(list(arrays), dim=axis)
 
 
+def _counting(size: Any, *, like: torch.Tensor) -> torch.Tensor:
+    """Return 0, 1, ..., size - 1; made from `like` because a trace would keep the device of `arange`."""
+    return torch.cumsum(like.new_ones((size,), dtype=torch.int64), dim=0) - 1
+
+
 xp = SimpleNamespace(
     abs=torch.abs,
+    argsort=lambda x, *, axis: torch.argsort(x, dim=axis, stable=True),
     astype=lambda x, dtype: x.to(dtype),
     bfloat16=torch.bfloat16,
+    ceil=torch.ceil,
     concat=_concat,
+    counting=_counting,
+    cumulative_sum=lambda x, *, axis: torch.cumsum(x, dim=axis),
     equal=torch.eq,
     exp=torch.exp,
     expand_dims=lambda x, *, axis: torch.unsqueeze(x, axis),
     float16=torch.float16,
     float32=torch.float32,
     float64=torch.float64,
+    floor=torch.floor,
+    int64=torch.int64,
     log1p=torch.log1p,
     logical_and=torch.logical_and,
     logical_not=torch.logical_not,
     matmul=torch.matmul,
     matrix_transpose=lambda x: torch.transpose(x, -1, -2),
+    max=lambda x, *, axis: torch.amax(x, dim=axis),
     maximum=torch.maximum,
     minimum=torch.minimum,
+    nonzero=lambda x: torch.nonzero(x, as_tuple=True),
     ones_like=torch.ones_like,
     reshape=torch.reshape,
+    searchsorted=lambda x, values, *, side: torch.searchsorted(x, values, right=side == "right"),
     segment_sum=_segment_sum,
     shape=lambda x: tuple(x.shape),
     sigmoid=torch.sigmoid,
+    size=lambda x, axis: x.shape[axis],
     sqrt=torch.sqrt,
     square=torch.square,
     sum=_sum,
@@ -58,4 +72,4 @@ xp = SimpleNamespace(
     where=torch.where,
     zeros_like=torch.zeros_like,
 )
-"""Every name of `deepmd.array_model.namespace.REQUIRED`."""
+"""Every name of `REQUIRED` and `SEARCH` in `deepmd.array_model.namespace`."""

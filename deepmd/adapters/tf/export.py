@@ -1,0 +1,222 @@
+"""`.pb`: a frozen graph of stock operations that runs without this package (spec formats, section 7.4)."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from deepmd.adapters.evaluation import OUTPUTS, assemble
+from deepmd.adapters.tf.graph import constant, in_graph
+from deepmd.adapters.tf.namespace import xp
+from deepmd.array_model import search
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.pairs import Conditions
+from deepmd.io.atomic import replacing
+from deepmd.io.model_file import ModelFile, from_json, to_json
+
+DEFINITION = "model_attr/definition"
+"""The constant with the JSON from which the whole model is rebuilt."""
+
+PARAMETER = "param/"
+"""Before the path of a parameter in the name of its constant."""
+
+LARGEST_ARRAY = 2**31
+"""Bytes; a constant that claims more is refused before anything is allocated."""
+
+PERIODIC, OPEN = (6, 7), (0, 1)
+"""Accepted lengths of `t_mesh`. Longer ones carry the memory addresses of a neighbour list, which no stock operation can follow."""
+
+
+def save_pb(path: Path, content: ModelFile) -> None:
+    """Write a `.pb` file.
+
+    Raises
+    ------
+    InputError
+        The place cannot be written to.
+    """
+    graph = tf.Graph()
+    with graph.as_default():
+        _evaluation(content)
+        _attributes(content)
+        tf.constant(to_json(content, "tf"), name=DEFINITION)  # last: a file that is cut short lacks it
+    with replacing(path) as temporary:
+        temporary.write_bytes(graph.as_graph_def().SerializeToString())
+
+
+def load_pb(path: Path) -> ModelFile:
+    """Read a `.pb` file; its graph is not run.
+
+    Raises
+    ------
+    InputError
+        The file is damaged, no graph, or was not written by this program.
+    """
+    graph = tf.compat.v1.GraphDef()
+    try:
+        graph.ParseFromString(path.read_bytes())
+    except (DecodeError, OSError) as error:
+        raise InputError(f"{path}: not a frozen TensorFlow graph, or one that is cut short: {error}") from error
+    constants = {node.name: node.attr["value"].tensor for node in graph.node if node.op == "Const"}
+    if DEFINITION not in constants:
+        raise InputError(f"{path}: {_foreign(constants)}")
+    arrays = {name.removeprefix(PARAMETER): _array(tensor, f"{path}: {name}") for name, tensor in constants.items() if name.startswith(PARAMETER)}
+    try:
+        definition = constants[DEFINITION].string_val[0].decode()
+    except (IndexError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: the stored model description is damaged: {error}") from error
+    return from_json(definition, arrays, str(path))
+
+
+# -- reading --------------------------------------------------------------------------------------------------------
+
+
+def _array(tensor: Any, where: str) -> np.ndarray:
+    sizes = [size.size for size in tensor.tensor_shape.dim]
+    try:
+        dtype = tf.as_dtype(tensor.dtype)
+        if not dtype.is_floating or min(sizes, default=0) < 0 or math.prod(sizes) * dtype.size > LARGEST_ARRAY:
+            raise InputError(f"{where} is not a parameter: {dtype.name}, sizes {sizes}")
+        array: np.ndarray = tf.make_ndarray(tensor)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{where} is damaged: {error}") from error
+    return array
+
+
+def _foreign(constants: dict[str, Any]) -> str:
+    if not constants:
+        return "not a frozen TensorFlow model: it has no constants"
+    if "descrpt_attr/rcut" in constants or "model_attr/tmap" in constants:
+        return (
+            "a graph made by DeePMD-kit, or a graph of this program that is cut short. Reading DeePMD-kit's graphs is not supported yet: "
+            "convert it with DeePMD-kit first: dp convert-backend IN.pb OUT.dp"
+        )
+    return f"a TensorFlow graph, but not a model written by this program: it has no constant {DEFINITION!r}"
+
+
+# -- writing --------------------------------------------------------------------------------------------------------
+
+
+def _attributes(content: ModelFile) -> None:
+    """Make the constants by which other programs know a model."""
+    model, fitting = content.model, content.model.fitting
+    tf.constant(float(model.layout().rcut), tf.float64, name="descrpt_attr/rcut")  # its type is that of t_coord and t_box
+    tf.constant(model.ntypes, tf.int32, name="descrpt_attr/ntypes")
+    tf.constant(fitting.numb_fparam, tf.int32, name="fitting_attr/dfparam")
+    tf.constant(fitting.numb_aparam, tf.int32, name="fitting_attr/daparam")
+    tf.constant(False, name="fitting_attr/aparam_nall")
+    tf.constant(" ".join(model.type_map), name="model_attr/tmap")
+    tf.constant("ener", name="model_attr/model_type")
+    tf.constant("1.1", name="model_attr/model_version")
+    tf.constant([], tf.int32, name="model_attr/sel_type")
+    tf.constant(json.dumps({"model": content.definition}), name="train_attr/training_script")
+    if content.min_nbor_dist is not None:
+        tf.constant(content.min_nbor_dist, tf.float64, name="train_attr/min_nbor_dist")
+
+
+def _evaluation(content: ModelFile) -> None:
+    """Build inputs, neighbour search, model, derivatives and outputs. All frames (F) have the same number of atoms (n)."""
+    model = content.model
+    fed = _placeholders(model)
+    natoms = tf.cast(fed["t_natoms"], tf.int64)
+    with tf.control_dependencies(_checks(fed, model.ntypes)):
+        coord_A3 = tf.reshape(fed["t_coord"], [-1, 3])
+        type_A = tf.cast(tf.reshape(fed["t_type"], [-1]), tf.int64)
+    n, num_atoms = natoms[1], tf.size(type_A, out_type=tf.int64)
+    num_frames = num_atoms // n
+    frame_A = tf.range(num_atoms) // n
+    fparam_FK = _rows(fed, "t_fparam", num_frames, tf.ones_like(n), model.fitting.numb_fparam)
+    aparam_AK = _rows(fed, "t_aparam", num_frames, n, model.fitting.numb_aparam)
+
+    layout = model.layout()
+    cell_F33 = _cells(fed["t_box"], tf.size(fed["t_mesh"]), search.enclosing_cell(coord_A3, layout.rcut, xp=xp), num_frames)
+    found = search.candidates(coord_A3, type_A, frame_A, cell_F33, layout.rcut, xp=xp)
+    packed = search.pack(found, type_A, frame_A, layout, model.ntypes, xp=xp)
+    pairs = packed.pairs
+    conditions = Conditions(fparam_FK, None if aparam_AK is None else tf.gather(aparam_AK, packed.row_N))
+
+    energy_N, descriptor_ND = model.atomic_energy(in_graph(model, content.params, constant), pairs, conditions, xp=xp)
+    (grad,) = tf.gradients(tf.reduce_sum(energy_N), pairs.disp_NM3)
+    out = assemble(energy_N, descriptor_ND, grad, pairs, num_atoms, num_frames, frozenset(OUTPUTS), xp=xp)
+
+    def output(name: str, values: Any) -> None:
+        tf.reshape(values, tf.stack([num_frames, -1]), name=name)
+
+    def of_centres(values: Any) -> Any:
+        return xp.segment_sum(values, packed.row_N, num_atoms)
+
+    tf.identity(out["energy"], name="o_energy")
+    output("o_force", tf.gather(out["force"], packed.position_A))
+    output("o_virial", out["virial"])
+    output("o_atom_energy", of_centres(out["atom_energy"]))
+    output("o_atom_virial", tf.gather(out["atom_virial"], packed.position_A))
+    output("o_descriptor", of_centres(out["descriptor"]))
+
+
+def _placeholders(model: Any) -> dict[str, Any]:
+    """Make the inputs; no shape is declared, since some programs feed flat arrays and some a row for each frame."""
+    make = tf.compat.v1.placeholder
+    fed = {
+        "t_coord": make(tf.float64, None, name="t_coord"),
+        "t_type": make(tf.int32, None, name="t_type"),
+        "t_natoms": make(tf.int32, [model.ntypes + 2], name="t_natoms"),
+        "t_box": make(tf.float64, None, name="t_box"),
+        "t_mesh": make(tf.int32, [None], name="t_mesh"),
+    }
+    fitting = model.fitting
+    if fitting.default_fparam is not None and fitting.numb_fparam:
+        default = tf.constant(fitting.default_fparam, tf.float64)
+        fed["t_fparam"] = tf.compat.v1.placeholder_with_default(default, None, name="t_fparam")
+    elif fitting.numb_fparam:
+        fed["t_fparam"] = make(tf.float64, None, name="t_fparam")
+    if fitting.numb_aparam:
+        fed["t_aparam"] = make(tf.float64, None, name="t_aparam")
+    return fed
+
+
+def _checks(fed: dict[str, Any], ntypes: int) -> list[Any]:
+    """Make the operations that stop a run whose input would give nonsense."""
+    mesh, natoms = tf.size(fed["t_mesh"]), fed["t_natoms"]
+    accepted = tf.reduce_any(tf.equal(mesh, tf.constant(PERIODIC + OPEN)))
+    largest = tf.reduce_max(tf.concat([tf.reshape(fed["t_type"], [-1]), [-1]], axis=0))
+    return [
+        _require(accepted, "t_mesh: accepted lengths are 6 or 7 (periodic) and 0 or 1 (open boundary); no neighbour lists. Given:", mesh),
+        _require(tf.equal(natoms[0], natoms[1]), "t_natoms: ghost atoms are not supported, so the first two must be equal. Given:", natoms),
+        _require(
+            tf.equal(tf.size(fed["t_coord"]), 3 * tf.size(fed["t_type"])), "t_coord: needs 3 values for each atom. Given:", tf.size(fed["t_coord"])
+        ),
+        _require(tf.reduce_all(tf.math.is_finite(fed["t_coord"])), "t_coord: a value is not finite:", fed["t_coord"]),
+        _require(largest < ntypes, f"t_type: the model has {ntypes} types, counted from 0. Given:", largest),
+    ]
+
+
+def _require(condition: Any, text: str, given: Any) -> Any:
+    """Make the plain operation; `tf.debugging.Assert` would wrap it into functions."""
+    return tf.raw_ops.Assert(condition=condition, data=[text, given], name="check")
+
+
+def _cells(box: Any, mesh: Any, open_133: Any, num_frames: Any) -> Any:
+    """Cells of the frames (F, 3, 3): what was fed, or an enclosing one if the length of `t_mesh` says open boundary."""
+    given = tf.where(mesh > max(OPEN), num_frames, tf.zeros_like(num_frames))
+    box_F33 = tf.reshape(tf.reshape(box, [-1])[: 9 * given], [-1, 3, 3])
+    volume_F = tf.abs(tf.linalg.det(box_F33))
+    solid = tf.reduce_all(volume_F > 1e-8 * tf.reduce_max(tf.abs(box_F33), axis=[1, 2]) ** 3)
+    with tf.control_dependencies([_require(solid, "t_box: a cell has no volume; lengths 0 and 1 of t_mesh mean open boundary. Given:", box)]):
+        box_F33 = tf.identity(box_F33)
+    return tf.concat([box_F33, tf.tile(open_133, tf.stack([num_frames - given, 1, 1]))], axis=0)
+
+
+def _rows(fed: dict[str, Any], name: str, num_frames: Any, per_frame: Any, size: int) -> Any:
+    """Parameters as rows of `size` values, `per_frame` in each frame; one set given for all frames is repeated. None if there are none."""
+    if name not in fed:
+        return None
+    frames = tf.reshape(fed[name], tf.stack([-1, per_frame * size])) + tf.zeros(tf.stack([num_frames, 1]), tf.float64)
+    return tf.reshape(frames, [-1, size])

@@ -1,0 +1,258 @@
+"""`.pth`: TorchScript that runs without this package, in LAMMPS or in any program with torch (spec formats, section 7.3)."""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deepmd.adapters.torch.arrays import narrowed, params_to_torch, to_numpy
+from deepmd.adapters.torch.namespace import xp
+from deepmd.adapters.torch.shell import Found, Shell
+from deepmd.array_model import derivatives, search
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.namespace import Params
+from deepmd.array_model.pairs import Conditions, Layout, Pairs
+from deepmd.array_model.tree import flatten, paths, replace_leaves
+from deepmd.io.atomic import replacing
+from deepmd.io.model_file import ModelFile, from_json, to_json
+
+
+def save_pth(path: Path, content: ModelFile) -> None:
+    """Write a `.pth` file.
+
+    Raises
+    ------
+    InputError
+        The place cannot be written to.
+    """
+    buffer = io.BytesIO()
+    with _known_deprecation():
+        torch.jit.save(_scripted(content), buffer)
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getvalue())
+
+
+def load_pth(path: Path) -> ModelFile:
+    """Read a `.pth` file. Nothing of it is executed but the archive's own reader; pickles of Python objects are refused.
+
+    Raises
+    ------
+    InputError
+        The file is damaged, not TorchScript, or was not written by this program.
+    """
+    _check_archive(path)
+    try:
+        with _known_deprecation():
+            module = torch.jit.load(str(path), map_location="cpu")
+    except (RuntimeError, ValueError, EOFError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable TorchScript model, perhaps cut short or damaged: {_first_line(error)}") from error
+    definition = getattr(module, "definition", None)
+    if not isinstance(definition, str):
+        raise InputError(f"{path}: {_foreign(module)}")
+    prefix = "core."
+    arrays = {_path_of(name.removeprefix(prefix)): to_numpy(leaf) for name, leaf in module.named_buffers() if name.startswith(prefix)}
+    return from_json(definition, arrays, str(path))
+
+
+# -- reading --------------------------------------------------------------------------------------------------------
+
+
+def _check_archive(path: Path) -> None:
+    """Raise InputError for what is no TorchScript archive, before torch sees it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: not a TorchScript model: the file is no archive, or is cut short. A .pth is written by `dp freeze` or `dp convert-backend`"
+        ) from error
+    if not any(name.endswith("/constants.pkl") for name in names):
+        raise InputError(
+            f"{path}: not a TorchScript model but a pickle of Python objects or a training checkpoint, which is never executed. "
+            "Freeze the checkpoint with the program that wrote it, or give it the suffix .pt if `dp train` wrote it"
+        )
+
+
+def _foreign(module: Any) -> str:
+    if hasattr(module, "get_model_def_script"):
+        return (
+            "a TorchScript model made by DeePMD-kit; reading it is not supported yet. "
+            "Convert it with DeePMD-kit first: dp convert-backend IN.pth OUT.dp"
+        )
+    return "a TorchScript module, but not a model written by this program: it has no definition"
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+@contextmanager
+def _known_deprecation() -> Iterator[None]:
+    """Silence what torch says about TorchScript as a whole: C++ programs read no other format yet."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*torch\.jit.* is deprecated", category=DeprecationWarning)
+        yield
+
+
+# -- writing --------------------------------------------------------------------------------------------------------
+
+
+def _name_of(path: str) -> str:
+    return path.replace("/", "__")
+
+
+def _path_of(name: str) -> str:
+    return name.replace("__", "/")
+
+
+def _as_tuple(packed: search.Packed) -> Found:
+    p = packed.pairs
+    sizes = torch.stack(p.counts), torch.stack(p.widths)
+    return (p.disp_NM3, p.mask_NM, p.index_NM, p.centre_N, p.type_N, p.frame_N, *sizes, packed.row_N, packed.position_A)
+
+
+class _OpenCell(torch.nn.Module):  # type: ignore[misc]
+    def __init__(self, rcut: float) -> None:
+        super().__init__()
+        self.rcut = rcut
+
+    def forward(self, coord_A3: torch.Tensor) -> torch.Tensor:
+        return search.enclosing_cell(coord_A3, self.rcut, xp=xp)
+
+
+class _Find(torch.nn.Module):  # type: ignore[misc]
+    """Atoms and cells to pairs."""
+
+    def __init__(self, layout: Layout, ntypes: int) -> None:
+        super().__init__()
+        self.layout, self.ntypes = layout, ntypes
+
+    def forward(self, coord_A3: torch.Tensor, type_A: torch.Tensor, frame_A: torch.Tensor, cell_F33: torch.Tensor) -> Found:
+        found = search.candidates(coord_A3, type_A, frame_A, cell_F33, self.layout.rcut, xp=xp)
+        return _as_tuple(search.pack(found, type_A, frame_A, self.layout, self.ntypes, xp=xp))
+
+
+class _TakeListed(_Find):
+    """Atoms and a neighbour list to pairs."""
+
+    def forward(  # type: ignore[override]
+        self, coord_A3: torch.Tensor, type_A: torch.Tensor, frame_A: torch.Tensor, atom_N: torch.Tensor, index_NC: torch.Tensor
+    ) -> Found:
+        found = search.listed(coord_A3, atom_N, index_NC, self.layout.rcut, xp=xp)
+        return _as_tuple(search.pack(found, type_A, frame_A, self.layout, self.ntypes, xp=xp))
+
+
+class _Core(torch.nn.Module):  # type: ignore[misc]
+    """Pairs to atomic energies; the parameters are buffers, named by their paths."""
+
+    def __init__(self, model: Any, params: Params) -> None:
+        super().__init__()
+        self.model, self.names = model, paths(params)
+        for path, leaf in flatten(params_to_torch(params)).items():
+            self.register_buffer(_name_of(path), leaf)
+
+    def forward(
+        self,
+        disp: torch.Tensor,
+        mask: torch.Tensor,
+        index: torch.Tensor,
+        centre: torch.Tensor,
+        types: torch.Tensor,
+        frame: torch.Tensor,
+        counts: torch.Tensor,
+        widths: torch.Tensor,
+        fparam: torch.Tensor,
+        aparam: torch.Tensor,
+    ) -> torch.Tensor:
+        params = replace_leaves(self.names, {path: getattr(self, _name_of(path)) for path in flatten(self.names).values()})
+        # sizes stay tensors, so that the trace slices by them
+        sizes = tuple(counts.unbind()), tuple(widths.unbind())
+        pairs = Pairs(disp, mask, index, centre, types, frame, *sizes)
+        fitting = self.model.fitting
+        conditions = Conditions(fparam if fitting.numb_fparam else None, aparam if fitting.numb_aparam else None)
+        return self.model.atomic_energy(narrowed(self.model, params), pairs, conditions, xp=xp)[0]
+
+
+def _geometry(disp: torch.Tensor, index: torch.Tensor, centre: torch.Tensor, frame: torch.Tensor) -> Pairs:
+    """Return what the derivatives need of pairs."""
+    return Pairs(disp, disp, index, centre, centre, frame, (), ())
+
+
+class _Derive(torch.nn.Module):  # type: ignore[misc]
+    """dE/d(displacement) to forces, in the caller's order of atoms, and virials."""
+
+    def forward(
+        self,
+        grad: torch.Tensor,
+        disp: torch.Tensor,
+        index: torch.Tensor,
+        centre: torch.Tensor,
+        frame: torch.Tensor,
+        position: torch.Tensor,
+        num_frames: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        pairs = _geometry(disp, index, centre, frame)
+        force = derivatives.forces(grad, pairs, xp.size(position, 0), xp=xp)
+        return xp.take(force, position, axis=0), derivatives.virials(grad, pairs, num_frames, xp=xp)
+
+
+class _DeriveAtomic(torch.nn.Module):  # type: ignore[misc]
+    """dE/d(displacement) to atomic virials, in the caller's order of atoms."""
+
+    def forward(self, grad: torch.Tensor, disp: torch.Tensor, index: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        virial = derivatives.atomic_virials(grad, _geometry(disp, index, position, position), xp.size(position, 0), xp=xp)
+        return xp.take(virial, position, axis=0)
+
+
+def _scripted(content: ModelFile) -> Any:
+    """Trace the parts on a small example and compile the shell around them."""
+    model, layout = content.model, content.model.layout()
+    fitting = model.fitting
+
+    # two frames of a dense gas; primes, so that no two sizes agree by chance
+    generator = torch.Generator().manual_seed(0)
+    atoms = 13
+    coord = layout.rcut * torch.rand((atoms, 3), generator=generator, dtype=torch.float64)
+    types, frame = torch.arange(atoms) % model.ntypes, torch.arange(atoms) // 7
+    cell = 1.1 * layout.rcut * torch.eye(3, dtype=torch.float64).expand(2, 3, 3)
+    listed = (coord, types, frame, torch.arange(5), torch.arange(5 * 11).reshape(5, 11) % 7)
+    conditions = torch.ones((2, fitting.numb_fparam), dtype=torch.float64), torch.ones((atoms, fitting.numb_aparam), dtype=torch.float64)
+
+    find = _Find(layout, model.ntypes)
+    disp, mask, index, centre, type_N, frame_N, counts, widths, _, position = find(coord, types, frame, cell)
+    examples: dict[str, tuple[torch.nn.Module, tuple[torch.Tensor, ...]]] = {
+        "open_cell": (_OpenCell(layout.rcut), (coord,)),
+        "find": (find, (coord, types, frame, cell)),
+        "take_listed": (_TakeListed(layout, model.ntypes), listed),
+        "core": (_Core(model, content.params), (disp, mask, index, centre, type_N, frame_N, counts, widths, *conditions)),
+        "derive": (_Derive(), (disp, disp, index, centre, frame_N, position, torch.tensor(2))),
+        "derive_atomic": (_DeriveAtomic(), (disp, disp, index, position)),
+    }
+    shell = Shell(
+        definition=to_json(content, "torch"),
+        model_def_script=json.dumps(content.definition),
+        type_map=list(model.type_map),
+        rcut=float(layout.rcut),
+        sel=list(layout.sel),
+        mixed=layout.mixed,
+        dim_fparam=fitting.numb_fparam,
+        dim_aparam=fitting.numb_aparam,
+        default_fparam=[float(value) for value in fitting.default_fparam or ()],
+        parts={name: _traced(part, inputs) for name, (part, inputs) in examples.items()},
+    )
+    return torch.jit.script(shell.eval())
+
+
+def _traced(part: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
+    """Trace a part; a size that would be frozen into the trace is an error."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("error", torch.jit.TracerWarning)
+        return torch.jit.trace(part.eval(), inputs, check_trace=False)

@@ -1,0 +1,308 @@
+"""Neighbour search and packing over `xp`, for exported files: they must find neighbours without any other package.
+
+The only module whose sizes depend on data and whose names may come from `namespace.SEARCH`. Within this package neighbours
+come from `deepmd.data`, which is faster and whose result is the same.
+
+Sizes besides the dimension key: C neighbour candidates of an atom, B bins around an atom, P pairs in one row after another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from deepmd.array_model.namespace import Array, Namespace
+from deepmd.array_model.pairs import Layout, Pairs, spans
+
+SLACK = 1e-6
+"""Bins are wider than the cutoff by this share, so that a rounded bin number loses no neighbour."""
+
+MOST_BINS = 2.0**16
+"""Bins along one direction; wider ones find the same neighbours, and their numbers fit into 64 bits."""
+
+NOWHERE = 2**62
+"""Bin of virtual atoms."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Neighbours of centres, not yet ordered, cut or grouped; the slots beyond the last hold anything.
+
+    Attributes
+    ----------
+    atom_N : number of each centre among the A atoms, ascending
+    disp_NC3 : r_j - r_i, Angstrom
+    index_NC : number of j among the A atoms
+    mask_NC : True for a pair of an atom with another one, or with an image of itself, within the cutoff (inclusive)
+    """
+
+    atom_N: Array
+    disp_NC3: Array
+    index_NC: Array
+    mask_NC: Array
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Pairs, and how to return from their order of atoms to the caller's.
+
+    Attributes
+    ----------
+    pairs : the geometry; centres are ordered by type
+    row_N : row of each centre of `pairs` in the `Candidates`
+    position_A : position of each of the caller's atoms among the atoms of `pairs`
+    """
+
+    pairs: Pairs
+    row_N: Array
+    position_A: Array
+
+
+# -- search ---------------------------------------------------------------------------------------------------------
+
+
+def enclosing_cell(coord_A3: Array, rcut: float, *, xp: Namespace) -> Array:
+    """Cell (1, 3, 3) so large that no image of any atom is within `rcut` (Angstrom): an open boundary."""
+    length_3 = 2.0 * _largest(xp.abs(coord_A3), xp=xp) + 2.0 * rcut
+    x, y, z = length_3[0:1], length_3[1:2], length_3[2:3]
+    o = xp.zeros_like(x)
+    return xp.reshape(xp.concat([x, o, o, o, y, o, o, o, z], axis=0), (1, 3, 3))
+
+
+def candidates(coord_A3: Array, type_A: Array, frame_A: Array, cell_F33: Array, rcut: float, *, xp: Namespace) -> Candidates:
+    """Find all pairs within `rcut` (inclusive, Angstrom) by cell bins; work and memory are linear in the atoms.
+
+    Every frame has its cell (lattice vectors in rows, any shape with a volume, either handedness). Bins are numbered
+    periodically: a step over the border of the cell leads to the bin of an image, any number of cells away. Virtual atoms
+    (type < 0) find nobody and are not found.
+
+    Parameters
+    ----------
+    coord_A3 : positions of the atoms of all frames, Angstrom, anywhere in space
+    type_A, frame_A : type and frame of each atom, 64 bit
+    cell_F33 : cells, Angstrom
+    rcut : cutoff, Angstrom
+    """
+    inverse_F33 = _inverse(cell_F33, xp=xp)
+    spacing_F3 = 1.0 / xp.sqrt(xp.sum(inverse_F33 * inverse_F33, axis=1))  # between lattice planes
+    one_F3 = xp.ones_like(spacing_F3)
+    bins_F3 = xp.maximum(xp.minimum(xp.floor(spacing_F3 / (rcut * (1.0 + SLACK))), MOST_BINS * one_F3), one_F3)
+    reach_F3 = xp.astype(xp.ceil(rcut * (1.0 + 0.5 * SLACK) * bins_F3 / spacing_F3), xp.int64)
+    bins_F3 = xp.astype(bins_F3, xp.int64)
+
+    fraction_A3 = _transformed(coord_A3, xp.take(inverse_F33, frame_A, axis=0), xp=xp)
+    wrap_A3 = xp.floor(fraction_A3)
+    cell_A33, bins_A3 = xp.take(cell_F33, frame_A, axis=0), xp.take(bins_F3, frame_A, axis=0)
+    home_A3 = coord_A3 - _transformed(wrap_A3, cell_A33, xp=xp)
+    bin_A3 = xp.astype((fraction_A3 - wrap_A3) * xp.astype(bins_A3, xp.float64), xp.int64)
+    bin_A3 = xp.minimum(bin_A3, bins_A3 - 1)  # a fraction may round to 1
+
+    steps_1B3 = xp.expand_dims(_steps(_largest(reach_F3, xp=xp), xp=xp), axis=0)
+    target_AB3 = xp.expand_dims(bin_A3, axis=1) + steps_1B3
+    image_AB3 = target_AB3 // xp.expand_dims(bins_A3, axis=1)
+    target_AB3 = target_AB3 - image_AB3 * xp.expand_dims(bins_A3, axis=1)
+    origin_AB3 = xp.matmul(xp.astype(image_AB3, xp.float64), cell_A33) - xp.expand_dims(home_A3, axis=1)
+
+    limits_3, real_A = _largest(bins_F3, xp=xp), type_A >= 0
+    number_A = _number(frame_A, bin_A3, limits_3)
+    number_A = xp.where(real_A, number_A, xp.zeros_like(number_A) + NOWHERE)
+    wanted_AB = _number(xp.expand_dims(frame_A, axis=1), target_AB3, limits_3)
+    order_A = xp.argsort(number_A, axis=0)
+    sorted_A, wanted = xp.take(number_A, order_A, axis=0), xp.reshape(wanted_AB, (-1,))
+    first = xp.searchsorted(sorted_A, wanted, side="left")
+    count = xp.searchsorted(sorted_A, wanted, side="right") - first
+    seeing = xp.reshape(xp.logical_and(xp.expand_dims(real_A, axis=1), xp.ones_like(wanted_AB) > 0), (-1,))
+    count = xp.where(seeing, count, xp.zeros_like(count))
+
+    source_P, within_P = _unrolled(count, xp=xp)  # source: which bin around which atom
+    around = xp.size(wanted_AB, 1)
+    i_P = source_P // around
+    j_P = xp.take(order_A, xp.take(first, source_P, axis=0) + within_P, axis=0)
+    disp_P3 = xp.take(home_A3, j_P, axis=0) + xp.take(xp.reshape(origin_AB3, (-1, 3)), source_P, axis=0)
+    middle = xp.equal(source_P - i_P * around, (around - 1) // 2)  # no step: the only bin with the home copy of the centre
+    itself = xp.logical_and(xp.equal(i_P, j_P), middle)
+    near = xp.logical_and(xp.sqrt(xp.sum(disp_P3 * disp_P3, axis=-1)) <= rcut, xp.logical_not(itself))
+    (kept,) = xp.nonzero(near)
+    return _tables(xp.take(i_P, kept, axis=0), xp.take(j_P, kept, axis=0), xp.take(disp_P3, kept, axis=0), xp.size(type_A, 0), xp=xp)
+
+
+def listed(coord_A3: Array, atom_N: Array, index_NC: Array, rcut: float, *, xp: Namespace) -> Candidates:
+    """Take the pairs within `rcut` (inclusive, Angstrom) from a neighbour list that may be wider.
+
+    Parameters
+    ----------
+    coord_A3 : positions of all atoms, periodic images as atoms of their own, Angstrom
+    atom_N : number of each centre, ascending
+    index_NC : numbers of the neighbours in any order, negative where empty
+    rcut : cutoff, Angstrom
+    """
+    mask_NC = index_NC >= 0
+    index_NC = xp.where(mask_NC, index_NC, xp.zeros_like(index_NC))
+    disp_NC3 = _rows(coord_A3, index_NC, xp=xp) - xp.expand_dims(xp.take(coord_A3, atom_N, axis=0), axis=1)
+    near = xp.sqrt(xp.sum(disp_NC3 * disp_NC3, axis=-1)) <= rcut
+    return Candidates(atom_N, disp_NC3, index_NC, xp.logical_and(mask_NC, near))
+
+
+def _inverse(cell_F33: Array, *, xp: Namespace) -> Array:
+    """Inverse cells; their columns are perpendicular to the lattice planes."""
+
+    def cross(u: Array, v: Array) -> Array:
+        u1, u2 = xp.concat([u[:, 1:], u[:, :1]], axis=-1), xp.concat([u[:, 2:], u[:, :2]], axis=-1)
+        v1, v2 = xp.concat([v[:, 1:], v[:, :1]], axis=-1), xp.concat([v[:, 2:], v[:, :2]], axis=-1)
+        return u1 * v2 - u2 * v1
+
+    a, b, c = cell_F33[:, 0, :], cell_F33[:, 1, :], cell_F33[:, 2, :]
+    volume_F1 = xp.sum(a * cross(b, c), axis=-1, keepdims=True)
+    rows_F9 = xp.concat([cross(b, c), cross(c, a), cross(a, b)], axis=-1) / volume_F1
+    return xp.matrix_transpose(xp.reshape(rows_F9, (-1, 3, 3)))
+
+
+def _transformed(vector_A3: Array, matrix_A33: Array, *, xp: Namespace) -> Array:
+    """Return each row vector times its own matrix."""
+    return xp.sum(xp.expand_dims(vector_A3, axis=-1) * matrix_A33, axis=-2)
+
+
+def _largest(x: Array, *, xp: Namespace) -> Array:
+    """Return the largest value along the first axis, at least 0, which is also that of no values."""
+    return xp.max(xp.concat([x, xp.zeros_like(xp.sum(x, axis=0, keepdims=True))], axis=0), axis=0)
+
+
+def _steps(reach_3: Array, *, xp: Namespace) -> Array:
+    """All steps to bins around (B, 3), from -reach to reach in each direction; no step is in the middle."""
+    width_3 = 2 * reach_3 + 1
+    number = xp.counting(width_3[0] * width_3[1] * width_3[2], like=reach_3)
+    parts = [number // (width_3[1] * width_3[2]), number // width_3[2], number]
+    steps = [part - part // width_3[k] * width_3[k] - reach_3[k] for k, part in enumerate(parts)]
+    return xp.concat([xp.expand_dims(step, axis=1) for step in steps], axis=1)
+
+
+def _number(frame: Array, bins: Array, limits_3: Array) -> Array:
+    """One number (...) for each bin (..., 3) of each frame (...)."""
+    return ((frame * limits_3[0] + bins[..., 0]) * limits_3[1] + bins[..., 1]) * limits_3[2] + bins[..., 2]
+
+
+def _unrolled(count: Array, *, xp: Namespace) -> tuple[Array, Array]:
+    """For runs of the given lengths, one after another: the run of each element, and its position there."""
+    stop = xp.cumulative_sum(count, axis=0)
+    total = xp.sum(count)
+    element_P = xp.counting(total, like=count)
+    run_P = xp.cumulative_sum(xp.segment_sum(xp.ones_like(stop), stop, total + 1), axis=0)[:total]  # runs that stop before the element
+    return run_P, element_P - xp.take(stop - count, run_P, axis=0)
+
+
+def _rows(x: Array, index_NC: Array, *, xp: Namespace) -> Array:
+    """Take rows of x (A, ...) by a table of row numbers."""
+    taken = xp.take(x, xp.reshape(index_NC, (-1,)), axis=0)
+    return xp.reshape(taken, (xp.size(index_NC, 0), xp.size(index_NC, 1), *xp.shape(x)[1:]))
+
+
+def _tables(i_P: Array, j_P: Array, disp_P3: Array, num_atoms: int, *, xp: Namespace) -> Candidates:
+    """Give the pairs of each atom, which follow each other, a row as wide as the longest needs."""
+    count_A = xp.segment_sum(xp.ones_like(i_P), i_P, num_atoms)
+    slot_1C = xp.expand_dims(xp.counting(_largest(count_A, xp=xp), like=count_A), axis=0)
+    mask_AC = slot_1C < xp.expand_dims(count_A, axis=1)
+    pair_AC = slot_1C + xp.expand_dims(xp.cumulative_sum(count_A, axis=0) - count_A, axis=1)
+    pair_AC = xp.where(mask_AC, pair_AC, xp.zeros_like(pair_AC))
+    atom_A = xp.counting(num_atoms, like=count_A)
+    return Candidates(atom_A, _rows(disp_P3, pair_AC, xp=xp), _rows(j_P, pair_AC, xp=xp), mask_AC)
+
+
+# -- packing --------------------------------------------------------------------------------------------------------
+
+
+def pack(found: Candidates, type_A: Array, frame_A: Array, layout: Layout, ntypes: int, *, xp: Namespace) -> Packed:
+    """Order centres by type, cut to `sel`, group by neighbour type; the same contract as `deepmd.data.packing`.
+
+    The nearest sum(sel) neighbours stay, then of each section the nearest. Virtual atoms (type < 0) are neither centres nor neighbours.
+
+    Parameters
+    ----------
+    found : candidates of the centres
+    type_A, frame_A : type and frame of each atom, 64 bit
+    layout, ntypes : what the model asks for, and its number of types
+    """
+    type_N = xp.take(type_A, found.atom_N, axis=0)
+    key_N = xp.where(type_N >= 0, type_N, xp.zeros_like(type_N) + ntypes)
+    counts = tuple(xp.sum(xp.astype(xp.equal(key_N, t), xp.int64)) for t in range(ntypes))
+    centres = spans(counts)[-1][1]
+    row_N = xp.argsort(key_N, axis=0)[:centres]
+    type_N, atom_N = xp.take(type_N, row_N, axis=0), xp.take(found.atom_N, row_N, axis=0)
+
+    nearest = _nearest(found, row_N, type_A, sum(layout.sel), xp=xp)
+    part_NC = _rows(type_A, nearest.index_NC, xp=xp)
+    mask_NC = nearest.mask_NC
+    for a, b in {*layout.excluded, *((b, a) for a, b in layout.excluded)}:
+        mask_NC = xp.logical_and(mask_NC, xp.logical_not(xp.logical_and(xp.expand_dims(xp.equal(type_N, a), axis=1), xp.equal(part_NC, b))))
+    slot_NC, mask_NC, widths = _slots(part_NC, mask_NC, layout, xp=xp)
+
+    # atoms that are no centres follow the centres
+    is_centre_A = xp.segment_sum(xp.ones_like(atom_N), atom_N, xp.size(type_A, 0)) > 0
+    atoms_A = xp.argsort(xp.where(is_centre_A, type_A, xp.zeros_like(type_A) + ntypes), axis=0)
+    position_A = xp.argsort(atoms_A, axis=0)
+    index_NC = _rows(position_A, nearest.index_NC, xp=xp)
+
+    place = _placed(slot_NC, mask_NC, centres, spans(widths)[-1][1], xp=xp)
+    mask_NM = place(xp.astype(mask_NC, xp.int64)) > 0
+    disp_NM3 = place(nearest.disp_NC3)
+    away = 2.0 * layout.rcut * xp.astype(xp.logical_not(mask_NM), xp.float64)
+    away_NM3 = xp.concat([xp.expand_dims(away, axis=-1), xp.zeros_like(disp_NM3[:, :, 1:])], axis=-1)
+    pairs = Pairs(
+        disp_NM3=disp_NM3 + away_NM3,
+        mask_NM=mask_NM,
+        index_NM=place(index_NC),
+        centre_N=xp.counting(centres, like=row_N),
+        type_N=type_N,
+        frame_N=xp.take(frame_A, atom_N, axis=0),
+        counts=counts,
+        widths=widths,
+    )
+    return Packed(pairs, row_N, position_A)
+
+
+def _nearest(found: Candidates, row_N: Array, type_A: Array, limit: int, *, xp: Namespace) -> Candidates:
+    """Take rows and keep in each the nearest `limit` real neighbours, nearest first."""
+    found = replace(
+        found,
+        disp_NC3=xp.take(found.disp_NC3, row_N, axis=0),
+        index_NC=xp.take(found.index_NC, row_N, axis=0),
+        mask_NC=xp.take(found.mask_NC, row_N, axis=0),
+    )
+    mask_NC = xp.logical_and(found.mask_NC, _rows(type_A, found.index_NC, xp=xp) >= 0)
+    square_NC = xp.sum(found.disp_NC3 * found.disp_NC3, axis=-1)
+    square_NC = xp.where(mask_NC, square_NC, xp.zeros_like(square_NC) + float("inf"))
+    order_NC = xp.argsort(square_NC, axis=1)[:, :limit]
+    start_N = xp.size(mask_NC, 1) * xp.counting(xp.size(mask_NC, 0), like=row_N)
+    order_NC = order_NC + xp.expand_dims(start_N, axis=1)
+    return Candidates(
+        xp.take(found.atom_N, row_N, axis=0),
+        _rows(xp.reshape(found.disp_NC3, (-1, 3)), order_NC, xp=xp),
+        _rows(xp.reshape(found.index_NC, (-1,)), order_NC, xp=xp),
+        _rows(xp.reshape(mask_NC, (-1,)), order_NC, xp=xp),
+    )
+
+
+def _slots(part_NC: Array, mask_NC: Array, layout: Layout, *, xp: Namespace) -> tuple[Array, Array, tuple[Array, ...]]:
+    """Return the slot of each neighbour, whether it has one, and the widths of the sections: what the longest row needs."""
+    slot_NC, kept_NC, widths, start = xp.zeros_like(part_NC), xp.zeros_like(part_NC), [], 0
+    for section, sel in enumerate(layout.sel):
+        hit_NC = mask_NC if layout.mixed else xp.logical_and(mask_NC, xp.equal(part_NC, section))
+        rank_NC = xp.cumulative_sum(xp.astype(hit_NC, xp.int64), axis=1)
+        hit_NC = xp.logical_and(hit_NC, rank_NC <= sel)
+        widths.append(_largest(xp.sum(xp.astype(hit_NC, xp.int64), axis=1), xp=xp))
+        slot_NC = xp.where(hit_NC, rank_NC - 1 + start, slot_NC)
+        kept_NC = kept_NC + xp.astype(hit_NC, xp.int64)
+        start = start + widths[-1]
+    return slot_NC, kept_NC > 0, tuple(widths)
+
+
+def _placed(slot_NC: Array, mask_NC: Array, rows: Array, width: Array, *, xp: Namespace):  # type: ignore[no-untyped-def]
+    """Return a function that puts a table (N, C, ...) into its slots (N, M, ...), zero where empty."""
+    row_N1 = xp.expand_dims(xp.counting(rows, like=slot_NC), axis=1)
+    lost = rows * width  # one segment more, for what has no slot
+    target_NC = xp.where(mask_NC, row_N1 * width + slot_NC, xp.zeros_like(slot_NC) + lost)
+
+    def place(table: Array) -> Array:
+        rest = xp.shape(table)[2:]
+        filled = xp.segment_sum(xp.reshape(table, (-1, *rest)), xp.reshape(target_NC, (-1,)), lost + 1)[:lost]
+        return xp.reshape(filled, (rows, width, *rest))
+
+    return place

@@ -1,0 +1,33 @@
+"""The backends that a test runs on, and what happens when one is not installed."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from deepmd.adapters.evaluation import Evaluator
+from deepmd.io.formats import BACKENDS, PACKAGES
+
+NAMES = tuple(BACKENDS)
+"""Backends with derivatives."""
+
+
+def require(package: str) -> Any:
+    """Import a package that a test needs: a skip where it is not installed, but a failure in continuous integration."""
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        report: Callable[[str], Any] = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        return report(f"{package} is not installed: {error}")
+
+
+def evaluator(backend: str, model: Any, params: Any) -> Evaluator:
+    """Return the evaluator of a model on a backend."""
+    if backend in PACKAGES:
+        require(PACKAGES[backend][0])
+    build: Callable[[Any, Any], Evaluator] = importlib.import_module(f"deepmd.adapters.{backend}.evaluate").evaluator
+    return build(model, params)

@@ -1,0 +1,187 @@
+"""Small systems of every kind, what may be done to them, and a model that evaluates them on a backend."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from deepmd.adapters.evaluation import OUTPUTS, Evaluator
+from deepmd.array_model.namespace import PRECISIONS, Params
+from deepmd.array_model.pairs import Conditions, spans
+from deepmd.data.neighbours import Structure, find_neighbours
+from deepmd.data.packing import Packed, SelWarning, pack
+from deepmd.host import plain
+from deepmd.testing import backends, strict
+
+Results = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One frame with parameters for the fitting net: `fparam` (K,) and `aparam` (n, K), of which a model takes what it declares."""
+
+    structure: Structure
+    fparam: np.ndarray
+    aparam: np.ndarray
+
+    def changed(self, **changes: Any) -> Sample:
+        """Return the sample with other coordinates, another cell or other types."""
+        return replace(self, structure=replace(self.structure, **changes))
+
+    def selected(self, atoms: np.ndarray) -> Sample:
+        """Return the sample with these atoms, in this order."""
+        structure = self.structure
+        return replace(self.changed(coord=structure.coord[atoms], types=structure.types[atoms]), aparam=self.aparam[atoms])
+
+    def mapped(self, matrix: np.ndarray) -> Sample:
+        """Return the sample with every vector r, those of the cell included, replaced by matrix r."""
+        cell = self.structure.cell
+        return self.changed(coord=self.structure.coord @ matrix.T, cell=None if cell is None else cell @ matrix.T)
+
+    def doubled(self) -> Sample:
+        """Return the same crystal described by a cell twice as long along the first lattice vector."""
+        twice = self.selected(np.tile(np.arange(len(self.aparam)), 2))
+        cell = self.cell
+        coord = self.structure.coord
+        return twice.changed(coord=np.concatenate([coord, coord + cell[0]]), cell=cell * np.array([[2.0], [1.0], [1.0]]))
+
+    @property
+    def cell(self) -> np.ndarray:
+        """Lattice vectors in rows."""
+        assert self.structure.cell is not None
+        return self.structure.cell
+
+
+def make_sample(seed: int, natoms: int, cell: Any, ntypes: int, *, periodic: bool = True) -> Sample:
+    """Return up to eight atoms near the points of a grid in a cell, of types 0, 1, ... in any order."""
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid([0.25, 0.75], [0.25, 0.75], [0.25, 0.75], indexing="ij"), axis=-1).reshape(8, 3)
+    points = grid[rng.permutation(8)[:natoms]] + rng.uniform(-0.08, 0.08, (natoms, 3))
+    cell = np.asarray(cell, dtype=np.float64)
+    structure = Structure(points @ cell, cell if periodic else None, rng.permutation(np.arange(natoms) % ntypes))
+    return Sample(structure, rng.normal(size=4), rng.normal(size=(natoms, 4)))
+
+
+def systems(rcut: float, ntypes: int) -> dict[str, list[Sample]]:
+    """Return batches of frames of every kind; `rcut` is the cutoff of the model, Angstrom."""
+    box = rcut * np.diag([1.2, 1.3, 1.4])
+    skewed = rcut * np.array([[0.9, 0.1, 0.0], [-0.2, 0.95, 0.1], [0.3, 0.2, 1.0]])
+    frame, small = make_sample(1, 7, box, ntypes), make_sample(2, 3, skewed, ntypes)
+    cluster = make_sample(3, 6, box, ntypes, periodic=False)
+    single = make_sample(4, 1, skewed, ntypes)
+    ghosts = frame.changed(types=np.where(np.arange(7) % 3 == 0, -1, frame.structure.types))
+    far = make_sample(5, 3, 40.0 * box, ntypes, periodic=False)
+    return {
+        "one_frame": [frame],
+        "several_frames": [small, make_sample(6, 7, 1.1 * skewed, ntypes), make_sample(7, 5, box, ntypes), cluster],
+        "triclinic_small": [small],
+        "left_handed": [make_sample(8, 3, skewed[[1, 0, 2]], ntypes)],
+        "open": [cluster],
+        "one_atom": [single.changed(cell=None)],
+        "one_atom_periodic": [single],
+        "no_neighbours": [far],
+        "shuffled": [frame.selected(np.random.default_rng(9).permutation(7))],
+        "virtual": [ghosts, small],
+    }
+
+
+SYSTEMS = tuple(systems(1.0, 1))
+"""Names of the systems."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model under test on one backend. Call it on samples; results come in the order of their atoms, zero for virtual ones."""
+
+    model: Any
+    params: Params
+    backend: str
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """The backend's evaluator, built once."""
+        return backends.evaluator(self.backend, self.model, self.params)
+
+    @property
+    def precision(self) -> str:
+        """The lowest precision that the model computes in: a row of the table of tolerances."""
+        used = {PRECISIONS[getattr(part, "precision", "float64")] for part in (self.model.descriptor, self.model.fitting)}
+        return next(name for name in ("bfloat16", "float16", "float32", "float64") if name in used)
+
+    @cached_property
+    def reference(self) -> Subject:
+        """The same model evaluated by NumPy in float64."""
+        descriptor, fitting = (replace(part, precision="float64") for part in (self.model.descriptor, self.model.fitting))
+        model = replace(self.model, descriptor=descriptor, fitting=fitting)
+        return Subject(model, model.in_precision(self.params, xp=plain), "numpy")
+
+    @cached_property
+    def systems(self) -> dict[str, list[Sample]]:
+        """Systems that suit the model's cutoff and types."""
+        return systems(self.model.layout().rcut, self.model.ntypes)
+
+    def pack(self, samples: Sequence[Sample]) -> Packed:
+        """Pack samples for the model; more neighbours than `sel` are no matter here."""
+        layout = self.model.layout()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SelWarning)
+            return pack(find_neighbours([sample.structure for sample in samples], layout.rcut), layout, self.model.ntypes)
+
+    def conditions(self, samples: Sequence[Sample], packed: Packed) -> Conditions:
+        """Return the parameters that the model's fitting net wants."""
+        fitting, centres = self.model.fitting, packed.atoms[: len(packed.pairs.type_N)]
+        fparam = np.stack([sample.fparam for sample in samples])[:, : getattr(fitting, "numb_fparam", 0)]
+        aparam = np.concatenate([sample.aparam for sample in samples])[centres, : getattr(fitting, "numb_aparam", 0)]
+        return Conditions(fparam if fparam.size else None, aparam if aparam.shape[1] else None)
+
+    def evaluate(self, packed: Packed, conditions: Conditions, wanted: frozenset[str] = frozenset(OUTPUTS)) -> Results:
+        """Return results in the order of `packed`."""
+        if self.backend == "strict":
+            return strict.evaluate(self.model, self.params, packed.pairs, conditions, packed.num_frames, wanted)
+        return self.evaluator(packed.pairs, conditions, len(packed.atoms), packed.num_frames, wanted)
+
+    def __call__(self, samples: Sequence[Sample], wanted: frozenset[str] = frozenset(OUTPUTS), packed: Packed | None = None) -> Results:
+        """Return results of samples; `packed` replaces their packing."""
+        packed = self.pack(samples) if packed is None else packed
+        natoms = sum(len(sample.aparam) for sample in samples)
+        out = {}
+        for name, values in self.evaluate(packed, self.conditions(samples, packed), wanted).items():
+            if name in ("energy", "virial"):
+                out[name] = values
+            else:
+                out[name] = np.zeros((natoms, *values.shape[1:]), dtype=values.dtype)
+                out[name][packed.atoms[: len(values)]] = values
+        return out
+
+
+def with_columns(packed: Packed, columns: Sequence[np.ndarray], widths: Sequence[int], rcut: float) -> Packed:
+    """Return a packing whose section t has, in its first slots, the columns `columns[t]` (N, w) of the old one, and empty slots after."""
+    pairs = packed.pairs
+    rows, parts = np.arange(len(pairs.type_N))[:, None], []
+    for chosen, width in zip(columns, widths, strict=True):
+        empty = width - chosen.shape[1]
+        far = np.broadcast_to([2.0 * rcut, 0.0, 0.0], (len(rows), empty, 3))
+        none = np.zeros((len(rows), empty), dtype=np.int64)
+        new = (pairs.disp_NM3[rows, chosen], far), (pairs.mask_NM[rows, chosen], none.astype(bool)), (pairs.index_NM[rows, chosen], none)
+        parts.append([np.concatenate(both, axis=1) for both in new])
+    disp, mask, index = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
+    return replace(packed, pairs=replace(pairs, disp_NM3=disp, mask_NM=mask, index_NM=index, widths=tuple(widths)))
+
+
+def widened(packed: Packed, widths: Sequence[int], rcut: float) -> Packed:
+    """Return the packing with more empty slots in its sections."""
+    columns = [np.tile(np.arange(start, stop), (len(packed.pairs.type_N), 1)) for start, stop in spans(packed.pairs.widths)]
+    return with_columns(packed, columns, widths, rcut)
+
+
+def reordered(packed: Packed, seed: int, rcut: float) -> Packed:
+    """Return the packing with the slots of every section in another order for each atom, empty ones among them."""
+    rng = np.random.default_rng(seed)
+    rows = (len(packed.pairs.type_N), 1)
+    columns = [rng.permuted(np.tile(np.arange(start, stop), rows), axis=1) for start, stop in spans(packed.pairs.widths)]
+    return with_columns(packed, columns, packed.pairs.widths, rcut)

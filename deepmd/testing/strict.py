@@ -1,0 +1,58 @@
+"""The array API standard and nothing else, by array-api-strict: what passes here runs on any conforming framework."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import array_api_strict as standard
+import numpy as np
+
+from deepmd.adapters.evaluation import NEEDS_GRADIENT, assemble
+from deepmd.array_model.namespace import STANDARD, Params
+from deepmd.array_model.pairs import Conditions, Pairs
+from deepmd.array_model.tree import map_leaves
+from deepmd.host import plain
+
+
+def _segment_sum(rows: Any, segments: Any, num: int) -> Any:
+    return standard.asarray(plain.segment_sum(np.asarray(rows), np.asarray(segments), num))
+
+
+def _sigmoid(x: Any) -> Any:
+    return 0.5 * (1.0 + standard.tanh(0.5 * x))
+
+
+xp = SimpleNamespace(
+    **{name: getattr(standard, name) for name in STANDARD},
+    float16=standard.float32,
+    bfloat16=standard.float32,
+    shape=lambda x: x.shape,
+    segment_sum=_segment_sum,
+    sigmoid=_sigmoid,
+)
+"""Every name of `deepmd.array_model.namespace.REQUIRED`; half precisions, which the standard lacks, are float32."""
+
+
+def flags() -> Any:
+    """Return a context in which whatever the standard leaves optional is refused: boolean masks, data-dependent shapes, extensions."""
+    return standard.ArrayAPIStrictFlags(boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=())
+
+
+def to_strict(tree: Any) -> Any:
+    """Return a tree, or a dataclass like Pairs, with its NumPy arrays turned into those of array-api-strict."""
+    if is_dataclass(tree) and not isinstance(tree, type):
+        return replace(tree, **{field.name: to_strict(getattr(tree, field.name)) for field in fields(tree)})
+    if isinstance(tree, dict | list):
+        return map_leaves(to_strict, tree)
+    return standard.asarray(tree) if isinstance(tree, np.ndarray) else tree
+
+
+def evaluate(model: Any, params: Params, pairs: Pairs, conditions: Conditions, num_frames: int, wanted: frozenset[str]) -> dict[str, np.ndarray]:
+    """Return the wanted outputs, without those that need a derivative, which the standard does not have."""
+    with flags():
+        inputs = to_strict(pairs), to_strict(conditions)
+        energy_N, descriptor_ND = model.atomic_energy(to_strict(params), *inputs, xp=xp)
+        outputs = assemble(energy_N, descriptor_ND, None, inputs[0], 0, num_frames, wanted - NEEDS_GRADIENT, xp=xp)
+    return {name: np.asarray(value) for name, value in outputs.items()}

@@ -1,0 +1,111 @@
+"""Where pure functions run, and the table of what is not expected to work, with reasons."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deepmd import host
+from deepmd.testing.backends import NAMES as FRAMEWORKS
+from deepmd.testing.backends import require
+
+__all__ = ["FRAMEWORKS", "RUNNERS", "UNSUPPORTED", "convert", "mark_unsupported", "require"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`skip`: cannot be run; `xfail`: runs and must fail, so that the row goes away with its reason."""
+
+    kind: str
+    reason: str
+
+
+UNSUPPORTED: dict[str, Outcome] = {
+    # pattern of test ids: outcome
+}
+
+
+def mark_unsupported(items: list[pytest.Item]) -> None:
+    """Mark the tests that the table names."""
+    for item in items:
+        for pattern, outcome in UNSUPPORTED.items():
+            if fnmatch.fnmatchcase(item.nodeid.replace("[", "<"), pattern.replace("[", "<")):
+                item.add_marker(getattr(pytest.mark, outcome.kind)(reason=outcome.reason))
+
+
+def convert(tree: Any, function: Callable[[Any], Any]) -> Any:
+    """Apply a function to the arrays of nested dataclasses, dicts, lists and tuples; numbers and None stay."""
+    if is_dataclass(tree) and not isinstance(tree, type):
+        return replace(tree, **{field.name: convert(getattr(tree, field.name), function) for field in fields(tree)})
+    if isinstance(tree, dict):
+        return {key: convert(value, function) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(convert(value, function) for value in tree)
+    return tree if tree is None or isinstance(tree, int | float | str) else function(tree)
+
+
+def _numpy(function, args, dynamic):
+    return function(*args, xp=host.plain)
+
+
+def _read_only(function, args, dynamic):
+    def frozen(array):
+        array = array.copy()
+        array.flags.writeable = False
+        return array
+
+    return function(*convert(args, frozen), xp=host.plain)
+
+
+def _autograd(function, args, dynamic):
+    from deepmd.adapters.numpy.namespace import differentiable
+
+    return function(*args, xp=differentiable)
+
+
+def _strict(function, args, dynamic):
+    standard = require("array_api_strict")
+    from deepmd.testing import strict
+
+    def back(array):
+        assert type(array) is type(standard.zeros(1)), f"left the standard: {type(array)}"
+        return np.asarray(array)
+
+    with strict.flags():
+        return convert(function(*convert(args, standard.asarray), xp=strict.xp), back)
+
+
+def _torch(function, args, dynamic):
+    torch = require("torch")
+    from deepmd.adapters.torch.namespace import xp
+
+    return convert(function(*convert(args, lambda array: torch.from_numpy(array.copy())), xp=xp), lambda tensor: tensor.detach().numpy())
+
+
+def _tf_graph(function, args, dynamic):
+    tf = require("tensorflow")
+    from deepmd.adapters.tf.graph import session
+    from deepmd.adapters.tf.namespace import xp
+
+    feed = {}
+
+    def placeholder(array):
+        node = tf.compat.v1.placeholder(array.dtype, [None if axis < dynamic else size for axis, size in enumerate(array.shape)])
+        feed[node] = array
+        return node
+
+    graph = tf.Graph()
+    with graph.as_default():
+        outputs = function(*convert(args, placeholder), xp=xp)
+    with session(graph) as running:
+        return convert(outputs, lambda node: running.run(node, feed))
+
+
+RUNNERS = SimpleNamespace(numpy=_numpy, read_only=_read_only, autograd=_autograd, strict=_strict, torch=_torch, tf_graph=_tf_graph)
+"""run(function, arguments, dynamic): NumPy in, NumPy out; in a TF graph the first `dynamic` axes of each array are unknown."""

@@ -1,0 +1,183 @@
+"""Every adapter's namespace: complete, with NumPy's meaning, and dense derivatives."""
+
+from __future__ import annotations
+
+import importlib
+
+import numpy as np
+import pytest
+from support import convert, require
+from tolerances import assert_close
+
+from deepmd import host
+from deepmd.array_model.namespace import EXTRAS, PRECISIONS, REQUIRED, SEARCH, STANDARD, dtype_of
+from deepmd.testing import strict
+
+RNG = np.random.default_rng(3)
+A, B = RNG.normal(size=(4, 3)), RNG.normal(size=(4, 3))
+STACK, MATRIX = RNG.normal(size=(2, 4, 3)), RNG.normal(size=(3, 5))
+EMPTY = np.zeros((0, 4, 3))
+TYPES, FLAGS = np.array([1, 0, 2, 1]), np.array([True, False, True, True])
+ROWS = np.array([2, 0, 2, 1])
+
+EXAMPLES = {
+    # name: [(arguments, keywords, what NumPy makes of it)]
+    "abs": [((A,), {}, np.abs(A))],
+    "concat": [(([A, B],), {"axis": 0}, np.concatenate([A, B])), (([A],), {"axis": 1}, A)],
+    "equal": [((TYPES, ROWS), {}, TYPES == ROWS), ((TYPES, 1), {}, TYPES == 1)],
+    "exp": [((A,), {}, np.exp(A))],
+    "expand_dims": [((A,), {"axis": -1}, A[..., None]), ((A,), {"axis": 1}, A[:, None])],
+    "log1p": [((np.abs(A),), {}, np.log1p(np.abs(A)))],
+    "logical_and": [((FLAGS, ~FLAGS[::-1]), {}, FLAGS & ~FLAGS[::-1])],
+    "logical_not": [((FLAGS,), {}, ~FLAGS)],
+    "matmul": [((A, MATRIX), {}, A @ MATRIX), ((STACK, MATRIX), {}, STACK @ MATRIX), ((EMPTY, MATRIX), {}, EMPTY @ MATRIX)],
+    "matrix_transpose": [((STACK,), {}, np.swapaxes(STACK, -1, -2))],
+    "maximum": [((A, B), {}, np.maximum(A, B))],
+    "minimum": [((A, B), {}, np.minimum(A, B))],
+    "ones_like": [((A,), {}, np.ones((4, 3))), ((TYPES,), {}, np.ones(4, dtype=np.int64))],
+    "reshape": [((A, (-1,)), {}, A.reshape(-1)), ((STACK, (-1, 3)), {}, STACK.reshape(-1, 3))],
+    "sqrt": [((np.abs(A),), {}, np.sqrt(np.abs(A)))],
+    "square": [((A,), {}, A * A)],
+    "sum": [
+        ((A,), {}, np.asarray(A.sum())),
+        ((A,), {"axis": -1}, A.sum(axis=-1)),
+        ((STACK,), {"axis": 1, "keepdims": True}, STACK.sum(axis=1, keepdims=True)),
+    ],
+    "take": [((A, ROWS), {"axis": 0}, A[ROWS]), ((A, ROWS[:0]), {"axis": 0}, A[:0])],
+    "tanh": [((A,), {}, np.tanh(A)), ((1e3 * A,), {}, np.sign(A))],
+    "where": [((A > 0.0, A, B), {}, np.where(A > 0.0, A, B))],
+    "zeros_like": [((A,), {}, np.zeros((4, 3))), ((FLAGS,), {}, np.zeros(4, dtype=bool))],
+    "shape": [((A,), {}, (4, 3))],
+    "segment_sum": [
+        ((A, ROWS, 4), {}, np.array([A[1], A[3], A[0] + A[2], np.zeros(3)])),
+        ((A[:, 0], ROWS, 3), {}, np.array([A[1, 0], A[3, 0], A[0, 0] + A[2, 0]])),
+        ((A[:0], ROWS[:0], 2), {}, np.zeros((2, 3))),
+        ((STACK, ROWS[1:3], 3), {}, np.stack([STACK[0], 0.0 * STACK[0], STACK[1]])),
+    ],
+    "sigmoid": [((np.array([-800.0, -1.0, 0.0, 800.0]),), {}, np.array([0.0, 1.0 / (1.0 + np.e), 0.5, 1.0]))],
+}
+CALLS = [pytest.param(name, *call, id=f"{name}-{k}") for name, calls in EXAMPLES.items() for k, call in enumerate(calls)]
+
+
+@pytest.mark.parametrize(("name", "arguments", "keywords", "expected"), CALLS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_means_what_numpy_means(run, name, arguments, keywords, expected, dtype):
+    def narrowed(tree):
+        return convert(tree, lambda array: array.astype(dtype) if array.dtype.kind == "f" else array)
+
+    result = run(lambda arrays, *, xp: getattr(xp, name)(*arrays, **keywords), narrowed(arguments))
+    if name == "shape":
+        assert tuple(int(size) for size in result) == expected
+    else:
+        assert np.asarray(result).dtype == narrowed(expected).dtype
+        assert_close(result, expected, "function", dtype)
+
+
+@pytest.mark.parametrize("name", ["float64", "float32"])
+def test_astype(run, name):
+    for array in (A, A.astype(np.float32), TYPES, FLAGS):
+        result = run(lambda x, *, xp: xp.astype(x, getattr(xp, name)), array)
+        assert result.dtype == name
+        assert_close(result, array, "function", "float32")
+
+
+def test_every_name_has_an_example():
+    assert set(REQUIRED) - set(EXAMPLES) - {name for name in REQUIRED if name == "astype" or "float" in name} == set()
+    assert len(REQUIRED) == len(set(REQUIRED)) == len(STANDARD) + len(EXTRAS)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_precision_has_a_dtype(precision):
+    assert dtype_of(precision, xp=host.plain) in (np.float64, np.float32, np.float16)
+
+
+@pytest.mark.parametrize("framework", ["torch", "tensorflow"])
+def test_namespace_is_complete(framework):
+    require(framework)
+    xp = importlib.import_module(f"deepmd.adapters.{ {'torch': 'torch', 'tensorflow': 'tf'}[framework] }.namespace").xp
+    assert [name for name in (*REQUIRED, *SEARCH) if not hasattr(xp, name)] == []
+
+
+def test_host_namespaces_are_complete():
+    from deepmd.adapters.numpy.namespace import differentiable
+
+    for xp in (host.plain, differentiable, strict.xp):
+        assert [name for name in REQUIRED if not hasattr(xp, name)] == []
+
+
+# -- derivatives of take and segment_sum: each is the other's adjoint, of any order and never sparse -----------------------
+
+
+def loss_of_rows(x, indices, num, *, xp):
+    """A cubic function through take and segment_sum, so that its second derivatives depend on x."""
+    y = xp.take(x, indices, axis=0)
+    z = xp.segment_sum(y * y * y, indices, num)
+    return xp.sum(z * xp.take(x, indices[:2], axis=0)[0, :])
+
+
+def numeric_gradient(function, x, step=1e-5):
+    out = np.zeros_like(x)
+    for place in np.ndindex(x.shape):
+        shift = np.zeros_like(x)
+        shift[place] = step
+        out[place] = (function(x + shift) - function(x - shift)) / (2.0 * step)
+    return out
+
+
+def expected_gradients():
+    def value(x):
+        return loss_of_rows(x, ROWS, 4, xp=host.plain)
+
+    def squared_gradient(x):
+        return (numeric_gradient(value, x, 1e-4) ** 2).sum()
+
+    return numeric_gradient(value, A), numeric_gradient(squared_gradient, A, 1e-3)
+
+
+def test_derivatives_in_torch():
+    torch = require("torch")
+    from deepmd.adapters.torch.namespace import xp
+
+    x = torch.tensor(A, requires_grad=True)
+    (first,) = torch.autograd.grad(loss_of_rows(x, torch.tensor(ROWS), 4, xp=xp), x, create_graph=True)
+    (second,) = torch.autograd.grad((first * first).sum(), x)
+    for actual, expected in zip((first, second), expected_gradients(), strict=True):
+        assert_close(actual.detach().numpy(), expected, "finite difference")
+
+
+def test_derivatives_in_tensorflow_are_dense():
+    tf = require("tensorflow")
+    from deepmd.adapters.tf.graph import session
+    from deepmd.adapters.tf.namespace import xp
+
+    graph = tf.Graph()
+    with graph.as_default():
+        x = tf.compat.v1.placeholder(tf.float64, [None, 3])
+        (first,) = tf.gradients(loss_of_rows(x, tf.constant(ROWS), 4, xp=xp), x)
+        (second,) = tf.gradients(tf.reduce_sum(first * first), x)
+        (third,) = tf.gradients(tf.reduce_sum(second * second), x)
+    assert all(isinstance(gradient, tf.Tensor) for gradient in (first, second, third))
+    with session(graph) as running:
+        for actual, expected in zip(running.run((first, second), {x: A}), expected_gradients(), strict=True):
+            assert_close(actual, expected, "finite difference")
+
+
+def test_derivatives_in_autograd():
+    from autograd import grad
+
+    from deepmd.adapters.numpy.namespace import differentiable
+
+    first = grad(lambda x: loss_of_rows(x, ROWS, 4, xp=differentiable))
+    second = grad(lambda x: differentiable.sum(first(x) ** 2))
+    for actual, expected in zip((first(A), second(A)), expected_gradients(), strict=True):
+        assert_close(actual, expected, "finite difference")
+
+
+def test_saturated_tanh_has_a_derivative():
+    from autograd import grad
+
+    from deepmd.adapters.numpy.namespace import differentiable
+
+    for function in (differentiable.tanh, differentiable.sigmoid):
+        slope = grad(lambda x, f=function: differentiable.sum(f(x)))
+        assert np.array_equal(slope(np.array([-2000.0, 2000.0])), np.zeros(2))

@@ -1,0 +1,483 @@
+"""`.pth` and `.pb`: run in a process without this package against stored results, and read back without loss."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tolerances import assert_close
+
+from deepmd.adapters.numpy.evaluate import evaluator
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.pairs import Conditions
+from deepmd.array_model.tree import flatten
+from deepmd.data.neighbours import Structure, find_neighbours
+from deepmd.data.packing import pack
+from deepmd.io.formats import convert, load_model, save_model
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+CASES = sorted(path.name for path in GOLDEN.glob("se_e2_a*"))
+KEYS = ("energy", "force", "virial", "atom_energy", "atom_virial")
+PACKAGES = {".pth": "torch", ".pb": "tensorflow"}
+
+# torch says of TorchScript as a whole that it is deprecated; C++ programs read no other format yet
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
+
+
+@pytest.fixture(params=PACKAGES)
+def suffix(request):
+    pytest.importorskip(PACKAGES[request.param])
+    return request.param
+
+
+# -- execution in a process of its own --------------------------------------------------------------------------------
+
+RUN_PTH = """
+import json, sys
+import numpy as np, torch
+
+torch.set_num_threads(1)
+
+folder = sys.argv[1]
+arrays, out, modules, called = np.load(f"{folder}/inputs.npz"), {}, {}, set()
+for job in json.load(open(f"{folder}/jobs.json")):
+    name = job["model"]
+    if name not in modules:
+        modules[name] = torch.jit.load(f"{folder}/{name}.pth")
+    given = {key: torch.from_numpy(arrays[f"{job['name']}|{key}"]) for key in job["keys"]}
+    kind = (name, "nlist" in given)
+    for _ in range(1 if kind in called else 3):  # the executor optimises after the first calls
+        if "nlist" in given:
+            names = ("coord", "atype", "nlist", "mapping", "fparam", "aparam")
+            result = modules[name].forward_lower(*(given.get(key) for key in names), True)
+        else:
+            names = ("coord", "atype", "box", "fparam", "aparam")
+            result = modules[name](**{key: given.get(key) for key in names}, do_atomic_virial=True, charge_spin=None)
+    called.add(kind)
+    out.update({f"{job['name']}|{key}": value.numpy() for key, value in result.items()})
+assert "deepmd" not in sys.modules
+np.savez(f"{folder}/pth.npz", **out)
+"""
+
+RUN_PB = """
+import json, sys
+import numpy as np, tensorflow as tf
+
+folder = sys.argv[1]
+arrays, out, sessions = np.load(f"{folder}/inputs.npz"), {}, {}
+for job in json.load(open(f"{folder}/jobs.json")):
+    name = job["model"]
+    if name not in sessions:
+        graph = tf.Graph()
+        definition = tf.compat.v1.GraphDef.FromString(open(f"{folder}/{name}.pb", "rb").read())
+        with graph.as_default():
+            tf.compat.v1.import_graph_def(definition, name="")
+        sessions[name] = tf.compat.v1.Session(graph=graph)
+    given = {key: arrays[f"{job['name']}|{key}"] for key in job["keys"]}
+    if "nlist" in given:
+        continue
+    frames, atoms = given["atype"].shape
+    for flat in (False, True):
+        rows = (-1,) if flat else (frames, -1)
+        feed = {"t_coord:0": given["coord"].reshape(rows), "t_type:0": given["atype"].reshape(rows), "t_natoms:0": [atoms, atoms, 0, 0]}
+        feed["t_box:0"] = given.get("box", np.zeros((frames, 9))).reshape(rows)
+        feed["t_mesh:0"] = [0] * ((7 if flat else 6) if "box" in given else (1 if flat else 0))
+        feed.update({f"t_{key}:0": given[key].reshape(rows) for key in ("fparam", "aparam") if key in given})
+        keys = ("energy", "force", "virial", "atom_energy", "atom_virial", "descriptor")
+        result = sessions[name].run({key: f"o_{key}:0" for key in keys}, feed)
+        out.update({f"{job['name']}|{key}": value for key, value in result.items()})
+assert "deepmd" not in sys.modules
+np.savez(f"{folder}/pb.npz", **out)
+"""
+
+
+def golden(case: str, boundary: str) -> dict[str, np.ndarray]:
+    stored = np.load(GOLDEN / case / "expected.npz")
+    return {key.split("/")[1]: stored[key] for key in stored.files if key.startswith(f"{boundary}/")}
+
+
+def whole(case: str, boundary: str) -> dict[str, np.ndarray]:
+    """The inputs of a stored result, as one frame."""
+    data = golden(case, boundary)
+    inputs = {"coord": data["coord"][None], "atype": data["type"][None].astype(np.int64)}
+    if "cell" in data:
+        inputs["box"] = data["cell"].reshape(1, 9)
+    return {**inputs, **{key: data[key] for key in ("fparam", "aparam") if key in data}}
+
+
+def random_frames(frames: int, atoms: int, periodic: bool) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(atoms)
+    cell = np.array([[4.0, 0.3, 0.0], [1.0, 3.5, 0.2], [-0.5, 0.1, -6.0]])  # smaller than the cutoff, left-handed
+    inputs = {"coord": rng.normal(0.0, 3.0, (frames, atoms, 3)), "atype": rng.integers(0, 2, (frames, atoms))}
+    if atoms > 3:
+        inputs["atype"][-1, -2] = -1  # a virtual atom
+    if atoms == 3:
+        inputs["atype"][:] = 1  # no atom of the first type
+    return {**inputs, "box": np.stack([cell * (1 + 0.1 * k) for k in range(frames)])} if periodic else inputs
+
+
+def extended(case: str, boundary: str) -> dict[str, np.ndarray]:
+    """The inputs of a stored result as LAMMPS gives them: images as atoms, a list beyond the cutoff, shuffled and padded."""
+    data, rng, reach = golden(case, boundary), np.random.default_rng(1), 4.0 + 1.0
+    coord, n = data["coord"], len(data["type"])
+    shifts = [(0, 0, 0)]
+    if "cell" in data:
+        coord = coord @ np.linalg.inv(data["cell"]) % 1.0 @ data["cell"]
+        shifts += [(a, b, c) for a in range(-2, 3) for b in range(-2, 3) for c in range(-2, 3) if (a, b, c) != (0, 0, 0)]
+    everyone = np.concatenate([coord + np.array(s) @ data.get("cell", np.zeros((3, 3))) for s in shifts])
+    mapping = np.tile(np.arange(n), len(shifts))
+    near = np.linalg.norm(everyone[:, None] - coord[None], axis=2).min(axis=1) < reach
+    ghosts = rng.permutation(np.flatnonzero(near[n:])) + n
+    chosen = np.concatenate([np.arange(n), ghosts])
+    everyone, mapping = everyone[chosen], mapping[chosen]
+    dist = np.linalg.norm(everyone[None] - coord[:, None], axis=2)
+    lists = [rng.permutation(np.flatnonzero((dist[i] < reach) & (np.arange(len(chosen)) != i))) for i in range(n)]
+    nlist = np.full((1, n, max(map(len, lists)) + 3), -1)
+    for i, row in enumerate(lists):
+        nlist[0, i, : len(row)] = row
+    inputs = {"coord": everyone[None], "atype": data["type"][mapping][None].astype(np.int64), "nlist": nlist, "mapping": mapping[None]}
+    return {**inputs, **{key: data[key] for key in ("fparam", "aparam") if key in data}}
+
+
+SIZES = {"3 atoms, 1 frame": (1, 3), "7 atoms, 2 frames": (2, 7), "1 atom": (1, 1)}
+
+
+def jobs() -> dict[str, tuple[str, dict[str, np.ndarray]]]:
+    """Model and inputs of all that the other process is to evaluate."""
+    both = ("pbc", "nopbc")
+    out = {f"{case} {b}": (case, whole(case, b)) for case in CASES for b in both}
+    out.update({f"{case} {b} lower": (case, extended(case, b)) for case in CASES for b in both})
+    for case in ("se_e2_a", "se_e2_a_two_side"):
+        out.update({f"{case} {b} {size}": (case, random_frames(*SIZES[size], b == "pbc")) for b in both for size in SIZES})
+    data = whole("se_e2_a_fparam", "pbc")
+    out["default fparam"] = ("with_default", {key: value for key, value in data.items() if key != "fparam"})
+    return out
+
+
+def with_default():
+    """A model that knows the frame parameters of the stored result as its default."""
+    content = load_model(GOLDEN / "se_e2_a_fparam" / "model.dp")
+    default = tuple(float(value) for value in golden("se_e2_a_fparam", "pbc")["fparam"].ravel())
+    return replace(content, model=replace(content.model, fitting=replace(content.model.fitting, default_fparam=default)))
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Results of all jobs, by job and key, for a suffix; evaluated once."""
+    done = {}
+
+    def get(suffix):
+        if suffix not in done:
+            folder = tmp_path_factory.mktemp("native")
+            for case in CASES:
+                convert(GOLDEN / case / "model.dp", folder / f"{case}{suffix}")
+            save_model(folder / f"with_default{suffix}", with_default())
+            table = jobs()
+            np.savez(folder / "inputs.npz", **{f"{name}|{key}": value for name, (_, given) in table.items() for key, value in given.items()})
+            (folder / "jobs.json").write_text(json.dumps([{"name": n, "model": m, "keys": list(g)} for n, (m, g) in table.items()]))
+            script = RUN_PTH if suffix == ".pth" else RUN_PB
+            clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+            ran = subprocess.run([sys.executable, "-c", script, str(folder)], cwd=folder, env=clean, capture_output=True, text=True, check=False)
+            assert ran.returncode == 0, ran.stderr
+            done[suffix] = dict(np.load(folder / f"{suffix[1:]}.npz"))
+        return done[suffix]
+
+    return get
+
+
+def dtype_of(case: str) -> str:
+    return "float32" if "float32" in case else "float64"
+
+
+@pytest.mark.parametrize("boundary", ["pbc", "nopbc"])
+@pytest.mark.parametrize("case", CASES)
+def test_agrees_with_stored_results(results, suffix, case, boundary):
+    got, want = results(suffix), golden(case, boundary)
+    for key in (*KEYS, "descriptor") if suffix == ".pb" else KEYS:
+        assert_close(got[f"{case} {boundary}|{key}"].reshape(want[key].shape), want[key], "golden", dtype_of(case), what=key)
+
+
+@pytest.mark.parametrize("boundary", ["pbc", "nopbc"])
+@pytest.mark.parametrize("case", CASES)
+def test_a_neighbour_list_with_skin_gives_the_same(results, case, boundary):
+    pytest.importorskip("torch")
+    want, name = golden(case, boundary), f"{case} {boundary} lower"
+    got = {key: results(".pth")[f"{name}|{key}"][0] for key in ("energy", "extended_force", "virial", "atom_energy", "extended_virial")}
+    owner = extended(case, boundary)["mapping"][0]
+    for key, extended_key in (("force", "extended_force"), ("atom_virial", "extended_virial")):
+        folded = np.zeros((len(want["type"]), got[extended_key].shape[1]))
+        np.add.at(folded, owner, got[extended_key])
+        got[key] = folded
+    for key in KEYS:
+        assert_close(got[key].reshape(want[key].shape), want[key], "golden", dtype_of(case), what=key)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("boundary", ["pbc", "nopbc"])
+@pytest.mark.parametrize("case", ["se_e2_a", "se_e2_a_two_side"])
+def test_one_file_at_all_sizes(results, suffix, case, boundary, size):
+    """Few and no atoms of a type, virtual atoms, several frames with cells of their own, no neighbours."""
+    content, inputs = load_model(GOLDEN / case / "model.dp"), random_frames(*SIZES[size], boundary == "pbc")
+    frames, atoms = inputs["atype"].shape
+    cells = inputs.get("box", [None] * frames)
+    structures = [Structure(c, h, t) for c, h, t in zip(inputs["coord"], cells, inputs["atype"], strict=True)]
+    packed = pack(find_neighbours(structures, content.model.layout().rcut), content.model.layout(), content.model.ntypes)
+    outputs = evaluator(content.model, content.params)(packed.pairs, Conditions(), len(packed.atoms), frames, frozenset(KEYS))
+    want = {key: outputs[key] for key in ("energy", "virial")}
+    for key in ("force", "atom_energy", "atom_virial"):
+        want[key] = np.zeros((frames * atoms, *outputs[key].shape[1:]))
+        want[key][packed.atoms[: len(outputs[key])]] = outputs[key]
+    for key in KEYS:
+        assert_close(results(suffix)[f"{case} {boundary} {size}|{key}"].reshape(want[key].shape), want[key], "golden", what=key)
+
+
+def test_a_missing_frame_parameter_takes_its_default(results, suffix):
+    want = golden("se_e2_a_fparam", "pbc")
+    for key in KEYS:
+        assert_close(results(suffix)[f"default fparam|{key}"].reshape(want[key].shape), want[key], "golden", what=key)
+
+
+# -- what a file says about itself --------------------------------------------------------------------------------------
+
+
+def test_pth_getters(tmp_path):
+    torch = pytest.importorskip("torch")
+    content = with_default()
+    save_model(tmp_path / "m.pth", content)
+    module = torch.jit.load(str(tmp_path / "m.pth"))
+    facts = {name: getattr(module, name)() for name in ("get_ntypes", "get_dim_fparam", "get_dim_aparam", "get_dim_chg_spin", "get_nnei")}
+    assert facts == {"get_ntypes": 2, "get_dim_fparam": 2, "get_dim_aparam": 1, "get_dim_chg_spin": 0, "get_nnei": sum(content.model.layout().sel)}
+    assert module.get_type_map() == list(content.model.type_map)
+    assert module.get_rcut() == content.model.layout().rcut
+    assert module.get_sel() == list(content.model.layout().sel)
+    assert module.get_sel_type() == []
+    assert module.model_output_type() == ["energy"]
+    assert module.has_default_fparam()
+    assert not any(getattr(module, name)() for name in ("has_message_passing", "is_aparam_nall", "has_spin", "mixed_types"))
+    assert json.loads(module.get_model_def_script()) == content.definition
+    assert "model" in json.loads(module.get_definition())
+
+
+def test_pb_attributes(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    content = replace(load_model(GOLDEN / "se_e2_a" / "model.dp"), min_nbor_dist=0.875)
+    save_model(tmp_path / "m.pb", content)
+    graph = tf.compat.v1.GraphDef.FromString((tmp_path / "m.pb").read_bytes())
+    constants = {node.name: tf.make_ndarray(node.attr["value"].tensor) for node in graph.node if node.op == "Const"}
+    assert constants["descrpt_attr/rcut"].dtype == np.float64
+    expected = {
+        "descrpt_attr/rcut": 4.0,
+        "descrpt_attr/ntypes": 2,
+        "fitting_attr/dfparam": 0,
+        "fitting_attr/daparam": 0,
+        "fitting_attr/aparam_nall": False,
+        "model_attr/tmap": b"O H",
+        "model_attr/model_type": b"ener",
+        "model_attr/model_version": b"1.1",
+        "train_attr/min_nbor_dist": 0.875,
+    }
+    assert {name: constants[name].item() for name in expected} == expected
+    assert json.loads(constants["train_attr/training_script"].item()) == {"model": content.definition}
+    assert not graph.library.function
+
+
+# -- bad input of a run ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"fparam": None}, "fparam is missing"),
+        ({"aparam": None}, "aparam is missing"),
+        ({"fparam": np.zeros((1, 3))}, "fparam has 3 values"),
+        ({"aparam": np.zeros((1, 4, 1))}, "aparam has 4 values"),
+        ({"box": np.zeros((1, 9))}, "box has no volume"),
+        ({"charge_spin": np.zeros((1, 2))}, "charge_spin is given"),
+        ({"atype": np.full((1, 18), 2)}, "the model has 2 types"),
+        ({"atype": np.zeros((1, 17), dtype=np.int64)}, "coord has 18 atoms"),
+        ({"coord": np.full((1, 18, 3), np.nan)}, "not finite"),
+    ],
+)
+def test_pth_refuses_bad_input(pth_file, changes, text):
+    torch = pytest.importorskip("torch")
+    given = {**whole("se_e2_a_fparam", "pbc"), **changes}
+    with pytest.raises(torch.jit.Error, match=text):
+        torch.jit.load(str(pth_file))(**{key: None if value is None else torch.from_numpy(value) for key, value in given.items()})
+
+
+@pytest.fixture(scope="module")
+def pth_file(tmp_path_factory):
+    pytest.importorskip("torch")
+    path = tmp_path_factory.mktemp("pth") / "m.pth"
+    convert(GOLDEN / "se_e2_a_fparam" / "model.dp", path)
+    return path
+
+
+def test_pth_answers_in_the_precision_of_the_coordinates(pth_file):
+    torch = pytest.importorskip("torch")
+    given = {key: torch.from_numpy(value) for key, value in whole("se_e2_a_fparam", "pbc").items()}
+    out = torch.jit.load(str(pth_file))(**{**given, "coord": given["coord"].float()})
+    assert {key: str(value.dtype) for key, value in out.items()} == {
+        "energy": "torch.float64",
+        "atom_energy": "torch.float64",
+        "force": "torch.float32",
+        "virial": "torch.float32",
+    }
+
+
+def test_pth_runs_where_the_caller_wants_no_gradients(pth_file):
+    torch = pytest.importorskip("torch")
+    module = torch.jit.load(str(pth_file))
+    with torch.no_grad():
+        out = module(**{key: torch.from_numpy(value) for key, value in whole("se_e2_a_fparam", "pbc").items()})
+        assert not torch.is_grad_enabled()
+    assert not any(value.requires_grad for value in out.values())
+    want = golden("se_e2_a_fparam", "pbc")["force"]
+    assert_close(out["force"][0].numpy(), want, "golden")
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"t_mesh": [0] * 16}, "t_mesh: accepted lengths"),
+        ({"t_natoms": [3, 5, 0, 0]}, "ghost atoms"),
+        ({"t_type": [0, 1, 2, 0, 1]}, "the model has 2 types"),
+        ({"t_type": [0, 1, 0, 1]}, "t_coord: needs 3 values"),
+        ({"t_coord": [np.inf] * 15}, "not finite"),
+        ({"t_box": [0.0] * 9}, "no volume"),
+    ],
+)
+def test_pb_refuses_bad_input(pb_session, changes, text):
+    tf = pytest.importorskip("tensorflow")
+    given = {"t_coord": np.arange(15.0), "t_type": [0, 1, 0, 1, 1], "t_natoms": [5, 5, 0, 0], "t_box": 9.0 * np.eye(3), "t_mesh": [0] * 6}
+    with pytest.raises(tf.errors.InvalidArgumentError, match=text):
+        pb_session.run("o_energy:0", {f"{key}:0": value for key, value in {**given, **changes}.items()})
+
+
+@pytest.fixture(scope="module")
+def pb_session(tmp_path_factory):
+    tf = pytest.importorskip("tensorflow")
+    path = tmp_path_factory.mktemp("pb") / "m.pb"
+    convert(GOLDEN / "se_e2_a" / "model.dp", path)
+    with tf.Graph().as_default() as graph:
+        tf.compat.v1.import_graph_def(tf.compat.v1.GraphDef.FromString(path.read_bytes()), name="")
+    return tf.compat.v1.Session(graph=graph)
+
+
+# -- reading back -----------------------------------------------------------------------------------------------------
+
+
+def in_precision(precision: str):
+    content = load_model(GOLDEN / "se_e2_a_fparam" / "model.dp")
+    model = replace(content.model, descriptor=replace(content.model.descriptor, precision=precision))
+    return replace(content, model=model, min_nbor_dist=0.1 + 0.2)
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32", "float16", "bfloat16"])
+def test_nothing_is_lost(tmp_path, suffix, precision):
+    save_model(tmp_path / "a.dp", in_precision(precision))
+    convert(tmp_path / "a.dp", tmp_path / f"b{suffix}")
+    convert(tmp_path / f"b{suffix}", tmp_path / "c.dp")
+    first, last = load_model(tmp_path / "a.dp"), load_model(tmp_path / "c.dp")
+    assert (last.model, last.definition, last.min_nbor_dist) == (first.model, first.definition, first.min_nbor_dist)
+    before, after = flatten(first.params), flatten(last.params)
+    assert list(after) == list(before)
+    for path, leaf in before.items():
+        assert after[path].dtype == leaf.dtype, path
+        assert after[path].tobytes() == leaf.tobytes(), path
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_a_file_that_is_cut_short(tmp_path, suffix, share):
+    path = tmp_path / f"m{suffix}"
+    convert(GOLDEN / "se_e2_a" / "model.dp", path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(InputError, match=r"m\.p"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("text", [b"", b"not a model\n" * 50, bytes(range(256)) * 20])
+def test_something_else(tmp_path, suffix, text):
+    path = tmp_path / f"m{suffix}"
+    path.write_bytes(text)
+    with pytest.raises(InputError, match=r"m\.p"):
+        load_model(path)
+
+
+class Malicious:
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+def test_a_pickle_is_not_executed(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    for number, options in enumerate(({}, {"_use_new_zipfile_serialization": False})):
+        torch.save({"state": Malicious()}, f"m{number}.pth", **options)
+        with pytest.raises(InputError, match="not a TorchScript model"):
+            load_model(f"m{number}.pth")
+    with zipfile.ZipFile("m1.pth", "w") as archive, zipfile.ZipFile("m0.pth") as pickled:
+        archive.writestr("m1/constants.pkl", pickled.read("m0/data.pkl"))  # dressed up as TorchScript
+        archive.writestr("m1/data.pkl", pickled.read("m0/data.pkl"))
+    with pytest.raises(InputError, match="not a readable TorchScript model"):
+        load_model("m1.pth")
+    assert not Path("executed").exists()
+
+
+def test_torchscript_of_others(tmp_path):
+    torch = pytest.importorskip("torch")
+
+    def save(name: str, source: str) -> None:
+        (tmp_path / f"{name}.py").write_text(f"import torch\n\n\nclass Other(torch.nn.Module):\n{source}")  # scripting reads source files
+        scope: dict = {}
+        exec(compile((tmp_path / f"{name}.py").read_text(), tmp_path / f"{name}.py", "exec"), scope)
+        torch.jit.script(scope["Other"]()).save(str(tmp_path / f"{name}.pth"))
+
+    save("other", "    def forward(self) -> int:\n        return 1\n")
+    save(
+        "kit",
+        '    @torch.jit.export\n    def get_model_def_script(self) -> str:\n        return "{}"\n\n    def forward(self) -> int:\n        return 1\n',
+    )
+    with pytest.raises(InputError, match="not a model written by this program"):
+        load_model(tmp_path / "other.pth")
+    with pytest.raises(InputError, match=r"made by DeePMD-kit.*Convert it with DeePMD-kit first"):
+        load_model(tmp_path / "kit.pth")
+
+
+def test_graphs_of_others(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+
+    def save(*names: str) -> Path:
+        with tf.Graph().as_default() as graph:
+            for name in names:
+                tf.constant(4.0, name=name)
+        (tmp_path / "m.pb").write_bytes(graph.as_graph_def().SerializeToString())
+        return tmp_path / "m.pb"
+
+    with pytest.raises(InputError, match="not a model written by this program"):
+        load_model(save("something"))
+    with pytest.raises(InputError, match=r"made by DeePMD-kit.*convert it with DeePMD-kit first"):
+        load_model(save("descrpt_attr/rcut"))
+    with pytest.raises(InputError, match="description is damaged"):
+        load_model(save("model_attr/definition"))
+
+
+def test_a_constant_that_claims_to_be_huge_is_refused(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    path = tmp_path / "m.pb"
+    convert(GOLDEN / "se_e2_a" / "model.dp", path)
+    graph = tf.compat.v1.GraphDef.FromString(path.read_bytes())
+    node = next(node for node in graph.node if node.name == "param/out_bias")
+    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(1.0, tf.float64, [1]))
+    node.attr["value"].tensor.tensor_shape.dim[0].size = 2**50
+    path.write_bytes(graph.SerializeToString())
+    with pytest.raises(InputError, match=r"param/out_bias is not a parameter"):
+        load_model(path)

@@ -1,0 +1,135 @@
+"""Packing against the definition, and its contract on any list of pairs."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepmd.array_model.pairs import Layout, spans
+from deepmd.data.neighbours import Neighbours, find_neighbours
+from deepmd.data.packing import SelWarning, pack
+from deepmd.testing.samples import SYSTEMS, systems
+
+RCUT = 3.0
+LAYOUTS = {
+    "roomy": Layout(RCUT, (40, 40)),
+    "overflow": Layout(RCUT, (3, 2)),
+    "section overflow": Layout(RCUT, (40, 1)),
+    "zero": Layout(RCUT, (4, 0)),
+    "mixed": Layout(RCUT, (40,), mixed=True),
+    "mixed overflow": Layout(RCUT, (3,), mixed=True),
+    "excluded": Layout(RCUT, (3, 2), excluded=((0, 1),)),
+    "shorter": Layout(2.0, (40, 40)),
+}
+
+
+def slow_rows(neighbours, layout, centre):
+    """For each section the neighbours of one centre (numbers of pairs), nearest first (spec core, section 2, steps 5 to 7)."""
+    types = neighbours.types
+    own = [p for p in range(len(neighbours.i)) if neighbours.i[p] == centre and neighbours.dist[p] <= layout.rcut]
+    nearest = sorted(own, key=lambda p: neighbours.dist[p])[: sum(layout.sel)]
+    sections = [[] for _ in layout.sel]
+    for p in nearest:
+        kind = types[neighbours.j[p]]
+        section = sections[0 if layout.mixed else kind]
+        if len(section) < layout.sel[0 if layout.mixed else kind]:
+            section.append(p)
+    hidden = {frozenset(pair) for pair in layout.excluded}
+    return [[p for p in section if frozenset((types[centre], types[neighbours.j[p]])) not in hidden] for section in sections]
+
+
+def quiet_pack(*arguments):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SelWarning)
+        return pack(*arguments)
+
+
+def check(packed, neighbours, layout, ntypes):
+    """Compare a packing with the definition."""
+    pairs, centres = packed.pairs, packed.atoms[: len(packed.pairs.type_N)]
+    expected = [slow_rows(neighbours, layout, centre) for centre in centres]
+    assert pairs.widths == tuple(max((len(rows[t]) for rows in expected), default=0) for t in range(len(layout.sel)))
+    assert np.array_equal(pairs.type_N, np.sort(pairs.type_N))
+    assert np.array_equal(pairs.type_N, neighbours.types[centres])
+    assert np.array_equal(pairs.frame_N, neighbours.frame[centres])
+    assert pairs.counts == tuple((pairs.type_N == t).sum() for t in range(ntypes))
+    for row, sections in enumerate(expected):
+        for (start, _), section in zip(spans(pairs.widths), sections, strict=True):
+            stop = start + len(section)
+            assert np.array_equal(pairs.disp_NM3[row, start:stop], neighbours.disp[section])
+            assert np.array_equal(packed.atoms[pairs.index_NM[row, start:stop]], neighbours.j[section])
+            assert pairs.mask_NM[row, start:stop].all()
+        assert pairs.mask_NM[row].sum() == sum(map(len, sections))
+    assert np.array_equal(
+        np.unique(pairs.disp_NM3[~pairs.mask_NM], axis=0), [[2.0 * layout.rcut, 0.0, 0.0]] if (~pairs.mask_NM).any() else np.zeros((0, 3))
+    )
+    assert not pairs.index_NM[~pairs.mask_NM].any()
+    assert np.array_equal(pairs.centre_N, np.arange(len(centres)))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_equals_slow_twin(system, layout):
+    neighbours = find_neighbours([sample.structure for sample in systems(RCUT, 2)[system]], RCUT)
+    packed = quiet_pack(neighbours, layout, 2)
+    assert np.array_equal(np.sort(packed.atoms), np.flatnonzero(neighbours.types >= 0))
+    check(packed, neighbours, layout, 2)
+
+
+def test_some_centres_only():
+    """Neighbours that are no centres follow them among the atoms, each once."""
+    neighbours = find_neighbours([sample.structure for sample in systems(RCUT, 2)["several_frames"]], RCUT)
+    centres = np.array([12, 1, 4])
+    packed = pack(neighbours, LAYOUTS["roomy"], 2, centres)
+    assert set(packed.atoms[:3]) == set(centres)
+    assert len(np.unique(packed.atoms)) == len(packed.atoms)
+    check(packed, neighbours, LAYOUTS["roomy"], 2)
+
+
+def test_no_centres():
+    neighbours = find_neighbours([sample.structure for sample in systems(RCUT, 2)["open"]], RCUT)
+    packed = pack(neighbours, LAYOUTS["roomy"], 2, np.zeros(0, dtype=np.int64))
+    assert packed.pairs.disp_NM3.shape == (0, 0, 3)
+
+
+@st.composite
+def pair_lists(draw):
+    """Any list of pairs, in any order, with distances that differ."""
+    natoms = draw(st.integers(1, 6))
+    types = np.array(draw(st.lists(st.integers(-1, 1), min_size=natoms, max_size=natoms)))
+    real = [int(k) for k in np.flatnonzero(types >= 0)]
+    each = st.tuples(st.sampled_from(real), st.sampled_from(real)) if real else st.nothing()
+    found = draw(st.lists(each, max_size=25)) if real else []
+    order = draw(st.permutations(range(len(found))))
+    dist = 0.5 + 0.11 * np.array(order, dtype=np.float64)
+    i, j = (np.array([pair[k] for pair in found], dtype=np.int64) for k in (0, 1))
+    disp = dist[:, None] * np.array([[0.0, 0.6, 0.8]])
+    return Neighbours(i, j, disp, dist, types, np.arange(natoms) // 4, 2)
+
+
+@given(pair_lists(), st.sampled_from([(1, 1), (2, 0), (0, 3), (4, 4), (30, 30)]), st.booleans())
+def test_any_pairs(neighbours, sel, mixed):
+    layout = Layout(RCUT, sel[:1] if mixed and sel[0] else sel, mixed=mixed and sel[0] > 0)
+    check(quiet_pack(neighbours, layout, 2), neighbours, layout, 2)
+
+
+@pytest.mark.parametrize(("sel", "told"), [((40, 40), None), ((3, 2), "sel = "), ((40, 1), r"sel = \[40, \d+\] would hold")])
+def test_overflow_is_told(sel, told):
+    neighbours = find_neighbours([sample.structure for sample in systems(RCUT, 2)["triclinic_small"]], RCUT)
+    expectation = pytest.warns(SelWarning, match=told) if told else contextlib.nullcontext()
+    with expectation:
+        pack(neighbours, Layout(RCUT, sel), 2)
+
+
+def test_recommended_sel_is_enough():
+    neighbours = find_neighbours([sample.structure for sample in systems(RCUT, 2)["triclinic_small"]], RCUT)
+    with pytest.warns(SelWarning) as caught:
+        pack(neighbours, Layout(RCUT, (3, 2)), 2)
+    assert len(caught) == 1
+    numbers = str(caught[0].message).rpartition("sel = [")[2].partition("]")[0]
+    pack(neighbours, Layout(RCUT, tuple(int(n) for n in numbers.split(", "))), 2)
