@@ -22,9 +22,10 @@ Params = dict[str, Any]
 """Parameters: nested dicts and lists with arrays as leaves."""
 
 STANDARD = (
-    "abs astype concat equal exp expand_dims float32 float64 log1p logical_and logical_not matmul matrix_transpose "
-    "maximum minimum ones_like reshape sqrt square sum take tanh where zeros_like"
-).split()
+    *("abs", "astype", "concat", "equal", "exp", "expand_dims", "float32", "float64", "log1p", "logical_and"),
+    *("logical_not", "matmul", "matrix_transpose", "maximum", "minimum", "ones_like", "reshape", "sqrt", "square", "sum"),
+    *("take", "tanh", "where", "zeros_like"),
+)
 """Names of the array API standard, with its meaning."""
 
 EXTRAS = {

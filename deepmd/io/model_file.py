@@ -49,7 +49,7 @@ def to_tree(content: ModelFile, backend: str, params: Any = None) -> dict[str, A
     return {
         "software": "deepmd",
         "version": __version__,
-        "time": str(datetime.datetime.now(datetime.timezone.utc)),
+        "time": str(datetime.datetime.now(datetime.UTC)),
         "model": content.model.serialize(content.params if params is None else params),
         "backend": backend,
         "model_def_script": content.definition,

@@ -1,6 +1,6 @@
 """Train on the shipped water data, freeze, test, convert, and compare the three files; writes a table and two plots.
 
-    python examples/water/demo.py [--steps 400] [--output demo]
+python examples/water/demo.py [--steps 400] [--output demo]
 """
 
 import argparse

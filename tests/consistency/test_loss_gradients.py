@@ -69,7 +69,7 @@ class Example:
         """Compare with the change of NumPy's loss along one random direction of each parameter."""
         assert_close(value, self.value(loss, self.params), "energy")
         rng, leaves = np.random.default_rng(10), flatten(self.params)
-        directions = {path: rng.normal(size=leaf.shape) for path, leaf in leaves.items()}
+        directions = {path: rng.normal(size=leaf.shape) * np.abs(leaf).max() for path, leaf in leaves.items()}
         expected, actual = [], []
         for path, direction in directions.items():
             sides = [self.value(loss, replace_leaves(self.params, {**leaves, path: leaves[path] + h * direction})) for h in (STEP, -STEP)]

@@ -6,13 +6,12 @@ from contextlib import chdir
 
 import numpy as np
 import pytest
+from small_training import WATER, largest_difference, largest_parameter_difference, run, run_killed, small_input
 
 from deepmd.array_model.errors import InputError
 from deepmd.io import load_model
 from deepmd.train import checkpoints
 from deepmd.train.main import freeze, train
-
-from small_training import WATER, largest_difference, largest_parameter_difference, run, run_killed, small_input
 
 BACKENDS = ["torch", "tf"]
 ENDING = {"torch": ".pt", "tf": ".index"}

@@ -1,0 +1,1 @@
+"""NumPy: the reference, and derivatives by the `autograd` package."""

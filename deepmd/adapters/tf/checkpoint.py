@@ -66,9 +66,7 @@ def load_training(path: Path) -> tuple[ModelFile, Progress]:
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
         raise InputError(f"{prefix}: not a readable TensorFlow checkpoint: {str(error).splitlines()[0][:200]}") from error
     if DEFINITION not in values or PROGRESS not in values:
-        raise InputError(
-            f"{prefix}: not a checkpoint of this program; a checkpoint of DeePMD-kit cannot be read yet: freeze it there, then convert the model to .dp"
-        )
+        raise InputError(f"{prefix}: not a checkpoint of this program; one of DeePMD-kit cannot be read yet: freeze it there, then convert to .dp")
     stored = json.loads(values[PROGRESS])
     if stored["format"] != FORMAT:
         raise InputError(f"{prefix}: checkpoint format {stored['format']}; this program reads {FORMAT}")

@@ -43,7 +43,7 @@ class Inputs:
 
 
 PREFIX = "pairs"
-_PAIRS = {
+_PAIRS: dict[str, tuple[Any, list[int | None]]] = {
     "disp_NM3": (tf.float64, [None, None, 3]),
     "mask_NM": (tf.bool, [None, None]),
     "index_NM": (tf.int64, [None, None]),

@@ -1,0 +1,1 @@
+"""torch: derivatives, training, TorchScript files."""

@@ -3,7 +3,6 @@
 torch compiles this class from its source, so it keeps to TorchScript's subset of Python; annotations must not be postponed.
 The methods, their arguments and the keys of their results are those of DeePMD-kit (spec formats, section 7.3).
 """
-# mypy: disallow-untyped-decorators=False
 
 import torch
 

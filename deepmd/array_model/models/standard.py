@@ -12,7 +12,8 @@ from deepmd.array_model.pairs import Conditions, Layout, Pairs
 from deepmd.array_model.registry import lookup, register
 from deepmd.array_model.tree import map_leaves
 
-assert descriptors and fittings  # imported for their registrations
+assert descriptors  # these two are imported for their registrations
+assert fittings
 
 
 @register("model", "standard")
