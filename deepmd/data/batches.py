@@ -82,7 +82,7 @@ def _sizes(systems: Sequence[System], batch_size: int | str | Sequence[int], whe
         known = ("auto", "mixed", "max", "filter")
         if rule not in known or (rule != "auto" and not text) or (text and not text.isdigit()) or text == "0":
             raise InputError(
-                f"{where}: {batch_size!r} is not understood. Accepted: a number, a list, auto, auto:N, mixed:N, max:N, filter:N.{nearest(rule, known)}"
+                f"{where}: {batch_size!r} is not understood. Accepted: number, list, auto, auto:N, mixed:N, max:N, filter:N.{nearest(rule, known)}"
             )
         number = int(text or 32)
         if rule == "mixed":
