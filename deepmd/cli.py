@@ -253,11 +253,23 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
+class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
+    """Handler that looks up `sys.stderr` for each line: a progress bar replaces it so that lines appear above the bar."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        """Where lines go now."""
+        return sys.stderr
+
+
 @contextlib.contextmanager
 def _logging(level: str, path: str | None) -> Iterator[None]:
     """Send the log, and warnings, to stderr and to a file while a command runs."""
     logger = logging.getLogger("deepmd")
-    console = logging.StreamHandler(sys.stderr)
+    console = _Stderr()
     console.setFormatter(logging.Formatter("[%(asctime)s] DEEPMD %(levelname)-7s %(message)s"))
     handlers: list[logging.Handler] = [console]
     if path is not None:
