@@ -87,7 +87,7 @@ def main() -> None:
     training.update(numb_steps=args.steps, disp_freq=max(args.steps // 20, 1), save_freq=max(args.steps // 2, 1))
     training["training_data"]["systems"] = [str(HERE / name) for name in training["training_data"]["systems"]]
     training["validation_data"]["systems"] = [str(HERE / name) for name in training["validation_data"]["systems"]]
-    options["learning_rate"].update(decay_steps=max(args.steps // 40, 1), stop_lr=1e-5)
+    options["learning_rate"].update(start_lr=3e-3, stop_lr=3e-5, decay_steps=max(args.steps // 40, 1))
     (output / "input.json").write_text(json.dumps(options, indent=4))
 
     from deepmd.cli import main as dp
