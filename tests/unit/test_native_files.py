@@ -87,7 +87,7 @@ for job in json.load(open(f"{folder}/jobs.json")):
     for flat in (False, True):
         rows = (-1,) if flat else (frames, -1)
         feed = {"t_coord:0": given["coord"].reshape(rows), "t_type:0": given["atype"].reshape(rows), "t_natoms:0": [atoms, atoms, 0, 0]}
-        feed["t_box:0"] = given.get("box", np.zeros((frames, 9))).reshape(rows)
+        feed["t_box:0"] = given.get("box", np.zeros((frames, 9))).reshape(-1)
         feed["t_mesh:0"] = [0] * ((7 if flat else 6) if "box" in given else (1 if flat else 0))
         feed.update({f"t_{key}:0": given[key].reshape(rows) for key in ("fparam", "aparam") if key in given})
         keys = ("energy", "force", "virial", "atom_energy", "atom_virial", "descriptor")
@@ -356,7 +356,7 @@ def test_pth_runs_where_the_caller_wants_no_gradients(pth_file):
 )
 def test_pb_refuses_bad_input(pb_session, changes, text):
     tf = pytest.importorskip("tensorflow")
-    given = {"t_coord": np.arange(15.0), "t_type": [0, 1, 0, 1, 1], "t_natoms": [5, 5, 0, 0], "t_box": 9.0 * np.eye(3), "t_mesh": [0] * 6}
+    given = {"t_coord": np.arange(15.0), "t_type": [0, 1, 0, 1, 1], "t_natoms": [5, 5, 0, 0], "t_box": 9.0 * np.eye(3).ravel(), "t_mesh": [0] * 6}
     with pytest.raises(tf.errors.InvalidArgumentError, match=text):
         pb_session.run("o_energy:0", {f"{key}:0": value for key, value in {**given, **changes}.items()})
 

@@ -168,7 +168,7 @@ def _placeholders(model: Any) -> dict[str, Any]:
         "t_coord": make(tf.float64, None, name="t_coord"),
         "t_type": make(tf.int32, None, name="t_type"),
         "t_natoms": make(tf.int32, [model.ntypes + 2], name="t_natoms"),
-        "t_box": make(tf.float64, None, name="t_box"),
+        "t_box": make(tf.float64, [None], name="t_box"),  # readers look at its rank
         "t_mesh": make(tf.int32, [None], name="t_mesh"),
     }
     fitting = model.fitting
