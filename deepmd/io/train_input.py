@@ -22,17 +22,25 @@ assert models  # imported for its registrations
 
 @dataclass(frozen=True)
 class DataSection:
-    """`training_data` or `validation_data`."""
+    """`training_data`."""
 
     systems: str | tuple[str, ...] = "."
     rglob_patterns: tuple[str, ...] | None = None
     batch_size: int | tuple[int, ...] | str = "auto"
     auto_prob: str = "prob_sys_size"
     sys_probs: tuple[float, ...] | None = None
+
+    names = {"auto_prob_style": "auto_prob", "sys_weights": "sys_probs"}
+    __pydantic_config__ = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class ValidationSection(DataSection):
+    """`validation_data`."""
+
     numb_btch: int = 1
 
-    names = {"auto_prob_style": "auto_prob", "sys_weights": "sys_probs", "numb_batch": "numb_btch"}
-    __pydantic_config__ = {"extra": "forbid"}
+    names = {**DataSection.names, "numb_batch": "numb_btch"}
 
     def __post_init__(self) -> None:
         if self.numb_btch < 1:
@@ -117,7 +125,6 @@ class ModelSection:
     type_map: tuple[str, ...]
     data_stat_nbatch: int = 10
     data_stat_protect: float = 0.01
-    data_bias_nsample: int = 10
     pair_exclude_types: tuple[tuple[int, int], ...] = ()
     atom_exclude_types: tuple[int, ...] = ()
     preset_out_bias: dict[str, list[float | None]] | None = None
@@ -148,7 +155,7 @@ class TrainInput:
     model: StandardModel
     section: ModelSection
     data: DataSection
-    validation: DataSection | None
+    validation: ValidationSection | None
     training: TrainingSection
     learning_rate: ExpDecay
     optimizer: AdamSection
@@ -163,7 +170,6 @@ class TrainInput:
         training = asdict(self.training)
         validation = None if self.validation is None else asdict(self.validation)
         data = asdict(self.data)
-        del data["numb_btch"]
         tree = {
             "model": self.model_dict(),
             "learning_rate": {"type": "exp", **asdict(self.learning_rate)},
@@ -181,7 +187,8 @@ class TrainInput:
             "descriptor": {"type": self.model.descriptor.kind, **asdict(self.model.descriptor)},
             "fitting_net": {"type": self.model.fitting.kind, **asdict(self.model.fitting)},
         }
-        del tree["fitting_net"]["exclude_types"]  # a property of stored models, not an option of the input
+        if not tree["fitting_net"]["exclude_types"]:
+            del tree["fitting_net"]["exclude_types"]  # DeePMD-kit's input does not know it
         return json.loads(json.dumps(tree))  # type: ignore[no-any-return]
 
 
@@ -191,6 +198,7 @@ NOT_YET: dict[str, dict[str, Any]] = {
         **dict.fromkeys(("type_embedding", "modifier", "spin", "compress", "model_dict", "shared_dict", "use_srtab"), None),
         **dict.fromkeys(("smin_alpha", "sw_rmin", "sw_rmax", "finetune_head", "model_branch_alias", "info", "hybrid"), None),
         "srtab_add_bias": True,
+        "data_bias_nsample": 10,
     },
     "model/descriptor": {"spin": None},
     "model/fitting_net": {"dim_case_embd": 0, "layer_name": None, "spin": None},
@@ -211,7 +219,7 @@ NOT_YET: dict[str, dict[str, Any]] = {
         "zero_stage": 0,
         "neighbor_graph_method": "auto",
     },
-    "training/training_data": {"min_pair_dist": 0.0, "set_prefix": "set", "numb_btch": None, "numb_batch": None},
+    "training/training_data": {"min_pair_dist": 0.0, "set_prefix": "set"},
     "training/validation_data": {"min_pair_dist": 0.0, "set_prefix": "set"},
 }
 """Keys that DeePMD-kit knows and we do not support, with the value that means "off"; giving that value is fine."""
@@ -273,7 +281,9 @@ def parse_input(tree: dict[str, Any]) -> TrainInput:
         model=model,
         section=section,
         data=build(DataSection, data, "training/training_data", NOT_YET["training/training_data"]),
-        validation=None if validation is None else build(DataSection, validation, "training/validation_data", NOT_YET["training/validation_data"]),
+        validation=None
+        if validation is None
+        else build(ValidationSection, validation, "training/validation_data", NOT_YET["training/validation_data"]),
         training=build(TrainingSection, training, "training", NOT_YET["training"]),
         learning_rate=build(ExpDecay, _typed(tree["learning_rate"], "learning_rate", "exp", ("cosine", "wsd")), "learning_rate"),
         optimizer=build(AdamSection, _typed(tree.get("optimizer", {}), "optimizer", "Adam", ("AdamW", "LKF", "AdaMuon", "HybridMuon")), "optimizer"),

@@ -123,6 +123,8 @@ INPUTS = [
     ("training/training_data/systems", ["watr"], ["watr", "no such system"]),
     ("training/training_data/systems", "nowhere", ["nowhere", "no such folder"]),
     ("training/training_data/batch_size", "atuo", ["batch_size", "'atuo'", "Did you mean 'auto'?"]),
+    ("training/training_data/numb_btch", 2, ["training/training_data", "unknown key 'numb_btch'"]),
+    ("model/data_bias_nsample", 20, ["model/data_bias_nsample", "not supported yet"]),
     ("training/training_data/auto_prob", "prob_size", ["auto_prob", "'prob_size'"]),
     ("training/validation_data", {"systems": ["watr"]}, ["watr"]),
 ]
