@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import os
+import sys
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from deepmd.array_model.namespace import REQUIRED, STANDARD
+from deepmd.array_model.pairs import spans
+
+
+def keep_memory() -> None:
+    """Let the process keep the memory of freed arrays for the next ones.
+
+    The allocator of glibc hands large blocks back to the system at once and faults them in again, page by page, at every step:
+    up to half of the time. Settings of the user (`MALLOC_...` in the environment) come first; elsewhere than on glibc nothing happens.
+    """
+    if sys.platform != "linux" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        return
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    for parameter, size in ((mmap_threshold, 2**30), (trim_threshold, 2**31 - 1), (top_pad, 2**26)):
+        mallopt(parameter, size)
 
 
 def shape(x: Any) -> tuple[int, ...]:
@@ -34,6 +55,24 @@ def _astype(x: Any, dtype: Any) -> Any:
     return x if x.dtype == dtype else x.astype(dtype)
 
 
+def split(x: Any, sizes: tuple[int, ...], *, axis: int) -> list[Any]:
+    """Cut an array into runs of the given sizes along an axis."""
+    before = (slice(None),) * axis
+    return [x[(*before, slice(start, stop))] for start, stop in spans(sizes)]
+
+
+def recurrence(first: np.ndarray, second: np.ndarray, factor: np.ndarray, count: int) -> np.ndarray:
+    """Terms y_0, y_1, y_{k+1} = factor * y_k - y_{k-1} of arrays (N, M), stacked as (N, count, M)."""
+    out = np.empty((len(first), count, first.shape[1]), dtype=first.dtype)
+    for k in range(count):
+        if k < 2:
+            out[:, k] = second if k else first
+        else:
+            np.multiply(factor, out[:, k - 1], out=out[:, k])
+            out[:, k] -= out[:, k - 2]
+    return out
+
+
 def folded_matmul(matmul: Any) -> Any:
     """Return a matmul that folds the leading axes of a stack times a matrix into one product."""
 
@@ -51,6 +90,7 @@ def numpy_namespace(source: Any, **own: Any) -> SimpleNamespace:
     names.update(float16=np.float16, float32=np.float32, float64=np.float64, bfloat16=np.float32, shape=shape)
     names.update(concat=source.concatenate, sum=source.sum, matrix_transpose=lambda x: source.swapaxes(x, -1, -2))
     names.update(matmul=folded_matmul(source.matmul), astype=_astype, sigmoid=lambda x: 0.5 * (1.0 + source.tanh(0.5 * x)))
+    names.update(recurrence=recurrence, split=split, unstack=lambda x, *, axis: [x[..., k] for k in range(x.shape[axis])], stop_gradient=lambda x: x)
     names.update(own)
     assert set(REQUIRED) <= set(names), set(REQUIRED) - set(names)
     return SimpleNamespace(**names)
@@ -74,4 +114,4 @@ _search = {
     "size": lambda x, axis: x.shape[axis],
 }
 
-plain = numpy_namespace(np, take=_take, segment_sum=segment_sum, **_search)
+plain = numpy_namespace(np, take=_take, segment_sum=segment_sum, asarray=np.asarray, **_search)

@@ -27,7 +27,7 @@ class Adam:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be trained: the model, its trainable parameters by path, the loss, the optimizer."""
+    """What is to be trained: the model (with its expansions planned), its trainable parameters by path, the loss, the optimizer."""
 
     model: Any
     trainable: tuple[str, ...]
@@ -44,11 +44,13 @@ class Progress:
     step : finished updates
     seed : of the sampler, so that a restart goes on through the same batches
     moments : state of the optimizer, `m/PATH` and `v/PATH` for each trainable parameter; {} before the first update
+    evaluation : how the descriptor is evaluated (see its option), so that a restart goes on with the same expansion
     """
 
     step: int
     seed: int
     moments: dict[str, np.ndarray]
+    evaluation: str | int = "auto"
 
 
 class Trainer(Protocol):

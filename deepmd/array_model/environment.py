@@ -11,9 +11,16 @@ def switch(r: Array, rcut_smth: float, rcut: float, *, xp: Namespace) -> Array:
     return 1.0 - u * u * u * (10.0 - 15.0 * u + 6.0 * u * u)
 
 
+def environment_columns(disp: Array, rcut_smth: float, rcut: float, protection: float, *, xp: Namespace) -> list[Array]:
+    """Columns of `environment_rows`, each of shape (...): whole arrays per component are what processors are fast at."""
+    x, y, z = xp.unstack(disp, axis=-1)
+    r = xp.sqrt(x * x + y * y + z * z)
+    inverse = 1.0 / (r + protection)
+    radial = switch(r, rcut_smth, rcut, xp=xp) * inverse
+    angular = radial * inverse
+    return [radial, angular * x, angular * y, angular * z]
+
+
 def environment_rows(disp: Array, rcut_smth: float, rcut: float, protection: float, *, xp: Namespace) -> Array:
     """Rows w(r) * (1/(r+p), x/(r+p)^2, y/(r+p)^2, z/(r+p)^2) of displacements (..., 3) in Angstrom; shape (..., 4)."""
-    r = xp.sqrt(xp.sum(disp * disp, axis=-1, keepdims=True))
-    inverse = 1.0 / (r + protection)
-    weight = switch(r, rcut_smth, rcut, xp=xp)
-    return weight * inverse * xp.concat([xp.ones_like(r), disp * inverse], axis=-1)
+    return xp.stack(environment_columns(disp, rcut_smth, rcut, protection, xp=xp), axis=-1)

@@ -23,16 +23,19 @@ Params = dict[str, Any]
 
 STANDARD = (
     *("abs", "astype", "concat", "equal", "exp", "expand_dims", "float32", "float64", "log1p", "logical_and"),
-    *("logical_not", "matmul", "matrix_transpose", "maximum", "minimum", "ones_like", "reshape", "sqrt", "square", "sum"),
-    *("take", "tanh", "where", "zeros_like"),
+    *("logical_not", "matmul", "matrix_transpose", "maximum", "minimum", "ones_like", "reshape", "sqrt", "square", "stack", "sum"),
+    *("take", "tanh", "unstack", "where", "zeros_like"),
 )
 """Names of the array API standard, with its meaning."""
 
 EXTRAS = {
     "float16": "precision option of DeePMD inputs that the standard does not know",
     "bfloat16": "likewise; a namespace without it maps it to float32",
+    "recurrence": "y_{k+1} = f y_k - y_{k-1}, all of them in one new axis before the last; no framework needs to keep or differentiate the steps",
     "shape": "sizes as Python ints where known and scalar tensors elsewhere; `.shape` is None-ridden in TensorFlow graphs",
     "segment_sum": "scatter-add of rows, the adjoint of take; the standard has no scatter",
+    "split": "runs of given sizes along an axis; the adjoint of many slices is many sums of padded arrays, that of a split one concat",
+    "stop_gradient": "a value that derivatives do not see; the standard knows no derivatives",
     "sigmoid": "stable in every framework, and its derivatives too",
 }
 """Names beyond the standard, each with its reason."""
@@ -52,6 +55,12 @@ SEARCH = {
     "size": "one size in 64 bits, so that it can be combined with sums of integers; TensorFlow mixes no widths",
 }
 """Names that only `search.py` may use besides, each with its reason. Namespaces of tests and of `autograd` may lack them."""
+
+PLANNING = {
+    "asarray": "of the standard; constants of an expansion from Python numbers",
+    "max": "of the standard; size of coefficients",
+}
+"""Names that only `spectral.py` may use besides, and only on the host, before anything is evaluated."""
 
 PRECISIONS = {
     "default": "float64",

@@ -26,6 +26,7 @@ class Batch:
     natoms_F : real atoms of each frame, float64
     labels : for each name of `EnerLoss.labels()` an array in the order of `pairs`; zeros where the data lack it
     found : which terms of the loss the data have labels for
+    closest : shortest distance between two atoms, Angstrom
     """
 
     pairs: Pairs
@@ -33,6 +34,7 @@ class Batch:
     natoms_F: np.ndarray
     labels: dict[str, np.ndarray]
     found: dict[str, bool]
+    closest: float
 
 
 Frames = Sequence[tuple[System, int]]
@@ -80,7 +82,8 @@ def make_batch(model: Any, loss: EnerLoss, frames: Frames) -> Batch:
     if "pf" in found:
         found["pf"] = found["pf"] and (available["atom_pref"] or loss.use_default_pf)
     natoms = np.array([np.count_nonzero(structure.types >= 0) for structure in structures], dtype=np.float64)
-    return Batch(packed.pairs, conditions_of(model, frames, packed.atoms), natoms, labels, found)
+    closest = float(neighbours.dist.min(initial=np.inf))
+    return Batch(packed.pairs, conditions_of(model, frames, packed.atoms), natoms, labels, found, closest)
 
 
 def _label(name: str, frames: Frames, atoms: np.ndarray, available: bool, loss: EnerLoss) -> np.ndarray:

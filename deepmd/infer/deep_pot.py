@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,11 +11,14 @@ from typing import Any
 import numpy as np
 
 from deepmd.adapters.evaluation import Evaluator
-from deepmd.array_model.errors import InputError
+from deepmd.array_model.errors import InputError, nearest
+from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions
+from deepmd.array_model.spectral import CHOICES
 from deepmd.array_model.tree import flatten
 from deepmd.data.neighbours import Neighbours, Structure, check_cell, find_neighbours
 from deepmd.data.packing import pack
+from deepmd.host import plain
 from deepmd.io.formats import backend_name, backend_of, framework, load_model
 from deepmd.io.model_file import ModelFile
 
@@ -50,6 +54,10 @@ class _Frames:
         return Structure(self.coord[frame], None if self.cell is None else self.cell[frame], self.types[frame])
 
 
+class ExpansionWarning(UserWarning):
+    """A model is evaluated otherwise than was asked for, or where it knows less than usual."""
+
+
 class DeepPot:
     """An interatomic potential read from a model file.
 
@@ -63,6 +71,13 @@ class DeepPot:
     nlist_backend : "auto" or "vesin", which are the same
     no_jit : has no effect: nothing is compiled
     backend : run the model on this backend instead ("numpy", "torch", "tf")
+    evaluation : "direct" evaluates the embedding nets for every pair of atoms; "spectral" evaluates their expansions, exact to 1e-10
+        and several times faster, and warns where they are impossible; "auto" does so silently. Default: as the model's input says
+
+    Attributes
+    ----------
+    evaluation : "direct", or the number of terms of the expansions
+    outside : pairs of atoms met so far that were nearer to each other than the expansions reach; these continue linearly there
 
     Raises
     ------
@@ -80,6 +95,7 @@ class DeepPot:
         nlist_backend: str = "auto",
         no_jit: bool = False,
         backend: str | None = None,
+        evaluation: str | None = None,
     ) -> None:
         if head is not None:
             raise InputError(f"{model_file}: head is {head!r}, but models with several heads are not supported yet; leave it out")
@@ -91,7 +107,11 @@ class DeepPot:
         self.backend = backend_of(model_file) if backend is None else backend_name(backend)
         self._content: ModelFile = load_model(model_file)
         module = framework(f"deepmd.adapters.{self.backend}.evaluate", self.backend)
-        self._evaluate: Evaluator | None = module.evaluator(self._content.model, self._content.params)
+        model, params = _planned(self._content, evaluation)
+        self.evaluation = model.evaluation
+        self.outside = 0
+        self._domain_start = model.domain_start(params)
+        self._evaluate: Evaluator | None = module.evaluator(model, params)
 
     # -- predictions ------------------------------------------------------------------------------------------------
 
@@ -145,6 +165,7 @@ class DeepPot:
         out = {name: np.zeros((count if name in PER_FRAME else count * natoms, widths[name])) for name in wanted}
         for first, last in _groups(np.count_nonzero(frames.types >= 0, axis=1), self._batch_size):
             neighbours = find_neighbours([frames.structure(k) for k in range(first, last)], self.get_rcut())
+            self._count_outside(neighbours)
             rows = {name: array[first:last] if name in PER_FRAME else array[first * natoms : last * natoms] for name, array in out.items()}
             for centres in _blocks(neighbours.types, self._batch_size):
                 self._add_block(neighbours, centres, frames, first, rows)
@@ -166,6 +187,17 @@ class DeepPot:
         for name, value in got.items():
             rows = slice(None) if name in PER_FRAME else inside if name in ("atom_energy", "descriptor") else packed.atoms
             out[name][rows] += value.reshape(len(value), -1)  # `packed.atoms` names no atom twice
+
+    def _count_outside(self, neighbours: Neighbours) -> None:
+        count = int(np.count_nonzero(neighbours.dist < self._domain_start))
+        if count and not self.outside:
+            warnings.warn(
+                f"{self.model_path}: two atoms are {neighbours.dist.min():.3f} Angstrom apart, nearer than the expansions of the embedding nets "
+                f"reach ({self._domain_start:.3f}); they are continued linearly. DeepPot(..., evaluation='direct') evaluates the nets themselves",
+                ExpansionWarning,
+                stacklevel=4,
+            )
+        self.outside += count
 
     # -- checks -----------------------------------------------------------------------------------------------------
 
@@ -299,6 +331,18 @@ class DeepPot:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _planned(content: ModelFile, evaluation: str | None) -> tuple[Any, Params]:
+    """Return model and parameters with the expansions that are to be evaluated."""
+    if evaluation is None:
+        evaluation = content.definition.get("descriptor", {}).get("evaluation", "auto")
+    if evaluation not in CHOICES:
+        raise InputError(f"evaluation is {evaluation!r}; accepted: {', '.join(CHOICES)}.{nearest(str(evaluation), CHOICES)}")
+    model, params, reason = content.model.with_evaluation(evaluation).expanded(content.params, content.min_nbor_dist, stored=True, xp=plain)
+    if reason and evaluation == "spectral":
+        warnings.warn(f"the embedding nets are evaluated directly: {reason}", ExpansionWarning, stacklevel=3)
+    return model, params
 
 
 def model_size(content: ModelFile) -> dict[str, int]:

@@ -189,6 +189,8 @@ class TrainInput:
         }
         if not tree["fitting_net"]["exclude_types"]:
             del tree["fitting_net"]["exclude_types"]  # DeePMD-kit's input does not know it
+        if tree["descriptor"].get("evaluation") == "auto":
+            del tree["descriptor"]["evaluation"]  # likewise
         return json.loads(json.dumps(tree))  # type: ignore[no-any-return]
 
 

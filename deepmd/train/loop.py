@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.adapters.training import Progress, Trainer
+from deepmd.adapters.training import Progress
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.tree import flatten
 from deepmd.data.batch import Batch, make_batch
@@ -25,6 +25,7 @@ from deepmd.io.model_file import ModelFile
 from deepmd.io.train_input import TrainInput
 from deepmd.train import lcurve
 from deepmd.train.checkpoints import announce
+from deepmd.train.expanding import ExpandingTrainer
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class Run:
     seed: int
 
 
-def run_loop(run: Run, trainer: Trainer, start: int, on_row: OnRow | None = None) -> None:
+def run_loop(run: Run, trainer: ExpandingTrainer, start: int, on_row: OnRow | None = None) -> None:
     """Train from step `start` to the last; write the learning curve and the checkpoints.
 
     Raises
@@ -117,7 +118,7 @@ def _finite(loss: float, step: int) -> None:
         )
 
 
-def _measure(run: Run, trainer: Trainer, batch: Batch, step: int, prefactors: dict[str, float]) -> tuple[Row, Row | None]:
+def _measure(run: Run, trainer: ExpandingTrainer, batch: Batch, step: int, prefactors: dict[str, float]) -> tuple[Row, Row | None]:
     """Quantities of a row: on the batch of the step after its update, and on validation batches (weighted by atoms)."""
     loss = run.options.loss
 
@@ -141,13 +142,14 @@ def _measure(run: Run, trainer: Trainer, batch: Batch, step: int, prefactors: di
     return train, {name: value / atoms for name, value in total.items()}
 
 
-def _save(run: Run, trainer: Trainer, step: int) -> None:
+def _save(run: Run, trainer: ExpandingTrainer, step: int) -> None:
     params = trainer.params()
     for path, array in flatten(params).items():
         if not np.all(np.isfinite(array)):
             raise InputError(f"parameter {path} is not finite at step {step}; training stops, nothing was written since the last checkpoint")
     prefix = Path(run.options.training.save_ckpt)
-    name = trainer.save(prefix, run.content.with_params(params), Progress(step, run.seed, trainer.moments()))
+    progress = Progress(step, run.seed, trainer.moments(), trainer.evaluation)
+    name = trainer.save(prefix, run.content.with_params(params), progress)
     announce(run.backend, prefix, name, step, run.options.training.max_ckpt_keep)
     log.info("Saved model to %s", prefix.with_name(name))
 

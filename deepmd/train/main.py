@@ -25,6 +25,7 @@ from deepmd.io.formats import backend_of, framework, load_model, save_model
 from deepmd.io.model_file import ModelFile
 from deepmd.io.train_input import DataSection, TrainInput, parse_input, read_json
 from deepmd.train.checkpoints import MODULES, locate, module_of
+from deepmd.train.expanding import ExpandingTrainer
 from deepmd.train.loop import OnRow, Run, run_loop
 from deepmd.train.schedule import learning_rate
 from deepmd.version import __version__
@@ -90,8 +91,9 @@ def train(
     if not trainable:
         raise InputError("model: nothing is trainable: 'trainable' is false in descriptor and fitting_net")
     optimizer = options.optimizer
-    task = Task(options.model, trainable, options.loss, Adam(optimizer.adam_beta1, optimizer.adam_beta2, optimizer.weight_decay))
-    trainer = framework(TRAINERS[backend], backend).trainer(task, params)
+    model = options.model.with_evaluation(progress.evaluation) if progress else options.model
+    task = Task(model, trainable, options.loss, Adam(optimizer.adam_beta1, optimizer.adam_beta2, optimizer.weight_decay))
+    trainer = ExpandingTrainer(framework(TRAINERS[backend], backend).trainer, task, params, distance)
     if progress:
         _check_moments(progress, trainable, str(restart))
         trainer.restore(progress.moments, progress.step)

@@ -12,11 +12,12 @@ from deepmd.adapters.evaluation import NEEDS_GRADIENT, Evaluator, assemble
 from deepmd.adapters.numpy.namespace import differentiable
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
-from deepmd.host import plain
+from deepmd.host import keep_memory, plain
 
 
 def evaluator(model: Any, params: Params) -> Evaluator:
     """Return the evaluator of a model (see `deepmd.adapters.evaluation`)."""
+    keep_memory()
 
     def evaluate(pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]) -> dict[str, np.ndarray]:
         grad = None

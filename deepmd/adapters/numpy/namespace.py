@@ -5,6 +5,7 @@ from __future__ import annotations
 import autograd.numpy as anp
 import numpy as np
 from autograd.extend import defvjp, primitive
+from autograd.tracer import getval
 
 from deepmd.host import numpy_namespace, segment_sum
 
@@ -18,7 +19,6 @@ defvjp(_segment_sum, lambda ans, rows, segments, num: lambda g: _take_rows(g, se
 _tanh = primitive(np.tanh)
 defvjp(_tanh, lambda ans, x: lambda g: g * (1.0 - ans * ans))
 
-
 differentiable = numpy_namespace(
     anp,
     take=lambda x, indices, *, axis: _take_rows(x, indices),
@@ -27,5 +27,6 @@ differentiable = numpy_namespace(
     logical_and=np.logical_and,
     logical_not=np.logical_not,
     sigmoid=lambda x: 0.5 * (1.0 + _tanh(0.5 * x)),
+    stop_gradient=getval,
     tanh=_tanh,
 )

@@ -25,7 +25,8 @@ def save_checkpoint(prefix: Path, content: ModelFile, progress: Progress, graph:
     tensors: dict[str, Any] = {f"param/{path}": array for path, array in flatten(content.params).items()}
     tensors.update({f"adam/{name}": array for name, array in progress.moments.items()})
     tensors[DEFINITION] = to_json(content, "tf").encode()
-    tensors[PROGRESS] = json.dumps({"format": FORMAT, "step": progress.step, "seed": progress.seed}).encode()
+    stored = {"format": FORMAT, "step": progress.step, "seed": progress.seed, "evaluation": progress.evaluation}
+    tensors[PROGRESS] = json.dumps(stored).encode()
     try:
         folder = Path(tempfile.mkdtemp(dir=prefix.parent, prefix=f".{prefix.name}."))
     except OSError as error:
@@ -72,7 +73,8 @@ def load_training(path: Path) -> tuple[ModelFile, Progress]:
         raise InputError(f"{prefix}: checkpoint format {stored['format']}; this program reads {FORMAT}")
     arrays = {name.removeprefix("param/"): np.asarray(value) for name, value in values.items() if name.startswith("param/")}
     moments = {name.removeprefix("adam/"): np.asarray(value) for name, value in values.items() if name.startswith("adam/")}
-    return from_json(values[DEFINITION].decode(), arrays, prefix), Progress(int(stored["step"]), int(stored["seed"]), moments)
+    progress = Progress(int(stored["step"]), int(stored["seed"]), moments, stored.get("evaluation", "direct"))
+    return from_json(values[DEFINITION].decode(), arrays, prefix), progress
 
 
 ENDINGS = (".data-00000-of-00001", ".meta", ".index")

@@ -11,10 +11,12 @@ from deepmd.adapters.evaluation import Evaluator
 from deepmd.adapters.tf.graph import constant, feed, in_graph, placeholders, predictions, session
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
+from deepmd.host import keep_memory
 
 
 def evaluator(model: Any, params: Params) -> Evaluator:
     """Return the evaluator of a model (see `deepmd.adapters.evaluation`)."""
+    keep_memory()
     graph = tf.Graph()
     with graph.as_default():
         inputs = placeholders(model)

@@ -84,6 +84,13 @@ def _size(x: Any, axis: int) -> Any:
     return tf.shape(x, out_type=tf.int64)[axis] if static is None else static
 
 
+def _recurrence(first: Any, second: Any, factor: Any, count: int) -> Any:
+    terms = [first, second]
+    for _ in range(2, count):
+        terms.append(factor * terms[-1] - terms[-2])
+    return tf.stack(terms[:count], axis=1)
+
+
 xp = SimpleNamespace(
     abs=tf.abs,
     argsort=_argsort,
@@ -111,17 +118,22 @@ xp = SimpleNamespace(
     minimum=tf.minimum,
     nonzero=_nonzero,
     ones_like=tf.ones_like,
+    recurrence=_recurrence,
     reshape=tf.reshape,
     searchsorted=_searchsorted,
     segment_sum=_segment_sum,
     shape=shape,
     sigmoid=tf.sigmoid,
     size=_size,
+    split=lambda x, sizes, *, axis: tf.split(x, list(sizes), axis=axis),
     sqrt=tf.sqrt,
     square=tf.square,
+    stack=lambda arrays, *, axis: tf.stack(list(arrays), axis=axis),
+    stop_gradient=tf.stop_gradient,
     sum=_sum,
     take=_take,
     tanh=tf.tanh,
+    unstack=lambda x, *, axis: tf.unstack(x, axis=axis),
     where=tf.where,
     zeros_like=tf.zeros_like,
 )

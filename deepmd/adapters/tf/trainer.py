@@ -16,6 +16,7 @@ from deepmd.array_model.losses import total
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flatten, replace_leaves
 from deepmd.data.batch import PER_ATOM, PER_FRAME, Batch
+from deepmd.host import keep_memory
 from deepmd.io.model_file import ModelFile
 
 
@@ -131,4 +132,5 @@ class TfTrainer:
 
 def trainer(task: Task, params: Params) -> TfTrainer:
     """Return the trainer of a task."""
+    keep_memory()
     return TfTrainer(task, params)

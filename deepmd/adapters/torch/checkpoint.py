@@ -37,6 +37,7 @@ def save_pt(path: Path, content: ModelFile, progress: Progress) -> None:
         "optimizer": {name: torch.from_numpy(np.array(array)) for name, array in progress.moments.items()},
         "step": progress.step,
         "seed": progress.seed,
+        "evaluation": progress.evaluation,
     }
     with replacing(path) as temporary:
         torch.save(tree, temporary)
@@ -77,4 +78,5 @@ def load_training(path: Path) -> tuple[ModelFile, Progress]:
     """
     tree = _read(path)
     content = from_json(tree["definition"], {name: tensor.numpy() for name, tensor in tree["model"].items()}, str(path))
-    return content, Progress(int(tree["step"]), int(tree["seed"]), {name: tensor.numpy() for name, tensor in tree["optimizer"].items()})
+    moments = {name: tensor.numpy() for name, tensor in tree["optimizer"].items()}
+    return content, Progress(int(tree["step"]), int(tree["seed"]), moments, tree.get("evaluation", "direct"))

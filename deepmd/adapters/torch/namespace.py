@@ -31,6 +31,22 @@ def _counting(size: Any, *, like: torch.Tensor) -> torch.Tensor:
     return torch.cumsum(like.new_ones((size,), dtype=torch.int64), dim=0) - 1
 
 
+def _recurrence(first: torch.Tensor, second: torch.Tensor, factor: torch.Tensor, count: int) -> torch.Tensor:
+    if torch.jit.is_tracing():
+        terms = [first, second]
+        for _ in range(2, count):
+            terms.append(factor * terms[-1] - terms[-2])
+        return torch.stack(terms[:count], dim=1)
+    out = first.new_empty((first.shape[0], count, first.shape[1]))
+    rows = out.unbind(1)
+    for row, start in zip(rows, (first, second), strict=False):
+        row.copy_(start)
+    for k in range(2, count):
+        torch.mul(factor, rows[k - 1], out=rows[k])
+        rows[k].sub_(rows[k - 2])
+    return out
+
+
 xp = SimpleNamespace(
     abs=torch.abs,
     argsort=lambda x, *, axis: torch.argsort(x, dim=axis, stable=True),
@@ -58,17 +74,22 @@ xp = SimpleNamespace(
     minimum=torch.minimum,
     nonzero=lambda x: torch.nonzero(x, as_tuple=True),
     ones_like=torch.ones_like,
+    recurrence=_recurrence,
     reshape=torch.reshape,
     searchsorted=lambda x, values, *, side: torch.searchsorted(x, values, right=side == "right"),
     segment_sum=_segment_sum,
     shape=lambda x: tuple(x.shape),
     sigmoid=torch.sigmoid,
     size=lambda x, axis: x.shape[axis],
+    split=lambda x, sizes, *, axis: torch.split_with_sizes(x, list(sizes), dim=axis),
     sqrt=torch.sqrt,
     square=torch.square,
+    stack=lambda arrays, *, axis: torch.stack(list(arrays), dim=axis),
+    stop_gradient=lambda x: x.detach(),
     sum=_sum,
     take=_take,
     tanh=torch.tanh,
+    unstack=lambda x, *, axis: torch.unbind(x, dim=axis),
     where=torch.where,
     zeros_like=torch.zeros_like,
 )

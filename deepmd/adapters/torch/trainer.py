@@ -16,6 +16,7 @@ from deepmd.array_model.losses import total
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flatten, map_leaves
 from deepmd.data.batch import Batch
+from deepmd.host import keep_memory
 from deepmd.io.model_file import ModelFile
 
 
@@ -90,4 +91,5 @@ class TorchTrainer:
 
 def trainer(task: Task, params: Params) -> TorchTrainer:
     """Return the trainer of a task."""
+    keep_memory()
     return TorchTrainer(task, params)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from deepmd.array_model import serial
+from deepmd.array_model import serial, spectral
 from deepmd.array_model.descriptors.features import Features
-from deepmd.array_model.environment import environment_rows
+from deepmd.array_model.environment import environment_columns, environment_rows
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
 from deepmd.array_model.networks import Net, activation, apply_net, init_net
 from deepmd.array_model.pairs import Layout, Pairs, spans
 from deepmd.array_model.registry import register
+from deepmd.array_model.tree import map_leaves
 
 
 @register("descriptor", "se_e2_a", aliases=("se_a",))
@@ -34,6 +35,8 @@ class SeE2A:
     exclude_types: tuple[tuple[int, int], ...] = ()
     env_protection: float = 0.0
     set_davg_zero: bool = False
+    evaluation: str | int = "auto"
+    """How the embedding nets are evaluated: "direct", "spectral", "auto"; the number of terms once an expansion is planned."""
 
     mixed = False
     names = {"n_axis_neuron": "axis_neuron", "n_neuron": "neuron"}
@@ -51,6 +54,8 @@ class SeE2A:
             )
         if not isinstance(self.sel, str) and (not self.sel or min(self.sel) < 0 or sum(self.sel) == 0):
             raise ValueError(f"sel is {list(self.sel)}: needs one number of slots >= 0 for each type, not all zero")
+        if isinstance(self.evaluation, str) and self.evaluation not in spectral.CHOICES:
+            raise ValueError(f"evaluation is {self.evaluation!r}; accepted: {', '.join(spectral.CHOICES)}")
         if self.env_protection < 0.0:
             raise ValueError(f"env_protection is {self.env_protection}; it must not be negative")
 
@@ -99,27 +104,8 @@ class SeE2A:
         g_i = (1/S) sum_j G(s_ij) (x) R_ij over all S slots, D_i = g_i g_i^T cut to `axis_neuron` columns. Slots beyond the
         widths of the batch are empty for every atom and depend on the centre type only: they are summed once per type.
         """
-        dtype = dtype_of(self.precision, xp=xp)
-        rows_NM4 = environment_rows(xp.astype(pairs.disp_NM3, dtype), self.rcut_smth, self.rcut, self.env_protection, xp=xp)
-        starts = [start for start, _ in spans(self.slots)]
-        used = [slice(start, start + width) for start, width in zip(starts, pairs.widths, strict=True)]
-        unused = [slice(start + width, start + sel) for start, width, sel in zip(starts, pairs.widths, self.slots, strict=True)]
-        mean_TM4 = xp.concat([params["davg"][:, part, :] for part in used], axis=1)
-        std_TM4 = xp.concat([params["dstd"][:, part, :] for part in used], axis=1)
-        rows_NM4 = (rows_NM4 - xp.take(mean_TM4, pairs.type_N, axis=0)) / xp.take(std_TM4, pairs.type_N, axis=0)
-        rows_NM4 = self._exclude(rows_NM4, pairs, xp=xp)
-        empty_TS4 = -params["davg"] / params["dstd"]
-
-        sections = [slice(start, stop) for start, stop in spans(pairs.widths)]
-        if self.type_one_side:
-            moments = [self._moments(params, 0, rows_NM4, sections, xp=xp)]
-            rest = [self._moments(params, 0, empty_TS4, unused, xp=xp)]
-        else:
-            centres = [slice(start, stop) for start, stop in spans(pairs.counts)]
-            moments = [self._moments(params, t, rows_NM4[part, :, :], sections, xp=xp) for t, part in enumerate(centres)]
-            rest = [self._moments(params, t, empty_TS4[t : t + 1, :, :], unused, xp=xp) for t in range(len(self.slots))]
-        g_N4G = xp.concat(moments, axis=0) + xp.take(xp.concat(rest, axis=0), pairs.type_N, axis=0)
-        g_N4G = g_N4G / float(sum(self.slots))
+        evaluate = self._spectral if isinstance(self.evaluation, int) else self._direct
+        g_N4G = evaluate(params, pairs, xp=xp) / float(sum(self.slots))
         g_NG4 = xp.matrix_transpose(g_N4G)
         d_NGX = xp.matmul(g_NG4, g_N4G[:, :, : self.axis_neuron])
         return Features(
@@ -132,16 +118,118 @@ class SeE2A:
     def _net(self) -> Net:
         return Net(1, self.neuron, self.activation_function, self.resnet_dt)
 
-    def _moments(self, params: Params, centre: int, rows: Array, sections: list[slice], *, xp: Namespace) -> Array:
-        """Sum of R (x) G(s) over all sections, (..., 4, G); `centre` selects the nets of a two-sided model."""
-        total = None
-        for neighbour, part in enumerate(sections):
-            key = neighbour if self.type_one_side else centre + neighbour * len(self.slots)
-            x = rows[:, part, :]
-            g = apply_net(self._net(), params["embeddings"][key], x[:, :, 0:1], xp=xp)
-            term = xp.matmul(xp.matrix_transpose(x), g)
-            total = term if total is None else total + term
-        return total
+    def _unused(self, pairs: Pairs) -> list[slice]:
+        """Slots of each section beyond the widths of the batch."""
+        return [slice(start + width, stop) for (start, stop), width in zip(spans(self.slots), pairs.widths, strict=True)]
+
+    def _nets(self, params: Params, centre: int) -> list[Params]:
+        """Nets of a centre type, by neighbour type."""
+        count = len(self.slots)
+        return [params["embeddings"][neighbour if self.type_one_side else centre + neighbour * count] for neighbour in range(count)]
+
+    def _direct(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Array:
+        """Sum of R (x) G(s) over all slots (N, 4, G), every net evaluated for every slot."""
+        disp_NM3 = xp.astype(pairs.disp_NM3, dtype_of(self.precision, xp=xp))
+        rows_NM4 = environment_rows(disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
+        used = [slice(start, start + width) for (start, _), width in zip(spans(self.slots), pairs.widths, strict=True)]
+        mean_TM4 = xp.concat([params["davg"][:, part, :] for part in used], axis=1)
+        std_TM4 = xp.concat([params["dstd"][:, part, :] for part in used], axis=1)
+        rows_NM4 = (rows_NM4 - xp.take(mean_TM4, pairs.type_N, axis=0)) / xp.take(std_TM4, pairs.type_N, axis=0)
+        rows_NM4 = self._exclude(rows_NM4, pairs, xp=xp)
+        empty_TS4 = -params["davg"] / params["dstd"]
+
+        def total(nets: list[Params], sections: list[Array]) -> Array:
+            each = zip(nets, sections, strict=True)
+            terms = [xp.matmul(xp.matrix_transpose(x), apply_net(self._net(), net, x[:, :, 0:1], xp=xp)) for net, x in each]
+            return sum(terms[1:], terms[0])
+
+        if self.type_one_side:
+            nets, empty = self._nets(params, 0), [empty_TS4[:, part, :] for part in self._unused(pairs)]
+            return total(nets, xp.split(rows_NM4, pairs.widths, axis=1)) + xp.take(total(nets, empty), pairs.type_N, axis=0)
+        parts = []
+        for centre, rows in enumerate(xp.split(rows_NM4, pairs.counts, axis=0)):
+            nets, empty = self._nets(params, centre), [empty_TS4[centre : centre + 1, part, :] for part in self._unused(pairs)]
+            parts.append(total(nets, xp.split(rows, pairs.widths, axis=1)) + total(nets, empty))
+        return xp.concat(parts, axis=0)
+
+    def _spectral(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Array:
+        """Sum of R (x) G(s) over all slots (N, 4, G) from moments; mean and deviation are those of the first slot, as of all."""
+        tables, disp_NM3 = params["tables"], xp.astype(pairs.disp_NM3, dtype_of(self.precision, xp=xp))
+        columns = environment_columns(disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
+        x_NM = spectral.abscissa(columns[0], tables["scale"])
+        inverse_N4 = xp.take(1.0 / params["dstd"][:, 0, :], pairs.type_N, axis=0)
+        shift_N4 = xp.take(params["davg"][:, 0, :], pairs.type_N, axis=0) * inverse_N4
+        columns = [column * inverse_N4[:, c : c + 1] - shift_N4[:, c : c + 1] for c, column in enumerate(columns)]
+        if self.exclude_types:
+            columns = xp.unstack(self._exclude(xp.stack(columns, axis=-1), pairs, xp=xp), axis=-1)
+        moments_N4K = spectral.moments(x_NM, columns, pairs.widths, int(self.evaluation), xp=xp)
+        empty_TS4 = -params["davg"] / params["dstd"]
+        parts = []
+        for centre, moments in enumerate(xp.split(moments_N4K, pairs.counts, axis=0)):
+            c_KG, start_JG = self._expansion(params, centre, xp=xp)
+            rest_4J = xp.stack([xp.sum(empty_TS4[centre, part, :], axis=0) for part in self._unused(pairs)], axis=1)
+            parts.append(xp.matmul(moments, c_KG) + xp.matmul(rest_4J, start_JG))
+        return xp.concat(parts, axis=0)
+
+    def _expansion(self, params: Params, centre: int, *, xp: Namespace) -> tuple[Array, Array]:
+        """What contracts the moments of a centre type (2 J K, G), and the nets at s = 0 (J, G): stored, or from the nets."""
+        tables = params["tables"]
+        if "coefficients" in tables:
+            return tables["coefficients"][centre], tables["starts"][centre]
+        s_K1 = xp.expand_dims((tables["nodes"] - params["davg"][centre, 0, 0]) / params["dstd"][centre, 0, 0], axis=-1)
+        each = [xp.matmul(tables["transform"], apply_net(self._net(), net, s_K1, xp=xp)) for net in self._nets(params, centre)]
+        slopes = [xp.matmul(tables["derivative"], c_KG) for c_KG in each]
+        return xp.concat([*each, *slopes], axis=0), xp.concat([spectral.at_start(c_KG, xp=xp) for c_KG in each], axis=0)
+
+    def expanded(self, params: Params, closest: float | None, *, stored: bool, xp: Namespace) -> tuple[SeE2A, Params, str]:
+        """Plan an expansion of the embedding nets, on the host. A number of terms planned before is never lowered.
+
+        Parameters
+        ----------
+        params : parameters; an expansion among them is replaced
+        closest : shortest distance of the data, Angstrom, if it is known
+        stored : keep the coefficients with the plan; otherwise they follow the nets, as training needs
+
+        Returns
+        -------
+        Options and parameters with the expansion, or those of direct evaluation and, if it was not asked for, the reason.
+        """
+        params = {name: value for name, value in params.items() if name != "tables"}
+        direct = replace(self, evaluation="direct")
+        if self.evaluation == "direct":
+            return direct, params, ""
+        if PRECISIONS[self.precision] not in spectral.TOLERANCE:
+            return direct, params, f"the precision is {self.precision}"
+        for name in ("davg", "dstd"):
+            if float(xp.max(xp.abs(params[name] - params[name][:, 0:1, :]), axis=None)) > 0.0:
+                return direct, params, f"{name} differs between the slots of a type"
+        wide = map_leaves(lambda leaf: xp.astype(leaf, xp.float64), params)
+        like = xp.zeros_like(wide["davg"][0, 0, 0:3])
+        row_4 = environment_rows(like + xp.asarray([spectral.domain_start(closest), 0.0, 0.0]), self.rcut_smth, self.rcut, self.env_protection, xp=xp)
+        largest = float(row_4[0])
+        net = self._net()
+
+        def values(nodes: list[float]) -> Array:
+            s_Q = (xp.asarray(nodes) + 1.0) * (0.5 * largest)
+            columns = []
+            for centre in range(len(self.slots)):
+                s_Q1 = xp.expand_dims((s_Q - wide["davg"][centre, 0, 0]) / wide["dstd"][centre, 0, 0], axis=-1)
+                columns += [apply_net(net, each, s_Q1, xp=xp) for each in self._nets(wide, centre)]
+            return xp.concat(columns, axis=1)
+
+        count = spectral.terms_needed(values, spectral.TOLERANCE[PRECISIONS[self.precision]], xp=xp)
+        if count is None:
+            return direct, params, f"the embedding nets need more than {spectral.MOST_TERMS} terms"
+        if isinstance(self.evaluation, int):
+            count = max(count, self.evaluation)
+        config = replace(self, evaluation=count)
+        tables = {**spectral.tables(count, largest, xp=xp), "closest": like[0] + spectral.domain_start(closest)}
+        if stored:
+            both = [config._expansion({**wide, "tables": tables}, centre, xp=xp) for centre in range(len(self.slots))]
+            kept = {name: tables[name] for name in ("scale", "closest")}
+            tables = {**kept, "coefficients": [c for c, _ in both], "starts": [start for _, start in both]}
+        dtype = dtype_of(self.precision, xp=xp)
+        return config, {**params, "tables": map_leaves(lambda leaf: xp.astype(leaf, dtype), tables)}, ""
 
     def _exclude(self, rows_NM4: Array, pairs: Pairs, *, xp: Namespace) -> Array:
         """Zero the rows of real neighbours whose pair of types is in `exclude_types`; empty slots are never excluded."""

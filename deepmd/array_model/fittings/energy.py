@@ -8,7 +8,7 @@ from typing import Any
 from deepmd.array_model import serial
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
 from deepmd.array_model.networks import Net, activation, apply_net, init_net
-from deepmd.array_model.pairs import Conditions, Pairs, spans
+from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.array_model.registry import register
 
 
@@ -80,12 +80,12 @@ class EnergyFitting:
         vacuum_NK = xp.concat([xp.zeros_like(features_ND), *extra], axis=1) if extra else xp.zeros_like(features_ND)
 
         net, nets = self._net(dim_descriptor), params["nets"]
-        groups = [slice(start, stop) for start, stop in spans(pairs.counts)] if len(nets) > 1 else [slice(None)]
+        x_groups, vacuum_groups = (xp.split(x, pairs.counts, axis=0) if len(nets) > 1 else [x] for x in (x_NK, vacuum_NK))
         parts = []
-        for number, (group, weights) in enumerate(zip(groups, nets, strict=True)):
-            f = apply_net(net, weights, x_NK[group, :], xp=xp)
+        for number, (x, vacuum, weights) in enumerate(zip(x_groups, vacuum_groups, nets, strict=True)):
+            f = apply_net(net, weights, x, xp=xp)
             if self._subtracts_vacuum(number, len(nets)):
-                f = f - apply_net(net, weights, vacuum_NK[group, :], xp=xp)
+                f = f - apply_net(net, weights, vacuum, xp=xp)
             parts.append(f)
         f_N1 = xp.concat(parts, axis=0)
         f_N1 = f_N1 + xp.astype(xp.take(params["bias_atom_e"], pairs.type_N, axis=0), dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from deepmd.array_model import descriptors, fittings, serial
@@ -70,6 +70,30 @@ class StandardModel:
         }
         out["fitting"]["bias_atom_e"] = cast(params["fitting"]["bias_atom_e"], "float64")
         return out
+
+    def expanded(self, params: Params, closest: float | None, *, stored: bool, xp: Namespace) -> tuple[StandardModel, Params, str]:
+        """Plan expansions of the descriptor's nets, on the host (see the descriptors); the text says why there are none."""
+        descriptor, inner, reason = self.descriptor.expanded(params["descriptor"], closest, stored=stored, xp=xp)
+        return replace(self, descriptor=descriptor), {**params, "descriptor": inner}, reason
+
+    def with_evaluation(self, evaluation: str | int) -> StandardModel:
+        """Return the model with another way to evaluate its descriptor (an option of the descriptors)."""
+        return replace(self, descriptor=replace(self.descriptor, evaluation=evaluation))
+
+    @property
+    def evaluation(self) -> str | int:
+        """How the descriptor is evaluated (see there)."""
+        evaluation: str | int = self.descriptor.evaluation
+        return evaluation
+
+    def without_tables(self, params: Params) -> Params:
+        """Return the parameters without expansions."""
+        return {**params, "descriptor": {name: value for name, value in params["descriptor"].items() if name != "tables"}}
+
+    def domain_start(self, params: Params) -> float:
+        """Distance (Angstrom) below which expansions continue linearly; 0 without expansions. On the host."""
+        tables = params["descriptor"].get("tables")
+        return float(tables["closest"]) if tables else 0.0
 
     def trainables(self) -> dict[str, Any]:
         """Which parameters training may change: a tree of flags, one for everything below it; what is absent is fixed."""

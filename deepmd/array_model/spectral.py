@@ -1,0 +1,128 @@
+"""Functions of one scalar per neighbour as Chebyshev expansions, and their sums over neighbours as moments.
+
+What `se_e2_a` needs of an embedding net G is sum_j G(s_j) (x) R_j. With G(s) = sum_k c_k T_k(x(s)), k < K, it becomes
+sum_k c_k (x) [sum_j T_k(x_j) R_j]: a neighbour costs K polynomial values instead of a net, and the net is evaluated at K
+nodes per pair of types. The coefficients are linear in those values, so they are as differentiable as the net.
+
+Derivatives with respect to positions go through a first-order Taylor step about a point that is cut off from
+differentiation: G(x) = G(x0) + (x - x0) G'(x0), x0 = min(x, 1). Within the domain x - x0 is zero and only its derivative
+counts, so that neither the recurrence nor its adjoint is ever differentiated; beyond the domain the same formula is the
+continuation with equal value and slope. Energies, forces and all derivatives of them with respect to parameters are exact;
+second derivatives with respect to positions need direct evaluation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from deepmd.array_model.namespace import Array, Namespace, Params
+
+CHOICES = ("auto", "direct", "spectral")
+"""Accepted values of the option `evaluation`."""
+
+MOST_TERMS = 512
+"""Beyond this many terms a net is cheaper than its expansion."""
+
+TOLERANCE = {"float64": 1e-10, "float32": 1e-6}
+"""Largest neglected coefficient relative to the largest one, each weighted with its number: |T_k'(x)| <= k / sqrt(1 - x^2)."""
+
+
+UNKNOWN_DISTANCE = 0.5
+"""Start of the domain where nothing is known about the data, Angstrom."""
+
+MARGIN = 0.9
+"""Start of the domain in units of the shortest known distance."""
+
+
+def domain_start(closest: float | None) -> float:
+    """Return the distance (Angstrom) below which expansions continue linearly."""
+    return UNKNOWN_DISTANCE if closest is None else MARGIN * closest
+
+
+@cache
+def nodes(count: int) -> list[float]:
+    """Return the zeros of T_count, where an expansion of `count` terms is exact."""
+    return [math.cos(math.pi * (q + 0.5) / count) for q in range(count)]
+
+
+@cache
+def transform(count: int) -> list[list[float]]:
+    """Return the matrix (count, count) from values at the nodes to coefficients."""
+    # angles are reduced as integers: the cosine of a large angle would cost digits
+    cosines = [math.cos(math.pi * angle / (2 * count)) for angle in range(4 * count)]
+    return [[(1.0 if k == 0 else 2.0) / count * cosines[k * (2 * q + 1) % (4 * count)] for q in range(count)] for k in range(count)]
+
+
+@cache
+def derivative(count: int) -> list[list[float]]:
+    """Return the matrix (count, count) from coefficients to those of the derivative: T_k' = 2k (T_{k-1} + T_{k-3} + ...), T_0 halved."""
+    return [[0.0 if k <= m or (k - m) % 2 == 0 else (1.0 if m == 0 else 2.0) * k for k in range(count)] for m in range(count)]
+
+
+def terms_needed(values: Callable[[list[float]], Array], tolerance: float, *, xp: Namespace) -> int | None:
+    """Return how many terms represent a function on [-1, 1] to a tolerance, a multiple of 8, or None if `MOST_TERMS` do not.
+
+    `values(nodes)` gives the function, (len(nodes), columns); every column must be represented. On the host.
+    """
+    count = 64
+    while count <= 2 * MOST_TERMS:
+        weighted = [
+            max(k, 1) * float(size)
+            for k, size in enumerate(xp.max(xp.abs(xp.matmul(xp.asarray(transform(count)), values(nodes(count)))), axis=1))
+        ]
+        needed = max((k + 1 for k, size in enumerate(weighted) if not size <= tolerance * max(weighted)), default=1)
+        if needed <= min(count // 2, MOST_TERMS):
+            return 8 * math.ceil(needed / 8)
+        count *= 2
+    return None
+
+
+def tables(count: int, largest: float, *, xp: Namespace) -> Params:
+    """Return the constants of an expansion of `count` terms on 0 <= s <= largest. On the host.
+
+    Returns
+    -------
+    `nodes` (K,): where the nets are evaluated, in units of s; `transform` (K, K): from values there to coefficients;
+    `derivative` (K, K): from those to the coefficients of the derivative by x; `scale` (): from s to x + 1
+    """
+    scale = 2.0 / largest
+    points = xp.asarray([(x + 1.0) / scale for x in nodes(count)])
+    return {"nodes": points, "transform": xp.asarray(transform(count)), "derivative": xp.asarray(derivative(count)), "scale": xp.asarray(scale)}
+
+
+def abscissa(s: Array, scale: Array) -> Array:
+    """Return x, which is -1 where s = 0 (beyond the cutoff and in empty slots) and 1 at the end of the domain."""
+    return s * scale - 1.0
+
+
+def moments(x_NM: Array, columns: list[Array], widths: tuple[Any, ...], count: int, *, xp: Namespace) -> Array:
+    """Sums over the neighbours of each section of T_k(x) R and of (x - x0) T_k(x) R.
+
+    Parameters
+    ----------
+    x_NM : abscissas
+    columns : the components of R, each (N, M)
+    widths : slots of each of the J sections
+
+    Returns
+    -------
+    (N, components, 2 J K): T_k(x) R by section and k, then (x - x0) T_k(x) R
+    """
+    x0_NM = xp.stop_gradient(xp.minimum(x_NM, xp.ones_like(x_NM)))
+    step_NM = x_NM - x0_NM
+    rows_NCM = xp.stack([*columns, *(step_NM * column for column in columns)], axis=1)
+    halves: list[list[Array]] = [[], []]
+    for x0, rows in zip(xp.split(x0_NM, widths, axis=1), xp.split(rows_NCM, widths, axis=2), strict=True):
+        basis_NKM = xp.recurrence(xp.ones_like(x0), x0, 2.0 * x0, count)
+        both_NCK = xp.matmul(rows, xp.matrix_transpose(basis_NKM))
+        for half, part in zip(halves, xp.split(both_NCK, (len(columns), len(columns)), axis=1), strict=True):
+            half.append(part)
+    return xp.concat([*halves[0], *halves[1]], axis=2)
+
+
+def at_start(c_KG: Array, *, xp: Namespace) -> Array:
+    """Return a function at s = 0, (1, G), from its coefficients: sum_k c_k (-1)^k."""
+    return xp.sum(c_KG[0::2, :], axis=0, keepdims=True) - xp.sum(c_KG[1::2, :], axis=0, keepdims=True)

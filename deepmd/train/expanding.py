@@ -1,0 +1,102 @@
+"""A trainer whose expansions follow its weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from deepmd.adapters.training import Progress, Task, Trainer
+from deepmd.array_model.namespace import Params
+from deepmd.data.batch import Batch
+from deepmd.host import plain
+from deepmd.io.model_file import ModelFile
+
+log = logging.getLogger(__name__)
+
+CHECK_FREQ = 50
+"""Updates between two looks at whether the expansions still represent the nets."""
+
+
+class ExpandingTrainer:
+    """A trainer of an adapter, and the plan of the expansions that it evaluates (see `deepmd.adapters.training.Trainer`).
+
+    Parameters
+    ----------
+    make : `trainer(task, params)` of the adapter
+    task : what is to be trained; its model asks for direct or spectral evaluation
+    params : parameters to start from
+    closest : shortest distance in the training data, Angstrom, if it is known
+    """
+
+    def __init__(self, make: Callable[[Task, Params], Trainer], task: Task, params: Params, closest: float | None) -> None:
+        self._make, self._task, self._closest = make, task, closest
+        self._warned = False
+        model, params, reason = task.model.expanded(params, closest, stored=False, xp=plain)
+        if reason:
+            level = logging.WARNING if task.model.evaluation == "spectral" else logging.INFO
+            log.log(level, "embedding nets are evaluated directly: %s", reason)
+        self._begin(model, params)
+
+    @property
+    def evaluation(self) -> str | int:
+        """How the descriptor is evaluated at present."""
+        return self._task.model.evaluation  # type: ignore[no-any-return]
+
+    def step(self, batch: Batch, lr: float, prefactors: dict[str, float], number: int) -> float:
+        """Make an update; now and then plan the expansions anew."""
+        self._look(batch)
+        loss = self._trainer.step(batch, lr, prefactors, number)
+        if number % CHECK_FREQ == 0 and self.evaluation != "direct":
+            self._check(number)
+        return loss
+
+    def errors(self, batch: Batch, prefactors: dict[str, float]) -> dict[str, float]:
+        """Return the loss and what is shown of each term."""
+        self._look(batch)
+        return self._trainer.errors(batch, prefactors)
+
+    def params(self) -> Params:
+        """Return a copy of the parameters, without expansions."""
+        return self._task.model.without_tables(self._trainer.params())  # type: ignore[no-any-return]
+
+    def moments(self) -> dict[str, np.ndarray]:
+        """Return a copy of the state of the optimizer."""
+        return self._trainer.moments()
+
+    def restore(self, moments: dict[str, np.ndarray], number: int) -> None:
+        """Continue from this state of the optimizer after `number` updates."""
+        self._trainer.restore(moments, number)
+
+    def save(self, prefix: Path, content: ModelFile, progress: Progress) -> str:
+        """Write a native checkpoint."""
+        return self._trainer.save(prefix, content, progress)
+
+    def _begin(self, model: object, params: Params) -> None:
+        self._task = replace(self._task, model=model)
+        self._start = self._task.model.domain_start(params)
+        self._trainer = self._make(self._task, params)
+        if self.evaluation != "direct":
+            log.info("embedding nets as expansions of %s terms, for distances from %.3f Angstrom", self.evaluation, self._start)
+
+    def _check(self, number: int) -> None:
+        model, params, reason = self._task.model.expanded(self.params(), self._closest, stored=False, xp=plain)
+        if model == self._task.model:
+            return
+        log.info("step %d: %s", number, f"from here on embedding nets are evaluated directly: {reason}" if reason else "more terms are needed")
+        moments = self._trainer.moments()
+        self._begin(model, params)
+        self._trainer.restore(moments, number)
+
+    def _look(self, batch: Batch) -> None:
+        if batch.closest < self._start and not self._warned:
+            self._warned = True
+            log.warning(
+                "two atoms are %.3f Angstrom apart, nearer than the expansions of the embedding nets reach (%.3f): they are continued linearly. "
+                "To evaluate the nets themselves, set model/descriptor/evaluation to 'direct'",
+                batch.closest,
+                self._start,
+            )
