@@ -10,9 +10,8 @@ from deepmd.array_model.pairs import Pairs
 
 def forces(grad_NM3: Array, pairs: Pairs, num_atoms: Any, *, xp: Namespace) -> Array:
     """Return forces (A, 3) in eV/Angstrom from g = dE/d(r_j - r_i): F_i += g_ij, F_j -= g_ij."""
-    rows = xp.concat([xp.sum(grad_NM3, axis=1), -xp.reshape(grad_NM3, (-1, 3))], axis=0)
-    owners = xp.concat([pairs.centre_N, xp.reshape(pairs.index_NM, (-1,))], axis=0)
-    return xp.segment_sum(rows, owners, num_atoms)
+    on_centres = xp.segment_sum(xp.sum(grad_NM3, axis=1), pairs.centre_N, num_atoms)
+    return on_centres - xp.segment_sum(xp.reshape(grad_NM3, (-1, 3)), xp.reshape(pairs.index_NM, (-1,)), num_atoms)
 
 
 def virials(grad_NM3: Array, pairs: Pairs, num_frames: Any, *, xp: Namespace) -> Array:

@@ -70,8 +70,7 @@ def terms_needed(values: Callable[[list[float]], Array], tolerance: float, *, xp
     count = 64
     while count <= 2 * MOST_TERMS:
         weighted = [
-            max(k, 1) * float(size)
-            for k, size in enumerate(xp.max(xp.abs(xp.matmul(xp.asarray(transform(count)), values(nodes(count)))), axis=1))
+            max(k, 1) * float(size) for k, size in enumerate(xp.max(xp.abs(xp.matmul(xp.asarray(transform(count)), values(nodes(count)))), axis=1))
         ]
         needed = max((k + 1 for k, size in enumerate(weighted) if not size <= tolerance * max(weighted)), default=1)
         if needed <= min(count // 2, MOST_TERMS):
@@ -99,7 +98,7 @@ def abscissa(s: Array, scale: Array) -> Array:
 
 
 def moments(x_NM: Array, columns: list[Array], widths: tuple[Any, ...], count: int, *, xp: Namespace) -> Array:
-    """Sums over the neighbours of each section of T_k(x) R and of (x - x0) T_k(x) R.
+    """Sum T_k(x) R and (x - x0) T_k(x) R over the neighbours of each section.
 
     Parameters
     ----------

@@ -39,6 +39,9 @@ class Batch:
 
 Frames = Sequence[tuple[System, int]]
 
+KEPT_BYTES = 2**30
+"""Memory for batches that are visited again."""
+
 PER_FRAME = {"energy": (), "virial": (9,)}
 PER_ATOM = {"force": (3,), "atom_ener": (), "atom_pref": (), "atom_ener_coeff": ()}
 
@@ -84,6 +87,31 @@ def make_batch(model: Any, loss: EnerLoss, frames: Frames) -> Batch:
     natoms = np.array([np.count_nonzero(structure.types >= 0) for structure in structures], dtype=np.float64)
     closest = float(neighbours.dist.min(initial=np.inf))
     return Batch(packed.pairs, conditions_of(model, frames, packed.atoms), natoms, labels, found, closest)
+
+
+class Preparation:
+    """Makes batches, and keeps those of a single frame for the next time until they fill `KEPT_BYTES`.
+
+    Finding and packing neighbours costs as much as a tenth of a training step, and a frame is visited many times.
+    """
+
+    def __init__(self, model: Any, loss: EnerLoss) -> None:
+        self._model, self._loss = model, loss
+        self._kept: dict[tuple[str, int], Batch] = {}
+        self._room = KEPT_BYTES
+
+    def __call__(self, frames: Frames) -> Batch:
+        """Return the batch of some frames; nobody may write to it."""
+        key = (frames[0][0].path, int(frames[0][1]))
+        if len(frames) == 1 and key in self._kept:
+            return self._kept[key]
+        batch = make_batch(self._model, self._loss, frames)
+        arrays = (*vars(batch.pairs).values(), *batch.labels.values())
+        size = sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
+        if len(frames) == 1 and size <= self._room:
+            self._kept[key] = batch
+            self._room -= size
+        return batch
 
 
 def _label(name: str, frames: Frames, atoms: np.ndarray, available: bool, loss: EnerLoss) -> np.ndarray:

@@ -95,29 +95,27 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
     return Packed(pairs, np.concatenate([centres, others]), neighbours.num_frames)
 
 
-def _order(group: np.ndarray, dist: np.ndarray, rcut: float) -> np.ndarray:
-    """Sort by group, then by distance: one sort of one number each, four times faster than by two keys."""
-    return np.argsort(group + dist * (0.5 / rcut))
-
-
 def _nearest(pair: np.ndarray, row: np.ndarray, part: np.ndarray, dist: np.ndarray, layout: Layout) -> tuple[np.ndarray, ...]:
-    """Sort pairs by (row, section, distance) and keep what fits into `sel`."""
-    rows = int(row.max(initial=-1)) + 1
-    overflow = np.bincount(row, minlength=1).max() > sum(layout.sel)
+    """Sort pairs by (row, section, distance) and keep what fits into `sel`.
+
+    Where nothing is left out one sort of one number each will do, several times faster than one by two keys; distances that
+    agree to about ten digits then come in either order.
+    """
+    group = row * len(layout.sel) + part
+    count = np.bincount(group, minlength=1)
+    count = np.append(count, np.zeros(-len(count) % len(layout.sel), dtype=np.int64)).reshape(-1, len(layout.sel))
+    if (count <= layout.sel).all():
+        order = np.argsort(group + dist * (0.5 / layout.rcut), kind="stable")
+        return pair[order], row[order], part[order]
+    overflow = count.sum(axis=1).max() > sum(layout.sel)
+    _warn(count.max(axis=0), layout)
     if overflow:
-        order = _order(row, dist, layout.rcut)
+        order = np.lexsort((dist, row))
         order = order[_rank(row[order]) < sum(layout.sel)]
-        most = np.bincount(row * len(layout.sel) + part, minlength=rows * len(layout.sel)).reshape(rows, -1).max(axis=0)
-        _warn(most, layout)
-    else:
-        order = np.arange(len(row))
-    pair, row, part, dist = pair[order], row[order], part[order], dist[order]
-    order = _order(row * len(layout.sel) + part, dist, layout.rcut)
+        pair, row, part, dist = pair[order], row[order], part[order], dist[order]
+    order = np.lexsort((dist, part, row))
     pair, row, part = pair[order], row[order], part[order]
-    rank = _rank(row * len(layout.sel) + part)
-    fits = rank < np.asarray(layout.sel)[part]
-    if not fits.all() and not overflow:
-        _warn(np.array([rank[part == t].max(initial=-1) + 1 for t in range(len(layout.sel))]), layout)
+    fits = _rank(row * len(layout.sel) + part) < np.asarray(layout.sel)[part]
     return pair[fits], row[fits], part[fits]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,12 @@ from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions
 from deepmd.array_model.spectral import CHOICES
 from deepmd.array_model.tree import flatten
-from deepmd.data.neighbours import Neighbours, Structure, check_cell, find_neighbours
+from deepmd.data.neighbours import Neighbours, Structure, find_neighbours
 from deepmd.data.packing import pack
 from deepmd.host import plain
+from deepmd.infer.inputs import batch_size, blocks, cells_of, groups, numbers, of_centres
 from deepmd.io.formats import backend_name, backend_of, framework, load_model
 from deepmd.io.model_file import ModelFile
-
-DEFAULT_BATCH_SIZE = 256
-"""Centre atoms evaluated at once: enough to keep the frameworks busy, few enough that all intermediates stay near the processor."""
 
 GLOBAL = frozenset({"energy", "force", "virial"})
 ATOMIC = frozenset({"atom_energy", "atom_virial"})
@@ -102,7 +100,7 @@ class DeepPot:
         if neighbor_list is not None or nlist_backend not in ("auto", "vesin"):
             given = f"neighbor_list = {neighbor_list!r}, nlist_backend = {nlist_backend!r}"
             raise InputError(f"{given}: neighbours are found by vesin; accepted: neighbor_list None, nlist_backend 'auto' or 'vesin'")
-        self._batch_size = _batch_size(auto_batch_size)
+        self._batch_size = batch_size(auto_batch_size)
         self.model_path = str(model_file)
         self.backend = backend_of(model_file) if backend is None else backend_name(backend)
         self._content: ModelFile = load_model(model_file)
@@ -112,6 +110,7 @@ class DeepPot:
         self.outside = 0
         self._domain_start = model.domain_start(params)
         self._evaluate: Evaluator | None = module.evaluator(model, params)
+        self._side_by_side = module.side_by_side
 
     # -- predictions ------------------------------------------------------------------------------------------------
 
@@ -160,33 +159,45 @@ class DeepPot:
 
     def _run(self, frames: _Frames, wanted: frozenset[str]) -> dict[str, np.ndarray]:
         """Evaluate block by block and put every result where it belongs."""
+        if self._evaluate is None:
+            raise InputError(f"{self.model_path}: the model has been closed")
         count, natoms = frames.types.shape
         widths = {"energy": 1, "force": 3, "virial": 9, "atom_energy": 1, "atom_virial": 9, "descriptor": self._content.model.descriptor.dim_out}
         out = {name: np.zeros((count if name in PER_FRAME else count * natoms, widths[name])) for name in wanted}
-        for first, last in _groups(np.count_nonzero(frames.types >= 0, axis=1), self._batch_size):
+        for first, last in groups(np.count_nonzero(frames.types >= 0, axis=1), self._batch_size):
             neighbours = find_neighbours([frames.structure(k) for k in range(first, last)], self.get_rcut())
             self._count_outside(neighbours)
             rows = {name: array[first:last] if name in PER_FRAME else array[first * natoms : last * natoms] for name, array in out.items()}
-            for centres in _blocks(neighbours.types, self._batch_size):
-                self._add_block(neighbours, centres, frames, first, rows)
+            parts = list(blocks(neighbours.types, self._batch_size))
+            if len(parts) == 1:
+                self._add(rows, *self._block(neighbours, parts[0], frames, first, wanted))
+                continue
+            with self._side_by_side() as workers, ThreadPoolExecutor(workers) as pool:
+                for done in pool.map(lambda centres: self._block(neighbours, centres, frames, first, wanted), parts):  # noqa: B023
+                    self._add(rows, *done)  # in the order of the blocks, so that sums are always the same
         return {name: array if name in PER_FRAME else array.reshape(count, natoms, array.shape[1]) for name, array in out.items()}
 
-    def _add_block(self, neighbours: Neighbours, centres: np.ndarray, frames: _Frames, first: int, out: dict[str, np.ndarray]) -> None:
-        """Evaluate the centres of one block and add their results to `out`, whose rows are the atoms (or frames) of the group."""
-        if self._evaluate is None:
-            raise InputError(f"{self.model_path}: the model has been closed")
+    def _block(
+        self, neighbours: Neighbours, centres: np.ndarray, frames: _Frames, first: int, wanted: frozenset[str]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Evaluate the centres of one block: its atoms, centres first, and the results in their order."""
+        assert self._evaluate is not None
         model = self._content.model
-        packed = pack(_of_centres(neighbours, centres), model.layout(), model.ntypes, centres=centres)
+        packed = pack(of_centres(neighbours, centres), model.layout(), model.ntypes, centres=centres)
         inside = packed.atoms[: len(centres)]
         frame, atom = np.divmod(inside, frames.types.shape[1])
         conditions = Conditions(
             fparam_FK=None if frames.fparam is None else frames.fparam[first : first + neighbours.num_frames],
             aparam_NK=None if frames.aparam is None else frames.aparam[first + frame, atom],
         )
-        got = self._evaluate(packed.pairs, conditions, len(packed.atoms), neighbours.num_frames, frozenset(out))
-        for name, value in got.items():
-            rows = slice(None) if name in PER_FRAME else inside if name in ("atom_energy", "descriptor") else packed.atoms
-            out[name][rows] += value.reshape(len(value), -1)  # `packed.atoms` names no atom twice
+        return packed.atoms, self._evaluate(packed.pairs, conditions, len(packed.atoms), neighbours.num_frames, wanted)
+
+    @staticmethod
+    def _add(out: dict[str, np.ndarray], atoms: np.ndarray, results: dict[str, np.ndarray]) -> None:
+        """Add the results of a block to `out`, whose rows are the atoms (or frames) of the group."""
+        for name, value in results.items():
+            rows = slice(None) if name in PER_FRAME else atoms[: len(value)]
+            out[name][rows] += value.reshape(len(value), -1)  # `atoms` names no atom twice
 
     def _count_outside(self, neighbours: Neighbours) -> None:
         count = int(np.count_nonzero(neighbours.dist < self._domain_start))
@@ -204,7 +215,7 @@ class DeepPot:
     def _frames(self, coords: Any, cells: Any, atom_types: Any, fparam: Any, aparam: Any, mixed_type: bool) -> _Frames:
         types = self._types(atom_types, mixed_type)
         natoms = types.shape[-1]
-        coord = _numbers("coords", coords)
+        coord = numbers("coords", coords)
         accepted = f"(frames, {natoms}, 3) or (frames, {3 * natoms}) for the {natoms} atoms of atom_types"
         if coord.shape[1:] not in ((natoms, 3), (3 * natoms,)) and coord.shape not in ((natoms, 3), (3 * natoms,)):
             raise InputError(f"coords: has shape {coord.shape}, accepted: {accepted}")
@@ -214,7 +225,7 @@ class DeepPot:
             raise InputError(f"atom_types: has shape {types.shape}, accepted: ({count}, {natoms}), one row for each of the {count} frames of coords")
         return _Frames(
             coord=coord,
-            cell=_cells(cells, count),
+            cell=cells_of(cells, count),
             types=np.broadcast_to(types, (count, natoms)),
             fparam=self._parameters("fparam", fparam, self.get_dim_fparam(), [(count,)]),
             aparam=self._parameters("aparam", aparam, self.get_dim_aparam(), [(count, natoms), (natoms,)]),
@@ -244,7 +255,7 @@ class DeepPot:
         accepted = ", ".join(str((*sizes, width)) for sizes in [*leading, ()])
         if values is None:
             raise InputError(f"{name}: missing, and the model {self.model_path} needs it; accepted shapes: {accepted}")
-        array = _numbers(name, values)
+        array = numbers(name, values)
         for sizes in (*leading, ()):
             shape = (*sizes, width)
             if array.shape == shape or array.shape == (int(np.prod(shape)),) or (sizes and array.shape == (sizes[0], int(np.prod(shape[1:])))):
@@ -360,69 +371,3 @@ def observed_types(content: ModelFile) -> dict[str, Any]:
         type_map, bias = content.model.type_map, np.asarray(content.params["out_bias"]).reshape(len(content.model.type_map), -1)
         noted = [element for element, row in zip(type_map, bias, strict=True) if np.any(row != 0.0)] or type_map
     return {"type_num": len(noted), "observed_type": sorted(noted)}
-
-
-def _batch_size(auto_batch_size: bool | int) -> int | None:
-    """Return the atoms of a block, None for no limit."""
-    if auto_batch_size is False:
-        return None
-    name, value = "auto_batch_size", auto_batch_size
-    if auto_batch_size is True:
-        name, text = "environment variable DP_INFER_BATCH_SIZE", os.environ.get("DP_INFER_BATCH_SIZE", str(DEFAULT_BATCH_SIZE))
-        value = int(text) if text.strip().isdecimal() else 0
-        if value < 1:
-            raise InputError(f"{name}: is {text!r}, accepted: a positive number of atoms")
-    if not isinstance(value, int) or value < 1:
-        raise InputError(f"{name}: is {value!r}, accepted: True, False, or a positive number of atoms")
-    return value
-
-
-def _numbers(name: str, values: Any) -> np.ndarray:
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: cannot be read as an array of numbers: {error}") from error
-    if not np.all(np.isfinite(array)):
-        where = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
-        raise InputError(f"{name}: holds {array[where]} at position {where}; accepted: finite numbers")
-    return array
-
-
-def _cells(cells: Any, count: int) -> np.ndarray | None:
-    if cells is None:
-        return None
-    array = _numbers("cells", cells)
-    single = ((3, 3), (9,)) if count == 1 else ()
-    if array.shape not in ((count, 3, 3), (count, 9), *single):
-        raise InputError(f"cells: has shape {array.shape}, accepted: ({count}, 3, 3) or ({count}, 9), or None for an open boundary")
-    array = array.reshape(count, 3, 3)
-    for number, cell in enumerate(array):
-        check_cell(cell, f"cells, frame {number}")
-    return array
-
-
-def _groups(atoms: Sequence[int] | np.ndarray, limit: int | None) -> Iterator[tuple[int, int]]:
-    """Yield (first, last) of runs of frames that together have at most `limit` atoms, or of one frame that has more."""
-    first, total = 0, 0
-    for frame, number in enumerate(atoms):
-        if frame > first and limit is not None and total + number > limit:
-            yield first, frame
-            first, total = frame, 0
-        total += int(number)
-    if len(atoms):
-        yield first, len(atoms)
-
-
-def _blocks(types: np.ndarray, limit: int | None) -> Iterator[np.ndarray]:
-    """Yield the real atoms in runs of at most `limit`."""
-    real = np.flatnonzero(types >= 0)
-    size = max(len(real), 1) if limit is None else limit
-    for start in range(0, len(real), size):
-        yield real[start : start + size]
-
-
-def _of_centres(neighbours: Neighbours, centres: np.ndarray) -> Neighbours:
-    """Return the pairs of a run of centres: a view, because pairs are sorted by centre."""
-    start, stop = np.searchsorted(neighbours.i, [centres[0], centres[-1] + 1])
-    part = slice(start, stop)
-    return replace(neighbours, i=neighbours.i[part], j=neighbours.j[part], disp=neighbours.disp[part], dist=neighbours.dist[part])

@@ -19,7 +19,7 @@ import numpy as np
 from deepmd.adapters.training import Progress
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.tree import flatten
-from deepmd.data.batch import Batch, make_batch
+from deepmd.data.batch import Batch, Preparation
 from deepmd.data.batches import Sampler
 from deepmd.io.model_file import ModelFile
 from deepmd.io.train_input import TrainInput
@@ -73,17 +73,18 @@ def run_loop(run: Run, trainer: ExpandingTrainer, start: int, on_row: OnRow | No
         curve = lcurve.LearningCurve(training.disp_file, lcurve.columns(options.loss), run.validation is not None, start)
     saved = start if start > 0 else -1
     clock = _Clock(start, run.numb_steps)
+    prepare, prepare_validation = (Preparation(run.content.model, options.loss) for _ in range(2))
     with ThreadPoolExecutor(max_workers=1) as pool, _progress_bar(start, run.numb_steps) as advance:
-        upcoming = pool.submit(_batch, run, start)
+        upcoming = pool.submit(prepare, run.train.frames(start))
         for step in range(start + 1, run.numb_steps + 1):
             batch = upcoming.result()
             if step < run.numb_steps:
-                upcoming = pool.submit(_batch, run, step)  # the next batch is prepared while this one is trained on
+                upcoming = pool.submit(prepare, run.train.frames(step))  # the next batch is prepared while this one is trained on
             lr = run.lr(step - 1)
             prefactors = options.loss.prefactors(lr / options.learning_rate.start_lr)
             _finite(trainer.step(batch, lr, _present(prefactors, batch), step), step)
             if curve and (step == 1 or step % training.disp_freq == 0):
-                train, validation = _measure(run, trainer, batch, step, prefactors)
+                train, validation = _measure(run, trainer, batch, step, prefactors, prepare_validation)
                 curve.add(lcurve.row(step, train, validation, lr))
                 log.info(lcurve.log_line(step, "trn", train, lr))
                 if validation is not None:
@@ -101,10 +102,6 @@ def run_loop(run: Run, trainer: ExpandingTrainer, start: int, on_row: OnRow | No
     log.info(clock.summary())
 
 
-def _batch(run: Run, step: int) -> Batch:
-    return make_batch(run.content.model, run.options.loss, run.train.frames(step))
-
-
 def _present(prefactors: dict[str, float], batch: Batch) -> dict[str, float]:
     """Prefactors of a batch: zero for what it has no label for."""
     return {term: value if batch.found[term] else 0.0 for term, value in prefactors.items()}
@@ -118,7 +115,9 @@ def _finite(loss: float, step: int) -> None:
         )
 
 
-def _measure(run: Run, trainer: ExpandingTrainer, batch: Batch, step: int, prefactors: dict[str, float]) -> tuple[Row, Row | None]:
+def _measure(
+    run: Run, trainer: ExpandingTrainer, batch: Batch, step: int, prefactors: dict[str, float], prepare: Preparation
+) -> tuple[Row, Row | None]:
     """Quantities of a row: on the batch of the step after its update, and on validation batches (weighted by atoms)."""
     loss = run.options.loss
 
@@ -134,7 +133,7 @@ def _measure(run: Run, trainer: ExpandingTrainer, batch: Batch, step: int, prefa
     first = (step // run.options.training.disp_freq) * number
     total, atoms = dict.fromkeys(train, 0.0), 0.0
     for draw in range(first, first + number):
-        each = make_batch(run.content.model, loss, run.validation.frames(draw))
+        each = prepare(run.validation.frames(draw))
         weight = float(each.natoms_F.mean())
         values = quantities(each)
         total = {name: total[name] + weight * value for name, value in values.items()}

@@ -10,7 +10,7 @@ import pytest
 
 from deepmd.array_model.errors import InputError
 from deepmd.data.packing import SelWarning
-from deepmd.infer import DeepEval, DeepPot, accuracy, deep_pot
+from deepmd.infer import DeepEval, DeepPot, accuracy, inputs
 from deepmd.io import load_model, save_model
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -42,11 +42,12 @@ def conditioned() -> DeepPot:
     ("case", "backend"),
     [*((case, "numpy") for case in CASES), *((case, backend) for case in ("se_e2_a_fparam", "se_e2_a_float32") for backend in ("torch", "tf"))],
 )
+@pytest.mark.parametrize("evaluation", ["direct", "spectral"])
 @pytest.mark.filterwarnings("ignore::deepmd.data.packing.SelWarning")
-def test_golden_cases(case: str, backend: str) -> None:
+def test_golden_cases(case: str, backend: str, evaluation: str) -> None:
     pytest.importorskip(PACKAGES[backend])
-    tolerance = 1e-5 if case.endswith("float32") else 1e-12
-    with DeepPot(GOLDEN / case / "model.dp", backend=backend) as potential:
+    tolerance = 1e-5 if case.endswith("float32") else {"direct": 1e-12, "spectral": 1e-10}[evaluation]
+    with DeepPot(GOLDEN / case / "model.dp", backend=backend, evaluation=evaluation) as potential:
         for boundary in ("pbc", "nopbc"):
             expected = golden(case, boundary)
             results = potential.eval(**call(expected), atomic=True)  # type: ignore[arg-type]
@@ -229,10 +230,10 @@ def test_wrong_options(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_blocks_are_bounded() -> None:
-    assert list(deep_pot._groups([3, 3, 9, 1, 1], 6)) == [(0, 2), (2, 3), (3, 5)]
-    assert list(deep_pot._groups([3, 3], None)) == [(0, 2)]
-    assert list(deep_pot._groups([], 6)) == []
-    assert [block.tolist() for block in deep_pot._blocks(np.array([0, -1, 1, 0, 1]), 3)] == [[0, 2, 3], [4]]
+    assert list(inputs.groups([3, 3, 9, 1, 1], 6)) == [(0, 2), (2, 3), (3, 5)]
+    assert list(inputs.groups([3, 3], None)) == [(0, 2)]
+    assert list(inputs.groups([], 6)) == []
+    assert [block.tolist() for block in inputs.blocks(np.array([0, -1, 1, 0, 1]), 3)] == [[0, 2, 3], [4]]
 
 
 def test_too_many_neighbours_are_told() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +15,12 @@ from deepmd.adapters.numpy.namespace import differentiable
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.host import keep_memory, plain
+
+
+@contextmanager
+def side_by_side() -> Iterator[int]:
+    """Yield how many blocks of atoms to evaluate at once: one, since the linear algebra has its own threads."""
+    yield 1
 
 
 def evaluator(model: Any, params: Params) -> Evaluator:

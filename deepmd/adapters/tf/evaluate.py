@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from deepmd.adapters.evaluation import Evaluator
-from deepmd.adapters.tf.graph import constant, feed, in_graph, placeholders, predictions, session
+from deepmd.adapters.tf.graph import constant, feed, in_graph, placeholders, predictions, session, threads
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.host import keep_memory
+
+
+@contextmanager
+def side_by_side() -> Iterator[int]:
+    """Yield how many blocks of atoms to run at once; they share the threads of the session."""
+    yield threads() or os.cpu_count() or 1
 
 
 def evaluator(model: Any, params: Params) -> Evaluator:

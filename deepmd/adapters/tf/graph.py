@@ -16,11 +16,15 @@ from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.array_model.tree import flatten, map_leaves, replace_leaves
 
 
+def threads() -> int:
+    """Return how many threads one operation may use by the settings of the environment; 0 leaves it to TensorFlow."""
+    return int(os.environ.get("DP_INTRA_OP_PARALLELISM_THREADS") or os.environ.get("OMP_NUM_THREADS") or "0")
+
+
 def session(graph: Any) -> Any:
     """Return a session that honours the thread settings of the environment."""
-    intra = os.environ.get("DP_INTRA_OP_PARALLELISM_THREADS") or os.environ.get("OMP_NUM_THREADS") or "0"
-    inter = os.environ.get("DP_INTER_OP_PARALLELISM_THREADS") or "0"
-    config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=int(intra), inter_op_parallelism_threads=int(inter))
+    inter = int(os.environ.get("DP_INTER_OP_PARALLELISM_THREADS") or "0")
+    config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=threads(), inter_op_parallelism_threads=inter)
     return tf.compat.v1.Session(graph=graph, config=config)
 
 

@@ -57,8 +57,21 @@ def _concat(arrays: Sequence[Any], *, axis: int) -> Any:
     return arrays[0] if len(arrays) == 1 else tf.concat(list(arrays), axis=axis)
 
 
+def _matrix_transpose(x: Any) -> Any:
+    out = tf.linalg.matrix_transpose(x)
+    out.transpose_of = x
+    return out
+
+
 def _matmul(a: Any, b: Any) -> Any:
-    """Matrix product; a stack times one matrix is folded into one product, which TensorFlow does not do by itself."""
+    """Matrix product; a stack times one matrix is folded into one product, which TensorFlow does not do by itself.
+
+    A transposed factor goes into the product as it was: otherwise its derivative would store the transposed array.
+    """
+    if len(a.shape) > 2 and len(b.shape) > 2:
+        left, right = getattr(a, "transpose_of", None), getattr(b, "transpose_of", None)
+        flags = {"transpose_a": left is not None, "transpose_b": right is not None}
+        return tf.matmul(a if left is None else left, b if right is None else right, **flags)
     if len(a.shape) > 2 and len(b.shape) == 2:
         sizes = shape(a)
         return tf.reshape(tf.matmul(tf.reshape(a, [-1, sizes[-1]]), b), [*sizes[:-1], shape(b)[-1]])
@@ -112,7 +125,7 @@ xp = SimpleNamespace(
     logical_and=tf.logical_and,
     logical_not=tf.logical_not,
     matmul=_matmul,
-    matrix_transpose=tf.linalg.matrix_transpose,
+    matrix_transpose=_matrix_transpose,
     max=lambda x, *, axis: tf.reduce_max(x, axis=axis),
     maximum=tf.maximum,
     minimum=tf.minimum,

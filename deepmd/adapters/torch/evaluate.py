@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +34,20 @@ def predict(
                 pairs = replace(pairs, disp_NM3=pairs.disp_NM3.detach())
     with torch.set_grad_enabled(training):
         return assemble(energy_N, descriptor_ND, grad, pairs, num_atoms, num_frames, wanted, xp=xp)
+
+
+@contextmanager
+def side_by_side() -> Iterator[int]:
+    """Give each of as many Python threads as torch has threads one of them, and yield their number.
+
+    Blocks of atoms evaluated next to each other keep the processor busier than one block whose small operations take turns.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
 
 
 def evaluator(model: Any, params: Params) -> Evaluator:

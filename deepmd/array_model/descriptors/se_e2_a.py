@@ -172,7 +172,7 @@ class SeE2A:
         return xp.concat(parts, axis=0)
 
     def _expansion(self, params: Params, centre: int, *, xp: Namespace) -> tuple[Array, Array]:
-        """What contracts the moments of a centre type (2 J K, G), and the nets at s = 0 (J, G): stored, or from the nets."""
+        """Return what contracts the moments of a centre type (2 J K, G), and the nets at s = 0 (J, G): stored, or from the nets."""
         tables = params["tables"]
         if "coefficients" in tables:
             return tables["coefficients"][centre], tables["starts"][centre]

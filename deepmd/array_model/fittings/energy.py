@@ -77,14 +77,12 @@ class EnergyFitting:
             extra.append((xp.astype(conditions.aparam_NK, dtype) - params["aparam_avg"]) * params["aparam_inv_std"])
         features_ND = xp.astype(features_ND, dtype)
         x_NK = xp.concat([features_ND, *extra], axis=1) if extra else features_ND
-        vacuum_NK = xp.concat([xp.zeros_like(features_ND), *extra], axis=1) if extra else xp.zeros_like(features_ND)
-
         net, nets = self._net(dim_descriptor), params["nets"]
-        x_groups, vacuum_groups = (xp.split(x, pairs.counts, axis=0) if len(nets) > 1 else [x] for x in (x_NK, vacuum_NK))
         parts = []
-        for number, (x, vacuum, weights) in enumerate(zip(x_groups, vacuum_groups, nets, strict=True)):
+        for number, (x, weights) in enumerate(zip(xp.split(x_NK, pairs.counts, axis=0) if len(nets) > 1 else [x_NK], nets, strict=True)):
             f = apply_net(net, weights, x, xp=xp)
             if self._subtracts_vacuum(number, len(nets)):
+                vacuum = xp.concat([xp.zeros_like(x[:, :dim_descriptor]), x[:, dim_descriptor:]], axis=1)
                 f = f - apply_net(net, weights, vacuum, xp=xp)
             parts.append(f)
         f_N1 = xp.concat(parts, axis=0)
@@ -121,7 +119,7 @@ class EnergyFitting:
             "default_fparam": None if self.default_fparam is None else list(self.default_fparam),
             "rcond": self.rcond,
             "activation_function": self.activation_function,
-            "precision": self.precision,
+            "precision": PRECISIONS[self.precision],
             "mixed_types": mixed,
             "exclude_types": list(self.exclude_types),
             "nets": serial.collection(nets, 0 if mixed else 1, ntypes, "fitting_network"),

@@ -1,0 +1,84 @@
+"""Arguments of an evaluation checked, and its frames and atoms cut into blocks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from deepmd.array_model.errors import InputError
+from deepmd.data.neighbours import Neighbours, check_cell
+
+DEFAULT_BATCH_SIZE = 256
+"""Centre atoms evaluated at once: enough to keep the frameworks busy, few enough that all intermediates stay near the processor."""
+
+
+def batch_size(auto_batch_size: bool | int) -> int | None:
+    """Return the atoms of a block, None for no limit."""
+    if auto_batch_size is False:
+        return None
+    name, value = "auto_batch_size", auto_batch_size
+    if auto_batch_size is True:
+        name, text = "environment variable DP_INFER_BATCH_SIZE", os.environ.get("DP_INFER_BATCH_SIZE", str(DEFAULT_BATCH_SIZE))
+        value = int(text) if text.strip().isdecimal() else 0
+        if value < 1:
+            raise InputError(f"{name}: is {text!r}, accepted: a positive number of atoms")
+    if not isinstance(value, int) or value < 1:
+        raise InputError(f"{name}: is {value!r}, accepted: True, False, or a positive number of atoms")
+    return value
+
+
+def numbers(name: str, values: Any) -> np.ndarray:
+    """Return an argument as an array of finite float64 numbers, or raise InputError."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: cannot be read as an array of numbers: {error}") from error
+    if not np.all(np.isfinite(array)):
+        where = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
+        raise InputError(f"{name}: holds {array[where]} at position {where}; accepted: finite numbers")
+    return array
+
+
+def cells_of(cells: Any, count: int) -> np.ndarray | None:
+    """Return the cells of `count` frames (F, 3, 3), or None for an open boundary; raise InputError for others."""
+    if cells is None:
+        return None
+    array = numbers("cells", cells)
+    single = ((3, 3), (9,)) if count == 1 else ()
+    if array.shape not in ((count, 3, 3), (count, 9), *single):
+        raise InputError(f"cells: has shape {array.shape}, accepted: ({count}, 3, 3) or ({count}, 9), or None for an open boundary")
+    array = array.reshape(count, 3, 3)
+    for number, cell in enumerate(array):
+        check_cell(cell, f"cells, frame {number}")
+    return array
+
+
+def groups(atoms: Sequence[int] | np.ndarray, limit: int | None) -> Iterator[tuple[int, int]]:
+    """Yield (first, last) of runs of frames that together have at most `limit` atoms, or of one frame that has more."""
+    first, total = 0, 0
+    for frame, number in enumerate(atoms):
+        if frame > first and limit is not None and total + number > limit:
+            yield first, frame
+            first, total = frame, 0
+        total += int(number)
+    if len(atoms):
+        yield first, len(atoms)
+
+
+def blocks(types: np.ndarray, limit: int | None) -> Iterator[np.ndarray]:
+    """Yield the real atoms in runs of at most `limit`."""
+    real = np.flatnonzero(types >= 0)
+    size = max(len(real), 1) if limit is None else limit
+    for start in range(0, len(real), size):
+        yield real[start : start + size]
+
+
+def of_centres(neighbours: Neighbours, centres: np.ndarray) -> Neighbours:
+    """Return the pairs of a run of centres: a view, because pairs are sorted by centre."""
+    start, stop = np.searchsorted(neighbours.i, [centres[0], centres[-1] + 1])
+    part = slice(start, stop)
+    return replace(neighbours, i=neighbours.i[part], j=neighbours.j[part], disp=neighbours.disp[part], dist=neighbours.dist[part])
