@@ -58,8 +58,8 @@ def environment_statistics(model: Any, frames: Frames) -> tuple[np.ndarray, np.n
     return np.stack([mean[:, 0], zeros, zeros, zeros], axis=1), np.stack([std[:, 0], std[:, 1], std[:, 1], std[:, 1]], axis=1)
 
 
-def energy_bias(model: Any, frames: Frames) -> tuple[np.ndarray, float]:
-    """Return the energy of each type (T,) by least squares on the total energies, and the deviation of the residual (eV).
+def energy_bias(model: Any, frames: Frames) -> np.ndarray:
+    """Return the energy of each type (T,) by least squares on the total energies (eV).
 
     Types with an assigned energy (`atom_ener`, `preset_out_bias`) keep it.
     """
@@ -72,7 +72,7 @@ def energy_bias(model: Any, frames: Frames) -> tuple[np.ndarray, float]:
     known = ~np.isnan(assigned)
     bias = np.where(known, assigned, 0.0)
     if not labelled:
-        return bias, 0.0
+        return bias
     counts = np.array([np.bincount(system.types[system.types >= 0], minlength=model.ntypes) for system, _ in labelled], dtype=np.float64)
     energies = np.array([system.data["energy"][frame] for system, frame in labelled])
     fitted, *_ = np.linalg.lstsq(np.where(known, 0.0, counts), energies - counts @ bias, rcond=model.rcond)
@@ -80,7 +80,7 @@ def energy_bias(model: Any, frames: Frames) -> tuple[np.ndarray, float]:
     residual = energies - counts @ bias
     per_atom = np.sqrt(np.mean((residual / counts.sum(axis=1)) ** 2))
     log.info("RMSE of energy per atom after linear regression is: %.5e in the unit of energy.", per_atom)
-    return bias, float(np.std(residual))
+    return bias
 
 
 def apply_statistics(model: Any, params: Params, frames: Frames, protect: float) -> Params:
@@ -88,9 +88,8 @@ def apply_statistics(model: Any, params: Params, frames: Frames, protect: float)
     params = dict(params)
     mean, std = environment_statistics(model, frames)
     params["descriptor"] = model.descriptor.with_statistics(params["descriptor"], mean, std, xp=plain)
-    bias, deviation = energy_bias(model, frames)
+    bias = energy_bias(model, frames)
     params["out_bias"] = bias.reshape(1, -1, 1)
-    params["out_std"] = np.full((1, model.ntypes, 1), deviation if deviation > 0.0 else 1.0)
     fitting = dict(params["fitting"])
     each = [conditions_of(model, [item], np.arange(item[0].num_atoms)) for item in frames]
     for name, values in (("fparam", [c.fparam_FK for c in each]), ("aparam", [c.aparam_NK for c in each])):

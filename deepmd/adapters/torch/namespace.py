@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,19 +33,29 @@ def _counting(size: Any, *, like: torch.Tensor) -> torch.Tensor:
     return torch.cumsum(like.new_ones((size,), dtype=torch.int64), dim=0) - 1
 
 
-def _recurrence(first: torch.Tensor, second: torch.Tensor, factor: torch.Tensor, count: int) -> torch.Tensor:
-    if torch.jit.is_tracing():
-        terms = [first, second]
-        for _ in range(2, count):
-            terms.append(factor * terms[-1] - terms[-2])
-        return torch.stack(terms[:count], dim=1)
-    out = first.new_empty((first.shape[0], count, first.shape[1]))
-    rows = out.unbind(1)
-    for row, start in zip(rows, (first, second), strict=False):
-        row.copy_(start)
+def _steps(first: torch.Tensor, second: torch.Tensor, factor: torch.Tensor, count: int) -> torch.Tensor:
+    out = first.new_empty((first.size(0), count, first.size(1)))
+    out.select(1, 0).copy_(first)
+    if count > 1:
+        out.select(1, 1).copy_(second)
     for k in range(2, count):
-        torch.mul(factor, rows[k - 1], out=rows[k])
-        rows[k].sub_(rows[k - 2])
+        row = out.select(1, k)
+        torch.mul(factor, out.select(1, k - 1), out=row)
+        row.sub_(out.select(1, k - 2))
+    return out
+
+
+@cache
+def _compiled_steps() -> Any:
+    """Compile the loop for traces: written out, it would make them long and slow to start."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*torch\.jit.* is deprecated", category=DeprecationWarning)
+        return torch.jit.script(_steps)
+
+
+def _recurrence(first: torch.Tensor, second: torch.Tensor, factor: torch.Tensor, count: int) -> torch.Tensor:
+    steps = _compiled_steps() if torch.jit.is_tracing() else _steps
+    out: torch.Tensor = steps(first, second, factor, count)
     return out
 
 

@@ -145,4 +145,6 @@ class StandardModel:
         if not descriptor.mixed and len(descriptor.slots) != model.ntypes:
             raise InputError(f"model: sel has {len(descriptor.slots)} entries, type_map has {model.ntypes}")
         outer = tree["@variables"]
-        return model, {"descriptor": descriptor_params, "fitting": fitting_params, "out_bias": outer["out_bias"], "out_std": outer["out_std"]}
+        # energies are not scaled; DeePMD-kit's conversion to .pb would multiply by what its torch stores here
+        unit = 0.0 * outer["out_std"] + 1.0
+        return model, {"descriptor": descriptor_params, "fitting": fitting_params, "out_bias": outer["out_bias"], "out_std": unit}
