@@ -60,12 +60,13 @@ def test_flagged(flags, expected):
 DESCRIPTOR = SeE2A(sel=(3, 4), rcut=3.0, neuron=(2, 4), axis_neuron=2, precision="float64")
 CONTENTS = {
     # precisions and flags in the form that files store them
-    "plain": StandardModel(("O", "H"), DESCRIPTOR, EnergyFitting(neuron=(3,), trainable=(True, True))),
+    "plain": StandardModel(("O", "H"), DESCRIPTOR, EnergyFitting(neuron=(3,), precision="float64", trainable=(True, True))),
     "options": StandardModel(
         ("O", "H"),
         replace(DESCRIPTOR, type_one_side=True, resnet_dt=True, exclude_types=((0, 1),), env_protection=0.1, set_davg_zero=True, trainable=False),
         EnergyFitting(
             neuron=(3, 3),
+            precision="float64",
             numb_fparam=2,
             numb_aparam=1,
             default_fparam=(0.5, 1.0),
@@ -88,6 +89,7 @@ def content(name):
     rng = np.random.default_rng(8)
     model = CONTENTS[name]
     params = map_leaves(lambda leaf: leaf + rng.uniform(0.1, 0.2, leaf.shape), model.init(lambda _: rng, xp=plain))
+    params["out_std"] = np.ones_like(params["out_std"])  # energies are not scaled, whatever a file says
     return ModelFile(model, model.in_precision(params, xp=plain), {"type_map": ["O", "H"], "note": "é"}, 0.75)
 
 
