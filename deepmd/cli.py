@@ -24,7 +24,7 @@ BACKEND_FLAGS = {"torch": ("pt", "torch", "pytorch"), "tf": ("tf", "tensorflow")
 """Flags that choose a backend, as `--pt`."""
 
 LATER = (
-    *("compress", "model-devi", "eval-desc", "embed", "change-bias", "convert-from"),
+    *("model-devi", "eval-desc", "embed", "change-bias", "convert-from"),
     *("doc-train-input", "gui", "pretrained", "transfer", "train-nvnmd"),
 )
 """Commands of DeePMD-kit that are not supported yet."""
@@ -100,6 +100,12 @@ def _test(args: argparse.Namespace) -> None:
         head=args.head,
         backend=args.backend,  # and not DP_BACKEND: the file decides, unless a backend is named
     )
+
+
+def _compress(args: argparse.Namespace) -> None:
+    from deepmd.infer.compress import compress_model
+
+    compress_model(args.input, args.output, training_script=args.training_script, extrapolate=args.extrapolate, backend=_backend(args))
 
 
 def _convert_backend(args: argparse.Namespace) -> None:
@@ -178,6 +184,22 @@ def _test_options(parser: Parser) -> None:
     parser.add_argument("-S", "--set-prefix", help="has no effect")
 
 
+def _compress_options(parser: Parser) -> None:
+    parser.add_argument("-i", "--input", default="frozen_model", metavar="FILE", help="model file; without suffix: that of the backend")
+    parser.add_argument(
+        "-o", "--output", default="frozen_model_compressed", metavar="FILE", help="model file to write; without suffix: that of the input"
+    )
+    parser.add_argument("-t", "--training-script", metavar="INPUT", help="input of the training, if the model lacks its shortest distance")
+    parser.add_argument(
+        "-e", "--extrapolate", type=float, metavar="E", help="reach down to 1/E of the shortest distance of the data (default: to 0.9 of it)"
+    )
+    same = "has no effect (DeePMD-kit has it)"
+    parser.add_argument("-s", "--step", type=float, default=0.01, metavar="STEP", help=f"{same}: the accuracy does not depend on it")
+    parser.add_argument("-f", "--frequency", type=int, default=-1, metavar="N", help=same)
+    parser.add_argument("-c", "--checkpoint-folder", default="model-compression", metavar="DIR", help=same)
+    parser.add_argument("--head", "--model-branch", action=NotYet, metavar="HEAD", help="(not supported yet)")
+
+
 def _convert_options(parser: Parser) -> None:
     parser.add_argument("INPUT", help="model file to read")
     parser.add_argument("OUTPUT", help="model file to write; the suffix decides the format")
@@ -200,6 +222,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None], Callable[[argparse.Name
     "train": ("train a model", _train_options, _train),
     "freeze": ("make a model file from a checkpoint", _freeze_options, _freeze),
     "test": ("compare a model with the labels of data", _test_options, _test),
+    "compress": ("store the expansions of a model's embedding nets, which make it faster", _compress_options, _compress),
     "convert-backend": ("convert a model file into another format", _convert_options, _convert_backend),
     "show": ("tell what a model file holds", _show_options, _show),
     "neighbor-stat": ("count neighbours in data", _neighbor_stat_options, _neighbor_stat),
@@ -211,7 +234,7 @@ def _parser(common: Parser) -> Parser:
         prog="dp",
         parents=[common],
         allow_abbrev=False,
-        description="Deep Potential models: train, freeze, test and convert them.",
+        description="Deep Potential models: train, freeze, compress, test and convert them.",
         epilog="Options above may stand before or after the command: `dp --tf train input.json`, `dp train input.json --backend tf`.",
     )
     parser.add_argument("--version", action="version", version=f"deepmd {__version__}")

@@ -18,10 +18,9 @@ from deepmd.array_model.spectral import CHOICES
 from deepmd.array_model.tree import flatten
 from deepmd.data.neighbours import Neighbours, Structure, find_neighbours
 from deepmd.data.packing import pack
-from deepmd.host import plain
 from deepmd.infer.inputs import batch_size, blocks, cells_of, groups, numbers, of_centres
 from deepmd.io.formats import backend_name, backend_of, framework, load_model
-from deepmd.io.model_file import ModelFile
+from deepmd.io.model_file import ModelFile, evaluation_asked, planned
 
 GLOBAL = frozenset({"energy", "force", "virial"})
 ATOMIC = frozenset({"atom_energy", "atom_virial"})
@@ -346,12 +345,10 @@ class DeepPot:
 
 def _planned(content: ModelFile, evaluation: str | None) -> tuple[Any, Params]:
     """Return model and parameters with the expansions that are to be evaluated."""
-    if evaluation is None:
-        evaluation = content.definition.get("descriptor", {}).get("evaluation", "auto")
-    if evaluation not in CHOICES:
+    if evaluation is not None and evaluation not in CHOICES:
         raise InputError(f"evaluation is {evaluation!r}; accepted: {', '.join(CHOICES)}.{nearest(str(evaluation), CHOICES)}")
-    model, params, reason = content.model.with_evaluation(evaluation).expanded(content.params, content.min_nbor_dist, stored=True, xp=plain)
-    if reason and evaluation == "spectral":
+    model, params, reason = planned(content, evaluation)
+    if reason and (evaluation or evaluation_asked(content)) == "spectral":
         warnings.warn(f"the embedding nets are evaluated directly: {reason}", ExpansionWarning, stacklevel=3)
     return model, params
 

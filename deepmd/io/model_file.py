@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.array_model import models
+from deepmd.array_model import models, serial
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.registry import lookup
@@ -31,26 +31,80 @@ class ModelFile:
     params : its parameters, NumPy arrays
     definition : the `model` section of the input it was trained with, or {}
     min_nbor_dist : shortest distance in the training data, Angstrom, or None
+    expansion : of a compressed model, the tables that its descriptor evaluates instead of its nets, and their number of `terms`; or None
     """
 
     model: Any
     params: Params
     definition: dict[str, Any] = field(default_factory=dict)
     min_nbor_dist: float | None = None
+    expansion: dict[str, Any] | None = None
+
+    @property
+    def all_params(self) -> Params:
+        """The parameters, and the tables of a compressed model where its descriptor looks for them."""
+        if self.expansion is None:
+            return self.params
+        tables = {name: value for name, value in self.expansion.items() if name != "terms"}
+        return {**self.params, "descriptor": {**self.params["descriptor"], "tables": tables}}
 
     def with_params(self, params: Params) -> ModelFile:
-        """Return the same model with other parameters."""
-        return replace(self, params=params)
+        """Return the same model with other parameters; a stored expansion belonged to the old ones."""
+        return replace(self, params=params, expansion=None)
+
+    def with_expansion(self, model: Any, params: Params) -> ModelFile:
+        """Return the same model with what its `expanded` returned."""
+        return replace(self, expansion={"terms": int(model.evaluation), **params["descriptor"]["tables"]})
 
 
-def to_tree(content: ModelFile, backend: str, params: Any = None) -> dict[str, Any]:
-    """Return the nested dict of a `.dp` file (spec core, section 13); `params` replaces the arrays, e.g. by names."""
+def planned(content: ModelFile, evaluation: str | None = None) -> tuple[Any, Params, str]:
+    """Plan the evaluation of a model at fixed parameters.
+
+    Parameters
+    ----------
+    evaluation : "direct", "spectral" or "auto". None: the expansion of a compressed model, otherwise what its input said
+
+    Returns
+    -------
+    Model and parameters with their expansion, or those of direct evaluation and, if it was not asked for, the reason. What a
+    compressed model stores is evaluated as it is.
+
+    Raises
+    ------
+    InputError
+        The choice is unknown.
+    """
+    if content.expansion is not None and evaluation != "direct":
+        return content.model.with_evaluation(content.expansion["terms"]), content.all_params, ""
+    try:
+        model = content.model.with_evaluation(evaluation or evaluation_asked(content))
+    except ValueError as error:
+        raise InputError(f"model/descriptor: {error}") from error
+    out: tuple[Any, Params, str] = model.expanded(content.params, known_distance(content), stored=True, xp=plain)
+    return out
+
+
+def evaluation_asked(content: ModelFile) -> str:
+    """Return the option `evaluation` of the input that the model was trained with."""
+    section = content.definition.get("descriptor")
+    return section.get("evaluation", "auto") if isinstance(section, dict) else "auto"
+
+
+def known_distance(content: ModelFile) -> float | None:
+    """Return the shortest distance of the data (Angstrom), or None where none within the cutoff is known."""
+    distance = content.min_nbor_dist
+    return distance if distance is not None and 0.0 < distance < content.model.layout().rcut else None
+
+
+def to_tree(content: ModelFile, backend: str) -> dict[str, Any]:
+    """Return the nested dict of a `.dp` file (spec core, section 13); other programs pass over the key `expansion`."""
     distance = {} if content.min_nbor_dist is None else {"min_nbor_dist": np.asarray(content.min_nbor_dist, dtype=np.float64)}
     return {
         "software": "deepmd",
         "version": __version__,
         "time": str(datetime.datetime.now(datetime.UTC)),
-        "model": content.model.serialize(content.params if params is None else params),
+        "model": content.model.serialize(content.params),
+        **({} if content.expansion is None else {"expansion": _expansion_to_tree(content.expansion)}),
         "backend": backend,
         "model_def_script": content.definition,
         "@variables": distance,
@@ -69,9 +123,11 @@ def from_tree(tree: dict[str, Any], where: str) -> ModelFile:
         kind = lookup("model", tree["model"].get("type", "standard"), f"{where}: model")
         model, params = kind.deserialize(_tidy(tree["model"]))
         params = model.in_precision(map_leaves(np.asarray, params), xp=plain)
-        _check_shapes(model, params, where)
+        _check_shapes(model, params)
         distance = tree.get("@variables", {}).get("min_nbor_dist")
-        return ModelFile(model, params, tree.get("model_def_script") or {}, None if distance is None else float(np.asarray(distance).reshape(())))
+        distance = None if distance is None else float(np.asarray(distance).reshape(()))
+        content = ModelFile(model, params, tree.get("model_def_script") or {}, distance)
+        return replace(content, expansion=_expansion_from_tree(tree["expansion"], content)) if tree.get("expansion") else content
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
     except KeyError as error:
@@ -80,13 +136,36 @@ def from_tree(tree: dict[str, Any], where: str) -> ModelFile:
         raise InputError(f"{where}: the stored model cannot be read: {error}") from error
 
 
-def _check_shapes(model: Any, params: Params, where: str) -> None:
+def _check_shapes(model: Any, params: Params) -> None:
     """Compare every stored shape with that of fresh parameters; a wrong one would broadcast silently later."""
     fresh = {path: leaf.shape for path, leaf in flatten(model.init(np.random.default_rng, xp=plain)).items()}
     stored = {path: leaf.shape for path, leaf in flatten(params).items()}
     for path in sorted({*fresh, *stored}):
         if fresh.get(path) != stored.get(path):
-            raise InputError(f"{where}: parameter {path} has shape {stored.get(path, 'none')}, expected {fresh.get(path, 'none')}")
+            raise InputError(f"parameter {path} has shape {stored.get(path, 'none')}, expected {fresh.get(path, 'none')}")
+
+
+def _expansion_to_tree(expansion: dict[str, Any]) -> dict[str, Any]:
+    variables = {name: value for name, value in expansion.items() if name != "terms"}
+    return {"@class": "Expansion", "@version": 1, "terms": expansion["terms"], "@variables": variables}
+
+
+def _expansion_from_tree(tree: dict[str, Any], content: ModelFile) -> dict[str, Any]:
+    """Return the expansion of a compressed model after checking that its tables fit the model."""
+    serial.check_version(tree, 1, "expansion")
+    terms, tables = tree["terms"], map_leaves(np.asarray, tree["@variables"])
+    if type(terms) is not int or terms < 1:
+        raise InputError(f"expansion: stored with {terms!r} terms; accepted: a positive number")
+    sections, width = len(content.model.layout().sel), content.model.descriptor.neuron[-1]
+    expected: dict[str, tuple[int, ...]] = {"scale": (), "closest": ()}
+    for centre in range(content.model.ntypes):
+        expected.update({f"coefficients/{centre}": (2 * sections * terms, width), f"starts/{centre}": (sections, width)})
+    stored = {path: leaf.shape for path, leaf in flatten(tables).items()}
+    for path in sorted({*expected, *stored}):
+        if expected.get(path) != stored.get(path):
+            raise InputError(f"expansion: {path} has shape {stored.get(path, 'none')}, expected {expected.get(path, 'none')}")
+    whole = content.model.in_precision(replace(content, expansion=tables).all_params, xp=plain)
+    return {"terms": terms, **whole["descriptor"]["tables"]}
 
 
 def _tidy(tree: Any) -> Any:
@@ -111,7 +190,10 @@ def map_variables(function: Callable[[Any], Any], tree: Any, inside: bool = Fals
 
 def to_json(content: ModelFile, backend: str) -> str:
     """Return the JSON that native formats carry beside their named parameters: the tree with a parameter's path for each array."""
-    tree = to_tree(content, backend, params=paths(content.params))
+    names = paths(content.all_params)
+    tables = names["descriptor"].pop("tables", None)
+    expansion = None if tables is None or content.expansion is None else {"terms": content.expansion["terms"], **tables}
+    tree = to_tree(replace(content, params=names, expansion=expansion), backend)
     return json.dumps(map_variables(lambda leaf: leaf if isinstance(leaf, str) else float(leaf), tree))
 
 

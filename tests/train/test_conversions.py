@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 from small_training import WATER, run, small_input
+from tolerances import assert_close
 
 from deepmd import DeepPot
 from deepmd.array_model.tree import flatten
 from deepmd.data.systems import load_system
+from deepmd.infer.compress import compress_model
 from deepmd.io import convert, load_model
 
 FORMATS = [".dp", ".yaml", ".pth", ".pb"]
@@ -26,7 +28,11 @@ def sources(tmp_path_factory):
     for suffix in FORMATS:
         files[suffix] = folder / f"model{suffix}"
         convert(files["torch"], files[suffix])
-    return files
+    compressed = {suffix: folder / f"compressed{suffix}" for suffix in FORMATS}
+    compress_model(files[".dp"], compressed[".dp"], training_script=folder / "torch" / "input.json")
+    for suffix in FORMATS[1:]:
+        convert(compressed[".dp"], compressed[suffix])
+    return {**files, **{f"compressed{suffix}": path for suffix, path in compressed.items()}}
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +57,12 @@ def same_file(path, other):
     assert a.model == b.model
     assert a.definition == b.definition
     assert a.min_nbor_dist == b.min_nbor_dist
-    for name, array in flatten(a.params).items():
-        np.testing.assert_array_equal(array, flatten(b.params)[name], err_msg=name)
-        assert array.dtype == flatten(b.params)[name].dtype
+    for tree, wanted in ((a.params, flatten(b.params)), (a.expansion or {}, flatten(b.expansion or {}))):
+        leaves = flatten(tree)
+        assert leaves.keys() == wanted.keys()
+        for name, array in leaves.items():
+            np.testing.assert_array_equal(array, wanted[name], err_msg=name)
+            assert np.asarray(array).dtype == np.asarray(wanted[name]).dtype
 
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)
@@ -67,3 +76,16 @@ def test_conversion_and_back(sources, frames, expected, tmp_path, source, target
     for file in (there, back):
         for value, reference in zip(DeepPot(file).eval(*frames), expected, strict=True):
             assert np.abs(value - reference).max() <= UNCHANGED * np.abs(reference).max()
+
+
+@pytest.mark.parametrize(("source", "target"), [(a, b) for a in FORMATS for b in FORMATS if a != b])
+def test_conversion_of_a_compressed_model_and_back(sources, frames, expected, tmp_path, source, target):
+    there, back = tmp_path / f"there{target}", tmp_path / f"back{source}"
+    convert(sources[f"compressed{source}"], there)
+    convert(there, back)
+    for file in (there, back):
+        same_file(file, sources["compressed.dp"])
+    potential = DeepPot(there)
+    assert potential.evaluation == load_model(there).expansion["terms"]
+    for value, reference in zip(potential.eval(*frames), expected, strict=True):
+        assert_close(value, reference, "spectral")

@@ -203,7 +203,20 @@ def test_labels_that_the_loss_does_not_read(place, capsys):
 COMMANDS = [
     ([], ["which command?"]),
     (["trian", "input.json"], ["unknown command 'trian'", "Did you mean 'train'?"]),
-    (["compress"], ["'compress'", "not supported yet"]),
+    (["model-devi"], ["'model-devi'", "not supported yet"]),
+    (["compress"], ["frozen_model.pth", "no such model file"]),
+    (["compress", "--tf"], ["frozen_model.pb", "no such model file"]),
+    (["compress", "-i", "input.json"], ["input.json", "unknown model format '.json'"]),
+    (["compress", "-i", "model.dp"], ["model.dp", "shortest distance", "--training-script"]),
+    (["compress", "-i", "model.dp", "-t", "nowhere.json"], ["nowhere.json", "No such file"]),
+    (["compress", "-i", "model.dp", "-t", "water/type.raw"], ["type.raw", "not valid JSON"]),
+    (["compress", "-i", "model.dp", "-t", "input.json", "-o", "c.xyz"], ["c.xyz", "'.xyz'", "Formats to write"]),
+    (["compress", "-i", "model.dp", "-t", "input.json", "-o", "c.pt"], ["c.pt", "Formats to write"]),
+    (["compress", "-i", "model.dp", "-t", "input.json", "-o", "nowhere/c"], ["nowhere", "does not exist"]),
+    (["compress", "-i", "model.dp", "-t", "input.json", "-e", "0.5"], ["extrapolate is 0.5", "at least 1"]),
+    (["compress", "-i", "model.dp", "-t", "input.json", "-e", "1e4"], ["model.dp", "cannot be compressed", "more than 512 terms"]),
+    (["compress", "-i", "model.dp", "-s", "fine"], ["--step", "'fine'"]),
+    (["compress", "-i", "model.dp", "--extrapolat", "2"], ["--extrapolat", "Did you mean '--extrapolate'?"]),
     (["train"], ["INPUT"]),
     (["train", "nowhere.json"], ["nowhere.json", "No such file"]),
     (["train", "input.json", "--skip-neigbor-stat"], ["--skip-neigbor-stat", "Did you mean '--skip-neighbor-stat'?"]),
@@ -229,6 +242,35 @@ COMMANDS = [
 @pytest.mark.parametrize(("words", "parts"), COMMANDS, ids=[" ".join(words) or "nothing" for words, _ in COMMANDS])
 def test_command_line(place, capsys, words, parts):
     fails(place, capsys, words, *parts)
+
+
+COMPRESS = ["compress", "-i", "model.dp", "-t", "input.json"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "parts"),
+    [
+        ("training", ..., ["input.json", "training/training_data/systems is missing"]),
+        ("training/training_data/systems", ..., ["input.json", "training/training_data/systems is missing"]),
+        ("training/training_data/systems", ["watr"], ["watr", "no such system"]),
+    ],
+)
+def test_compressing_with_an_input_without_data(place, capsys, path, value, parts):
+    edit(place, path, value)
+    fails(place, capsys, COMPRESS, *parts)
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (spoil("type_map.raw", lambda f: f.write_text("O C")), ["type_map.raw", "'C'"]),
+        (spoil("set.000/coord.npy", resave(np.zeros_like)), ["same place"]),
+        (spoil("type.raw", lambda f: f.write_text("0 " + "-1 " * 95)), ["input.json", "no two atoms", "4.0 Angstrom"]),
+    ],
+)
+def test_compressing_with_data_that_do_not_fit(place, capsys, change, parts):
+    change(place)
+    fails(place, capsys, COMPRESS, *parts)
 
 
 @pytest.mark.parametrize("suffix", [".dp", ".yaml", ".pth", ".pb", ".pt"])

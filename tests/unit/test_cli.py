@@ -31,6 +31,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], d
     training = SimpleNamespace(train=record("train"), freeze=record("freeze"))
     monkeypatch.setitem(sys.modules, "deepmd.train.main", training)  # type: ignore[arg-type]
     monkeypatch.setattr("deepmd.infer.measure_errors", record("test"))
+    monkeypatch.setattr("deepmd.infer.compress.compress_model", record("compress"))
     monkeypatch.delenv("DP_BACKEND", raising=False)
     return made
 
@@ -101,6 +102,15 @@ def test_train_options(calls: list[Any]) -> None:
     assert calls == [("train", ("in.json",), {"backend": "torch", **expected})]
 
 
+def test_compress_options(calls: list[Any]) -> None:
+    defaults = {"training_script": None, "extrapolate": None, "backend": None}
+    assert cli.main(["compress"]) == 0
+    assert calls.pop() == ("compress", ("frozen_model", "frozen_model_compressed"), defaults)
+    ignored = ["-s", "0.001", "-f", "10", "-c", "folder"]
+    assert cli.main(["--tf", "compress", "-i", "a.pb", "-o", "b.pth", "-t", "in.json", "-e", "5", *ignored]) == 0
+    assert calls.pop() == ("compress", ("a.pb", "b.pth"), {"training_script": "in.json", "extrapolate": 5.0, "backend": "tf"})
+
+
 def test_freeze_and_test_options(calls: list[Any]) -> None:
     assert cli.main(["freeze", "-c", "here", "-o", "model.pth"]) == 0
     assert calls.pop() == ("freeze", ("here", "model.pth"), {"backend": None})
@@ -128,8 +138,10 @@ def test_freeze_and_test_options(calls: list[Any]) -> None:
         (["--tf"], "which command? Known: train, "),
         (["trian", "in.json"], "unknown command 'trian' ... Did you mean 'train'?"),
         (["compres"], "unknown command 'compres' ... Did you mean 'compress'?"),
-        (["compress", "-i", "a.pb"], "the command 'compress' of DeePMD-kit is not supported yet. Supported: train, "),
-        (["model-devi", "-m", "a", "b"], "not supported yet"),
+        (["model-devi", "-m", "a", "b"], "the command 'model-devi' of DeePMD-kit is not supported yet. Supported: train, "),
+        (["compress", "--head", "h"], "the option --head of DeePMD-kit is not supported yet"),
+        (["compress", "-e", "far"], "argument -e/--extrapolate: invalid float value: 'far'"),
+        (["compress", "-i", "a.pb"], "a.pb: no such model file"),
         (["test", "--sytem", "x"], "dp test: unknown argument '--sytem'. Did you mean '--system'?"),
         (["test", "-n", "all"], "argument -n/--numb-test: invalid int value: 'all'"),
         (["test", "-s", "a", "-f", "b"], "not allowed with argument"),

@@ -12,14 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tolerances import assert_close
+from tolerances import TOLERANCES, assert_close
 
-from deepmd.adapters.numpy.evaluate import evaluator
+from deepmd import DeepPot
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.pairs import Conditions
 from deepmd.array_model.tree import flatten
-from deepmd.data.neighbours import Structure, find_neighbours
-from deepmd.data.packing import pack
+from deepmd.host import plain
 from deepmd.io.formats import convert, load_model, save_model
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -123,15 +121,14 @@ def random_frames(frames: int, atoms: int, periodic: bool) -> dict[str, np.ndarr
     return {**inputs, "box": np.stack([cell * (1 + 0.1 * k) for k in range(frames)])} if periodic else inputs
 
 
-def extended(case: str, boundary: str) -> dict[str, np.ndarray]:
-    """The inputs of a stored result as LAMMPS gives them: images as atoms, a list beyond the cutoff, shuffled and padded."""
-    data, rng, reach = golden(case, boundary), np.random.default_rng(1), 4.0 + 1.0
-    coord, n = data["coord"], len(data["type"])
+def extended(coord, types, cell=None, reach=4.0 + 1.0) -> dict[str, np.ndarray]:
+    """One frame as LAMMPS gives it: images as atoms, a list beyond the cutoff, shuffled and padded."""
+    rng, n = np.random.default_rng(1), len(types)
     shifts = [(0, 0, 0)]
-    if "cell" in data:
-        coord = coord @ np.linalg.inv(data["cell"]) % 1.0 @ data["cell"]
+    if cell is not None:
+        coord = coord @ np.linalg.inv(cell) % 1.0 @ cell
         shifts += [(a, b, c) for a in range(-2, 3) for b in range(-2, 3) for c in range(-2, 3) if (a, b, c) != (0, 0, 0)]
-    everyone = np.concatenate([coord + np.array(s) @ data.get("cell", np.zeros((3, 3))) for s in shifts])
+    everyone = np.concatenate([coord + np.array(s) @ (np.zeros((3, 3)) if cell is None else cell) for s in shifts])
     mapping = np.tile(np.arange(n), len(shifts))
     near = np.linalg.norm(everyone[:, None] - coord[None], axis=2).min(axis=1) < reach
     ghosts = rng.permutation(np.flatnonzero(near[n:])) + n
@@ -142,20 +139,33 @@ def extended(case: str, boundary: str) -> dict[str, np.ndarray]:
     nlist = np.full((1, n, max(map(len, lists)) + 3), -1)
     for i, row in enumerate(lists):
         nlist[0, i, : len(row)] = row
-    inputs = {"coord": everyone[None], "atype": data["type"][mapping][None].astype(np.int64), "nlist": nlist, "mapping": mapping[None]}
-    return {**inputs, **{key: data[key] for key in ("fparam", "aparam") if key in data}}
+    return {"coord": everyone[None], "atype": types[mapping][None].astype(np.int64), "nlist": nlist, "mapping": mapping[None]}
+
+
+def lower(case: str, boundary: str) -> dict[str, np.ndarray]:
+    """The inputs of a stored result, with a neighbour list."""
+    data = golden(case, boundary)
+    return {**extended(data["coord"], data["type"], data.get("cell")), **{key: data[key] for key in ("fparam", "aparam") if key in data}}
+
+
+def first_frame(size: str, boundary: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Coordinates, types and cell of the first of some random frames."""
+    inputs = random_frames(*SIZES[size], boundary == "pbc")
+    return inputs["coord"][0], inputs["atype"][0], inputs["box"][0] if "box" in inputs else None
 
 
 SIZES = {"3 atoms, 1 frame": (1, 3), "7 atoms, 2 frames": (2, 7), "1 atom": (1, 1)}
+SIZED = ["se_e2_a", "se_e2_a_two_side", "direct", "compressed"]
 
 
 def jobs() -> dict[str, tuple[str, dict[str, np.ndarray]]]:
     """Model and inputs of all that the other process is to evaluate."""
     both = ("pbc", "nopbc")
     out = {f"{case} {b}": (case, whole(case, b)) for case in CASES for b in both}
-    out.update({f"{case} {b} lower": (case, extended(case, b)) for case in CASES for b in both})
-    for case in ("se_e2_a", "se_e2_a_two_side"):
+    out.update({f"{case} {b} lower": (case, lower(case, b)) for case in CASES for b in both})
+    for case in SIZED:
         out.update({f"{case} {b} {size}": (case, random_frames(*SIZES[size], b == "pbc")) for b in both for size in SIZES})
+        out.update({f"{case} {b} {size} lower": (case, extended(*first_frame(size, b))) for b in both for size in SIZES})
     data = whole("se_e2_a_fparam", "pbc")
     out["default fparam"] = ("with_default", {key: value for key, value in data.items() if key != "fparam"})
     return out
@@ -168,6 +178,27 @@ def with_default():
     return replace(content, model=replace(content.model, fitting=replace(content.model.fitting, default_fparam=default)))
 
 
+def direct():
+    """A model whose input asked for direct evaluation."""
+    return replace(load_model(GOLDEN / "se_e2_a_two_side" / "model.dp"), definition={"descriptor": {"evaluation": "direct"}})
+
+
+def compressed():
+    """A compressed model whose stored coefficients are not those of its nets, so that one sees what is evaluated."""
+    content = load_model(GOLDEN / "se_e2_a_two_side" / "model.dp")
+    model, params, _ = content.model.expanded(content.params, None, stored=True, xp=plain)
+    content = content.with_expansion(model, params)
+    expansion = {key: [1.25 * leaf for leaf in value] if isinstance(value, list) else value for key, value in content.expansion.items()}
+    return replace(content, expansion=expansion)
+
+
+MADE = {"with_default": with_default, "direct": direct, "compressed": compressed}
+
+
+def stored_model(name: str):
+    return MADE[name]() if name in MADE else load_model(GOLDEN / name / "model.dp")
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """Results of all jobs, by job and key, for a suffix; evaluated once."""
@@ -178,7 +209,8 @@ def results(tmp_path_factory):
             folder = tmp_path_factory.mktemp("native")
             for case in CASES:
                 convert(GOLDEN / case / "model.dp", folder / f"{case}{suffix}")
-            save_model(folder / f"with_default{suffix}", with_default())
+            for name, make in MADE.items():
+                save_model(folder / f"{name}{suffix}", make())
             table = jobs()
             np.savez(folder / "inputs.npz", **{f"{name}|{key}": value for name, (_, given) in table.items() for key, value in given.items()})
             (folder / "jobs.json").write_text(json.dumps([{"name": n, "model": m, "keys": list(g)} for n, (m, g) in table.items()]))
@@ -204,44 +236,87 @@ def test_agrees_with_stored_results(results, suffix, case, boundary):
         assert_close(got[f"{case} {boundary}|{key}"].reshape(want[key].shape), want[key], "golden", dtype_of(case), what=key)
 
 
+def folded(results, name: str, owner: np.ndarray, natoms: int) -> dict[str, np.ndarray]:
+    """Results of `forward_lower` with those of images added to their owners."""
+    got = {key: results(".pth")[f"{name}|{key}"][0] for key in ("energy", "extended_force", "virial", "atom_energy", "extended_virial")}
+    for key, extended_key in (("force", "extended_force"), ("atom_virial", "extended_virial")):
+        got[key] = np.zeros((natoms, got[extended_key].shape[1]))
+        np.add.at(got[key], owner, got[extended_key])
+    return got
+
+
 @pytest.mark.parametrize("boundary", ["pbc", "nopbc"])
 @pytest.mark.parametrize("case", CASES)
 def test_a_neighbour_list_with_skin_gives_the_same(results, case, boundary):
     pytest.importorskip("torch")
-    want, name = golden(case, boundary), f"{case} {boundary} lower"
-    got = {key: results(".pth")[f"{name}|{key}"][0] for key in ("energy", "extended_force", "virial", "atom_energy", "extended_virial")}
-    owner = extended(case, boundary)["mapping"][0]
-    for key, extended_key in (("force", "extended_force"), ("atom_virial", "extended_virial")):
-        folded = np.zeros((len(want["type"]), got[extended_key].shape[1]))
-        np.add.at(folded, owner, got[extended_key])
-        got[key] = folded
+    want = golden(case, boundary)
+    got = folded(results, f"{case} {boundary} lower", lower(case, boundary)["mapping"][0], len(want["type"]))
     for key in KEYS:
         assert_close(got[key].reshape(want[key].shape), want[key], "golden", dtype_of(case), what=key)
 
 
+def reference(tmp_path: Path, case: str, evaluation: str | None = None) -> DeepPot:
+    save_model(tmp_path / "m.dp", stored_model(case))
+    return DeepPot(tmp_path / "m.dp", evaluation=evaluation)
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("boundary", ["pbc", "nopbc"])
-@pytest.mark.parametrize("case", ["se_e2_a", "se_e2_a_two_side"])
-def test_one_file_at_all_sizes(results, suffix, case, boundary, size):
+@pytest.mark.parametrize("case", SIZED)
+def test_one_file_at_all_sizes(results, tmp_path, suffix, case, boundary, size):
     """Few and no atoms of a type, virtual atoms, several frames with cells of their own, no neighbours."""
-    content, inputs = load_model(GOLDEN / case / "model.dp"), random_frames(*SIZES[size], boundary == "pbc")
-    frames, atoms = inputs["atype"].shape
-    cells = inputs.get("box", [None] * frames)
-    structures = [Structure(c, h, t) for c, h, t in zip(inputs["coord"], cells, inputs["atype"], strict=True)]
-    packed = pack(find_neighbours(structures, content.model.layout().rcut), content.model.layout(), content.model.ntypes)
-    outputs = evaluator(content.model, content.params)(packed.pairs, Conditions(), len(packed.atoms), frames, frozenset(KEYS))
-    want = {key: outputs[key] for key in ("energy", "virial")}
-    for key in ("force", "atom_energy", "atom_virial"):
-        want[key] = np.zeros((frames * atoms, *outputs[key].shape[1:]))
-        want[key][packed.atoms[: len(outputs[key])]] = outputs[key]
-    for key in KEYS:
-        assert_close(results(suffix)[f"{case} {boundary} {size}|{key}"].reshape(want[key].shape), want[key], "golden", what=key)
+    inputs = random_frames(*SIZES[size], boundary == "pbc")
+    with reference(tmp_path, case, None if case == "compressed" else "direct") as potential:
+        values = potential.eval(inputs["coord"], inputs.get("box"), inputs["atype"], atomic=True, mixed_type=True)
+    for key, want in zip(KEYS, values, strict=True):
+        assert_close(results(suffix)[f"{case} {boundary} {size}|{key}"].reshape(want.shape), want, "spectral", what=key)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("boundary", ["pbc", "nopbc"])
+@pytest.mark.parametrize("case", SIZED)
+def test_a_neighbour_list_at_all_sizes(results, tmp_path, case, boundary, size):
+    pytest.importorskip("torch")
+    coord, types, cell = first_frame(size, boundary)
+    with reference(tmp_path, case, None if case == "compressed" else "direct") as potential:
+        values = potential.eval(coord[None], None if cell is None else cell[None], types, atomic=True)
+    got = folded(results, f"{case} {boundary} {size} lower", extended(coord, types, cell)["mapping"][0], len(types))
+    for key, want in zip(KEYS, values, strict=True):
+        assert_close(got[key].reshape(want[0].shape), want[0], "spectral", what=key)
 
 
 def test_a_missing_frame_parameter_takes_its_default(results, suffix):
     want = golden("se_e2_a_fparam", "pbc")
     for key in KEYS:
         assert_close(results(suffix)[f"default fparam|{key}"].reshape(want[key].shape), want[key], "golden", what=key)
+
+
+def test_stored_coefficients_are_what_a_file_evaluates(results, suffix, tmp_path):
+    """Those of the compressed file here are not those of its nets."""
+    inputs = random_frames(2, 7, True)
+    with reference(tmp_path, "compressed", "direct") as potential:
+        energy = potential.eval(inputs["coord"], inputs["box"], inputs["atype"], mixed_type=True)[0]
+    difference = np.abs(results(suffix)["compressed pbc 7 atoms, 2 frames|energy"].reshape(energy.shape) - energy)
+    assert difference.min() > 1e3 * TOLERANCES["float64"]["spectral"] * np.abs(energy).max()
+
+
+def names_of_arrays(path: Path) -> set[str]:
+    """Paths of the arrays that the graph of a native file holds."""
+    if path.suffix == ".pth":
+        torch = pytest.importorskip("torch")
+        return {name.removeprefix("core.").replace("__", "/") for name, _ in torch.jit.load(str(path)).named_buffers() if name.startswith("core.")}
+    tf = pytest.importorskip("tensorflow")
+    nodes = tf.compat.v1.GraphDef.FromString(path.read_bytes()).node
+    return {node.name.removeprefix("param/") for node in nodes if node.name.startswith("param/")}
+
+
+@pytest.mark.parametrize(("name", "expanded"), [("se_e2_a_two_side", True), ("compressed", True), ("direct", False)])
+def test_the_graph_holds_the_expansion_and_the_nets(tmp_path, suffix, name, expanded):
+    content = stored_model(name)
+    save_model(tmp_path / f"m{suffix}", content)
+    tables = {"scale", "closest", *(f"{kind}/{centre}" for kind in ("coefficients", "starts") for centre in range(2))}
+    assert names_of_arrays(tmp_path / f"m{suffix}") == {*flatten(content.params), *(f"descriptor/tables/{each}" for each in tables if expanded)}
+    assert (load_model(tmp_path / f"m{suffix}").expansion is not None) == (name == "compressed")
 
 
 # -- what a file says about itself --------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from deepmd.array_model import search
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.pairs import Conditions
 from deepmd.io.atomic import replacing
-from deepmd.io.model_file import ModelFile, from_json, to_json
+from deepmd.io.model_file import ModelFile, from_json, planned, to_json
 
 DEFINITION = "model_attr/definition"
 """The constant with the JSON from which the whole model is rebuilt."""
@@ -124,7 +124,7 @@ def _attributes(content: ModelFile) -> None:
 
 def _evaluation(content: ModelFile) -> None:
     """Build inputs, neighbour search, model, derivatives and outputs. All frames (F) have the same number of atoms (n)."""
-    model = content.model
+    model, params, _ = planned(content)
     fed = _placeholders(model)
     natoms = tf.cast(fed["t_natoms"], tf.int64)
     with tf.control_dependencies(_checks(fed, model.ntypes)):
@@ -143,7 +143,7 @@ def _evaluation(content: ModelFile) -> None:
     pairs = packed.pairs
     conditions = Conditions(fparam_FK, None if aparam_AK is None else tf.gather(aparam_AK, packed.row_N))
 
-    energy_N, descriptor_ND = model.atomic_energy(in_graph(model, content.params, constant), pairs, conditions, xp=xp)
+    energy_N, descriptor_ND = model.atomic_energy(in_graph(model, params, constant), pairs, conditions, xp=xp)
     (grad,) = tf.gradients(tf.reduce_sum(energy_N), pairs.disp_NM3)
     out = assemble(energy_N, descriptor_ND, grad, pairs, num_atoms, num_frames, frozenset(OUTPUTS), xp=xp)
 

@@ -22,7 +22,7 @@ from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Layout, Pairs
 from deepmd.array_model.tree import flatten, paths, replace_leaves
 from deepmd.io.atomic import replacing
-from deepmd.io.model_file import ModelFile, from_json, to_json
+from deepmd.io.model_file import ModelFile, from_json, planned, to_json
 
 
 def save_pth(path: Path, content: ModelFile) -> None:
@@ -151,7 +151,7 @@ class _TakeListed(_Find):
 
 
 class _Core(torch.nn.Module):  # type: ignore[misc]
-    """Pairs to atomic energies; the parameters are buffers, named by their paths."""
+    """Pairs to atomic energies; the parameters are buffers, named by their paths, the nets too where expansions replace them."""
 
     def __init__(self, model: Any, params: Params) -> None:
         super().__init__()
@@ -214,8 +214,8 @@ class _DeriveAtomic(torch.nn.Module):  # type: ignore[misc]
 
 def _scripted(content: ModelFile) -> Any:
     """Trace the parts on a small example and compile the shell around them."""
-    model, layout = content.model, content.model.layout()
-    fitting = model.fitting
+    model, params, _ = planned(content)
+    layout, fitting = model.layout(), model.fitting
 
     # two frames of a dense gas; primes, so that no two sizes agree by chance
     generator = torch.Generator().manual_seed(0)
@@ -232,7 +232,7 @@ def _scripted(content: ModelFile) -> Any:
         "open_cell": (_OpenCell(layout.rcut), (coord,)),
         "find": (find, (coord, types, frame, cell)),
         "take_listed": (_TakeListed(layout, model.ntypes), listed),
-        "core": (_Core(model, content.params), (disp, mask, index, centre, type_N, frame_N, counts, widths, *conditions)),
+        "core": (_Core(model, params), (disp, mask, index, centre, type_N, frame_N, counts, widths, *conditions)),
         "derive": (_Derive(), (disp, disp, index, centre, frame_N, position, torch.tensor(2))),
         "derive_atomic": (_DeriveAtomic(), (disp, disp, index, position)),
     }

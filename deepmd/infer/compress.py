@@ -1,0 +1,132 @@
+"""`dp compress`: store the expansions of the embedding nets, so that nothing else is evaluated at run time."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from autograd import make_vjp
+from numpy.polynomial.chebyshev import chebvander
+
+from deepmd.adapters.numpy.namespace import differentiable
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.namespace import Params
+from deepmd.array_model.networks import apply_net
+from deepmd.array_model.spectral import MARGIN
+from deepmd.array_model.tree import map_leaves
+from deepmd.data.statistics import neighbour_statistics
+from deepmd.data.systems import load_system
+from deepmd.host import plain
+from deepmd.infer.accuracy import systems_of
+from deepmd.io.formats import load_model, save_model
+from deepmd.io.model_file import ModelFile, known_distance
+
+log = logging.getLogger(__name__)
+
+GRID = 4001
+"""Points of the domain at which expansions are compared with the nets."""
+
+
+def compress_model(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str] = "frozen_model_compressed",
+    *,
+    training_script: str | os.PathLike[str] | None = None,
+    extrapolate: float | None = None,
+    backend: str | None = None,
+) -> Path:
+    """Write a model with its expansions stored; return the path. The networks stay in the file, so it converts as any other.
+
+    An expansion holds for a range of s, the switched inverse distance, and continues linearly at shorter distances. The range
+    is that of the training data with a margin of a tenth in distance, which few terms represent. `extrapolate` = E makes it
+    reach E times the largest s of the data, as the tables of DeePMD-kit do: down to the E-th part of the shortest distance of
+    the data. It is not 5 by default as there, because terms grow with the range: there the outer part is tabulated more
+    coarsely, here the tolerance is the same everywhere.
+
+    Parameters
+    ----------
+    source : model file of any format; without a suffix it gets that of the backend. A compressed one is compressed anew, from its networks
+    target : model file to write; without a suffix it gets that of the source
+    training_script : input.json whose training data tell the shortest distance if the source does not
+    extrapolate : see above; at least 1
+    backend : "tf" for `.pb`, anything else for `.pth`
+
+    Raises
+    ------
+    InputError
+        A file cannot be read or written, no shortest distance is known, or the nets have no expansion.
+    """
+    if extrapolate is not None and not (math.isfinite(extrapolate) and extrapolate >= 1.0):
+        raise InputError(f"extrapolate is {extrapolate}; accepted: a number of at least 1")
+    source, target = Path(source), Path(target)
+    if not source.suffix:
+        source = source.with_suffix(".pb" if backend == "tf" else ".pth")
+    if not target.suffix:
+        target = target.with_suffix(source.suffix)
+    content = load_model(source)
+    distance = known_distance(content) or _distance_of_data(content, source, training_script)
+    start = MARGIN * distance if extrapolate is None else distance / extrapolate
+    model, params, reason = content.model.with_evaluation("spectral").expanded(content.params, start / MARGIN, stored=True, xp=plain)
+    if reason:
+        nets = f"activation function {content.model.descriptor.activation_function}, distances from {start:.3f} Angstrom"
+        raise InputError(f"{source}: cannot be compressed: {reason} ({nets})")
+    values, slopes = deviations(model.descriptor, params["descriptor"])
+    save_model(target, replace(content, min_nbor_dist=distance).with_expansion(model, params))
+    log.info("shortest distance of the data: %.3f Angstrom; the expansions hold from %.3f Angstrom to the cutoff", distance, start)
+    log.info("number of terms: %d", model.evaluation)
+    log.info("largest deviation from the networks, relative to the largest value: %.1e; of slopes: %.1e", values, slopes)
+    log.info("Saved compressed model to %s", target)
+    return target
+
+
+def _distance_of_data(content: ModelFile, source: Path, training_script: str | os.PathLike[str] | None) -> float:
+    """Return the shortest distance (Angstrom) of the training data of an input."""
+    if training_script is None:
+        what = "give the input that it was trained with: --training-script input.json (-t)"
+        raise InputError(f"{source}: does not tell the shortest distance of its training data; {what}")
+    model, rcut = content.model, content.model.layout().rcut
+    systems = [load_system(folder, model.type_map, names=()) for folder in systems_of(train_data=str(training_script))]
+    shortest, _ = neighbour_statistics(systems, rcut, model.ntypes)
+    if not shortest < rcut:
+        raise InputError(f"{training_script}: no two atoms of the training data are within the cutoff of {rcut} Angstrom")
+    log.info("training data with min nbor dist: %f", shortest)
+    return shortest
+
+
+def deviations(descriptor: Any, params: Params) -> tuple[float, float]:
+    """Return the largest deviations of stored expansions from the nets, of values and of slopes, relative to the largest of each.
+
+    All pairs of types are compared at `GRID` points of the domain, both ends included.
+    """
+    params = map_leaves(lambda leaf: np.asarray(leaf, dtype=np.float64), params)
+    tables, net, terms = params["tables"], descriptor._net(), int(descriptor.evaluation)
+    x_Q = np.linspace(-1.0, 1.0, GRID)
+    basis_QK = chebvander(x_Q, terms - 1)
+    differences, sizes = np.zeros(2), np.zeros(2)
+    for centre in range(len(descriptor.slots)):
+        mean, std = params["davg"][centre, 0, 0], params["dstd"][centre, 0, 0]
+        # by pair of types: coefficients of the values, then of the slopes
+        stored = tables["coefficients"][centre].reshape(2, len(descriptor.slots), terms, descriptor.neuron[-1])
+        for neighbour, weights in enumerate(descriptor._nets(params, centre)):
+
+            def values(x_Q1: Any, weights: Params = weights, mean: float = mean, std: float = std) -> Any:
+                return apply_net(net, weights, ((x_Q1 + 1.0) / tables["scale"] - mean) / std, xp=differentiable)
+
+            exact = _value_and_slope(values, x_Q)
+            for k in range(2):
+                sizes[k] = max(sizes[k], np.abs(exact[k]).max())
+                differences[k] = max(differences[k], np.abs(basis_QK @ stored[k, neighbour] - exact[k]).max())
+    relative = differences / np.maximum(sizes, np.finfo(np.float64).tiny)
+    return float(relative[0]), float(relative[1])
+
+
+def _value_and_slope(function: Any, x_Q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a function of (Q, 1) to (Q, G), row by row, and its derivative: that of its adjoint, which is linear, by what goes in."""
+    adjoint, value_QG = make_vjp(function)(x_Q[:, None])
+    forward, _ = make_vjp(adjoint)(np.zeros_like(value_QG))
+    return value_QG, forward(np.ones((len(x_Q), 1)))

@@ -1,0 +1,310 @@
+"""`dp compress`: what a compressed file holds and evaluates, how far its expansions reach, and what cannot be compressed."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tolerances import TOLERANCES, assert_close
+
+from deepmd import DeepPot
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.tree import flatten, map_leaves
+from deepmd.data.neighbours import Structure, find_neighbours
+from deepmd.host import plain
+from deepmd.infer.compress import compress_model, deviations
+from deepmd.infer.deep_pot import ExpansionWarning
+from deepmd.io import convert, load_model, save_model
+from deepmd.io.model_file import from_tree, planned, to_tree
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden"
+WATER = ROOT / "examples" / "water" / "data" / "water_330a"
+CASES = sorted(path.name for path in GOLDEN.glob("se_e2_a*"))
+PACKAGES = {".pth": "torch", ".pb": "tensorflow"}
+BACKENDS = {"numpy": "numpy", "torch": "torch", "tf": "tensorflow"}
+
+# torch says of TorchScript as a whole that it is deprecated; C++ programs read no other format yet
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:an atom has more neighbours:UserWarning"),
+]
+
+
+def inputs(case):
+    """Arguments of `DeepPot.eval` and the shortest distance between the atoms."""
+    stored = np.load(GOLDEN / case / "expected.npz")
+    coord, cell, types = (stored[f"pbc/{key}"] for key in ("coord", "cell", "type"))
+    options = {key: stored[f"pbc/{key}"] for key in ("fparam", "aparam") if f"pbc/{key}" in stored.files}
+    return (coord[None], cell[None], types), options, float(find_neighbours([Structure(coord, cell, types)], 4.0).dist.min())
+
+
+def source(folder, case="se_e2_a_two_side", **descriptor):
+    """Save a model that knows the shortest distance; return its path."""
+    content = load_model(GOLDEN / case / "model.dp")
+    model = replace(content.model, descriptor=replace(content.model.descriptor, **descriptor))
+    save_model(folder / "m.dp", replace(content, model=model, params=model.in_precision(content.params, xp=plain), min_nbor_dist=inputs(case)[2]))
+    return folder / "m.dp"
+
+
+def compressed(folder, case="se_e2_a_two_side", **options):
+    return compress_model(source(folder, case), folder / "c.dp", **options)
+
+
+def altered(path, factor):
+    """Scale the stored coefficients of a compressed file, so that its expansions are no longer those of its nets."""
+    content = load_model(path)
+    expansion = {**content.expansion, **{key: map_leaves(lambda leaf: factor * leaf, content.expansion[key]) for key in ("coefficients", "starts")}}
+    save_model(path, replace(content, expansion=expansion))
+    return path
+
+
+def same(content, other):
+    assert (content.model, content.definition, content.min_nbor_dist) == (other.model, other.definition, other.min_nbor_dist)
+    assert content.expansion["terms"] == other.expansion["terms"]
+    for tree, wanted in ((content.params, other.params), (content.expansion, other.expansion)):
+        before, after = ({path: np.asarray(leaf) for path, leaf in flatten(each).items()} for each in (wanted, tree))
+        assert after.keys() == before.keys()
+        for path, leaf in before.items():
+            assert (after[path].dtype, after[path].shape, after[path].tobytes()) == (leaf.dtype, leaf.shape, leaf.tobytes()), path
+
+
+# -- numbers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", CASES)
+def test_numbers_are_those_of_the_networks(tmp_path, case, backend):
+    pytest.importorskip(BACKENDS[backend])
+    (coord, cell, types), options, _ = inputs(case)
+    path = compressed(tmp_path, case)
+    results = []
+    for evaluation in (None, "direct"):
+        with DeepPot(path, backend=backend, evaluation=evaluation) as potential:
+            assert potential.evaluation == ("direct" if evaluation else load_model(path).expansion["terms"])
+            results.append(potential.eval(coord, cell, types, atomic=True, **options))
+            assert potential.outside == 0
+    for value, wanted in zip(*results, strict=True):
+        assert_close(value, wanted, "spectral", load_model(path).model.descriptor.precision)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_stored_coefficients_are_what_is_evaluated(tmp_path, backend):
+    pytest.importorskip(BACKENDS[backend])
+    arguments, _, _ = inputs("se_e2_a_two_side")
+    path = compressed(tmp_path)
+    before = DeepPot(path, backend="numpy").eval_descriptor(*arguments)
+    path = altered(path, 1.5)
+    for evaluation, factor in ((None, 2.25), ("spectral", 2.25), ("auto", 2.25), ("direct", 1.0)):  # features are quadratic in the nets
+        got = DeepPot(path, backend=backend, evaluation=evaluation).eval_descriptor(*arguments)
+        assert_close(got, factor * before, "spectral", what=str(evaluation))
+
+
+def test_an_input_that_asked_for_direct_evaluation(tmp_path):
+    path = source(tmp_path)
+    content = load_model(path)
+    save_model(path, replace(content, definition={"descriptor": {"evaluation": "direct"}}))
+    assert DeepPot(path).evaluation == "direct"
+    assert DeepPot(compress_model(path, tmp_path / "c.dp")).evaluation == load_model(tmp_path / "c.dp").expansion["terms"]
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", ["se_e2_a_fparam", "se_e2_a_float32", "se_e2_a_two_side"])
+def test_every_format_keeps_the_expansion(tmp_path, case):
+    """Around all formats, with tables that could not be made again from the networks."""
+    path = altered(compressed(tmp_path, case), 1.25)
+    arguments, options, _ = inputs(case)
+    first, wanted = load_model(path), DeepPot(path).eval(*arguments, **options)
+    for suffix in (".yaml", ".pth", ".pb", ".dp"):
+        if suffix in PACKAGES:
+            pytest.importorskip(PACKAGES[suffix])
+        convert(path, tmp_path / f"next{suffix}")
+        path = tmp_path / f"next{suffix}"
+        same(load_model(path), first)
+        for value, reference in zip(DeepPot(path).eval(*arguments, **options), wanted, strict=True):
+            assert_close(value, reference, "golden", first.model.descriptor.precision, what=suffix)
+
+
+@pytest.mark.parametrize("suffix", [".dp", ".yaml", ".pth", ".pb"])
+def test_each_format_is_compressed_to_the_same(tmp_path, suffix):
+    if suffix in PACKAGES:
+        pytest.importorskip(PACKAGES[suffix])
+    wanted = load_model(compressed(tmp_path))
+    convert(tmp_path / "m.dp", tmp_path / f"in{suffix}")
+    made = compress_model(tmp_path / f"in{suffix}", tmp_path / "out")
+    assert made == tmp_path / f"out{suffix}"
+    same(load_model(made), wanted)
+
+
+def test_compressing_again_starts_from_the_networks(tmp_path):
+    path = compressed(tmp_path)
+    wanted = load_model(path)
+    same(load_model(compress_model(altered(path, 2.0), path)), wanted)
+
+
+def test_other_readers_find_the_same_model(tmp_path):
+    """What DeePMD-kit reads, `model`, does not know of the expansion beside it."""
+
+    def described(tree):
+        return {key: described(value) for key, value in tree.items()} if isinstance(tree, dict) else str(tree)
+
+    trees = [to_tree(load_model(path), "numpy") for path in (compressed(tmp_path), tmp_path / "m.dp")]
+    assert described(trees[0]["model"]) == described(trees[1]["model"])
+    assert {*trees[0]} - {*trees[1]} == {"expansion"}
+
+
+def test_new_parameters_drop_the_expansion(tmp_path):
+    content = load_model(compressed(tmp_path))
+    assert content.with_params(content.params).expansion is None
+
+
+def no_coefficients(tree):
+    del tree["@variables"]["coefficients"]
+
+
+def fewer_coefficients(tree):
+    tree["@variables"]["coefficients"][1] = tree["@variables"]["coefficients"][1][:-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tree: tree.update({"@version": 9}), "expansion: stored with version 9"),
+        (lambda tree: tree.update(terms="many"), "expansion: stored with 'many' terms"),
+        (lambda tree: tree.update(terms=True), "expansion: stored with True terms"),
+        (lambda tree: tree.update(terms=0), "expansion: stored with 0 terms"),
+        (lambda tree: tree.update(terms=tree["terms"] + 1), "expansion: coefficients/0 has shape"),
+        (lambda tree: tree.pop("terms"), "'terms' is missing"),
+        (lambda tree: tree.pop("@variables"), "'@variables' is missing"),
+        (lambda tree: tree["@variables"].update(scale=np.ones(2)), r"expansion: scale has shape \(2,\), expected \(\)"),
+        (lambda tree: tree["@variables"].update(bias=np.ones(2)), r"expansion: bias has shape \(2,\), expected none"),
+        (no_coefficients, "coefficients/0 has shape none"),
+        (fewer_coefficients, "coefficients/1 has shape"),
+    ],
+)
+def test_damaged_expansions_are_refused(tmp_path, change, message):
+    tree = to_tree(load_model(compressed(tmp_path)), "numpy")
+    change(tree["expansion"])
+    with pytest.raises(InputError, match=rf"^somewhere: .*{message}"):
+        from_tree(tree, "somewhere")
+
+
+# -- domain -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("extrapolate", "share"), [(None, 0.9), (1.0, 1.0), (2.0, 0.5)])
+def test_how_far_the_expansions_reach(tmp_path, extrapolate, share):
+    """To `share` of the shortest distance: exact there, and below it a warning and a linear continuation."""
+    distance = inputs("se_e2_a_two_side")[2]
+    path = compressed(tmp_path, extrapolate=extrapolate)
+    potentials = [DeepPot(path), DeepPot(path, evaluation="direct")]
+
+    def dimers(r):
+        return [potential.eval([[[0.0, 0.0, 0.0], [r, 0.0, 0.0]]], None, [0, 1])[0] for potential in potentials]
+
+    assert_close(*dimers(1.001 * share * distance), "spectral")
+    assert potentials[0].outside == 0
+    with pytest.warns(ExpansionWarning, match="nearer than the expansions"):
+        beyond = dimers(0.5 * share * distance)
+    assert abs(beyond[0] - beyond[1]).max() > 10.0 * TOLERANCES["float64"]["spectral"] * abs(beyond[1]).max()
+
+
+def test_reaching_further_costs_terms(tmp_path):
+    terms = [load_model(compressed(tmp_path, extrapolate=e)).expansion["terms"] for e in (None, 2.0, 5.0)]
+    assert terms == sorted(set(terms))
+
+
+def test_the_distance_comes_from_the_data_where_the_file_has_none(tmp_path):
+    content = load_model(GOLDEN / "se_e2_a" / "model.dp")
+    systems = {"training": {"training_data": {"systems": [str(WATER)]}}}
+    (tmp_path / "input.json").write_text(json.dumps(systems))
+    coord, box = (np.load(WATER / "set.000" / f"{name}.npy").reshape(-1, *shape) for name, shape in (("coord", (96, 3)), ("box", (3, 3))))
+    types = np.loadtxt(WATER / "type.raw", dtype=int)
+    shortest = min(find_neighbours([Structure(c, b, types)], 4.0).dist.min() for c, b in zip(coord, box, strict=True))
+    for number, unknown in enumerate((None, 100.0)):  # the second says only that no pair was seen
+        save_model(tmp_path / f"m{number}.dp", replace(content, min_nbor_dist=unknown))
+        assert DeepPot(tmp_path / f"m{number}.dp").evaluation == planned(content)[0].evaluation
+        made = load_model(compress_model(tmp_path / f"m{number}.dp", tmp_path / "c.dp", training_script=tmp_path / "input.json"))
+        assert made.min_nbor_dist == shortest
+        assert planned(made)[0].domain_start(made.all_params) == pytest.approx(0.9 * shortest)
+
+
+# -- what is told -----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_logged(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, logger="deepmd"):
+        path = compressed(tmp_path)
+    terms, distance = load_model(path).expansion["terms"], inputs("se_e2_a_two_side")[2]
+    assert f"number of terms: {terms}" in caplog.text
+    assert f"shortest distance of the data: {distance:.3f} Angstrom; the expansions hold from {0.9 * distance:.3f} Angstrom" in caplog.text
+    assert "largest deviation from the networks, relative to the largest value: " in caplog.text
+    assert f"Saved compressed model to {path}" in caplog.text
+
+
+def test_deviations_are_measured(tmp_path):
+    """Small for what was made; what is added to a coefficient is found again, in values and in slopes."""
+    content = load_model(compressed(tmp_path))
+    model, params, _ = planned(content)
+    values, slopes = deviations(model.descriptor, params["descriptor"])
+    assert 0.0 < values < TOLERANCES["float64"]["spectral"]
+    assert 0.0 < slopes < TOLERANCES["float64"]["spectral"] * model.evaluation**2
+    sections, terms = len(model.descriptor.slots), model.evaluation
+    for row, which in ((0, 0), (sections * terms, 1)):  # T_0 of the first net: of its values, of its slopes
+        found = []
+        for added in (1e-3, 2e-3):
+            tables = {**params["descriptor"]["tables"], "coefficients": [leaf.copy() for leaf in params["descriptor"]["tables"]["coefficients"]]}
+            tables["coefficients"][0][row] += added
+            found.append(deviations(model.descriptor, {**params["descriptor"], "tables": tables}))
+        assert found[1][which] == pytest.approx(2.0 * found[0][which], rel=1e-4)
+        assert found[0][1 - which] == (values, slopes)[1 - which]
+
+
+# -- what cannot be compressed ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"activation_function": "relu"}, r"more than 512 terms \(activation function relu, distances from "),
+        ({"precision": "float16"}, "the precision is float16"),
+        ({"precision": "bfloat16"}, "the precision is bfloat16"),
+    ],
+)
+def test_models_without_expansion(tmp_path, options, message):
+    path = source(tmp_path, **options)
+    with pytest.raises(InputError, match=rf"m\.dp: cannot be compressed: .*{message}"):
+        compress_model(path, tmp_path / "c.dp")
+    assert [each.name for each in tmp_path.iterdir()] == ["m.dp"]
+
+
+def test_statistics_that_differ_between_slots(tmp_path):
+    path = source(tmp_path)
+    content = load_model(path)
+    content.params["descriptor"]["davg"][0, 1, 0] += 0.1
+    save_model(path, content)
+    with pytest.raises(InputError, match="cannot be compressed: davg differs between the slots of a type"):
+        compress_model(path, tmp_path / "c.dp")
+
+
+@pytest.mark.parametrize("extrapolate", [0.0, 0.5, -3.0, float("nan"), float("inf")])
+def test_wrong_range(tmp_path, extrapolate):
+    with pytest.raises(InputError, match=rf"extrapolate is {extrapolate}; accepted: a number of at least 1"):
+        compressed(tmp_path, extrapolate=extrapolate)
+
+
+def test_a_range_that_no_expansion_covers(tmp_path):
+    with pytest.raises(InputError, match=r"more than 512 terms .*distances from 0\.001 Angstrom"):
+        compressed(tmp_path, extrapolate=1e3)
+
+
+def test_an_evaluation_that_does_not_exist(tmp_path):
+    content = replace(load_model(source(tmp_path)), definition={"descriptor": {"evaluation": "spektral"}})
+    with pytest.raises(InputError, match="model/descriptor: evaluation is 'spektral'; accepted: auto, direct, spectral"):
+        planned(content)
