@@ -27,6 +27,10 @@ STEPS = {"float64": 3e-5, "float32": 1e-2}
 """Step of finite differences, Angstrom; half precisions cannot resolve any."""
 
 
+REALISTIC = (0.2, 0.4)
+"""Range of deviations as real data have them, for `ModelAgreement.deviations`."""
+
+
 def variants(base: Any, **options: Iterable[Any]) -> dict[str, Any]:
     """Return {'base': base} and a copy of `base` for each given value of each option, named after it."""
     changed = {f"{name}={value}".replace(" ", ""): replace(base, **{name: value}) for name, values in options.items() for value in values}
@@ -38,12 +42,17 @@ class ModelAgreement:
 
     Attributes
     ----------
-    configs : models by name, cutoff and `sel` such that three atoms per (0.9 rcut)^3 fit in
+    configs : models by name, cutoff and `sel` such that three atoms per (0.9 rcut)^3 fit in; one whose `evaluation` is "spectral" is
+        tested as an expansion, against direct evaluation
     backends : where to run them
+    stored : whether expansions keep their coefficients, as for inference, or follow the parameters, as for training
+    deviations : range of the random deviations; the smaller, the steeper are embedding nets as functions of the distance
     """
 
     configs: ClassVar[dict[str, Any]] = {}
     backends: ClassVar[Sequence[str]] = backends.NAMES
+    stored: ClassVar[bool] = True
+    deviations: ClassVar[tuple[float, float]] = (0.04, 0.08)
 
     @classmethod
     def model(cls, config: Any) -> Any:
@@ -67,8 +76,8 @@ class ModelAgreement:
     def statistics(cls, model: Any, params: Params, rng: np.random.Generator) -> Params:
         """Return the descriptor's parameters with a mean of the radial column and one deviation for all directions."""
         mean_T4, std_T4 = np.zeros((model.ntypes, 4)), np.ones((model.ntypes, 4))
-        mean_T4[:, 0], std_T4[:, 0] = rng.uniform(0.02, 0.1, model.ntypes), rng.uniform(0.04, 0.08, model.ntypes)
-        std_T4[:, 1:] = rng.uniform(0.04, 0.08, (model.ntypes, 1))
+        mean_T4[:, 0], std_T4[:, 0] = rng.uniform(0.02, 0.1, model.ntypes), rng.uniform(*cls.deviations, model.ntypes)
+        std_T4[:, 1:] = rng.uniform(*cls.deviations, (model.ntypes, 1))
         changed: Params = model.descriptor.with_statistics(params, mean_T4, std_T4, xp=plain)
         return changed
 
@@ -76,7 +85,7 @@ class ModelAgreement:
     def subject_of(cls, name: str, backend: str) -> Subject:
         """Return a configuration on a backend."""
         model = cls.model(cls.configs[name])
-        return Subject(model, cls.parameters(model), backend)
+        return Subject(model, cls.parameters(model), backend, cls.stored)
 
     # -- fixtures ---------------------------------------------------------------------------------------------------
 
@@ -100,7 +109,7 @@ class ModelAgreement:
     @classmethod
     def reference(cls, request: pytest.FixtureRequest) -> Subject:
         """Return a model evaluated by NumPy in float64, for tests that need no other backend."""
-        return cls.subject_of(request.param, "numpy").reference
+        return cls.subject_of(request.param, "numpy").wide
 
     # -- backends ---------------------------------------------------------------------------------------------------
 
@@ -108,45 +117,46 @@ class ModelAgreement:
         """Every output is that of NumPy in float64, and float64 itself."""
         results = subject(subject.systems[system])
         assert all(values.dtype == np.float64 for values in results.values())
-        compare(results, subject.reference(subject.systems[system]), subject)
+        compare(results, subject.reference(subject.systems[system]), subject, subject.against_reference)
 
     def test_array_api_strict(self, reference: Subject, system: str) -> None:
         """Physics uses nothing beyond the array API standard and the few extras."""
         checked = replace(reference, backend="strict")
-        expected = reference(reference.systems[system])
-        compare(checked(reference.systems[system]), {name: expected[name] for name in OUTPUTS if name not in NEEDS_GRADIENT}, checked)
+        expected = reference.reference(reference.systems[system], frozenset(OUTPUTS) - NEEDS_GRADIENT)
+        compare(checked(reference.systems[system]), expected, checked, checked.against_reference)
 
     def test_two_sizes(self, subject: Subject) -> None:
         """One graph serves three atoms in one frame, seven in two, and three again."""
         three, seven = subject.systems["triclinic_small"], split(subject.systems["one_frame"][0], 3)
         for samples in (three, seven, three):
-            compare(subject(samples), subject.reference(samples), subject)
+            compare(subject(samples), subject.reference(samples), subject, subject.against_reference)
 
     def test_read_only_inputs(self, subject: Subject) -> None:
         """Inputs that cannot be written to are accepted, and nothing is written to those that can."""
         samples = subject.systems["several_frames"]
         packed = subject.pack(samples)
         conditions = subject.conditions(samples, packed)
-        before = [array.copy() for array in arrays_in((packed.pairs, conditions, subject.params))]
+        given = packed.pairs, conditions, subject.planned[1]
+        before = [array.copy() for array in arrays_in(given)]
         expected = subject.evaluate(packed, conditions)
-        after = arrays_in((packed.pairs, conditions, subject.params))
+        after = arrays_in(given)
         assert all(np.array_equal(old, new) for old, new in zip(before, after, strict=True))
         for array in after:
             array.flags.writeable = False
-        frozen = subject if subject.backend == "tf" else replace(subject)  # a fresh evaluator also takes read-only parameters
+        frozen = subject if subject.backend == "tf" else Subject(*subject.planned, subject.backend)  # a fresh evaluator also takes read-only parameters
         compare(frozen.evaluate(packed, conditions), expected, subject)
         for array in after:
             array.flags.writeable = True
 
     def test_serialized(self, reference: Subject) -> None:
-        """The stored form brings back every parameter and the same numbers."""
-        tree = to_tree(ModelFile(reference.model, reference.params), "numpy")
+        """The stored form brings back every parameter, without expansions, and the same numbers."""
+        tree = to_tree(ModelFile(*reference.planned), "numpy")
         content = from_tree(tree, "stored")
         old, new = flatten(reference.params), flatten(content.params)
         assert old.keys() == new.keys()
         assert all(np.array_equal(old[path], new[path]) and old[path].dtype == new[path].dtype for path in old)
         samples = reference.systems["several_frames"]
-        compare(Subject(content.model, content.params, "numpy")(samples), reference(samples), reference)
+        compare(Subject(content.model, content.params, "numpy")(samples), reference.reference(samples), reference)
 
     def test_forces(self, subject: Subject) -> None:
         """Forces are minus the finite differences of the energy."""
@@ -310,7 +320,7 @@ class _Leaves:
         elif isinstance(value, np.ndarray):
             self.found.append(value)
         elif isinstance(value, dict):
-            map_leaves(self.found.append, value)
+            map_leaves(self.add, value)
         elif isinstance(value, tuple):
             for item in value:
                 self.add(item)
@@ -323,11 +333,11 @@ def arrays_in(value: Any) -> list[np.ndarray]:
     return leaves.found
 
 
-def compare(results: Results, expected: Results, subject: Subject) -> None:
-    """Compare all outputs at the tolerances of the subject's precision."""
+def compare(results: Results, expected: Results, subject: Subject, quantity: str = "") -> None:
+    """Compare all outputs at the tolerances of the subject's precision, those of one quantity if it is given."""
     assert results.keys() == expected.keys()
     for name, values in results.items():
-        assert_close(values, expected[name], QUANTITY[name], subject.precision, what=name)
+        assert_close(values, expected[name], quantity or QUANTITY[name], subject.precision, what=name)
 
 
 def split(sample: Sample, atoms: int) -> list[Sample]:

@@ -96,16 +96,40 @@ SYSTEMS = tuple(systems(1.0, 1))
 
 @dataclass(frozen=True)
 class Subject:
-    """A model under test on one backend. Call it on samples; results come in the order of their atoms, zero for virtual ones."""
+    """A model under test on one backend. Call it on samples; results come in the order of their atoms, zero for virtual ones.
+
+    A model whose `evaluation` is "spectral" is evaluated as an expansion that reaches all of `systems`; `stored` tells which kind.
+    """
 
     model: Any
     params: Params
     backend: str
+    stored: bool = True
+
+    @property
+    def spectral(self) -> bool:
+        """Whether expansions of the embedding nets are under test."""
+        return bool(getattr(self.model, "evaluation", None) == "spectral")
+
+    @cached_property
+    def closest(self) -> float:
+        """Shortest distance of two atoms in `systems`, Angstrom."""
+        structures = [sample.structure for samples in self.systems.values() for sample in samples]
+        return float(find_neighbours(structures, self.model.layout().rcut).dist.min())
+
+    @cached_property
+    def planned(self) -> tuple[Any, Params]:
+        """Model and parameters as they are evaluated; asked for an expansion, there is one."""
+        if not self.spectral:
+            return self.model, self.params
+        model, params, reason = self.model.expanded(self.params, self.closest, stored=self.stored, xp=plain)
+        assert isinstance(model.evaluation, int), f"evaluated directly: {reason}"
+        return model, params
 
     @cached_property
     def evaluator(self) -> Evaluator:
         """The backend's evaluator, built once."""
-        return backends.evaluator(self.backend, self.model, self.params)
+        return backends.evaluator(self.backend, *self.planned)
 
     @property
     def precision(self) -> str:
@@ -114,11 +138,22 @@ class Subject:
         return next(name for name in ("bfloat16", "float16", "float32", "float64") if name in used)
 
     @cached_property
-    def reference(self) -> Subject:
-        """The same model evaluated by NumPy in float64."""
+    def wide(self) -> Subject:
+        """The same model in float64."""
         descriptor, fitting = (replace(part, precision="float64") for part in (self.model.descriptor, self.model.fitting))
         model = replace(self.model, descriptor=descriptor, fitting=fitting)
-        return Subject(model, model.in_precision(self.params, xp=plain), "numpy")
+        return replace(self, model=model, params=model.in_precision(self.params, xp=plain))
+
+    @cached_property
+    def reference(self) -> Subject:
+        """The same model evaluated by NumPy in float64, its nets directly."""
+        wide = self.wide
+        return replace(wide, model=wide.model.with_evaluation("direct") if self.spectral else wide.model, backend="numpy")
+
+    @property
+    def against_reference(self) -> str:
+        """Row of the table of tolerances for all outputs against the reference; "" where each output has its own."""
+        return "spectral" if self.spectral else ""
 
     @cached_property
     def systems(self) -> dict[str, list[Sample]]:
@@ -142,7 +177,7 @@ class Subject:
     def evaluate(self, packed: Packed, conditions: Conditions, wanted: frozenset[str] = frozenset(OUTPUTS)) -> Results:
         """Return results in the order of `packed`."""
         if self.backend == "strict":
-            return strict.evaluate(self.model, self.params, packed.pairs, conditions, packed.num_frames, wanted)
+            return strict.evaluate(*self.planned, packed.pairs, conditions, packed.num_frames, wanted)
         return self.evaluator(packed.pairs, conditions, len(packed.atoms), packed.num_frames, wanted)
 
     def __call__(self, samples: Sequence[Sample], wanted: frozenset[str] = frozenset(OUTPUTS), packed: Packed | None = None) -> Results:

@@ -11,7 +11,7 @@ import numpy as np
 
 from deepmd.adapters.evaluation import NEEDS_GRADIENT, assemble
 from deepmd.array_model.namespace import STANDARD, Params
-from deepmd.array_model.pairs import Conditions, Pairs
+from deepmd.array_model.pairs import Conditions, Pairs, spans
 from deepmd.array_model.tree import map_leaves
 from deepmd.host import plain
 
@@ -24,13 +24,27 @@ def _sigmoid(x: Any) -> Any:
     return 0.5 * (1.0 + standard.tanh(0.5 * x))
 
 
+def _split(x: Any, sizes: tuple[int, ...], *, axis: int) -> list[Any]:
+    return [x[(*(slice(None),) * axis, slice(start, stop), ...)] for start, stop in spans(sizes)]
+
+
+def _recurrence(first: Any, second: Any, factor: Any, count: int) -> Any:
+    terms = [first, second]
+    while len(terms) < count:
+        terms.append(factor * terms[-1] - terms[-2])
+    return standard.stack(terms[:count], axis=1)
+
+
 xp = SimpleNamespace(
     **{name: getattr(standard, name) for name in STANDARD},
     float16=standard.float32,
     bfloat16=standard.float32,
+    recurrence=_recurrence,
     shape=lambda x: x.shape,
     segment_sum=_segment_sum,
     sigmoid=_sigmoid,
+    split=_split,
+    stop_gradient=lambda x: x,
 )
 """Every name of `deepmd.array_model.namespace.REQUIRED`; half precisions, which the standard lacks, are float32."""
 

@@ -14,7 +14,10 @@ TOLERANCES = {
         "force": 1e-11,
         "virial": 1e-11,
         "finite difference": 1e-6,
+        "order": 1e-9,
         "golden": 1e-10,
+        "spectral": 1e-10,
+        "gradient": 1e-8,
     },
     "float32": {
         "function": 1e-6,
@@ -24,6 +27,7 @@ TOLERANCES = {
         "virial": 1e-4,
         "finite difference": 2e-2,
         "golden": 1e-4,
+        "spectral": 2e-5,
     },
     "float16": {"function": 1e-3, "energy": 2e-2, "descriptor": 2e-2, "force": 5e-2, "virial": 5e-2},
     "bfloat16": {"function": 1e-2, "energy": 1e-1, "descriptor": 1e-1, "force": 5e-1, "virial": 5e-1},

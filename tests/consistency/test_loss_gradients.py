@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -14,9 +15,10 @@ from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.array_model.fittings.energy import EnergyFitting
 from deepmd.array_model.losses import EnerLoss, total
 from deepmd.array_model.models.standard import StandardModel
-from deepmd.array_model.tree import flatten, replace_leaves
+from deepmd.array_model.tree import flagged, flatten, replace_leaves
 from deepmd.host import plain
 from deepmd.testing import ModelConformance
+from deepmd.testing.conformance import REALISTIC
 from deepmd.testing.samples import Subject
 
 OFF = {f"{kind}_pref_{term}": 0.0 for kind in ("start", "limit") for term in ("e", "f", "v", "ae", "pf")}
@@ -35,17 +37,22 @@ LOSSES = {
     "intensive, coefficients": EnerLoss(**EVERY, intensive_ener_virial=True, enable_atom_ener_coeff=True),
 }
 STEP = 1e-5
+DESCRIPTOR = SeE2A(sel=(20, 20), rcut=3.0, rcut_smth=0.5, neuron=(2,), axis_neuron=2, resnet_dt=True, type_one_side=True)
+DIRECT, WITHIN, BEYOND = 0.0, 1.0, 1.6
+"""Start of the expansions in units of the shortest distance; 0: nets are evaluated directly. Beyond the start they continue linearly."""
+
+CASES = [*((DIRECT, name) for name in LOSSES), *((BEYOND, name) for name in ("e", "f", "v"))]
 
 
 class Example:
-    """A model, three frames, and labels that it does not fit."""
+    """A model, three frames, and labels that it does not fit; with expansions as they are trained if `start` says so."""
 
-    def __init__(self):
-        descriptor = SeE2A(sel=(20, 20), rcut=3.0, rcut_smth=0.5, neuron=(2,), axis_neuron=2, resnet_dt=True, type_one_side=True)
+    def __init__(self, start, descriptor=DESCRIPTOR, parameters=ModelConformance.parameters):
         fitting = EnergyFitting(neuron=(3,), numb_fparam=1, numb_aparam=1, atom_ener=(None, -1.0))
         self.model = StandardModel(("O", "H"), descriptor, fitting)
-        self.params = ModelConformance.parameters(self.model)
+        self.params = parameters(self.model)
         self.subject = Subject(self.model, self.params, "numpy")
+        self.trainable = flagged(self.params, self.model.trainables())
         samples = [*self.subject.systems["triclinic_small"], *self.subject.systems["open"], *self.subject.systems["one_atom"]]
         self.packed = self.subject.pack(samples)
         self.conditions = self.subject.conditions(samples, self.packed)
@@ -56,6 +63,18 @@ class Example:
         self.labels["atom_ener"] = values["atom_energy"] + rng.normal(0.0, 0.5, values["atom_energy"].shape)
         self.labels["atom_pref"] = rng.uniform(0.0, 2.0, (len(values["force"]), 1)) * np.ones(3)
         self.labels["atom_ener_coeff"] = rng.uniform(0.5, 1.5, len(values["atom_energy"]))
+        self.paths = list(flatten(self.params))
+        if start:
+            self.expand(start * self.subject.closest)
+
+    def expand(self, closest):
+        """Evaluate an expansion; whether it is left depends on the shortest distance that is assumed."""
+        self.model, self.params, reason = self.model.with_evaluation("spectral").expanded(self.params, closest, stored=False, xp=plain)
+        assert isinstance(self.model.evaluation, int), reason
+        outside = np.linalg.norm(self.packed.pairs.disp_NM3, axis=-1) < self.model.domain_start(self.params)
+        assert outside.any() == (closest > self.subject.closest)
+        assert not outside.all()
+        self.subject = Subject(self.model, self.params, "numpy")
 
     def loss(self, loss, predictions, labels, pairs, natoms_F, xp):
         return total(loss.errors(predictions, labels, pairs, natoms_F, xp=xp), loss.prefactors(1.0))
@@ -69,7 +88,7 @@ class Example:
         """Compare with the change of NumPy's loss along one random direction of each parameter."""
         assert_close(value, self.value(loss, self.params), "energy")
         rng, leaves = np.random.default_rng(10), flatten(self.params)
-        directions = {path: rng.normal(size=leaf.shape) * np.abs(leaf).max() for path, leaf in leaves.items()}
+        directions = {path: rng.normal(size=leaves[path].shape) * np.abs(leaves[path]).max() for path in self.paths}
         expected, actual = [], []
         for path, direction in directions.items():
             sides = [self.value(loss, replace_leaves(self.params, {**leaves, path: leaves[path] + h * direction})) for h in (STEP, -STEP)]
@@ -80,12 +99,12 @@ class Example:
 
 
 @pytest.fixture(scope="module")
-def example():
-    return Example()
+def example(request):
+    return Example(request.param)
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_torch(example, name):
+def in_torch(example, loss):
+    """The loss and its gradients {path: array or None} by torch."""
     torch = require("torch")
     from deepmd.adapters.torch.arrays import conditions_to_torch, pairs_to_torch, params_to_torch, to_torch
     from deepmd.adapters.torch.evaluate import predict
@@ -93,23 +112,22 @@ def test_torch(example, name):
 
     tensors = params_to_torch(example.params)
     leaves = flatten(tensors)
-    for leaf in leaves.values():
-        leaf.requires_grad_()
+    wanted = [leaves[path].requires_grad_() for path in example.paths]
     pairs, conditions = pairs_to_torch(example.packed.pairs), conditions_to_torch(example.conditions)
     sizes = len(example.packed.atoms), example.packed.num_frames
     predictions = predict(example.model, tensors, pairs, conditions, *sizes, frozenset(OUTPUTS), training=True)
     labels = {key: to_torch(array) for key, array in example.labels.items()}
-    value = example.loss(LOSSES[name], predictions, labels, pairs, to_torch(example.natoms_F), xp)
-    found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
-    gradients = {path: None if gradient is None else gradient.numpy() for path, gradient in zip(leaves, found, strict=True)}
-    example.compare(LOSSES[name], value.detach().numpy(), gradients)
+    value = example.loss(loss, predictions, labels, pairs, to_torch(example.natoms_F), xp)
+    found = torch.autograd.grad(value, wanted, allow_unused=True)
+    return value.detach().numpy(), {path: None if gradient is None else gradient.numpy() for path, gradient in zip(example.paths, found, strict=True)}
 
 
-@pytest.fixture(scope="module")
-def tf_graph(example):
-    """One graph with the predictions, fed with the example; each loss adds its nodes."""
+@contextmanager
+def tf_running(example):
+    """One graph with the predictions, fed with the example; each loss adds its nodes. Yields what `in_torch` is, without the example."""
     tf = require("tensorflow")
     from deepmd.adapters.tf.graph import constant, feed, in_graph, placeholders, predictions, session
+    from deepmd.adapters.tf.namespace import xp
 
     graph, nodes = tf.Graph(), {}
 
@@ -121,21 +139,60 @@ def tf_graph(example):
         inputs = placeholders(example.model)
         outputs = predictions(example.model, in_graph(example.model, example.params, make), inputs)
     fed = feed(inputs, example.packed.pairs, example.conditions, len(example.packed.atoms), example.packed.num_frames)
+
+    def evaluate(loss):
+        with graph.as_default():
+            labels = {key: tf.constant(array) for key, array in example.labels.items()}
+            value = example.loss(loss, outputs, labels, inputs.pairs, tf.constant(example.natoms_F), xp)
+            found = dict(zip(example.paths, tf.gradients(value, [nodes[path] for path in example.paths]), strict=True))
+        used = {path: gradient for path, gradient in found.items() if gradient is not None}
+        assert all(isinstance(gradient, tf.Tensor) for gradient in used.values()), "a gradient is not dense"
+        number, gradients = running.run((value, used), fed)
+        return number, {path: gradients.get(path) for path in example.paths}
+
     with session(graph) as running:
-        yield graph, inputs, outputs, nodes, lambda fetches: running.run(fetches, fed)
+        yield evaluate
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_tensorflow(example, tf_graph, name):
-    tf = require("tensorflow")
-    from deepmd.adapters.tf.namespace import xp
+@pytest.fixture(scope="module")
+def in_tensorflow(example):
+    with tf_running(example) as evaluate:
+        yield evaluate
 
-    graph, inputs, outputs, nodes, run = tf_graph
-    with graph.as_default():
-        labels = {key: tf.constant(array) for key, array in example.labels.items()}
-        value = example.loss(LOSSES[name], outputs, labels, inputs.pairs, tf.constant(example.natoms_F), xp)
-        found = dict(zip(nodes, tf.gradients(value, list(nodes.values())), strict=True))
-    used = {path: gradient for path, gradient in found.items() if gradient is not None}
-    assert all(isinstance(gradient, tf.Tensor) for gradient in used.values()), "a gradient is not dense"
-    number, gradients = run((value, used))
-    example.compare(LOSSES[name], number, {path: gradients.get(path) for path in nodes})
+
+for_each_case = pytest.mark.parametrize(("example", "name"), CASES, ids=str, indirect=["example"], scope="module")
+
+
+@for_each_case
+def test_torch(example, name):
+    example.compare(LOSSES[name], *in_torch(example, LOSSES[name]))
+
+
+@for_each_case
+def test_tensorflow(example, in_tensorflow, name):
+    example.compare(LOSSES[name], *in_tensorflow(LOSSES[name]))
+
+
+class Realistic(ModelConformance):
+    deviations = REALISTIC
+
+
+def gradients_by(backend, example, loss):
+    if backend == "torch":
+        return in_torch(example, loss)
+    with tf_running(example) as evaluate:
+        return evaluate(loss)
+
+
+@pytest.mark.parametrize("backend", ["torch", "tf"])
+@pytest.mark.parametrize("descriptor", [DESCRIPTOR, replace(DESCRIPTOR, type_one_side=False, neuron=(2, 4))], ids=["one-sided", "two-sided"])
+def test_expansions_have_the_gradients_of_the_nets(backend, descriptor):
+    """Each trainable parameter is moved as direct evaluation would move it."""
+    loss = EnerLoss(**{**OFF, "start_pref_e": 0.5, "start_pref_f": 2.0, "start_pref_v": 0.3})
+    direct, spectral = (Example(start, descriptor, Realistic.parameters) for start in (DIRECT, WITHIN))
+    value, expected = gradients_by(backend, direct, loss)
+    actual_value, actual = gradients_by(backend, spectral, loss)
+    assert_close(actual_value, value, "spectral")
+    assert len(direct.trainable) > 10
+    for path in direct.trainable:
+        assert_close(actual[path], expected[path], "gradient", floor=0.0, what=path)

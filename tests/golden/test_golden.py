@@ -1,8 +1,9 @@
-"""Models whose outputs DeePMD-kit 3.2 has computed: pbc and open boundary, on every backend."""
+"""Models whose outputs DeePMD-kit 3.2 has computed: pbc and open boundary, on every backend, by nets and by their expansions."""
 
 from __future__ import annotations
 
 import warnings
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 from support import FRAMEWORKS
 from tolerances import assert_close
 
+from deepmd.array_model.tree import map_leaves
 from deepmd.data.neighbours import Structure, find_neighbours
 from deepmd.data.packing import SelWarning, pack
+from deepmd.host import plain
 from deepmd.io import load_model
 from deepmd.testing.samples import Sample, Subject
 
@@ -25,23 +28,61 @@ CASES = {
     "se_e2_a_float32": "float32",
 }
 OUTPUTS = ("energy", "atom_energy", "force", "virial", "atom_virial", "descriptor")
+BOUNDARIES = ("pbc", "nopbc")
+
+FACTORS = (1.0, 2.0, 4.0)
+"""What the weights of the embedding nets are multiplied with: they grow in training, and with them the number of terms."""
+
+IMPOSSIBLE = {("se_e2_a", 4.0), ("se_e2_a_two_side", 4.0), ("se_e2_a_fparam", 4.0), ("se_e2_a_sel_overflow", 4.0)}
+"""Cases and factors that have no expansion from the shortest distance that is assumed if none is known; from their own they have one."""
+
+GROWN = [(*grown, backend) for grown in product(CASES, FACTORS) for backend in FRAMEWORKS if backend != "tf" or grown not in IMPOSSIBLE]
+"""Graphs of more than 300 terms take TensorFlow ten seconds each, and show nothing that those of 200 do not."""
 
 
-@pytest.fixture(scope="module", params=[(case, backend) for case in CASES for backend in FRAMEWORKS], ids="-".join)
-def golden(request):
-    case, backend = request.param
-    folder = Path(__file__).parent / case
-    content = load_model(folder / "model.dp")
-    return case, Subject(content.model, content.params, backend), dict(np.load(folder / "expected.npz"))
+def stored_in(case):
+    return dict(np.load(Path(__file__).parent / case / "expected.npz"))
 
 
-@pytest.mark.parametrize("boundary", ["pbc", "nopbc"])
-def test_equals_deepmd_kit(golden, boundary):
-    case, subject, stored = golden
+def content_of(case):
+    return load_model(Path(__file__).parent / case / "model.dp")
+
+
+def sample_of(stored, boundary):
+    """The frame of a boundary, and what is stored for it."""
     expected = {name.removeprefix(f"{boundary}/"): value for name, value in stored.items() if name.startswith(f"{boundary}/")}
     natoms = len(expected["type"])
     structure = Structure(expected["coord"], expected.get("cell"), expected["type"])
-    sample = Sample(structure, expected.get("fparam", np.zeros(0)).reshape(-1), expected.get("aparam", np.zeros((natoms, 0))).reshape(natoms, -1))
+    parameters = expected.get("fparam", np.zeros(0)).reshape(-1), expected.get("aparam", np.zeros((natoms, 0))).reshape(natoms, -1)
+    return Sample(structure, *parameters), expected
+
+
+def shortest(case):
+    """Shortest distance of the stored frames, Angstrom."""
+    stored, rcut = stored_in(case), content_of(case).model.layout().rcut
+    return min(find_neighbours([sample_of(stored, boundary)[0].structure], rcut).dist.min() for boundary in BOUNDARIES)
+
+
+def expanded(content, params, closest=None):
+    """Model and parameters with an expansion, if there is one, and the reason if not."""
+    return content.model.with_evaluation("spectral").expanded(params, closest, stored=True, xp=plain)
+
+
+@pytest.fixture(scope="module", params=product(CASES, FRAMEWORKS, ("direct", "spectral")), ids="-".join)
+def golden(request):
+    case, backend, evaluation = request.param
+    content = content_of(case)
+    model, params = content.model, content.params
+    if evaluation == "spectral":
+        model, params, reason = expanded(content, params)
+        assert isinstance(model.evaluation, int), reason
+    return case, Subject(model, params, backend), stored_in(case)
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_equals_deepmd_kit(golden, boundary):
+    case, subject, stored = golden
+    sample, expected = sample_of(stored, boundary)
     results = subject([sample])
     assert set(results) == set(OUTPUTS)
     for name, values in results.items():
@@ -55,3 +96,27 @@ def test_overflow_is_told(golden):
         layout = subject.model.layout()
         pack(find_neighbours([Structure(stored["pbc/coord"], stored["pbc/cell"], stored["pbc/type"])], layout.rcut), layout, 2)
     assert bool(caught) == (case == "se_e2_a_sel_overflow")
+
+
+@pytest.mark.parametrize(("case", "factor", "backend"), GROWN)
+def test_expansion_equals_nets(case, factor, backend):
+    content = content_of(case)
+    nets = map_leaves(lambda leaf: factor * leaf, content.params["descriptor"]["embeddings"])
+    params = {**content.params, "descriptor": {**content.params["descriptor"], "embeddings": nets}}
+    model, with_tables, reason = expanded(content, params)
+    if (case, factor) in IMPOSSIBLE:
+        assert (model.evaluation, reason) == ("direct", "the embedding nets need more than 512 terms")
+        assert "tables" not in with_tables["descriptor"]
+        model, with_tables, reason = expanded(content, params, shortest(case))
+    assert isinstance(model.evaluation, int), reason
+    spectral, direct = Subject(model, with_tables, backend), Subject(content.model, params, backend)
+    for boundary in BOUNDARIES:
+        sample, _ = sample_of(stored_in(case), boundary)
+        results, expected = spectral([sample]), direct([sample])
+        for name in ("energy", "force", "virial", "descriptor"):
+            assert_close(results[name], expected[name], "spectral", CASES[case], floor=0.0, what=f"{boundary}: {name}")
+
+
+def test_tables_have_no_stale_rows():
+    assert {case for case, _ in IMPOSSIBLE} <= set(CASES)
+    assert {factor for _, factor in IMPOSSIBLE} <= set(FACTORS)

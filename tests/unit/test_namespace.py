@@ -6,11 +6,11 @@ import importlib
 
 import numpy as np
 import pytest
-from support import convert, require
+from support import RUNNERS, convert, require
 from tolerances import assert_close
 
 from deepmd import host
-from deepmd.array_model.namespace import EXTRAS, PRECISIONS, REQUIRED, SEARCH, STANDARD, dtype_of
+from deepmd.array_model.namespace import EXTRAS, PLANNING, PRECISIONS, REQUIRED, SEARCH, STANDARD, dtype_of
 from deepmd.testing import strict
 
 RNG = np.random.default_rng(3)
@@ -19,6 +19,8 @@ STACK, MATRIX = RNG.normal(size=(2, 4, 3)), RNG.normal(size=(3, 5))
 EMPTY = np.zeros((0, 4, 3))
 TYPES, FLAGS = np.array([1, 0, 2, 1]), np.array([True, False, True, True])
 ROWS = np.array([2, 0, 2, 1])
+X = np.tanh(A)
+CHEBYSHEV = np.moveaxis(np.polynomial.chebyshev.chebvander(X, 5), -1, 1)
 
 EXAMPLES = {
     # name: [(arguments, keywords, what NumPy makes of it)]
@@ -35,9 +37,26 @@ EXAMPLES = {
     "maximum": [((A, B), {}, np.maximum(A, B))],
     "minimum": [((A, B), {}, np.minimum(A, B))],
     "ones_like": [((A,), {}, np.ones((4, 3))), ((TYPES,), {}, np.ones(4, dtype=np.int64))],
+    "recurrence": [
+        *(((np.ones((4, 3)), X, 2.0 * X, count), {}, CHEBYSHEV[:, :count]) for count in (1, 2, 3, 6)),
+        *(((np.ones_like(x), x, 2.0 * x, 3), {}, np.zeros((len(x), 3, x.shape[1]))) for x in (A[:0], A[:, :0])),
+        ((A, B, A, 3), {}, np.stack([A, B, A * B - A], axis=1)),
+    ],
     "reshape": [((A, (-1,)), {}, A.reshape(-1)), ((STACK, (-1, 3)), {}, STACK.reshape(-1, 3))],
+    "split": [
+        ((A, (1, 0, 3)), {"axis": 0}, [A[:1], A[1:1], A[1:]]),
+        ((A, (2, 1)), {"axis": 1}, [A[:, :2], A[:, 2:]]),
+        ((STACK, (0, 2, 1)), {"axis": 2}, [STACK[:, :, :0], STACK[:, :, :2], STACK[:, :, 2:]]),
+        ((EMPTY, (0, 0)), {"axis": 0}, [EMPTY, EMPTY]),
+        ((A, (4,)), {"axis": 0}, [A]),
+    ],
     "sqrt": [((np.abs(A),), {}, np.sqrt(np.abs(A)))],
     "square": [((A,), {}, A * A)],
+    "stack": [
+        *((([A, B],), {"axis": axis}, np.stack([A, B], axis=axis)) for axis in (0, 1, -1)),
+        (([A[:0]],), {"axis": 1}, A[:0, None]),
+    ],
+    "stop_gradient": [((A,), {}, A), ((TYPES,), {}, TYPES)],
     "sum": [
         ((A,), {}, np.asarray(A.sum())),
         ((A,), {"axis": -1}, A.sum(axis=-1)),
@@ -45,6 +64,7 @@ EXAMPLES = {
     ],
     "take": [((A, ROWS), {"axis": 0}, A[ROWS]), ((A, ROWS[:0]), {"axis": 0}, A[:0])],
     "tanh": [((A,), {}, np.tanh(A)), ((1e3 * A,), {}, np.sign(A))],
+    "unstack": [((x,), {"axis": -1}, [x[..., 0], x[..., 1], x[..., 2]]) for x in (A, STACK, EMPTY)],
     "where": [((A > 0.0, A, B), {}, np.where(A > 0.0, A, B))],
     "zeros_like": [((A,), {}, np.zeros((4, 3))), ((FLAGS,), {}, np.zeros(4, dtype=bool))],
     "shape": [((A,), {}, (4, 3))],
@@ -59,6 +79,11 @@ EXAMPLES = {
 CALLS = [pytest.param(name, *call, id=f"{name}-{k}") for name, calls in EXAMPLES.items() for k, call in enumerate(calls)]
 
 
+def each_of(result, expected):
+    """Pairs of arrays: one, or those of two sequences."""
+    return zip(result, expected, strict=True) if isinstance(expected, list) else [(result, expected)]
+
+
 @pytest.mark.parametrize(("name", "arguments", "keywords", "expected"), CALLS)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_means_what_numpy_means(run, name, arguments, keywords, expected, dtype):
@@ -68,9 +93,17 @@ def test_means_what_numpy_means(run, name, arguments, keywords, expected, dtype)
     result = run(lambda arrays, *, xp: getattr(xp, name)(*arrays, **keywords), narrowed(arguments))
     if name == "shape":
         assert tuple(int(size) for size in result) == expected
-    else:
-        assert np.asarray(result).dtype == narrowed(expected).dtype
-        assert_close(result, expected, "function", dtype)
+        return
+    for actual, wanted in each_of(result, narrowed(expected)):
+        assert np.asarray(actual).dtype == wanted.dtype
+        assert_close(actual, wanted, "function", dtype)
+
+
+@pytest.mark.parametrize(("name", "arguments", "keywords", "expected"), [call for call in CALLS if call.values[0] in ("recurrence", "split", "stack")])
+def test_no_size_need_be_known_in_a_graph(name, arguments, keywords, expected):
+    result = RUNNERS.tf_graph(lambda arrays, *, xp: getattr(xp, name)(*arrays, **keywords), [arguments], 3)
+    for actual, wanted in each_of(result, expected):
+        assert_close(actual, wanted, "function")
 
 
 @pytest.mark.parametrize("name", ["float64", "float32"])
@@ -103,16 +136,29 @@ def test_host_namespaces_are_complete():
 
     for xp in (host.plain, differentiable, strict.xp):
         assert [name for name in REQUIRED if not hasattr(xp, name)] == []
+    assert [name for name in (*SEARCH, *PLANNING) if not hasattr(host.plain, name)] == []
 
 
-# -- derivatives of take and segment_sum: each is the other's adjoint, of any order and never sparse -----------------------
+# -- derivatives: take and segment_sum are each other's adjoint, split and stack cut and join, of any order and never sparse ----
 
 
-def loss_of_rows(x, indices, num, *, xp):
+def loss_of_rows(x, kept, rows, sizes, *, xp):
     """A cubic function through take and segment_sum, so that its second derivatives depend on x."""
-    y = xp.take(x, indices, axis=0)
-    z = xp.segment_sum(y * y * y, indices, num)
-    return xp.sum(z * xp.take(x, indices[:2], axis=0)[0, :])
+    y = xp.take(x, rows, axis=0)
+    z = xp.segment_sum(y * y * y, rows, 4)
+    return xp.sum(z * xp.take(x, rows[:2], axis=0)[0, :])
+
+
+def loss_of_pieces(x, kept, rows, sizes, *, xp):
+    """A cubic function through split, stack and unstack, with factors `kept` that derivatives do not see."""
+    first, none, second = xp.split(x, sizes, axis=0)
+    a, b, c = xp.unstack(xp.concat([second, none, first], axis=0), axis=-1)
+    left, right = xp.split(xp.stack([a * b, b * c, c * a * a], axis=1), (2, 1), axis=1)
+    return xp.sum(left[:, 0] * left[:, 1] * right[:, 0]) + xp.sum(kept * kept * x * x)
+
+
+LOSSES = [loss_of_rows, loss_of_pieces]
+SIZES = (1, 0, 3)
 
 
 def numeric_gradient(function, x, step=1e-5):
@@ -124,9 +170,9 @@ def numeric_gradient(function, x, step=1e-5):
     return out
 
 
-def expected_gradients():
+def expected_gradients(loss):
     def value(x):
-        return loss_of_rows(x, ROWS, 4, xp=host.plain)
+        return loss(x, A, ROWS, SIZES, xp=host.plain)
 
     def squared_gradient(x):
         return (numeric_gradient(value, x, 1e-4) ** 2).sum()
@@ -134,42 +180,45 @@ def expected_gradients():
     return numeric_gradient(value, A), numeric_gradient(squared_gradient, A, 1e-3)
 
 
-def test_derivatives_in_torch():
+@pytest.mark.parametrize("loss", LOSSES)
+def test_derivatives_in_torch(loss):
     torch = require("torch")
     from deepmd.adapters.torch.namespace import xp
 
     x = torch.tensor(A, requires_grad=True)
-    (first,) = torch.autograd.grad(loss_of_rows(x, torch.tensor(ROWS), 4, xp=xp), x, create_graph=True)
+    (first,) = torch.autograd.grad(loss(x, xp.stop_gradient(x), torch.tensor(ROWS), SIZES, xp=xp), x, create_graph=True)
     (second,) = torch.autograd.grad((first * first).sum(), x)
-    for actual, expected in zip((first, second), expected_gradients(), strict=True):
+    for actual, expected in zip((first, second), expected_gradients(loss), strict=True):
         assert_close(actual.detach().numpy(), expected, "finite difference")
 
 
-def test_derivatives_in_tensorflow_are_dense():
+@pytest.mark.parametrize("loss", LOSSES)
+def test_derivatives_in_tensorflow_are_dense(loss):
     tf = require("tensorflow")
     from deepmd.adapters.tf.graph import session
     from deepmd.adapters.tf.namespace import xp
 
     graph = tf.Graph()
     with graph.as_default():
-        x = tf.compat.v1.placeholder(tf.float64, [None, 3])
-        (first,) = tf.gradients(loss_of_rows(x, tf.constant(ROWS), 4, xp=xp), x)
+        x, sizes = tf.compat.v1.placeholder(tf.float64, [None, 3]), tf.compat.v1.placeholder(tf.int32, [3])
+        (first,) = tf.gradients(loss(x, xp.stop_gradient(x), tf.constant(ROWS), tf.unstack(sizes), xp=xp), x)
         (second,) = tf.gradients(tf.reduce_sum(first * first), x)
         (third,) = tf.gradients(tf.reduce_sum(second * second), x)
     assert all(isinstance(gradient, tf.Tensor) for gradient in (first, second, third))
     with session(graph) as running:
-        for actual, expected in zip(running.run((first, second), {x: A}), expected_gradients(), strict=True):
+        for actual, expected in zip(running.run((first, second), {x: A, sizes: SIZES}), expected_gradients(loss), strict=True):
             assert_close(actual, expected, "finite difference")
 
 
-def test_derivatives_in_autograd():
+@pytest.mark.parametrize("loss", LOSSES)
+def test_derivatives_in_autograd(loss):
     from autograd import grad
 
     from deepmd.adapters.numpy.namespace import differentiable
 
-    first = grad(lambda x: loss_of_rows(x, ROWS, 4, xp=differentiable))
+    first = grad(lambda x: loss(x, differentiable.stop_gradient(x), ROWS, SIZES, xp=differentiable))
     second = grad(lambda x: differentiable.sum(first(x) ** 2))
-    for actual, expected in zip((first(A), second(A)), expected_gradients(), strict=True):
+    for actual, expected in zip((first(A), second(A)), expected_gradients(loss), strict=True):
         assert_close(actual, expected, "finite difference")
 
 

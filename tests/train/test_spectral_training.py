@@ -1,0 +1,165 @@
+"""Training with expansions is training with the nets: while they grow, after a restart, and where there is no expansion."""
+
+import json
+import logging
+from dataclasses import replace
+
+import pytest
+from small_training import largest_difference, largest_parameter_difference, run, small_input
+
+from deepmd.array_model import spectral
+from deepmd.array_model.errors import InputError
+from deepmd.io import load_model, save_model
+from deepmd.train import expanding
+from deepmd.train.checkpoints import module_of
+
+BACKENDS = ["torch", "tf"]
+ENDING = {"torch": ".pt", "tf": ".index"}
+SAME_PATH = 1e-6  # expansions and nets after many steps
+UNBROKEN = 1e-10  # a restart
+
+
+def input_with(evaluation, activation_function="tanh", *, large_steps=False, numb_steps=20):
+    """The small input with another way to evaluate the embedding nets; None: without the key."""
+    tree = small_input(numb_steps=numb_steps)
+    tree["model"]["descriptor"].update({"activation_function": activation_function, **({"evaluation": evaluation} if evaluation else {})})
+    if large_steps:
+        tree["learning_rate"].update(start_lr=0.1, stop_lr=0.05)
+    return tree
+
+
+def evaluation_at(folder, step, backend):
+    """What the checkpoint of a step says."""
+    return module_of(backend).load_training(folder / f"model.ckpt-{step}{ENDING[backend]}")[1].evaluation
+
+
+def logged(caplog, level=logging.INFO):
+    return [record.getMessage() for record in caplog.records if record.name == expanding.__name__ and record.levelno >= level]
+
+
+@pytest.fixture(autouse=True)
+def log_of_the_trainer(caplog):
+    caplog.set_level(logging.INFO, logger=expanding.__name__)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_expansions_and_nets_walk_the_same_path(tmp_path, backend):
+    rows = {evaluation: run(tmp_path / evaluation, input_with(evaluation), backend) for evaluation in ("direct", "spectral")}
+    assert len(rows["direct"]) == 11
+    assert largest_difference(rows["direct"], rows["spectral"]) < SAME_PATH
+    files = [tmp_path / evaluation / f"model.ckpt{ENDING[backend]}" for evaluation in rows]
+    assert 0.0 < largest_parameter_difference(*files) < SAME_PATH
+    assert evaluation_at(tmp_path / "direct", 20, backend) == "direct"
+    assert isinstance(evaluation_at(tmp_path / "spectral", 20, backend), int)
+
+
+# -- weights that grow --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    """Folder and rows of a training on each backend whose steps are so large that more terms are needed on the way."""
+    out = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(expanding, "CHECK_FREQ", 2)
+        for backend in BACKENDS:
+            folder = tmp_path_factory.mktemp(backend)
+            out[backend] = folder, run(folder, input_with("spectral", large_steps=True), backend)
+    return out
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_terms_are_added_when_the_weights_grow(grown, tmp_path, backend):
+    folder, rows = grown[backend]
+    terms = [evaluation_at(folder, step, backend) for step in (5, 10, 15, 20)]
+    assert terms == sorted(terms)
+    assert terms[0] < terms[1] < terms[3]
+    direct = run(tmp_path, input_with("direct", large_steps=True), backend)
+    assert largest_difference(rows, direct) < SAME_PATH
+
+
+@pytest.mark.parametrize(("backend", "step"), [("torch", 5), ("torch", 10), ("torch", 15), ("tf", 10)])
+def test_a_restart_goes_on_as_if_unbroken(grown, tmp_path, monkeypatch, caplog, backend, step):
+    monkeypatch.setattr(expanding, "CHECK_FREQ", 2)
+    folder, rows = grown[backend]
+    again = run(tmp_path, input_with("spectral", large_steps=True), backend, restart=str(folder / f"model.ckpt-{step}{ENDING[backend]}"))
+    assert largest_difference(again, [row for row in rows if row[0] > step]) < UNBROKEN
+    assert largest_parameter_difference(tmp_path / f"model.ckpt{ENDING[backend]}", folder / f"model.ckpt{ENDING[backend]}") < UNBROKEN
+    assert f"expansions of {evaluation_at(folder, step, backend)} terms" in logged(caplog)[0]
+
+
+@pytest.mark.parametrize("more", [40, None])
+def test_terms_of_a_restart_are_those_of_the_checkpoint(grown, tmp_path, caplog, more):
+    """Even if fewer would do; and nets that were evaluated directly still are."""
+    module, source = module_of("torch"), grown["torch"][0] / "model.ckpt-10.pt"
+    content, progress = module.load_training(source)
+    evaluation = progress.evaluation + more if more else "direct"
+    module.save_pt(tmp_path / "model.ckpt-10.pt", content, replace(progress, evaluation=evaluation))
+    run(tmp_path, input_with("spectral", large_steps=True), "torch", restart=str(tmp_path / "model.ckpt-10.pt"))
+    assert evaluation_at(tmp_path, 20, "torch") == evaluation
+    assert [f"of {evaluation} terms" in text for text in logged(caplog)] == ([True] if more else [])
+
+
+def test_nets_that_outgrow_every_expansion_are_evaluated_directly(grown, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(expanding, "CHECK_FREQ", 2)
+    most, needed = evaluation_at(grown["torch"][0], 5, "torch"), spectral.terms_needed
+
+    def limited(*arguments, **options):
+        count = needed(*arguments, **options)
+        return count if count <= most else None
+
+    monkeypatch.setattr(spectral, "terms_needed", limited)
+    rows = {evaluation: run(tmp_path / evaluation, input_with(evaluation, large_steps=True), "torch") for evaluation in ("direct", "spectral")}
+    assert [evaluation_at(tmp_path / "spectral", step, "torch") for step in (5, 20)] == [most, "direct"]
+    assert any("from here on embedding nets are evaluated directly: the embedding nets need more than" in text for text in logged(caplog))
+    assert largest_difference(rows["direct"], rows["spectral"]) < SAME_PATH
+
+
+# -- what the user says, and is told ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("evaluation", "level"), [("spectral", "WARNING"), ("auto", "INFO"), (None, "INFO")])
+def test_nets_without_expansion_are_trained_directly(tmp_path, caplog, evaluation, level):
+    rows = run(tmp_path / "asked", input_with(evaluation, "relu"), "torch")
+    told = [record for record in caplog.records if record.name == expanding.__name__]
+    assert [(record.levelname, record.getMessage()) for record in told] == [
+        (level, "embedding nets are evaluated directly: the embedding nets need more than 512 terms")
+    ]
+    assert evaluation_at(tmp_path / "asked", 20, "torch") == "direct"
+    assert rows == run(tmp_path / "direct", input_with("direct", "relu"), "torch")
+
+
+def test_direct_evaluation_is_nothing_to_talk_about(tmp_path, caplog):
+    run(tmp_path, input_with("direct"), "torch")
+    assert logged(caplog) == []
+
+
+@pytest.mark.parametrize("evaluation", ["spektral", 1.5, ""])
+def test_unknown_values_are_refused_before_anything_happens(tmp_path, evaluation):
+    tree = small_input()
+    tree["model"]["descriptor"]["evaluation"] = evaluation
+    with pytest.raises(InputError, match="model/descriptor"):
+        run(tmp_path, tree, "torch")
+    assert [path.name for path in tmp_path.iterdir()] == ["input.json"]
+
+
+@pytest.mark.parametrize(("backend", "evaluation"), [*(("torch", each) for each in (None, "auto", "spectral", "direct")), ("tf", None)])
+def test_files_have_the_key_only_where_it_says_something(tmp_path, backend, evaluation):
+    """DeePMD-kit refuses inputs with keys that it does not know."""
+    run(tmp_path, input_with(evaluation, numb_steps=0), backend)
+    sections = json.loads((tmp_path / "out.json").read_text())["model"], load_model(tmp_path / f"model.ckpt-0{ENDING[backend]}").definition
+    for section in sections:
+        assert section["descriptor"].get("evaluation") == (None if evaluation == "auto" else evaluation)
+    assert "tables" not in load_model(tmp_path / f"model.ckpt-0{ENDING[backend]}").params["descriptor"]
+
+
+def test_atoms_nearer_than_the_expansions_reach_are_told_once(tmp_path, caplog):
+    """Hydrogen is nearer to its oxygen than the file to start from says that any two atoms are."""
+    run(tmp_path / "start", input_with("spectral", numb_steps=0), "torch")
+    assert logged(caplog, logging.WARNING) == []
+    save_model(tmp_path / "model.dp", replace(load_model(tmp_path / "start" / "model.ckpt.pt"), min_nbor_dist=2.0))
+    rows = run(tmp_path / "near", input_with("spectral"), "torch", init_model=str(tmp_path / "model.dp"))
+    assert len(rows) == 11
+    (warning,) = logged(caplog, logging.WARNING)
+    assert "(1.800): they are continued linearly" in warning
+    assert "set model/descriptor/evaluation to 'direct'" in warning

@@ -1,0 +1,318 @@
+"""Chebyshev expansions: exact where they can be, planned as needed, continued with equal value and slope."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.polynomial import chebyshev
+from support import FRAMEWORKS
+from tolerances import TOLERANCES, assert_close
+
+from deepmd.array_model import spectral
+from deepmd.array_model.descriptors.se_e2_a import SeE2A
+from deepmd.array_model.environment import environment_rows
+from deepmd.array_model.fittings.energy import EnergyFitting
+from deepmd.array_model.models.standard import StandardModel
+from deepmd.array_model.networks import apply_net
+from deepmd.array_model.pairs import spans
+from deepmd.array_model.tree import flatten, map_leaves
+from deepmd.data.neighbours import Structure
+from deepmd.host import plain
+from deepmd.testing import ModelAgreement
+from deepmd.testing.conformance import REALISTIC
+from deepmd.testing.samples import Sample, Subject
+
+COUNTS = [1, 2, 3, 8, 64]
+WIDTHS = (3, 0, 2)
+RNG = np.random.default_rng(8)
+
+
+def matrices(count):
+    return np.array(spectral.transform(count)), np.array(spectral.derivative(count))
+
+
+# -- matrices -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_nodes_are_those_of_the_literature(count):
+    assert_close(sorted(spectral.nodes(count)), chebyshev.chebpts1(count), "function")
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_transform_inverts_the_evaluation_at_the_nodes(count):
+    values_of = chebyshev.chebvander(np.array(spectral.nodes(count)), count - 1)
+    assert_close(matrices(count)[0] @ values_of, np.eye(count), "function")
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_derivative_is_that_of_numpy(count):
+    expected = np.zeros((count, count))
+    expected[: max(count - 1, 1)] = chebyshev.chebder(np.eye(count), axis=0)
+    assert_close(matrices(count)[1], expected, "function")
+
+
+@given(st.lists(st.floats(-3.0, 3.0), min_size=1, max_size=12), st.floats(-1.0, 1.0))
+def test_exact_for_polynomials(powers, x):
+    """K terms represent every polynomial of a degree below K, and its derivative."""
+    count = 12
+    transform, derivative = matrices(count)
+    polynomial = np.polynomial.Polynomial(powers)
+    coefficients = transform @ polynomial(np.array(spectral.nodes(count)))
+    for c, exact in ((coefficients, polynomial), (derivative @ coefficients, polynomial.deriv())):
+        assert_close(chebyshev.chebval(x, c), exact(x), "function", floor=count * np.abs(powers).sum())
+
+
+def test_value_at_the_cutoff(run):
+    c_KG = RNG.normal(size=(7, 3))
+    assert_close(run(spectral.at_start, c_KG), chebyshev.chebval(-1.0, c_KG)[None], "function")
+
+
+# -- moments ------------------------------------------------------------------------------------------------------------
+
+
+def slow_moments(x_NM, columns, widths, count):
+    """The definition, one neighbour at a time."""
+    out = np.zeros((len(x_NM), len(columns), 2, len(widths), count))
+    for n, c in np.ndindex(len(x_NM), len(columns)):
+        for section, (start, stop) in enumerate(spans(widths)):
+            for m in range(start, stop):
+                x = x_NM[n, m]
+                angle = np.arccos(min(x, 1.0))
+                for k in range(count):
+                    term = np.cos(k * angle) * columns[c][n, m]
+                    out[n, c, 0, section, k] += term
+                    out[n, c, 1, section, k] += max(x - 1.0, 0.0) * term
+    return out.reshape(len(x_NM), len(columns), 2 * len(widths) * count)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("rows", [4, 0])
+def test_moments_equal_slow_twin(run, rows, count):
+    x_NM = np.concatenate([RNG.uniform(-1.0, 1.0, (rows, 4)), np.full((rows, 1), 1.3)], axis=1)
+    columns = [RNG.normal(size=x_NM.shape) for _ in range(4)]
+    result = run(lambda x, columns, *, xp: spectral.moments(x, columns, WIDTHS, count, xp=xp), x_NM, columns)
+    assert_close(result, slow_moments(x_NM, columns, WIDTHS, count), "function")
+
+
+# -- how many terms -----------------------------------------------------------------------------------------------------
+
+
+def needed(function, tolerance=spectral.TOLERANCE["float64"]):
+    return spectral.terms_needed(lambda nodes: function(np.array(nodes))[:, None], tolerance, xp=plain)
+
+
+@given(st.integers(0, 60), st.floats(0.1, 1e6))
+def test_a_polynomial_needs_its_own_terms(degree, size):
+    coefficients = size * np.eye(61)[degree]
+    assert needed(lambda x: chebyshev.chebval(x, coefficients)) == 8 * (degree // 8 + 1)
+
+
+@pytest.mark.parametrize("slope", [1.0, 3.0, 9.0, 20.0])
+def test_no_neglected_coefficient_counts_and_no_term_is_kept_in_vain(slope):
+    def function(x):
+        return np.tanh(slope * x + 0.3)
+
+    all_terms = chebyshev.chebinterpolate(function, 511)
+    weighted = np.abs(all_terms) * np.maximum(np.arange(512), 1)
+    relevant = np.flatnonzero(weighted > spectral.TOLERANCE["float64"] * weighted.max()).max() + 1
+    count = needed(function)
+    assert count - 8 < relevant <= count
+    x = np.linspace(-1.0, 1.0, 1001)
+    c = matrices(count)[0] @ function(np.array(spectral.nodes(count)))
+    assert_close(chebyshev.chebval(x, c), function(x), "spectral")
+
+
+def test_steeper_functions_need_more_terms():
+    counts = [needed(lambda x, slope=slope: np.tanh(slope * x)) for slope in (1.0, 2.0, 4.0, 8.0, 16.0)]
+    assert counts == sorted(set(counts))
+    assert all(count % 8 == 0 for count in counts)
+    assert needed(lambda x: np.tanh(8.0 * x), spectral.TOLERANCE["float32"]) < needed(lambda x: np.tanh(8.0 * x))
+
+
+@pytest.mark.parametrize("function", [np.abs, np.sign, lambda x: np.tanh(200.0 * x), lambda x: np.full_like(x, np.nan)])
+def test_no_number_of_terms_is_enough(function):
+    assert needed(function) is None
+
+
+def test_every_column_counts():
+    both = spectral.terms_needed(lambda nodes: np.stack([np.ones(len(nodes)), np.tanh(5.0 * np.array(nodes))], axis=1), spectral.TOLERANCE["float64"], xp=plain)
+    assert both == needed(lambda x: np.tanh(5.0 * x))
+
+
+def test_a_function_that_is_zero_needs_the_least():
+    assert needed(np.zeros_like) == 8
+
+
+# -- plans of a descriptor ----------------------------------------------------------------------------------------------
+
+BASE = SeE2A(sel=(8, 8), rcut=4.0, rcut_smth=1.0, neuron=(3, 6), axis_neuron=2, type_one_side=True, evaluation="spectral")
+
+
+class Realistic(ModelAgreement):
+    deviations = REALISTIC
+
+
+def model_of(config):
+    model = StandardModel(("O", "H"), config, EnergyFitting(neuron=(5,)))
+    return model, Realistic.parameters(model)
+
+
+def plan(config, closest=1.0, *, factor=1.0, stored=False):
+    """Plan an expansion of a model whose embedding weights are multiplied by a factor."""
+    model, params = model_of(config)
+    params["descriptor"]["embeddings"] = map_leaves(lambda leaf: factor * leaf, params["descriptor"]["embeddings"])
+    return model.expanded(params, closest, stored=stored, xp=plain)
+
+
+def terms(*arguments, **options):
+    return plan(*arguments, **options)[0].evaluation
+
+
+def test_terms_rise_with_the_weights():
+    counts = [terms(BASE, factor=factor) for factor in (0.5, 1.0, 2.0, 3.0)]
+    assert counts == sorted(set(counts))
+    assert all(count % 8 == 0 for count in counts)
+
+
+def test_terms_rise_with_the_domain():
+    assert terms(BASE, 2.0) < terms(BASE, 1.0) < terms(BASE, 0.7)
+
+
+def test_single_precision_needs_fewer_terms():
+    assert terms(replace(BASE, precision="float32")) < terms(BASE)
+
+
+@pytest.mark.parametrize("evaluation", ["auto", "spectral"])
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"activation_function": "relu"}, "the embedding nets need more than 512 terms"),
+        ({"precision": "float16"}, "the precision is float16"),
+        ({"precision": "bfloat16"}, "the precision is bfloat16"),
+    ],
+)
+def test_where_there_is_no_expansion(evaluation, changes, reason):
+    model, params, text = plan(replace(BASE, evaluation=evaluation, **changes))
+    assert (model.evaluation, text) == ("direct", reason)
+    assert "tables" not in params["descriptor"]
+
+
+@pytest.mark.parametrize("name", ["davg", "dstd"])
+def test_statistics_that_differ_between_slots_have_no_expansion(name):
+    model, params = model_of(BASE)
+    params["descriptor"][name][1, 3, 2] += 0.1
+    assert model.expanded(params, 1.0, stored=True, xp=plain)[2] == f"{name} differs between the slots of a type"
+
+
+def test_direct_evaluation_is_nothing_to_explain():
+    model, params, reason = plan(replace(BASE, evaluation="direct"))
+    assert (model.evaluation, reason) == ("direct", "")
+    assert "tables" not in params["descriptor"]
+
+
+def test_a_plan_is_never_lowered():
+    """Weights that shrink keep their terms, those that grow get more; old tables are replaced."""
+    model, params, _ = plan(BASE)
+    smaller, fewer, _ = model.expanded(plan(BASE, factor=0.3)[1], 1.0, stored=False, xp=plain)
+    assert smaller.evaluation == model.evaluation > terms(BASE, factor=0.3)
+    assert len(fewer["descriptor"]["tables"]["nodes"]) == model.evaluation
+    larger, more, _ = model.expanded(plan(BASE, factor=2.0)[1], 1.0, stored=False, xp=plain)
+    assert larger.evaluation == terms(BASE, factor=2.0) > model.evaluation
+    assert len(more["descriptor"]["tables"]["nodes"]) == larger.evaluation
+    assert model.expanded(params, 1.0, stored=False, xp=plain)[0] == model
+
+
+@pytest.mark.parametrize(("closest", "start"), [(None, 0.5), (1.0, 0.9), (2.0, 1.8)])
+@pytest.mark.parametrize("stored", [True, False])
+def test_where_the_domain_starts(closest, start, stored):
+    model, params, _ = plan(BASE, closest, stored=stored)
+    assert model.domain_start(params) == pytest.approx(start)
+    tables = params["descriptor"]["tables"]
+    s = environment_rows(np.array([start, 0.0, 0.0]), BASE.rcut_smth, BASE.rcut, 0.0, xp=plain)[0]
+    assert_close(spectral.abscissa(s, tables["scale"]), 1.0, "function")
+    assert model.domain_start(model.without_tables(params)) == 0.0
+
+
+@pytest.mark.parametrize("one_sided", [True, False])
+def test_stored_coefficients_are_those_that_follow_the_nets(one_sided):
+    config = replace(BASE, type_one_side=one_sided)
+    (model, stored, _), (_, following, _) = plan(config, stored=True), plan(config)
+    for centre in range(2):
+        both = [model.descriptor._expansion(params["descriptor"], centre, xp=plain) for params in (stored, following)]
+        for kept, fresh in zip(*both, strict=True):
+            assert_close(kept, fresh, "function")
+
+
+def test_parameters_are_left_alone():
+    model, params = model_of(BASE)
+    before = {path: leaf.copy() for path, leaf in flatten(params).items()}
+    out = model.expanded(params, 1.0, stored=True, xp=plain)[1]
+    assert "tables" not in params["descriptor"]
+    after = flatten(model.without_tables(out))
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(before[path], after[path]) for path in before)
+
+
+# -- beyond the domain --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [2, 9])
+def test_an_expansion_continues_linearly(run, count):
+    """With the value and the slope at the end of the domain."""
+    c = RNG.normal(size=count)
+    x = np.array([-1.0, -0.3, 0.999, 1.0, 1.001, 1.5, 3.0])
+    c_K1 = np.concatenate([c, matrices(count)[1] @ c])[:, None]
+
+    def function(x_N1, c_K1, *, xp):
+        return xp.matmul(spectral.moments(x_N1, [xp.ones_like(x_N1)], (1,), count, xp=xp), c_K1)
+
+    inside, slope = np.minimum(x, 1.0), chebyshev.chebval(1.0, chebyshev.chebder(c))
+    expected = chebyshev.chebval(inside, c) + (x - inside) * slope
+    assert_close(np.reshape(run(function, x[:, None], c_K1), -1), expected, "function")
+
+
+END = 1.8
+"""Where the domain of the pair below starts, Angstrom."""
+
+
+@pytest.fixture(scope="module", params=[(backend, stored) for backend in FRAMEWORKS for stored in (True, False)], ids=str)
+def pair(request):
+    """Energies and the forces on the second atom, along their line, of an O and an H at some distances: expansion and nets."""
+    backend, stored = request.param
+    expansion = Subject(*plan(BASE, END / spectral.MARGIN, stored=stored)[:2], backend)
+    nets = Subject(*plan(replace(BASE, evaluation="direct"))[:2], backend)
+    line = np.array([0.6, 0.0, 0.8])
+
+    def evaluate(distances, subject=expansion):
+        structures = [Structure(np.stack([0.0 * line, r * line]), None, np.array([0, 1])) for r in distances]
+        results = subject([Sample(structure, np.zeros(0), np.zeros((2, 0))) for structure in structures])
+        return results["energy"], results["force"].reshape(-1, 2, 3)[:, 1, :] @ line
+
+    return evaluate, lambda distances: evaluate(distances, nets)
+
+
+def test_outside_and_inside(pair):
+    """Inside the domain it is the nets that are evaluated, outside it is not."""
+    expansion, nets = pair
+    for inside, outside in zip(expansion([END, 2.2, 3.9]), nets([END, 2.2, 3.9]), strict=True):
+        assert_close(inside, outside, "spectral")
+    assert np.all(np.abs(expansion([1.0])[1] / nets([1.0])[1] - 1.0) > TOLERANCES["float64"]["finite difference"])
+
+
+def test_energy_and_force_are_continuous_at_the_end(pair):
+    evaluate, _ = pair
+    energy, force = evaluate([END * (1.0 - 1e-8), END * (1.0 + 1e-8)])
+    assert_close(energy[0], energy[1], "finite difference")
+    assert_close(force[0], force[1], "finite difference")
+
+
+def test_forces_beyond_the_end_are_derivatives(pair):
+    evaluate, _ = pair
+    distances, step = np.array([0.7, 1.0, 1.4, 1.79, 1.81, 2.5]), 3e-5
+    ahead, behind = (evaluate(distances + shift)[0] for shift in (step, -step))
+    assert_close(evaluate(distances)[1], -(ahead - behind) / (2.0 * step), "finite difference")
