@@ -407,6 +407,18 @@ def test_pth_answers_in_the_precision_of_the_coordinates(pth_file):
     }
 
 
+def test_pth_warns_once_of_atoms_nearer_than_its_expansions(pth_file):
+    torch = pytest.importorskip("torch")
+    module = torch.jit.load(str(pth_file))
+    given = {key: torch.from_numpy(value) for key, value in whole("se_e2_a_fparam", "pbc").items()}
+    module(**given)  # no warning, which would be an error
+    near = given["coord"].reshape(1, -1, 3).clone()
+    near[0, 1] = near[0, 0] + torch.tensor([0.3, 0.0, 0.0])
+    with pytest.warns(UserWarning, match="nearer than the expansions"):
+        module(**{**given, "coord": near})
+    module(**{**given, "coord": near})
+
+
 def test_pth_runs_where_the_caller_wants_no_gradients(pth_file):
     torch = pytest.importorskip("torch")
     module = torch.jit.load(str(pth_file))

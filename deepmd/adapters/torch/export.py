@@ -241,6 +241,7 @@ def _scripted(content: ModelFile) -> Any:
         model_def_script=json.dumps(content.definition),
         type_map=list(model.type_map),
         rcut=float(layout.rcut),
+        domain_start=model.domain_start(params),
         sel=list(layout.sel),
         mixed=layout.mixed,
         dim_fparam=fitting.numb_fparam,

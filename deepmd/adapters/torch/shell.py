@@ -4,6 +4,8 @@ torch compiles this class from its source, so it keeps to TorchScript's subset o
 The methods, their arguments and the keys of their results are those of DeePMD-kit (spec formats, section 7.3).
 """
 
+import warnings
+
 import torch
 
 Found = tuple[
@@ -37,6 +39,7 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         model_def_script: str,
         type_map: list[str],
         rcut: float,
+        domain_start: float,
         sel: list[int],
         mixed: bool,
         dim_fparam: int,
@@ -49,6 +52,8 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         self.model_def_script = model_def_script
         self.type_map = type_map
         self.rcut = rcut
+        self.domain_start = domain_start
+        self.warned = False
         self.sel = sel
         self.mixed = mixed
         self.dim_fparam = dim_fparam
@@ -269,6 +274,15 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         if charge_spin is not None:
             raise ValueError("charge_spin is given, but this model does not depend on charge and spin")
         disp, mask, index, centre, types, frame, counts, widths, row, position = found
+        if not self.warned and disp.numel() > 0:
+            closest = float(disp.square().sum(dim=-1).min().sqrt())
+            if closest < self.domain_start:
+                self.warned = True
+                warnings.warn(
+                    f"two atoms are {closest} Angstrom apart, nearer than the expansions of the embedding nets reach ({self.domain_start}): "
+                    "they are continued linearly",
+                    stacklevel=2,
+                )
         fparam_FK = self._fparam(fparam, nf, disp)
         aparam_NK = self._aparam(aparam, nf, nloc, disp).index_select(0, row)
         before = torch.is_grad_enabled()

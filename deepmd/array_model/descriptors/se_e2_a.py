@@ -207,6 +207,8 @@ class SeE2A:
         like = xp.zeros_like(wide["davg"][0, 0, 0:3])
         row_4 = environment_rows(like + xp.asarray([spectral.domain_start(closest), 0.0, 0.0]), self.rcut_smth, self.rcut, self.env_protection, xp=xp)
         largest = float(row_4[0])
+        if largest <= 0.0:
+            return direct, params, f"the shortest known distance, {closest} Angstrom, is not within the cutoff"
         net = self._net()
 
         def values(nodes: list[float]) -> Array:
