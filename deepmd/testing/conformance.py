@@ -143,7 +143,8 @@ class ModelAgreement:
         assert all(np.array_equal(old, new) for old, new in zip(before, after, strict=True))
         for array in after:
             array.flags.writeable = False
-        frozen = subject if subject.backend == "tf" else Subject(*subject.planned, subject.backend)  # a fresh evaluator also takes read-only parameters
+        # a fresh evaluator also takes read-only parameters
+        frozen = subject if subject.backend == "tf" else Subject(*subject.planned, subject.backend)
         compare(frozen.evaluate(packed, conditions), expected, subject)
         for array in after:
             array.flags.writeable = True

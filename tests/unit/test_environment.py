@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tolerances import TOLERANCES, assert_close
 
-from deepmd.array_model.environment import environment_rows, switch
+from deepmd.array_model.environment import environment_columns, environment_rows, switch
 from deepmd.host import plain
 
 DISP = np.random.default_rng(1).normal(size=(4, 3, 3)) * np.array([0.2, 1.0, 3.0])[:, None]
@@ -36,6 +36,14 @@ def test_rows_equal_slow_twin(run, protection, dtype):
     rows = run(function, DISP.astype(dtype), dynamic=2)
     assert rows.dtype == dtype
     assert_close(rows, slow_rows(DISP, 0.5, 3.0, protection), "function", dtype)
+
+
+@pytest.mark.parametrize("protection", [0.0, 0.1])
+def test_columns_equal_slow_twin(run, protection):
+    columns = run(partial(environment_columns, rcut_smth=0.5, rcut=3.0, protection=protection), DISP, dynamic=2)
+    assert len(columns) == 4
+    for column, expected in zip(columns, np.moveaxis(slow_rows(DISP, 0.5, 3.0, protection), -1, 0), strict=True):
+        assert_close(column, expected, "function")
 
 
 def test_switch_is_one_inside_and_zero_outside(run):

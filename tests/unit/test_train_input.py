@@ -36,6 +36,40 @@ def test_what_is_written_out_reads_back_the_same():
     assert parse_input(json.loads(json.dumps(options.as_dict()))) == options
 
 
+def with_evaluation(value):
+    tree = json.loads(json.dumps(GOOD))
+    tree["model"]["descriptor"]["evaluation"] = value
+    return tree
+
+
+def test_evaluation_is_automatic_and_then_not_written_out():
+    """DeePMD-kit would refuse a key that it does not know."""
+    assert parse_input(GOOD) == parse_input(with_evaluation("auto"))
+    assert parse_input(GOOD).model.evaluation == "auto"
+    assert "evaluation" not in parse_input(with_evaluation("auto")).as_dict()["model"]["descriptor"]
+    assert "evaluation" not in parse_input(GOOD).model_dict()["descriptor"]
+
+
+@pytest.mark.parametrize("value", ["direct", "spectral"])
+def test_evaluation_that_is_asked_for(value):
+    options = parse_input(with_evaluation(value))
+    assert options.model.evaluation == value
+    assert options.model_dict()["descriptor"]["evaluation"] == value
+    assert parse_input(options.as_dict()) == options
+
+
+@pytest.mark.parametrize("value", ["spektral", "Direct", "", "64"])
+def test_unknown_evaluation_names_the_accepted_ones(value):
+    with pytest.raises(InputError, match=f"^model/descriptor.*: evaluation is {value!r}; accepted: auto, direct, spectral"):
+        parse_input(with_evaluation(value))
+
+
+@pytest.mark.parametrize("value", [1.5, None, ["auto"]])
+def test_evaluation_of_another_kind(value):
+    with pytest.raises(InputError, match=r"^model/descriptor/evaluation: "):
+        parse_input(with_evaluation(value))
+
+
 def test_both_names_of_a_key():
     tree = json.loads(json.dumps(GOOD))
     tree["training"]["numb_steps"] = 3
