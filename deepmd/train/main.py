@@ -126,8 +126,11 @@ def freeze(checkpoint: str = ".", output: str = "frozen_model", backend: str | N
     target = Path(output)
     if target.suffix not in (".pth", ".pb", ".dp", ".yaml", ".yml"):
         target = Path(f"{output}{'.pb' if (backend or backend_of(source)) == 'tf' else '.pth'}")
-    save_model(target, load_model(source))
+    content = load_model(source)
+    save_model(target, content)
     log.info("Saved frozen model to %s", target)
+    if target.suffix == ".pth":
+        log.info("LAMMPS: pair_style deepmd %s\n        pair_coeff * * %s", target.name, " ".join(content.model.type_map))
     return target
 
 

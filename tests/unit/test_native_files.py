@@ -419,6 +419,23 @@ def test_pth_warns_once_of_atoms_nearer_than_its_expansions(pth_file):
     module(**{**given, "coord": near})
 
 
+def test_pth_under_the_names_of_deepmd_kit(pth_file):
+    torch = pytest.importorskip("torch")
+    module = torch.jit.load(str(pth_file))
+    given = {key: torch.from_numpy(value) for key, value in whole("se_e2_a_fparam", "nopbc").items() if value is not None}
+    coord, atype = given["coord"], given["atype"]
+    n = atype.shape[1]
+    nlist = torch.tensor([[[j for j in range(n) if j != i] for i in range(n)]])
+    expected = module.forward_lower(coord, atype, nlist, None, given["fparam"], given["aparam"], True)
+    out = module.forward_common_lower(coord, atype, nlist, None, given["fparam"], given["aparam"], comm_dict=None)
+    names = {"energy": "atom_energy", "energy_redu": "energy", "energy_derv_r": "extended_force", "energy_derv_c": "extended_virial"}
+    for name, other in {**names, "energy_derv_c_redu": "virial"}.items():
+        assert torch.equal(out[name].reshape(-1), expected[other].reshape(-1)), name
+        assert out[name].abs().max() > 0.0, name
+    assert [tuple(out[name].shape) for name in ("energy_derv_r", "energy_derv_c", "energy_derv_c_redu")] == [(1, n, 1, 3), (1, n, 1, 9), (1, 1, 9)]
+    assert out["mask"].tolist() == [[1] * n]
+
+
 def test_pth_runs_where_the_caller_wants_no_gradients(pth_file):
     torch = pytest.importorskip("torch")
     module = torch.jit.load(str(pth_file))

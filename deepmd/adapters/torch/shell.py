@@ -245,6 +245,37 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
             result["extended_virial"] = out["atom_virial"]
         return result
 
+    @torch.jit.export
+    def forward_common_lower(
+        self,
+        extended_coord: torch.Tensor,
+        extended_atype: torch.Tensor,
+        nlist: torch.Tensor,
+        mapping: torch.Tensor | None = None,
+        fparam: torch.Tensor | None = None,
+        aparam: torch.Tensor | None = None,
+        do_atomic_virial: bool = False,
+        comm_dict: dict[str, torch.Tensor] | None = None,
+        extra_nlist_sort: bool = False,
+        extended_coord_corr: torch.Tensor | None = None,
+        charge_spin: torch.Tensor | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Evaluate as `forward_lower`, under the names that DeePMD-kit's Python asks for.
+
+        `do_atomic_virial`, `comm_dict`, `extra_nlist_sort` and `extended_coord_corr` are accepted and have no meaning here: atoms
+        need no features of others, neighbours are sorted anyway, and there are no spins.
+        """
+        # the caller sums atomic virials itself, whether it wants them or not
+        out = self.forward_lower(extended_coord, extended_atype, nlist, mapping, fparam, aparam, True, charge_spin)
+        return {
+            "energy": out["atom_energy"],
+            "mask": (extended_atype[:, : nlist.size(1)] >= 0).to(torch.int32),
+            "energy_redu": out["energy"],
+            "energy_derv_r": out["extended_force"].unsqueeze(2),
+            "energy_derv_c": out["extended_virial"].unsqueeze(2),
+            "energy_derv_c_redu": out["virial"].unsqueeze(1),
+        }
+
     def _atoms(self, coord: torch.Tensor, atype: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Put the atoms of all frames on one axis: positions, types, frames."""
         nf = coord.size(0)
