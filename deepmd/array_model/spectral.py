@@ -27,7 +27,7 @@ MOST_TERMS = 512
 """Beyond this many terms a net is cheaper than its expansion."""
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-6}
-"""Largest neglected coefficient relative to the largest one, each weighted with its number: |T_k'(x)| <= k / sqrt(1 - x^2)."""
+"""Largest neglected coefficient relative to the largest one, each weighted with the square of its number: |T_k'(x)| <= k^2."""
 
 
 UNKNOWN_DISTANCE = 0.5
@@ -70,7 +70,7 @@ def terms_needed(values: Callable[[list[float]], Array], tolerance: float, *, xp
     count = 64
     while count <= 2 * MOST_TERMS:
         weighted = [
-            max(k, 1) * float(size) for k, size in enumerate(xp.max(xp.abs(xp.matmul(xp.asarray(transform(count)), values(nodes(count)))), axis=1))
+            max(k * k, 1) * float(size) for k, size in enumerate(xp.max(xp.abs(xp.matmul(xp.asarray(transform(count)), values(nodes(count)))), axis=1))
         ]
         needed = max((k + 1 for k, size in enumerate(weighted) if not size <= tolerance * max(weighted)), default=1)
         if needed <= min(count // 2, MOST_TERMS):
