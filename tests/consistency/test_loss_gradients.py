@@ -86,7 +86,7 @@ class Example:
 
     def compare(self, loss, value, gradients):
         """Compare with the change of NumPy's loss along one random direction of each parameter."""
-        assert_close(value, self.value(loss, self.params), "energy")
+        assert_close(value, self.value(loss, self.params), "force" if isinstance(self.model.evaluation, int) else "energy")
         rng, leaves = np.random.default_rng(10), flatten(self.params)
         directions = {path: rng.normal(size=leaves[path].shape) * np.abs(leaves[path]).max() for path in self.paths}
         expected, actual = [], []

@@ -117,7 +117,7 @@ def test_no_neglected_coefficient_counts_and_no_term_is_kept_in_vain(slope):
         return np.tanh(slope * x + 0.3)
 
     all_terms = chebyshev.chebinterpolate(function, 511)
-    weighted = np.abs(all_terms) * np.maximum(np.arange(512), 1)
+    weighted = np.abs(all_terms) * np.maximum(np.arange(512), 1) ** 2
     relevant = np.flatnonzero(weighted > spectral.TOLERANCE["float64"] * weighted.max()).max() + 1
     count = needed(function)
     assert count - 8 < relevant <= count
