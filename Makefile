@@ -4,7 +4,7 @@ ENV := .venv
 BIN := $(ENV)/bin
 READY := $(ENV)/.ready
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 
 # torch first and alone: an exact version finds the CPU build where one is offered
 $(READY): pyproject.toml constraints.txt
@@ -24,6 +24,25 @@ lint: $(READY)
 
 test: lint
 	$(BIN)/python -m pytest -q
+
+# DeePMD-kit lives apart: in an environment that DEEPMD_KIT_ENV names, or in one made here. BENCH_OURS_ONLY=1 does without.
+# BENCH holds options of benchmarks/run.py.
+KIT := .venv-deepmd-kit
+ifneq ($(BENCH_OURS_ONLY),1)
+ifndef DEEPMD_KIT_ENV
+export DEEPMD_KIT_ENV := $(KIT)
+bench: $(KIT)/.ready
+endif
+endif
+
+$(KIT)/.ready:
+	$(PYTHON) -m venv $(KIT)
+	$(KIT)/bin/python -m pip install --quiet --upgrade pip
+	$(KIT)/bin/python -m pip install --quiet 'deepmd-kit[cpu,torch]==3.2.0' nvidia-cuda-runtime-cu12
+	touch $@
+
+bench: $(READY)
+	$(BIN)/python benchmarks/run.py $(BENCH)
 
 clean:
 	rm -rf $(ENV) demo

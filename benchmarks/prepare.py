@@ -1,0 +1,148 @@
+"""Data and models to measure with, made of what the project ships."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+from sides import ROOT, Side, run
+
+from deepmd.array_model.errors import InputError
+from deepmd.data.systems import find_systems, load_system
+from deepmd.io import load_model, save_model
+
+NATOMS, FRAMES, STEPS = 192, 20, 300
+SHIPPED = ROOT / "examples/water"
+TYPE_MAP = ("O", "H")
+LIMIT = 1800.0
+
+# DeePMD-kit's `dp convert-backend` notes the model section only; its `dp compress` asks for the rest of the input
+COMPLETE_PB = """
+import sys, tensorflow as tf
+from pathlib import Path
+source, training_input, target = map(Path, sys.argv[1:])
+graph = tf.compat.v1.GraphDef.FromString(source.read_bytes())
+for node in graph.node:
+    if node.name == "train_attr/training_script":
+        node.attr["value"].tensor.string_val[0] = training_input.read_bytes()
+target.write_bytes(graph.SerializeToString())
+"""
+
+
+class Workplace:
+    """A folder with data/, ours/ and theirs/, and what could not be made there.
+
+    Parameters
+    ----------
+    root : where folders like this one go; what was made before with the same settings is used again
+    data : folder with systems of O and H whose number of atoms divides 192; None for those of examples/water
+    quick : train the model for a few steps only
+    """
+
+    def __init__(self, root: Path, data: Path | None, quick: bool) -> None:
+        self.steps = STEPS // 10 if quick else STEPS
+        self.source = data or SHIPPED / "data"
+        name = hashlib.sha256(f"{self.source.resolve()} {self.steps}".encode()).hexdigest()[:8]
+        self.folder = (root / name).resolve()
+        self.missing: dict[tuple[str, str], str] = {}
+        self._prepare_data()
+
+    def structure(self, natoms: int) -> Path:
+        """Return a file with one frame of this many atoms."""
+        path = self.folder / f"data/{natoms}.npz"
+        if not path.exists():
+            self._save_structure(path, round((natoms / NATOMS) ** (1 / 3)))
+        return path
+
+    def write_input(self, path: Path, steps: int, disp_freq: int, batch: int = 1) -> None:
+        """Write the input of examples/water for these data."""
+        options = json.loads((SHIPPED / "input.json").read_text())
+        options["model"]["descriptor"]["seed"] = options["model"]["fitting_net"]["seed"] = 1
+        training = options["training"]
+        training.update(numb_steps=steps, disp_freq=disp_freq, save_freq=10**9, seed=1)
+        training["training_data"] = {"systems": [str(path) for path in self._systems], "batch_size": batch}
+        del training["validation_data"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(options, indent=4))
+
+    def prepare_ours(self, side: Side, threads: int) -> None:
+        """Train the model, unless it is there, and write it in every format, in any case: the formats are being worked on."""
+        home = self.folder / "ours"
+        if not (home / "model.dp").exists():
+            print(f"training the model for {self.steps} steps")
+            self.write_input(home / "input.json", self.steps, self.steps)
+            self._dp(side, "--pt", "train", "input.json", threads=threads)
+            self._dp(side, "freeze", "-o", "model.dp")
+        print(f"writing our model files in {home}")
+        for suffix in ("pth", "pb"):
+            self._dp(side, "convert-backend", "model.dp", f"model.{suffix}")
+            self._try(side, f"compressed.{suffix}", "compress", "-i", f"model.{suffix}", "-o", f"compressed.{suffix}")
+
+    def prepare_theirs(self, side: Side) -> None:
+        """Have DeePMD-kit convert the model to its own files, and compress it."""
+        home = self.folder / "theirs"
+        home.mkdir(exist_ok=True)
+        if not (home / "model.dp").exists():
+            content = load_model(self.folder / "ours/model.dp")
+            content.params["out_std"] = np.ones_like(content.params["out_std"])  # in its .pb, but in no other file, it multiplies the energy
+            save_model(home / "model.dp", content)
+        print(f"writing the model files of DeePMD-kit in {home}")
+        for suffix in ("pb", "pth"):
+            self._try(side, f"model.{suffix}", "convert-backend", "model.dp", f"model.{suffix}")
+        if not (home / "compressed.pb").exists() and (home / "model.pb").exists():
+            self.write_input(home / "input.json", 1, 1)
+            run([side.python, "-c", COMPLETE_PB, "model.pb", "input.json", "complete.pb"], side.environment(1), home, LIMIT)
+            self._try(side, "compressed.pb", "compress", "-i", "complete.pb", "-o", "compressed.pb")
+
+    def _dp(self, side: Side, *words: str, threads: int = 1) -> None:
+        run([*side.dp, *words], side.environment(threads), self.folder / side.name, LIMIT)
+
+    def _try(self, side: Side, target: str, *words: str) -> None:
+        """Make a file, or note why there is none; files of theirs are made once."""
+        path = self.folder / side.name / target
+        if side.name == "theirs" and path.exists():
+            return
+        path.unlink(missing_ok=True)
+        try:
+            self._dp(side, *words)
+        except RuntimeError as error:
+            path.unlink(missing_ok=True)
+            self.missing[side.name, target] = f"dp {words[0]}: {error}"
+            print(f"{side.name}: no {target}: {error}")
+
+    def _prepare_data(self) -> None:
+        """Write training systems of 192 atoms: frames repeated along their third axis."""
+        try:
+            systems = [load_system(path, TYPE_MAP) for path in find_systems(str(self.source))]
+        except InputError as error:
+            raise SystemExit(f"data to measure with: {error}") from error
+        self._systems = [self.folder / f"data/{k}" for k in range(len(systems))]
+        for system, folder in zip(systems, self._systems, strict=True):
+            times, rest = divmod(NATOMS, system.num_atoms)
+            if rest or system.cell is None:
+                raise SystemExit(f"{system.path}: {system.num_atoms} atoms; accepted: periodic systems whose number of atoms divides {NATOMS}")
+            if (folder / "type_map.raw").exists():
+                continue
+            shutil.rmtree(folder, ignore_errors=True)
+            (folder / "set.000").mkdir(parents=True)
+            some = np.linspace(0, system.num_frames - 1, FRAMES).astype(int)
+            coord, cell = _repeat(system.coord[some], system.cell[some], (1, 1, times))
+            labels = {name: times * system.data[name][some] for name in ("energy", "virial") if name in system.data}
+            arrays = {"coord": coord, "box": cell, "force": np.tile(system.data["force"][some], (1, times, 1)), **labels}
+            for name, array in arrays.items():
+                np.save(folder / "set.000" / f"{name}.npy", array.reshape(FRAMES, -1))
+            np.savetxt(folder / "type.raw", np.tile(system.types, times), fmt="%d")
+            (folder / "type_map.raw").write_text("\n".join(TYPE_MAP) + "\n")
+
+    def _save_structure(self, path: Path, times: int) -> None:
+        system = load_system(self._systems[0], TYPE_MAP)
+        coord, cell = _repeat(system.coord[:1], system.cell[:1], (times,) * 3)
+        np.savez(path, coord=coord, cell=cell.reshape(1, 9), types=np.tile(system.types, times**3))
+
+
+def _repeat(coord: np.ndarray, cell: np.ndarray, times: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Repeat frames (F, n, 3) along the lattice vectors (F, 3, 3)."""
+    shifts = np.stack(np.meshgrid(*(np.arange(k) for k in times), indexing="ij"), axis=-1).reshape(-1, 3)
+    copies = coord[:, None] + (shifts @ cell)[:, :, None]
+    return copies.reshape(len(coord), -1, 3), cell * np.array(times)[:, None]

@@ -1,0 +1,192 @@
+"""Tables and plots of the results."""
+
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+from rows import KIT, WITH
+
+BEGIN, END = "<!-- tables: written by benchmarks/run.py -->", "<!-- end of tables -->"
+GIGA = 1e9
+
+
+def number(value: float) -> str:
+    """Three or so digits."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _values(row: dict, name: str, key: str = "value") -> dict[int, float]:
+    """Samples by round; empty where there are none."""
+    contestant = row["contestants"].get(name, {"samples": []})
+    return {sample["round"]: sample[key] for sample in contestant["samples"] if key in sample and sample["round"] < row["rounds"]}
+
+
+def _median(row: dict, name: str, key: str = "value") -> float | None:
+    values = _values(row, name, key)
+    return median(values.values()) if values else None
+
+
+def _error(row: dict, name: str) -> str:
+    """Why a contestant failed, as a table shows it."""
+    samples = row["contestants"].get(name, {"samples": []})["samples"]
+    return next((sample["error"].replace("|", "/").replace("<", "‹") for sample in samples if "error" in sample), "")
+
+
+def ratio(row: dict, ours: str, rival: str) -> str:
+    """Median of the rival by ours, with the smallest and the largest ratio of a round."""
+    mine, other = _values(row, ours), _values(row, rival)
+    each = [other[k] / mine[k] for k in mine if k in other]
+    if not each:
+        return ""
+    whole = median(other.values()) / median(mine.values())
+    return f"**{whole:.1f}** ({min(each):.1f} to {max(each):.1f})"
+
+
+def _fastest(row: dict, names: list[str]) -> str | None:
+    known = {name: value for name in names if (value := _median(row, name)) is not None}
+    return min(known, key=known.__getitem__) if known else None
+
+
+def _table(headings: list[str], lines: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(line) + " |" for line in [headings, ["---"] * len(headings), *lines])
+
+
+def _comparison(rows: list[dict]) -> str:
+    """Each of ours beside its fastest rival, as shipped and with allocator settings."""
+    lines = []
+    for row in rows:
+        for name, contestant in row["contestants"].items():
+            if not contestant["against"] or not any(_values(row, each) for each in contestant["against"]) or _median(row, name) is None:
+                continue
+            line = [f"{row['title']}, {row['unit']}", name, number(_median(row, name))]
+            for names in ([*contestant["against"]], [each + WITH for each in contestant["against"]]):
+                rival = _fastest(row, names)
+                line += (
+                    [f"{number(_median(row, rival))} ({rival.removeprefix(KIT + ' ').removesuffix(WITH)})", ratio(row, name, rival)]
+                    if rival
+                    else ["", ""]
+                )
+            lines.append(line)
+    return _table(["work", "ours", "", f"{KIT} as shipped", "ratio", f"{KIT} with allocator settings", "ratio"], lines) if lines else ""
+
+
+def _everything(rows: list[dict]) -> str:
+    lines = []
+    for row in rows:
+        for name in row["contestants"]:
+            values = _values(row, name)
+            error = f"fails: {_error(row, name)}" if _error(row, name) else ""
+            if values:
+                spread = f"{number(min(values.values()))} to {number(max(values.values()))}"
+                memory = f"{_median(row, name, 'peak_memory') / GIGA:.2f}"
+                result = [number(median(values.values())), spread, memory, f"{len(values)}, then {error}" if error else str(len(values))]
+            else:
+                result = [error or "not measured", "", "", ""]
+            lines.append([row["title"], name, row["unit"], *result])
+    return _table(["work", "program", "unit", "median", "smallest to largest", "peak memory, GB", "processes"], lines)
+
+
+def _agreement(rows: list[dict]) -> str:
+    """How far the largest force component differs between the contestants of a row: they do the same work."""
+    deviations: dict[str, float] = {}
+    for row in rows:
+        forces = [force for name in row["contestants"] for force in [*_values(row, name, "largest_force").values()][:1] if force is not None]
+        kind = "compressed models" if row["name"].startswith("compressed") else "models"
+        if len(forces) > 1:
+            deviations[kind] = max(deviations.get(kind, 0.0), (max(forces) - min(forces)) / max(forces))
+    texts = [f"{value:.0e} for {kind}" for kind, value in deviations.items()]
+    return f"Largest relative difference of the largest force component between files and programs: {', '.join(texts)}." if texts else ""
+
+
+def _conditions(results: dict) -> str:
+    machine, settings = results["machine"], results["settings"]
+    lines = [
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory'] / GIGA:.0f} GB, {machine['system']}",
+        f"{settings['threads']} threads, float64, data: {settings['data']}" + (", QUICK: numbers mean nothing" if settings["quick"] else ""),
+        *(
+            f"{name}: " + ", ".join(f"{k} {v}" for k, v in machine[side].items())
+            for name, side in (("ours", "ours"), (KIT, "theirs"))
+            if machine[side]
+        ),
+    ]
+    commits: dict[str, list[str]] = {}
+    for row in results["rows"].values():
+        commits.setdefault(f"commit {row['commit'] or 'unknown'}, {row['date'][:10]}", []).append(row["name"])
+    lines += [f"{text}: {', '.join(names) if len(commits) > 1 else 'all rows'}" for text, names in commits.items()]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _plot(panels: list[tuple[str, str, list[dict], Callable[[dict], float], str, float]], target: Path) -> bool:
+    """Draw curves, one panel each: (x label, y label, rows, x of a row, key of the samples, divisor). Return whether there was anything to draw."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    if any(len({x(row) for row in rows}) < 2 for _, _, rows, x, _, _ in panels):
+        return False
+    figure, axes = plt.subplots(1, len(panels), figsize=(5.5 * len(panels), 4), layout="constrained", squeeze=False)
+    for axis, (label, ylabel, rows, x, key, divisor) in zip(axes[0], panels, strict=True):
+        rows = sorted(rows, key=x)
+        for name in dict.fromkeys(name for row in rows for name in row["contestants"] if WITH not in name):
+            points = [(x(row), value / divisor) for row in rows if (value := _median(row, name, key)) is not None]
+            axis.plot(*zip(*points, strict=True), marker="o", ms=4, ls="-" if name.startswith("ours") else "--", label=name) if points else None
+        axis.set(xlabel=label, ylabel=ylabel, xscale="log")
+        ticks = sorted({x(row) for row in rows})
+        axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        axis.minorticks_off()
+        axis.set_ylim(bottom=0)
+        axis.legend(frameon=False)
+        axis.grid(alpha=0.3)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, dpi=110)
+    plt.close(figure)
+    return True
+
+
+def _plots(rows: list[dict], folder: Path) -> str:
+    """Draw the scaling curves; return the lines that show them."""
+    named = {row["name"]: row for row in rows}
+    sizes = [row for name, row in named.items() if name.startswith("eval-") and "threads" not in name]
+    batches = [named[name] for name in named if name == "train" or name.startswith("train-batch")]
+    train, evaluate = ([row for name, row in named.items() if name.startswith(f"{kind}-threads")] for kind in ("train", "eval"))
+    wanted = {
+        "atoms": [("atoms", "us/atom", sizes, _atoms, "value", 1.0), ("atoms", "peak memory, GB", sizes, _atoms, "peak_memory", GIGA)],
+        "batch": [("frames in a training step", "ms/step", batches, _batch, "value", 1.0)],
+        "threads": [
+            (f"threads ({title})", unit, part, _threads, "value", 1.0)
+            for title, unit, part in (("training", "ms/step", train), ("evaluation", "us/atom", evaluate))
+        ],
+    }
+    return "\n\n".join(f"![{name}]({folder.name}/{name}.png)" for name, panels in wanted.items() if _plot(panels, folder / f"{name}.png"))
+
+
+def _atoms(row: dict) -> int:
+    return row["natoms"]
+
+
+def _batch(row: dict) -> int:
+    return row["batch"]
+
+
+def _threads(row: dict) -> int:
+    return row["threads"]
+
+
+def write(results: dict, docs: Path) -> None:
+    """Put tables between the markers of a page, and plots into the folder of its name."""
+    rows = [row for row in results["rows"].values() if row["rounds"]]
+    parts = [
+        _conditions(results),
+        _comparison(rows),
+        _agreement(rows),
+        "### Scaling",
+        _plots(rows, docs.with_suffix("")),
+        "### Every measurement",
+        _everything(rows),
+    ]
+    page = docs.read_text() if docs.exists() else f"# Benchmarks\n\n{BEGIN}\n{END}\n"
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    docs.write_text(f"{before}{BEGIN}\n\n" + "\n\n".join(part for part in parts if part) + f"\n\n{END}{after}")
+    print(f"written: {docs}")
