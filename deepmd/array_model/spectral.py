@@ -69,10 +69,10 @@ def terms_needed(values: Callable[[list[float]], Array], tolerance: float, *, xp
     """
     count = 64
     while count <= 2 * MOST_TERMS:
-        weighted = [
-            max(k * k, 1) * float(size) for k, size in enumerate(xp.max(xp.abs(xp.matmul(xp.asarray(transform(count)), values(nodes(count)))), axis=1))
-        ]
-        needed = max((k + 1 for k, size in enumerate(weighted) if not size <= tolerance * max(weighted)), default=1)
+        sizes = xp.max(xp.abs(xp.matmul(xp.asarray(transform(count)), values(nodes(count)))), axis=1)
+        weighted = [max(k * k, 1) * float(size) for k, size in enumerate(sizes)]
+        allowed = tolerance * max(weighted)
+        needed = max((k + 1 for k, size in enumerate(weighted) if not size <= allowed), default=1)
         if needed <= min(count // 2, MOST_TERMS):
             return 8 * math.ceil(needed / 8)
         count *= 2
