@@ -158,7 +158,8 @@ def _plots(rows: list[dict], folder: Path) -> str:
             for title, unit, part in (("training", "ms/step", train), ("evaluation", "us/atom", evaluate))
         ],
     }
-    return "\n\n".join(f"![{name}]({folder.name}/{name}.png)" for name, panels in wanted.items() if _plot(panels, folder / f"{name}.png"))
+    shown = [f"![{name}]({folder.name}/{name}.png)" for name, panels in wanted.items() if _plot(panels, folder / f"{name}.png")]
+    return "\n\n".join(["### Scaling", *shown]) if shown else ""
 
 
 def _atoms(row: dict) -> int:
@@ -180,7 +181,6 @@ def write(results: dict, docs: Path) -> None:
         _conditions(results),
         _comparison(rows),
         _agreement(rows),
-        "### Scaling",
         _plots(rows, docs.with_suffix("")),
         "### Every measurement",
         _everything(rows),
