@@ -8,6 +8,7 @@ Sizes besides the dimension key: C neighbour candidates of an atom, B bins aroun
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from deepmd.array_model.namespace import Array, Namespace
@@ -254,6 +255,7 @@ def pack(found: Candidates, type_A: Array, frame_A: Array, layout: Layout, ntype
         frame_N=xp.take(frame_A, atom_N, axis=0),
         counts=counts,
         widths=widths,
+        type_NM=_kinds(type_A, frame_A, atom_N, part_NC, place, mask_NM, layout, xp=xp),
     )
     return Packed(pairs, row_N, position_A)
 
@@ -287,11 +289,23 @@ def _slots(part_NC: Array, mask_NC: Array, layout: Layout, *, xp: Namespace) -> 
         hit_NC = mask_NC if layout.mixed else xp.logical_and(mask_NC, xp.equal(part_NC, section))
         rank_NC = xp.cumulative_sum(xp.astype(hit_NC, xp.int64), axis=1)
         hit_NC = xp.logical_and(hit_NC, rank_NC <= sel)
-        widths.append(_largest(xp.sum(xp.astype(hit_NC, xp.int64), axis=1), xp=xp))
+        widths.append(_largest(xp.sum(xp.astype(hit_NC, xp.int64), axis=1), xp=xp) + int(layout.mixed))
         slot_NC = xp.where(hit_NC, rank_NC - 1 + start, slot_NC)
         kept_NC = kept_NC + xp.astype(hit_NC, xp.int64)
         start = start + widths[-1]
     return slot_NC, kept_NC > 0, tuple(widths)
+
+
+def _kinds(
+    type_A: Array, frame_A: Array, atom_N: Array, part_NC: Array, place: Callable[[Array], Array], mask_NM: Array, layout: Layout, *, xp: Namespace
+) -> Array:
+    """Return the types of the neighbours of a mixed layout (see `Pairs.type_NM`)."""
+    if not layout.mixed:
+        return part_NC[:, :0]
+    kind_NM = place(part_NC)
+    first_N = xp.take(type_A, xp.searchsorted(frame_A, xp.take(frame_A, atom_N, axis=0), side="left"), axis=0)
+    first_N = xp.where(first_N >= 0, first_N, xp.zeros_like(first_N))
+    return xp.where(mask_NM, kind_NM, xp.zeros_like(kind_NM) + xp.expand_dims(first_N, axis=1))
 
 
 def _placed(slot_NC: Array, mask_NC: Array, rows: Array, width: Array, *, xp: Namespace):  # type: ignore[no-untyped-def]

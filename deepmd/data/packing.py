@@ -65,7 +65,8 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
     group = row * sections + part
     slot = _rank(group)
     kept = np.bincount(group, minlength=len(centres) * sections).reshape(-1, sections)
-    widths = tuple(int(width) for width in kept.max(axis=0, initial=0))
+    # the last slot of a mixed row stands for all that remain of `sel`
+    widths = tuple(int(width) + layout.mixed for width in kept.max(axis=0, initial=0))
     column = np.array([start for start, _ in spans(widths)], dtype=np.int64)[part] + slot
 
     # atoms that are neighbours but no centres of this block follow the centres
@@ -82,6 +83,11 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
     mask[row, column] = True
     index = np.zeros(size, dtype=np.int64)
     index[row, column] = index_of[j]
+    kinds = np.zeros((len(centres), 0), dtype=np.int64)
+    if layout.mixed:
+        first = np.searchsorted(neighbours.frame, neighbours.frame[centres])
+        kinds = np.maximum(types[first], 0)[:, None] * np.ones(size, dtype=np.int64)
+        kinds[row, column] = types[j]
     pairs = Pairs(
         disp_NM3=disp,
         mask_NM=mask,
@@ -91,6 +97,7 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
         frame_N=neighbours.frame[centres],
         counts=tuple(int(n) for n in np.bincount(types[centres], minlength=ntypes)),
         widths=widths,
+        type_NM=kinds,
     )
     return Packed(pairs, np.concatenate([centres, others]), neighbours.num_frames)
 

@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from deepmd.adapters.evaluation import OUTPUTS, assemble
-from deepmd.adapters.tf.graph import constant, in_graph
+from deepmd.adapters.evaluation import assemble
+from deepmd.adapters.tf.graph import constant, gradients, in_graph
 from deepmd.adapters.tf.namespace import xp
 from deepmd.array_model import search
 from deepmd.array_model.errors import InputError
@@ -143,9 +143,9 @@ def _evaluation(content: ModelFile) -> None:
     pairs = packed.pairs
     conditions = Conditions(fparam_FK, None if aparam_AK is None else tf.gather(aparam_AK, packed.row_N))
 
-    energy_N, descriptor_ND = model.atomic_energy(in_graph(model, params, constant), pairs, conditions, xp=xp)
-    (grad,) = tf.gradients(tf.reduce_sum(energy_N), pairs.disp_NM3)
-    out = assemble(energy_N, descriptor_ND, grad, pairs, num_atoms, num_frames, frozenset(OUTPUTS), xp=xp)
+    value_Nd, descriptor_ND = model.atomic_output(in_graph(model, params, constant), pairs, conditions, xp=xp)
+    grads = gradients(model.output, value_Nd, pairs)
+    out = assemble(model, value_Nd, descriptor_ND, grads, pairs, num_atoms, num_frames, frozenset(model.output.names), xp=xp)
 
     def output(name: str, values: Any) -> None:
         tf.reshape(values, tf.stack([num_frames, -1]), name=name)

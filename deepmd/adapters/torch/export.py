@@ -116,7 +116,7 @@ def _path_of(name: str) -> str:
 def _as_tuple(packed: search.Packed) -> Found:
     p = packed.pairs
     sizes = torch.stack(p.counts), torch.stack(p.widths)
-    return (p.disp_NM3, p.mask_NM, p.index_NM, p.centre_N, p.type_N, p.frame_N, *sizes, packed.row_N, packed.position_A)
+    return (p.disp_NM3, p.mask_NM, p.index_NM, p.centre_N, p.type_N, p.frame_N, *sizes, p.type_NM, packed.row_N, packed.position_A)
 
 
 class _OpenCell(torch.nn.Module):  # type: ignore[misc]
@@ -169,21 +169,22 @@ class _Core(torch.nn.Module):  # type: ignore[misc]
         frame: torch.Tensor,
         counts: torch.Tensor,
         widths: torch.Tensor,
+        kinds: torch.Tensor,
         fparam: torch.Tensor,
         aparam: torch.Tensor,
     ) -> torch.Tensor:
         params = replace_leaves(self.names, {path: getattr(self, _name_of(path)) for path in flatten(self.names).values()})
         # sizes stay tensors, so that the trace slices by them
         sizes = tuple(counts.unbind()), tuple(widths.unbind())
-        pairs = Pairs(disp, mask, index, centre, types, frame, *sizes)
+        pairs = Pairs(disp, mask, index, centre, types, frame, *sizes, kinds)
         fitting = self.model.fitting
         conditions = Conditions(fparam if fitting.numb_fparam else None, aparam if fitting.numb_aparam else None)
-        return self.model.atomic_energy(narrowed(self.model, params), pairs, conditions, xp=xp)[0]
+        return self.model.atomic_output(narrowed(self.model, params), pairs, conditions, xp=xp)[0].reshape(-1)
 
 
 def _geometry(disp: torch.Tensor, index: torch.Tensor, centre: torch.Tensor, frame: torch.Tensor) -> Pairs:
     """Return what the derivatives need of pairs."""
-    return Pairs(disp, disp, index, centre, centre, frame, (), ())
+    return Pairs(disp, disp, index, centre, centre, frame, (), (), index)
 
 
 class _Derive(torch.nn.Module):  # type: ignore[misc]
@@ -227,12 +228,12 @@ def _scripted(content: ModelFile) -> Any:
     conditions = torch.ones((2, fitting.numb_fparam), dtype=torch.float64), torch.ones((atoms, fitting.numb_aparam), dtype=torch.float64)
 
     find = _Find(layout, model.ntypes)
-    disp, mask, index, centre, type_N, frame_N, counts, widths, _, position = find(coord, types, frame, cell)
+    disp, mask, index, centre, type_N, frame_N, counts, widths, kinds, _, position = find(coord, types, frame, cell)
     examples: dict[str, tuple[torch.nn.Module, tuple[torch.Tensor, ...]]] = {
         "open_cell": (_OpenCell(layout.rcut), (coord,)),
         "find": (find, (coord, types, frame, cell)),
         "take_listed": (_TakeListed(layout, model.ntypes), listed),
-        "core": (_Core(model, params), (disp, mask, index, centre, type_N, frame_N, counts, widths, *conditions)),
+        "core": (_Core(model, params), (disp, mask, index, centre, type_N, frame_N, counts, widths, kinds, *conditions)),
         "derive": (_Derive(), (disp, disp, index, centre, frame_N, position, torch.tensor(2))),
         "derive_atomic": (_DeriveAtomic(), (disp, disp, index, position)),
     }

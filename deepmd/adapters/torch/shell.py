@@ -19,8 +19,9 @@ Found = tuple[
     torch.Tensor,
     torch.Tensor,
     torch.Tensor,
+    torch.Tensor,
 ]
-"""disp_NM3, mask_NM, index_NM, centre_N, type_N, frame_N, counts, widths, row_N, position_A (see `deepmd.array_model.search.Packed`)."""
+"""disp_NM3, mask_NM, index_NM, centre_N, type_N, frame_N, counts, widths, type_NM, row_N, position_A (see `deepmd.array_model.search.Packed`)."""
 
 
 class Shell(torch.nn.Module):  # type: ignore[misc]
@@ -304,7 +305,7 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         """Energies and derivatives, in the caller's order of atoms and, but for the energies, in the caller's precision."""
         if charge_spin is not None:
             raise ValueError("charge_spin is given, but this model does not depend on charge and spin")
-        disp, mask, index, centre, types, frame, counts, widths, row, position = found
+        disp, mask, index, centre, types, frame, counts, widths, kinds, row, position = found
         if not self.warned and disp.numel() > 0:
             closest = float(disp.square().sum(dim=-1).min().sqrt())
             if closest < self.domain_start:
@@ -319,7 +320,7 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         before = torch.is_grad_enabled()
         torch.set_grad_enabled(True)  # the caller may be inside no_grad; TorchScript has no enable_grad
         leaf = disp.detach().requires_grad_(True)
-        energy_N = self.core(leaf, mask, index, centre, types, frame, counts, widths, fparam_FK, aparam_NK)
+        energy_N = self.core(leaf, mask, index, centre, types, frame, counts, widths, kinds, fparam_FK, aparam_NK)
         grad = torch.autograd.grad([energy_N.sum()], [leaf])[0]
         torch.set_grad_enabled(before)
         assert grad is not None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from deepmd.array_model import serial, spectral
-from deepmd.array_model.descriptors.features import Features
+from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.environment import environment_columns, environment_rows
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
@@ -69,9 +69,9 @@ class SeE2A:
         return self.sel
 
     @property
-    def dim_out(self) -> int:
-        """Width D of the invariant features."""
-        return self.neuron[-1] * self.axis_neuron
+    def widths(self) -> Widths:
+        """Widths of the features."""
+        return Widths(self.neuron[-1] * self.axis_neuron, self.neuron[-1])
 
     def layout(self) -> Layout:
         """How neighbours are to be packed."""
@@ -109,7 +109,7 @@ class SeE2A:
         g_NG4 = xp.matrix_transpose(g_N4G)
         d_NGX = xp.matmul(g_NG4, g_N4G[:, :, : self.axis_neuron])
         return Features(
-            invariant_ND=xp.astype(xp.reshape(d_NGX, (-1, self.dim_out)), xp.float64),
+            invariant_ND=xp.astype(xp.reshape(d_NGX, (-1, self.widths.invariant)), xp.float64),
             equivariant_NG3=xp.astype(g_NG4[:, :, 1:], xp.float64),
         )
 
