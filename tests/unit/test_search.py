@@ -77,8 +77,8 @@ def in_torch_trace(layout, periodic):
     from deepmd.adapters.torch.namespace import xp
 
     def flat(*arrays):
-        *fields, counts, widths, row, position = find(*arrays, periodic, layout, xp=xp)
-        return (*fields, torch.stack(counts), torch.stack(widths), row, position)
+        *fields, counts, widths, kinds, row, position = find(*arrays, periodic, layout, xp=xp)
+        return (*fields, torch.stack(counts), torch.stack(widths), kinds, row, position)
 
     example = [torch.from_numpy(a) for a in batch(structures(CELLS["large"] if periodic else None, 13, 2, 0))]
     with warnings.catch_warnings():
@@ -138,7 +138,8 @@ def test_finds_what_all_pairs_finds(cell, size):
 def test_packs_as_the_host_does(runs, framework, layout, cell):
     for seed, size in enumerate(SIZES.values()):
         frames = structures(CELLS[cell], *size, seed=seed)
-        disp, mask, index, centre, type_N, frame_N, counts, widths, row, position = runs(framework, layout, CELLS[cell] is not None)(*batch(frames))
+        found = runs(framework, layout, CELLS[cell] is not None)(*batch(frames))
+        disp, mask, index, centre, type_N, frame_N, counts, widths, kinds, row, position = found
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SelWarning)  # the layout with few slots is meant to overflow
             host = pack(find_neighbours(frames, RCUT), LAYOUTS[layout], 3)
@@ -158,6 +159,7 @@ def test_packs_as_the_host_does(runs, framework, layout, cell):
         np.testing.assert_allclose(disp[other], want.disp_NM3[other], rtol=0.0, atol=1e-12)
         owners = [np.where(mask & other, table, -1) for table in (atoms[index], host.atoms[want.index_NM])]
         np.testing.assert_array_equal(*owners)
+        np.testing.assert_array_equal(kinds, want.type_NM)
 
 
 def test_the_cutoff_is_inclusive_and_atoms_on_a_border_are_found_once():

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from deepmd.array_model import serial, spectral
+from deepmd.array_model.descriptors.base import Descriptor, Statistics
 from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.environment import environment_columns, environment_rows
 from deepmd.array_model.errors import InputError
@@ -18,7 +19,7 @@ from deepmd.array_model.tree import map_leaves
 
 @register("descriptor", "se_e2_a", aliases=("se_a",))
 @dataclass(frozen=True)
-class SeE2A:
+class SeE2A(Descriptor):
     """Options of the descriptor; `sel` is a list of numbers once neighbour statistics have resolved "auto"."""
 
     sel: tuple[int, ...] | str = "auto"
@@ -38,7 +39,6 @@ class SeE2A:
     evaluation: str | int = "auto"
     """How the embedding nets are evaluated: "direct", "spectral", "auto"; the number of terms once an expansion is planned."""
 
-    mixed = False
     names = {"n_axis_neuron": "axis_neuron", "n_neuron": "neuron"}
     __pydantic_config__ = {"extra": "forbid"}
 
@@ -73,6 +73,15 @@ class SeE2A:
         """Widths of the features."""
         return Widths(self.neuron[-1] * self.axis_neuron, self.neuron[-1])
 
+    @property
+    def slot_totals(self) -> tuple[int, ...]:
+        """All slots."""
+        return (sum(self.slots),)
+
+    def with_evaluation(self, evaluation: str | int) -> SeE2A:
+        """Return the descriptor with another way to evaluate its nets."""
+        return replace(self, evaluation=evaluation)
+
     def layout(self) -> Layout:
         """How neighbours are to be packed."""
         return Layout(self.rcut, self.slots)
@@ -88,12 +97,13 @@ class SeE2A:
         """Which parameters training may change: a tree of flags, one for everything below it."""
         return {"embeddings": self.trainable}
 
-    def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> Array:
+    def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
         """Environment rows (N, M, 4) before normalisation, zero where empty or excluded: the sample of the statistics."""
-        return self._exclude(environment_rows(pairs.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp), pairs, xp=xp)
+        return [self._exclude(environment_rows(pairs.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp), pairs, xp=xp)]
 
-    def with_statistics(self, params: Params, mean_T4: Array, std_T4: Array, *, xp: Namespace) -> Params:
+    def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
         """Store mean and deviation of each centre type in all slots; the mean is dropped under `set_davg_zero`."""
+        ((mean_T4, std_T4),) = statistics
         like = xp.zeros_like(params["davg"])
         mean, std = like + xp.expand_dims(mean_T4, axis=1), like + xp.expand_dims(std_T4, axis=1)
         return {**params, "davg": like if self.set_davg_zero else mean, "dstd": std}

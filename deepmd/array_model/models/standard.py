@@ -64,7 +64,7 @@ class StandardModel:
             return map_leaves(lambda leaf: xp.astype(leaf, dtype_of(precision, xp=xp)), part)
 
         out = {
-            "descriptor": cast(params["descriptor"], self.descriptor.precision),
+            "descriptor": self.descriptor.in_precision(params["descriptor"], cast),
             "fitting": cast(params["fitting"], self.fitting.precision),
             "out_bias": cast(params["out_bias"], "float64"),
             "out_std": cast(params["out_std"], "float64"),
@@ -79,7 +79,7 @@ class StandardModel:
 
     def with_evaluation(self, evaluation: str | int) -> StandardModel:
         """Return the model with another way to evaluate its descriptor (an option of the descriptors)."""
-        return replace(self, descriptor=replace(self.descriptor, evaluation=evaluation))
+        return replace(self, descriptor=self.descriptor.with_evaluation(evaluation))
 
     @property
     def evaluation(self) -> str | int:
@@ -89,12 +89,12 @@ class StandardModel:
 
     def without_tables(self, params: Params) -> Params:
         """Return the parameters without expansions."""
-        return {**params, "descriptor": {name: value for name, value in params["descriptor"].items() if name != "tables"}}
+        return {**params, "descriptor": self.descriptor.without_tables(params["descriptor"])}
 
     def domain_start(self, params: Params) -> float:
         """Distance (Angstrom) below which expansions continue linearly; 0 without expansions. On the host."""
-        tables = params["descriptor"].get("tables")
-        return float(tables["closest"]) if tables else 0.0
+        start: float = self.descriptor.domain_start(params["descriptor"])
+        return start
 
     def trainables(self) -> dict[str, Any]:
         """Which parameters training may change: a tree of flags, one for everything below it; what is absent is fixed."""
