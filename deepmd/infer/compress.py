@@ -19,10 +19,10 @@ from deepmd.array_model.namespace import Params
 from deepmd.array_model.networks import apply_net
 from deepmd.array_model.spectral import MARGIN
 from deepmd.array_model.tree import map_leaves
+from deepmd.data.selection import systems_of
 from deepmd.data.statistics import neighbour_statistics
 from deepmd.data.systems import load_system
 from deepmd.host import plain
-from deepmd.infer.accuracy import systems_of
 from deepmd.io.formats import load_model, save_model
 from deepmd.io.model_file import ModelFile, known_distance
 
