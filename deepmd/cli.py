@@ -111,7 +111,7 @@ def _compress(args: argparse.Namespace) -> None:
 def _convert_backend(args: argparse.Namespace) -> None:
     from deepmd.io import convert
 
-    convert(args.INPUT, args.OUTPUT)
+    convert(args.INPUT, args.OUTPUT, args.training_input)
 
 
 def _show(args: argparse.Namespace) -> None:
@@ -204,6 +204,9 @@ def _convert_options(parser: Parser) -> None:
     parser.add_argument("INPUT", help="model file to read")
     parser.add_argument("OUTPUT", help="model file to write; the suffix decides the format")
     parser.add_argument("--atomic-virial", action="store_true", help="has no effect: every format gives atomic virials")
+    parser.add_argument(
+        "--input", dest="training_input", metavar="INPUT", help="input of the training, for .pb files and checkpoints of DeePMD-kit that lack it"
+    )
 
 
 def _show_options(parser: Parser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -132,17 +133,41 @@ def from_tree(tree: dict[str, Any], where: str) -> ModelFile:
         raise InputError(f"{where}: {error}") from error
     except KeyError as error:
         raise InputError(f"{where}: not a model file of this program or of DeePMD-kit: {error} is missing") from error
-    except (TypeError, AttributeError, ValueError, IndexError) as error:
+    except (TypeError, AttributeError, ValueError, IndexError, RecursionError) as error:
         raise InputError(f"{where}: the stored model cannot be read: {error}") from error
 
 
 def _check_shapes(model: Any, params: Params) -> None:
     """Compare every stored shape with that of fresh parameters; a wrong one would broadcast silently later."""
-    fresh = {path: leaf.shape for path, leaf in flatten(model.init(np.random.default_rng, xp=plain)).items()}
     stored = {path: leaf.shape for path, leaf in flatten(params).items()}
+    fresh = {path: leaf.shape for path, leaf in flatten(model.init(Drawn(sum(map(math.prod, stored.values()))), xp=plain)).items()}
     for path in sorted({*fresh, *stored}):
         if fresh.get(path) != stored.get(path):
             raise InputError(f"parameter {path} has shape {stored.get(path, 'none')}, expected {fresh.get(path, 'none')}")
+
+
+class Drawn:
+    """In place of random numbers for fresh parameters of which only the shapes count; a description may ask for more than any file holds."""
+
+    def __init__(self, stored: int) -> None:
+        self._left = 4 * stored + 1000  # shapes that differ a little are told one by one
+
+    def __call__(self, seed: Any) -> Drawn:
+        """Return itself as the generator of a seed."""
+        return self
+
+    def normal(self, loc: float = 0.0, scale: float = 1.0, size: tuple[int, ...] = ()) -> np.ndarray:
+        """Return zeros.
+
+        Raises
+        ------
+        InputError
+            In total, far more are asked for than are stored.
+        """
+        self._left -= math.prod(size)
+        if self._left < 0:
+            raise InputError("the description asks for far more parameters than are stored")
+        return np.zeros(size)
 
 
 def _expansion_to_tree(expansion: dict[str, Any]) -> dict[str, Any]:
