@@ -18,6 +18,8 @@ FORMATS = {
     ".pth": ("deepmd.adapters.torch.export", "load_pth", "save_pth", "torch"),
     ".pt": ("deepmd.adapters.torch.checkpoint", "load_pt", None, "torch"),
     ".pb": ("deepmd.adapters.tf.export", "load_pb", "save_pb", "tf"),
+    ".savedmodel": ("deepmd.adapters.tf.savedmodel", "load_savedmodel", "save_savedmodel", "tf"),
+    ".savedmodeltf": ("deepmd.adapters.tf.savedmodel", "load_savedmodel", "save_savedmodel", "tf"),
     ".index": ("deepmd.adapters.tf.checkpoint", "load_checkpoint", None, "tf"),
 }
 """`.index` stands for a TensorFlow checkpoint, which is named by its prefix."""
@@ -95,7 +97,7 @@ def load_model(path: str | os.PathLike[str]) -> ModelFile:
     """
     suffix = suffix_of(path)
     path = Path(path)
-    if not path.is_file() and not Path(f"{path}.index").is_file():
+    if not path.exists() and not Path(f"{path}.index").is_file():
         raise InputError(f"{path}: no such model file")
     module, loader, _, backend = FORMATS[suffix]
     content: ModelFile = getattr(framework(module, backend), loader)(path)
