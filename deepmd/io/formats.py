@@ -18,6 +18,8 @@ FORMATS = {
     ".pth": ("deepmd.adapters.torch.export", "load_pth", "save_pth", "torch"),
     ".pt": ("deepmd.adapters.torch.checkpoint", "load_pt", None, "torch"),
     ".pb": ("deepmd.adapters.tf.export", "load_pb", "save_pb", "tf"),
+    ".savedmodel": ("deepmd.adapters.tf.savedmodel", "load_savedmodel", "save_savedmodel", "tf"),
+    ".savedmodeltf": ("deepmd.adapters.tf.savedmodel", "load_savedmodel", "save_savedmodel", "tf"),
     ".index": ("deepmd.adapters.tf.checkpoint", "load_checkpoint", None, "tf"),
 }
 """`.index` stands for a TensorFlow checkpoint, which is named by its prefix."""
@@ -104,7 +106,7 @@ def load_model(path: str | os.PathLike[str], training_input: str | os.PathLike[s
     if training_input is not None and suffix not in TAKE_INPUT:
         raise InputError(f"{path}: states its options itself, so it takes no input; only .pb and TensorFlow checkpoints do")
     path = Path(path)
-    if not path.is_file() and not Path(f"{path}.index").is_file():
+    if not path.exists() and not Path(f"{path}.index").is_file():
         raise InputError(f"{path}: no such model file")
     module, loader, _, backend = FORMATS[suffix]
     given = () if training_input is None else (Path(training_input),)
