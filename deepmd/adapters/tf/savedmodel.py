@@ -15,11 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from deepmd.adapters.evaluation import assemble
-from deepmd.adapters.tf.graph import constant, in_graph
+from deepmd.adapters.tf.graph import constant, gradients, in_graph
 from deepmd.adapters.tf.namespace import xp
 from deepmd.array_model import search
 from deepmd.array_model.errors import InputError
@@ -145,12 +144,12 @@ def _evaluations(content: ModelFile) -> dict[str, Any]:
         def call(coord: Tensor, atype: Tensor, box: Tensor, fparam: Tensor, aparam: Tensor) -> dict[str, Tensor]:
             atoms = _atoms(coord, atype)
             packed = _found(model, *atoms, box)
-            return _outputs(core, packed, atype, xp.shape(coord)[1], fparam, aparam, atomic, force_of_ghosts=False)
+            return _outputs(model, core, packed, atype, xp.shape(coord)[1], fparam, aparam, atomic, force_of_ghosts=False)
 
         def call_lower(coord: Tensor, atype: Tensor, nlist: Tensor, mapping: Tensor, fparam: Tensor, aparam: Tensor) -> dict[str, Tensor]:
             atoms = _atoms(coord, atype)
             packed = _listed(model, *atoms, nlist)
-            return _outputs(core, packed, atype, xp.shape(nlist)[1], fparam, aparam, atomic, force_of_ghosts=True)
+            return _outputs(model, core, packed, atype, xp.shape(nlist)[1], fparam, aparam, atomic, force_of_ghosts=True)
 
         return call, call_lower
 
@@ -170,16 +169,22 @@ def _core(content: ModelFile) -> Any:
     fitting, sections = model.fitting, len(model.layout().sel)
 
     def energies(*arrays: Tensor) -> tuple[Tensor, Tensor]:
-        *fields, counts, widths, fparam_FK, aparam_NK = arrays
-        pairs = Pairs(*fields, counts=tuple(tf.unstack(counts)), widths=tuple(tf.unstack(widths)))
+        *fields, counts, widths, type_NM, fparam_FK, aparam_NK = arrays
+        pairs = Pairs(*fields, tuple(tf.unstack(counts)), tuple(tf.unstack(widths)), type_NM)
         conditions = Conditions(fparam_FK if fitting.numb_fparam else None, aparam_NK if fitting.numb_aparam else None)
-        energy_N, _ = model.atomic_energy(in_graph(model, params, constant), pairs, conditions, xp=xp)
-        (grad_NM3,) = tf.gradients(tf.reduce_sum(energy_N), pairs.disp_NM3)
-        return energy_N, grad_NM3
+        energy_N1, _ = model.atomic_output(in_graph(model, params, constant), pairs, conditions, xp=xp)
+        (grad_NM3,) = gradients(model.output, energy_N1, pairs)
+        return energy_N1, grad_NM3
 
     real, whole = tf.float64, tf.int64
     kinds = [(real, [None, None, 3]), (tf.bool, [None, None]), (whole, [None, None]), *3 * [(whole, [None])]]
-    kinds += [(whole, [model.ntypes]), (whole, [sections]), (real, [None, fitting.numb_fparam]), (real, [None, fitting.numb_aparam])]
+    kinds += [
+        (whole, [model.ntypes]),
+        (whole, [sections]),
+        (whole, [None, None]),
+        (real, [None, fitting.numb_fparam]),
+        (real, [None, fitting.numb_aparam]),
+    ]
     return _named("energies", energies, [tf.TensorSpec(shape, dtype) for dtype, shape in kinds])
 
 
@@ -211,22 +216,22 @@ def _listed(model: Any, coord_A3: Tensor, type_A: Tensor, frame_A: Tensor, nlist
 
 
 def _outputs(
-    core: Any, packed: search.Packed, atype: Tensor, nloc: Tensor, fparam: Tensor, aparam: Tensor, atomic: bool, *, force_of_ghosts: bool
+    model: Any, core: Any, packed: search.Packed, atype: Tensor, nloc: Tensor, fparam: Tensor, aparam: Tensor, atomic: bool, *, force_of_ghosts: bool
 ) -> dict[str, Tensor]:
     """Evaluate; the energies are those of the first nloc atoms of each frame."""
     pairs = packed.pairs
     num_frames, nall = tf.shape(atype)[0], tf.shape(atype)[1]
     aparam_NK = tf.gather(tf.reshape(aparam, tf.stack([num_frames * nloc, aparam.shape[2]])), packed.row_N)
     fields = (pairs.disp_NM3, pairs.mask_NM, pairs.index_NM, pairs.centre_N, pairs.type_N, pairs.frame_N)
-    energy_N, grad_NM3 = core(*fields, tf.stack(pairs.counts), tf.stack(pairs.widths), fparam, aparam_NK)
+    energy_N1, grad_NM3 = core(*fields, tf.stack(pairs.counts), tf.stack(pairs.widths), pairs.type_NM, fparam, aparam_NK)
     wanted = frozenset({"energy", "force", "virial"} | ({"atom_virial"} if atomic else set()))
-    out = assemble(energy_N, None, grad_NM3, pairs, num_frames * nall, num_frames, wanted, xp=xp)
+    out = assemble(model, energy_N1, None, [grad_NM3], pairs, num_frames * nall, num_frames, wanted, xp=xp)
 
     def of_atoms(values: Tensor, width: int) -> Tensor:
         return tf.reshape(tf.gather(values, packed.position_A), tf.stack([num_frames, nall, 1, width]))
 
     result = {
-        "energy": tf.reshape(xp.segment_sum(energy_N, packed.row_N, num_frames * nloc), tf.stack([num_frames, nloc, 1])),
+        "energy": tf.reshape(xp.segment_sum(energy_N1, packed.row_N, num_frames * nloc), tf.stack([num_frames, nloc, 1])),
         "energy_derv_c_redu": tf.reshape(out["virial"], [-1, 1, 9]),
         "energy_derv_r": of_atoms(out["force"], 3),
         "energy_redu": tf.reshape(out["energy"], [-1, 1]),
