@@ -163,6 +163,9 @@ def _evaluations(content: ModelFile) -> dict[str, Any]:
     return out
 
 
+_FIELDS = ("disp_NM3", "mask_NM", "index_NM", "centre_N", "type_N", "frame_N")
+
+
 def _core(content: ModelFile) -> Any:
     """Return the function from packed pairs to atomic energies and dE/d(displacement)."""
     model, params, _ = planned(content)
@@ -170,7 +173,8 @@ def _core(content: ModelFile) -> Any:
 
     def energies(*arrays: Tensor) -> tuple[Tensor, Tensor]:
         *fields, counts, widths, type_NM, fparam_FK, aparam_NK = arrays
-        pairs = Pairs(*fields, tuple(tf.unstack(counts)), tuple(tf.unstack(widths)), type_NM)
+        sizes = {"counts": tuple(tf.unstack(counts)), "widths": tuple(tf.unstack(widths))}
+        pairs = Pairs(**dict(zip(_FIELDS, fields, strict=True)), **sizes, type_NM=type_NM)
         conditions = Conditions(fparam_FK if fitting.numb_fparam else None, aparam_NK if fitting.numb_aparam else None)
         energy_N1, _ = model.atomic_output(in_graph(model, params, constant), pairs, conditions, xp=xp)
         (grad_NM3,) = gradients(model.output, energy_N1, pairs)
@@ -222,7 +226,7 @@ def _outputs(
     pairs = packed.pairs
     num_frames, nall = tf.shape(atype)[0], tf.shape(atype)[1]
     aparam_NK = tf.gather(tf.reshape(aparam, tf.stack([num_frames * nloc, aparam.shape[2]])), packed.row_N)
-    fields = (pairs.disp_NM3, pairs.mask_NM, pairs.index_NM, pairs.centre_N, pairs.type_N, pairs.frame_N)
+    fields = [getattr(pairs, name) for name in _FIELDS]
     energy_N1, grad_NM3 = core(*fields, tf.stack(pairs.counts), tf.stack(pairs.widths), pairs.type_NM, fparam, aparam_NK)
     wanted = frozenset({"energy", "force", "virial"} | ({"atom_virial"} if atomic else set()))
     out = assemble(model, energy_N1, None, [grad_NM3], pairs, num_frames * nall, num_frames, wanted, xp=xp)
