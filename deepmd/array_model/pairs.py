@@ -17,13 +17,17 @@ class Layout:
     rcut : cutoff radius, Angstrom (inclusive)
     sel : slots per neighbour type, or one number for a mixed section
     mixed : one section for all neighbour types, nearest first, and one empty slot at the end of every row (see `Pairs`)
-    excluded : unordered pairs of types whose neighbours become empty slots (`pair_exclude_types`)
+    excluded : unordered pairs of types whose neighbours become empty slots (`pair_exclude_types`); in a mixed row they keep their place
+    inner : shorter cutoffs (Angstrom) and slots of lists that are the beginnings of the rows of a mixed layout
+    messages : features of neighbours are read, so that every atom must be a centre
     """
 
     rcut: float
     sel: tuple[int, ...]
     mixed: bool = False
     excluded: tuple[tuple[int, int], ...] = ()
+    inner: tuple[tuple[float, int], ...] = ()
+    messages: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Pairs:
     widths : slots of each section (likewise)
     type_NM : of mixed layouts the type of the neighbour; in empty slots that of the first atom of the frame (spec core, section 4).
         (N, 0) for layouts whose sections are neighbour types
+    inner : slots that each inner list of the layout needs (like `widths`); the last of them may hold neighbours
+    place_N3 : of layouts with messages the position of each centre inside its cell, Angstrom, else (N, 0); atomic virials need it there
 
     In a mixed layout the last slot of every row is empty and stands for all that remain of `sel`: it counts sel - (width - 1) times.
     """
@@ -59,6 +65,8 @@ class Pairs:
     counts: tuple[Any, ...]
     widths: tuple[Any, ...]
     type_NM: Array
+    place_N3: Array
+    inner: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)

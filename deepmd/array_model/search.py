@@ -233,7 +233,8 @@ def pack(found: Candidates, type_A: Array, frame_A: Array, layout: Layout, ntype
     mask_NC = nearest.mask_NC
     for a, b in {*layout.excluded, *((b, a) for a, b in layout.excluded)}:
         mask_NC = xp.logical_and(mask_NC, xp.logical_not(xp.logical_and(xp.expand_dims(xp.equal(type_N, a), axis=1), xp.equal(part_NC, b))))
-    slot_NC, mask_NC, widths = _slots(part_NC, mask_NC, layout, xp=xp)
+    slot_NC, mask_NC, widths = _slots(part_NC, mask_NC, nearest.mask_NC, layout, xp=xp)
+    inner = _inner(nearest, mask_NC, slot_NC, layout, xp=xp)
 
     # atoms that are no centres follow the centres
     is_centre_A = xp.segment_sum(xp.ones_like(atom_N), atom_N, xp.size(type_A, 0)) > 0
@@ -256,6 +257,7 @@ def pack(found: Candidates, type_A: Array, frame_A: Array, layout: Layout, ntype
         counts=counts,
         widths=widths,
         type_NM=_kinds(type_A, frame_A, atom_N, part_NC, place, mask_NM, layout, xp=xp),
+        inner=inner,
     )
     return Packed(pairs, row_N, position_A)
 
@@ -282,18 +284,35 @@ def _nearest(found: Candidates, row_N: Array, type_A: Array, limit: int, *, xp: 
     )
 
 
-def _slots(part_NC: Array, mask_NC: Array, layout: Layout, *, xp: Namespace) -> tuple[Array, Array, tuple[Array, ...]]:
-    """Return the slot of each neighbour, whether it has one, and the widths of the sections: what the longest row needs."""
+def _slots(part_NC: Array, mask_NC: Array, near_NC: Array, layout: Layout, *, xp: Namespace) -> tuple[Array, Array, tuple[Array, ...]]:
+    """Return the slot of each neighbour, whether it has one, and the widths of the sections: what the longest row needs.
+
+    In a mixed row those that are near but masked keep their place.
+    """
     slot_NC, kept_NC, widths, start = xp.zeros_like(part_NC), xp.zeros_like(part_NC), [], 0
     for section, sel in enumerate(layout.sel):
         hit_NC = mask_NC if layout.mixed else xp.logical_and(mask_NC, xp.equal(part_NC, section))
-        rank_NC = xp.cumulative_sum(xp.astype(hit_NC, xp.int64), axis=1)
+        rank_NC = xp.cumulative_sum(xp.astype(near_NC if layout.mixed else hit_NC, xp.int64), axis=1)
         hit_NC = xp.logical_and(hit_NC, rank_NC <= sel)
-        widths.append(_largest(xp.sum(xp.astype(hit_NC, xp.int64), axis=1), xp=xp) + int(layout.mixed))
+        widths.append(_longest(rank_NC, hit_NC, xp=xp) + int(layout.mixed))
         slot_NC = xp.where(hit_NC, rank_NC - 1 + start, slot_NC)
         kept_NC = kept_NC + xp.astype(hit_NC, xp.int64)
         start = start + widths[-1]
     return slot_NC, kept_NC > 0, tuple(widths)
+
+
+def _longest(rank_NC: Array, hit_NC: Array, *, xp: Namespace) -> Array:
+    """Return the largest rank that is hit, 0 if none is."""
+    return _largest(xp.reshape(xp.where(hit_NC, rank_NC, xp.zeros_like(rank_NC)), (-1,)), xp=xp)
+
+
+def _inner(nearest: Candidates, mask_NC: Array, slot_NC: Array, layout: Layout, *, xp: Namespace) -> tuple[Array, ...]:
+    """Return the slots that each inner list needs."""
+    widths = []
+    for rcut, sel in layout.inner:
+        near_NC = xp.sqrt(xp.sum(nearest.disp_NC3 * nearest.disp_NC3, axis=-1)) <= rcut
+        widths.append(_longest(slot_NC + 1, xp.logical_and(xp.logical_and(mask_NC, near_NC), slot_NC < sel), xp=xp))
+    return tuple(widths)
 
 
 def _kinds(

@@ -56,17 +56,18 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
     part = section[neighbours.j[pair]]
     pair, row, part = _nearest(pair, row, part, dist, layout)
 
+    sections = len(layout.sel)
+    slot = _rank(row * sections + part)
     for a, b in layout.excluded:
         type_i, type_j = types[neighbours.i[pair]], types[neighbours.j[pair]]
         keep = ~(((type_i == a) & (type_j == b)) | ((type_i == b) & (type_j == a)))
-        pair, row, part = pair[keep], row[keep], part[keep]
+        pair, row, part, slot = pair[keep], row[keep], part[keep], slot[keep]
 
-    sections = len(layout.sel)
-    group = row * sections + part
-    slot = _rank(group)
-    kept = np.bincount(group, minlength=len(centres) * sections).reshape(-1, sections)
+    if not layout.mixed:  # in a mixed row the excluded keep their place
+        slot = _rank(row * sections + part)
     # the last slot of a mixed row stands for all that remain of `sel`
-    widths = tuple(int(width) + layout.mixed for width in kept.max(axis=0, initial=0))
+    widths = tuple(int(slot[part == section].max(initial=-1)) + 1 + layout.mixed for section in range(sections))
+    inner = tuple(int(slot[(slot < sel) & (neighbours.dist[pair] <= rcut)].max(initial=-1)) + 1 for rcut, sel in layout.inner)
     column = np.array([start for start, _ in spans(widths)], dtype=np.int64)[part] + slot
 
     # atoms that are neighbours but no centres of this block follow the centres
@@ -98,6 +99,8 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
         counts=tuple(int(n) for n in np.bincount(types[centres], minlength=ntypes)),
         widths=widths,
         type_NM=kinds,
+        place_N3=neighbours.place[centres] if layout.messages else np.zeros((len(centres), 0)),
+        inner=inner,
     )
     return Packed(pairs, np.concatenate([centres, others]), neighbours.num_frames)
 

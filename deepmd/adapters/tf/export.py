@@ -150,7 +150,7 @@ def _evaluation(content: ModelFile) -> None:
     conditions = Conditions(fparam_FK, None if aparam_AK is None else tf.gather(aparam_AK, packed.row_N))
 
     value_Nd, descriptor_ND = model.atomic_output(in_graph(model, params, constant), pairs, conditions, xp=xp)
-    grads = gradients(model.output, value_Nd, pairs)
+    grads = gradients(model, value_Nd, pairs, frozenset(model.output.names))
     out = assemble(model, value_Nd, descriptor_ND, grads, pairs, num_atoms, num_frames, frozenset(model.output.names), xp=xp)
 
     def output(name: str, values: Any) -> None:

@@ -177,7 +177,7 @@ def _core(content: ModelFile) -> Any:
         pairs = Pairs(**dict(zip(_FIELDS, fields, strict=True)), **sizes, type_NM=type_NM)
         conditions = Conditions(fparam_FK if fitting.numb_fparam else None, aparam_NK if fitting.numb_aparam else None)
         energy_N1, _ = model.atomic_output(in_graph(model, params, constant), pairs, conditions, xp=xp)
-        (grad_NM3,) = gradients(model.output, energy_N1, pairs)
+        (grad_NM3,) = gradients(model, energy_N1, pairs, frozenset())
         return energy_N1, grad_NM3
 
     real, whole = tf.float64, tf.int64
