@@ -118,6 +118,7 @@ def train(
     if progress:
         _check_moments(progress, trainable, str(restart))
         trainer.restore(progress.moments, progress.step)
+    full = _full_validation(options, validation, backend, numb_steps, start)
     if old:
         write_text(COMPATIBLE, json.dumps(tree, indent=4) + "\n")
         log.info("the input has the layout of an old DeePMD-kit version; in today's it is %s", COMPATIBLE)
@@ -133,7 +134,7 @@ def train(
         numb_steps=numb_steps,
         seed=seed,
         finish=refitted if options.training.change_bias_after_training else None,
-        full=_full_validation(options, validation, backend, numb_steps, start),
+        full=full,
     )
     run_loop(run, trainer, start, on_row)
 
