@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from deepmd.adapters.evaluation import assemble
@@ -171,7 +170,7 @@ def _core(content: ModelFile) -> Any:
 
     def energies(*arrays: Tensor) -> tuple[Tensor, Tensor]:
         *fields, counts, widths, fparam_FK, aparam_NK = arrays
-        pairs = Pairs(*fields, counts=tuple(tf.unstack(counts)), widths=tuple(tf.unstack(widths)))
+        pairs = Pairs(*fields, tuple(tf.unstack(counts)), tuple(tf.unstack(widths)))
         conditions = Conditions(fparam_FK if fitting.numb_fparam else None, aparam_NK if fitting.numb_aparam else None)
         energy_N, _ = model.atomic_energy(in_graph(model, params, constant), pairs, conditions, xp=xp)
         (grad_NM3,) = tf.gradients(tf.reduce_sum(energy_N), pairs.disp_NM3)
