@@ -49,11 +49,13 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
     row_of[centres] = np.arange(len(centres))
 
     row = row_of[neighbours.i]
-    inside = row >= 0
     section = np.zeros(len(types), dtype=np.int64) if layout.mixed else types
-    pair = np.flatnonzero(inside & (neighbours.dist <= layout.rcut))
-    row, dist = row[pair], neighbours.dist[pair]
-    part = section[neighbours.j[pair]]
+    inside = (row >= 0) & (neighbours.dist <= layout.rcut)
+    pair, dist, j = np.arange(len(row)), neighbours.dist, neighbours.j
+    if not inside.all():
+        pair = np.flatnonzero(inside)
+        row, dist, j = row[pair], dist[pair], j[pair]
+    part = section[j]
     pair, row, part = _nearest(pair, row, part, dist, layout)
 
     for a, b in layout.excluded:
@@ -74,14 +76,14 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
     others = np.unique(j[index_of[j] < 0])
     index_of[others] = len(centres) + np.arange(len(others))
 
-    size = (len(centres), sum(widths))
+    size, place = (len(centres), sum(widths)), row * sum(widths) + column
     disp = np.zeros((*size, 3))
     disp[:, :, 0] = 2.0 * layout.rcut
-    disp[row, column] = neighbours.disp[pair]
+    disp.reshape(-1, 3)[place] = neighbours.disp[pair]
     mask = np.zeros(size, dtype=bool)
-    mask[row, column] = True
+    mask.reshape(-1)[place] = True
     index = np.zeros(size, dtype=np.int64)
-    index[row, column] = index_of[j]
+    index.reshape(-1)[place] = index_of[j]
     pairs = Pairs(
         disp_NM3=disp,
         mask_NM=mask,
@@ -105,7 +107,7 @@ def _nearest(pair: np.ndarray, row: np.ndarray, part: np.ndarray, dist: np.ndarr
     count = np.bincount(group, minlength=1)
     count = np.append(count, np.zeros(-len(count) % len(layout.sel), dtype=np.int64)).reshape(-1, len(layout.sel))
     if (count <= layout.sel).all():
-        order = np.argsort(group + dist * (0.5 / layout.rcut), kind="stable")
+        order = np.argsort(group + dist * (0.5 / layout.rcut))
         return pair[order], row[order], part[order]
     overflow = count.sum(axis=1).max() > sum(layout.sel)
     _warn(count.max(axis=0), layout)
