@@ -160,36 +160,37 @@ def compare(potential: DeepPot, system: System, frames: Sequence[int] | np.ndarr
     cell = None if system.cell is None else system.cell[frames]
     parameters = {name: data.get(name) for name in ("fparam", "aparam")}
     try:
-        out = potential.eval(system.coord[frames], cell, system.types, atomic=atomic, **parameters)  # type: ignore[arg-type]
+        types = system.types[frames] if system.mixed else system.types
+        out = potential.eval(system.coord[frames], cell, types, atomic=atomic, mixed_type=system.mixed, **parameters)  # type: ignore[arg-type]
     except InputError as error:
         raise InputError(f"{system.path}: {error}") from error
-    real = system.types >= 0
-    natoms = max(int(np.count_nonzero(real)), 1)
+    real = np.broadcast_to(types >= 0, (len(frames), system.num_atoms))
+    natoms = np.maximum(np.count_nonzero(real, axis=1), 1)[:, None]
     errors: Errors = {}
     details: Details = {}
     if "energy" in data:
         pair = data["energy"][:, None], out[0]
         errors["energy"] = _mean_errors(*pair)
-        errors["energy/natoms"] = _divided(errors["energy"], natoms)
+        errors["energy/natoms"] = _mean_errors(pair[0] / natoms, pair[1] / natoms)
         details["e"] = ("data_e pred_e", np.hstack(pair))
         details["e_peratom"] = ("data_e pred_e", np.hstack(pair) / natoms)
     if "force" in data:
-        label, predicted = data["force"][:, real], out[1][:, real]
+        label, predicted = data["force"][real], out[1][real]
         errors["force"] = _mean_errors(label, predicted)
         if "atom_pref" in data:
-            errors["force weighted"] = _mean_errors(label, predicted, data["atom_pref"][:, real, None])
+            errors["force weighted"] = _mean_errors(label, predicted, data["atom_pref"][real][:, None])
         details["f"] = (_columns("f", "xyz"), np.concatenate([data["force"], out[1]], axis=2).reshape(-1, 6))
     if "virial" in data and cell is not None:
         label, predicted = data["virial"], out[2]
         volume = np.abs(np.linalg.det(cell))[:, None]
         errors["virial"] = _mean_errors(label, predicted)
-        errors["virial/natoms"] = _divided(errors["virial"], natoms)
+        errors["virial/natoms"] = _mean_errors(label / natoms, predicted / natoms)
         errors["stress"] = _mean_errors(label / volume, predicted / volume)
         details["v"] = (_columns("v", COMPONENTS), np.hstack([label, predicted]))
         details["v_peratom"] = (_columns("v", COMPONENTS), np.hstack([label, predicted]) / natoms)
         details["s"] = (_columns("s", COMPONENTS), -np.hstack([label / volume, predicted / volume]))
     if "atom_ener" in data:
-        errors["atomic energy"] = _mean_errors(data["atom_ener"][:, real], out[3][:, real, 0])
+        errors["atomic energy"] = _mean_errors(data["atom_ener"][real], out[3][real][:, 0])
     return errors, details
 
 
@@ -201,10 +202,6 @@ def _mean_errors(label: np.ndarray, predicted: np.ndarray, weights: np.ndarray |
     if total == 0.0:
         return 0.0, 0.0
     return float(np.sum(weight * np.abs(difference))) / total, math.sqrt(float(np.sum(weight * difference**2)) / total)
-
-
-def _divided(errors: tuple[float, float], natoms: int) -> tuple[float, float]:
-    return errors[0] / natoms, errors[1] / natoms
 
 
 def _columns(letter: str, components: Sequence[str]) -> str:

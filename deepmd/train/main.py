@@ -23,7 +23,8 @@ from deepmd.host import plain
 from deepmd.io.atomic import write_text
 from deepmd.io.formats import backend_of, framework, load_model, save_model
 from deepmd.io.model_file import ModelFile
-from deepmd.io.train_input import DataSection, TrainInput, parse_input, read_json
+from deepmd.io.sections import DataSection
+from deepmd.io.train_input import TrainInput, parse_input, read_json
 from deepmd.train.checkpoints import MODULES, locate, module_of
 from deepmd.train.expanding import ExpandingTrainer
 from deepmd.train.loop import OnRow, Run, run_loop
