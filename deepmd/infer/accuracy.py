@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from deepmd.array_model.errors import InputError, nearest
-from deepmd.data.systems import System, find_systems, load_system
+from deepmd.array_model.errors import InputError
+from deepmd.data.selection import systems_of
+from deepmd.data.systems import System, load_system
 from deepmd.infer.deep_pot import DeepPot
-from deepmd.io.train_input import read_json
 
 log = logging.getLogger(__name__)
 
@@ -103,37 +103,6 @@ def measure_errors(
     log.info("# number of systems : %d", len(found))
     _report(average)
     return average
-
-
-def systems_of(*, system: str | None = None, datafile: str | None = None, train_data: str | None = None, valid_data: str | None = None) -> list[str]:
-    """Return the folders of the systems to test; see `measure_errors` for arguments and errors."""
-    given = {"system": system, "datafile": datafile, "train-data": train_data, "valid-data": valid_data}
-    named = [name for name, value in given.items() if value is not None]
-    if len(named) > 1:
-        raise InputError(f"{' and '.join(named)} are given; accepted: one of them")
-    if datafile is not None:
-        try:
-            lines = Path(datafile).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{datafile}: the list of systems cannot be read: {error}") from error
-        folders = [line.strip() for line in lines if line.strip()]
-        if not folders:
-            raise InputError(f"{datafile}: lists no system; give one path a line")
-        return folders
-    if train_data is not None:
-        return _systems_of_input(train_data, "training_data")
-    if valid_data is not None:
-        return _systems_of_input(valid_data, "validation_data")
-    return find_systems("." if system is None else system)
-
-
-def _systems_of_input(path: str, section: str) -> list[str]:
-    training = read_json(path).get("training")
-    data = training.get(section) if isinstance(training, dict) else None
-    if not isinstance(data, dict) or "systems" not in data:
-        known = [str(key) for key in training] if isinstance(training, dict) else []
-        raise InputError(f"{path}: training/{section}/systems is missing.{nearest(section, known)}")
-    return find_systems(data["systems"], data.get("rglob_patterns"))
 
 
 def _names(potential: DeepPot, atomic: bool) -> list[str]:

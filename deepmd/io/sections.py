@@ -140,7 +140,6 @@ class TrainingSection:
     seed: int | None = None
     disp_file: str = "lcurve.out"
     disp_freq: int = 1000
-    disp_avg: bool = False
     save_freq: int = 1000
     save_ckpt: str = "model.ckpt"
     save_dir: str | None = None
@@ -150,11 +149,6 @@ class TrainingSection:
     time_training: bool = True
     gradient_max_norm: float | None = None
     change_bias_after_training: bool = False
-    stat_file: str | None = None
-    stat_file_mode: str = "update"
-    tensorboard: bool = False
-    tensorboard_log_dir: str = "log"
-    tensorboard_freq: int = 1
 
     names = {
         **dict.fromkeys(("stop_batch", "num_step", "num_steps", "numb_step"), "numb_steps"),
@@ -167,16 +161,12 @@ class TrainingSection:
             raise ValueError("give numb_steps or numb_epoch, one of the two")
         if self.numb_steps is not None and self.numb_steps < 0:
             raise ValueError(f"numb_steps is {self.numb_steps}; it must not be negative")
-        if min(self.disp_freq, self.save_freq, self.tensorboard_freq) < 1:
-            raise ValueError(
-                f"disp_freq is {self.disp_freq}, save_freq {self.save_freq}, tensorboard_freq {self.tensorboard_freq}; all must be at least 1"
-            )
+        if min(self.disp_freq, self.save_freq) < 1:
+            raise ValueError(f"disp_freq is {self.disp_freq}, save_freq {self.save_freq}; both must be at least 1")
         if self.ckpt_keep_ratio is not None and not 0.0 < self.ckpt_keep_ratio < 1.0:
             raise ValueError(f"ckpt_keep_ratio is {self.ckpt_keep_ratio}; it must be between 0 and 1")
         if (self.gradient_max_norm or 0.0) < 0.0:
             raise ValueError(f"gradient_max_norm is {self.gradient_max_norm}; it must not be negative (0: no limit)")
-        if self.stat_file_mode not in ("update", "read"):
-            raise ValueError(f"stat_file_mode is {self.stat_file_mode!r}; accepted: update, read")
 
 
 METRICS = tuple(f"{quantity}:{kind}" for quantity in "EFSV" for kind in ("MAE", "RMSE"))
