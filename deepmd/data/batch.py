@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,11 @@ import numpy as np
 
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.losses import Label, Loss
+from deepmd.array_model.outputs import Output
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.data.neighbours import find_neighbours
 from deepmd.data.packing import pack
-from deepmd.data.systems import System
+from deepmd.data.systems import WIDTHS, System, Width
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,18 @@ Frames = Sequence[tuple[System, int]]
 
 KEPT_BYTES = 2**30
 """Memory for batches that are visited again."""
+
+
+def data_of(output: Output, loss: Loss | None = None) -> dict[str, Width]:
+    """Return the data of systems that concern a model, with their widths: parameters, its own labels, and those of a loss."""
+    labels = {output.label: Label((output.width,)), output.atomic_label: Label((output.width,), per_atom=True)}
+    if loss is not None:
+        labels.update(loss.labels())
+    widths = {name: math.prod(label.sizes) for name, label in labels.items()}
+    return {
+        **{name: WIDTHS[name] for name in ("fparam", "aparam")},
+        **{name: (0, widths[name]) if label.per_atom else (widths[name], 0) for name, label in labels.items()},
+    }
 
 
 def conditions_of(model: Any, frames: Frames, atoms: np.ndarray) -> Conditions:

@@ -56,7 +56,12 @@ FACTORS = (1.0, 2.0, 4.0)
 IMPOSSIBLE = {("se_e2_a", 4.0), ("se_e2_a_two_side", 4.0), ("se_e2_a_fparam", 4.0), ("se_e2_a_sel_overflow", 4.0)}
 """Cases and factors that have no expansion from the shortest distance that is assumed if none is known; from their own they have one."""
 
-GROWN = [(*grown, backend) for grown in product([case for case in CASES if case not in FITTINGS], FACTORS) for backend in FRAMEWORKS if backend != "tf" or grown not in IMPOSSIBLE]
+GROWN = [
+    (*grown, backend)
+    for grown in product([case for case in CASES if case not in FITTINGS], FACTORS)
+    for backend in FRAMEWORKS
+    if backend != "tf" or grown not in IMPOSSIBLE
+]
 """Graphs of more than 300 terms take TensorFlow ten seconds each, and show nothing that those of 200 do not."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from deepmd.array_model.namespace import Array, Namespace
+from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.pairs import Pairs
 
 Errors = dict[str, dict[str, Array]]
@@ -43,10 +43,11 @@ class Target:
     deviation: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, model: Any) -> Target:
-        """Return the target of a model."""
+    def of(cls, model: Any, params: Params | None = None) -> Target:
+        """Return the target of a model, with the deviation of its first type if there are parameters (on the host)."""
         out = model.output
-        return cls(out.name, out.width, out.label, out.atomic_label, out.intensive, tuple(model.atom_exclude_types))
+        deviation = () if params is None else tuple(float(params["out_std"][0, 0, k]) for k in range(out.width))
+        return cls(out.name, out.width, out.label, out.atomic_label, out.intensive, tuple(model.atom_exclude_types), deviation)
 
 
 class Loss:

@@ -101,9 +101,7 @@ class EnerLoss(Loss):
         """Whether the root of what is shown is displayed."""
         return self.loss_func != "mae"
 
-    def errors(
-        self, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace
-    ) -> Errors:
+    def errors(self, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace) -> Errors:
         """Return for each term its contribution to the loss (`loss`) and the mean that is displayed (`shown`).
 
         Energies (F,), forces (N, 3), virials (F, 9), atomic energies (N,); eV and Angstrom. `natoms_F` are the real atoms
