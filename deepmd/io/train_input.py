@@ -107,9 +107,8 @@ NOT_YET: dict[str, dict[str, Any]] = {
     "optimizer": {},
     "learning_rate": {},
     "training": {
-        **dict.fromkeys(("stat_file", "mixed_precision", "ema_ckpt_keep", "data_dict", "model_prob", "num_epoch_dict"), None),
+        **dict.fromkeys(("mixed_precision", "ema_ckpt_keep", "data_dict", "model_prob", "num_epoch_dict"), None),
         **dict.fromkeys(("enable_ema", "profiling", "enable_profiler", "enable_compile", "enable_tf32", "tensorboard", "disp_avg"), False),
-        "stat_file_mode": "update",
         "ema_decay": 0.999,
         "tensorboard_log_dir": "log",
         "tensorboard_freq": 1,

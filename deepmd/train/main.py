@@ -17,10 +17,11 @@ from deepmd.adapters.training import Adam, Progress, Task
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.losses import Target
 from deepmd.array_model.namespace import Params
-from deepmd.array_model.tree import flagged, flatten, paths
+from deepmd.array_model.tree import flagged, flatten, paths, replace_leaves
 from deepmd.data import statistics
 from deepmd.data.batch import data_of
 from deepmd.data.batches import Plan, Sampler, make_plan
+from deepmd.data.stat_file import cached, key_of
 from deepmd.data.systems import count_types, elements_of, find_systems, load_system
 from deepmd.host import plain
 from deepmd.io.atomic import write_text
@@ -278,8 +279,24 @@ def _initial(options: TrainInput, sampler: Sampler) -> Params:
     """Fresh parameters with the statistics of the data."""
     model = options.model
     params = model.init(np.random.default_rng, xp=plain)
-    frames = statistics.sample(sampler, options.section.data_stat_nbatch)
-    return statistics.apply_statistics(model, params, frames, options.section.data_stat_protect)
+    fresh = flatten(params)
+
+    def compute() -> dict[str, np.ndarray]:
+        frames = statistics.sample(sampler, options.section.data_stat_nbatch)
+        after = flatten(statistics.apply_statistics(model, params, frames, options.section.data_stat_protect))
+        return {path.replace("/", "."): leaf for path, leaf in after.items() if not np.array_equal(leaf, fresh[path])}
+
+    # as in DeePMD-kit, statistics are known by the model: they may have been gathered on other, larger data
+    kept = cached(options.training.stat_file, options.training.stat_file_mode, key_of(_without_chance(options.model_dict())), compute)
+    found = {path: kept.get(path.replace("/", "."), leaf) for path, leaf in fresh.items()}
+    out: Params = replace_leaves(params, found)
+    return out
+
+
+def _without_chance(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return a `model` section without what statistics do not depend on."""
+    free = ("seed", "trainable", "evaluation", "data_bias_nsample")
+    return {key: _without_chance(value) if isinstance(value, dict) else value for key, value in tree.items() if key not in free}
 
 
 def _taken(options: TrainInput, source: ModelFile) -> Params:
