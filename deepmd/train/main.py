@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import platform
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import numpy as np
 
 from deepmd.adapters.training import Adam, Progress, Task
 from deepmd.array_model.errors import InputError
+from deepmd.array_model.losses import Target
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flagged, flatten, paths, replace_leaves
 from deepmd.data import statistics
+from deepmd.data.batch import data_of
 from deepmd.data.batches import Plan, Sampler, make_plan
 from deepmd.data.stat_file import cached, key_of
 from deepmd.data.systems import count_types, elements_of, find_systems, load_system
@@ -96,6 +99,7 @@ def train(
     options, distance = _neighbours(options, plan, source, skip_neighbor_stat)
     sampler = Sampler(plan, seed)
     params = _initial(options, sampler) if source is None else _taken(options, source)
+    options = replace(options, loss=options.loss.suited(Target.of(options.model, params)))
     content = ModelFile(options.model, params, options.model_dict(), distance)
 
     def refitted(params: Params) -> Params:
@@ -239,11 +243,11 @@ def _check_places(options: TrainInput, output: str) -> None:
 
 
 def _plan(options: TrainInput, section: DataSection, where: str) -> Plan:
-    names = {*options.loss.labels(), "energy", "fparam", "aparam"}
+    names = data_of(options.model.output, options.loss)
     paths_ = find_systems(section.systems if isinstance(section.systems, str) else list(section.systems), section.rglob_patterns)
     if not paths_:
         raise InputError(f"{where}/systems: the list is empty")
-    systems = [load_system(path, options.model.type_map, tuple(names)) for path in paths_]
+    systems = [load_system(path, options.model.type_map, names) for path in paths_]
     if not any(label in system.data for system in systems for label in options.loss.labels()):
         raise InputError(f"{where}: no system has any of the labels that the loss reads ({', '.join(options.loss.labels())})")
     return make_plan(systems, section.batch_size, section.auto_prob, section.sys_probs, where)
