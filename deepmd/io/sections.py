@@ -149,6 +149,8 @@ class TrainingSection:
     time_training: bool = True
     gradient_max_norm: float | None = None
     change_bias_after_training: bool = False
+    stat_file: str | None = None
+    stat_file_mode: str = "update"
 
     names = {
         **dict.fromkeys(("stop_batch", "num_step", "num_steps", "numb_step"), "numb_steps"),
@@ -165,6 +167,8 @@ class TrainingSection:
             raise ValueError(f"disp_freq is {self.disp_freq}, save_freq {self.save_freq}; both must be at least 1")
         if self.ckpt_keep_ratio is not None and not 0.0 < self.ckpt_keep_ratio < 1.0:
             raise ValueError(f"ckpt_keep_ratio is {self.ckpt_keep_ratio}; it must be between 0 and 1")
+        if self.stat_file_mode not in ("update", "read"):
+            raise ValueError(f"stat_file_mode is {self.stat_file_mode!r}; accepted: update, read")
         if (self.gradient_max_norm or 0.0) < 0.0:
             raise ValueError(f"gradient_max_norm is {self.gradient_max_norm}; it must not be negative (0: no limit)")
 

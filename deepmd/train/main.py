@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import platform
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,17 @@ import numpy as np
 
 from deepmd.adapters.training import Adam, Progress, Task
 from deepmd.array_model.errors import InputError
+from deepmd.array_model.losses import Target
 from deepmd.array_model.namespace import Params
-from deepmd.array_model.tree import flagged, flatten, paths
+from deepmd.array_model.tree import flagged, flatten, paths, replace_leaves
 from deepmd.data import statistics
+from deepmd.data.batch import data_of
 from deepmd.data.batches import Plan, Sampler, make_plan
+from deepmd.data.stat_file import cached, key_of
 from deepmd.data.systems import count_types, elements_of, find_systems, load_system
 from deepmd.host import plain
 from deepmd.io.atomic import write_text
-from deepmd.io.formats import backend_of, framework, load_model, save_model
+from deepmd.io.formats import LAMMPS, WRITABLE, backend_of, framework, load_model, save_model
 from deepmd.io.model_file import ModelFile
 from deepmd.io.old_input import modern
 from deepmd.io.sections import AdamWSection, DataSection
@@ -95,6 +99,7 @@ def train(
     options, distance = _neighbours(options, plan, source, skip_neighbor_stat)
     sampler = Sampler(plan, seed)
     params = _initial(options, sampler) if source is None else _taken(options, source)
+    options = replace(options, loss=options.loss.suited(Target.of(options.model, params)))
     content = ModelFile(options.model, params, options.model_dict(), distance)
 
     def refitted(params: Params) -> Params:
@@ -118,6 +123,7 @@ def train(
     if progress:
         _check_moments(progress, trainable, str(restart))
         trainer.restore(progress.moments, progress.step)
+    full = _full_validation(options, validation, backend, numb_steps, start)
     if old:
         write_text(COMPATIBLE, json.dumps(tree, indent=4) + "\n")
         log.info("the input has the layout of an old DeePMD-kit version; in today's it is %s", COMPATIBLE)
@@ -133,7 +139,7 @@ def train(
         numb_steps=numb_steps,
         seed=seed,
         finish=refitted if options.training.change_bias_after_training else None,
-        full=_full_validation(options, validation, backend, numb_steps, start),
+        full=full,
     )
     run_loop(run, trainer, start, on_row)
 
@@ -150,12 +156,12 @@ def freeze(checkpoint: str = ".", output: str = "frozen_model", backend: str | N
     """
     source = locate(checkpoint)
     target = Path(output)
-    if target.suffix not in (".pth", ".pb", ".dp", ".yaml", ".yml"):
+    if target.suffix not in WRITABLE:
         target = Path(f"{output}{'.pb' if (backend or backend_of(source)) == 'tf' else '.pth'}")
     content = load_model(source)
     save_model(target, content)
     log.info("Saved frozen model to %s", target)
-    if target.suffix == ".pth":
+    if target.suffix in LAMMPS:
         log.info("LAMMPS: pair_style deepmd %s\n        pair_coeff * * %s", target.name, " ".join(content.model.type_map))
     return target
 
@@ -237,11 +243,11 @@ def _check_places(options: TrainInput, output: str) -> None:
 
 
 def _plan(options: TrainInput, section: DataSection, where: str) -> Plan:
-    names = {*options.loss.labels(), "energy", "fparam", "aparam"}
+    names = data_of(options.model.output, options.loss)
     paths_ = find_systems(section.systems if isinstance(section.systems, str) else list(section.systems), section.rglob_patterns)
     if not paths_:
         raise InputError(f"{where}/systems: the list is empty")
-    systems = [load_system(path, options.model.type_map, tuple(names)) for path in paths_]
+    systems = [load_system(path, options.model.type_map, names) for path in paths_]
     if not any(label in system.data for system in systems for label in options.loss.labels()):
         raise InputError(f"{where}: no system has any of the labels that the loss reads ({', '.join(options.loss.labels())})")
     return make_plan(systems, section.batch_size, section.auto_prob, section.sys_probs, where)
@@ -273,8 +279,24 @@ def _initial(options: TrainInput, sampler: Sampler) -> Params:
     """Fresh parameters with the statistics of the data."""
     model = options.model
     params = model.init(np.random.default_rng, xp=plain)
-    frames = statistics.sample(sampler, options.section.data_stat_nbatch)
-    return statistics.apply_statistics(model, params, frames, options.section.data_stat_protect)
+    fresh = flatten(params)
+
+    def compute() -> dict[str, np.ndarray]:
+        frames = statistics.sample(sampler, options.section.data_stat_nbatch)
+        after = flatten(statistics.apply_statistics(model, params, frames, options.section.data_stat_protect))
+        return {path.replace("/", "."): leaf for path, leaf in after.items() if not np.array_equal(leaf, fresh[path])}
+
+    # as in DeePMD-kit, statistics are known by the model: they may have been gathered on other, larger data
+    kept = cached(options.training.stat_file, options.training.stat_file_mode, key_of(_without_chance(options.model_dict())), compute)
+    found = {path: kept.get(path.replace("/", "."), leaf) for path, leaf in fresh.items()}
+    out: Params = replace_leaves(params, found)
+    return out
+
+
+def _without_chance(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return a `model` section without what statistics do not depend on."""
+    free = ("seed", "trainable", "evaluation", "data_bias_nsample")
+    return {key: _without_chance(value) if isinstance(value, dict) else value for key, value in tree.items() if key not in free}
 
 
 def _taken(options: TrainInput, source: ModelFile) -> Params:

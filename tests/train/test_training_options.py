@@ -275,3 +275,26 @@ def test_an_old_input_trains_and_is_written_in_todays_layout(tmp_path):
     assert rows[-1][3] == pytest.approx(0.005 * 0.5 ** (3 / 2), rel=0.5)
     with chdir(tmp_path / "new"):
         assert run(tmp_path / "again", json.loads((tmp_path / "new" / "out.json").read_text()), "torch") == rows
+
+
+# -- statistics that are kept ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["stat.hdf5", "stat"])
+def test_stored_statistics_are_used(tmp_path, place):
+    tree = options({}, numb_steps=2, stat_file=str(tmp_path / place))
+    del tree["training"]["validation_data"]
+    rows = run(tmp_path / "a", tree, "torch")
+    tree["training"]["stat_file_mode"] = "read"
+    assert run(tmp_path / "b", tree, "torch") == rows
+    other = json.loads(json.dumps(tree))
+    other["training"]["training_data"]["systems"] = [str(WATER / "water_330b")]
+    run(tmp_path / "c", {**other, "training": {**other["training"], "numb_steps": 0}}, "torch")  # statistics of the first data
+    assert np.array_equal(newest(tmp_path / "c").params["descriptor"]["dstd"], newest(tmp_path / "b").params["descriptor"]["dstd"])
+    tree["model"]["descriptor"]["rcut"] = 3.5
+    with pytest.raises(InputError, match="holds no statistics for this model"):
+        run(tmp_path / "d", tree, "torch")
+    tree["training"]["stat_file_mode"] = "update"
+    run(tmp_path / "d", tree, "torch")
+    tree["training"]["stat_file_mode"] = "read"
+    run(tmp_path / "e", tree, "torch")
