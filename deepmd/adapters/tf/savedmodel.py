@@ -169,8 +169,8 @@ def _core(content: ModelFile) -> Any:
     fitting, sections = model.fitting, len(model.layout().sel)
 
     def energies(*arrays: Tensor) -> tuple[Tensor, Tensor]:
-        *fields, counts, widths, fparam_FK, aparam_NK = arrays
-        pairs = Pairs(*fields, tuple(tf.unstack(counts)), tuple(tf.unstack(widths)))
+        disp, mask, index, centre, types, frame, counts, widths, fparam_FK, aparam_NK = arrays
+        pairs = Pairs(disp, mask, index, centre, types, frame, tuple(tf.unstack(counts)), tuple(tf.unstack(widths)))
         conditions = Conditions(fparam_FK if fitting.numb_fparam else None, aparam_NK if fitting.numb_aparam else None)
         energy_N, _ = model.atomic_energy(in_graph(model, params, constant), pairs, conditions, xp=xp)
         (grad_NM3,) = tf.gradients(tf.reduce_sum(energy_N), pairs.disp_NM3)
