@@ -87,7 +87,7 @@ def _compress(args: argparse.Namespace) -> None:
 def _convert_backend(args: argparse.Namespace) -> None:
     from deepmd.io import convert
 
-    convert(args.INPUT, args.OUTPUT)
+    convert(args.INPUT, args.OUTPUT, args.training_input)
 
 
 def _show(args: argparse.Namespace) -> None:

@@ -111,6 +111,9 @@ def convert_options(parser: Parser) -> None:
     parser.add_argument("INPUT", help="model file to read")
     parser.add_argument("OUTPUT", help="model file to write; the suffix decides the format")
     parser.add_argument("--atomic-virial", action="store_true", help="has no effect: every format gives atomic virials")
+    parser.add_argument(
+        "--input", dest="training_input", metavar="INPUT", help="input of the training, for .pb files and checkpoints of DeePMD-kit that lack it"
+    )
 
 
 def show_options(parser: Parser) -> None:

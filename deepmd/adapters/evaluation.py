@@ -2,36 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from deepmd.array_model.outputs import DERIVATIVES, ENERGY, Output
 from deepmd.array_model.pairs import Conditions, Pairs
 
 Evaluator = Callable[[Pairs, Conditions, int, int, frozenset[str]], dict[str, np.ndarray]]
 """evaluator(pairs, conditions, num_atoms, num_frames, wanted) -> arrays in the order of `pairs`.
 
-`wanted` names outputs: `atom_energy` (N,), `energy` (F,), `force` (A, 3), `virial` (F, 9), `atom_virial` (A, 9),
-`descriptor` (N, D). NumPy in, NumPy out.
+`wanted` names outputs, those of `model.output.names`. Of an energy model: `atom_energy` (N,), `energy` (F,), `force` (A, 3),
+`virial` (F, 9), `atom_virial` (A, 9), `descriptor` (N, D). Of others with d components: `atom_NAME` (N, d), `NAME` (F, d), and where
+they are differentiable `force` (A, d, 3), `virial` (F, d, 9), `atom_virial` (A, d, 9). NumPy in, NumPy out.
 """
 
-OUTPUTS = ("atom_energy", "energy", "force", "virial", "atom_virial", "descriptor")
-NEEDS_GRADIENT = frozenset({"force", "virial", "atom_virial"})
+OUTPUTS = ENERGY.names
+NEEDS_GRADIENT = frozenset(DERIVATIVES)
 
 
 def assemble(
-    energy_N: Any, descriptor_ND: Any, grad_NM3: Any, pairs: Pairs, num_atoms: Any, num_frames: Any, wanted: frozenset[str], *, xp: Any
+    model: Any,
+    value_Nd: Any,
+    descriptor_ND: Any,
+    grads_NM3: Sequence[Any],
+    pairs: Pairs,
+    num_atoms: Any,
+    num_frames: Any,
+    wanted: frozenset[str],
+    *,
+    xp: Any,
 ) -> dict[str, Any]:
-    """Return the wanted outputs from atomic energies, features and dE/d(displacement) (None if no derivative is wanted)."""
+    """Return the wanted outputs from atomic values, features and d(component)/d(displacement) of each component (none if not wanted)."""
     from deepmd.array_model import derivatives
 
+    output: Output = model.output
+    value = xp.reshape(value_Nd, (-1,)) if output.scalar else value_Nd
+
+    def total() -> Any:
+        summed = xp.segment_sum(value, pairs.frame_N, num_frames)
+        if not output.intensive:
+            return summed
+        atoms = xp.segment_sum(model.without_excluded(xp.ones_like(value), pairs, xp=xp), pairs.frame_N, num_frames)
+        return summed / xp.maximum(atoms, xp.ones_like(atoms))
+
+    def derived(function: Callable[..., Any], number: Any) -> Any:
+        each = [function(grad, pairs, number, xp=xp) for grad in grads_NM3]
+        return each[0] if output.scalar else xp.stack(each, axis=1)
+
     makers: dict[str, Callable[[], Any]] = {
-        "atom_energy": lambda: energy_N,
-        "energy": lambda: xp.segment_sum(energy_N, pairs.frame_N, num_frames),
-        "force": lambda: derivatives.forces(grad_NM3, pairs, num_atoms, xp=xp),
-        "virial": lambda: derivatives.virials(grad_NM3, pairs, num_frames, xp=xp),
-        "atom_virial": lambda: derivatives.atomic_virials(grad_NM3, pairs, num_atoms, xp=xp),
+        output.atomic: lambda: value,
+        output.name: total,
+        "force": lambda: derived(derivatives.forces, num_atoms),
+        "virial": lambda: derived(derivatives.virials, num_frames),
+        "atom_virial": lambda: derived(derivatives.atomic_virials, num_atoms),
         "descriptor": lambda: descriptor_ND,
     }
-    return {name: makers[name]() for name in OUTPUTS if name in wanted}
+    return {name: makers[name]() for name in output.names if name in wanted}
+
+
+def components(output: Output, value_Nd: Any, *, xp: Any) -> list[Any]:
+    """Return the sum over all atoms of each component: what is to be differentiated."""
+    if output.width == 1:
+        return [xp.sum(value_Nd)]
+    return [xp.sum(column) for column in xp.unstack(value_Nd, axis=-1)]

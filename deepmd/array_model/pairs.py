@@ -16,7 +16,7 @@ class Layout:
     ----------
     rcut : cutoff radius, Angstrom (inclusive)
     sel : slots per neighbour type, or one number for a mixed section
-    mixed : one section for all neighbour types
+    mixed : one section for all neighbour types, nearest first, and one empty slot at the end of every row (see `Pairs`)
     excluded : unordered pairs of types whose neighbours become empty slots (`pair_exclude_types`)
     """
 
@@ -44,6 +44,10 @@ class Pairs:
     frame_N : frame of the centre
     counts : number of centres of each type (ints, or scalar tensors while a graph is built)
     widths : slots of each section (likewise)
+    type_NM : of mixed layouts the type of the neighbour; in empty slots that of the first atom of the frame (spec core, section 4).
+        (N, 0) for layouts whose sections are neighbour types
+
+    In a mixed layout the last slot of every row is empty and stands for all that remain of `sel`: it counts sel - (width - 1) times.
     """
 
     disp_NM3: Array
@@ -54,6 +58,7 @@ class Pairs:
     frame_N: Array
     counts: tuple[Any, ...]
     widths: tuple[Any, ...]
+    type_NM: Array
 
 
 @dataclass(frozen=True)

@@ -33,29 +33,30 @@ def sample(sampler: Sampler, num_batches: int) -> list[tuple[System, int]]:
     return out
 
 
-def environment_statistics(model: Any, frames: Frames) -> tuple[np.ndarray, np.ndarray]:
+def environment_statistics(model: Any, frames: Frames) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return mean and deviation (T, 4) of the environment rows of each centre type over all slots, empty ones as zeros.
 
-    The mean is (mean of the radial column, 0, 0, 0); x, y and z are pooled for their deviation.
+    One pair for each part of the descriptor that has statistics of its own. The mean is (mean of the radial column, 0, 0, 0); x, y
+    and z are pooled for their deviation.
     """
-    total, square, count = (np.zeros((model.ntypes, 2)) for _ in range(3))
+    parts = model.descriptor.slot_totals
+    total, square, count = (np.zeros((len(parts), model.ntypes, 2)) for _ in range(3))
     # widths follow the data here: all neighbours count, and slots that do not exist add nothing
     layout = model.layout()
-    slots = sum(layout.sel)
     for system, frame in frames:
         packed = pack(find_neighbours([system.structure(frame)], layout.rcut), layout, model.ntypes)
-        rows = model.descriptor.raw_rows(packed.pairs, xp=plain)
-        for kind in range(model.ntypes):
-            chosen = rows[packed.pairs.type_N == kind]
-            total[kind] += chosen[..., 0].sum(), chosen[..., 1:].sum()
-            square[kind] += (chosen[..., 0] ** 2).sum(), (chosen[..., 1:] ** 2).sum()
-            count[kind] += len(chosen) * slots * np.array([1, 3])
+        for part, rows in enumerate(model.descriptor.raw_rows(packed.pairs, xp=plain)):
+            for kind in range(model.ntypes):
+                chosen = rows[packed.pairs.type_N == kind]
+                total[part, kind] += chosen[..., 0].sum(), chosen[..., 1:].sum()
+                square[part, kind] += (chosen[..., 0] ** 2).sum(), (chosen[..., 1:] ** 2).sum()
+                count[part, kind] += len(chosen) * parts[part] * np.array([1, 3])
     seen = np.maximum(count, 1)
     mean = total / seen
     std = np.maximum(np.sqrt(np.maximum(square / seen - mean**2, 0.0)), SMALLEST_STD)
     std = np.where(count > 0, std, UNSEEN_STD)
-    zeros = np.zeros(model.ntypes)
-    return np.stack([mean[:, 0], zeros, zeros, zeros], axis=1), np.stack([std[:, 0], std[:, 1], std[:, 1], std[:, 1]], axis=1)
+    mean[:, :, 1] = 0.0
+    return [(m[:, [0, 1, 1, 1]], s[:, [0, 1, 1, 1]]) for m, s in zip(mean, std, strict=True)]
 
 
 def type_counts(frames: Frames, ntypes: int) -> np.ndarray:
@@ -92,8 +93,7 @@ def energy_bias(model: Any, frames: Frames) -> np.ndarray:
 def apply_statistics(model: Any, params: Params, frames: Frames, protect: float) -> Params:
     """Return the parameters with the statistics of a sample: environment, energy bias, frame and atomic parameters."""
     params = dict(params)
-    mean, std = environment_statistics(model, frames)
-    params["descriptor"] = model.descriptor.with_statistics(params["descriptor"], mean, std, xp=plain)
+    params["descriptor"] = model.descriptor.with_statistics(params["descriptor"], environment_statistics(model, frames), xp=plain)
     bias = energy_bias(model, frames)
     params["out_bias"] = bias.reshape(1, -1, 1)
     fitting = dict(params["fitting"])

@@ -25,7 +25,7 @@ from deepmd.io.model_file import ModelFile, evaluation_asked, planned
 GLOBAL = frozenset({"energy", "force", "virial"})
 ATOMIC = frozenset({"atom_energy", "atom_virial"})
 PER_FRAME = ("energy", "virial")
-STATISTICS = ("davg", "dstd")
+STATISTICS = ("davg", "dstd", "inputs")
 """Parameters of descriptors that are no weights."""
 
 
@@ -161,7 +161,8 @@ class DeepPot:
         if self._evaluate is None:
             raise InputError(f"{self.model_path}: the model has been closed")
         count, natoms = frames.types.shape
-        widths = {"energy": 1, "force": 3, "virial": 9, "atom_energy": 1, "atom_virial": 9, "descriptor": self._content.model.descriptor.dim_out}
+        dim_out = self._content.model.descriptor.widths.invariant
+        widths = {"energy": 1, "force": 3, "virial": 9, "atom_energy": 1, "atom_virial": 9, "descriptor": dim_out}
         out = {name: np.zeros((count if name in PER_FRAME else count * natoms, widths[name])) for name in wanted}
         for first, last in groups(np.count_nonzero(frames.types >= 0, axis=1), self._batch_size):
             neighbours = find_neighbours([frames.structure(k) for k in range(first, last)], self.get_rcut())

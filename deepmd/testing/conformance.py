@@ -75,10 +75,13 @@ class ModelAgreement:
     @classmethod
     def statistics(cls, model: Any, params: Params, rng: np.random.Generator) -> Params:
         """Return the descriptor's parameters with a mean of the radial column and one deviation for all directions."""
-        mean_T4, std_T4 = np.zeros((model.ntypes, 4)), np.ones((model.ntypes, 4))
-        mean_T4[:, 0], std_T4[:, 0] = rng.uniform(0.02, 0.1, model.ntypes), rng.uniform(*cls.deviations, model.ntypes)
-        std_T4[:, 1:] = rng.uniform(*cls.deviations, (model.ntypes, 1))
-        changed: Params = model.descriptor.with_statistics(params, mean_T4, std_T4, xp=plain)
+        statistics = []
+        for _ in model.descriptor.slot_totals:
+            mean_T4, std_T4 = np.zeros((model.ntypes, 4)), np.ones((model.ntypes, 4))
+            mean_T4[:, 0], std_T4[:, 0] = rng.uniform(0.02, 0.1, model.ntypes), rng.uniform(*cls.deviations, model.ntypes)
+            std_T4[:, 1:] = rng.uniform(*cls.deviations, (model.ntypes, 1))
+            statistics.append((mean_T4, std_T4))
+        changed: Params = model.descriptor.with_statistics(params, statistics, xp=plain)
         return changed
 
     @classmethod

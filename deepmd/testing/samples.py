@@ -202,10 +202,13 @@ def with_columns(packed: Packed, columns: Sequence[np.ndarray], widths: Sequence
         empty = width - chosen.shape[1]
         far = np.broadcast_to([2.0 * rcut, 0.0, 0.0], (len(rows), empty, 3))
         none = np.zeros((len(rows), empty), dtype=np.int64)
-        new = (pairs.disp_NM3[rows, chosen], far), (pairs.mask_NM[rows, chosen], none.astype(bool)), (pairs.index_NM[rows, chosen], none)
+        new = [(pairs.disp_NM3[rows, chosen], far), (pairs.mask_NM[rows, chosen], none.astype(bool)), (pairs.index_NM[rows, chosen], none)]
+        if pairs.type_NM.shape[1]:
+            new.append((pairs.type_NM[rows, chosen], none + pairs.type_NM[:, -1:]))
         parts.append([np.concatenate(both, axis=1) for both in new])
-    disp, mask, index = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
-    return replace(packed, pairs=replace(pairs, disp_NM3=disp, mask_NM=mask, index_NM=index, widths=tuple(widths)))
+    disp, mask, index, *kinds = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
+    new_pairs = replace(pairs, disp_NM3=disp, mask_NM=mask, index_NM=index, widths=tuple(widths), type_NM=(kinds or [pairs.type_NM])[0])
+    return replace(packed, pairs=new_pairs)
 
 
 def widened(packed: Packed, widths: Sequence[int], rcut: float) -> Packed:
@@ -217,6 +220,9 @@ def widened(packed: Packed, widths: Sequence[int], rcut: float) -> Packed:
 def reordered(packed: Packed, seed: int, rcut: float) -> Packed:
     """Return the packing with the slots of every section in another order for each atom, empty ones among them."""
     rng = np.random.default_rng(seed)
-    rows = (len(packed.pairs.type_N), 1)
-    columns = [rng.permuted(np.tile(np.arange(start, stop), rows), axis=1) for start, stop in spans(packed.pairs.widths)]
+    rows, fixed = (len(packed.pairs.type_N), 1), int(packed.pairs.type_NM.shape[1] > 0)  # the last slot of a mixed row has its place
+    columns = []
+    for start, stop in spans(packed.pairs.widths):
+        moved = rng.permuted(np.tile(np.arange(start, stop - fixed), rows), axis=1)
+        columns.append(np.concatenate([moved, np.full((rows[0], fixed), stop - 1)], axis=1))
     return with_columns(packed, columns, packed.pairs.widths, rcut)

@@ -67,6 +67,6 @@ def evaluate(model: Any, params: Params, pairs: Pairs, conditions: Conditions, n
     """Return the wanted outputs, without those that need a derivative, which the standard does not have."""
     with flags():
         inputs = to_strict(pairs), to_strict(conditions)
-        energy_N, descriptor_ND = model.atomic_energy(to_strict(params), *inputs, xp=xp)
-        outputs = assemble(energy_N, descriptor_ND, None, inputs[0], 0, num_frames, wanted - NEEDS_GRADIENT, xp=xp)
+        value_Nd, descriptor_ND = model.atomic_output(to_strict(params), *inputs, xp=xp)
+        outputs = assemble(model, value_Nd, descriptor_ND, [], inputs[0], 0, num_frames, wanted - NEEDS_GRADIENT, xp=xp)
     return {name: np.asarray(value) for name, value in outputs.items()}

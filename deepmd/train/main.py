@@ -22,7 +22,7 @@ from deepmd.data.stat_file import cached, key_of
 from deepmd.data.systems import count_types, elements_of, find_systems, load_system
 from deepmd.host import plain
 from deepmd.io.atomic import write_text
-from deepmd.io.formats import backend_of, framework, load_model, save_model
+from deepmd.io.formats import LAMMPS, WRITABLE, backend_of, framework, load_model, save_model
 from deepmd.io.model_file import ModelFile
 from deepmd.io.old_input import modern
 from deepmd.io.sections import AdamWSection, DataSection
@@ -152,12 +152,12 @@ def freeze(checkpoint: str = ".", output: str = "frozen_model", backend: str | N
     """
     source = locate(checkpoint)
     target = Path(output)
-    if target.suffix not in (".pth", ".pb", ".dp", ".yaml", ".yml"):
+    if target.suffix not in WRITABLE:
         target = Path(f"{output}{'.pb' if (backend or backend_of(source)) == 'tf' else '.pth'}")
     content = load_model(source)
     save_model(target, content)
     log.info("Saved frozen model to %s", target)
-    if target.suffix == ".pth":
+    if target.suffix in LAMMPS:
         log.info("LAMMPS: pair_style deepmd %s\n        pair_coeff * * %s", target.name, " ".join(content.model.type_map))
     return target
 

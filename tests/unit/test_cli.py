@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,9 +52,9 @@ def test_help_is_fast_and_loads_no_array_package() -> None:
     program = f"import sys; from deepmd.cli import main; code = main(['-h']); sys.exit(code or ', '.join(set({heavy}) & set(sys.modules)) or 0)"
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = sum(os.times()[2:4])
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-        times.append(time.perf_counter() - start)
+        times.append(sum(os.times()[2:4]) - before)  # of the child, whatever else the machine does
         assert (done.returncode, done.stderr) == (0, "")
         assert "neighbor-stat" in done.stdout
     assert min(times) < 0.3

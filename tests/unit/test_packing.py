@@ -59,7 +59,8 @@ def check(packed, neighbours, layout, ntypes):
     """Compare a packing with the definition."""
     pairs, centres = packed.pairs, packed.atoms[: len(packed.pairs.type_N)]
     expected = [slow_rows(neighbours, layout, centre) for centre in centres]
-    assert pairs.widths == tuple(max((len(rows[t]) for rows in expected), default=0) for t in range(len(layout.sel)))
+    assert pairs.widths == tuple(max((len(rows[t]) for rows in expected), default=0) + layout.mixed for t in range(len(layout.sel)))
+    check_types(packed, neighbours, layout)
     assert np.array_equal(pairs.type_N, np.sort(pairs.type_N))
     assert np.array_equal(pairs.type_N, neighbours.types[centres])
     assert np.array_equal(pairs.frame_N, neighbours.frame[centres])
@@ -77,6 +78,18 @@ def check(packed, neighbours, layout, ntypes):
     )
     assert not pairs.index_NM[~pairs.mask_NM].any()
     assert np.array_equal(pairs.centre_N, np.arange(len(centres)))
+
+
+def check_types(packed, neighbours, layout):
+    """Rows of a mixed layout tell the type of every neighbour, and that of the frame's first atom in empty slots; the last is empty."""
+    pairs = packed.pairs
+    if not layout.mixed:
+        assert pairs.type_NM.shape == (len(pairs.type_N), 0)
+        return
+    assert not pairs.mask_NM[:, -1].any()
+    first = [max(neighbours.types[neighbours.frame == frame][0], 0) for frame in pairs.frame_N]
+    expected = np.where(pairs.mask_NM, neighbours.types[packed.atoms][pairs.index_NM], np.array(first, dtype=np.int64).reshape(-1, 1))
+    assert np.array_equal(pairs.type_NM, expected)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)

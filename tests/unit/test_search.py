@@ -77,8 +77,8 @@ def in_torch_trace(layout, periodic):
     from deepmd.adapters.torch.namespace import xp
 
     def flat(*arrays):
-        *fields, counts, widths, row, position = find(*arrays, periodic, layout, xp=xp)
-        return (*fields, torch.stack(counts), torch.stack(widths), row, position)
+        *fields, counts, widths, kinds, row, position = find(*arrays, periodic, layout, xp=xp)
+        return (*fields, torch.stack(counts), torch.stack(widths), kinds, row, position)
 
     example = [torch.from_numpy(a) for a in batch(structures(CELLS["large"] if periodic else None, 13, 2, 0))]
     with warnings.catch_warnings():
@@ -126,7 +126,7 @@ def test_finds_what_all_pairs_finds(cell, size):
     found = search.candidates(coord, types, frame, cells, RCUT, xp=plain)
     assert np.array_equal(found.atom_N, np.arange(len(types)))
     row, column = np.nonzero(found.mask_NC)
-    got = np.concatenate([np.stack([row, found.index_NC[row, column]], axis=1), found.disp_NC3[row, column]], axis=1)
+    got = np.concatenate([np.stack([row, found.index_NC[row, column]], axis=1), *(x[row, column, None] for x in found.disp)], axis=1)
     want = np.array([(i + k * len(s.types), j + k * len(s.types), *d) for k, s in enumerate(frames) for i, j, d in brute(s, RCUT)]).reshape(-1, 5)
     order = [rows[np.lexsort(np.round(rows, 6).T[::-1])] for rows in (got, want)]
     np.testing.assert_allclose(*order, rtol=0.0, atol=1e-12)
@@ -138,7 +138,8 @@ def test_finds_what_all_pairs_finds(cell, size):
 def test_packs_as_the_host_does(runs, framework, layout, cell):
     for seed, size in enumerate(SIZES.values()):
         frames = structures(CELLS[cell], *size, seed=seed)
-        disp, mask, index, centre, type_N, frame_N, counts, widths, row, position = runs(framework, layout, CELLS[cell] is not None)(*batch(frames))
+        found = runs(framework, layout, CELLS[cell] is not None)(*batch(frames))
+        disp, mask, index, centre, type_N, frame_N, counts, widths, kinds, row, position = found
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SelWarning)  # the layout with few slots is meant to overflow
             host = pack(find_neighbours(frames, RCUT), LAYOUTS[layout], 3)
@@ -158,6 +159,7 @@ def test_packs_as_the_host_does(runs, framework, layout, cell):
         np.testing.assert_allclose(disp[other], want.disp_NM3[other], rtol=0.0, atol=1e-12)
         owners = [np.where(mask & other, table, -1) for table in (atoms[index], host.atoms[want.index_NM])]
         np.testing.assert_array_equal(*owners)
+        np.testing.assert_array_equal(kinds, want.type_NM)
 
 
 def test_the_cutoff_is_inclusive_and_atoms_on_a_border_are_found_once():
@@ -188,7 +190,7 @@ def test_a_given_list_is_filtered_and_its_order_does_not_matter():
     wide = np.array([np.append(rng.permutation(np.delete(np.arange(17), i)), [-1, -1]) for i in range(11)])
     wide = rng.permuted(wide, axis=1)
     whole = search.candidates(coord, types, frame, search.enclosing_cell(coord, RCUT, xp=plain), RCUT, xp=plain)
-    centres = search.Candidates(*(table[:11] for table in vars(whole).values()))
+    centres = search.Candidates(*(tuple(x[:11] for x in table) if isinstance(table, tuple) else table[:11] for table in vars(whole).values()))
     for layout in LAYOUTS.values():
         want = search.pack(centres, types, frame, layout, 3, xp=plain)
         got = search.pack(search.listed(coord, np.arange(11), wide, RCUT, xp=plain), types, frame, layout, 3, xp=plain)

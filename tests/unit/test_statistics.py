@@ -58,7 +58,7 @@ def frames(systems):
 
 def test_statistics_are_those_of_deepmd_kit(systems):
     """The numbers of DeePMD-kit 3.2.0 (torch backend) for these seven frames."""
-    mean, std = statistics.environment_statistics(model(), frames(systems))
+    ((mean, std),) = statistics.environment_statistics(model(), frames(systems))
     bias = statistics.energy_bias(model(), frames(systems))
     np.testing.assert_allclose(mean[:, 0], MEAN, rtol=REPRODUCED)
     np.testing.assert_allclose(std, STD, rtol=REPRODUCED)
@@ -71,7 +71,9 @@ def test_environment_statistics_of_three_atoms_by_hand():
     coord = np.array([[[0.0, 0, 0], [1.0, 0.2, 0], [0, 0.3, 1.5]]])
     system = System("s", np.array([0, 1, 1]), coord, None, {}, (1,))
     descriptor = SeE2A(sel=(3, 4), rcut=6.0, rcut_smth=5.0, neuron=(4,), axis_neuron=2)
-    mean, std = statistics.environment_statistics(StandardModel(("O", "H", "X"), replace(descriptor, sel=(3, 4, 1)), EnergyFitting()), [(system, 0)])
+    ((mean, std),) = statistics.environment_statistics(
+        StandardModel(("O", "H", "X"), replace(descriptor, sel=(3, 4, 1)), EnergyFitting()), [(system, 0)]
+    )
     for kind, centres in ((0, [0]), (1, [1, 2])):
         radial, angular = [], []
         for i in centres:
@@ -89,7 +91,7 @@ def test_environment_statistics_of_three_atoms_by_hand():
 
 def test_deviations_have_a_floor():
     system = System("s", np.array([0]), np.zeros((1, 1, 3)), None, {}, (1,))
-    _, std = statistics.environment_statistics(StandardModel(("O",), SeE2A(sel=(2,), neuron=(4,)), EnergyFitting()), [(system, 0)])
+    ((_, std),) = statistics.environment_statistics(StandardModel(("O",), SeE2A(sel=(2,), neuron=(4,)), EnergyFitting()), [(system, 0)])
     np.testing.assert_array_equal(std, 0.01)
 
 

@@ -28,19 +28,20 @@ def evaluator(model: Any, params: Params) -> Evaluator:
     keep_memory()
 
     def evaluate(pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]) -> dict[str, np.ndarray]:
-        grad = None
+        grads: list[Any] = []
         if wanted & NEEDS_GRADIENT:
             features: list[Any] = []
 
-            def energies(disp_NM3: Any) -> Any:
-                energy_N, descriptor_ND = model.atomic_energy(params, replace(pairs, disp_NM3=disp_NM3), conditions, xp=differentiable)
+            def values(disp_NM3: Any) -> Any:
+                value_Nd, descriptor_ND = model.atomic_output(params, replace(pairs, disp_NM3=disp_NM3), conditions, xp=differentiable)
                 features.append(getattr(descriptor_ND, "_value", descriptor_ND))
-                return energy_N
+                return value_Nd
 
-            backward, energy_N = make_vjp(energies, pairs.disp_NM3)
-            grad, descriptor_ND = backward(np.ones_like(energy_N)), features[0]
+            backward, value_Nd = make_vjp(values, pairs.disp_NM3)
+            grads += [backward(np.ones_like(value_Nd) * row) for row in np.eye(model.output.width)]
+            descriptor_ND = features[0]
         else:
-            energy_N, descriptor_ND = model.atomic_energy(params, pairs, conditions, xp=plain)
-        return assemble(energy_N, descriptor_ND, grad, pairs, num_atoms, num_frames, wanted, xp=plain)
+            value_Nd, descriptor_ND = model.atomic_output(params, pairs, conditions, xp=plain)
+        return assemble(model, value_Nd, descriptor_ND, grads, pairs, num_atoms, num_frames, wanted, xp=plain)
 
     return evaluate

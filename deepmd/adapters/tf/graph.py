@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from deepmd.adapters.evaluation import OUTPUTS, assemble
+from deepmd.adapters.evaluation import NEEDS_GRADIENT, assemble, components
 from deepmd.adapters.tf.namespace import xp
 from deepmd.array_model.namespace import PRECISIONS, Params
+from deepmd.array_model.outputs import Output
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.array_model.tree import flatten, map_leaves, replace_leaves
 
@@ -54,6 +55,7 @@ _PAIRS: dict[str, tuple[Any, list[int | None]]] = {
     "centre_N": (tf.int64, [None]),
     "type_N": (tf.int64, [None]),
     "frame_N": (tf.int64, [None]),
+    "type_NM": (tf.int64, [None, None]),
 }
 
 
@@ -83,11 +85,17 @@ def feed(inputs: Inputs, pairs: Pairs, conditions: Conditions, num_atoms: int, n
     return {placeholder: values[name] for name, placeholder in inputs.fed.items()}
 
 
-def predictions(model: Any, params: Params, inputs: Inputs, wanted: frozenset[str] = frozenset(OUTPUTS)) -> dict[str, Any]:
-    """Return tensors of the wanted outputs."""
-    energy_N, descriptor_ND = model.atomic_energy(params, inputs.pairs, inputs.conditions, xp=xp)
-    (grad,) = tf.gradients(tf.reduce_sum(energy_N), inputs.pairs.disp_NM3)
-    return assemble(energy_N, descriptor_ND, grad, inputs.pairs, inputs.num_atoms, inputs.num_frames, wanted, xp=xp)
+def predictions(model: Any, params: Params, inputs: Inputs, wanted: frozenset[str] | None = None) -> dict[str, Any]:
+    """Return tensors of the wanted outputs, by default of all."""
+    wanted = frozenset(model.output.names) if wanted is None else wanted
+    value_Nd, descriptor_ND = model.atomic_output(params, inputs.pairs, inputs.conditions, xp=xp)
+    grads = gradients(model.output, value_Nd, inputs.pairs) if wanted & NEEDS_GRADIENT else []
+    return assemble(model, value_Nd, descriptor_ND, grads, inputs.pairs, inputs.num_atoms, inputs.num_frames, wanted, xp=xp)
+
+
+def gradients(output: Output, value_Nd: Any, pairs: Pairs) -> list[Any]:
+    """Return d(component)/d(displacement) of each component, each (N, M, 3)."""
+    return [tf.gradients(total, pairs.disp_NM3)[0] for total in components(output, value_Nd, xp=xp)]
 
 
 def in_graph(model: Any, params: Params, make: Any) -> Params:

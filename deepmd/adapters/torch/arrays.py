@@ -46,7 +46,7 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray:
 
 def pairs_to_torch(pairs: Pairs) -> Pairs:
     """Return the pairs as tensors; counts and widths stay integers."""
-    names = ("disp_NM3", "mask_NM", "index_NM", "centre_N", "type_N", "frame_N")
+    names = ("disp_NM3", "mask_NM", "index_NM", "centre_N", "type_N", "frame_N", "type_NM")
     return replace(pairs, **{name: to_torch(getattr(pairs, name)) for name in names})
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from deepmd.adapters.evaluation import NEEDS_GRADIENT, Evaluator, assemble
+from deepmd.adapters.evaluation import NEEDS_GRADIENT, Evaluator, assemble, components
 from deepmd.adapters.torch.arrays import conditions_to_torch, narrowed, pairs_to_torch, params_to_torch, to_numpy
 from deepmd.adapters.torch.namespace import xp
 from deepmd.array_model.namespace import Params
@@ -23,17 +23,20 @@ def predict(
 ) -> dict[str, torch.Tensor]:
     """Return the wanted outputs; while training they can be differentiated once more."""
     needs_gradient = bool(wanted & NEEDS_GRADIENT)
-    grad = None
+    grads: list[torch.Tensor] = []
     with torch.set_grad_enabled(training or needs_gradient):
         if needs_gradient:
             pairs = replace(pairs, disp_NM3=pairs.disp_NM3.requires_grad_())
-        energy_N, descriptor_ND = model.atomic_energy(params, pairs, conditions, xp=xp)
+        value_Nd, descriptor_ND = model.atomic_output(params, pairs, conditions, xp=xp)
         if needs_gradient:
-            (grad,) = torch.autograd.grad(energy_N.sum(), pairs.disp_NM3, create_graph=training)
+            totals = components(model.output, value_Nd, xp=xp)
+            for number, total in enumerate(totals, start=1):
+                keep = training or number < len(totals)
+                grads += torch.autograd.grad(total, pairs.disp_NM3, create_graph=training, retain_graph=keep)
             if not training:
                 pairs = replace(pairs, disp_NM3=pairs.disp_NM3.detach())
     with torch.set_grad_enabled(training):
-        return assemble(energy_N, descriptor_ND, grad, pairs, num_atoms, num_frames, wanted, xp=xp)
+        return assemble(model, value_Nd, descriptor_ND, grads, pairs, num_atoms, num_frames, wanted, xp=xp)
 
 
 @contextmanager

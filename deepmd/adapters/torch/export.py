@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import warnings
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,9 @@ from typing import Any
 
 import torch
 
+from deepmd.adapters.torch.archive import Module, attributes, read_archive
 from deepmd.adapters.torch.arrays import narrowed, params_to_torch, to_numpy
+from deepmd.adapters.torch.foreign import read_pth
 from deepmd.adapters.torch.namespace import xp
 from deepmd.adapters.torch.shell import Found, Shell
 from deepmd.array_model import derivatives, search
@@ -22,6 +23,7 @@ from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Layout, Pairs
 from deepmd.array_model.tree import flatten, paths, replace_leaves
 from deepmd.io.atomic import replacing
+from deepmd.io.bounded import check_arrays
 from deepmd.io.model_file import ModelFile, from_json, planned, to_json
 
 
@@ -41,57 +43,27 @@ def save_pth(path: Path, content: ModelFile) -> None:
 
 
 def load_pth(path: Path) -> ModelFile:
-    """Read a `.pth` file. Nothing of it is executed but the archive's own reader; pickles of Python objects are refused.
+    """Read a `.pth` file of this program or of DeePMD-kit. Nothing of it is executed.
 
     Raises
     ------
     InputError
-        The file is damaged, not TorchScript, or was not written by this program.
+        The file is damaged, or not a model.
     """
-    _check_archive(path)
-    try:
-        with _known_deprecation():
-            module = torch.jit.load(str(path), map_location="cpu")
-    except (RuntimeError, ValueError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable TorchScript model, perhaps cut short or damaged: {_first_line(error)}") from error
-    definition = getattr(module, "definition", None)
+    module = read_archive(path)
+    if not isinstance(module, Module):
+        raise InputError(
+            f"{path}: not a TorchScript model, but other objects or a training checkpoint. "
+            "Freeze the checkpoint with the program that wrote it, or give it the suffix .pt"
+        )
+    values = attributes(module)
+    definition = values.get("definition")
     if not isinstance(definition, str):
-        raise InputError(f"{path}: {_foreign(module)}")
+        return read_pth(values, path)
     prefix = "core."
-    arrays = {_path_of(name.removeprefix(prefix)): to_numpy(leaf) for name, leaf in module.named_buffers() if name.startswith(prefix)}
-    return from_json(definition, arrays, str(path))
-
-
-# -- reading --------------------------------------------------------------------------------------------------------
-
-
-def _check_archive(path: Path) -> None:
-    """Raise InputError for what is no TorchScript archive, before torch sees it."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: not a TorchScript model: the file is no archive, or is cut short. A .pth is written by `dp freeze` or `dp convert-backend`"
-        ) from error
-    if not any(name.endswith("/constants.pkl") for name in names):
-        raise InputError(
-            f"{path}: not a TorchScript model but a pickle of Python objects or a training checkpoint, which is never executed. "
-            "Freeze the checkpoint with the program that wrote it, or give it the suffix .pt if `dp train` wrote it"
-        )
-
-
-def _foreign(module: Any) -> str:
-    if hasattr(module, "get_model_def_script"):
-        return (
-            "a TorchScript model made by DeePMD-kit; reading it is not supported yet. "
-            "Convert it with DeePMD-kit first: dp convert-backend IN.pth OUT.dp"
-        )
-    return "a TorchScript module, but not a model written by this program: it has no definition"
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    tensors = {name.removeprefix(prefix): leaf for name, leaf in values.items() if name.startswith(prefix) and isinstance(leaf, torch.Tensor)}
+    check_arrays((leaf.numel() * leaf.element_size() for leaf in tensors.values()), path)
+    return from_json(definition, {_path_of(name): to_numpy(leaf) for name, leaf in tensors.items()}, str(path))
 
 
 @contextmanager
@@ -116,7 +88,7 @@ def _path_of(name: str) -> str:
 def _as_tuple(packed: search.Packed) -> Found:
     p = packed.pairs
     sizes = torch.stack(p.counts), torch.stack(p.widths)
-    return (p.disp_NM3, p.mask_NM, p.index_NM, p.centre_N, p.type_N, p.frame_N, *sizes, packed.row_N, packed.position_A)
+    return (p.disp_NM3, p.mask_NM, p.index_NM, p.centre_N, p.type_N, p.frame_N, *sizes, p.type_NM, packed.row_N, packed.position_A)
 
 
 class _OpenCell(torch.nn.Module):  # type: ignore[misc]
@@ -169,21 +141,22 @@ class _Core(torch.nn.Module):  # type: ignore[misc]
         frame: torch.Tensor,
         counts: torch.Tensor,
         widths: torch.Tensor,
+        kinds: torch.Tensor,
         fparam: torch.Tensor,
         aparam: torch.Tensor,
     ) -> torch.Tensor:
         params = replace_leaves(self.names, {path: getattr(self, _name_of(path)) for path in flatten(self.names).values()})
         # sizes stay tensors, so that the trace slices by them
         sizes = tuple(counts.unbind()), tuple(widths.unbind())
-        pairs = Pairs(disp, mask, index, centre, types, frame, *sizes)
+        pairs = Pairs(disp, mask, index, centre, types, frame, *sizes, kinds)
         fitting = self.model.fitting
         conditions = Conditions(fparam if fitting.numb_fparam else None, aparam if fitting.numb_aparam else None)
-        return self.model.atomic_energy(narrowed(self.model, params), pairs, conditions, xp=xp)[0]
+        return self.model.atomic_output(narrowed(self.model, params), pairs, conditions, xp=xp)[0].reshape(-1)
 
 
 def _geometry(disp: torch.Tensor, index: torch.Tensor, centre: torch.Tensor, frame: torch.Tensor) -> Pairs:
     """Return what the derivatives need of pairs."""
-    return Pairs(disp, disp, index, centre, centre, frame, (), ())
+    return Pairs(disp, disp, index, centre, centre, frame, (), (), index)
 
 
 class _Derive(torch.nn.Module):  # type: ignore[misc]
@@ -227,12 +200,12 @@ def _scripted(content: ModelFile) -> Any:
     conditions = torch.ones((2, fitting.numb_fparam), dtype=torch.float64), torch.ones((atoms, fitting.numb_aparam), dtype=torch.float64)
 
     find = _Find(layout, model.ntypes)
-    disp, mask, index, centre, type_N, frame_N, counts, widths, _, position = find(coord, types, frame, cell)
+    disp, mask, index, centre, type_N, frame_N, counts, widths, kinds, _, position = find(coord, types, frame, cell)
     examples: dict[str, tuple[torch.nn.Module, tuple[torch.Tensor, ...]]] = {
         "open_cell": (_OpenCell(layout.rcut), (coord,)),
         "find": (find, (coord, types, frame, cell)),
         "take_listed": (_TakeListed(layout, model.ntypes), listed),
-        "core": (_Core(model, params), (disp, mask, index, centre, type_N, frame_N, counts, widths, *conditions)),
+        "core": (_Core(model, params), (disp, mask, index, centre, type_N, frame_N, counts, widths, kinds, *conditions)),
         "derive": (_Derive(), (disp, disp, index, centre, frame_N, position, torch.tensor(2))),
         "derive_atomic": (_DeriveAtomic(), (disp, disp, index, position)),
     }

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from deepmd.array_model import serial, spectral
-from deepmd.array_model.descriptors.features import Features
+from deepmd.array_model.descriptors.base import Descriptor, Statistics
+from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.environment import environment_columns, environment_rows
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
@@ -18,7 +19,7 @@ from deepmd.array_model.tree import map_leaves
 
 @register("descriptor", "se_e2_a", aliases=("se_a",))
 @dataclass(frozen=True)
-class SeE2A:
+class SeE2A(Descriptor):
     """Options of the descriptor; `sel` is a list of numbers once neighbour statistics have resolved "auto"."""
 
     sel: tuple[int, ...] | str = "auto"
@@ -38,7 +39,6 @@ class SeE2A:
     evaluation: str | int = "auto"
     """How the embedding nets are evaluated: "direct", "spectral", "auto"; the number of terms once an expansion is planned."""
 
-    mixed = False
     names = {"n_axis_neuron": "axis_neuron", "n_neuron": "neuron"}
     __pydantic_config__ = {"extra": "forbid"}
 
@@ -69,9 +69,18 @@ class SeE2A:
         return self.sel
 
     @property
-    def dim_out(self) -> int:
-        """Width D of the invariant features."""
-        return self.neuron[-1] * self.axis_neuron
+    def widths(self) -> Widths:
+        """Widths of the features."""
+        return Widths(self.neuron[-1] * self.axis_neuron, self.neuron[-1])
+
+    @property
+    def slot_totals(self) -> tuple[int, ...]:
+        """All slots."""
+        return (sum(self.slots),)
+
+    def with_evaluation(self, evaluation: str | int) -> SeE2A:
+        """Return the descriptor with another way to evaluate its nets."""
+        return replace(self, evaluation=evaluation)
 
     def layout(self) -> Layout:
         """How neighbours are to be packed."""
@@ -88,12 +97,13 @@ class SeE2A:
         """Which parameters training may change: a tree of flags, one for everything below it."""
         return {"embeddings": self.trainable}
 
-    def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> Array:
+    def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
         """Environment rows (N, M, 4) before normalisation, zero where empty or excluded: the sample of the statistics."""
-        return self._exclude(environment_rows(pairs.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp), pairs, xp=xp)
+        return [self._exclude(environment_rows(pairs.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp), pairs, xp=xp)]
 
-    def with_statistics(self, params: Params, mean_T4: Array, std_T4: Array, *, xp: Namespace) -> Params:
+    def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
         """Store mean and deviation of each centre type in all slots; the mean is dropped under `set_davg_zero`."""
+        ((mean_T4, std_T4),) = statistics
         like = xp.zeros_like(params["davg"])
         mean, std = like + xp.expand_dims(mean_T4, axis=1), like + xp.expand_dims(std_T4, axis=1)
         return {**params, "davg": like if self.set_davg_zero else mean, "dstd": std}
@@ -109,7 +119,7 @@ class SeE2A:
         g_NG4 = xp.matrix_transpose(g_N4G)
         d_NGX = xp.matmul(g_NG4, g_N4G[:, :, : self.axis_neuron])
         return Features(
-            invariant_ND=xp.astype(xp.reshape(d_NGX, (-1, self.dim_out)), xp.float64),
+            invariant_ND=xp.astype(xp.reshape(d_NGX, (-1, self.widths.invariant)), xp.float64),
             equivariant_NG3=xp.astype(g_NG4[:, :, 1:], xp.float64),
         )
 
@@ -162,24 +172,25 @@ class SeE2A:
         columns = [column * inverse_N4[:, c : c + 1] - shift_N4[:, c : c + 1] for c, column in enumerate(columns)]
         if self.exclude_types:
             columns = xp.unstack(self._exclude(xp.stack(columns, axis=-1), pairs, xp=xp), axis=-1)
-        moments_N4K = spectral.moments(x_NM, columns, pairs.widths, int(self.evaluation), xp=xp)
+        sections = spectral.moments(x_NM, columns, pairs.widths, int(self.evaluation), xp=xp)
+        by_centre = zip(*(xp.split(moments_N4K, pairs.counts, axis=0) for moments_N4K in sections), strict=True)
         empty_TS4 = -params["davg"] / params["dstd"]
         parts = []
-        for centre, moments in enumerate(xp.split(moments_N4K, pairs.counts, axis=0)):
-            c_KG, start_JG = self._expansion(params, centre, xp=xp)
+        for centre, each in enumerate(by_centre):
+            coefficients, start_JG = self._expansion(params, centre, xp=xp)
             rest_4J = xp.stack([xp.sum(empty_TS4[centre, part, :], axis=0) for part in self._unused(pairs)], axis=1)
-            parts.append(xp.matmul(moments, c_KG) + xp.matmul(rest_4J, start_JG))
+            terms = [xp.matmul(moments, c_KG) for moments, c_KG in zip(each, coefficients, strict=True)]
+            parts.append(sum(terms[1:], terms[0]) + xp.matmul(rest_4J, start_JG))
         return xp.concat(parts, axis=0)
 
-    def _expansion(self, params: Params, centre: int, *, xp: Namespace) -> tuple[Array, Array]:
-        """Return what contracts the moments of a centre type (2 J K, G), and the nets at s = 0 (J, G): stored, or from the nets."""
+    def _expansion(self, params: Params, centre: int, *, xp: Namespace) -> tuple[list[Array], Array]:
+        """Return what contracts the moments of a centre type, (2K, G) for each section, and the nets at s = 0 (J, G): stored, or from the nets."""
         tables = params["tables"]
         if "coefficients" in tables:
-            return tables["coefficients"][centre], tables["starts"][centre]
+            return xp.split(tables["coefficients"][centre], (2 * int(self.evaluation),) * len(self.slots), axis=0), tables["starts"][centre]
         s_K1 = xp.expand_dims((tables["nodes"] - params["davg"][centre, 0, 0]) / params["dstd"][centre, 0, 0], axis=-1)
         each = [xp.matmul(tables["transform"], apply_net(self._net(), net, s_K1, xp=xp)) for net in self._nets(params, centre)]
-        slopes = [xp.matmul(tables["derivative"], c_KG) for c_KG in each]
-        return xp.concat([*each, *slopes], axis=0), xp.concat([spectral.at_start(c_KG, xp=xp) for c_KG in each], axis=0)
+        return each, xp.concat([spectral.at_start(c_KG, xp=xp) for c_KG in each], axis=0)
 
     def expanded(self, params: Params, closest: float | None, *, stored: bool, xp: Namespace) -> tuple[SeE2A, Params, str]:
         """Plan an expansion of the embedding nets, on the host. A number of terms planned before is never lowered.
@@ -222,14 +233,15 @@ class SeE2A:
         count = spectral.terms_needed(values, spectral.TOLERANCE[PRECISIONS[self.precision]], xp=xp)
         if count is None:
             return direct, params, f"the embedding nets need more than {spectral.MOST_TERMS} terms"
-        if isinstance(self.evaluation, int):
-            count = max(count, self.evaluation)
+        if not stored:
+            planned = self.evaluation if isinstance(self.evaluation, int) else 0
+            count = planned if count <= planned else spectral.with_headroom(count)
         config = replace(self, evaluation=count)
         tables = {**spectral.tables(count, largest, xp=xp), "closest": like[0] + spectral.domain_start(closest)}
         if stored:
             both = [config._expansion({**wide, "tables": tables}, centre, xp=xp) for centre in range(len(self.slots))]
             kept = {name: tables[name] for name in ("scale", "closest")}
-            tables = {**kept, "coefficients": [c for c, _ in both], "starts": [start for _, start in both]}
+            tables = {**kept, "coefficients": [xp.concat(c, axis=0) for c, _ in both], "starts": [start for _, start in both]}
         dtype = dtype_of(self.precision, xp=xp)
         return config, {**params, "tables": map_leaves(lambda leaf: xp.astype(leaf, dtype), tables)}, ""
 

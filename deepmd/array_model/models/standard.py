@@ -8,6 +8,7 @@ from typing import Any
 from deepmd.array_model import descriptors, fittings, serial
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
+from deepmd.array_model.outputs import ENERGY, Output
 from deepmd.array_model.pairs import Conditions, Layout, Pairs
 from deepmd.array_model.registry import lookup, register
 from deepmd.array_model.tree import map_leaves
@@ -50,10 +51,10 @@ class StandardModel:
 
     def init(self, draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters in their precisions; `draw(seed_list)` returns a NumPy generator."""
-        descriptor = self.descriptor.init(self.ntypes, draw, xp=xp)
+        descriptor = self.descriptor.fresh(self.type_map, draw, xp=xp)
         nets = 1 if self.descriptor.mixed else self.ntypes
-        fitting = self.fitting.init(nets, self.ntypes, self.descriptor.dim_out, draw, xp=xp)
-        bias = xp.reshape(xp.zeros_like(fitting["bias_atom_e"]), (1, self.ntypes, 1))
+        fitting = self.fitting.init(nets, self.ntypes, self.descriptor.widths, draw, xp=xp)
+        bias = xp.reshape(xp.concat([0.0 * fitting["bias_atom_e"][:, 0:1]] * self.output.width, axis=1), (1, self.ntypes, self.output.width))
         return self.in_precision({"descriptor": descriptor, "fitting": fitting, "out_bias": bias, "out_std": bias + 1.0}, xp=xp)
 
     def in_precision(self, params: Params, *, xp: Namespace) -> Params:
@@ -63,7 +64,7 @@ class StandardModel:
             return map_leaves(lambda leaf: xp.astype(leaf, dtype_of(precision, xp=xp)), part)
 
         out = {
-            "descriptor": cast(params["descriptor"], self.descriptor.precision),
+            "descriptor": self.descriptor.in_precision(params["descriptor"], cast),
             "fitting": cast(params["fitting"], self.fitting.precision),
             "out_bias": cast(params["out_bias"], "float64"),
             "out_std": cast(params["out_std"], "float64"),
@@ -78,7 +79,7 @@ class StandardModel:
 
     def with_evaluation(self, evaluation: str | int) -> StandardModel:
         """Return the model with another way to evaluate its descriptor (an option of the descriptors)."""
-        return replace(self, descriptor=replace(self.descriptor, evaluation=evaluation))
+        return replace(self, descriptor=self.descriptor.with_evaluation(evaluation))
 
     @property
     def evaluation(self) -> str | int:
@@ -88,26 +89,38 @@ class StandardModel:
 
     def without_tables(self, params: Params) -> Params:
         """Return the parameters without expansions."""
-        return {**params, "descriptor": {name: value for name, value in params["descriptor"].items() if name != "tables"}}
+        return {**params, "descriptor": self.descriptor.without_tables(params["descriptor"])}
 
     def domain_start(self, params: Params) -> float:
         """Distance (Angstrom) below which expansions continue linearly; 0 without expansions. On the host."""
-        tables = params["descriptor"].get("tables")
-        return float(tables["closest"]) if tables else 0.0
+        start: float = self.descriptor.domain_start(params["descriptor"])
+        return start
 
     def trainables(self) -> dict[str, Any]:
         """Which parameters training may change: a tree of flags, one for everything below it; what is absent is fixed."""
         return {"descriptor": self.descriptor.trainables(), "fitting": self.fitting.trainables()}
 
-    def atomic_energy(self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace) -> tuple[Array, Array]:
-        """Atomic energies (N,) in eV and features (N, D) of the centres."""
+    @property
+    def output(self) -> Output:
+        """What the model predicts."""
+        output: Output = self.fitting.output
+        return output
+
+    def atomic_output(self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace) -> tuple[Array, Array]:
+        """Atomic values (N, d) of the output (energies in eV) and features (N, D) of the centres."""
         features = self.descriptor.apply(params["descriptor"], pairs, xp=xp)
-        f_N1 = self.fitting.apply(params["fitting"], features.invariant_ND, self.descriptor.dim_out, pairs, conditions, xp=xp)
-        energy_N1 = f_N1 + xp.take(params["out_bias"][0, :, :], pairs.type_N, axis=0)
-        energy_N = xp.reshape(energy_N1, (-1,))
+        outer = params["out_bias"][0, :, :], params["out_std"][0, :, :]
+        value_Nd = self.fitting.apply(params["fitting"], features, self.descriptor.widths, pairs, conditions, *outer, xp=xp)
+        return self.without_excluded(value_Nd, pairs, xp=xp), features.invariant_ND
+
+    def without_excluded(self, value: Array, pairs: Pairs, *, xp: Namespace) -> Array:
+        """Return atomic values (N, ...) with zeros for atoms of `atom_exclude_types`."""
         for excluded in self.atom_exclude_types:
-            energy_N = xp.where(xp.equal(pairs.type_N, excluded), xp.zeros_like(energy_N), energy_N)
-        return energy_N, features.invariant_ND
+            hit = xp.equal(pairs.type_N, excluded)
+            while len(xp.shape(hit)) < len(xp.shape(value)):
+                hit = xp.expand_dims(hit, axis=-1)
+            value = xp.where(hit, xp.zeros_like(value), value)
+        return value
 
     # -- files ------------------------------------------------------------------------------------------------------
 
@@ -123,7 +136,7 @@ class StandardModel:
             "rcond": self.rcond,
             "preset_out_bias": self.preset_out_bias,
             "descriptor": self.descriptor.serialize(params["descriptor"], self.type_map),
-            "fitting": self.fitting.serialize(params["fitting"], self.type_map, self.descriptor.dim_out, self.descriptor.mixed),
+            "fitting": self.fitting.serialize(params["fitting"], self.type_map, self.descriptor.widths, self.descriptor.mixed),
             "@variables": {"out_bias": params["out_bias"], "out_std": params["out_std"]},
         }
 
@@ -144,7 +157,7 @@ class StandardModel:
         )
         if not descriptor.mixed and len(descriptor.slots) != model.ntypes:
             raise InputError(f"model: sel has {len(descriptor.slots)} entries, type_map has {model.ntypes}")
-        outer = tree["@variables"]
-        # energies are not scaled; DeePMD-kit's conversion to .pb would multiply by what its torch stores here
-        unit = 0.0 * outer["out_std"] + 1.0
-        return model, {"descriptor": descriptor_params, "fitting": fitting_params, "out_bias": outer["out_bias"], "out_std": unit}
+        bias, std = tree["@variables"]["out_bias"], tree["@variables"]["out_std"]
+        if model.output == ENERGY:  # never scaled; DeePMD-kit's conversion to .pb would multiply by what its torch stores here
+            std = 0.0 * std + 1.0
+        return model, {"descriptor": descriptor_params, "fitting": fitting_params, "out_bias": bias, "out_std": std}

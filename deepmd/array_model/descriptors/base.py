@@ -1,0 +1,97 @@
+"""What the rest of the package may ask of every descriptor, with the answers of those that have nothing special to say."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.pairs import Layout, Pairs
+
+Statistics = tuple[Array, Array]
+"""Mean and deviation (T, 4) of environment rows by centre type."""
+
+
+class Descriptor:
+    """A descriptor: a frozen dataclass of options with these methods. `kind` is set by `register`."""
+
+    kind: ClassVar[str]
+    mixed: ClassVar[bool] = False
+    """One fitting net serves all types, and neighbours come in one section."""
+    names: ClassVar[dict[str, str]] = {}
+    """Aliases of options."""
+    evaluation: str | int = "direct"
+    precision: str
+    rcut: float
+    rcut_smth: float
+
+    @property
+    def widths(self) -> Widths:
+        """Widths of the features."""
+        raise NotImplementedError
+
+    @property
+    def slot_totals(self) -> tuple[int, ...]:
+        """Slots of each part that has statistics of its own: one, or one for each member of a hybrid."""
+        raise NotImplementedError
+
+    def layout(self) -> Layout:
+        """How neighbours are to be packed."""
+        raise NotImplementedError
+
+    def with_sel(self, most: Any) -> Descriptor:
+        """Return the descriptor with an automatic `sel` resolved by `most(rcut)`, the largest numbers of neighbours by type."""
+        raise NotImplementedError
+
+    def init(self, ntypes: int, draw: Any, *, xp: Namespace) -> Params:
+        """Fresh parameters; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
+        raise NotImplementedError
+
+    def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+        """Fresh parameters for types of these names; most descriptors need no more than their number (`init`)."""
+        return self.init(len(type_map), draw, xp=xp)
+
+    def trainables(self) -> dict[str, Any]:
+        """Which parameters training may change: a tree of flags, one for everything below it."""
+        raise NotImplementedError
+
+    def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
+        """Environment rows (N, M, 4) of each part before normalisation, zero where empty or excluded: the sample of the statistics."""
+        raise NotImplementedError
+
+    def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
+        """Return the parameters with the statistics of each part."""
+        raise NotImplementedError
+
+    def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
+        """Features of each centre."""
+        raise NotImplementedError
+
+    def in_precision(self, params: Params, cast: Any) -> Params:
+        """Return the parameters in the precision that each part computes in; `cast(tree, precision)` does it."""
+        return cast(params, self.precision)  # type: ignore[no-any-return]
+
+    def with_evaluation(self, evaluation: str | int) -> Descriptor:
+        """Return the descriptor with another way to evaluate its nets; one without a choice stays as it is."""
+        return self
+
+    def expanded(self, params: Params, closest: float | None, *, stored: bool, xp: Namespace) -> tuple[Any, Params, str]:
+        """Plan expansions of the nets (see `se_e2_a`); the text says why there are none."""
+        return self, params, f"{self.kind} has none of its nets expanded"
+
+    def without_tables(self, params: Params) -> Params:
+        """Return the parameters without expansions."""
+        return {name: value for name, value in params.items() if name != "tables"}
+
+    def domain_start(self, params: Params) -> float:
+        """Distance (Angstrom) below which expansions continue linearly; 0 without expansions. On the host."""
+        return float(params["tables"]["closest"]) if "tables" in params else 0.0
+
+    def serialize(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
+        """Return the stored form (spec core, section 13.2)."""
+        raise NotImplementedError
+
+    @classmethod
+    def deserialize(cls, tree: dict[str, Any]) -> tuple[Any, Params]:
+        """Return options and parameters from the stored form."""
+        raise NotImplementedError
