@@ -350,7 +350,8 @@ class DeepPot(DeepEval):
 
 
 def _subclasses(cls: type) -> list[Any]:
-    return [kind for direct in cls.__subclasses__() for kind in (direct, *_subclasses(direct))]
+    nested: list[list[Any]] = [[kind, *_subclasses(kind)] for kind in cls.__subclasses__()]
+    return [kind for kinds in nested for kind in kinds]
 
 
 def _planned(content: ModelFile, evaluation: str | None) -> tuple[Any, Params]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from deepmd.adapters.training import Adam, Progress, Task
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.losses import Target
+from deepmd.array_model.losses import EnerLoss, Target
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flagged, flatten, paths, replace_leaves
 from deepmd.data import statistics
@@ -214,6 +214,8 @@ def _adam(options: TrainInput) -> Adam:
 def _full_validation(options: TrainInput, validation: Plan | None, backend: str, numb_steps: int, start: int) -> FullValidation | None:
     if not options.validating.full_validation:
         return None
+    if not isinstance(options.loss, EnerLoss):
+        raise InputError(f"validating/full_validation: energies, forces and virials only; the loss is of type {options.loss.kind!r}")
     systems = () if validation is None else validation.systems
     return FullValidation(options.validating, options.loss, systems, backend, numb_steps, start, module_of(backend).ENDINGS)
 
