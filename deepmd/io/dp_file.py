@@ -15,7 +15,6 @@ from deepmd.io.atomic import replacing
 from deepmd.io.bounded import check_arrays, check_tree
 from deepmd.io.model_file import ModelFile, from_tree, map_variables, to_tree
 
-
 DTYPES = ("float64", "float32", "float16", "int64", "int32")
 DEEPEST = 100
 

@@ -169,7 +169,9 @@ def _merged(definition: Section, found: Found) -> Section:
         _refuse(inner, where)
         out[part] = {**rename(inner, cls.names, where), **stated, "type": cls.kind}
         if out[part].get("precision", "default") == "default":  # meant what the environment of the training said
-            out[part]["precision"] = next((array.dtype.name for path, array in found.arrays.items() if path.startswith(place) and "/w" in path), "default")
+            out[part]["precision"] = next(
+                (array.dtype.name for path, array in found.arrays.items() if path.startswith(place) and "/w" in path), "default"
+            )
         _tell_unknown(out[part], {"type", *(field.name for field in fields(cls))}, where)
     _tell_unknown(out, {"type_map", "pair_exclude_types", "atom_exclude_types", "preset_out_bias", *PARTS}, "model")
     return out

@@ -130,9 +130,7 @@ def save_model(path: str | os.PathLike[str], content: ModelFile) -> None:
     getattr(framework(module, backend), saver)(path, content)
 
 
-def convert(
-    source: str | os.PathLike[str], target: str | os.PathLike[str], training_input: str | os.PathLike[str] | None = None
-) -> None:
+def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], training_input: str | os.PathLike[str] | None = None) -> None:
     """Convert a model file into another format; the suffixes decide. Nothing is lost.
 
     Parameters

@@ -69,7 +69,9 @@ def load_pb(path: Path, input_path: Path | None = None) -> ModelFile:
     constants = {node.name: node.attr["value"].tensor for node in graph.node if node.op == "Const"}
     if DEFINITION not in constants:
         if not is_foreign(constants):
-            raise InputError(f"{path}: {'a TensorFlow graph, but not a model' if constants else 'not a frozen TensorFlow model: it has no constants'}")
+            raise InputError(
+                f"{path}: {'a TensorFlow graph, but not a model' if constants else 'not a frozen TensorFlow model: it has no constants'}"
+            )
         return read_graph(graph, _arrays({name: tensor for name, tensor in constants.items() if is_parameter(name)}, path), str(path), input_path)
     arrays = _arrays({name: tensor for name, tensor in constants.items() if name.startswith(PARAMETER)}, path)
     try:

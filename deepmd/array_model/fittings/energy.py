@@ -145,8 +145,8 @@ class EnergyFitting:
         default = tree.get("default_fparam")
         flags = tree.get("trainable", True)
         config = cls(
-            numb_fparam=tree["numb_fparam"],
-            numb_aparam=tree["numb_aparam"],
+            numb_fparam=tree.get("numb_fparam", 0),
+            numb_aparam=tree.get("numb_aparam", 0),
             default_fparam=None if default is None else tuple(default),
             neuron=tuple(tree["neuron"]),
             activation_function=tree["activation_function"],

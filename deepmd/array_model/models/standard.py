@@ -144,7 +144,7 @@ class StandardModel:
         )
         if not descriptor.mixed and len(descriptor.slots) != model.ntypes:
             raise InputError(f"model: sel has {len(descriptor.slots)} entries, type_map has {model.ntypes}")
-        outer = tree["@variables"]
+        none = 0.0 * fitting_params["bias_atom_e"][None]  # of a file from before these were kept apart
+        out_bias = tree.get("@variables", {}).get("out_bias", none)
         # energies are not scaled; DeePMD-kit's conversion to .pb would multiply by what its torch stores here
-        unit = 0.0 * outer["out_std"] + 1.0
-        return model, {"descriptor": descriptor_params, "fitting": fitting_params, "out_bias": outer["out_bias"], "out_std": unit}
+        return model, {"descriptor": descriptor_params, "fitting": fitting_params, "out_bias": out_bias, "out_std": none + 1.0}
