@@ -182,7 +182,7 @@ def test_a_compressed_pth(modules):
 
     bare = {name: value for name, value in modules.items() if "sea.filter_layers" not in name}
     bare["atomic_model.descriptor.sea.compress_data.0"] = torch.zeros((10, 6), dtype=torch.float64)
-    with pytest.raises(InputError, match="compressed model.*Needed: the model from before the compression"):
+    with pytest.raises(InputError, match=r"compressed model.*Needed: the model from before the compression"):
         read_modules(bare)
     with pytest.raises(InputError, match=r"descriptor/embeddings/0/layers/0/w' is missing"):
         read_modules({name: value for name, value in modules.items() if "sea.filter_layers" not in name})
@@ -202,7 +202,7 @@ def test_a_pt_checkpoint(tmp_path, modules):
     assert_same_model(tmp_path / "model.ckpt-1.pt", FOLDER / "model.dp")
     from deepmd.adapters.torch.checkpoint import load_training
 
-    with pytest.raises(InputError, match="not a checkpoint of this program.*--init-model"):
+    with pytest.raises(InputError, match=r"not a checkpoint of this program.*--init-model"):
         load_training(tmp_path / "model.ckpt-1.pt")
 
 
@@ -316,7 +316,7 @@ def test_a_tf_checkpoint(tmp_path, graph):
     assert_same_model(prefix, FOLDER / "model.dp")
     from deepmd.adapters.tf.checkpoint import load_training
 
-    with pytest.raises(InputError, match="not a checkpoint of this program.*--init-model"):
+    with pytest.raises(InputError, match=r"not a checkpoint of this program.*--init-model"):
         load_training(Path(prefix))
     (tmp_path / "model.ckpt-20.meta").unlink()
     with pytest.raises(InputError, match="the graph of the checkpoint cannot be read"):
