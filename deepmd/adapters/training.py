@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from deepmd.array_model.losses import EnerLoss
+from deepmd.array_model.losses import Loss
 from deepmd.array_model.namespace import Params
 from deepmd.data.batch import Batch
 from deepmd.io.model_file import ModelFile
@@ -17,12 +17,18 @@ from deepmd.io.model_file import ModelFile
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam's constants (Kingma and Ba, 2015). `weight_decay` times the parameter is added to its gradient."""
+    """Adam's constants (Kingma and Ba, 2015).
+
+    `weight_decay` times the parameter is added to its gradient or, if `decoupled` (AdamW: Loshchilov and Hutter, 2019), times lr
+    taken away from the parameter. Before that, gradients whose common norm exceeds `max_norm` are scaled down to it (0: no limit).
+    """
 
     beta1: float = 0.9
     beta2: float = 0.999
     weight_decay: float = 0.0
     epsilon: float = 1e-8
+    decoupled: bool = False
+    max_norm: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,7 @@ class Task:
 
     model: Any
     trainable: tuple[str, ...]
-    loss: EnerLoss
+    loss: Loss
     adam: Adam
 
 
@@ -60,7 +66,7 @@ class Trainer(Protocol):
         """Make the update number `number` (from 1) and return the loss before it."""
 
     def errors(self, batch: Batch, prefactors: dict[str, float]) -> dict[str, float]:
-        """Return `loss` and the mean shown for each term (see `EnerLoss.errors`)."""
+        """Return `loss` and the mean shown for each term (see `Loss.errors`)."""
 
     def params(self) -> Params:
         """Return a copy of the parameters."""
@@ -75,11 +81,8 @@ class Trainer(Protocol):
         """Write a native checkpoint `PREFIX-STEP` in one step and return the name of what was written."""
 
 
-def needed(loss: EnerLoss) -> frozenset[str]:
-    """Return the outputs of a model that the loss reads."""
-    by_term = {"e": "energy", "f": "force", "pf": "force", "v": "virial", "ae": "atom_energy"}
-    names = {by_term[term] for term in loss.terms()}
-    return frozenset(names | ({"atom_energy"} if loss.enable_atom_ener_coeff else set()))
+SMALLEST_NORM = 1e-6
+"""Added to a norm of gradients before the division by it."""
 
 
 def adam_epsilon(adam: Adam, number: int) -> float:

@@ -18,6 +18,7 @@ import numpy as np
 
 from deepmd.adapters.training import Progress
 from deepmd.array_model.errors import InputError
+from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flatten
 from deepmd.data.batch import Batch, Preparation
 from deepmd.data.batches import Sampler
@@ -26,6 +27,8 @@ from deepmd.io.train_input import TrainInput
 from deepmd.train import lcurve
 from deepmd.train.checkpoints import announce
 from deepmd.train.expanding import ExpandingTrainer
+from deepmd.train.tensorboard import ScalarLog
+from deepmd.train.validating import FullValidation
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,8 @@ class Run:
     lr : learning rate for the update after t steps
     numb_steps : updates in all
     seed : of the samplers
+    finish : what happens to the parameters after the last step, if anything
+    full : the full validation, if there is one
     """
 
     options: TrainInput
@@ -57,6 +62,8 @@ class Run:
     lr: Callable[[int], float]
     numb_steps: int
     seed: int
+    finish: Callable[[Params], Params] | None = None
+    full: FullValidation | None = None
 
 
 def run_loop(run: Run, trainer: ExpandingTrainer, start: int, on_row: OnRow | None = None) -> None:
@@ -71,6 +78,7 @@ def run_loop(run: Run, trainer: ExpandingTrainer, start: int, on_row: OnRow | No
     curve = None
     if training.disp_training:
         curve = lcurve.LearningCurve(training.disp_file, lcurve.columns(options.loss), run.validation is not None, start)
+    board = ScalarLog(training.tensorboard_log_dir) if training.tensorboard else None
     saved = start if start > 0 else -1
     clock = _Clock(start, run.numb_steps)
     prepare, prepare_validation = (Preparation(run.content.model, options.loss) for _ in range(2))
@@ -83,8 +91,13 @@ def run_loop(run: Run, trainer: ExpandingTrainer, start: int, on_row: OnRow | No
             lr = run.lr(step - 1)
             prefactors = options.loss.prefactors(lr / options.learning_rate.start_lr)
             _finite(trainer.step(batch, lr, _present(prefactors, batch), step), step)
+            if board and step % training.tensorboard_freq == 0:
+                quantities = _quantities(run, trainer, batch, step, prefactors)
+                board.add(step, {**{f"{name}_trn": value for name, value in quantities.items()}, "lr": lr})
             if curve and (step == 1 or step % training.disp_freq == 0):
                 train, validation = _measure(run, trainer, batch, step, prefactors, prepare_validation)
+                if board and validation is not None:
+                    board.add(step, {f"{name}_val": value for name, value in validation.items()})
                 curve.add(lcurve.row(step, train, validation, lr))
                 log.info(lcurve.log_line(step, "trn", train, lr))
                 if validation is not None:
@@ -93,6 +106,8 @@ def run_loop(run: Run, trainer: ExpandingTrainer, start: int, on_row: OnRow | No
                     log.info(clock.line(step))
                 if on_row:
                     on_row(step, train, validation, lr)
+            if run.full and run.full.due(step):
+                _validate(run, run.full, trainer, step)
             if step % training.save_freq == 0 or step == run.numb_steps:
                 _save(run, trainer, step)
                 saved = step
@@ -115,18 +130,18 @@ def _finite(loss: float, step: int) -> None:
         )
 
 
+def _quantities(run: Run, trainer: ExpandingTrainer, batch: Batch, step: int, prefactors: dict[str, float]) -> Row:
+    """Quantities of a row on one batch."""
+    errors = trainer.errors(batch, _present(prefactors, batch))
+    _finite(errors["loss"], step)
+    return lcurve.displayed(run.options.loss, errors, batch.found)
+
+
 def _measure(
     run: Run, trainer: ExpandingTrainer, batch: Batch, step: int, prefactors: dict[str, float], prepare: Preparation
 ) -> tuple[Row, Row | None]:
     """Quantities of a row: on the batch of the step after its update, and on validation batches (weighted by atoms)."""
-    loss = run.options.loss
-
-    def quantities(each: Batch) -> Row:
-        errors = trainer.errors(each, _present(prefactors, each))
-        _finite(errors["loss"], step)
-        return lcurve.displayed(loss, errors, each.found)
-
-    train = quantities(batch)
+    train = _quantities(run, trainer, batch, step, prefactors)
     if run.validation is None or run.options.validation is None:
         return train, None
     number = run.options.validation.numb_btch
@@ -135,22 +150,39 @@ def _measure(
     for draw in range(first, first + number):
         each = prepare(run.validation.frames(draw))
         weight = float(each.natoms_F.mean())
-        values = quantities(each)
+        values = _quantities(run, trainer, each, step, prefactors)
         total = {name: total[name] + weight * value for name, value in values.items()}
         atoms += weight
     return train, {name: value / atoms for name, value in total.items()}
 
 
+def _validate(run: Run, full: FullValidation, trainer: ExpandingTrainer, step: int) -> None:
+    content = run.content.with_params(trainer.params())
+    progress = Progress(step, run.seed, trainer.moments(), trainer.evaluation)
+    full(step, content, lambda prefix: trainer.save(prefix, content, progress))
+
+
 def _save(run: Run, trainer: ExpandingTrainer, step: int) -> None:
     params = trainer.params()
+    if run.finish and step == run.numb_steps:
+        params = run.finish(params)
     for path, array in flatten(params).items():
         if not np.all(np.isfinite(array)):
             raise InputError(f"parameter {path} is not finite at step {step}; training stops, nothing was written since the last checkpoint")
-    prefix = Path(run.options.training.save_ckpt)
+    link = Path(run.options.training.save_ckpt)
+    prefix = link if run.options.training.save_dir is None else Path(run.options.training.save_dir) / link.name
     progress = Progress(step, run.seed, trainer.moments(), trainer.evaluation)
     name = trainer.save(prefix, run.content.with_params(params), progress)
-    announce(run.backend, prefix, name, step, run.options.training.max_ckpt_keep)
+    announce(run.backend, prefix, name, step, _kept(run), link)
     log.info("Saved model to %s", prefix.with_name(name))
+
+
+def _kept(run: Run) -> int:
+    """Return how many checkpoints to keep."""
+    training = run.options.training
+    if training.ckpt_keep_ratio is None:
+        return training.max_ckpt_keep
+    return math.ceil(training.ckpt_keep_ratio * math.ceil(run.numb_steps / training.save_freq))
 
 
 class _Clock:

@@ -11,11 +11,11 @@ import tensorflow as tf
 from deepmd.adapters.tf.checkpoint import save_checkpoint
 from deepmd.adapters.tf.graph import feed, in_graph, placeholders, predictions, session
 from deepmd.adapters.tf.namespace import xp
-from deepmd.adapters.training import Progress, Task, adam_epsilon, needed
-from deepmd.array_model.losses import total
+from deepmd.adapters.training import SMALLEST_NORM, Progress, Task, adam_epsilon
+from deepmd.array_model.losses import Label, total
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flatten, replace_leaves
-from deepmd.data.batch import PER_ATOM, PER_FRAME, Batch
+from deepmd.data.batch import Batch
 from deepmd.host import keep_memory
 from deepmd.io.model_file import ModelFile
 
@@ -32,8 +32,8 @@ class TfTrainer:
             self._setters: dict[str, tuple[Any, Any]] = {}
             self._inputs = placeholders(task.model)
             tensors = in_graph(task.model, params, lambda path, array: tf.convert_to_tensor(self._variable(f"param/{path}", array)))
-            prediction = predictions(task.model, tensors, self._inputs, needed(task.loss))
-            self._labels = {name: self._label(name) for name in task.loss.labels()}
+            prediction = predictions(task.model, tensors, self._inputs, task.loss.needed())
+            self._labels = {name: self._label(name, shape) for name, shape in task.loss.labels().items()}
             self._natoms = tf.compat.v1.placeholder(tf.float64, [None], name="label/natoms")
             self._scalars = {
                 name: tf.compat.v1.placeholder(tf.float64, [], name=f"scalar/{name}") for name in ("lr", "beta1_t", "beta2_t", "epsilon")
@@ -93,20 +93,28 @@ class TfTrainer:
     def _assign(self, values: dict[str, np.ndarray]) -> None:
         self._session.run([self._setters[name][1] for name in values], {self._setters[name][0]: value for name, value in values.items()})
 
-    def _label(self, name: str) -> Any:
-        sizes = {**PER_FRAME, **PER_ATOM}[name] if name != "atom_pref" else (3,)
-        return tf.compat.v1.placeholder(tf.float64, [None, *sizes], name=f"label/{name}")
+    @staticmethod
+    def _label(name: str, shape: Label) -> Any:
+        return tf.compat.v1.placeholder(tf.float64, [None, *shape.sizes], name=f"label/{name}")
 
     def _adam(self) -> Any:
         adam, trained = self._task.adam, self._task.trainable
         variables = [self._variables[f"param/{path}"] for path in trained]
         gradients = tf.gradients(self._loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        if adam.max_norm > 0.0:
+            square = tf.add_n([tf.reduce_sum(tf.square(tf.cast(gradient, tf.float64))) for gradient in gradients])
+            scale = tf.minimum(adam.max_norm / (tf.sqrt(square) + SMALLEST_NORM), 1.0)
+            gradients = [gradient * tf.cast(scale, gradient.dtype) for gradient in gradients]
         updates = []
         for path, variable, gradient in zip(trained, variables, gradients, strict=True):
             moments = [self._variable(f"adam/{kind}/{path}", np.zeros(variable.shape.as_list(), variable.dtype.as_numpy_dtype)) for kind in "mv"]
             scalars = {name: tf.cast(value, variable.dtype) for name, value in self._scalars.items()}
-            updates.append(
-                tf.raw_ops.ResourceApplyAdam(
+            if adam.weight_decay and not adam.decoupled:
+                gradient = gradient + adam.weight_decay * tf.convert_to_tensor(variable)
+            with tf.control_dependencies([gradient]):  # the parameter is read before it changes
+                decay = [variable.assign_sub(scalars["lr"] * adam.weight_decay * variable).op] if adam.weight_decay and adam.decoupled else []
+            with tf.control_dependencies(decay):
+                update = tf.raw_ops.ResourceApplyAdam(
                     var=variable.handle,
                     m=moments[0].handle,
                     v=moments[1].handle,
@@ -116,9 +124,9 @@ class TfTrainer:
                     beta1=tf.constant(adam.beta1, variable.dtype),
                     beta2=tf.constant(adam.beta2, variable.dtype),
                     epsilon=scalars["epsilon"],
-                    grad=gradient + adam.weight_decay * tf.convert_to_tensor(variable) if adam.weight_decay else gradient,
+                    grad=gradient,
                 )
-            )
+            updates.append(update)
         # the loss is read before any parameter changes: updates wait for all gradients, and the loss is upstream of those
         return tf.group(*updates)
 

@@ -11,7 +11,7 @@ from deepmd.adapters.torch.arrays import conditions_to_torch, narrowed, pairs_to
 from deepmd.adapters.torch.checkpoint import save_pt
 from deepmd.adapters.torch.evaluate import predict
 from deepmd.adapters.torch.namespace import xp
-from deepmd.adapters.training import Progress, Task, needed
+from deepmd.adapters.training import Progress, Task
 from deepmd.array_model.losses import total
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flatten, map_leaves
@@ -25,13 +25,14 @@ class TorchTrainer:
 
     def __init__(self, task: Task, params: Params) -> None:
         self._task = task
-        self._wanted = needed(task.loss)
+        self._wanted = task.loss.needed()
         self._params = params_to_torch(params)
         leaves = flatten(self._params)
         self._trained = {path: leaves[path].requires_grad_() for path in task.trainable}
         wide = all(leaf.dtype in (torch.float32, torch.float64) for leaf in self._trained.values())
         adam = task.adam
-        self._optimizer = torch.optim.Adam(
+        kind = torch.optim.AdamW if adam.decoupled else torch.optim.Adam
+        self._optimizer = kind(
             list(self._trained.values()), lr=0.0, betas=(adam.beta1, adam.beta2), eps=adam.epsilon, weight_decay=adam.weight_decay, fused=wide
         )
 
@@ -41,6 +42,8 @@ class TorchTrainer:
         gradients = torch.autograd.grad(loss, list(self._trained.values()), allow_unused=True, materialize_grads=True)
         for leaf, gradient in zip(self._trained.values(), gradients, strict=True):
             leaf.grad = gradient
+        if self._task.adam.max_norm > 0.0:
+            torch.nn.utils.clip_grad_norm_(self._trained.values(), self._task.adam.max_norm)
         self._optimizer.param_groups[0]["lr"] = lr
         self._optimizer.step()
         return float(loss.detach())
