@@ -17,12 +17,18 @@ from deepmd.io.model_file import ModelFile
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam's constants (Kingma and Ba, 2015). `weight_decay` times the parameter is added to its gradient."""
+    """Adam's constants (Kingma and Ba, 2015).
+
+    `weight_decay` times the parameter is added to its gradient or, if `decoupled` (AdamW: Loshchilov and Hutter, 2019), times lr
+    taken away from the parameter. Before that, gradients whose common norm exceeds `max_norm` are scaled down to it (0: no limit).
+    """
 
     beta1: float = 0.9
     beta2: float = 0.999
     weight_decay: float = 0.0
     epsilon: float = 1e-8
+    decoupled: bool = False
+    max_norm: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,10 @@ def needed(loss: EnerLoss) -> frozenset[str]:
     by_term = {"e": "energy", "f": "force", "pf": "force", "v": "virial", "ae": "atom_energy"}
     names = {by_term[term] for term in loss.terms()}
     return frozenset(names | ({"atom_energy"} if loss.enable_atom_ener_coeff else set()))
+
+
+SMALLEST_NORM = 1e-6
+"""Added to a norm of gradients before the division by it."""
 
 
 def adam_epsilon(adam: Adam, number: int) -> float:

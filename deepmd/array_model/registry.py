@@ -58,6 +58,12 @@ def lookup(kind: str, name: Any, where: str) -> Any:
     return _KINDS[kind][canonical(kind, name, where)]
 
 
+def registered(kind: str) -> dict[str, type]:
+    """Return the config classes of a kind by their names."""
+    _load_plugins()
+    return dict(sorted(_KINDS[kind].items()))
+
+
 _plugins_loaded = False
 
 

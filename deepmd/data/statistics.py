@@ -59,6 +59,12 @@ def environment_statistics(model: Any, frames: Frames) -> list[tuple[np.ndarray,
     return [(m[:, [0, 1, 1, 1]], s[:, [0, 1, 1, 1]]) for m, s in zip(mean, std, strict=True)]
 
 
+def type_counts(frames: Frames, ntypes: int) -> np.ndarray:
+    """Return the number of atoms of each type in each frame (F, T)."""
+    types = [system.types_of(frame) for system, frame in frames]
+    return np.array([np.bincount(each[each >= 0], minlength=ntypes) for each in types], dtype=np.float64)
+
+
 def energy_bias(model: Any, frames: Frames) -> np.ndarray:
     """Return the energy of each type (T,) by least squares on the total energies (eV).
 
@@ -74,7 +80,7 @@ def energy_bias(model: Any, frames: Frames) -> np.ndarray:
     bias = np.where(known, assigned, 0.0)
     if not labelled:
         return bias
-    counts = np.array([np.bincount(system.types[system.types >= 0], minlength=model.ntypes) for system, _ in labelled], dtype=np.float64)
+    counts = type_counts(labelled, model.ntypes)
     energies = np.array([system.data["energy"][frame] for system, frame in labelled])
     fitted, *_ = np.linalg.lstsq(np.where(known, 0.0, counts), energies - counts @ bias, rcond=model.rcond)
     bias = np.where(known, bias, fitted)
@@ -91,7 +97,7 @@ def apply_statistics(model: Any, params: Params, frames: Frames, protect: float)
     bias = energy_bias(model, frames)
     params["out_bias"] = bias.reshape(1, -1, 1)
     fitting = dict(params["fitting"])
-    each = [conditions_of(model, [item], np.arange(item[0].num_atoms)) for item in frames]
+    each = [conditions_of(model, [(system, frame)], np.flatnonzero(system.types_of(frame) >= 0)) for system, frame in frames]
     for name, values in (("fparam", [c.fparam_FK for c in each]), ("aparam", [c.aparam_NK for c in each])):
         if f"{name}_avg" in fitting:
             array = np.concatenate([value for value in values if value is not None])

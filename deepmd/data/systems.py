@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.data.neighbours import Structure, check_cell
+from deepmd.data.storage import Storage, opened, systems_below
 
-WIDTHS = {
-    # name: (values per frame, values per atom); None: any number of values
+Width = tuple[int | None, int | None]
+"""Values per frame and values per atom, one of them 0; None: any number of values."""
+
+WIDTHS: dict[str, Width] = {
     "energy": (1, 0),
     "virial": (9, 0),
     "force": (0, 3),
@@ -22,18 +24,27 @@ WIDTHS = {
     "atom_ener_coeff": (0, 1),
     "fparam": (None, 0),
     "aparam": (0, None),
+    "dipole": (3, 0),
+    "atom_dipole": (0, 3),
+    "polarizability": (9, 0),
+    "atom_polarizability": (0, 9),
+    "dos": (None, 0),
+    "atom_dos": (0, None),
 }
-"""Data that are read besides coordinates and cells."""
+"""Data that are known besides coordinates and cells; others are read when their width is told (see `load_system`)."""
+
+SCALARS = ("energy", "atom_ener", "atom_pref", "atom_ener_coeff")
+"""Data without an axis for their values."""
 
 
 @dataclass(frozen=True)
 class System:
-    """Frames of one composition.
+    """Frames of one number of atoms.
 
     Attributes
     ----------
     path : where it was read from
-    types : type of each atom (n,) in the numbering of the model
+    types : type of each atom in the numbering of the model, (n,), or (frames, n) if frames differ (mixed_type); negative: no atom
     coord : (frames, n, 3), Angstrom
     cell : (frames, 3, 3), Angstrom, lattice vectors in rows; None for an open boundary
     data : labels and parameters that were found: (frames, k) or (frames, n, k); energies (frames,), per-atom scalars (frames, n)
@@ -55,119 +66,180 @@ class System:
     @property
     def num_atoms(self) -> int:
         """Number of atoms of a frame, virtual ones included."""
-        return len(self.types)
+        return int(self.types.shape[-1])
+
+    @property
+    def mixed(self) -> bool:
+        """Whether frames differ in their composition."""
+        return self.types.ndim == 2
+
+    def types_of(self, frame: int) -> np.ndarray:
+        """Return the types of the atoms (n,) of one frame."""
+        out: np.ndarray = self.types[frame] if self.mixed else self.types
+        return out
 
     def structure(self, frame: int) -> Structure:
         """Return one frame without its labels."""
-        return Structure(self.coord[frame], None if self.cell is None else self.cell[frame], self.types)
+        return Structure(self.coord[frame], None if self.cell is None else self.cell[frame], self.types_of(frame))
 
 
 def find_systems(systems: str | Sequence[str], patterns: Sequence[str] | None = None) -> list[str]:
-    """Return the folders of systems: all below a folder, or below each of a list (a system itself counts).
+    """Return the systems below a folder, or below each of a list (a system itself counts).
+
+    A system is a folder with `type.raw`, or a group with such a dataset in an HDF5 file, `file.hdf5#/group`; a file stands for all
+    systems in it.
 
     Raises
     ------
     InputError
-        A folder does not exist or holds no system.
+        A folder or file does not exist or holds no system.
     """
     roots = [systems] if isinstance(systems, str) else [str(path) for path in systems]
     found: list[str] = []
     for root in roots:
-        if not isinstance(systems, str) and not patterns and not any(Path(root).rglob("type.raw")):
-            found.append(root)  # reading it tells what is wrong
-        elif not Path(root).is_dir():
-            raise InputError(f"{root}: no such folder with systems")
-        if patterns:
-            found += sorted(str(path) for pattern in patterns for path in Path(root).rglob(pattern) if (path / "type.raw").is_file())
-        else:
-            found += sorted(str(path.parent) for path in Path(root).rglob("type.raw"))
+        single = not isinstance(systems, str) and not patterns
+        try:
+            below = systems_below(root, list(patterns or ()))
+        except InputError:
+            if not single:
+                raise
+            below = []
+        found += below or ([root] if single else [])  # reading it tells what is wrong
     if not found:
-        raise InputError(f"{', '.join(roots)}: no system below (a system is a folder with type.raw)")
+        raise InputError(f"{', '.join(roots)}: no system below (a system is a folder, or a group of an HDF5 file, with type.raw)")
     return found
 
 
-def load_system(path: str | os.PathLike[str], type_map: Sequence[str], names: Sequence[str] = tuple(WIDTHS)) -> System:
-    """Read a system; `type_map` is that of the model, `names` the data wanted where present.
+def elements_of(paths: Sequence[str]) -> list[str]:
+    """Return the element names of systems in the order in which they appear; [] if no system names any."""
+    found: dict[str, None] = {}
+    for path in paths:
+        with opened(path) as storage:
+            if storage.has("type_map.raw"):
+                found.update(dict.fromkeys(storage.words("type_map.raw")))
+    return list(found)
+
+
+def count_types(paths: Sequence[str]) -> int:
+    """Return the number of types of systems that name no elements."""
+    most = 0
+    for path in paths:
+        with opened(path) as storage:
+            most = max(most, 1 + max((int(word) for word in storage.words("type.raw") if word.isdecimal()), default=0))
+    return most
+
+
+def load_system(path: str | os.PathLike[str], type_map: Sequence[str], names: Sequence[str] | Mapping[str, Width] = tuple(WIDTHS)) -> System:
+    """Read a system.
+
+    Parameters
+    ----------
+    path : a folder, or `file.hdf5#/group`
+    type_map : element names of the model
+    names : the data that are wanted where present; a mapping tells the width of each (for properties of any name)
 
     Raises
     ------
     InputError
         A file is missing, cannot be read, has the wrong shape, holds NaN, or an element is not in `type_map`.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such system folder")
-    types = _types(folder, type_map)
-    open_boundary = (folder / "nopbc").is_file()
-    sets = sorted(p for p in folder.glob("set.*") if p.is_dir())
-    if not sets:
-        raise InputError(f"{folder}: holds no set.* folder with .npy files")
-    if any((part / "real_atom_types.npy").exists() for part in sets):
-        raise InputError(f"{folder}: a mixed_type system (real_atom_types.npy); these are not supported yet. Use one folder per composition")
+    with opened(str(path)) as storage:
+        return _load(storage, type_map, names if isinstance(names, Mapping) else {name: WIDTHS[name] for name in names})
 
-    coord = [_array(part / "coord.npy", 3 * len(types)) for part in sets]
+
+def _load(storage: Storage, type_map: Sequence[str], widths: Mapping[str, Width]) -> System:
+    types = _types(storage, type_map)
+    where = storage.where
+    sets = storage.sets()
+    if not sets:
+        hint = "; .raw files of coordinates and labels have to become .npy files in set.000 first" if storage.has("coord.raw") else ""
+        raise InputError(f"{where}: holds no set.* folder with .npy files{hint}")
+
+    coord = [_array(storage, (part, "coord.npy"), 3 * len(types)) for part in sets]
     frames = tuple(len(array) for array in coord)
     if sum(frames) == 0:
-        raise InputError(f"{folder}: holds no frame")
+        raise InputError(f"{where}: holds no frame")
     cell = None
-    if not open_boundary:
-        parts = [
-            _array(part / "box.npy", 9, n, "; put an empty file 'nopbc' beside type.raw if the boundary is open")
-            for part, n in zip(sets, frames, strict=True)
-        ]
+    if not storage.has("nopbc"):
+        hint = "; put an empty file 'nopbc' beside type.raw if the boundary is open"
+        parts = [_array(storage, (part, "box.npy"), 9, n, hint) for part, n in zip(sets, frames, strict=True)]
         cell = np.concatenate(parts).reshape(-1, 3, 3)
         for number, each in enumerate(cell):
-            check_cell(each, f"{folder}: box of frame {number}")
+            check_cell(each, f"{where}: box of frame {number}")
     data = {}
-    for name in names:
-        found = [_find(part, name) for part in sets]
+    for name, width in widths.items():
+        found = [_find(storage, part, name) for part in sets]
         if all(file is None for file in found):
             continue
         if any(file is None for file in found):
-            raise InputError(f"{folder}: {name}.npy is missing in {sets[found.index(None)].name} but present in other sets")
-        parts = [_label(file, name, len(types), n) for file, n in zip(found, frames, strict=True) if file is not None]
+            raise InputError(f"{where}: {name}.npy is missing in {sets[found.index(None)]} but present in other sets")
+        parts = [_label(storage, file, name, width, (n, len(types))) for file, n in zip(found, frames, strict=True) if file is not None]
         data[name] = np.concatenate(parts)
-    return System(str(folder), types, np.concatenate(coord).reshape(sum(frames), len(types), 3), cell, data, frames)
+    if any(storage.has(part, "real_atom_types.npy") for part in sets):
+        types = np.concatenate([_real_types(storage, part, len(types), n, type_map) for part, n in zip(sets, frames, strict=True)])
+    elif types.max() >= len(type_map):
+        raise InputError(f"{storage.name('type.raw')}: type {types.max()} is beyond the model's type_map {list(type_map)}")
+    return System(where, types, np.concatenate(coord).reshape(sum(frames), -1, 3), cell, data, frames)
 
 
-def _types(folder: Path, type_map: Sequence[str]) -> np.ndarray:
-    file = folder / "type.raw"
+def _types(storage: Storage, type_map: Sequence[str]) -> np.ndarray:
+    file = storage.name("type.raw")
     try:
-        types = np.array([int(word) for word in file.read_text().split()], dtype=np.int64)
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
+        types = np.array([int(word) for word in storage.words("type.raw")], dtype=np.int64)
     except ValueError as error:
         raise InputError(f"{file}: must hold one integer per atom: {error}") from error
     if len(types) == 0:
         raise InputError(f"{file}: holds no atom")
-    local = folder / "type_map.raw"
-    if local.is_file():
-        elements = local.read_text().split()
-        if types.max() >= len(elements):
-            raise InputError(f"{file}: type {types.max()} has no name in {local.name}, which lists {elements}")
-        for element in elements:
-            if element not in type_map:
-                raise InputError(f"{local}: element {element!r} is not in the model's type_map {list(type_map)}.{nearest(element, type_map)}")
-        renumber = np.array([list(type_map).index(element) for element in elements], dtype=np.int64)
-        types = np.where(types >= 0, renumber[types], types)
-    elif types.max() >= len(type_map):
-        raise InputError(f"{file}: type {types.max()} is beyond the model's type_map {list(type_map)}")
+    return _renumbered(storage, types, type_map, file)
+
+
+def _renumbered(storage: Storage, types: np.ndarray, type_map: Sequence[str], file: str) -> np.ndarray:
+    """Return the types in the numbering of the model; negative ones stay."""
+    if not storage.has("type_map.raw"):
+        return types
+    elements = storage.words("type_map.raw")
+    if types.max() >= len(elements):
+        raise InputError(f"{file}: type {types.max()} has no name in type_map.raw, which lists {elements}")
+    for element in elements:
+        if element not in type_map:
+            known = f"the model's type_map {list(type_map)}"
+            raise InputError(f"{storage.name('type_map.raw')}: element {element!r} is not in {known}.{nearest(element, type_map)}")
+    renumber = np.array([list(type_map).index(element) for element in elements], dtype=np.int64)
+    return np.where(types >= 0, renumber[types], types)
+
+
+def _real_types(storage: Storage, part: str, natoms: int, frames: int, type_map: Sequence[str]) -> np.ndarray:
+    """Read the types (frames, natoms) of a mixed_type set; -1 fills up frames with fewer atoms."""
+    place = (part, "real_atom_types.npy")
+    values = _array(storage, place, natoms, frames)
+    types = values.astype(np.int64)
+    if np.any(types != values):
+        raise InputError(f"{storage.name(*place)}: must hold whole numbers, the types of the atoms and -1 for no atom")
+    types = _renumbered(storage, types, type_map, storage.name(*place))
+    if types.max() >= len(type_map):
+        raise InputError(f"{storage.name(*place)}: type {types.max()} is beyond the model's type_map {list(type_map)}")
+    if not np.all((types >= 0).any(axis=1)):
+        raise InputError(f"{storage.name(*place)}: frame {int(np.argmin((types >= 0).any(axis=1)))} has no atom")
     return types
 
 
-def _find(part: Path, name: str) -> Path | None:
-    other = name.replace("atom_", "atomic_", 1) if name.startswith("atom_") else name
-    return next((part / f"{n}.npy" for n in (name, other) if (part / f"{n}.npy").is_file()), None)
+def _find(storage: Storage, part: str, name: str) -> tuple[str, str] | None:
+    """Return where a label is; `atom_` and `atomic_` mean the same."""
+    other = name
+    for one, two in (("atom_", "atomic_"), ("atomic_", "atom_")):
+        if name.startswith(one):
+            other = name.replace(one, two, 1)
+    return next(((part, f"{each}.npy") for each in (name, other) if storage.has(part, f"{each}.npy")), None)
 
 
-def _array(file: Path, width: int | None, frames: int | None = None, hint: str = "") -> np.ndarray:
+def _array(storage: Storage, place: tuple[str, str], width: int | None, frames: int | None = None, hint: str = "") -> np.ndarray:
     """Read (frames, width) numbers."""
-    try:
-        array = np.load(file, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise InputError(f"{file}: missing{hint}") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{file}: not a readable .npy file: {error}") from error
+    file = storage.name(*place)
+    if not storage.has(*place):
+        raw = place[1].replace(".npy", ".raw")
+        hint = f"; {raw} is there: .raw files have to become .npy files in {place[0]} first" if storage.has(raw) else hint
+        raise InputError(f"{file}: missing{hint}")
+    array = storage.array(*place)
     if array.dtype.kind not in "fiu":
         raise InputError(f"{file}: holds {array.dtype} values, expected numbers")
     array = array.astype(np.float64)
@@ -181,23 +253,21 @@ def _array(file: Path, width: int | None, frames: int | None = None, hint: str =
     return array.reshape(rows, -1)
 
 
-def _label(file: Path, name: str, natoms: int, frames: int) -> np.ndarray:
-    per_frame, per_atom = WIDTHS[name]
-    if per_frame == 1:
-        return _array(file, 1, frames)[:, 0]
+def _label(storage: Storage, place: tuple[str, str], name: str, width: Width, sizes: tuple[int, int]) -> np.ndarray:
+    """Read a label: (frames, k) or (frames, atoms, k), without the last axis for `SCALARS`."""
+    (frames, natoms), (per_frame, per_atom) = sizes, width
+    file = storage.name(*place)
     if per_atom == 0:
-        return _array(file, per_frame, frames)
+        array = _array(storage, place, per_frame, frames)
+        return array[:, 0] if name in SCALARS else array
     if name == "atom_pref":  # stored once per atom or once per component
-        array = _array(file, None, frames)
+        array = _array(storage, place, None, frames)
         if array.shape[1] == 3 * natoms:
             array = array.reshape(frames, natoms, 3)[:, :, 0]
         if array.shape[1] != natoms:
             raise InputError(f"{file}: has {array.shape[1]} values per frame, expected {natoms} or {3 * natoms}")
         return array
-    if per_atom is None:
-        array = _array(file, None, frames)
-        if array.shape[1] % natoms:
-            raise InputError(f"{file}: has {array.shape[1]} values per frame, expected a multiple of the {natoms} atoms")
-        return array.reshape(frames, natoms, -1)
-    array = _array(file, per_atom * natoms, frames)
-    return array if per_atom == 1 else array.reshape(frames, natoms, per_atom)
+    array = _array(storage, place, None if per_atom is None else per_atom * natoms, frames)
+    if array.shape[1] % natoms:
+        raise InputError(f"{file}: has {array.shape[1]} values per frame, expected a multiple of the {natoms} atoms")
+    return array if name in SCALARS else array.reshape(frames, natoms, -1)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from deepmd.array_model.errors import InputError, nearest
-from deepmd.data.systems import System, find_systems, load_system
+from deepmd.array_model.errors import InputError
+from deepmd.data.selection import systems_of
+from deepmd.data.systems import System, load_system
 from deepmd.infer.deep_pot import DeepPot
-from deepmd.io.train_input import read_json
 
 log = logging.getLogger(__name__)
 
@@ -105,37 +105,6 @@ def measure_errors(
     return average
 
 
-def systems_of(*, system: str | None = None, datafile: str | None = None, train_data: str | None = None, valid_data: str | None = None) -> list[str]:
-    """Return the folders of the systems to test; see `measure_errors` for arguments and errors."""
-    given = {"system": system, "datafile": datafile, "train-data": train_data, "valid-data": valid_data}
-    named = [name for name, value in given.items() if value is not None]
-    if len(named) > 1:
-        raise InputError(f"{' and '.join(named)} are given; accepted: one of them")
-    if datafile is not None:
-        try:
-            lines = Path(datafile).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{datafile}: the list of systems cannot be read: {error}") from error
-        folders = [line.strip() for line in lines if line.strip()]
-        if not folders:
-            raise InputError(f"{datafile}: lists no system; give one path a line")
-        return folders
-    if train_data is not None:
-        return _systems_of_input(train_data, "training_data")
-    if valid_data is not None:
-        return _systems_of_input(valid_data, "validation_data")
-    return find_systems("." if system is None else system)
-
-
-def _systems_of_input(path: str, section: str) -> list[str]:
-    training = read_json(path).get("training")
-    data = training.get(section) if isinstance(training, dict) else None
-    if not isinstance(data, dict) or "systems" not in data:
-        known = [str(key) for key in training] if isinstance(training, dict) else []
-        raise InputError(f"{path}: training/{section}/systems is missing.{nearest(section, known)}")
-    return find_systems(data["systems"], data.get("rglob_patterns"))
-
-
 def _names(potential: DeepPot, atomic: bool) -> list[str]:
     parameters = [name for name, width in (("fparam", potential.get_dim_fparam()), ("aparam", potential.get_dim_aparam())) if width]
     return ["energy", "force", "virial", "atom_pref", *(["atom_ener"] if atomic else []), *parameters]
@@ -160,36 +129,37 @@ def compare(potential: DeepPot, system: System, frames: Sequence[int] | np.ndarr
     cell = None if system.cell is None else system.cell[frames]
     parameters = {name: data.get(name) for name in ("fparam", "aparam")}
     try:
-        out = potential.eval(system.coord[frames], cell, system.types, atomic=atomic, **parameters)  # type: ignore[arg-type]
+        types = system.types[frames] if system.mixed else system.types
+        out = potential.eval(system.coord[frames], cell, types, atomic=atomic, mixed_type=system.mixed, **parameters)  # type: ignore[arg-type]
     except InputError as error:
         raise InputError(f"{system.path}: {error}") from error
-    real = system.types >= 0
-    natoms = max(int(np.count_nonzero(real)), 1)
+    real = np.broadcast_to(types >= 0, (len(frames), system.num_atoms))
+    natoms = np.maximum(np.count_nonzero(real, axis=1), 1)[:, None]
     errors: Errors = {}
     details: Details = {}
     if "energy" in data:
         pair = data["energy"][:, None], out[0]
         errors["energy"] = _mean_errors(*pair)
-        errors["energy/natoms"] = _divided(errors["energy"], natoms)
+        errors["energy/natoms"] = _mean_errors(pair[0] / natoms, pair[1] / natoms)
         details["e"] = ("data_e pred_e", np.hstack(pair))
         details["e_peratom"] = ("data_e pred_e", np.hstack(pair) / natoms)
     if "force" in data:
-        label, predicted = data["force"][:, real], out[1][:, real]
+        label, predicted = data["force"][real], out[1][real]
         errors["force"] = _mean_errors(label, predicted)
         if "atom_pref" in data:
-            errors["force weighted"] = _mean_errors(label, predicted, data["atom_pref"][:, real, None])
+            errors["force weighted"] = _mean_errors(label, predicted, data["atom_pref"][real][:, None])
         details["f"] = (_columns("f", "xyz"), np.concatenate([data["force"], out[1]], axis=2).reshape(-1, 6))
     if "virial" in data and cell is not None:
         label, predicted = data["virial"], out[2]
         volume = np.abs(np.linalg.det(cell))[:, None]
         errors["virial"] = _mean_errors(label, predicted)
-        errors["virial/natoms"] = _divided(errors["virial"], natoms)
+        errors["virial/natoms"] = _mean_errors(label / natoms, predicted / natoms)
         errors["stress"] = _mean_errors(label / volume, predicted / volume)
         details["v"] = (_columns("v", COMPONENTS), np.hstack([label, predicted]))
         details["v_peratom"] = (_columns("v", COMPONENTS), np.hstack([label, predicted]) / natoms)
         details["s"] = (_columns("s", COMPONENTS), -np.hstack([label / volume, predicted / volume]))
     if "atom_ener" in data:
-        errors["atomic energy"] = _mean_errors(data["atom_ener"][:, real], out[3][:, real, 0])
+        errors["atomic energy"] = _mean_errors(data["atom_ener"][real], out[3][real][:, 0])
     return errors, details
 
 
@@ -201,10 +171,6 @@ def _mean_errors(label: np.ndarray, predicted: np.ndarray, weights: np.ndarray |
     if total == 0.0:
         return 0.0, 0.0
     return float(np.sum(weight * np.abs(difference))) / total, math.sqrt(float(np.sum(weight * difference**2)) / total)
-
-
-def _divided(errors: tuple[float, float], natoms: int) -> tuple[float, float]:
-    return errors[0] / natoms, errors[1] / natoms
 
 
 def _columns(letter: str, components: Sequence[str]) -> str:

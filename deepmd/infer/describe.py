@@ -7,12 +7,11 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from deepmd.array_model.errors import InputError, nearest
-from deepmd.data.systems import find_systems, load_system
+from deepmd.data.systems import count_types, elements_of, find_systems, load_system
 from deepmd.infer.deep_pot import model_size, observed_types
 from deepmd.io.formats import load_model
 from deepmd.io.model_file import ModelFile
@@ -90,23 +89,11 @@ def show_neighbours(system: str, rcut: float, type_map: Sequence[str] | None = N
     if not (math.isfinite(rcut) and rcut > 0.0):
         raise InputError(f"rcut is {rcut}; accepted: a positive number, Angstrom")
     folders = find_systems(system)
-    elements = list(type_map) if type_map else _elements(folders)
+    elements = list(type_map) if type_map else elements_of(folders)
+    elements = elements or [str(number) for number in range(count_types(folders))]
     systems = [load_system(folder, elements, names=()) for folder in folders]
     if mixed_type:
         systems = [replace(each, types=np.minimum(each.types, 0)) for each in systems]
     shortest, most = neighbour_statistics(systems, rcut, 1 if mixed_type else len(elements))
     log.info("min_nbor_dist: %f", shortest)
     log.info("max_nbor_size: [%s]", " ".join(str(number) for number in most))
-
-
-def _elements(folders: Sequence[str]) -> list[str]:
-    """Return the element names of systems in the order in which they appear, numbers where a system names none."""
-    found: dict[str, None] = {}
-    for folder in folders:
-        named = Path(folder) / "type_map.raw"
-        if named.is_file():
-            found.update(dict.fromkeys(named.read_text(encoding="utf-8").split()))
-    if found:
-        return list(found)
-    words = [word for folder in folders for word in (Path(folder) / "type.raw").read_text(encoding="utf-8").split()]
-    return [str(number) for number in range(1 + max((int(word) for word in words if word.isdecimal()), default=0))]

@@ -45,7 +45,7 @@ def build(cls: type[T], section: Any, where: str, not_yet: Mapping[str, Any] | N
 
     Parameters
     ----------
-    cls : dataclass; its attribute `names` (if any) maps aliases to fields
+    cls : dataclass; its attribute `names` (if any) maps aliases to fields, `ignored` lists keys that are accepted without a meaning
     section : dict from the input, without `type`
     where : path of the section in the input, for errors
     not_yet : keys that DeePMD-kit knows and we do not support, with the value that means "off"
@@ -57,6 +57,8 @@ def build(cls: type[T], section: Any, where: str, not_yet: Mapping[str, Any] | N
     """
     if not isinstance(section, dict):
         raise InputError(f"{where}: must be an object with keys, got {section!r}")
+    ignored = getattr(cls, "ignored", ())
+    section = {key: value for key, value in section.items() if key not in ignored}
     section = rename(section, getattr(cls, "names", {}), where)
     known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in list(section):

@@ -12,7 +12,11 @@ import yaml
 
 from deepmd.array_model.errors import InputError
 from deepmd.io.atomic import replacing
+from deepmd.io.bounded import check_arrays, check_tree
 from deepmd.io.model_file import ModelFile, from_tree, map_variables, to_tree
+
+DTYPES = ("float64", "float32", "float16", "int64", "int32")
+DEEPEST = 100
 
 
 def save_dp(path: Path, content: ModelFile) -> None:
@@ -31,28 +35,46 @@ def save_dp(path: Path, content: ModelFile) -> None:
 
 
 def load_dp(path: Path) -> ModelFile:
-    """Read a `.dp` file."""
+    """Read a `.dp` file of this program or of DeePMD-kit.
+
+    Raises
+    ------
+    InputError
+        The file is damaged, not a model, or claims more than it has.
+    """
     try:
         with h5py.File(path, "r") as file:
-            if "json" not in file.attrs:
-                raise InputError(f"{path}: an HDF5 file, but not a model: it has no attribute 'json'")
-            tree = json.loads(file.attrs["json"])
-            return from_tree(map_variables(lambda name: _dataset(file, name, path), tree), str(path))
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: not a readable .dp file: {error}") from error
+            tree = json.loads(_description(file, path))
+            items: dict[str, h5py.Dataset] = {}
+            map_variables(lambda name: _find(file, name, items, path), tree)
+            check_arrays((item.nbytes for item in items.values()), path)
+            return from_tree(map_variables(lambda name: np.asarray(items[name][...]), tree), str(path))
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:  # all of which damaged HDF5 raises
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: not a readable .dp file: {str(error)[:200] or type(error).__name__}") from error
 
 
-LARGEST_ARRAY = 2**31
-"""Bytes; a dataset that claims more is refused before anything is allocated."""
+def _description(file: h5py.File, path: Path) -> str:
+    """Return the attribute with the JSON after looking at how long it claims to be."""
+    if "json" not in file.attrs:
+        raise InputError(f"{path}: an HDF5 file, but not a model: it has no attribute 'json'")
+    attribute = file.attrs.get_id("json")
+    check_arrays([attribute.get_storage_size()], path)
+    text = file.attrs["json"] if attribute.shape == () else None
+    if not isinstance(text, str | bytes):
+        raise InputError(f"{path}: an HDF5 file, but not a model: its attribute 'json' is no text")
+    return text if isinstance(text, str) else text.decode()
 
 
-def _dataset(file: h5py.File, name: Any, path: Path) -> np.ndarray:
+def _find(file: h5py.File, name: Any, items: dict[str, h5py.Dataset], path: Path) -> None:
+    """Add the dataset that the description names to `items` if it is an array of this very file, named once."""
     item = file.get(name) if isinstance(name, str) and isinstance(file.get(name, getlink=True), h5py.HardLink) else None
-    if not isinstance(item, h5py.Dataset) or item.is_virtual or item.external:
-        raise InputError(f"{path}: the description names {name!r}, which is not an array of this file")
-    if item.dtype.kind not in "fiu" or item.nbytes > LARGEST_ARRAY:
-        raise InputError(f"{path}: {name!r} is not a parameter: {item.dtype}, {item.nbytes} bytes")
-    return np.asarray(item[...])
+    if not isinstance(item, h5py.Dataset) or item.is_virtual or item.external or name in items:
+        raise InputError(f"{path}: the description names {str(name)[:100]!r}, which is not an array of this file, or names it twice")
+    if item.dtype.kind not in "fiu":
+        raise InputError(f"{path}: {name!r} is not a parameter: {item.dtype}")
+    items[name] = item
 
 
 def save_yaml(path: Path, content: ModelFile) -> None:
@@ -67,23 +89,49 @@ def save_yaml(path: Path, content: ModelFile) -> None:
         yaml.dump(tree, file, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False)
 
 
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    def flatten_mapping(self, node: Any) -> None:
+        """Merge nothing: keys `<<` multiply a mapping while it is read, and no model has them."""
+
+
 def load_yaml(path: Path) -> ModelFile:
-    """Read a `.yaml` file."""
+    """Read a `.yaml` file of this program or of DeePMD-kit.
+
+    Raises
+    ------
+    InputError
+        The file is damaged, not a model, or repeats parts of itself without measure.
+    """
 
     def arrays(tree: Any) -> Any:
         if isinstance(tree, dict):
-            if tree.get("@class") == "np.ndarray":
-                return np.asarray(tree["value"], dtype=tree["dtype"])
-            return {key: arrays(value) for key, value in tree.items()}
+            return _array(tree, path) if tree.get("@class") == "np.ndarray" else {key: arrays(value) for key, value in tree.items()}
         return [arrays(item) for item in tree] if isinstance(tree, list) else tree
 
     try:
-        with path.open(encoding="utf-8") as file:
-            tree = yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        text = path.read_text(encoding="utf-8")
+        _check_depth(text, path)
+        tree = yaml.load(text, Loader=_Loader)
+        check_tree(tree, path)
         if not isinstance(tree, dict):
             raise InputError(f"{path}: not a model: the file is not a YAML mapping")
         return from_tree(arrays(tree), str(path))
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: not a readable .yaml model: {error}") from error
+        raise InputError(f"{path}: not a readable .yaml model: {str(error)[:300]}") from error
+
+
+def _check_depth(text: str, path: Path) -> None:
+    """Refuse deep nesting, at which the loader would overflow its stack."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise InputError(f"{path}: not a model: it is nested more than {DEEPEST} deep")
+
+
+def _array(tree: dict[str, Any], path: Path) -> np.ndarray:
+    if tree["dtype"] not in DTYPES:
+        raise InputError(f"{path}: an array of type {tree['dtype']!r} is not a parameter. Accepted: {', '.join(DTYPES)}")
+    return np.asarray(tree["value"], dtype=tree["dtype"])

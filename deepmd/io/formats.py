@@ -18,9 +18,14 @@ FORMATS = {
     ".pth": ("deepmd.adapters.torch.export", "load_pth", "save_pth", "torch"),
     ".pt": ("deepmd.adapters.torch.checkpoint", "load_pt", None, "torch"),
     ".pb": ("deepmd.adapters.tf.export", "load_pb", "save_pb", "tf"),
+    ".savedmodel": ("deepmd.adapters.tf.savedmodel", "load_savedmodel", "save_savedmodel", "tf"),
+    ".savedmodeltf": ("deepmd.adapters.tf.savedmodel", "load_savedmodel", "save_savedmodel", "tf"),
     ".index": ("deepmd.adapters.tf.checkpoint", "load_checkpoint", None, "tf"),
 }
 """`.index` stands for a TensorFlow checkpoint, which is named by its prefix."""
+
+TAKE_INPUT = (".pb", ".index")
+"""Formats whose loaders take the input of the training beside the path."""
 
 BACKENDS = {
     "numpy": ("numpy", "np", "dp", "dpmodel"),
@@ -85,8 +90,12 @@ def backend_of(path: str | os.PathLike[str]) -> str:
     return FORMATS[suffix_of(path)][3]
 
 
-def load_model(path: str | os.PathLike[str]) -> ModelFile:
+def load_model(path: str | os.PathLike[str], training_input: str | os.PathLike[str] | None = None) -> ModelFile:
     """Read a model from any format.
+
+    Parameters
+    ----------
+    training_input : input that the model was trained with, for graphs and TensorFlow checkpoints of DeePMD-kit that do not store it
 
     Raises
     ------
@@ -94,11 +103,14 @@ def load_model(path: str | os.PathLike[str]) -> ModelFile:
         The file is missing, damaged, foreign, or its framework is not installed.
     """
     suffix = suffix_of(path)
+    if training_input is not None and suffix not in TAKE_INPUT:
+        raise InputError(f"{path}: states its options itself, so it takes no input; only .pb and TensorFlow checkpoints do")
     path = Path(path)
-    if not path.is_file() and not Path(f"{path}.index").is_file():
+    if not path.exists() and not Path(f"{path}.index").is_file():
         raise InputError(f"{path}: no such model file")
     module, loader, _, backend = FORMATS[suffix]
-    content: ModelFile = getattr(framework(module, backend), loader)(path)
+    given = () if training_input is None else (Path(training_input),)
+    content: ModelFile = getattr(framework(module, backend), loader)(path, *given)
     return content
 
 
@@ -120,8 +132,12 @@ def save_model(path: str | os.PathLike[str], content: ModelFile) -> None:
     getattr(framework(module, backend), saver)(path, content)
 
 
-def convert(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], training_input: str | os.PathLike[str] | None = None) -> None:
     """Convert a model file into another format; the suffixes decide. Nothing is lost.
+
+    Parameters
+    ----------
+    training_input : see `load_model`
 
     Raises
     ------
@@ -130,4 +146,4 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> N
     """
     if Path(source).resolve() == Path(target).resolve():
         raise InputError(f"{target}: source and target are the same file")
-    save_model(target, load_model(source))
+    save_model(target, load_model(source, training_input))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -132,30 +133,54 @@ def from_tree(tree: dict[str, Any], where: str) -> ModelFile:
         raise InputError(f"{where}: {error}") from error
     except KeyError as error:
         raise InputError(f"{where}: not a model file of this program or of DeePMD-kit: {error} is missing") from error
-    except (TypeError, AttributeError, ValueError, IndexError) as error:
+    except (TypeError, AttributeError, ValueError, IndexError, RecursionError) as error:
         raise InputError(f"{where}: the stored model cannot be read: {error}") from error
 
 
 def _check_shapes(model: Any, params: Params) -> None:
     """Compare every stored shape with that of fresh parameters; a wrong one would broadcast silently later."""
-    fresh = {path: leaf.shape for path, leaf in flatten(model.init(np.random.default_rng, xp=plain)).items()}
     stored = {path: leaf.shape for path, leaf in flatten(params).items()}
+    fresh = {path: leaf.shape for path, leaf in flatten(model.init(Drawn(sum(map(math.prod, stored.values()))), xp=plain)).items()}
     for path in sorted({*fresh, *stored}):
         if fresh.get(path) != stored.get(path):
             raise InputError(f"parameter {path} has shape {stored.get(path, 'none')}, expected {fresh.get(path, 'none')}")
 
 
+class Drawn:
+    """In place of random numbers for fresh parameters of which only the shapes count; a description may ask for more than any file holds."""
+
+    def __init__(self, stored: int) -> None:
+        self._left = 4 * stored + 1000  # shapes that differ a little are told one by one
+
+    def __call__(self, seed: Any) -> Drawn:
+        """Return itself as the generator of a seed."""
+        return self
+
+    def normal(self, loc: float = 0.0, scale: float = 1.0, size: tuple[int, ...] = ()) -> np.ndarray:
+        """Return zeros.
+
+        Raises
+        ------
+        InputError
+            In total, far more are asked for than are stored.
+        """
+        self._left -= math.prod(size)
+        if self._left < 0:
+            raise InputError("the description asks for far more parameters than are stored")
+        return np.zeros(size)
+
+
 def _expansion_to_tree(expansion: dict[str, Any]) -> dict[str, Any]:
     variables = {name: value for name, value in expansion.items() if name != "terms"}
-    return {"@class": "Expansion", "@version": 1, "terms": expansion["terms"], "@variables": variables}
+    return {"@class": "Expansion", "@version": 2, "terms": expansion["terms"], "@variables": variables}
 
 
 def _expansion_from_tree(tree: dict[str, Any], content: ModelFile) -> dict[str, Any]:
     """Return the expansion of a compressed model after checking that its tables fit the model."""
-    serial.check_version(tree, 1, "expansion")
+    serial.require(tree, "@version", [2], "expansion")
     terms, tables = tree["terms"], map_leaves(np.asarray, tree["@variables"])
-    if type(terms) is not int or terms < 1:
-        raise InputError(f"expansion: stored with {terms!r} terms; accepted: a positive number")
+    if type(terms) is not int or terms < 2 or terms % 2:
+        raise InputError(f"expansion: stored with {terms!r} terms; accepted: a positive even number")
     sections, width = len(content.model.layout().sel), content.model.descriptor.neuron[-1]
     expected: dict[str, tuple[int, ...]] = {"scale": (), "closest": ()}
     for centre in range(content.model.ntypes):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -16,129 +17,21 @@ from deepmd.array_model.losses import EnerLoss
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.registry import canonical, lookup
 from deepmd.io.checking import NO_DEFAULT, build, rename, without_comments
+from deepmd.io.sections import (
+    LEARNING_RATES,
+    OPTIMIZERS,
+    AdamSection,
+    DataSection,
+    LearningRate,
+    ModelSection,
+    TrainingSection,
+    ValidatingSection,
+    ValidationSection,
+)
 
 assert models  # imported for its registrations
 
-
-@dataclass(frozen=True)
-class DataSection:
-    """`training_data`."""
-
-    systems: str | tuple[str, ...] = "."
-    rglob_patterns: tuple[str, ...] | None = None
-    batch_size: int | tuple[int, ...] | str = "auto"
-    auto_prob: str = "prob_sys_size"
-    sys_probs: tuple[float, ...] | None = None
-
-    names = {"auto_prob_style": "auto_prob", "sys_weights": "sys_probs"}
-    __pydantic_config__ = {"extra": "forbid"}
-
-
-@dataclass(frozen=True)
-class ValidationSection(DataSection):
-    """`validation_data`."""
-
-    numb_btch: int = 1
-
-    names = {**DataSection.names, "numb_batch": "numb_btch"}
-
-    def __post_init__(self) -> None:
-        if self.numb_btch < 1:
-            raise ValueError(f"numb_btch is {self.numb_btch}; it must be at least 1")
-
-
-@dataclass(frozen=True)
-class ExpDecay:
-    """`learning_rate` of type exp; `deepmd.train.schedule` tells what it means."""
-
-    start_lr: float
-    stop_lr: float | None = None
-    stop_lr_ratio: float | None = None
-    decay_steps: int = 5000
-    decay_rate: float | None = None
-    smooth: bool = False
-    warmup_steps: int = 0
-    warmup_ratio: float | None = None
-    warmup_start_factor: float = 0.0
-    scale_by_worker: str = "linear"
-
-    __pydantic_config__ = {"extra": "forbid"}
-
-    def __post_init__(self) -> None:
-        if self.start_lr <= 0.0:
-            raise ValueError(f"start_lr is {self.start_lr}; it must be positive")
-        if self.stop_lr is not None and self.stop_lr_ratio is not None:
-            raise ValueError("give stop_lr or stop_lr_ratio, not both")
-        if self.warmup_steps and self.warmup_ratio is not None:
-            raise ValueError("give warmup_steps or warmup_ratio, not both")
-        if self.decay_steps < 1 or self.warmup_steps < 0 or not 0.0 <= (self.warmup_ratio or 0.0) < 1.0:
-            raise ValueError("decay_steps must be at least 1, warmup_steps at least 0, warmup_ratio in [0, 1)")
-        if self.scale_by_worker not in ("linear", "sqrt", "none"):
-            raise ValueError(f"scale_by_worker is {self.scale_by_worker!r}; accepted: linear, sqrt, none")
-
-
-@dataclass(frozen=True)
-class AdamSection:
-    """`optimizer` of type Adam."""
-
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.999
-    weight_decay: float = 0.0
-
-    __pydantic_config__ = {"extra": "forbid"}
-
-
-@dataclass(frozen=True)
-class TrainingSection:
-    """`training`, without the data sections."""
-
-    numb_steps: int | None = None
-    numb_epoch: float | None = None
-    seed: int | None = None
-    disp_file: str = "lcurve.out"
-    disp_freq: int = 1000
-    save_freq: int = 1000
-    save_ckpt: str = "model.ckpt"
-    max_ckpt_keep: int = 5
-    disp_training: bool = True
-    time_training: bool = True
-
-    names = {
-        **dict.fromkeys(("stop_batch", "num_step", "num_steps", "numb_step"), "numb_steps"),
-        **dict.fromkeys(("num_epoch", "num_epochs", "numb_epochs"), "numb_epoch"),
-    }
-    __pydantic_config__ = {"extra": "forbid"}
-
-    def __post_init__(self) -> None:
-        if (self.numb_steps is None) == (self.numb_epoch is None):
-            raise ValueError("give numb_steps or numb_epoch, one of the two")
-        if self.numb_steps is not None and self.numb_steps < 0:
-            raise ValueError(f"numb_steps is {self.numb_steps}; it must not be negative")
-        if min(self.disp_freq, self.save_freq) < 1:
-            raise ValueError(f"disp_freq is {self.disp_freq}, save_freq {self.save_freq}; both must be at least 1")
-
-
-@dataclass(frozen=True)
-class ModelSection:
-    """`model`, without descriptor and fitting."""
-
-    type_map: tuple[str, ...]
-    data_stat_nbatch: int = 10
-    data_stat_protect: float = 0.01
-    pair_exclude_types: tuple[tuple[int, int], ...] = ()
-    atom_exclude_types: tuple[int, ...] = ()
-    preset_out_bias: dict[str, list[float | None]] | None = None
-
-    __pydantic_config__ = {"extra": "forbid"}
-
-    def __post_init__(self) -> None:
-        if not self.type_map or len(set(self.type_map)) != len(self.type_map):
-            raise ValueError(f"type_map is {list(self.type_map)}: needs at least one element name, each once")
-        if self.data_stat_nbatch < 1:
-            raise ValueError(f"data_stat_nbatch is {self.data_stat_nbatch}; it must be at least 1")
-        for name, values in (self.preset_out_bias or {}).items():
-            if name != "energy" or len(values) != len(self.type_map):
-                raise ValueError(f"preset_out_bias: expected 'energy' with one value or null per type, got {name!r} with {len(values)}")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -149,7 +42,7 @@ class TrainInput:
     ----------
     model : options of descriptor and fitting net; `sel` may still be "auto"
     section : the other keys of `model`
-    data, validation, training, learning_rate, optimizer, loss : the sections
+    data, validation, training, learning_rate, optimizer, loss, validating : the sections
     """
 
     model: StandardModel
@@ -157,9 +50,10 @@ class TrainInput:
     data: DataSection
     validation: ValidationSection | None
     training: TrainingSection
-    learning_rate: ExpDecay
+    learning_rate: LearningRate
     optimizer: AdamSection
     loss: EnerLoss
+    validating: ValidatingSection
 
     def with_sel(self, sel: tuple[int, ...]) -> TrainInput:
         """Return the input with `sel` resolved."""
@@ -172,10 +66,11 @@ class TrainInput:
         data = asdict(self.data)
         tree = {
             "model": self.model_dict(),
-            "learning_rate": {"type": "exp", **asdict(self.learning_rate)},
-            "optimizer": {"type": "Adam", **asdict(self.optimizer)},
+            "learning_rate": {"type": _name(self.learning_rate, LEARNING_RATES), **asdict(self.learning_rate)},
+            "optimizer": {"type": _name(self.optimizer, OPTIMIZERS), **asdict(self.optimizer)},
             "loss": {"type": "ener", **asdict(self.loss)},
             "training": {"training_data": data, "validation_data": validation, **training},
+            "validating": asdict(self.validating),
         }
         tree["training"] = {key: value for key, value in tree["training"].items() if value is not None}
         return json.loads(json.dumps(tree))  # type: ignore[no-any-return]
@@ -195,12 +90,16 @@ class TrainInput:
 
 
 NOT_YET: dict[str, dict[str, Any]] = {
-    "": {"nvnmd": NO_DEFAULT, "validating": {}},
+    "": {"nvnmd": NO_DEFAULT},
     "model": {
         **dict.fromkeys(("type_embedding", "modifier", "spin", "compress", "model_dict", "shared_dict", "use_srtab"), None),
-        **dict.fromkeys(("smin_alpha", "sw_rmin", "sw_rmax", "finetune_head", "model_branch_alias", "info", "hybrid"), None),
+        **dict.fromkeys(("smin_alpha", "sw_rmin", "sw_rmax", "finetune_head", "hybrid"), None),
         "srtab_add_bias": True,
-        "data_bias_nsample": 10,
+        "model_branch_alias": [],
+        "info": {},
+        "bridging_method": "None",
+        "bridging_r_inner": 0.5,
+        "bridging_r_outer": 0.8,
     },
     "model/descriptor": {"spin": None},
     "model/fitting_net": {"dim_case_embd": 0, "layer_name": None, "spin": None},
@@ -208,25 +107,26 @@ NOT_YET: dict[str, dict[str, Any]] = {
     "optimizer": {},
     "learning_rate": {},
     "training": {
-        **dict.fromkeys(("stat_file", "save_dir", "ckpt_keep_ratio", "mixed_precision", "ema_ckpt_keep", "data_dict", "model_prob"), None),
-        **dict.fromkeys(("num_epoch_dict", "gradient_max_norm"), None),
-        **dict.fromkeys(("enable_ema", "disp_avg", "change_bias_after_training", "profiling", "enable_profiler", "tensorboard"), False),
-        **dict.fromkeys(("enable_compile", "enable_tf32"), False),
-        "stat_file_mode": "update",
+        **dict.fromkeys(("mixed_precision", "ema_ckpt_keep", "data_dict", "model_prob", "num_epoch_dict"), None),
+        **dict.fromkeys(("enable_ema", "profiling", "enable_profiler", "enable_compile", "enable_tf32", "tensorboard", "disp_avg"), False),
         "ema_decay": 0.999,
-        "profiling_file": "timeline.json",
         "tensorboard_log_dir": "log",
         "tensorboard_freq": 1,
+        "profiling_file": "timeline.json",
         "acc_freq": 1,
         "zero_stage": 0,
         "neighbor_graph_method": "auto",
     },
     "training/training_data": {"min_pair_dist": 0.0, "set_prefix": "set"},
     "training/validation_data": {"min_pair_dist": 0.0, "set_prefix": "set"},
+    "validating": dict.fromkeys(("ema_full_validation", "compiled_infer", "tf32_infer", "amp_infer"), False),
 }
 """Keys that DeePMD-kit knows and we do not support, with the value that means "off"; giving that value is fine."""
 
-SECTIONS = ("model", "learning_rate", "optimizer", "loss", "training")
+SECTIONS = ("model", "learning_rate", "optimizer", "loss", "training", "validating")
+
+LATER = {"learning_rate": (), "optimizer": ("LKF", "AdaMuon", "HybridMuon"), "loss": ("ener_spin", "ener_hess", "dos", "tensor", "property", "dens")}
+"""Types of sections that DeePMD-kit knows and we do not support."""
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -287,24 +187,28 @@ def parse_input(tree: dict[str, Any]) -> TrainInput:
         if validation is None
         else build(ValidationSection, validation, "training/validation_data", NOT_YET["training/validation_data"]),
         training=build(TrainingSection, training, "training", NOT_YET["training"]),
-        learning_rate=build(ExpDecay, _typed(tree["learning_rate"], "learning_rate", "exp", ("cosine", "wsd")), "learning_rate"),
-        optimizer=build(AdamSection, _typed(tree.get("optimizer", {}), "optimizer", "Adam", ("AdamW", "LKF", "AdaMuon", "HybridMuon")), "optimizer"),
-        loss=build(
-            EnerLoss, _typed(tree.get("loss", {}), "loss", "ener", ("ener_spin", "dos", "tensor", "property", "dens")), "loss", NOT_YET["loss"]
-        ),
+        learning_rate=_chosen(tree["learning_rate"], "learning_rate", LEARNING_RATES, "exp"),
+        optimizer=_chosen(tree.get("optimizer", {}), "optimizer", OPTIMIZERS, "Adam"),
+        loss=_chosen(tree.get("loss", {}), "loss", {"ener": EnerLoss}, "ener"),
+        validating=build(ValidatingSection, tree.get("validating", {}), "validating", NOT_YET["validating"]),
     )
 
 
-def _typed(section: Any, where: str, ours: str, later: tuple[str, ...]) -> Any:
-    """Return the section without `type` after checking that it is the one we have."""
+def _chosen(section: Any, where: str, kinds: Mapping[str, type[T]], default: str) -> T:
+    """Make the dataclass that the `type` of a section names."""
     if not isinstance(section, dict):
-        return section
-    kind = section.get("type", ours)
+        raise InputError(f"{where}: must be an object with keys, got {section!r}")
+    kind, later = section.get("type", default), LATER[where]
     if kind in later:
-        raise InputError(f"{where}/type: {kind!r} is known, but not supported yet. Accepted: {ours}")
-    if kind != ours:
-        raise InputError(f"{where}/type: unknown type {kind!r}. Known: {', '.join((ours, *later))}.{nearest(str(kind), (ours, *later))}")
-    return {key: value for key, value in section.items() if key != "type"}
+        raise InputError(f"{where}/type: {kind!r} is known, but not supported yet. Accepted: {', '.join(kinds)}")
+    if kind not in kinds:
+        raise InputError(f"{where}/type: unknown type {kind!r}. Known: {', '.join((*kinds, *later))}.{nearest(str(kind), (*kinds, *later))}")
+    return build(kinds[kind], {key: value for key, value in section.items() if key != "type"}, where, NOT_YET.get(where))
+
+
+def _name(section: Any, kinds: Mapping[str, type]) -> str:
+    """Return the `type` that stands for a section."""
+    return next(name for name, cls in kinds.items() if type(section) is cls)
 
 
 def _part(section: Any, kind: str, where: str, default: str | None) -> Any:

@@ -20,16 +20,19 @@ def module_of(backend: str) -> Any:
     return framework(MODULES[backend], backend)
 
 
-def announce(backend: str, prefix: Path, name: str, step: int, keep: int) -> None:
+def announce(backend: str, prefix: Path, name: str, step: int, keep: int, link: Path | None = None) -> None:
     """Point the link and the `checkpoint` file to a complete checkpoint, then remove the ones that are not to be kept.
 
     Kept are the newest `keep` (all if `keep` < 1); those of later steps belong to a run that is continued from before and go.
+    `link` is the prefix of the link if checkpoints are in another folder than it.
     """
     module = module_of(backend)
+    link = link or prefix
+    folder = os.path.relpath(prefix.parent, link.parent)
     base = f"{prefix.name}-{step}"
     for ending in module.ENDINGS:
-        _link(prefix.with_name(f"{prefix.name}{ending}"), f"{base}{ending}")
-    write_text(prefix.parent / "checkpoint", module.state_text(name))
+        _link(link.with_name(f"{link.name}{ending}"), str(Path(folder) / f"{base}{ending}"))
+    write_text(link.parent / "checkpoint", module.state_text(str(Path(folder) / name)))
     present = sorted(_steps(prefix, module.ENDINGS))
     old = [s for s in present if s <= step]
     for number in [*(old[:-keep] if keep > 0 else []), *(s for s in present if s > step)]:

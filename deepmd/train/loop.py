@@ -18,6 +18,7 @@ import numpy as np
 
 from deepmd.adapters.training import Progress
 from deepmd.array_model.errors import InputError
+from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flatten
 from deepmd.data.batch import Batch, Preparation
 from deepmd.data.batches import Sampler
@@ -26,6 +27,7 @@ from deepmd.io.train_input import TrainInput
 from deepmd.train import lcurve
 from deepmd.train.checkpoints import announce
 from deepmd.train.expanding import ExpandingTrainer
+from deepmd.train.validating import FullValidation
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,8 @@ class Run:
     lr : learning rate for the update after t steps
     numb_steps : updates in all
     seed : of the samplers
+    finish : what happens to the parameters after the last step, if anything
+    full : the full validation, if there is one
     """
 
     options: TrainInput
@@ -57,6 +61,8 @@ class Run:
     lr: Callable[[int], float]
     numb_steps: int
     seed: int
+    finish: Callable[[Params], Params] | None = None
+    full: FullValidation | None = None
 
 
 def run_loop(run: Run, trainer: ExpandingTrainer, start: int, on_row: OnRow | None = None) -> None:
@@ -93,6 +99,8 @@ def run_loop(run: Run, trainer: ExpandingTrainer, start: int, on_row: OnRow | No
                     log.info(clock.line(step))
                 if on_row:
                     on_row(step, train, validation, lr)
+            if run.full and run.full.due(step):
+                _validate(run, run.full, trainer, step)
             if step % training.save_freq == 0 or step == run.numb_steps:
                 _save(run, trainer, step)
                 saved = step
@@ -141,16 +149,33 @@ def _measure(
     return train, {name: value / atoms for name, value in total.items()}
 
 
+def _validate(run: Run, full: FullValidation, trainer: ExpandingTrainer, step: int) -> None:
+    content = run.content.with_params(trainer.params())
+    progress = Progress(step, run.seed, trainer.moments(), trainer.evaluation)
+    full(step, content, lambda prefix: trainer.save(prefix, content, progress))
+
+
 def _save(run: Run, trainer: ExpandingTrainer, step: int) -> None:
     params = trainer.params()
+    if run.finish and step == run.numb_steps:
+        params = run.finish(params)
     for path, array in flatten(params).items():
         if not np.all(np.isfinite(array)):
             raise InputError(f"parameter {path} is not finite at step {step}; training stops, nothing was written since the last checkpoint")
-    prefix = Path(run.options.training.save_ckpt)
+    link = Path(run.options.training.save_ckpt)
+    prefix = link if run.options.training.save_dir is None else Path(run.options.training.save_dir) / link.name
     progress = Progress(step, run.seed, trainer.moments(), trainer.evaluation)
     name = trainer.save(prefix, run.content.with_params(params), progress)
-    announce(run.backend, prefix, name, step, run.options.training.max_ckpt_keep)
+    announce(run.backend, prefix, name, step, _kept(run), link)
     log.info("Saved model to %s", prefix.with_name(name))
+
+
+def _kept(run: Run) -> int:
+    """Return how many checkpoints to keep."""
+    training = run.options.training
+    if training.ckpt_keep_ratio is None:
+        return training.max_ckpt_keep
+    return math.ceil(training.ckpt_keep_ratio * math.ceil(run.numb_steps / training.save_freq))
 
 
 class _Clock:

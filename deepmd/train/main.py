@@ -15,22 +15,30 @@ import numpy as np
 from deepmd.adapters.training import Adam, Progress, Task
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
-from deepmd.array_model.tree import flagged, flatten, paths
+from deepmd.array_model.tree import flagged, flatten, paths, replace_leaves
 from deepmd.data import statistics
 from deepmd.data.batches import Plan, Sampler, make_plan
-from deepmd.data.systems import find_systems, load_system
+from deepmd.data.stat_file import cached, key_of
+from deepmd.data.systems import count_types, elements_of, find_systems, load_system
 from deepmd.host import plain
 from deepmd.io.atomic import write_text
 from deepmd.io.formats import backend_of, framework, load_model, save_model
 from deepmd.io.model_file import ModelFile
-from deepmd.io.train_input import DataSection, TrainInput, parse_input, read_json
+from deepmd.io.old_input import modern
+from deepmd.io.sections import AdamWSection, DataSection
+from deepmd.io.train_input import TrainInput, parse_input, read_json
+from deepmd.train.bias import fitted_bias
 from deepmd.train.checkpoints import MODULES, locate, module_of
 from deepmd.train.expanding import ExpandingTrainer
 from deepmd.train.loop import OnRow, Run, run_loop
 from deepmd.train.schedule import learning_rate
+from deepmd.train.validating import FullValidation
 from deepmd.version import __version__
 
 log = logging.getLogger(__name__)
+
+COMPATIBLE = "input_v2_compat.json"
+"""Where an input with an old layout is written in today's."""
 
 TRAINERS = {"torch": "deepmd.adapters.torch.trainer", "tf": "deepmd.adapters.tf.trainer"}
 
@@ -42,6 +50,8 @@ def train(
     init_model: str | None = None,
     restart: str | None = None,
     init_frz_model: str | None = None,
+    finetune: str | None = None,
+    use_pretrain_script: bool = False,
     output: str = "out.json",
     skip_neighbor_stat: bool = False,
     on_row: OnRow | None = None,
@@ -54,6 +64,8 @@ def train(
     backend : "torch" or "tf"
     init_model, init_frz_model : a checkpoint or model file of any format to take the parameters from
     restart : a checkpoint of the same backend to continue
+    finetune : a checkpoint or model file to take the parameters from; its energy biases are fitted to the new data first
+    use_pretrain_script : take the `model` section of the file to start from, but for the type map
     output : where the input with all defaults is written
     skip_neighbor_stat : do not go through the data for the shortest distance and the largest neighbour numbers
     on_row : called with each row of the learning curve, unrounded
@@ -65,11 +77,16 @@ def train(
     """
     if backend not in MODULES:
         raise InputError(f"the {backend} backend does not train; backends that do: {', '.join(MODULES)}")
-    if sum(source is not None for source in (init_model, restart, init_frz_model)) > 1:
-        raise InputError("--init-model, --restart and --init-frz-model exclude each other")
+    if sum(source is not None for source in (init_model, restart, init_frz_model, finetune)) > 1:
+        raise InputError("--init-model, --restart, --init-frz-model and --finetune exclude each other")
     framework(TRAINERS[backend], backend)  # missing packages show before the data are read
-    options = parse_input(read_json(input_path))
-    source, progress = _source(backend, init_model or init_frz_model, restart)
+    tree, old = modern(read_json(input_path))
+    source, progress = _source(backend, init_model or init_frz_model or finetune, restart)
+    if use_pretrain_script:
+        tree = _with_definition(tree, source)
+    elif old:
+        tree = _with_type_map(tree)
+    options = parse_input(tree)
     seed = _seed(options, progress)
     _check_places(options, output)
 
@@ -80,6 +97,12 @@ def train(
     sampler = Sampler(plan, seed)
     params = _initial(options, sampler) if source is None else _taken(options, source)
     content = ModelFile(options.model, params, options.model_dict(), distance)
+
+    def refitted(params: Params) -> Params:
+        return fitted_bias(content.with_params(params), statistics.sample(sampler, options.section.data_bias_nsample))
+
+    if finetune is not None:
+        params = refitted(params)
     numb_steps = options.training.numb_steps
     if numb_steps is None:
         numb_steps = math.ceil((options.training.numb_epoch or 0.0) * plan.epoch)
@@ -90,13 +113,16 @@ def train(
     trainable = tuple(flagged(params, options.model.trainables()))
     if not trainable:
         raise InputError("model: nothing is trainable: 'trainable' is false in descriptor and fitting_net")
-    optimizer = options.optimizer
     model = options.model.with_evaluation(progress.evaluation) if progress else options.model
-    task = Task(model, trainable, options.loss, Adam(optimizer.adam_beta1, optimizer.adam_beta2, optimizer.weight_decay))
+    task = Task(model, trainable, options.loss, _adam(options))
     trainer = ExpandingTrainer(framework(TRAINERS[backend], backend).trainer, task, params, distance)
     if progress:
         _check_moments(progress, trainable, str(restart))
         trainer.restore(progress.moments, progress.step)
+    full = _full_validation(options, validation, backend, numb_steps, start)
+    if old:
+        write_text(COMPATIBLE, json.dumps(tree, indent=4) + "\n")
+        log.info("the input has the layout of an old DeePMD-kit version; in today's it is %s", COMPATIBLE)
     write_text(output, json.dumps(options.as_dict(), indent=4) + "\n")
     _summary(backend, plan, validation, params, trainable)
     run = Run(
@@ -108,6 +134,8 @@ def train(
         lr=learning_rate(options.learning_rate, numb_steps),
         numb_steps=numb_steps,
         seed=seed,
+        finish=refitted if options.training.change_bias_after_training else None,
+        full=full,
     )
     run_loop(run, trainer, start, on_row)
 
@@ -147,6 +175,45 @@ def _source(backend: str, init: str | None, restart: str | None) -> tuple[ModelF
     return (None, None) if init is None else (load_model(locate(init)), None)
 
 
+def _with_definition(tree: dict[str, Any], source: ModelFile | None) -> dict[str, Any]:
+    """Return the input with the `model` section that the file to start from was trained with."""
+    if source is None or not source.definition:
+        raise InputError("--use-pretrain-script: needs a model file to start from that holds the input of its training; this one has none")
+    section = tree.get("model")
+    own = {"type_map": section["type_map"]} if isinstance(section, dict) and "type_map" in section else {}
+    return {**tree, "model": {**source.definition, **own}}
+
+
+def _with_type_map(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return an old input, which may lack the type map, with that of its data."""
+    section, data = tree.get("model"), tree["training"]["training_data"]["systems"]
+    named = isinstance(data, str) or (isinstance(data, list) and all(isinstance(path, str) for path in data))
+    if not isinstance(section, dict) or "type_map" in section or not named:
+        return tree
+    found = find_systems(data)
+    names = elements_of(found) or [f"Type_{number}" for number in range(count_types(found))]
+    log.info("model/type_map is missing; that of the data is %s", names)
+    return {**tree, "model": {"type_map": names, **section}}
+
+
+def _adam(options: TrainInput) -> Adam:
+    optimizer = options.optimizer
+    return Adam(
+        optimizer.adam_beta1,
+        optimizer.adam_beta2,
+        optimizer.weight_decay,
+        decoupled=isinstance(optimizer, AdamWSection),
+        max_norm=options.training.gradient_max_norm or 0.0,
+    )
+
+
+def _full_validation(options: TrainInput, validation: Plan | None, backend: str, numb_steps: int, start: int) -> FullValidation | None:
+    if not options.validating.full_validation:
+        return None
+    systems = () if validation is None else validation.systems
+    return FullValidation(options.validating, options.loss, systems, backend, numb_steps, start, module_of(backend).ENDINGS)
+
+
 def _seed(options: TrainInput, progress: Progress | None) -> int:
     if progress is not None:
         return progress.seed
@@ -158,6 +225,13 @@ def _seed(options: TrainInput, progress: Progress | None) -> int:
 def _check_places(options: TrainInput, output: str) -> None:
     """Find out before the work starts that its results can be written."""
     places = {"training/save_ckpt": options.training.save_ckpt, "training/disp_file": options.training.disp_file, "--output": output}
+    if options.validating.full_validation:
+        places["validating/full_val_file"] = options.validating.full_val_file
+    if options.training.save_dir is not None:
+        try:
+            Path(options.training.save_dir).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"training/save_dir: {options.training.save_dir} cannot be made: {error.strerror}") from error
     for name, place in places.items():
         folder = Path(place).parent
         if not folder.is_dir() or not os.access(folder, os.W_OK):
@@ -201,8 +275,24 @@ def _initial(options: TrainInput, sampler: Sampler) -> Params:
     """Fresh parameters with the statistics of the data."""
     model = options.model
     params = model.init(np.random.default_rng, xp=plain)
-    frames = statistics.sample(sampler, options.section.data_stat_nbatch)
-    return statistics.apply_statistics(model, params, frames, options.section.data_stat_protect)
+    fresh = flatten(params)
+
+    def compute() -> dict[str, np.ndarray]:
+        frames = statistics.sample(sampler, options.section.data_stat_nbatch)
+        after = flatten(statistics.apply_statistics(model, params, frames, options.section.data_stat_protect))
+        return {path.replace("/", "."): leaf for path, leaf in after.items() if not np.array_equal(leaf, fresh[path])}
+
+    # as in DeePMD-kit, statistics are known by the model: they may have been gathered on other, larger data
+    kept = cached(options.training.stat_file, options.training.stat_file_mode, key_of(_without_chance(options.model_dict())), compute)
+    found = {path: kept.get(path.replace("/", "."), leaf) for path, leaf in fresh.items()}
+    out: Params = replace_leaves(params, found)
+    return out
+
+
+def _without_chance(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return a `model` section without what statistics do not depend on."""
+    free = ("seed", "trainable", "evaluation", "data_bias_nsample")
+    return {key: _without_chance(value) if isinstance(value, dict) else value for key, value in tree.items() if key not in free}
 
 
 def _taken(options: TrainInput, source: ModelFile) -> Params:

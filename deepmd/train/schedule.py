@@ -6,15 +6,15 @@ import math
 from collections.abc import Callable
 
 from deepmd.array_model.errors import InputError
-from deepmd.io.train_input import ExpDecay
+from deepmd.io.sections import CosineDecay, ExpDecay, LearningRate, StableDecay
 
 DEFAULT_STOP_LR = 5e-8
 
+Rate = Callable[[int], float]
 
-def learning_rate(options: ExpDecay, numb_steps: int) -> Callable[[int], float]:
-    """Return lr(t) for the update that follows t finished steps.
 
-    A linear warm-up, then start_lr * rate^floor(t / decay_steps) (without the floor under `smooth`), never below stop_lr.
+def learning_rate(options: LearningRate, numb_steps: int) -> Rate:
+    """Return lr(t) for the update that follows t finished steps: a linear warm-up, then the decay of the type.
 
     Raises
     ------
@@ -30,17 +30,48 @@ def learning_rate(options: ExpDecay, numb_steps: int) -> Callable[[int], float]:
     steps = numb_steps - warmup
     if warmup and steps <= 0:
         raise InputError(f"learning_rate: {warmup} warm-up steps leave none of the {numb_steps} training steps")
+    if isinstance(options, StableDecay):
+        decay = _stable(options, start, stop, steps, numb_steps)
+    elif isinstance(options, CosineDecay):
+        decay = _cosine(start, stop, steps)
+    else:
+        assert isinstance(options, ExpDecay)
+        decay = _exponential(options, start, stop, steps)
+
+    def lr(t: int) -> float:
+        if t < warmup:
+            return start * (options.warmup_start_factor + (1.0 - options.warmup_start_factor) * t / warmup)
+        return decay(t - warmup)
+
+    return lr
+
+
+def _exponential(options: ExpDecay, start: float, stop: float, steps: int) -> Rate:
+    """start_lr * rate^floor(t / decay_steps), without the floor under `smooth`, never below stop_lr."""
     every = options.decay_steps
     if options.decay_rate is None and every >= steps:
         every = 100 if steps // 10 > 100 else steps // 100 + 1
     rate = options.decay_rate
     if rate is None:
         rate = math.exp(math.log(max(stop, 1e-10) / start) / (steps / every)) if steps > 0 else 1.0
+    return lambda t: max(start * rate ** (t / every if options.smooth else t // every), stop)
+
+
+def _cosine(start: float, stop: float, steps: int) -> Rate:
+    """Half a period of a cosine from start_lr to stop_lr."""
+    return lambda t: stop + 0.5 * (start - stop) * (1.0 + math.cos(math.pi * min(t / max(steps, 1), 1.0)))
+
+
+def _stable(options: StableDecay, start: float, stop: float, steps: int, numb_steps: int) -> Rate:
+    """start_lr, and in the last `decay_phase_ratio` of all steps a decay to stop_lr."""
+    phase = max(int(options.decay_phase_ratio * numb_steps), 1)
 
     def lr(t: int) -> float:
-        if t < warmup:
-            return start * (options.warmup_start_factor + (1.0 - options.warmup_start_factor) * t / warmup)
-        age = (t - warmup) / every
-        return max(start * rate ** (age if options.smooth else math.floor(age)), stop)
+        part = min(max((t - (steps - phase)) / phase, 0.0), 1.0)
+        if options.decay_type == "cosine":
+            return stop + 0.5 * (start - stop) * (1.0 + math.cos(math.pi * part))
+        if options.decay_type == "linear":
+            return start + (stop - start) * part
+        return 1.0 / (part / stop + (1.0 - part) / start) if stop > 0.0 else start * (1.0 - part)
 
     return lr

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from deepmd.array_model.errors import InputError
-from deepmd.io.train_input import ExpDecay
+from deepmd.io.sections import ExpDecay
 from deepmd.train.schedule import learning_rate
 
 

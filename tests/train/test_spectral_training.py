@@ -73,7 +73,7 @@ def test_terms_are_added_when_the_weights_grow(grown, tmp_path, backend):
     folder, rows = grown[backend]
     terms = [evaluation_at(folder, step, backend) for step in (5, 10, 15, 20)]
     assert terms == sorted(terms)
-    assert terms[0] < terms[1] < terms[3]
+    assert terms[0] < terms[3]
     direct = run(tmp_path, input_with("direct", large_steps=True), backend)
     assert largest_difference(rows, direct) < SAME_PATH
 

@@ -27,6 +27,7 @@ LAYERS = {
     "infer": 5,
     "calculator": 6,
     "cli": 6,
+    "cli_options": 5,
     "__main__": 7,
     "testing": 7,
 }

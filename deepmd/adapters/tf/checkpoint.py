@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import json
+import math
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,9 +13,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from deepmd.adapters.tf.foreign import graph_beside, is_foreign, is_parameter, read_graph
 from deepmd.adapters.training import Progress
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.tree import flatten
+from deepmd.io.bounded import check_arrays
 from deepmd.io.model_file import ModelFile, from_json, to_json
 
 FORMAT = 1
@@ -45,36 +49,75 @@ def save_checkpoint(prefix: Path, content: ModelFile, progress: Progress, graph:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def load_checkpoint(path: Path) -> ModelFile:
-    """Read the model of a checkpoint, named by its prefix or by its `.index`."""
-    return load_training(path)[0]
+def load_checkpoint(path: Path, input_path: Path | None = None) -> ModelFile:
+    """Read the model of a checkpoint of this program or of DeePMD-kit, named by its prefix or by its `.index`.
+
+    Parameters
+    ----------
+    input_path : input that a model of DeePMD-kit was trained with, for files that do not store it
+
+    Raises
+    ------
+    InputError
+        A file of the checkpoint is missing, damaged or not of a model.
+    """
+    prefix, values = _read(path)
+    if DEFINITION in values:
+        return _model_of(prefix, values)
+    if not is_foreign(values):
+        raise InputError(f"{prefix}: a TensorFlow checkpoint, but not of a model")
+    return read_graph(graph_beside(prefix), {name: values[name] for name in values if is_parameter(name)}, prefix, input_path)
 
 
 def load_training(path: Path) -> tuple[ModelFile, Progress]:
-    """Read a checkpoint.
+    """Read a checkpoint of this program.
 
     Raises
     ------
     InputError
         A file of the checkpoint is missing, damaged or foreign.
     """
+    prefix, values = _read(path)
+    if PROGRESS not in values:
+        raise InputError(f"{prefix}: not a checkpoint of this program, so its training cannot be continued. Start from its weights: --init-model")
+    moments = {name.removeprefix("adam/"): np.asarray(value) for name, value in values.items() if name.startswith("adam/")}
+    try:
+        stored = json.loads(values[PROGRESS])
+        if stored["format"] != FORMAT:
+            raise InputError(f"{prefix}: checkpoint format {stored['format']!r}; this program reads {FORMAT}")
+        progress = Progress(int(stored["step"]), int(stored["seed"]), moments, stored.get("evaluation", "direct"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise error if isinstance(error, InputError) else InputError(f"{prefix}: the checkpoint is damaged: {error}") from error
+    return _model_of(prefix, values), progress
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
+    """Return the prefix of a checkpoint and all that it holds, by name."""
     # the links of the newest checkpoint are renewed one by one: follow that of the index only
     prefix = str(Path(f"{str(path).removesuffix('.index')}.index").resolve()).removesuffix(".index")
     try:
         reader = tf.train.load_checkpoint(prefix)
-        names = list(reader.get_variable_to_shape_map())
-        values = {name: reader.get_tensor(name) for name in names}
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+        stored = sum(file.stat().st_size for file in Path(prefix).parent.glob(f"{glob.escape(Path(prefix).name)}.*"))
+        check_arrays((math.prod(shapes[name]) * (dtypes[name].size or STRING) for name in shapes), Path(prefix), stored)
+        return prefix, {name: reader.get_tensor(name) for name in shapes}
+    except (tf.errors.OpError, ValueError, RuntimeError, OSError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{prefix}: not a readable TensorFlow checkpoint: {str(error).splitlines()[0][:200]}") from error
-    if DEFINITION not in values or PROGRESS not in values:
-        raise InputError(f"{prefix}: not a checkpoint of this program; one of DeePMD-kit cannot be read yet: freeze it there, then convert to .dp")
-    stored = json.loads(values[PROGRESS])
-    if stored["format"] != FORMAT:
-        raise InputError(f"{prefix}: checkpoint format {stored['format']}; this program reads {FORMAT}")
+
+
+STRING = 24
+"""Bytes of an empty string in TensorFlow's memory."""
+
+
+def _model_of(prefix: str, values: dict[str, Any]) -> ModelFile:
     arrays = {name.removeprefix("param/"): np.asarray(value) for name, value in values.items() if name.startswith("param/")}
-    moments = {name.removeprefix("adam/"): np.asarray(value) for name, value in values.items() if name.startswith("adam/")}
-    progress = Progress(int(stored["step"]), int(stored["seed"]), moments, stored.get("evaluation", "direct"))
-    return from_json(values[DEFINITION].decode(), arrays, prefix), progress
+    try:
+        definition = values[DEFINITION].decode()
+    except (KeyError, AttributeError, UnicodeDecodeError) as error:
+        raise InputError(f"{prefix}: the stored model description is missing or damaged") from error
+    return from_json(definition, arrays, prefix)
 
 
 ENDINGS = (".data-00000-of-00001", ".meta", ".index")

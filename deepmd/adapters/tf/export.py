@@ -12,12 +12,14 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from deepmd.adapters.evaluation import assemble
+from deepmd.adapters.tf.foreign import is_foreign, is_parameter, read_graph
 from deepmd.adapters.tf.graph import constant, gradients, in_graph
 from deepmd.adapters.tf.namespace import xp
 from deepmd.array_model import search
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.pairs import Conditions
 from deepmd.io.atomic import replacing
+from deepmd.io.bounded import check_arrays
 from deepmd.io.model_file import ModelFile, from_json, planned, to_json
 
 DEFINITION = "model_attr/definition"
@@ -25,9 +27,6 @@ DEFINITION = "model_attr/definition"
 
 PARAMETER = "param/"
 """Before the path of a parameter in the name of its constant."""
-
-LARGEST_ARRAY = 2**31
-"""Bytes; a constant that claims more is refused before anything is allocated."""
 
 PERIODIC, OPEN = (6, 7), (0, 1)
 """Accepted lengths of `t_mesh`. Longer ones carry the memory addresses of a neighbour list, which no stock operation can follow."""
@@ -50,13 +49,17 @@ def save_pb(path: Path, content: ModelFile) -> None:
         temporary.write_bytes(graph.as_graph_def().SerializeToString())
 
 
-def load_pb(path: Path) -> ModelFile:
-    """Read a `.pb` file; its graph is not run.
+def load_pb(path: Path, input_path: Path | None = None) -> ModelFile:
+    """Read a `.pb` file of this program or of DeePMD-kit; its graph is not run.
+
+    Parameters
+    ----------
+    input_path : input that a model of DeePMD-kit was trained with, for files that do not store it
 
     Raises
     ------
     InputError
-        The file is damaged, no graph, or was not written by this program.
+        The file is damaged, no graph, or not a model.
     """
     graph = tf.compat.v1.GraphDef()
     try:
@@ -65,41 +68,44 @@ def load_pb(path: Path) -> ModelFile:
         raise InputError(f"{path}: not a frozen TensorFlow graph, or one that is cut short: {error}") from error
     constants = {node.name: node.attr["value"].tensor for node in graph.node if node.op == "Const"}
     if DEFINITION not in constants:
-        raise InputError(f"{path}: {_foreign(constants)}")
-    arrays = {name.removeprefix(PARAMETER): _array(tensor, f"{path}: {name}") for name, tensor in constants.items() if name.startswith(PARAMETER)}
+        if not is_foreign(constants):
+            raise InputError(
+                f"{path}: {'a TensorFlow graph, but not a model' if constants else 'not a frozen TensorFlow model: it has no constants'}"
+            )
+        return read_graph(graph, _arrays({name: tensor for name, tensor in constants.items() if is_parameter(name)}, path), str(path), input_path)
+    arrays = _arrays({name: tensor for name, tensor in constants.items() if name.startswith(PARAMETER)}, path)
     try:
         definition = constants[DEFINITION].string_val[0].decode()
     except (IndexError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: the stored model description is damaged: {error}") from error
-    return from_json(definition, arrays, str(path))
+    return from_json(definition, {name.removeprefix(PARAMETER): array for name, array in arrays.items()}, str(path))
 
 
 # -- reading --------------------------------------------------------------------------------------------------------
 
 
-def _array(tensor: Any, where: str) -> np.ndarray:
+def _arrays(tensors: dict[str, Any], path: Path) -> dict[str, np.ndarray]:
+    """Return constants as arrays after checking what they claim: a few bytes may stand for many equal values."""
+    check_arrays((_claimed(tensor, f"{path}: {name}") for name, tensor in tensors.items()), path)
+    out = {}
+    for name, tensor in tensors.items():
+        try:
+            out[name] = tf.make_ndarray(tensor)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}: {name} is damaged: {error}") from error
+    return out
+
+
+def _claimed(tensor: Any, where: str) -> int:
+    """Return how many bytes a constant asks for."""
     sizes = [size.size for size in tensor.tensor_shape.dim]
     try:
         dtype = tf.as_dtype(tensor.dtype)
-        if not dtype.is_floating or min(sizes, default=0) < 0 or math.prod(sizes) * dtype.size > LARGEST_ARRAY:
-            raise InputError(f"{where} is not a parameter: {dtype.name}, sizes {sizes}")
-        array: np.ndarray = tf.make_ndarray(tensor)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+    except TypeError as error:
         raise InputError(f"{where} is damaged: {error}") from error
-    return array
-
-
-def _foreign(constants: dict[str, Any]) -> str:
-    if not constants:
-        return "not a frozen TensorFlow model: it has no constants"
-    if "descrpt_attr/rcut" in constants or "model_attr/tmap" in constants:
-        return (
-            "a graph made by DeePMD-kit, or a graph of this program that is cut short. Reading DeePMD-kit's graphs is not supported yet: "
-            "convert it with DeePMD-kit first: dp convert-backend IN.pb OUT.dp"
-        )
-    return f"a TensorFlow graph, but not a model written by this program: it has no constant {DEFINITION!r}"
+    if not dtype.is_floating or min(sizes, default=0) < 0:
+        raise InputError(f"{where} is not a parameter: {dtype.name}, sizes {sizes}")
+    return int(math.prod(sizes) * dtype.size)
 
 
 # -- writing --------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import tensorflow as tf
 from deepmd.adapters.tf.checkpoint import save_checkpoint
 from deepmd.adapters.tf.graph import feed, in_graph, placeholders, predictions, session
 from deepmd.adapters.tf.namespace import xp
-from deepmd.adapters.training import Progress, Task, adam_epsilon, needed
+from deepmd.adapters.training import SMALLEST_NORM, Progress, Task, adam_epsilon, needed
 from deepmd.array_model.losses import total
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flatten, replace_leaves
@@ -101,12 +101,20 @@ class TfTrainer:
         adam, trained = self._task.adam, self._task.trainable
         variables = [self._variables[f"param/{path}"] for path in trained]
         gradients = tf.gradients(self._loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        if adam.max_norm > 0.0:
+            square = tf.add_n([tf.reduce_sum(tf.square(tf.cast(gradient, tf.float64))) for gradient in gradients])
+            scale = tf.minimum(adam.max_norm / (tf.sqrt(square) + SMALLEST_NORM), 1.0)
+            gradients = [gradient * tf.cast(scale, gradient.dtype) for gradient in gradients]
         updates = []
         for path, variable, gradient in zip(trained, variables, gradients, strict=True):
             moments = [self._variable(f"adam/{kind}/{path}", np.zeros(variable.shape.as_list(), variable.dtype.as_numpy_dtype)) for kind in "mv"]
             scalars = {name: tf.cast(value, variable.dtype) for name, value in self._scalars.items()}
-            updates.append(
-                tf.raw_ops.ResourceApplyAdam(
+            if adam.weight_decay and not adam.decoupled:
+                gradient = gradient + adam.weight_decay * tf.convert_to_tensor(variable)
+            with tf.control_dependencies([gradient]):  # the parameter is read before it changes
+                decay = [variable.assign_sub(scalars["lr"] * adam.weight_decay * variable).op] if adam.weight_decay and adam.decoupled else []
+            with tf.control_dependencies(decay):
+                update = tf.raw_ops.ResourceApplyAdam(
                     var=variable.handle,
                     m=moments[0].handle,
                     v=moments[1].handle,
@@ -116,9 +124,9 @@ class TfTrainer:
                     beta1=tf.constant(adam.beta1, variable.dtype),
                     beta2=tf.constant(adam.beta2, variable.dtype),
                     epsilon=scalars["epsilon"],
-                    grad=gradient + adam.weight_decay * tf.convert_to_tensor(variable) if adam.weight_decay else gradient,
+                    grad=gradient,
                 )
-            )
+            updates.append(update)
         # the loss is read before any parameter changes: updates wait for all gradients, and the loss is upstream of those
         return tf.group(*updates)
 

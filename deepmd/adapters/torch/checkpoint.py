@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import pickle
-import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from deepmd.adapters.torch.archive import read_archive
+from deepmd.adapters.torch.arrays import to_numpy
+from deepmd.adapters.torch.foreign import read_pt
 from deepmd.adapters.training import Progress
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.tree import flatten
 from deepmd.io.atomic import replacing
+from deepmd.io.bounded import check_arrays
 from deepmd.io.model_file import ModelFile, from_json, to_json
 
 FORMAT = 1
@@ -43,40 +44,49 @@ def save_pt(path: Path, content: ModelFile, progress: Progress) -> None:
         torch.save(tree, temporary)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch says of a file it then refuses
-            tree = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a readable checkpoint (it is damaged, or holds something else than tensors): {_first_line(error)}") from error
-    if not isinstance(tree, dict) or "deepmd_format" not in tree:
-        raise InputError(
-            f"{path}: not a checkpoint of this program; a checkpoint of DeePMD-kit cannot be read yet: freeze it there, then convert the model to .dp"
-        )
-    if tree["deepmd_format"] != FORMAT:
-        raise InputError(f"{path}: checkpoint format {tree['deepmd_format']}; this program reads {FORMAT}")
-    return tree
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-
-
 def load_pt(path: Path) -> ModelFile:
-    """Read the model of a checkpoint."""
-    return load_training(path)[0]
-
-
-def load_training(path: Path) -> tuple[ModelFile, Progress]:
-    """Read a checkpoint.
+    """Read the model of a checkpoint of this program or of DeePMD-kit.
 
     Raises
     ------
     InputError
-        The file is damaged, foreign, or holds objects other than tensors.
+        The file is damaged, or not a checkpoint.
     """
-    tree = _read(path)
-    content = from_json(tree["definition"], {name: tensor.numpy() for name, tensor in tree["model"].items()}, str(path))
-    moments = {name: tensor.numpy() for name, tensor in tree["optimizer"].items()}
-    return content, Progress(int(tree["step"]), int(tree["seed"]), moments, tree.get("evaluation", "direct"))
+    tree = read_archive(path)
+    return _model_of(tree, path) if _is_ours(tree) else read_pt(tree, path)
+
+
+def load_training(path: Path) -> tuple[ModelFile, Progress]:
+    """Read a checkpoint of this program.
+
+    Raises
+    ------
+    InputError
+        The file is damaged, or not a checkpoint of this program.
+    """
+    tree = read_archive(path)
+    if not _is_ours(tree):
+        raise InputError(f"{path}: not a checkpoint of this program, so its training cannot be continued. Start from its weights: --init-model")
+    content = _model_of(tree, path)
+    try:
+        progress = Progress(int(tree["step"]), int(tree["seed"]), _arrays(tree["optimizer"], path), tree.get("evaluation", "direct"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: the checkpoint is damaged: {type(error).__name__}: {error}") from error
+    return content, progress
+
+
+def _is_ours(tree: Any) -> bool:
+    return isinstance(tree, dict) and "deepmd_format" in tree
+
+
+def _model_of(tree: dict[str, Any], path: Path) -> ModelFile:
+    if tree["deepmd_format"] != FORMAT:
+        raise InputError(f"{path}: checkpoint format {tree['deepmd_format']!r}; this program reads {FORMAT}")
+    return from_json(tree.get("definition", ""), _arrays(tree.get("model"), path), str(path))
+
+
+def _arrays(tensors: Any, path: Path) -> dict[str, np.ndarray]:
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+        raise InputError(f"{path}: the checkpoint is damaged: its parameters are no tensors")
+    check_arrays((tensor.numel() * tensor.element_size() for tensor in tensors.values()), path)
+    return {str(name): to_numpy(tensor) for name, tensor in tensors.items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import warnings
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,9 @@ from typing import Any
 
 import torch
 
+from deepmd.adapters.torch.archive import Module, attributes, read_archive
 from deepmd.adapters.torch.arrays import narrowed, params_to_torch, to_numpy
+from deepmd.adapters.torch.foreign import read_pth
 from deepmd.adapters.torch.namespace import xp
 from deepmd.adapters.torch.shell import Found, Shell
 from deepmd.array_model import derivatives, search
@@ -22,6 +23,7 @@ from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Layout, Pairs
 from deepmd.array_model.tree import flatten, paths, replace_leaves
 from deepmd.io.atomic import replacing
+from deepmd.io.bounded import check_arrays
 from deepmd.io.model_file import ModelFile, from_json, planned, to_json
 
 
@@ -41,57 +43,27 @@ def save_pth(path: Path, content: ModelFile) -> None:
 
 
 def load_pth(path: Path) -> ModelFile:
-    """Read a `.pth` file. Nothing of it is executed but the archive's own reader; pickles of Python objects are refused.
+    """Read a `.pth` file of this program or of DeePMD-kit. Nothing of it is executed.
 
     Raises
     ------
     InputError
-        The file is damaged, not TorchScript, or was not written by this program.
+        The file is damaged, or not a model.
     """
-    _check_archive(path)
-    try:
-        with _known_deprecation():
-            module = torch.jit.load(str(path), map_location="cpu")
-    except (RuntimeError, ValueError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable TorchScript model, perhaps cut short or damaged: {_first_line(error)}") from error
-    definition = getattr(module, "definition", None)
+    module = read_archive(path)
+    if not isinstance(module, Module):
+        raise InputError(
+            f"{path}: not a TorchScript model, but other objects or a training checkpoint. "
+            "Freeze the checkpoint with the program that wrote it, or give it the suffix .pt"
+        )
+    values = attributes(module)
+    definition = values.get("definition")
     if not isinstance(definition, str):
-        raise InputError(f"{path}: {_foreign(module)}")
+        return read_pth(values, path)
     prefix = "core."
-    arrays = {_path_of(name.removeprefix(prefix)): to_numpy(leaf) for name, leaf in module.named_buffers() if name.startswith(prefix)}
-    return from_json(definition, arrays, str(path))
-
-
-# -- reading --------------------------------------------------------------------------------------------------------
-
-
-def _check_archive(path: Path) -> None:
-    """Raise InputError for what is no TorchScript archive, before torch sees it."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: not a TorchScript model: the file is no archive, or is cut short. A .pth is written by `dp freeze` or `dp convert-backend`"
-        ) from error
-    if not any(name.endswith("/constants.pkl") for name in names):
-        raise InputError(
-            f"{path}: not a TorchScript model but a pickle of Python objects or a training checkpoint, which is never executed. "
-            "Freeze the checkpoint with the program that wrote it, or give it the suffix .pt if `dp train` wrote it"
-        )
-
-
-def _foreign(module: Any) -> str:
-    if hasattr(module, "get_model_def_script"):
-        return (
-            "a TorchScript model made by DeePMD-kit; reading it is not supported yet. "
-            "Convert it with DeePMD-kit first: dp convert-backend IN.pth OUT.dp"
-        )
-    return "a TorchScript module, but not a model written by this program: it has no definition"
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    tensors = {name.removeprefix(prefix): leaf for name, leaf in values.items() if name.startswith(prefix) and isinstance(leaf, torch.Tensor)}
+    check_arrays((leaf.numel() * leaf.element_size() for leaf in tensors.values()), path)
+    return from_json(definition, {_path_of(name): to_numpy(leaf) for name, leaf in tensors.items()}, str(path))
 
 
 @contextmanager

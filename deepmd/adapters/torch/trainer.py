@@ -31,7 +31,8 @@ class TorchTrainer:
         self._trained = {path: leaves[path].requires_grad_() for path in task.trainable}
         wide = all(leaf.dtype in (torch.float32, torch.float64) for leaf in self._trained.values())
         adam = task.adam
-        self._optimizer = torch.optim.Adam(
+        kind = torch.optim.AdamW if adam.decoupled else torch.optim.Adam
+        self._optimizer = kind(
             list(self._trained.values()), lr=0.0, betas=(adam.beta1, adam.beta2), eps=adam.epsilon, weight_decay=adam.weight_decay, fused=wide
         )
 
@@ -41,6 +42,8 @@ class TorchTrainer:
         gradients = torch.autograd.grad(loss, list(self._trained.values()), allow_unused=True, materialize_grads=True)
         for leaf, gradient in zip(self._trained.values(), gradients, strict=True):
             leaf.grad = gradient
+        if self._task.adam.max_norm > 0.0:
+            torch.nn.utils.clip_grad_norm_(self._trained.values(), self._task.adam.max_norm)
         self._optimizer.param_groups[0]["lr"] = lr
         self._optimizer.step()
         return float(loss.detach())

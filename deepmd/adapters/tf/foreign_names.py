@@ -1,0 +1,262 @@
+"""How DeePMD-kit's TensorFlow graphs name the arrays of each kind of descriptor and fitting net, and what else tells of it.
+
+Another kind is another `Names` in `DESCRIPTORS` or `FITTINGS`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.networks import activation
+from deepmd.array_model.pairs import spans
+from deepmd.host import plain
+from deepmd.io.foreign import Section
+from deepmd.io.model_file import ModelFile
+
+Arrays = dict[str, np.ndarray]
+
+LEAVES = {"matrix": "w", "bias": "b", "idt": "idt"}
+
+ACTIVATIONS = {"Tanh": "tanh", "Relu": "relu", "Relu6": "relu6", "Softplus": "softplus", "GeluCustom": "gelu", "Gelu": "gelu"}
+"""Operators that mean an activation without doubt."""
+
+ASK = "give the input it was trained with (dp convert-backend --input)"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A graph that is not run: its nodes by name, and the arrays by the names of constants or variables."""
+
+    nodes: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray]
+
+    def text(self, name: str) -> str | None:
+        """Return a string constant, or None if there is none of this name."""
+        return self.nodes[name].attr["value"].tensor.string_val[0].decode() if name in self.nodes else None
+
+    def number(self, name: str) -> float | None:
+        """Return a constant, or None if there is none of this name."""
+        if name not in self.nodes:
+            return None
+        tensor = self.nodes[name].attr["value"].tensor
+        if any(size.size != 1 for size in tensor.tensor_shape.dim):
+            raise InputError(f"{name} is not one number")
+        return float(tf.make_ndarray(tensor).reshape(()))
+
+    @property
+    def ntypes(self) -> int:
+        """Number of types, from the statistics."""
+        if "descrpt_attr/t_avg" not in self.arrays:
+            raise InputError("the statistics descrpt_attr/t_avg are missing: the file is cut short, or no model with a descriptor")
+        return len(self.arrays["descrpt_attr/t_avg"])
+
+    @property
+    def hidden(self) -> int:
+        """Number of hidden layers of the fitting nets."""
+        return 1 + max((int(match[1]) for name in self.arrays if (match := re.match(r"layer_(\d{1,3})_type_", name))), default=-1)
+
+
+@dataclass(frozen=True)
+class Names:
+    """A kind of descriptor or fitting net.
+
+    Attributes
+    ----------
+    kind : what an input calls it
+    arrays : regular expression of a whole name: function of (match, graph) that returns our path below the part
+    trailing : sizes of an array by our path, after that of the types, where they differ
+    stated : function of the graph that returns the options that it tells whether or not an input is stored
+    guessed : function of (graph, arrays by our paths below the part, what is stated of the whole model) that returns the others
+    completed : function of (arrays by our paths below the part, pairs of excluded types, number of types) that adds what files leave out
+    finished : function of the whole model; returns it as these graphs evaluate it
+    """
+
+    kind: str
+    arrays: Mapping[str, Callable[[re.Match[str], Graph], str]]
+    trailing: Mapping[str, tuple[int, ...]]
+    stated: Callable[[Graph], Section]
+    guessed: Callable[[Graph, Arrays, Section], Section]
+    completed: Callable[[Arrays, Any, int], Arrays] = field(default=lambda arrays, excluded, ntypes: arrays)
+    finished: Callable[[ModelFile], ModelFile] = field(default=lambda content: content)
+
+
+def _plain(path: str) -> Callable[[re.Match[str], Graph], str]:
+    return lambda match, graph: path
+
+
+def _shapes_of_nets(arrays: Arrays, stem: str) -> tuple[list[int], bool]:
+    """Return the widths of the layers of the nets under a path, and whether there are time steps."""
+    widths: dict[int, int] = {}
+    for path, array in arrays.items():
+        if (match := re.fullmatch(rf"{stem}/\d+/layers/(\d+)/w", path)) and array.ndim == 2:
+            widths[int(match[1])] = array.shape[1]
+    if not widths:
+        raise InputError("nets are missing: the file is cut short, or no energy model")
+    return [widths[number] for number in sorted(widths)], any(path.endswith("/idt") for path in arrays)
+
+
+def _activation(graph: Graph, scope: str) -> str:
+    found = {ACTIVATIONS[node.op] for name, node in graph.nodes.items() if name.startswith(scope) and node.op in ACTIVATIONS}
+    if len(found) != 1:
+        raise InputError(f"the file does not tell the activation of the nets {scope}...: {ASK}")
+    return found.pop()
+
+
+# -- se_e2_a --------------------------------------------------------------------------------------------------------
+
+ENVIRONMENT = ("ProdEnvMatA", "DescrptSeA")
+"""The operator that makes environment matrices, under its names of all times."""
+
+
+def _embedding(match: re.Match[str], graph: Graph) -> str:
+    centre, leaf, layer, neighbour = match.groups()
+    net = int(neighbour) if centre == "all" else int(centre) + int(neighbour) * graph.ntypes
+    return f"embeddings/{net}/layers/{int(layer) - 1}/{LEAVES[leaf]}"
+
+
+def _se_e2_a_stated(graph: Graph) -> Section:
+    node = next((node for node in graph.nodes.values() if node.op in ENVIRONMENT), None)
+    if node is None:
+        raise InputError(f"no operator {' or '.join(ENVIRONMENT)}: the file is cut short, or not a model of se_e2_a")
+    # the operator holds the cutoffs in float32, and their difference
+    rcut, smooth = (np.float32(node.attr[name].f) for name in ("rcut_r", "rcut_r_smth"))
+    return {
+        "type_one_side": any(name.startswith("filter_type_all/") for name in graph.arrays),
+        "sel": [int(size) for size in node.attr["sel_a"].list.i],
+        "rcut": float(smooth) + float(rcut - smooth),
+        "rcut_smth": float(smooth),
+    }
+
+
+def _se_e2_a_guessed(graph: Graph, arrays: Arrays, section: Section) -> Section:
+    cut = graph.nodes.get("filter_type_all/Slice")
+    if cut is not None and graph.nodes[cut.input[0]].op == "Mul":
+        raise InputError(f"the model leaves out pairs of types, but the file does not tell which: {ASK}")
+    widths, resnet_dt = _shapes_of_nets(arrays, "embeddings")
+    nets, ntypes = {int(path.split("/")[1]) for path in arrays if path.startswith("embeddings/")}, graph.ntypes
+    one_side = section["descriptor"]["type_one_side"]
+    absent = [] if one_side else [(net % ntypes, net // ntypes) for net in range(ntypes**2) if net not in nets]
+    fitting, first = section["fitting_net"], graph.arrays["layer_0_type_0/matrix" if graph.hidden else "final_layer_type_0/matrix"]
+    rest = len(first) - fitting["numb_fparam"]
+    masked = fitting["numb_aparam"] > 0 and rest % widths[-1] == 0
+    return {
+        "neuron": widths,
+        "resnet_dt": resnet_dt,
+        "axis_neuron": (rest - (0 if masked else fitting["numb_aparam"])) // widths[-1],
+        "activation_function": _activation(graph, "filter_type_"),
+        "exclude_types": [pair for pair in absent if pair[0] <= pair[1]],
+    }
+
+
+def _se_e2_a_completed(arrays: Arrays, excluded: Any, ntypes: int) -> Arrays:
+    """Drop time steps that checkpoints have for layers without a shortcut; add zeros for the nets of excluded pairs of types."""
+
+    def used(path: str) -> bool:
+        before, after = arrays.get(f"{path.removesuffix('idt')}w", np.zeros((0, 0))).shape
+        return not path.endswith("/idt") or after in (before, 2 * before)
+
+    arrays = {path: array for path, array in arrays.items() if used(path)}
+    present = {path.split("/")[1] for path in arrays if path.startswith("embeddings/")}
+    template = {path.split("/", 2)[2]: array for path, array in arrays.items() if path.startswith(f"embeddings/{min(present, default='')}/")}
+    absent = {str(net) for a, b in excluded for net in (a + b * ntypes, b + a * ntypes)} - present
+    return {**arrays, **{f"embeddings/{net}/{rest}": np.zeros_like(array) for net in sorted(absent) for rest, array in template.items()}}
+
+
+def _se_e2_a_finished(content: ModelFile) -> ModelFile:
+    """Let empty slots of excluded pairs of types contribute nothing, as in these graphs; elsewhere they do where the mean is not zero."""
+    descriptor = content.model.descriptor
+    vanish = descriptor.neuron[0] > 2 and not activation(descriptor.activation_function)(np.zeros(1), xp=plain).any()
+    if not descriptor.exclude_types or (not descriptor.type_one_side and vanish):  # the nets of such pairs are zero
+        return content
+    davg, sections = content.params["descriptor"]["davg"].copy(), spans(descriptor.slots)
+    for a, b in descriptor.exclude_types:
+        for centre, neighbour in ((a, b), (b, a)):
+            davg[centre, slice(*sections[neighbour]), :] = 0.0
+    return content.with_params({**content.params, "descriptor": {**content.params["descriptor"], "davg": davg}})
+
+
+SE_E2_A = Names(
+    "se_e2_a",
+    {
+        r"filter_type_(all|\d{1,4})/(matrix|bias|idt)_(\d{1,3})_(\d{1,4})": _embedding,
+        "descrpt_attr/t_avg": _plain("davg"),
+        "descrpt_attr/t_std": _plain("dstd"),
+    },
+    {"davg": (-1, 4), "dstd": (-1, 4)},
+    _se_e2_a_stated,
+    _se_e2_a_guessed,
+    _se_e2_a_completed,
+    _se_e2_a_finished,
+)
+
+# -- ener -----------------------------------------------------------------------------------------------------------
+
+BIAS = "fitting_attr/t_bias_atom_e"
+
+
+def _fitting(match: re.Match[str], graph: Graph) -> str:
+    number, net, leaf = match.groups()
+    return f"nets/{net}/layers/{graph.hidden if number is None else number}/{LEAVES[leaf]}"
+
+
+def _bias(match: re.Match[str], graph: Graph) -> str:
+    """Older graphs keep the bias without adding it: it is part of the last layer's then."""
+    used = any(f"{BIAS}/read" in node.input for node in graph.nodes.values())
+    return "bias_atom_e" if used else ""
+
+
+def _ener_stated(graph: Graph) -> Section:
+    return {f"numb_{name}": int(graph.number(f"fitting_attr/d{name}") or 0) for name in ("fparam", "aparam")}
+
+
+def _ener_guessed(graph: Graph, arrays: Arrays, section: Section) -> Section:
+    products = [n for n in graph.nodes.values() if n.op == "MatMul" and not n.name.startswith("gradients") and "final_layer_" in "".join(n.input)]
+    if len(products) > graph.ntypes:
+        raise InputError(f"the nets are evaluated without neighbours too (atom_ener), but the file does not tell the energies: {ASK}")
+    widths, resnet_dt = _shapes_of_nets(arrays, "nets")
+    rest, width = len(arrays["nets/0/layers/0/w"]) - section["fitting_net"]["numb_fparam"], section["descriptor"]["neuron"][-1]
+    return {
+        "neuron": widths[:-1],
+        "resnet_dt": resnet_dt,
+        "use_aparam_as_mask": section["fitting_net"]["numb_aparam"] > 0 and rest % width == 0,
+        "activation_function": _activation(graph, "layer_"),
+    }
+
+
+def _ener_completed(arrays: Arrays, excluded: Any, ntypes: int) -> Arrays:
+    """Refuse layers that have a shortcut in other formats only, which DeePMD-kit's own conversion overlooks."""
+    last = max((int(path.split("/")[3]) for path in arrays if path.startswith("nets/")), default=0)
+    for path, array in arrays.items():
+        match = re.fullmatch(r"nets/\d+/layers/(\d+)/w", path)
+        number = int(match[1]) if match and array.ndim == 2 else last
+        if number < last and array.shape[1] in (array.shape[0], 2 * array.shape[0]) and not (number and array.shape[0] == array.shape[1]):
+            raise InputError(
+                f"model/fitting_net/neuron: a layer goes from width {array.shape[0]} to {array.shape[1]}. These graphs have no shortcut there, "
+                "all other formats have one, so the model cannot be carried over"
+            )
+    return arrays
+
+
+ENER = Names(
+    "ener",
+    {
+        r"(?:layer_(\d{1,3})|final_layer)_type_(\d{1,4})/(matrix|bias|idt)": _fitting,
+        BIAS: _bias,
+        **{f"fitting_attr/t_{name}_avg": _plain(f"{name}_avg") for name in ("fparam", "aparam")},
+        **{f"fitting_attr/t_{name}_istd": _plain(f"{name}_inv_std") for name in ("fparam", "aparam")},
+    },
+    {"bias_atom_e": (1,)},
+    _ener_stated,
+    _ener_guessed,
+    _ener_completed,
+)
+
+DESCRIPTORS = {names.kind: names for names in (SE_E2_A,)}
+FITTINGS = {names.kind: names for names in (ENER,)}

@@ -1,0 +1,248 @@
+"""`.savedmodel`: stock operations in a SavedModel, for programs that look up its functions by name, LAMMPS among them (spec formats, 7.4).
+
+Unlike a `.pb` it is given neighbour lists as arrays, so it needs no operation that follows memory addresses. The whole model lies
+beside the graph, as a `.dp` file in the folder that TensorFlow keeps for other programs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from deepmd.adapters.evaluation import assemble
+from deepmd.adapters.tf.graph import constant, gradients, in_graph
+from deepmd.adapters.tf.namespace import xp
+from deepmd.array_model import search
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.pairs import Conditions, Pairs
+from deepmd.io.dp_file import load_dp, save_dp
+from deepmd.io.model_file import ModelFile, planned
+
+WHOLE = "assets.extra/model.dp"
+"""The model as a file of its own; `assets.extra` is TensorFlow's name for what it does not read."""
+
+Tensor = Any
+
+
+def save_savedmodel(path: Path, content: ModelFile) -> None:
+    """Write a `.savedmodel` folder.
+
+    Raises
+    ------
+    InputError
+        The place cannot be written to, or holds a folder of another kind.
+    """
+    if path.exists() and not (path / "saved_model.pb").is_file():
+        raise InputError(f"{path}: cannot be written: it is there, and no SavedModel")
+    with _replacing_folder(path) as folder:
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)  # derivatives are part of the functions
+        tf.saved_model.save(_module(content), str(folder), options=options)
+        (folder / WHOLE).parent.mkdir()
+        save_dp(folder / WHOLE, content)
+
+
+def load_savedmodel(path: Path) -> ModelFile:
+    """Read a `.savedmodel` folder; its functions are not run.
+
+    Raises
+    ------
+    InputError
+        The folder is no SavedModel, damaged, or was not written by this program.
+    """
+    if not (path / "saved_model.pb").is_file():
+        raise InputError(f"{path}: not a SavedModel: it is no folder with a file saved_model.pb")
+    if not (path / WHOLE).is_file():
+        raise InputError(f"{path}: a SavedModel, but not one that this program wrote: it has no {WHOLE}")
+    return load_dp(path / WHOLE)
+
+
+@contextlib.contextmanager
+def _replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder that becomes `path` when the block succeeds and disappears when it does not."""
+    try:
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+    try:
+        (temporary / "new").mkdir()
+        yield temporary / "new"
+        if path.exists():
+            path.rename(temporary / "old")
+        (temporary / "new").rename(path)
+    finally:
+        shutil.rmtree(temporary)
+
+
+# -- functions ------------------------------------------------------------------------------------------------------
+
+
+def _module(content: ModelFile) -> Any:
+    """Return the functions that other programs call, under their names."""
+    model, fitting = content.model, content.model.fitting
+    module = tf.Module()
+    default = fitting.default_fparam or ()
+    facts: dict[str, tuple[Any, Any]] = {
+        "get_rcut": (float(model.layout().rcut), tf.float64),
+        "get_type_map": (list(model.type_map), tf.string),
+        "get_sel": (list(model.layout().sel), tf.int64),
+        "get_sel_type": (list(range(model.ntypes)), tf.int64),
+        "get_dim_fparam": (fitting.numb_fparam, tf.int64),
+        "get_dim_aparam": (fitting.numb_aparam, tf.int64),
+        "get_dim_chg_spin": (0, tf.int64),
+        "get_pair_exclude_types": ([], tf.int64),  # pairs are excluded inside
+        "has_default_fparam": (bool(default), tf.bool),
+        "get_default_fparam": (list(default), tf.float64),
+        "has_message_passing": (False, tf.bool),
+        "get_model_def_script": (json.dumps(content.definition), tf.string),
+    }
+    for name, (value, dtype) in facts.items():
+        setattr(module, name, _named(name, partial(tf.constant, value, dtype), []))
+    for name, function in _evaluations(content).items():
+        setattr(module, _ATTRIBUTES[name], function)
+    return module
+
+
+_ATTRIBUTES = {
+    "call_without_atomic_virial": "call",
+    "call_with_atomic_virial": "call_atomic_virial",
+    "call_lower_without_atomic_virial": "call_lower",
+    "call_lower_with_atomic_virial": "call_lower_atomic_virial",
+}
+"""Functions by the names that C++ looks up, and the names of the same in Python."""
+
+
+def _named(name: str, function: Callable[..., Any], signature: list[Any]) -> Any:
+    """Return a TensorFlow function whose name in the file begins with `name`."""
+
+    def named(*arguments: Tensor) -> Any:
+        return function(*arguments)
+
+    named.__name__ = name
+    return tf.function(named, input_signature=signature, autograph=False)
+
+
+def _evaluations(content: ModelFile) -> dict[str, Any]:
+    """Return the functions of `_ATTRIBUTES`; all call one that holds the parameters."""
+    fitting = content.model.fitting
+    coord = tf.TensorSpec([None, None, 3], tf.float64, "coord")
+    atype = tf.TensorSpec([None, None], tf.int32, "atype")
+    box = tf.TensorSpec([None, None, None], tf.float64, "box")
+    nlist, mapping = tf.TensorSpec([None, None, None], tf.int64, "nlist"), tf.TensorSpec([None, None], tf.int64, "mapping")
+    fparam = tf.TensorSpec([None, fitting.numb_fparam], tf.float64, "fparam")
+    aparam = tf.TensorSpec([None, None, fitting.numb_aparam], tf.float64, "aparam")
+    model, core = content.model, _core(content)
+
+    def make(atomic: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        def call(coord: Tensor, atype: Tensor, box: Tensor, fparam: Tensor, aparam: Tensor) -> dict[str, Tensor]:
+            atoms = _atoms(coord, atype)
+            packed = _found(model, *atoms, box)
+            return _outputs(model, core, packed, atype, xp.shape(coord)[1], fparam, aparam, atomic, force_of_ghosts=False)
+
+        def call_lower(coord: Tensor, atype: Tensor, nlist: Tensor, mapping: Tensor, fparam: Tensor, aparam: Tensor) -> dict[str, Tensor]:
+            atoms = _atoms(coord, atype)
+            packed = _listed(model, *atoms, nlist)
+            return _outputs(model, core, packed, atype, xp.shape(nlist)[1], fparam, aparam, atomic, force_of_ghosts=True)
+
+        return call, call_lower
+
+    out = {}
+    for atomic, word in ((False, "without"), (True, "with")):
+        call, call_lower = make(atomic)
+        out[f"call_{word}_atomic_virial"] = _named(f"call_{word}_atomic_virial", call, [coord, atype, box, fparam, aparam])
+        out[f"call_lower_{word}_atomic_virial"] = _named(
+            f"call_lower_{word}_atomic_virial", call_lower, [coord, atype, nlist, mapping, fparam, aparam]
+        )
+    return out
+
+
+_FIELDS = ("disp_NM3", "mask_NM", "index_NM", "centre_N", "type_N", "frame_N")
+
+
+def _core(content: ModelFile) -> Any:
+    """Return the function from packed pairs to atomic energies and dE/d(displacement)."""
+    model, params, _ = planned(content)
+    fitting, sections = model.fitting, len(model.layout().sel)
+
+    def energies(*arrays: Tensor) -> tuple[Tensor, Tensor]:
+        *fields, counts, widths, type_NM, fparam_FK, aparam_NK = arrays
+        sizes = {"counts": tuple(tf.unstack(counts)), "widths": tuple(tf.unstack(widths))}
+        pairs = Pairs(**dict(zip(_FIELDS, fields, strict=True)), **sizes, type_NM=type_NM)
+        conditions = Conditions(fparam_FK if fitting.numb_fparam else None, aparam_NK if fitting.numb_aparam else None)
+        energy_N1, _ = model.atomic_output(in_graph(model, params, constant), pairs, conditions, xp=xp)
+        (grad_NM3,) = gradients(model.output, energy_N1, pairs)
+        return energy_N1, grad_NM3
+
+    real, whole = tf.float64, tf.int64
+    kinds = [(real, [None, None, 3]), (tf.bool, [None, None]), (whole, [None, None]), *3 * [(whole, [None])]]
+    kinds += [
+        (whole, [model.ntypes]),
+        (whole, [sections]),
+        (whole, [None, None]),
+        (real, [None, fitting.numb_fparam]),
+        (real, [None, fitting.numb_aparam]),
+    ]
+    return _named("energies", energies, [tf.TensorSpec(shape, dtype) for dtype, shape in kinds])
+
+
+def _atoms(coord: Tensor, atype: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Put the atoms of all frames on one axis: positions, types, frames."""
+    sizes = tf.shape(atype, out_type=tf.int64)
+    frame_A = tf.repeat(tf.range(sizes[0]), sizes[1])
+    return tf.reshape(coord, [-1, 3]), tf.cast(tf.reshape(atype, [-1]), tf.int64), frame_A
+
+
+def _found(model: Any, coord_A3: Tensor, type_A: Tensor, frame_A: Tensor, box: Tensor) -> search.Packed:
+    """Find the neighbours in the cells (F, 3, 3), or without a boundary if those are empty."""
+    layout, num_frames = model.layout(), tf.shape(box)[0]
+    open_F33 = tf.tile(search.enclosing_cell(coord_A3, layout.rcut, xp=xp), tf.stack([num_frames, 1, 1]))
+    missing = tf.where(tf.size(box) > 0, 0, num_frames)
+    cell_F33 = tf.concat([tf.reshape(box, [-1, 3, 3]), open_F33[:missing]], axis=0)
+    found = search.candidates(coord_A3, type_A, frame_A, cell_F33, layout.rcut, xp=xp)
+    return search.pack(found, type_A, frame_A, layout, model.ntypes, xp=xp)
+
+
+def _listed(model: Any, coord_A3: Tensor, type_A: Tensor, frame_A: Tensor, nlist: Tensor) -> search.Packed:
+    """Take the neighbours from lists (F, nloc, W)."""
+    layout, sizes = model.layout(), tf.shape(nlist, out_type=tf.int64)
+    num_all = tf.size(type_A, out_type=tf.int64) // tf.maximum(sizes[0], 1)
+    start_F11 = tf.reshape(num_all * tf.range(sizes[0]), [-1, 1, 1])
+    index_NC = tf.reshape(tf.where(nlist < 0, nlist, nlist + start_F11), tf.stack([sizes[0] * sizes[1], sizes[2]]))
+    atom_N = tf.reshape(start_F11[:, :, 0] + tf.range(sizes[1]), [-1])
+    return search.pack(search.listed(coord_A3, atom_N, index_NC, layout.rcut, xp=xp), type_A, frame_A, layout, model.ntypes, xp=xp)
+
+
+def _outputs(
+    model: Any, core: Any, packed: search.Packed, atype: Tensor, nloc: Tensor, fparam: Tensor, aparam: Tensor, atomic: bool, *, force_of_ghosts: bool
+) -> dict[str, Tensor]:
+    """Evaluate; the energies are those of the first nloc atoms of each frame."""
+    pairs = packed.pairs
+    num_frames, nall = tf.shape(atype)[0], tf.shape(atype)[1]
+    aparam_NK = tf.gather(tf.reshape(aparam, tf.stack([num_frames * nloc, aparam.shape[2]])), packed.row_N)
+    fields = [getattr(pairs, name) for name in _FIELDS]
+    energy_N1, grad_NM3 = core(*fields, tf.stack(pairs.counts), tf.stack(pairs.widths), pairs.type_NM, fparam, aparam_NK)
+    wanted = frozenset({"energy", "force", "virial"} | ({"atom_virial"} if atomic else set()))
+    out = assemble(model, energy_N1, None, [grad_NM3], pairs, num_frames * nall, num_frames, wanted, xp=xp)
+
+    def of_atoms(values: Tensor, width: int) -> Tensor:
+        return tf.reshape(tf.gather(values, packed.position_A), tf.stack([num_frames, nall, 1, width]))
+
+    result = {
+        "energy": tf.reshape(xp.segment_sum(energy_N1, packed.row_N, num_frames * nloc), tf.stack([num_frames, nloc, 1])),
+        "energy_derv_c_redu": tf.reshape(out["virial"], [-1, 1, 9]),
+        "energy_derv_r": of_atoms(out["force"], 3),
+        "energy_redu": tf.reshape(out["energy"], [-1, 1]),
+        "mask": tf.cast(atype[:, :nloc] >= 0, tf.int32),
+    }
+    if atomic:
+        result["energy_derv_c"] = of_atoms(out["atom_virial"], 9)
+    elif force_of_ghosts:  # readers count the outputs
+        result["energy_derv_c"] = tf.zeros(tf.stack([num_frames, nall, 1, 9]), tf.float64)
+    return result

@@ -1,0 +1,150 @@
+"""What `.pt` and `.pth` archives of torch hold, without running anything of them.
+
+A pickle may call any function, and TorchScript has code that runs when it is loaded. Neither is needed: parameters and options are plain
+values under the names of the attributes of modules.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deepmd.array_model.errors import InputError
+from deepmd.io.bounded import check_tree
+
+CLASS = "__class__"
+"""Under this name `attributes` gives the class of a module."""
+
+
+class Module(dict):  # type: ignore[type-arg]
+    """Stand-in for a stored object of TorchScript: its attributes."""
+
+    name = ""
+    """Its class, without the package."""
+
+
+def read_archive(path: Path) -> Any:
+    """Return what an archive holds: plain values, tensors, and a `Module` for each object of TorchScript.
+
+    Raises
+    ------
+    InputError
+        The file is no archive, is damaged, or asks for anything but values; memory is bounded by its size.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check(archive, path.stat().st_size)
+            top = next(name.removesuffix("/data.pkl") for name in archive.namelist() if name.endswith("/data.pkl"))
+            tree = _Unpickler(archive, top).load()
+    except (zipfile.BadZipFile, StopIteration) as error:
+        raise InputError(f"{path}: not an archive of torch, or cut short") from error
+    except Exception as error:  # damaged bytes raise nearly anything in an unpickler
+        raise InputError(f"{path}: not readable, damaged or no model: {str(error)[:200] or type(error).__name__}") from error
+    check_tree(tree, path)
+    return tree
+
+
+def attributes(module: Module) -> dict[str, Any]:
+    """Return all attributes that are no modules, and the class of each module, by names as `model.layers.0.matrix`."""
+    out, left = {}, [("", module)]
+    while left:
+        prefix, inner = left.pop()
+        out[f"{prefix}{CLASS}"] = inner.name
+        for name, value in inner.items():
+            if isinstance(value, Module):
+                left.append((f"{prefix}{name}.", value))
+            else:
+                out[f"{prefix}{name}"] = value
+    return out
+
+
+def _check(archive: zipfile.ZipFile, size: int) -> None:
+    """Refuse members that lie over each other: together they would be larger than the file."""
+    if sum(member.file_size for member in archive.infolist() if member.compress_type == zipfile.ZIP_STORED) > size:
+        raise pickle.UnpicklingError("its members overlap")
+
+
+def _bytes(archive: zipfile.ZipFile, name: str) -> bytes:
+    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:  # torch compresses nothing but code
+        raise pickle.UnpicklingError(f"{name} is compressed")
+    return archive.read(name)
+
+
+class _Function:
+    """Stand-in for a function that a pickle may call."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def __call__(self, *args: Any) -> Any:
+        return self._call(*args)
+
+
+def _tensor(storage: torch.Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> torch.Tensor:
+    if math.prod(size) > storage.numel():
+        raise pickle.UnpicklingError(f"an array of sizes {size} claims more than is stored")
+    return storage.as_strided(size, stride, offset)
+
+
+FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
+    ("torch", "Size"): tuple,
+    ("torch.jit._pickle", "restore_type_tag"): lambda value, *_: value,
+    **{("torch.jit._pickle", f"build_{kind}list"): lambda values, *_: values for kind in ("int", "double", "bool", "tensor")},
+}
+"""All that a pickle may call."""
+
+STORAGES = {
+    **{"DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16, "BFloat16Storage": torch.bfloat16},
+    **{"LongStorage": torch.int64, "IntStorage": torch.int32, "ShortStorage": torch.int16, "CharStorage": torch.int8},
+    **{"ByteStorage": torch.uint8, "BoolStorage": torch.bool},
+}
+
+
+class _Unpickler(pickle._Unpickler):
+    """The implementation in Python: memory follows the data, and a state is given to modules only."""
+
+    def __init__(self, archive: zipfile.ZipFile, top: str) -> None:
+        super().__init__(io.BytesIO(_bytes(archive, f"{top}/data.pkl")))
+        self._archive, self._top = archive, top
+        self._storages: dict[str, torch.Tensor] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return the stand-in for a global name; there are few."""
+        if module == "__torch__" or module.startswith("__torch__."):
+            return type("Stored", (Module,), {"name": name})
+        if module == "torch" and name in STORAGES:
+            return name
+        if (module, name) not in FUNCTIONS:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no model needs")
+        return _Function(FUNCTIONS[module, name])
+
+    def persistent_load(self, pid: Any) -> torch.Tensor:
+        """Return a storage as a flat tensor."""
+        _, kind, key, _, numel = pid
+        if key not in self._storages:
+            data, dtype = bytearray(_bytes(self._archive, f"{self._top}/data/{key}")), STORAGES[kind]
+            if not 0 <= numel * dtype.itemsize <= len(data):
+                raise pickle.UnpicklingError(f"array {key} is cut short")
+            self._storages[key] = torch.frombuffer(data, dtype=dtype, count=numel) if numel else torch.empty(0, dtype=dtype)
+        return self._storages[key]
+
+    def _state(self) -> None:
+        state = self.stack.pop()  # type: ignore[attr-defined]
+        target = self.stack[-1]  # type: ignore[attr-defined]
+        if isinstance(target, Module):
+            target.update(state)
+        elif not isinstance(target, OrderedDict):  # theirs is about versions of modules
+            raise pickle.UnpicklingError("it gives a state to something else than a module")
+
+    dispatch = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: _state}

