@@ -25,7 +25,7 @@ from deepmd.io.model_file import ModelFile, evaluation_asked, planned
 GLOBAL = frozenset({"energy", "force", "virial"})
 ATOMIC = frozenset({"atom_energy", "atom_virial"})
 PER_FRAME = ("energy", "virial")
-STATISTICS = ("davg", "dstd")
+STATISTICS = ("davg", "dstd", "inputs")
 """Parameters of descriptors that are no weights."""
 
 
