@@ -18,12 +18,20 @@ class Layout:
     sel : slots per neighbour type, or one number for a mixed section
     mixed : one section for all neighbour types, nearest first, and one empty slot at the end of every row (see `Pairs`)
     excluded : unordered pairs of types whose neighbours become empty slots (`pair_exclude_types`)
+    typed : of mixed layouts, slots per neighbour type of sections that come before the mixed one and hold the same neighbours once
+        more, for members of a hybrid that want sections
     """
 
     rcut: float
     sel: tuple[int, ...]
     mixed: bool = False
     excluded: tuple[tuple[int, int], ...] = ()
+    typed: tuple[int, ...] = ()
+
+    @property
+    def sections(self) -> tuple[int, ...]:
+        """Slots of each section of a row."""
+        return (*self.typed, *self.sel)
 
 
 @dataclass(frozen=True)

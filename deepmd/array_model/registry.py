@@ -15,7 +15,7 @@ _ALIASES: dict[tuple[str, str], str] = {}
 NOT_YET = {
     "descriptor": (
         *("se_e3_tebd", "se_atten", "dpa1", "se_atten_v2"),
-        *("dpa2", "dpa3", "dpa4", "hybrid", "loc_frame"),
+        *("dpa2", "dpa3", "dpa4", "loc_frame"),
     ),
     "fitting_net": ("dipole", "polar", "dos", "property", "population"),
     "model": ("frozen", "pairtab", "linear_ener", "linear", "zbl", "pairwise_dprc", "dpa4", "spin_ener"),

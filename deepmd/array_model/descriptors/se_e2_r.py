@@ -41,7 +41,7 @@ class SeE2R(Sectioned):
     def init(self, ntypes: int, draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
         nets = [init_net(self.net(), None if self.seed is None else [t, self.seed], draw) for t in range(ntypes)]
-        return self.fresh(nets, draw, xp=xp)
+        return self.with_nets(nets, draw, xp=xp)
 
     def trainables(self) -> dict[str, Any]:
         """Which parameters training may change."""

@@ -34,7 +34,7 @@ class SeE3(Sectioned):
             new = init_net(self.net(), None if self.seed is None else [first * ntypes + second, self.seed], draw)
             return new if first <= second else map_leaves(xp.zeros_like, new)  # type: ignore[no-any-return]
 
-        return self.fresh([net(first, second) for second in range(ntypes) for first in range(ntypes)], draw, xp=xp)
+        return self.with_nets([net(first, second) for second in range(ntypes) for first in range(ntypes)], draw, xp=xp)
 
     def trainables(self) -> dict[str, Any]:
         """Which parameters training may change: the nets of each unordered pair of types."""

@@ -89,7 +89,7 @@ class Sectioned(Descriptor):
         """Shape of the embedding nets: all read one number."""
         return Net(1, self.neuron, self.activation_function, self.resnet_dt)
 
-    def fresh(self, nets: list[Params], draw: Any, *, xp: Namespace) -> Params:
+    def with_nets(self, nets: list[Params], draw: Any, *, xp: Namespace) -> Params:
         """Parameters with statistics that change nothing."""
         zeros = xp.zeros_like(draw([0]).normal(size=(len(self.slots), sum(self.slots), self.columns)))
         return {"davg": zeros, "dstd": zeros + 1.0, "embeddings": nets}
