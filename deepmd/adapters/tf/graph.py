@@ -67,7 +67,7 @@ def placeholders(model: Any) -> Inputs:
 
     fed = {name: make(name, dtype, sizes) for name, (dtype, sizes) in _PAIRS.items()}
     fed["counts"] = make("counts", tf.int32, [model.ntypes])
-    fed["widths"] = make("widths", tf.int32, [len(model.layout().sel)])
+    fed["widths"] = make("widths", tf.int32, [len(model.layout().sections)])
     fed["num_atoms"] = make("num_atoms", tf.int32, [])
     fed["num_frames"] = make("num_frames", tf.int32, [])
     for name, size in (("fparam_FK", model.fitting.numb_fparam), ("aparam_NK", model.fitting.numb_aparam)):

@@ -41,8 +41,7 @@ class StandardModel:
 
     def layout(self) -> Layout:
         """How neighbours are to be packed for this model."""
-        inner = self.descriptor.layout()
-        return Layout(inner.rcut, inner.sel, inner.mixed, self.pair_exclude_types)
+        return replace(self.descriptor.layout(), excluded=self.pair_exclude_types)
 
     @property
     def ntypes(self) -> int:
