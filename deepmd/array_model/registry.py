@@ -17,7 +17,7 @@ NOT_YET = {
         *("se_e3_tebd", "se_atten", "dpa1", "se_atten_v2"),
         *("dpa2", "dpa3", "dpa4", "loc_frame"),
     ),
-    "fitting_net": ("dipole", "polar", "dos", "property", "population"),
+    "fitting_net": ("population",),
     "model": ("frozen", "pairtab", "linear_ener", "linear", "zbl", "pairwise_dprc", "dpa4", "spin_ener"),
 }
 """Kinds that DeePMD-kit knows and we do not have."""

@@ -76,9 +76,7 @@ def halves(count: int) -> list[list[float]]:
     """
     assert count % 2 == 0
     even = [[float(k == 2 * m) for k in range(count)] for m in range(count // 2)]
-    odd = [
-        [0.0 if k % 2 == 0 or k // 2 < m else (1.0 if m == 0 else 2.0) * (-1.0) ** (k // 2 - m) for k in range(count)] for m in range(count // 2)
-    ]
+    odd = [[0.0 if k % 2 == 0 or k // 2 < m else (1.0 if m == 0 else 2.0) * (-1.0) ** (k // 2 - m) for k in range(count)] for m in range(count // 2)]
     return [*even, *odd]
 
 

@@ -33,7 +33,7 @@ WIDTHS: dict[str, Width] = {
 }
 """Data that are known besides coordinates and cells; others are read when their width is told (see `load_system`)."""
 
-SCALARS = ("energy", "atom_ener", "atom_pref", "atom_ener_coeff")
+SCALARS = ("energy", "atom_ener", "atom_pref", "atom_ener_coeff", "atomic_weight")
 """Data without an axis for their values."""
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from deepmd.array_model.errors import InputError
 from deepmd.data.selection import systems_of
 from deepmd.data.systems import load_system
-from deepmd.infer.deep_pot import DeepPot
+from deepmd.infer.deep_pot import DeepEval
 from deepmd.io.atomic import replacing
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def evaluate_descriptors(
     twice = [path for path in paths if paths.count(path) > 1]
     if twice:
         raise InputError(f"{twice[0]}: two systems have this name; evaluate them one by one, with an --output each")
-    potential = DeepPot(model, backend=backend)
+    potential = DeepEval(model, backend=backend)
     try:
         Path(output).mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -4,16 +4,39 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from deepmd.array_model.errors import InputError
-from deepmd.data.neighbours import Neighbours, check_cell
+from deepmd.data.neighbours import Neighbours, Structure, check_cell
 
 DEFAULT_BATCH_SIZE = 256
 """Centre atoms evaluated at once: enough to keep the frameworks busy, few enough that all intermediates stay near the processor."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Checked input of one call: F frames of n atoms.
+
+    Attributes
+    ----------
+    coord : (F, n, 3), Angstrom
+    cell : (F, 3, 3), Angstrom, or None
+    types : (F, n)
+    fparam, aparam : (F, K) and (F, n, K), or None where the model takes none
+    """
+
+    coord: np.ndarray
+    cell: np.ndarray | None
+    types: np.ndarray
+    fparam: np.ndarray | None
+    aparam: np.ndarray | None
+
+    def structure(self, frame: int) -> Structure:
+        """Return one frame."""
+        return Structure(self.coord[frame], None if self.cell is None else self.cell[frame], self.types[frame])
 
 
 def batch_size(auto_batch_size: bool | int) -> int | None:

@@ -14,10 +14,10 @@ import yaml
 from deepmd.array_model import models
 from deepmd.array_model.descriptors.hybrid import Hybrid
 from deepmd.array_model.errors import InputError, nearest
-from deepmd.array_model.losses import EnerLoss
+from deepmd.array_model.losses import LOSSES, Loss, Target
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.registry import canonical, lookup
-from deepmd.io.checking import NO_DEFAULT, build, rename, without_comments
+from deepmd.io.checking import NO_DEFAULT, build, given, rename, without_comments
 from deepmd.io.sections import (
     LEARNING_RATES,
     OPTIMIZERS,
@@ -53,7 +53,7 @@ class TrainInput:
     training: TrainingSection
     learning_rate: LearningRate
     optimizer: AdamSection
-    loss: EnerLoss
+    loss: Loss
     validating: ValidatingSection
 
     def with_descriptor(self, descriptor: Any) -> TrainInput:
@@ -69,7 +69,7 @@ class TrainInput:
             "model": self.model_dict(),
             "learning_rate": {"type": _name(self.learning_rate, LEARNING_RATES), **asdict(self.learning_rate)},
             "optimizer": {"type": _name(self.optimizer, OPTIMIZERS), **asdict(self.optimizer)},
-            "loss": {"type": "ener", **asdict(self.loss)},
+            "loss": {"type": self.loss.kind, **given(self.loss)},
             "training": {"training_data": data, "validation_data": validation, **training},
             "validating": asdict(self.validating),
         }
@@ -124,7 +124,7 @@ NOT_YET: dict[str, dict[str, Any]] = {
 
 SECTIONS = ("model", "learning_rate", "optimizer", "loss", "training", "validating")
 
-LATER = {"learning_rate": (), "optimizer": ("LKF", "AdaMuon", "HybridMuon"), "loss": ("ener_spin", "ener_hess", "dos", "tensor", "property", "dens")}
+LATER = {"learning_rate": (), "optimizer": ("LKF", "AdaMuon", "HybridMuon"), "loss": ("ener_spin", "ener_hess", "dens")}
 """Types of sections that DeePMD-kit knows and we do not support."""
 
 
@@ -188,7 +188,7 @@ def parse_input(tree: dict[str, Any]) -> TrainInput:
         training=build(TrainingSection, training, "training", NOT_YET["training"]),
         learning_rate=_chosen(tree["learning_rate"], "learning_rate", LEARNING_RATES, "exp"),
         optimizer=_chosen(tree.get("optimizer", {}), "optimizer", OPTIMIZERS, "Adam"),
-        loss=_chosen(tree.get("loss", {}), "loss", {"ener": EnerLoss}, "ener"),
+        loss=_loss(tree.get("loss", {}), model),
         validating=build(ValidatingSection, tree.get("validating", {}), "validating", NOT_YET["validating"]),
     )
 
@@ -203,6 +203,15 @@ def _chosen(section: Any, where: str, kinds: Mapping[str, type[T]], default: str
     if kind not in kinds:
         raise InputError(f"{where}/type: unknown type {kind!r}. Known: {', '.join((*kinds, *later))}.{nearest(str(kind), (*kinds, *later))}")
     return build(kinds[kind], {key: value for key, value in section.items() if key != "type"}, where, NOT_YET.get(where))
+
+
+def _loss(section: Any, model: StandardModel) -> Loss:
+    """Make the loss; its type follows from what the model predicts."""
+    suited = [kind for kind, cls in LOSSES.items() if model.output.name in cls.predicts]
+    loss = _chosen(section, "loss", LOSSES, suited[0])
+    if loss.kind not in suited:
+        raise InputError(f"loss/type: {loss.kind!r} is not for models of fitting_net type {model.fitting.kind!r}. Accepted: {', '.join(suited)}")
+    return loss.suited(Target.of(model))
 
 
 def _name(section: Any, kinds: Mapping[str, type]) -> str:
@@ -243,16 +252,25 @@ def _model(section: Any) -> tuple[ModelSection, StandardModel]:
     descriptor = _part(parts["descriptor"], "descriptor", "model/descriptor", None)
     outer = build(ModelSection, section, "model", NOT_YET["model"])
     _check_types(outer, descriptor, fitting)
+    if fitting.needs_equivariant and not descriptor.widths.equivariant:
+        raise InputError(f"model/fitting_net: type {fitting.kind!r} needs a descriptor with equivariant features; {descriptor.kind!r} has none")
     model = StandardModel(
         type_map=outer.type_map,
         descriptor=descriptor,
         fitting=fitting,
         pair_exclude_types=outer.pair_exclude_types,
-        atom_exclude_types=outer.atom_exclude_types,
+        atom_exclude_types=_without_output(outer, fitting),
         rcond=fitting.rcond,
         preset_out_bias=None if outer.preset_out_bias is None else {key: list(value) for key, value in outer.preset_out_bias.items()},
     )
     return outer, model
+
+
+def _without_output(outer: ModelSection, fitting: Any) -> tuple[int, ...]:
+    """Return the types without output: `atom_exclude_types`, and all but `sel_type` of the fitting net."""
+    chosen = getattr(fitting, "sel_type", None)
+    kept = range(len(outer.type_map)) if chosen is None else (chosen,) if isinstance(chosen, int) else chosen
+    return tuple(sorted({*outer.atom_exclude_types, *(set(range(len(outer.type_map))) - set(kept))}))
 
 
 def _check_types(outer: ModelSection, descriptor: Any, fitting: Any) -> None:
@@ -262,12 +280,16 @@ def _check_types(outer: ModelSection, descriptor: Any, fitting: Any) -> None:
     for place, part in zip(places, parts, strict=True):
         if not part.mixed and not isinstance(part.sel, str) and len(part.sel) != ntypes:
             raise InputError(f"{place}/sel: has {len(part.sel)} entries, type_map has {ntypes}: {list(outer.type_map)}")
-    if len(fitting.atom_ener) > ntypes:
-        raise InputError(f"model/fitting_net/atom_ener: has {len(fitting.atom_ener)} entries, type_map has {ntypes}")
+    for name in ("atom_ener", "scale"):
+        values = getattr(fitting, name, None)
+        if isinstance(values, tuple) and (len(values) > ntypes or (name == "scale" and len(values) < ntypes)):
+            raise InputError(f"model/fitting_net/{name}: has {len(values)} entries, type_map has {ntypes}")
+    chosen = getattr(fitting, "sel_type", None)
     used = {
         **{f"{place}/exclude_types": [t for pair in part.exclude_types for t in pair] for place, part in zip(places, parts, strict=True)},
         "model/pair_exclude_types": [t for pair in outer.pair_exclude_types for t in pair],
         "model/atom_exclude_types": list(outer.atom_exclude_types),
+        "model/fitting_net/sel_type": [] if chosen is None else [chosen] if isinstance(chosen, int) else list(chosen),
     }
     for where, types in used.items():
         wrong = [t for t in types if not 0 <= t < ntypes]

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import platform
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,17 @@ import numpy as np
 
 from deepmd.adapters.training import Adam, Progress, Task
 from deepmd.array_model.errors import InputError
+from deepmd.array_model.losses import EnerLoss, Target
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flagged, flatten, paths, replace_leaves
 from deepmd.data import statistics
+from deepmd.data.batch import data_of
 from deepmd.data.batches import Plan, Sampler, make_plan
 from deepmd.data.stat_file import cached, key_of
 from deepmd.data.systems import count_types, elements_of, find_systems, load_system
 from deepmd.host import plain
 from deepmd.io.atomic import write_text
-from deepmd.io.formats import backend_of, framework, load_model, save_model
+from deepmd.io.formats import LAMMPS, WRITABLE, backend_of, framework, load_model, save_model
 from deepmd.io.model_file import ModelFile
 from deepmd.io.old_input import modern
 from deepmd.io.sections import AdamWSection, DataSection
@@ -96,6 +99,7 @@ def train(
     options, distance = _neighbours(options, plan, source, skip_neighbor_stat)
     sampler = Sampler(plan, seed)
     params = _initial(options, sampler) if source is None else _taken(options, source)
+    options = replace(options, loss=options.loss.suited(Target.of(options.model, params)))
     content = ModelFile(options.model, params, options.model_dict(), distance)
 
     def refitted(params: Params) -> Params:
@@ -152,12 +156,12 @@ def freeze(checkpoint: str = ".", output: str = "frozen_model", backend: str | N
     """
     source = locate(checkpoint)
     target = Path(output)
-    if target.suffix not in (".pth", ".pb", ".dp", ".yaml", ".yml"):
+    if target.suffix not in WRITABLE:
         target = Path(f"{output}{'.pb' if (backend or backend_of(source)) == 'tf' else '.pth'}")
     content = load_model(source)
     save_model(target, content)
     log.info("Saved frozen model to %s", target)
-    if target.suffix == ".pth":
+    if target.suffix in LAMMPS:
         log.info("LAMMPS: pair_style deepmd %s\n        pair_coeff * * %s", target.name, " ".join(content.model.type_map))
     return target
 
@@ -210,6 +214,8 @@ def _adam(options: TrainInput) -> Adam:
 def _full_validation(options: TrainInput, validation: Plan | None, backend: str, numb_steps: int, start: int) -> FullValidation | None:
     if not options.validating.full_validation:
         return None
+    if not isinstance(options.loss, EnerLoss):
+        raise InputError(f"validating/full_validation: energies, forces and virials only; the loss is of type {options.loss.kind!r}")
     systems = () if validation is None else validation.systems
     return FullValidation(options.validating, options.loss, systems, backend, numb_steps, start, module_of(backend).ENDINGS)
 
@@ -239,11 +245,11 @@ def _check_places(options: TrainInput, output: str) -> None:
 
 
 def _plan(options: TrainInput, section: DataSection, where: str) -> Plan:
-    names = {*options.loss.labels(), "energy", "fparam", "aparam"}
+    names = data_of(options.model.output, options.loss)
     paths_ = find_systems(section.systems if isinstance(section.systems, str) else list(section.systems), section.rglob_patterns)
     if not paths_:
         raise InputError(f"{where}/systems: the list is empty")
-    systems = [load_system(path, options.model.type_map, tuple(names)) for path in paths_]
+    systems = [load_system(path, options.model.type_map, names) for path in paths_]
     if not any(label in system.data for system in systems for label in options.loss.labels()):
         raise InputError(f"{where}: no system has any of the labels that the loss reads ({', '.join(options.loss.labels())})")
     return make_plan(systems, section.batch_size, section.auto_prob, section.sys_probs, where)
@@ -261,7 +267,9 @@ def _neighbours(options: TrainInput, plan: Plan, source: ModelFile | None, skip:
         return options, source.min_nbor_dist
     if skip:
         if automatic:
-            raise InputError(f"model/descriptor/sel: {automatic[0]!r} needs the neighbour statistics that --skip-neighbor-stat leaves out; give numbers")
+            raise InputError(
+                f"model/descriptor/sel: {automatic[0]!r} needs the neighbour statistics that --skip-neighbor-stat leaves out; give numbers"
+            )
         return options, None
     distance, found = math.inf, {}
     for rcut in {descriptor.rcut, *(part.rcut for part in descriptor.parts())}:
