@@ -223,8 +223,8 @@ class ModelConformance(ModelAgreement):
         layout = subject.model.layout()
         for samples in (subject.systems["several_frames"], subject.systems["one_atom"]):
             packed = subject.pack(samples)
-            some = [min(sel, width + 2) for width, sel in zip(packed.pairs.widths, layout.sel, strict=True)]
-            for widths in (some, layout.sel):
+            some = [min(sel, width + 2) for width, sel in zip(packed.pairs.widths, layout.sections, strict=True)]
+            for widths in (some, layout.sections):
                 compare(subject(samples, packed=widened(packed, widths, layout.rcut)), subject(samples, packed=packed), subject)
 
     def test_batched(self, subject: Subject) -> None:
