@@ -12,6 +12,7 @@ import numpy as np
 from deepmd.adapters.evaluation import Evaluator
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.array_model.namespace import Params
+from deepmd.array_model.outputs import Output
 from deepmd.array_model.pairs import Conditions
 from deepmd.array_model.spectral import CHOICES
 from deepmd.array_model.tree import flatten
@@ -225,6 +226,12 @@ class DeepEval:
         raise InputError(f"{name}: has shape {array.shape}, accepted: {accepted}")
 
     # -- what the model is ------------------------------------------------------------------------------------------
+
+    @property
+    def output(self) -> Output:
+        """What the model predicts."""
+        output: Output = self._content.model.output
+        return output
 
     def get_rcut(self) -> float:
         """Return the cutoff radius in Angstrom."""
