@@ -81,6 +81,10 @@ class Trainer(Protocol):
         """Write a native checkpoint `PREFIX-STEP` in one step and return the name of what was written."""
 
 
+SMALLEST_NORM = 1e-6
+"""Added to a norm of gradients before the division by it."""
+
+
 def adam_epsilon(adam: Adam, number: int) -> float:
     """Return the epsilon that makes a kernel which adds it to the uncorrected second moment equal the original Adam."""
     return adam.epsilon * math.sqrt(1.0 - adam.beta2**number)

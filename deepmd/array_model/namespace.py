@@ -57,10 +57,10 @@ SEARCH = {
 """Names that only `search.py` may use besides, each with its reason. Namespaces of tests and of `autograd` may lack them."""
 
 PLANNING = {
-    "asarray": "of the standard; constants of an expansion from Python numbers",
+    "asarray": "of the standard; constants of an expansion or of a type embedding from Python numbers",
     "max": "of the standard; size of coefficients",
 }
-"""Names that only `spectral.py` may use besides, and only on the host, before anything is evaluated."""
+"""Names that only `spectral.py`, and functions `expanded`, `fresh` and `init`, may use besides: on the host, before anything is evaluated."""
 
 PRECISIONS = {
     "default": "float64",

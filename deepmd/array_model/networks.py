@@ -72,13 +72,14 @@ def activation(name: str) -> Callable[..., Array]:
 
 @dataclass(frozen=True)
 class Net:
-    """Shape of a net: input width, hidden widths, and for a fitting net the width of the linear last layer."""
+    """Shape of a net: input width, hidden widths, and for a fitting net the width of the linear last layer; `bias` of all layers or none."""
 
     in_dim: int
     neuron: tuple[int, ...]
     activation_function: str
     resnet_dt: bool
     out_dim: int | None = None
+    bias: bool = True
 
     def widths(self) -> list[tuple[int, int, bool]]:
         """Return (in, out, has a shortcut) of every layer; equal width takes precedence over double width."""
@@ -115,7 +116,9 @@ def init_net(net: Net, seed: Sequence[int] | None, draw: Any) -> Params:
     layers = []
     for number, (width, out, shortcut) in enumerate(net.widths()):
         rng = draw(None if seed is None else [number, *seed])
-        layer = {"w": rng.normal(0.0, 1.0 / math.sqrt(width + out), (width, out)), "b": rng.normal(0.0, 1.0, (out,))}
+        layer = {"w": rng.normal(0.0, 1.0 / math.sqrt(width + out), (width, out))}
+        if net.bias:
+            layer["b"] = rng.normal(0.0, 1.0, (out,))
         if net.resnet_dt and shortcut:
             layer["idt"] = rng.normal(0.1, 0.001, (out,))
         layers.append(layer)

@@ -49,11 +49,13 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
     row_of[centres] = np.arange(len(centres))
 
     row = row_of[neighbours.i]
-    inside = row >= 0
     section = np.zeros(len(types), dtype=np.int64) if layout.mixed else types
-    pair = np.flatnonzero(inside & (neighbours.dist <= layout.rcut))
-    row, dist = row[pair], neighbours.dist[pair]
-    part = section[neighbours.j[pair]]
+    inside = (row >= 0) & (neighbours.dist <= layout.rcut)
+    pair, dist, j = np.arange(len(row)), neighbours.dist, neighbours.j
+    if not inside.all():
+        pair = np.flatnonzero(inside)
+        row, dist, j = row[pair], dist[pair], j[pair]
+    part = section[j]
     pair, row, part = _nearest(pair, row, part, dist, layout)
 
     for a, b in layout.excluded:
@@ -75,14 +77,16 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
     others = np.unique(j[index_of[j] < 0])
     index_of[others] = len(centres) + np.arange(len(others))
 
-    size = (len(centres), sum(widths))
-    disp = np.zeros((*size, 3))
-    disp[:, :, 0] = 2.0 * layout.rcut
-    disp[row, column] = neighbours.disp[pair]
+    # rows are taken, not scattered, which NumPy does several times faster; an empty slot takes the last one
+    size, place = (len(centres), sum(widths)), row * sum(widths) + column
+    source = np.full(size[0] * size[1], len(neighbours.disp))
+    source[place] = pair
+    empty = np.array([[2.0 * layout.rcut, 0.0, 0.0]])
+    disp = np.take(np.concatenate([neighbours.disp, empty]), source, axis=0).reshape(*size, 3)
     mask = np.zeros(size, dtype=bool)
-    mask[row, column] = True
+    mask.reshape(-1)[place] = True
     index = np.zeros(size, dtype=np.int64)
-    index[row, column] = index_of[j]
+    index.reshape(-1)[place] = index_of[j]
     kinds = np.zeros((len(centres), 0), dtype=np.int64)
     if layout.mixed:
         first = np.searchsorted(neighbours.frame, neighbours.frame[centres])

@@ -24,7 +24,7 @@ from deepmd.io.model_file import ModelFile, evaluation_asked, planned
 
 GLOBAL = frozenset({"energy", "force", "virial"})
 ATOMIC = frozenset({"atom_energy", "atom_virial"})
-STATISTICS = ("davg", "dstd")
+STATISTICS = ("davg", "dstd", "inputs")
 """Parameters of descriptors that are no weights."""
 
 
@@ -357,7 +357,8 @@ class DeepPot(DeepEval):
 
 
 def _subclasses(cls: type) -> list[Any]:
-    return [kind for direct in cls.__subclasses__() for kind in (direct, *_subclasses(direct))]
+    nested: list[list[Any]] = [[kind, *_subclasses(kind)] for kind in cls.__subclasses__()]
+    return [kind for kinds in nested for kind in kinds]
 
 
 def _planned(content: ModelFile, evaluation: str | None) -> tuple[Any, Params]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from deepmd.adapters.training import Adam, Progress, Task
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.losses import Target
+from deepmd.array_model.losses import EnerLoss, Target
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flagged, flatten, paths, replace_leaves
 from deepmd.data import statistics
@@ -25,7 +25,7 @@ from deepmd.data.stat_file import cached, key_of
 from deepmd.data.systems import count_types, elements_of, find_systems, load_system
 from deepmd.host import plain
 from deepmd.io.atomic import write_text
-from deepmd.io.formats import backend_of, framework, load_model, save_model
+from deepmd.io.formats import LAMMPS, WRITABLE, backend_of, framework, load_model, save_model
 from deepmd.io.model_file import ModelFile
 from deepmd.io.old_input import modern
 from deepmd.io.sections import AdamWSection, DataSection
@@ -156,12 +156,12 @@ def freeze(checkpoint: str = ".", output: str = "frozen_model", backend: str | N
     """
     source = locate(checkpoint)
     target = Path(output)
-    if target.suffix not in (".pth", ".pb", ".dp", ".yaml", ".yml"):
+    if target.suffix not in WRITABLE:
         target = Path(f"{output}{'.pb' if (backend or backend_of(source)) == 'tf' else '.pth'}")
     content = load_model(source)
     save_model(target, content)
     log.info("Saved frozen model to %s", target)
-    if target.suffix == ".pth":
+    if target.suffix in LAMMPS:
         log.info("LAMMPS: pair_style deepmd %s\n        pair_coeff * * %s", target.name, " ".join(content.model.type_map))
     return target
 
@@ -214,6 +214,8 @@ def _adam(options: TrainInput) -> Adam:
 def _full_validation(options: TrainInput, validation: Plan | None, backend: str, numb_steps: int, start: int) -> FullValidation | None:
     if not options.validating.full_validation:
         return None
+    if not isinstance(options.loss, EnerLoss):
+        raise InputError(f"validating/full_validation: energies, forces and virials only; the loss is of type {options.loss.kind!r}")
     systems = () if validation is None else validation.systems
     return FullValidation(options.validating, options.loss, systems, backend, numb_steps, start, module_of(backend).ENDINGS)
 

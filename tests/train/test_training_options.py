@@ -298,3 +298,21 @@ def test_stored_statistics_are_used(tmp_path, place):
     run(tmp_path / "d", tree, "torch")
     tree["training"]["stat_file_mode"] = "read"
     run(tmp_path / "e", tree, "torch")
+
+
+def test_scalars_for_tensorboard(tmp_path):
+    """TensorFlow's own reader, which compares checksums, finds what the learning curve has."""
+    tf = pytest.importorskip("tensorflow")
+    tree = options({}, numb_steps=4, disp_freq=2, tensorboard=True, tensorboard_log_dir="events", tensorboard_freq=2)
+    rows = run(tmp_path, tree, "torch")
+    (path,) = (tmp_path / "events").glob("events.out.tfevents.*")
+    found = {}
+    for record in tf.compat.v1.io.tf_record_iterator(str(path)):
+        event = tf.compat.v1.Event.FromString(record)
+        found.update({(event.step, value.tag): value.simple_value for value in event.summary.value})
+    for step, train, validation, lr in rows[1:]:
+        for name, value in train.items():
+            assert found[step, f"{name}_trn"] == pytest.approx(value, rel=1e-6)
+            assert found[step, f"{name}_val"] == pytest.approx(validation[name], rel=1e-6)
+        assert found[step, "lr"] == pytest.approx(lr, rel=1e-6)
+    assert {step for step, _ in found} == {1, 2, 4}  # the learning curve begins at step 1

@@ -120,7 +120,7 @@ INPUTS = [
     ("training/disp_freq", 0, ["disp_freq is 0"]),
     ("training/save_ckpt", "nowhere/model.ckpt", ["training/save_ckpt", "nowhere"]),
     ("training/disp_file", "nowhere/lcurve.out", ["training/disp_file", "nowhere"]),
-    ("training/tensorboard", True, ["training/tensorboard", "not supported yet"]),
+    ("training/tensorboard_freq", 0, ["tensorboard_freq is 0"]),
     ("training/training_data/systems", ["watr"], ["watr", "no such system"]),
     ("training/training_data/systems", "nowhere", ["nowhere", "no such folder"]),
     ("training/training_data/batch_size", "atuo", ["batch_size", "'atuo'", "Did you mean 'auto'?"]),

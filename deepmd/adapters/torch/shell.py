@@ -23,6 +23,9 @@ Found = tuple[
 ]
 """disp_NM3, mask_NM, index_NM, centre_N, type_N, frame_N, counts, widths, type_NM, row_N, position_A (see `deepmd.array_model.search.Packed`)."""
 
+BLOCK = 256
+"""Centres that are evaluated at once."""
+
 
 class Shell(torch.nn.Module):  # type: ignore[misc]
     """A whole model; the arguments are its facts and its traced parts."""
@@ -55,6 +58,7 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         self.rcut = rcut
         self.domain_start = domain_start
         self.warned = False
+        self.block = BLOCK
         self.sel = sel
         self.mixed = mixed
         self.dim_fparam = dim_fparam
@@ -306,28 +310,30 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         if charge_spin is not None:
             raise ValueError("charge_spin is given, but this model does not depend on charge and spin")
         disp, mask, index, centre, types, frame, counts, widths, kinds, row, position = found
-        if not self.warned and disp.numel() > 0:
-            closest = float(disp.square().sum(dim=-1).min().sqrt())
-            if closest < self.domain_start:
-                self.warned = True
-                warnings.warn(
-                    f"two atoms are {closest} Angstrom apart, nearer than the expansions of the embedding nets reach ({self.domain_start}): "
-                    "they are continued linearly",
-                    stacklevel=2,
-                )
+        self._warn(disp, widths)
         fparam_FK = self._fparam(fparam, nf, disp)
         aparam_NK = self._aparam(aparam, nf, nloc, disp).index_select(0, row)
+        stops = counts.cumsum(0)
+        energies: list[torch.Tensor] = []
+        grads: list[torch.Tensor] = []
         before = torch.is_grad_enabled()
-        torch.set_grad_enabled(True)  # the caller may be inside no_grad; TorchScript has no enable_grad
-        leaf = disp.detach().requires_grad_(True)
-        energy_N = self.core(leaf, mask, index, centre, types, frame, counts, widths, kinds, fparam_FK, aparam_NK)
-        grad = torch.autograd.grad([energy_N.sum()], [leaf])[0]
-        torch.set_grad_enabled(before)
-        assert grad is not None
+        # a block at a time: what is between stays in the processor's caches, and memory does not grow with the atoms
+        for start in range(0, max(centre.size(0), 1), self.block):
+            a, b = start, min(start + self.block, centre.size(0))
+            inside = torch.clamp(stops, a, b) - torch.clamp(stops - counts, a, b)  # centres of each type
+            torch.set_grad_enabled(True)  # the caller may be inside no_grad; TorchScript has no enable_grad
+            leaf = disp[a:b].detach().requires_grad_(True)
+            g = (mask[a:b], index[a:b], centre[a:b], types[a:b], frame[a:b])
+            energy = self.core(leaf, g[0], g[1], g[2], g[3], g[4], inside, widths, kinds[a:b], fparam_FK, aparam_NK[a:b])
+            grad = torch.autograd.grad([energy.sum()], [leaf])[0]
+            torch.set_grad_enabled(before)
+            assert grad is not None
+            energies.append(energy.detach())
+            grads.append(grad)
         with torch.no_grad():
-            energy_N = energy_N.detach()
+            energy_N, grad_NM3 = torch.cat(energies), torch.cat(grads)
             nall = position.size(0) // nf
-            force_A3, virial_F9 = self.derive(grad, disp, index, centre, frame, position, torch.tensor(nf))
+            force_A3, virial_F9 = self.derive(grad_NM3, disp, index, centre, frame, position, torch.tensor(nf))
             out = {
                 "energy": energy_N.new_zeros([nf]).index_add(0, frame, energy_N).reshape(nf, 1),
                 "atom_energy": energy_N.new_zeros([nf * nloc]).index_add(0, row, energy_N).reshape(nf, nloc, 1),
@@ -335,8 +341,22 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
                 "virial": virial_F9.to(dtype),
             }
             if do_atomic_virial:
-                out["atom_virial"] = self.derive_atomic(grad, disp, index, position).reshape(nf, nall, 9).to(dtype)
+                out["atom_virial"] = self.derive_atomic(grad_NM3, disp, index, position).reshape(nf, nall, 9).to(dtype)
         return out
+
+    def _warn(self, disp: torch.Tensor, widths: torch.Tensor) -> None:
+        """Warn once of atoms that are nearer than expansions reach; the nearest neighbour is the first of its section."""
+        if self.warned or disp.numel() == 0:
+            return
+        first = torch.clamp(widths.cumsum(0) - widths, max=disp.size(1) - 1)
+        closest = float(disp.index_select(1, first).square().sum(dim=2).min().sqrt())
+        if closest < self.domain_start:
+            self.warned = True
+            warnings.warn(
+                f"two atoms are {closest} Angstrom apart, nearer than the expansions of the embedding nets reach ({self.domain_start}): "
+                "they are continued linearly",
+                stacklevel=2,
+            )
 
     def _fparam(self, fparam: torch.Tensor | None, nf: int, like: torch.Tensor) -> torch.Tensor:
         """Frame parameters (F, K), K = 0 for a model without."""

@@ -47,6 +47,10 @@ class Descriptor:
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
         raise NotImplementedError
 
+    def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+        """Fresh parameters for types of these names; most descriptors need no more than their number (`init`)."""
+        return self.init(len(type_map), draw, xp=xp)
+
     def trainables(self) -> dict[str, Any]:
         """Which parameters training may change: a tree of flags, one for everything below it."""
         raise NotImplementedError

@@ -51,7 +51,7 @@ class StandardModel:
 
     def init(self, draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters in their precisions; `draw(seed_list)` returns a NumPy generator."""
-        descriptor = self.descriptor.init(self.ntypes, draw, xp=xp)
+        descriptor = self.descriptor.fresh(self.type_map, draw, xp=xp)
         nets = 1 if self.descriptor.mixed else self.ntypes
         fitting = self.fitting.init(nets, self.ntypes, self.descriptor.widths, draw, xp=xp)
         bias = xp.reshape(xp.concat([0.0 * fitting["bias_atom_e"][:, 0:1]] * self.output.width, axis=1), (1, self.ntypes, self.output.width))
