@@ -197,6 +197,8 @@ def _report(errors: Errors) -> None:
             for title, value in zip((mae_label, rmse_label), errors[quantity], strict=True):
                 if title:
                     log.info("%s", f"{title}: {value:e} {unit}".rstrip())
+    if any(not LINES[quantity][2] for quantity in errors):
+        log.info("The unit of error is the same as the unit of provided label.")
     log.info("# ----------------------------------------------- ")
 
 
