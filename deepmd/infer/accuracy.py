@@ -86,7 +86,7 @@ def measure_errors(
         for folder in folders:
             log.info("# ---------------output of dp test--------------- ")
             log.info("# testing system : %s", folder)
-            data = load_system(folder, potential.get_type_map(), _names(potential, atomic))
+            data = load_system(folder, potential.get_type_map(), _names(potential, atomic), potential.types_without_output)
             frames = _chosen(data.num_frames, numb_test, rng)
             log.info("# number of test data : %d ", len(frames))
             errors, details = _compared(potential, data, frames, atomic)

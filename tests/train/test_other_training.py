@@ -12,6 +12,7 @@ from support import require
 from tolerances import assert_close
 
 from deepmd.array_model.errors import InputError
+from deepmd.data.systems import load_system
 from deepmd.infer import DeepEval, measure_errors
 from deepmd.io import convert, load_model
 from deepmd.io.train_input import parse_input
@@ -102,6 +103,18 @@ def test_dp_test(trained, caplog):
     half = table.shape[1] // 2
     name = "property" if kind in ("property", "extensive") else kind
     assert_close(np.sqrt(np.mean((table[:, :half] - table[:, half:]) ** 2)), errors[name][1], "function")
+
+
+def test_tensors_of_some_atoms(tmp_path):
+    """Tensors may be stored for the atoms of `sel_type` only."""
+    arrays = write_system(tmp_path / "whole")
+    write_system(tmp_path / "some")
+    types = np.loadtxt(tmp_path / "whole/type.raw", dtype=int)
+    np.save(tmp_path / "some/set.000/atomic_dipole.npy", arrays["atomic_dipole"][:, types == 0].reshape(4, -1))
+    whole, some = (load_system(tmp_path / name, ["O", "H"], without=(1,)).data["atom_dipole"] for name in ("whole", "some"))
+    assert_close(some, np.where(types[:, None] == 0, whole, 0.0), "function")
+    with pytest.raises(InputError, match="atomic_dipole"):
+        load_system(tmp_path / "some", ["O", "H"])
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ class _TakeListed(_Find):
 
 
 class _Core(torch.nn.Module):  # type: ignore[misc]
-    """Pairs to atomic energies (N,), or other atomic values (N, d); the parameters are buffers, named by their paths, the nets too where expansions replace them."""
+    """Pairs to atomic energies (N,) or other values (N, d); the parameters are buffers named by their paths, expanded nets too."""
 
     def __init__(self, model: Any, params: Params) -> None:
         super().__init__()

@@ -145,7 +145,7 @@ class TensorShell(Shell):
         """Values and derivatives in the caller's order of atoms, derivatives in the caller's precision."""
         if charge_spin is not None:
             raise ValueError("charge_spin is given, but this model does not depend on charge and spin")
-        disp, mask, index, centre, types, frame, counts, widths, kinds, row, position = found
+        disp, mask, index, centre, types, frame, counts, widths, kinds, row, _ = found
         self._warn(disp, widths)
         fparam_FK = self._fparam(fparam, nf, disp)
         aparam_NK = self._aparam(aparam, nf, nloc, disp).index_select(0, row)
@@ -178,15 +178,15 @@ class TensorShell(Shell):
                     one_N = one_N * (types != kind).to(one_N.dtype)
                 total_Fd = total_Fd / value_Nd.new_zeros([nf]).index_add(0, frame, one_N).clamp(min=1.0).unsqueeze(1)
             out = {
-                "total": total_Fd.reshape([nf] + self.shape),
-                "atomic": value_Nd.new_zeros([nf * nloc, self.dim]).index_add(0, row, value_Nd).reshape([nf, nloc] + self.shape),
+                "total": total_Fd.reshape([nf] + self.shape),  # noqa: RUF005 - TorchScript unpacks no lists
+                "atomic": value_Nd.new_zeros([nf * nloc, self.dim]).index_add(0, row, value_Nd).reshape([nf, nloc] + self.shape),  # noqa: RUF005
             }
             if self.differentiable:
                 out.update(self._derivatives(torch.cat(grads, dim=1), found, nf, do_atomic_virial, dtype))
         return out
 
     def _derivatives(self, grad_dNM3: torch.Tensor, found: Found, nf: int, do_atomic_virial: bool, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-        """Forces, virials and atomic virials of every component."""
+        """Return forces, virials and atomic virials of every component."""
         disp, index, centre, frame, position = found[0], found[2], found[3], found[5], found[10]
         nall = position.size(0) // nf
         forces: list[torch.Tensor] = []
