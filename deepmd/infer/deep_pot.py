@@ -12,6 +12,7 @@ import numpy as np
 from deepmd.adapters.evaluation import Evaluator
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.array_model.namespace import Params
+from deepmd.array_model.outputs import Output
 from deepmd.array_model.pairs import Conditions
 from deepmd.array_model.spectral import CHOICES
 from deepmd.array_model.tree import flatten
@@ -136,7 +137,7 @@ class DeepEval:
                     self._add(rows, *done)  # in the order of the blocks, so that sums are always the same
         out = {name: array if name in per_frame else array.reshape(count, natoms, array.shape[1]) for name, array in out.items()}
         if output.intensive and output.name in asked:
-            counted = np.count_nonzero((frames.types >= 0) & ~np.isin(frames.types, self._content.model.atom_exclude_types), axis=1)
+            counted = np.count_nonzero((frames.types >= 0) & ~np.isin(frames.types, self.types_without_output), axis=1)
             out[output.name] = out[output.atomic].sum(axis=1) / np.maximum(counted, 1)[:, None]
         return {name: out[name] for name in asked}
 
@@ -226,6 +227,12 @@ class DeepEval:
 
     # -- what the model is ------------------------------------------------------------------------------------------
 
+    @property
+    def output(self) -> Output:
+        """What the model predicts."""
+        output: Output = self._content.model.output
+        return output
+
     def get_rcut(self) -> float:
         """Return the cutoff radius in Angstrom."""
         return float(self._content.model.layout().rcut)
@@ -240,7 +247,13 @@ class DeepEval:
 
     def get_sel_type(self) -> list[int]:
         """Return the types that have an atomic output."""
-        return [kind for kind in range(self.get_ntypes()) if kind not in self._content.model.atom_exclude_types]
+        return [kind for kind in range(self.get_ntypes()) if kind not in self.types_without_output]
+
+    @property
+    def types_without_output(self) -> tuple[int, ...]:
+        """Types whose atoms have no output."""
+        without: tuple[int, ...] = self._content.model.atom_exclude_types
+        return without
 
     def get_dim_fparam(self) -> int:
         """Return the number of frame parameters."""
