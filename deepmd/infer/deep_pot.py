@@ -38,8 +38,8 @@ class DeepEval:
     Parameters
     ----------
     model_file : `.dp`, `.yaml`, `.pth`, `.pt`, `.pb`, or the prefix of a TensorFlow checkpoint; the suffix decides which backend runs it
-    auto_batch_size : True: blocks of DP_INFER_BATCH_SIZE centre atoms (environment variable; default 256); a number: blocks of that
-        many atoms; False: everything at once. Results do not depend on it, memory does
+    auto_batch_size : True: blocks of DP_INFER_BATCH_SIZE centre atoms (environment variable; default 512) at most; a number: blocks of
+        that many atoms at most; False: everything at once. Results do not depend on it, memory does
     neighbor_list : must be None; neighbours are found by the `vesin` package
     head : must be None; models with several heads are not supported yet
     nlist_backend : "auto" or "vesin", which are the same
@@ -102,7 +102,7 @@ class DeepEval:
         self.outside = 0
         self._domain_start = model.domain_start(params)
         self._evaluate: Evaluator | None = module.evaluator(model, params)
-        self._side_by_side = module.side_by_side
+        self._side_by_side, self._workers, self._fewest = module.side_by_side, module.workers, module.FEWEST_ATOMS
 
     # -- predictions ------------------------------------------------------------------------------------------------
 
@@ -128,11 +128,12 @@ class DeepEval:
             neighbours = find_neighbours([frames.structure(k) for k in range(first, last)], self.get_rcut())
             self._count_outside(neighbours)
             rows = {name: array[first:last] if name in per_frame else array[first * natoms : last * natoms] for name, array in out.items()}
-            parts = list(blocks(neighbours.types, self._batch_size))
+            workers = self._workers()
+            parts = blocks(neighbours.types, self._batch_size, workers, self._fewest)
             if len(parts) == 1:
                 self._add(rows, *self._block(neighbours, parts[0], frames, first, wanted))
                 continue
-            with self._side_by_side() as workers, ThreadPoolExecutor(workers) as pool:
+            with self._side_by_side(), ThreadPoolExecutor(workers) as pool:
                 for done in pool.map(lambda centres: self._block(neighbours, centres, frames, first, wanted), parts):  # noqa: B023
                     self._add(rows, *done)  # in the order of the blocks, so that sums are always the same
         out = {name: array if name in per_frame else array.reshape(count, natoms, array.shape[1]) for name, array in out.items()}

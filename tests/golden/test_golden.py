@@ -57,7 +57,9 @@ STORED = {
 }
 """Where the outputs of a case are stored, and in which shape they are compared; the others are stored under their names."""
 
-EVALUATED = [(case, backend, how) for case, backend, how in product(CASES, FRAMEWORKS, ("direct", "spectral")) if how == "direct" or case not in DIRECT]
+EVALUATED = [
+    (case, backend, how) for case, backend, how in product(CASES, FRAMEWORKS, ("direct", "spectral")) if how == "direct" or case not in DIRECT
+]
 EXPANDED = [case for case in CASES if case not in (*DIRECT, *FITTINGS)]
 BOUNDARIES = ("pbc", "nopbc")
 
