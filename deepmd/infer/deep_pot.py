@@ -364,7 +364,8 @@ class DeepPot(DeepEval):
 
 
 def _subclasses(cls: type) -> list[Any]:
-    nested: list[list[Any]] = [[kind, *_subclasses(kind)] for kind in cls.__subclasses__()]
+    children: list[Any] = cls.__subclasses__()
+    nested: list[list[Any]] = [[kind, *_subclasses(kind)] for kind in children]
     return [kind for kinds in nested for kind in kinds]
 
 
