@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from deepmd.array_model.namespace import Array
+from deepmd.array_model.namespace import Array, Namespace
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,9 @@ class Layout:
     rcut : cutoff radius, Angstrom (inclusive)
     sel : slots per neighbour type, or one number for a mixed section
     mixed : one section for all neighbour types, nearest first, and one empty slot at the end of every row (see `Pairs`)
-    excluded : unordered pairs of types whose neighbours become empty slots (`pair_exclude_types`); in a mixed row they keep their place
+    excluded : unordered pairs of types whose neighbours become empty slots (`pair_exclude_types`)
+    typed : of mixed layouts, slots per neighbour type of sections that come before the mixed one and hold the same neighbours once
+        more, for members of a hybrid that want sections
     inner : shorter cutoffs (Angstrom) and slots of lists that are the beginnings of the rows of a mixed layout
     messages : features of neighbours are read, so that every atom must be a centre
     """
@@ -26,8 +28,14 @@ class Layout:
     sel: tuple[int, ...]
     mixed: bool = False
     excluded: tuple[tuple[int, int], ...] = ()
+    typed: tuple[int, ...] = ()
     inner: tuple[tuple[float, int], ...] = ()
     messages: bool = False
+
+    @property
+    def sections(self) -> tuple[int, ...]:
+        """Slots of each section of a row."""
+        return (*self.typed, *self.sel)
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,8 @@ class Pairs:
         (N, 0) for layouts whose sections are neighbour types
     inner : slots that each inner list of the layout needs (like `widths`); the last of them may hold neighbours
     place_N3 : of layouts with messages the position of each centre inside its cell, Angstrom, else (N, 0); atomic virials need it there
+
+    Where the layout has `typed` sections, these come first.
 
     In a mixed layout the last slot of every row is empty and stands for all that remain of `sel`: it counts sel - (width - 1) times.
     """
@@ -84,3 +94,9 @@ def spans(sizes: tuple[Any, ...]) -> list[tuple[Any, Any]]:
         out.append((start, start + size))
         start = start + size
     return out
+
+
+def slot_counts(like_NM: Array, slots: int, *, xp: Namespace) -> Array:
+    """Return how many of `slots` each column of a mixed layout stands for (N, M): one, and the last for all that are not there."""
+    ones = xp.ones_like(like_NM[:, :-1])
+    return xp.concat([ones, float(slots) - xp.sum(ones, axis=1, keepdims=True)], axis=1)

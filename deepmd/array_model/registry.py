@@ -14,8 +14,8 @@ _ALIASES: dict[tuple[str, str], str] = {}
 
 NOT_YET = {
     "descriptor": (
-        *("se_e2_r", "se_r", "se_e3", "se_at", "se_a_3be", "se_e3_tebd", "se_atten", "dpa1", "se_atten_v2"),
-        *("dpa2", "dpa4", "hybrid", "loc_frame"),
+        *("se_e3_tebd",),
+        *("dpa2", "dpa4", "loc_frame"),
     ),
     "fitting_net": ("population",),
     "model": ("frozen", "pairtab", "linear_ener", "linear", "zbl", "pairwise_dprc", "dpa4", "spin_ener"),

@@ -95,21 +95,3 @@ def neighbour_statistics(systems: Sequence[System], rcut: float, ntypes: int) ->
             counts = np.bincount(found.i * ntypes + found.types[found.j], minlength=len(found.types) * ntypes)
             most = np.maximum(most, counts.reshape(-1, ntypes).max(axis=0))
     return shortest, most.tolist()
-
-
-def resolve_sel(sel: str, most: Sequence[int]) -> tuple[int, ...]:
-    """Return the slots that "auto" or "auto:RATIO" mean: the observed maximum times the ratio (1.1), rounded up to a multiple of 4.
-
-    Raises
-    ------
-    InputError
-        The text is not understood.
-    """
-    head, _, text = sel.partition(":")
-    try:
-        ratio = float(text or 1.1)
-    except ValueError:
-        ratio = 0.0
-    if head != "auto" or ratio <= 0.0:
-        raise InputError(f"model/descriptor/sel: {sel!r} is not understood. Accepted: a list with one number per type, auto, auto:RATIO")
-    return tuple(max(4 * ((int(ratio * count) + 3) // 4), 4) for count in most)

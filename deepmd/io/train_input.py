@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import yaml
 
 from deepmd.array_model import models
+from deepmd.array_model.descriptors.hybrid import Hybrid
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.array_model.losses import LOSSES, Loss, Target
 from deepmd.array_model.models.standard import StandardModel
@@ -55,9 +56,9 @@ class TrainInput:
     loss: Loss
     validating: ValidatingSection
 
-    def with_sel(self, sel: tuple[int, ...]) -> TrainInput:
-        """Return the input with `sel` resolved."""
-        return replace(self, model=replace(self.model, descriptor=replace(self.model.descriptor, sel=sel)))
+    def with_descriptor(self, descriptor: Any) -> TrainInput:
+        """Return the input with another descriptor, one whose `sel` is resolved."""
+        return replace(self, model=replace(self.model, descriptor=descriptor))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the whole input with every default written out, as in `out.json`."""
@@ -79,13 +80,11 @@ class TrainInput:
         """Return the `model` section with every default written out; it is kept in every model file."""
         tree = {
             **asdict(self.section),
-            "descriptor": {"type": self.model.descriptor.kind, **asdict(self.model.descriptor)},
+            "descriptor": self.model.descriptor.section(),
             "fitting_net": {"type": self.model.fitting.kind, **asdict(self.model.fitting)},
         }
         if not tree["fitting_net"]["exclude_types"]:
             del tree["fitting_net"]["exclude_types"]  # DeePMD-kit's input does not know it
-        if tree["descriptor"].get("evaluation") == "auto":
-            del tree["descriptor"]["evaluation"]  # likewise
         return json.loads(json.dumps(tree))  # type: ignore[no-any-return]
 
 
@@ -226,7 +225,14 @@ def _part(section: Any, kind: str, where: str, default: str | None) -> Any:
     if name is None:
         raise InputError(f"{where}/type: required, but missing")
     cls = lookup(kind, canonical(kind, name, where), where)
-    return build(cls, {key: value for key, value in section.items() if key != "type"}, where, NOT_YET[where])
+    section = {key: value for key, value in section.items() if key != "type"}
+    if cls is Hybrid:
+        section = rename(section, cls.names, where)
+        members = section.get("members")
+        if isinstance(members, list | tuple):
+            each = tuple(_part(item, kind, f"{where}/list/{k}", None) for k, item in enumerate(members))
+            section["members"] = each
+    return build(cls, section, where, NOT_YET["model/descriptor" if kind == "descriptor" else where])
 
 
 def _model(section: Any) -> tuple[ModelSection, StandardModel]:
@@ -267,15 +273,18 @@ def _without_output(outer: ModelSection, fitting: Any) -> tuple[int, ...]:
 
 def _check_types(outer: ModelSection, descriptor: Any, fitting: Any) -> None:
     ntypes = len(outer.type_map)
-    if not isinstance(descriptor.sel, str) and len(descriptor.sel) != ntypes:
-        raise InputError(f"model/descriptor/sel: has {len(descriptor.sel)} entries, type_map has {ntypes}: {list(outer.type_map)}")
+    parts = descriptor.parts()
+    places = ["model/descriptor"] if parts == (descriptor,) else [f"model/descriptor/list/{k}" for k in range(len(parts))]
+    for place, part in zip(places, parts, strict=True):
+        if not part.mixed and not isinstance(part.sel, str) and len(part.sel) != ntypes:
+            raise InputError(f"{place}/sel: has {len(part.sel)} entries, type_map has {ntypes}: {list(outer.type_map)}")
     for name in ("atom_ener", "scale"):
         values = getattr(fitting, name, None)
         if isinstance(values, tuple) and (len(values) > ntypes or (name == "scale" and len(values) < ntypes)):
             raise InputError(f"model/fitting_net/{name}: has {len(values)} entries, type_map has {ntypes}")
     chosen = getattr(fitting, "sel_type", None)
     used = {
-        "model/descriptor/exclude_types": [t for pair in descriptor.exclude_types for t in pair],
+        **{f"{place}/exclude_types": [t for pair in part.exclude_types for t in pair] for place, part in zip(places, parts, strict=True)},
         "model/pair_exclude_types": [t for pair in outer.pair_exclude_types for t in pair],
         "model/atom_exclude_types": list(outer.atom_exclude_types),
         "model/fitting_net/sel_type": [] if chosen is None else [chosen] if isinstance(chosen, int) else list(chosen),

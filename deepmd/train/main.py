@@ -249,7 +249,7 @@ def _plan(options: TrainInput, section: DataSection, where: str) -> Plan:
     paths_ = find_systems(section.systems if isinstance(section.systems, str) else list(section.systems), section.rglob_patterns)
     if not paths_:
         raise InputError(f"{where}/systems: the list is empty")
-    systems = [load_system(path, options.model.type_map, names) for path in paths_]
+    systems = [load_system(path, options.model.type_map, names, options.model.atom_exclude_types) for path in paths_]
     if not any(label in system.data for system in systems for label in options.loss.labels()):
         raise InputError(f"{where}: no system has any of the labels that the loss reads ({', '.join(options.loss.labels())})")
     return make_plan(systems, section.batch_size, section.auto_prob, section.sys_probs, where)
@@ -257,22 +257,32 @@ def _plan(options: TrainInput, section: DataSection, where: str) -> Plan:
 
 def _neighbours(options: TrainInput, plan: Plan, source: ModelFile | None, skip: bool) -> tuple[TrainInput, float | None]:
     """Resolve an automatic `sel`, and find the shortest distance of the data."""
-    sel = options.model.descriptor.sel
+    descriptor = options.model.descriptor
+    automatic = [part.sel for part in descriptor.parts() if isinstance(part.sel, str)]
     if source is not None:
-        if isinstance(sel, str) and source.model.descriptor.kind == options.model.descriptor.kind:
-            options = options.with_sel(source.model.descriptor.sel)
+        theirs = source.model.descriptor
+        if automatic and [part.kind for part in theirs.parts()] == [part.kind for part in descriptor.parts()]:
+            pairs = zip(descriptor.parts(), theirs.parts(), strict=True)
+            options = options.with_descriptor(descriptor.with_parts(tuple(replace(part, sel=other.sel) for part, other in pairs)))
         return options, source.min_nbor_dist
     if skip:
-        if isinstance(sel, str):
-            raise InputError(f"model/descriptor/sel: {sel!r} needs the neighbour statistics that --skip-neighbor-stat leaves out; give numbers")
+        if automatic:
+            raise InputError(
+                f"model/descriptor/sel: {automatic[0]!r} needs the neighbour statistics that --skip-neighbor-stat leaves out; give numbers"
+            )
         return options, None
-    distance, most = statistics.neighbour_statistics(plan.systems, options.model.descriptor.rcut, options.model.ntypes)
+    distance, found = math.inf, {}
+    for rcut in {descriptor.rcut, *(part.rcut for part in descriptor.parts())}:
+        shortest, found[rcut] = statistics.neighbour_statistics(plan.systems, rcut, options.model.ntypes)
+        distance = min(distance, shortest)
+    most = found[descriptor.rcut]
     log.info("training data with min nbor dist: %f", distance)
     log.info("training data with max nbor size: %s", most)
-    if isinstance(sel, str):
-        options = options.with_sel(statistics.resolve_sel(sel, most))
-        log.info("sel is %s", list(options.model.descriptor.sel))
-    elif any(count > slots for count, slots in zip(most, sel, strict=True)):
+    options = options.with_descriptor(descriptor.with_sel(found.__getitem__))
+    sel = options.model.layout().sel
+    if automatic:
+        log.info("sel is %s", list(sel))
+    elif any(count > slots for count, slots in zip([sum(most)] if descriptor.mixed else most, sel, strict=True)):
         log.warning("sel = %s is smaller than the neighbour numbers %s of the data: the farthest neighbours are left out", list(sel), most)
     return options, distance if math.isfinite(distance) else None
 

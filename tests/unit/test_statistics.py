@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deepmd.array_model.descriptors.base import resolve_sel
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.fittings.energy import EnergyFitting
@@ -162,10 +163,10 @@ def test_neighbour_statistics_by_loops(systems):
 
 @pytest.mark.parametrize(("text", "expected"), [("auto", (44, 84)), ("auto:1.5", (60, 112)), ("auto:1", (40, 76))])
 def test_automatic_sel(text, expected):
-    assert statistics.resolve_sel(text, [38, 75]) == expected
+    assert resolve_sel(text, [38, 75]) == expected
 
 
 @pytest.mark.parametrize("text", ["aut", "auto:x", "auto:-1"])
 def test_malformed_sel(text):
     with pytest.raises(InputError, match="auto:RATIO"):
-        statistics.resolve_sel(text, [1])
+        resolve_sel(text, [1])
