@@ -26,11 +26,10 @@ def rows_of(w: Array, widths: tuple[int, ...]) -> list[Array]:
     return out
 
 
-def of_neighbours(x_NK: Array, pairs: Pairs, columns: Any = None, *, xp: Namespace) -> Array:
-    """Return the features of each neighbour's owner (N, M, K); those of empty slots mean nothing. `columns` limits M."""
-    index_NM = pairs.index_NM if columns is None else beginning(pairs.index_NM, columns, pairs, xp=xp)
-    taken = xp.take(x_NK, xp.reshape(index_NM, (-1,)), axis=0)
-    rows, slots = xp.shape(index_NM)
+def of_neighbours(x_NK: Array, pairs: Pairs, *, xp: Namespace) -> Array:
+    """Return the features of each neighbour's owner (N, M, K); those of empty slots mean nothing."""
+    taken = xp.take(x_NK, xp.reshape(pairs.index_NM, (-1,)), axis=0)
+    rows, slots = xp.shape(pairs.index_NM)
     return xp.reshape(taken, (rows, slots, xp.shape(x_NK)[1]))
 
 

@@ -6,15 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from deepmd.array_model.attention import layer_norm, softmax
+from deepmd.array_model.attention import FAR_BELOW, SHIFT, layer_norm, softmax
 from deepmd.array_model.messages import STYLES, affine, of_neighbours, symmetrised, updated
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.networks import activation
-from deepmd.array_model.pairs import Pairs
-
-SHIFT = 20.0
-"""Logit of an empty slot is minus this; logits of others are drawn towards it as they leave the cutoff."""
-
+from deepmd.array_model.pairs import Pairs, slot_counts
 
 @dataclass(frozen=True)
 class Repformer:
@@ -130,24 +126,23 @@ class Surroundings:
 
     Attributes
     ----------
-    columns : slots W of the block
+    pairs : those of the block; the last slot of a row stands for all that remain
     mask_NW : True for a neighbour
     s_NW : switch, zero where empty
     w_NW : weights of sums over neighbours, zero where empty
     sym, conv : what symmetrisations and convolutions are multiplied with: numbers, or (N, 1, 1)
     smooth : whether attention fades with the switch
-    absent : slots of the block's `sel` that are not among the columns
+    counts_NW : slots that each column stands for
     """
 
     pairs: Pairs
-    columns: Any
     mask_NW: Array
     s_NW: Array
     w_NW: Array
     sym: Any
     conv: Any
     smooth: bool
-    absent: Any
+    counts_NW: Array
 
 
 def run(
@@ -158,7 +153,6 @@ def run(
     disp_NW3: Array,
     mask_NW: Array,
     s_NW: Array,
-    columns: Any,
     smooth: bool,
     pairs: Pairs,
     *,
@@ -170,7 +164,6 @@ def run(
     ----------
     g1_ND : features of the atoms before the block
     rows_NW4, disp_NW3, mask_NW, s_NW : normalised environment rows, displacements (Angstrom), whether there is a neighbour, its switch
-    columns : slots W of the block among those of the row
     smooth : option of the descriptor
     """
     phi, total = activation(block.activation_function), float(block.nsel)
@@ -181,7 +174,7 @@ def run(
         count = xp.expand_dims(xp.sum(filled_NW, axis=1, keepdims=True), axis=-1)
         w_NW, conv = filled_NW, 1.0 / (1e-4 + count)
         sym = 1.0 / (1e-4 + xp.sqrt(count)) if block.use_sqrt_nnei else conv
-    around = Surroundings(pairs, columns, mask_NW, s_NW, w_NW, sym, conv, smooth, float(block.nsel) - _as_float(columns, s_NW, xp=xp))
+    around = Surroundings(pairs, mask_NW, s_NW, w_NW, sym, conv, smooth, slot_counts(s_NW, int(block.nsel), xp=xp))
     if block.direct_dist:
         y_NW1 = xp.sqrt(xp.sum(disp_NW3 * disp_NW3, axis=-1, keepdims=True)) / block.rcut
         h_NW3 = disp_NW3 / block.rcut
@@ -194,16 +187,11 @@ def run(
     return g1_ND, equivariant
 
 
-def _as_float(columns: Any, like_NW: Array, *, xp: Namespace) -> Any:
-    """Return a number of slots as a number that arrays can be combined with."""
-    return xp.sum(xp.ones_like(like_NW[0:1, :])) if not isinstance(columns, int) else float(columns)
-
-
 def _layer(
     block: Repformer, phi: Any, layer: Params, g1: Array, g2: Array, h: Array, around: Surroundings, last: bool, *, xp: Namespace
 ) -> tuple[Array, Array, Array]:
     """One layer; all updates see the features from before it."""
-    near = of_neighbours(g1, around.pairs, around.columns, xp=xp)
+    near = of_neighbours(g1, around.pairs, xp=xp)
     nodes = _nodes(block, phi, layer, g1, g2, h, near, around, xp=xp)
     new_g1 = updated(block.update_style, g1, nodes, layer.get("g1_residual", []))
     if last:
@@ -217,7 +205,7 @@ def _layer(
         maps = _attention_map(block, layer["attn2g_map"], g2, h, around, xp=xp)
         if block.update_g2_has_attn:
             applied = _apply_heads(block, layer["attn2_mh_apply"], maps, g2, xp=xp)
-            pairs.append(layer_norm(layer["attn2_lm"], applied, block.ln_eps or 1e-5, xp=xp))
+            pairs.append(layer_norm(applied, layer["attn2_lm"], block.ln_eps or 1e-5, xp=xp))
         if block.update_h2:
             factors = layer["attn2_ev_apply"]["head_map"]["w"]
             directions.append(sum(xp.matmul(map_NWW, h) * factors[k : k + 1, :] for k, map_NWW in enumerate(maps)))
@@ -237,7 +225,7 @@ def _nodes(
         if block.g1_out_conv:
             products = affine(layer["proj_g1g2"], g2, xp=xp) * near
         else:
-            products = g2 * of_neighbours(affine(layer["proj_g1g2"], g1, xp=xp), around.pairs, around.columns, xp=xp)
+            products = g2 * of_neighbours(affine(layer["proj_g1g2"], g1, xp=xp), around.pairs, xp=xp)
         conv = xp.sum(xp.sum(weight_NW1 * products, axis=1, keepdims=True) * around.conv, axis=1)
         if block.g1_out_conv:
             out.append(conv)
@@ -252,15 +240,15 @@ def _nodes(
     return out
 
 
-def _heads(x: Array, heads: int, *, xp: Namespace) -> list[Array]:
-    """Cut (..., D heads), whose head index is fastest, into one (..., D) for each head."""
+def _heads(x: Array, width: int, heads: int, *, xp: Namespace) -> list[Array]:
+    """Cut (..., D heads) of D = `width`, whose head index is fastest, into one (..., D) for each head."""
     sizes = xp.shape(x)
-    return list(xp.unstack(xp.reshape(x, (*sizes[:-1], -1, heads)), axis=-1))
+    return list(xp.unstack(xp.reshape(x, (*sizes[:-1], width, heads)), axis=-1))
 
 
 def _attention_map(block: Repformer, layer: Params, g2: Array, h: Array, around: Surroundings, *, xp: Namespace) -> list[Array]:
     """Attention of pairs to pairs (N, W, W) by head, times the cosine-like product of their directions (spec dpa2_dpa3, section 2.6)."""
-    heads = _heads(affine(layer["mapqk"], g2, xp=xp), 2 * block.attn2_nhead, xp=xp)
+    heads = _heads(affine(layer["mapqk"], g2, xp=xp), block.attn2_hidden, 2 * block.attn2_nhead, xp=xp)
     gamma = xp.matmul(h, xp.matrix_transpose(h))
     fade = xp.expand_dims(around.s_NW, axis=2) * xp.expand_dims(around.s_NW, axis=1)
     seen = xp.expand_dims(around.mask_NW, axis=1)
@@ -275,15 +263,15 @@ def _attention_map(block: Repformer, layer: Params, g2: Array, h: Array, around:
 def _weights(z: Array, fade: Array, seen: Array, around: Surroundings, *, xp: Namespace) -> Array:
     """Return softmax over the last axis; smooth: all slots of `sel` take part, the absent ones too, and the weights fade."""
     if around.smooth:
-        return softmax((z + SHIFT) * fade - SHIFT, around.absent, -SHIFT, xp=xp) * fade
-    hidden = xp.zeros_like(z) - 1e30
-    weights = softmax(xp.where(xp.logical_and(seen, z > hidden), z, hidden), 0.0, 0.0, xp=xp)
-    return xp.where(xp.logical_and(seen, z > hidden), weights, xp.zeros_like(z))
+        return softmax((z + SHIFT) * fade - SHIFT, xp.expand_dims(around.counts_NW, axis=1), xp=xp) * fade
+    one = xp.ones_like(z)
+    present = xp.where(seen, one, xp.zeros_like(z))
+    return softmax(xp.where(seen, z, FAR_BELOW * one), present, xp=xp) * present
 
 
 def _apply_heads(block: Repformer, layer: Params, maps: list[Array], g2: Array, *, xp: Namespace) -> Array:
     """Return sum_k of attention times value for each pair, heads joined with the head index fastest, mapped to (N, W, g2_dim)."""
-    values = _heads(affine(layer["mapv"], g2, xp=xp), block.attn2_nhead, xp=xp)
+    values = _heads(affine(layer["mapv"], g2, xp=xp), block.g2_dim, block.attn2_nhead, xp=xp)
     joined = xp.stack([xp.matmul(map_NWW, value) for map_NWW, value in zip(maps, values, strict=True)], axis=-1)
     sizes = xp.shape(g2)
     return affine(layer["head_map"], xp.reshape(joined, (*sizes[:-1], block.g2_dim * block.attn2_nhead)), xp=xp)
@@ -292,8 +280,8 @@ def _apply_heads(block: Repformer, layer: Params, maps: list[Array], g2: Array, 
 def _local_attention(block: Repformer, layer: Params, g1: Array, near: Array, around: Surroundings, *, xp: Namespace) -> Array:
     """Attention of a node to its neighbours, heads joined with the head index slowest (spec dpa2_dpa3, section 2.7)."""
     hidden, out = block.attn1_hidden, []
-    queries = _heads(affine(layer["mapq"], g1, xp=xp), block.attn1_nhead, xp=xp)
-    keys_values = _heads(affine(layer["mapkv"], near, xp=xp), block.attn1_nhead, xp=xp)
+    queries = _heads(affine(layer["mapq"], g1, xp=xp), hidden, block.attn1_nhead, xp=xp)
+    keys_values = _heads(affine(layer["mapkv"], near, xp=xp), hidden + block.g1_dim, block.attn1_nhead, xp=xp)
     fade, seen = xp.expand_dims(around.s_NW, axis=1), xp.expand_dims(around.mask_NW, axis=1)
     for query, both in zip(queries, keys_values, strict=True):
         key, value = xp.split(both, (hidden, block.g1_dim), axis=2)

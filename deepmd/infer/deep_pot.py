@@ -129,7 +129,9 @@ class DeepEval:
             self._count_outside(neighbours)
             rows = {name: array[first:last] if name in per_frame else array[first * natoms : last * natoms] for name, array in out.items()}
             workers = self._workers()
-            parts = blocks(neighbours.types, self._batch_size, workers, self._fewest)
+            # where features of neighbours are read, atoms cannot be evaluated by parts
+            limit = None if self._content.model.layout().messages else self._batch_size
+            parts = blocks(neighbours.types, limit, workers, self._fewest)
             if len(parts) == 1:
                 self._add(rows, *self._block(neighbours, parts[0], frames, first, wanted))
                 continue

@@ -171,12 +171,14 @@ _FIELDS = ("disp_NM3", "mask_NM", "index_NM", "centre_N", "type_N", "frame_N")
 def _core(content: ModelFile) -> Any:
     """Return the function from packed pairs to atomic energies and dE/d(displacement)."""
     model, params, _ = planned(content)
+    if model.layout().messages:
+        raise InputError(f"descriptor {model.descriptor.kind}: models that pass messages cannot be written as SavedModel yet; use .dp, .yaml or .pb")
     fitting, sections = model.fitting, len(model.layout().sel)
 
     def energies(*arrays: Tensor) -> tuple[Tensor, Tensor]:
         *fields, counts, widths, type_NM, fparam_FK, aparam_NK = arrays
         sizes = {"counts": tuple(tf.unstack(counts)), "widths": tuple(tf.unstack(widths))}
-        pairs = Pairs(**dict(zip(_FIELDS, fields, strict=True)), **sizes, type_NM=type_NM)
+        pairs = Pairs(**dict(zip(_FIELDS, fields, strict=True)), **sizes, type_NM=type_NM, place_N3=type_NM[:, :0])
         conditions = Conditions(fparam_FK if fitting.numb_fparam else None, aparam_NK if fitting.numb_aparam else None)
         energy_N1, _ = model.atomic_output(in_graph(model, params, constant), pairs, conditions, xp=xp)
         (grad_NM3,) = gradients(model, energy_N1, pairs, frozenset())

@@ -149,7 +149,7 @@ class _Core(torch.nn.Module):  # type: ignore[misc]
         params = replace_leaves(self.names, {path: getattr(self, _name_of(path)) for path in flatten(self.names).values()})
         # sizes stay tensors, so that the trace slices by them
         sizes = tuple(counts.unbind()), tuple(widths.unbind())
-        pairs = Pairs(disp, mask, index, centre, types, frame, *sizes, kinds)
+        pairs = Pairs(disp, mask, index, centre, types, frame, *sizes, kinds, kinds[:, :0])
         fitting = self.model.fitting
         conditions = Conditions(fparam if fitting.numb_fparam else None, aparam if fitting.numb_aparam else None)
         value = self.model.atomic_output(narrowed(self.model, params), pairs, conditions, xp=xp)[0]
@@ -158,7 +158,7 @@ class _Core(torch.nn.Module):  # type: ignore[misc]
 
 def _geometry(disp: torch.Tensor, index: torch.Tensor, centre: torch.Tensor, frame: torch.Tensor) -> Pairs:
     """Return what the derivatives need of pairs."""
-    return Pairs(disp, disp, index, centre, centre, frame, (), (), index)
+    return Pairs(disp, disp, index, centre, centre, frame, (), (), index, index)
 
 
 class _Derive(torch.nn.Module):  # type: ignore[misc]
@@ -191,6 +191,8 @@ def _scripted(content: ModelFile) -> Any:
     """Trace the parts on a small example and compile the shell around them."""
     model, params, _ = planned(content)
     layout, fitting = model.layout(), model.fitting
+    if layout.messages:
+        raise InputError(f"descriptor {model.descriptor.kind}: models that pass messages cannot be written as .pth yet; use .dp, .yaml or .pb")
 
     # two frames of a dense gas; primes, so that no two sizes agree by chance
     generator = torch.Generator().manual_seed(0)
