@@ -14,7 +14,7 @@ _ALIASES: dict[tuple[str, str], str] = {}
 
 NOT_YET = {
     "descriptor": (
-        *("se_e3_tebd", "se_atten", "dpa1", "se_atten_v2"),
+        *("se_atten", "dpa1", "se_atten_v2"),
         *("dpa2", "dpa3", "dpa4", "loc_frame"),
     ),
     "fitting_net": ("population",),
