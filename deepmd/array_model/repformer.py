@@ -12,6 +12,7 @@ from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.networks import activation
 from deepmd.array_model.pairs import Pairs, slot_counts
 
+
 @dataclass(frozen=True)
 class Repformer:
     """Options of the block; `nsel` is a number once neighbour statistics have resolved "auto"."""

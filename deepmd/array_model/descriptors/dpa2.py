@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from deepmd.array_model import repformer, serial
+from deepmd.array_model.descriptors import mixed as mixed_rows
 from deepmd.array_model.descriptors.base import Descriptor, Statistics
 from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.descriptors.se_atten import SeAtten
@@ -13,12 +14,10 @@ from deepmd.array_model.descriptors.se_e3_tebd import SeE3Tebd
 from deepmd.array_model.environment import environment_rows, switch
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.messages import affine
-from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
-from deepmd.array_model.networks import Net
+from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.pairs import Layout, Pairs, inner_pairs
 from deepmd.array_model.registry import register
 from deepmd.array_model.repformer import Repformer
-from deepmd.array_model.rows import excluded, normalised
 from deepmd.array_model.type_embedding import TypeEmbedding
 
 
@@ -77,7 +76,9 @@ class Dpa2(Descriptor):
             raise ValueError(f"repinit/rcut ({init.rcut}) must be larger than repformer/rcut ({block.rcut})")
         if isinstance(init.nsel, int) and isinstance(block.nsel, int) and init.nsel <= block.nsel:
             raise ValueError(f"repinit/nsel ({init.nsel}) must be larger than repformer/nsel ({block.nsel})")
-        shared: dict[str, Any] = {name: getattr(self, name) for name in ("precision", "exclude_types", "env_protection", "trainable", "use_econf_tebd")}
+        shared: dict[str, Any] = {
+            name: getattr(self, name) for name in ("precision", "exclude_types", "env_protection", "trainable", "use_econf_tebd")
+        }
         shared.update(use_tebd_bias=self.use_tebd_bias, concat_output_tebd=False)
         shared.update({name: getattr(init, name) for name in ("tebd_dim", "tebd_input_mode", "set_davg_zero", "activation_function", "resnet_dt")})
         pair = SeAtten(
@@ -174,7 +175,7 @@ class Dpa2(Descriptor):
             out += self.three.raw_rows(self._three_pairs(pairs, xp=xp), xp=xp)
         near, block = self._near_pairs(pairs, xp=xp), self.repformer
         rows_NM4 = environment_rows(near.disp_NM3, block.rcut_smth, block.rcut, self.env_protection, xp=xp)
-        hidden_NM1 = xp.expand_dims(excluded(self.exclude_types, near, xp=xp), axis=-1)
+        hidden_NM1 = xp.expand_dims(mixed_rows.excluded(near, self.exclude_types, xp=xp), axis=-1)
         return [*out, xp.where(hidden_NM1, xp.zeros_like(rows_NM4), rows_NM4)]
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
@@ -205,8 +206,8 @@ class Dpa2(Descriptor):
         near, own = self._near_pairs(pairs, xp=xp), params["repformers"]
         disp_NM3 = xp.astype(near.disp_NM3, dtype)
         rows_NM4 = environment_rows(disp_NM3, block.rcut_smth, block.rcut, self.env_protection, xp=xp)
-        rows_NM4 = normalised(rows_NM4, own["davg"], own["dstd"], near, xp=xp)
-        mask_NM = xp.logical_and(near.mask_NM, xp.logical_not(excluded(self.exclude_types, near, xp=xp)))
+        rows_NM4 = mixed_rows.normalised(rows_NM4, own["davg"], own["dstd"], near, xp=xp)
+        mask_NM = xp.logical_and(near.mask_NM, xp.logical_not(mixed_rows.excluded(near, self.exclude_types, xp=xp)))
         s_NM = switch(xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1)), block.rcut_smth, block.rcut, xp=xp)
         s_NM = xp.where(mask_NM, s_NM, xp.zeros_like(s_NM))
         g1_ND, equivariant = repformer.run(block, own, g1_ND, rows_NM4, disp_NM3, mask_NM, s_NM, self.smooth, near, xp=xp)
@@ -266,18 +267,3 @@ class Dpa2(Descriptor):
         from deepmd.array_model.descriptors import dpa2_files
 
         return dpa2_files.from_dict(tree)
-
-
-def options_of(cls: type, tree: dict[str, Any]) -> Any:
-    """Return an options dataclass from a stored dict; keys that it does not know are passed over."""
-    known = {each.name for each in fields(cls)}
-    return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in tree.items() if name in known})
-
-
-def nets_of(part: Any) -> dict[str, Net]:
-    """Return the embedding nets of a pair or three-body descriptor by their names."""
-    nets: dict[str, Net] = part.nets()
-    return nets
-
-
-assert asdict  # keeps the import list of dataclass helpers in one place

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar
 
 from deepmd.array_model import repflow, serial
+from deepmd.array_model.descriptors import mixed as mixed_rows
 from deepmd.array_model.descriptors.base import Descriptor, Statistics
 from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.environment import environment_rows
@@ -15,7 +16,6 @@ from deepmd.array_model.networks import activation
 from deepmd.array_model.pairs import Layout, Pairs
 from deepmd.array_model.registry import register
 from deepmd.array_model.repflow import Repflow
-from deepmd.array_model.rows import excluded, normalised
 from deepmd.array_model.type_embedding import TypeEmbedding
 
 
@@ -113,7 +113,7 @@ class Dpa3(Descriptor):
     def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
         """Environment rows (N, M, 4) before normalisation: the sample of the statistics."""
         rows_NM4 = environment_rows(pairs.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
-        return [xp.where(xp.expand_dims(excluded(self.exclude_types, pairs, xp=xp), axis=-1), xp.zeros_like(rows_NM4), rows_NM4)]
+        return [xp.where(xp.expand_dims(mixed_rows.excluded(pairs, self.exclude_types, xp=xp), axis=-1), xp.zeros_like(rows_NM4), rows_NM4)]
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
         """Store the deviation of each centre type unless it is fixed; the mean is always zero."""
@@ -127,8 +127,8 @@ class Dpa3(Descriptor):
         dtype = dtype_of(self.precision, xp=xp)
         disp_NM3 = xp.astype(pairs.disp_NM3, dtype)
         rows_NM4 = environment_rows(disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
-        rows_NM4 = normalised(rows_NM4, params["davg"], params["dstd"], pairs, xp=xp)
-        mask_NM = xp.logical_and(pairs.mask_NM, xp.logical_not(excluded(self.exclude_types, pairs, xp=xp)))
+        rows_NM4 = mixed_rows.normalised(rows_NM4, params["davg"], params["dstd"], pairs, xp=xp)
+        mask_NM = xp.logical_and(pairs.mask_NM, xp.logical_not(mixed_rows.excluded(pairs, self.exclude_types, xp=xp)))
         table_TE = self._embedding().table(params["type_embedding"], xp=xp)
         start_Nn = xp.take(table_TE, pairs.type_N, axis=0)
         act = activation(self.activation_function)
