@@ -157,7 +157,7 @@ def _in_two_halves(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return torch.matmul(a, b)
     left = a.reshape(-1, 2, b.size(0) // 2).transpose(0, 1)
     product = torch.bmm(left, b.reshape(2, b.size(0) // 2, b.size(1))).sum(dim=0)
-    return product.reshape(a.size()[:-1] + [b.size(1)])
+    return product.reshape(a.size()[:-1] + [b.size(1)])  # noqa: RUF005 (TorchScript)
 
 
 @cache
