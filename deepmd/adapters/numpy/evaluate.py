@@ -16,7 +16,6 @@ from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.host import keep_memory, plain
 
-
 FEWEST_ATOMS = 1
 
 

@@ -16,7 +16,6 @@ from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.host import keep_memory
 
-
 FEWEST_ATOMS = 512
 """Atoms of a block from which one more is worth it: TensorFlow spreads even small operations over its threads."""
 
