@@ -103,6 +103,9 @@ def _module(content: ModelFile) -> Any:
         "has_default_fparam": (bool(default), tf.bool),
         "get_default_fparam": (list(default), tf.float64),
         "has_message_passing": (False, tf.bool),
+        "is_aparam_nall": (False, tf.bool),
+        "mixed_types": (model.layout().mixed, tf.bool),
+        "model_output_type": (["energy"], tf.string),
         "get_model_def_script": (json.dumps(content.definition), tf.string),
     }
     for name, (value, dtype) in facts.items():

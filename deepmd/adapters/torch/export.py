@@ -7,7 +7,9 @@ import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -123,6 +125,25 @@ class _TakeListed(_Find):
         return _as_tuple(search.pack(found, type_A, frame_A, self.layout, self.ntypes, xp=xp))
 
 
+def _in_two_halves(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    if b.dim() != 2 or b.size(0) % 2 != 0:
+        return torch.matmul(a, b)
+    left = a.reshape(-1, 2, b.size(0) // 2).transpose(0, 1)
+    product = torch.bmm(left, b.reshape(2, b.size(0) // 2, b.size(1))).sum(dim=0)
+    return product.reshape(a.size()[:-1] + [b.size(1)])  # noqa: RUF005 (TorchScript)
+
+
+@cache
+def _space() -> Any:
+    """Return the namespace of what is traced: a product with one matrix is a sum of two, side by side.
+
+    LAMMPS brings a `dgemm` without any optimisation which takes the place of torch's own in its process, and makes a step three times
+    as long; batches of products go another way. Compiled, since a trace cannot ask for sizes.
+    """
+    with _known_deprecation():
+        return SimpleNamespace(**{**vars(xp), "matmul": torch.jit.script(_in_two_halves)})
+
+
 class _Core(torch.nn.Module):  # type: ignore[misc]
     """Pairs to atomic energies (N,) or other values (N, d); the parameters are buffers named by their paths, expanded nets too."""
 
@@ -152,7 +173,7 @@ class _Core(torch.nn.Module):  # type: ignore[misc]
         pairs = Pairs(disp, mask, index, centre, types, frame, *sizes, kinds, kinds[:, :0])
         fitting = self.model.fitting
         conditions = Conditions(fparam if fitting.numb_fparam else None, aparam if fitting.numb_aparam else None)
-        value = self.model.atomic_output(narrowed(self.model, params), pairs, conditions, xp=xp)[0]
+        value = self.model.atomic_output(narrowed(self.model, params), pairs, conditions, xp=_space())[0]
         return value.reshape(-1) if self.model.output.scalar else value
 
 
