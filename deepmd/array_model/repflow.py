@@ -212,7 +212,7 @@ def _pairwise(layer: Params, block: Repflow, node: Array, edge: Array, graph: Gr
 
 
 def _node(block: Repflow, phi: Any, layer: Params, node: Array, edge: Array, graph: Graph, *, xp: Namespace) -> list[Array]:
-    """Updates of the nodes: of itself, by symmetrisation, and one message for each head."""
+    """Return the updates of the nodes: by itself, by symmetrisation, and one message for each head."""
     norm = block.norms[0]
     own = phi(affine(layer["node_self_mlp"], node, xp=xp), xp=xp)
     around = of_neighbours(node, graph.pairs, xp=xp)

@@ -217,7 +217,7 @@ def _layer(
 def _nodes(
     block: Repformer, phi: Any, layer: Params, g1: Array, g2: Array, h: Array, near: Array, around: Surroundings, *, xp: Namespace
 ) -> list[Array]:
-    """Updates of the nodes, in order."""
+    """Return the updates of the nodes, in order."""
     weight_NW1, out = xp.expand_dims(around.w_NW, axis=-1), []
     if block.g1_out_mlp:
         out.append(phi(affine(layer["g1_self_mlp"], g1, xp=xp), xp=xp))

@@ -9,6 +9,7 @@ Sizes besides the dimension key: C neighbour candidates of an atom, B bins aroun
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from deepmd.array_model.namespace import Array, Namespace
 from deepmd.array_model.pairs import Layout, Pairs, spans
@@ -72,7 +73,7 @@ def enclosing_cell(coord_A3: Array, rcut: float, *, xp: Namespace) -> Array:
     return xp.reshape(xp.concat([x, o, o, o, y, o, o, o, z], axis=0), (1, 3, 3))
 
 
-def candidates(coord_A3: Array, type_A: Array, frame_A: Array, cell_F33: Array, rcut: float, *, xp: Namespace) -> Candidates:
+def candidates(coord_A3: Array, type_A: Array, frame_A: Array, cell_F33: Array, rcut: float, periodic: Any = 1.0, *, xp: Namespace) -> Candidates:
     """Find all pairs within `rcut` (inclusive, Angstrom) by cell bins; work and memory are linear in the atoms.
 
     Every frame has its cell (lattice vectors in rows, any shape with a volume, either handedness). Bins are numbered
@@ -85,6 +86,7 @@ def candidates(coord_A3: Array, type_A: Array, frame_A: Array, cell_F33: Array, 
     type_A, frame_A : type and frame of each atom, 64 bit
     cell_F33 : cells, Angstrom
     rcut : cutoff, Angstrom
+    periodic : 0 where the cells only enclose atoms without a boundary, whose places are then those given; otherwise 1
     """
     inverse_F33 = _inverse(cell_F33, xp=xp)
     spacing_F3 = 1.0 / xp.sqrt(xp.sum(inverse_F33 * inverse_F33, axis=1))  # between lattice planes
@@ -96,7 +98,8 @@ def candidates(coord_A3: Array, type_A: Array, frame_A: Array, cell_F33: Array, 
     fraction_A3 = _transformed(coord_A3, xp.take(inverse_F33, frame_A, axis=0), xp=xp)
     wrap_A3 = xp.floor(fraction_A3)
     cell_A33, bins_A3 = xp.take(cell_F33, frame_A, axis=0), xp.take(bins_F3, frame_A, axis=0)
-    home_A3 = coord_A3 - _transformed(wrap_A3, cell_A33, xp=xp)
+    shift_A3 = _transformed(wrap_A3, cell_A33, xp=xp)
+    home_A3 = coord_A3 - shift_A3
     bin_A3 = xp.astype((fraction_A3 - wrap_A3) * xp.astype(bins_A3, xp.float64), xp.int64)
     bin_A3 = xp.minimum(bin_A3, bins_A3 - 1)  # a fraction may round to 1
 
@@ -127,7 +130,7 @@ def candidates(coord_A3: Array, type_A: Array, frame_A: Array, cell_F33: Array, 
     dist_P = xp.sqrt(xp.sum(disp_P3 * disp_P3, axis=-1))
     (kept,) = xp.nonzero(xp.logical_and(dist_P <= rcut, xp.logical_not(itself)))
     i_P, j_P, disp_P3, dist_P = (xp.take(each, kept, axis=0) for each in (i_P, j_P, disp_P3, dist_P))
-    return _tables(i_P, j_P, disp_P3, dist_P, home_A3, xp=xp)
+    return _tables(i_P, j_P, disp_P3, dist_P, coord_A3 - periodic * shift_A3, xp=xp)
 
 
 def listed(coord_A3: Array, atom_N: Array, index_NC: Array, rcut: float, *, xp: Namespace) -> Candidates:
@@ -200,9 +203,9 @@ def _rows(x: Array, index_NC: Array, *, xp: Namespace) -> Array:
     return xp.reshape(taken, (xp.size(index_NC, 0), xp.size(index_NC, 1), *xp.shape(x)[1:]))
 
 
-def _tables(i_P: Array, j_P: Array, disp_P3: Array, dist_P: Array, home_A3: Array, *, xp: Namespace) -> Candidates:
+def _tables(i_P: Array, j_P: Array, disp_P3: Array, dist_P: Array, place_A3: Array, *, xp: Namespace) -> Candidates:
     """Give the pairs of each atom, which follow each other, a row as wide as the longest needs."""
-    num_atoms = xp.size(home_A3, 0)
+    num_atoms = xp.size(place_A3, 0)
     count_A = xp.segment_sum(xp.ones_like(i_P), i_P, num_atoms)
     slot_1C = xp.expand_dims(xp.counting(_largest(count_A, xp=xp), like=count_A), axis=0)
     mask_AC = slot_1C < xp.expand_dims(count_A, axis=1)
@@ -210,7 +213,7 @@ def _tables(i_P: Array, j_P: Array, disp_P3: Array, dist_P: Array, home_A3: Arra
     pair_AC = xp.where(mask_AC, pair_AC, xp.zeros_like(pair_AC))
     x, y, z = (_rows(column, pair_AC, xp=xp) for column in xp.unstack(disp_P3, axis=1))
     atom_A = xp.counting(num_atoms, like=count_A)
-    return Candidates(atom_A, (x, y, z), _rows(dist_P, pair_AC, xp=xp), _rows(j_P, pair_AC, xp=xp), mask_AC, home_A3)
+    return Candidates(atom_A, (x, y, z), _rows(dist_P, pair_AC, xp=xp), _rows(j_P, pair_AC, xp=xp), mask_AC, place_A3)
 
 
 # -- packing --------------------------------------------------------------------------------------------------------

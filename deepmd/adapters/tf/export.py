@@ -148,7 +148,8 @@ def _evaluation(content: ModelFile) -> None:
 
     layout = model.layout()
     cell_F33 = _cells(fed["t_box"], tf.size(fed["t_mesh"]), search.enclosing_cell(coord_A3, layout.rcut, xp=xp), num_frames)
-    found = search.candidates(coord_A3, type_A, frame_A, cell_F33, layout.rcut, xp=xp)
+    periodic = tf.cast(tf.size(fed["t_mesh"]) > max(OPEN), tf.float64)
+    found = search.candidates(coord_A3, type_A, frame_A, cell_F33, layout.rcut, periodic, xp=xp)
     packed = search.pack(found, type_A, frame_A, layout, model.ntypes, xp=xp)
     pairs = packed.pairs
     conditions = Conditions(fparam_FK, None if aparam_AK is None else tf.gather(aparam_AK, packed.row_N))

@@ -140,7 +140,8 @@ class Dpa2(Descriptor):
 
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters for types of these names (spec dpa2_dpa3, section 7)."""
-        block, blocks = self.repformer, {"repinit": self.pair, **({"three_body": self.three} if self.three else {})}
+        block = self.repformer
+        blocks: dict[str, Any] = {"repinit": self.pair, **({"three_body": self.three} if self.three else {})}
         params: Params = {"type_embedding": self._types().init(type_map, self._seed(0), draw, xp=xp)}
         for number, (name, part) in enumerate(blocks.items()):
             own = replace(part, seed=None if self.seed is None else self.seed + 1000 * (number + 1))
