@@ -22,8 +22,22 @@ Params = dict[str, Any]
 """Parameters: nested dicts and lists with arrays as leaves."""
 
 STANDARD = (
-    *("abs", "astype", "concat", "equal", "exp", "expand_dims", "float32", "float64", "log1p", "logical_and"),
-    *("logical_not", "matmul", "matrix_transpose", "maximum", "minimum", "ones_like", "reshape", "sqrt", "square", "stack", "sum"),
+    *("abs", "astype", "concat", "equal", "exp", "expand_dims", "float32", "float64", "floor", "int64"),
+    *(
+        "log1p",
+        "logical_and",
+        "logical_not",
+        "matmul",
+        "matrix_transpose",
+        "maximum",
+        "minimum",
+        "ones_like",
+        "reshape",
+        "sqrt",
+        "square",
+        "stack",
+        "sum",
+    ),
     *("take", "tanh", "unstack", "where", "zeros_like"),
 )
 """Names of the array API standard, with its meaning."""
@@ -47,8 +61,6 @@ SEARCH = {
     "ceil": "of the standard; number of periodic images",
     "counting": "0, 1, ..., size - 1 on the device of another array; the standard's arange cannot take a computed size everywhere",
     "cumulative_sum": "of the standard; where the neighbours of each atom start",
-    "floor": "of the standard; bin of an atom",
-    "int64": "of the standard; bin numbers",
     "max": "of the standard; how wide a table must be",
     "nonzero": "of the standard, its size depends on the data; drops what lies beyond the cutoff",
     "searchsorted": "of the standard; atoms of a bin among the sorted ones",

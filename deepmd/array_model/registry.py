@@ -18,7 +18,7 @@ NOT_YET = {
         *("dpa2", "dpa3", "dpa4", "hybrid", "loc_frame"),
     ),
     "fitting_net": ("dipole", "polar", "dos", "property", "population"),
-    "model": ("frozen", "pairtab", "linear_ener", "linear", "zbl", "pairwise_dprc", "dpa4", "spin_ener"),
+    "model": ("pairwise_dprc", "dpa4", "spin_ener"),
 }
 """Kinds that DeePMD-kit knows and we do not have."""
 

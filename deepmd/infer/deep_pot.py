@@ -161,7 +161,7 @@ class DeepPot:
         if self._evaluate is None:
             raise InputError(f"{self.model_path}: the model has been closed")
         count, natoms = frames.types.shape
-        dim_out = self._content.model.descriptor.widths.invariant
+        dim_out = self._content.model.dim_descriptor
         widths = {"energy": 1, "force": 3, "virial": 9, "atom_energy": 1, "atom_virial": 9, "descriptor": dim_out}
         out = {name: np.zeros((count if name in PER_FRAME else count * natoms, widths[name])) for name in wanted}
         for first, last in groups(np.count_nonzero(frames.types >= 0, axis=1), self._batch_size):
@@ -246,7 +246,7 @@ class DeepPot:
     def _parameters(self, name: str, values: Any, width: int, leading: list[tuple[int, ...]]) -> np.ndarray | None:
         """Return parameters in their full shape; `leading` lists the accepted leading shapes, the full one first."""
         if values is None and width and name == "fparam":
-            values = self._content.model.fitting.default_fparam
+            values = self._content.model.default_fparam
         if width == 0:
             if values is not None:
                 raise InputError(f"{name}: given, but the model {self.model_path} takes none; leave it out")
@@ -282,15 +282,15 @@ class DeepPot:
 
     def get_dim_fparam(self) -> int:
         """Return the number of frame parameters."""
-        return int(self._content.model.fitting.numb_fparam)
+        return int(self._content.model.numb_fparam)
 
     def get_dim_aparam(self) -> int:
         """Return the number of atomic parameters."""
-        return int(self._content.model.fitting.numb_aparam)
+        return int(self._content.model.numb_aparam)
 
     def has_default_fparam(self) -> bool:
         """Return whether `fparam` may be left out although the model has frame parameters."""
-        return self._content.model.fitting.default_fparam is not None
+        return self._content.model.default_fparam is not None
 
     def get_ntypes_spin(self) -> int:
         """Return the number of types with spin: none."""
