@@ -4,7 +4,7 @@ ENV := .venv
 BIN := $(ENV)/bin
 READY := $(ENV)/.ready
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench bench-lammps interop clean
 
 # torch first and alone: an exact version finds the CPU build where one is offered
 $(READY): pyproject.toml constraints.txt
@@ -27,23 +27,31 @@ test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadscope
 
 # DeePMD-kit lives apart: in an environment that DEEPMD_KIT_ENV names, or in one made here. BENCH_OURS_ONLY=1 does without.
-# BENCH holds options of benchmarks/run.py.
+# BENCH holds options of benchmarks/run.py and benchmarks/lammps.py, INTEROP those of pytest.
 KIT := .venv-deepmd-kit
 ifneq ($(BENCH_OURS_ONLY),1)
 ifndef DEEPMD_KIT_ENV
 export DEEPMD_KIT_ENV := $(KIT)
-bench: $(KIT)/.ready
+bench bench-lammps interop: $(KIT)/.ready
 endif
 endif
 
 $(KIT)/.ready:
 	$(PYTHON) -m venv $(KIT)
 	$(KIT)/bin/python -m pip install --quiet --upgrade pip
-	$(KIT)/bin/python -m pip install --quiet 'deepmd-kit[cpu,torch]==3.2.0' nvidia-cuda-runtime-cu12
+	$(KIT)/bin/python -m pip install --quiet 'deepmd-kit[cpu,torch,lmp]==3.2.0' nvidia-cuda-runtime-cu12
 	touch $@
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py $(BENCH)
+
+bench-lammps: $(READY)
+	$(BIN)/python benchmarks/lammps.py $(BENCH)
+
+# Their Python and LAMMPS with our files, ours with theirs; then the table of docs/interop.md.
+interop: $(READY)
+	$(BIN)/python -m pytest -q tests/interop $(INTEROP)
+	$(BIN)/python tests/interop/table.py
 
 clean:
 	rm -rf $(ENV) demo

@@ -12,44 +12,18 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
+from deepmd import cli_options as options
+from deepmd.cli_options import LEVELS, Parser, UsageError
 from deepmd.version import __version__
 
 log = logging.getLogger(__name__)
 
-LEVELS = {"DEBUG": 10, "3": 10, "INFO": 20, "2": 20, "WARNING": 30, "1": 30, "ERROR": 40, "0": 40}
-
-BACKEND_FLAGS = {"torch": ("pt", "torch", "pytorch"), "tf": ("tf", "tensorflow"), "numpy": ("np", "numpy", "dp", "dpmodel")}
-"""Flags that choose a backend, as `--pt`."""
-
-LATER = (
-    *("model-devi", "eval-desc", "embed", "change-bias", "convert-from"),
-    *("doc-train-input", "gui", "pretrained", "transfer", "train-nvnmd"),
-)
+LATER = ("embed", "convert-from", "gui", "pretrained", "transfer", "train-nvnmd")
 """Commands of DeePMD-kit that are not supported yet."""
 
 USAGE_ERROR, INTERRUPTED = 2, 130
-
-
-class UsageError(Exception):
-    """The command line cannot be understood."""
-
-
-class Parser(argparse.ArgumentParser):
-    """Parser that leaves the reporting of errors to `main`."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage and leaving."""
-        raise UsageError(f"{message} (see: {self.prog} -h)")
-
-
-class NotYet(argparse.Action):
-    """An option that DeePMD-kit has and we do not have yet."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> NoReturn:
-        """Refuse the option."""
-        raise UsageError(f"{parser.prog}: the option {option_string} of DeePMD-kit is not supported yet; leave it out")
 
 
 # -- commands: each calls one function ------------------------------------------------------------------------------
@@ -72,6 +46,8 @@ def _train(args: argparse.Namespace) -> None:
         init_model=args.init_model,
         restart=args.restart,
         init_frz_model=args.init_frz_model,
+        finetune=args.finetune,
+        use_pretrain_script=args.use_pretrain_script,
         output=args.output,
         skip_neighbor_stat=args.skip_neighbor_stat,
     )
@@ -126,109 +102,60 @@ def _neighbor_stat(args: argparse.Namespace) -> None:
     show_neighbours(args.system, args.rcut, args.type_map, args.mixed_type)
 
 
-# -- options --------------------------------------------------------------------------------------------------------
+def _change_bias(args: argparse.Namespace) -> None:
+    from deepmd.train.bias import change_bias
 
-
-def _common() -> Parser:
-    """Options that may stand before or after the command."""
-    parser = Parser(prog="dp", add_help=False, allow_abbrev=False)
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument("-b", "--backend", metavar="NAME", help="backend: torch (pt), tf, numpy (np); default: DP_BACKEND, or torch")
-    for name, flags in BACKEND_FLAGS.items():
-        group.add_argument(*(f"--{flag}" for flag in flags), dest="backend", action="store_const", const=name, help=f"same as --backend {name}")
-    parser.add_argument(
-        "-v", "--log-level", choices=LEVELS, default="INFO", metavar="LEVEL", help="DEBUG (3), INFO (2, default), WARNING (1), ERROR (0)"
-    )
-    parser.add_argument("-l", "--log-path", metavar="FILE", help="write the log to this file too")
-    return parser
-
-
-def _train_options(parser: Parser) -> None:
-    parser.add_argument("INPUT", help="input file, JSON or YAML")
-    start = parser.add_mutually_exclusive_group()
-    start.add_argument("-i", "--init-model", metavar="CKPT", help="start from the weights of this checkpoint")
-    start.add_argument("-r", "--restart", metavar="CKPT", help="continue the training of this checkpoint")
-    start.add_argument("-f", "--init-frz-model", metavar="MODEL", help="start from the weights of this model file")
-    start.add_argument("-t", "--finetune", action=NotYet, metavar="MODEL", help="(not supported yet)")
-    parser.add_argument("-o", "--output", default="out.json", metavar="FILE", help="where to write the complete input (default: out.json)")
-    parser.add_argument("--skip-neighbor-stat", action="store_true", help="do not compute neighbour statistics; sel must be given as numbers")
-    parser.add_argument("-m", "--mpi-log", choices=("master", "collect", "workers"), default="master", help="has no effect")
-    for flag in ("--use-pretrain-script", "--force-load"):
-        parser.add_argument(flag, action=NotYet, nargs=0, help="(not supported yet)")
-    parser.add_argument("--model-branch", action=NotYet, metavar="HEAD", help="(not supported yet)")
-
-
-def _freeze_options(parser: Parser) -> None:
-    parser.add_argument(
-        "-c", "--checkpoint", "--checkpoint-folder", default=".", metavar="CKPT", help="checkpoint, or a folder with one (default: .)"
-    )
-    parser.add_argument("-o", "--output", default="frozen_model", metavar="FILE", help="model file to write; without suffix: that of the backend")
-    for flags in (("-n", "--node-names"), ("-w", "--nvnmd-weight"), ("--head", "--model-branch"), ("--lower-kind",)):
-        parser.add_argument(*flags, action=NotYet, help="(not supported yet)")
-    parser.add_argument("--hessian", action=NotYet, nargs=0, help="(not supported yet)")
-
-
-def _test_options(parser: Parser) -> None:
-    parser.add_argument("-m", "--model", default="frozen_model", metavar="FILE", help="model file")
-    data = parser.add_mutually_exclusive_group()
-    data.add_argument("-s", "--system", metavar="DIR", help="folder that is searched for systems (default: .)")
-    data.add_argument("-f", "--datafile", metavar="FILE", help="file with the path of one system a line")
-    data.add_argument("--train-data", metavar="INPUT", help="input file whose training data are meant")
-    data.add_argument("--valid-data", metavar="INPUT", help="input file whose validation data are meant")
-    parser.add_argument("-n", "--numb-test", type=int, default=0, metavar="N", help="frames of each system, 0 for all (default)")
-    parser.add_argument("-r", "--rand-seed", type=int, metavar="SEED", help="seed of --shuffle-test")
-    parser.add_argument("--shuffle-test", action="store_true", help="take random frames")
-    parser.add_argument("-d", "--detail-file", metavar="PREFIX", help="write labels and predictions to PREFIX.e.out, PREFIX.f.out, ...")
-    parser.add_argument("-a", "--atomic", action="store_true", help="compare atomic energies too")
-    parser.add_argument("--head", "--model-branch", metavar="HEAD", help="head of a model with several (not supported yet)")
-    parser.add_argument("-S", "--set-prefix", help="has no effect")
-
-
-def _compress_options(parser: Parser) -> None:
-    parser.add_argument("-i", "--input", default="frozen_model", metavar="FILE", help="model file; without suffix: that of the backend")
-    parser.add_argument(
-        "-o", "--output", default="frozen_model_compressed", metavar="FILE", help="model file to write; without suffix: that of the input"
-    )
-    parser.add_argument("-t", "--training-script", metavar="INPUT", help="input of the training, if the model lacks its shortest distance")
-    parser.add_argument(
-        "-e", "--extrapolate", type=float, metavar="E", help="reach down to 1/E of the shortest distance of the data (default: to 0.9 of it)"
-    )
-    same = "has no effect (DeePMD-kit has it)"
-    parser.add_argument("-s", "--step", type=float, default=0.01, metavar="STEP", help=f"{same}: the accuracy does not depend on it")
-    parser.add_argument("-f", "--frequency", type=int, default=-1, metavar="N", help=same)
-    parser.add_argument("-c", "--checkpoint-folder", default="model-compression", metavar="DIR", help=same)
-    parser.add_argument("--head", "--model-branch", action=NotYet, metavar="HEAD", help="(not supported yet)")
-
-
-def _convert_options(parser: Parser) -> None:
-    parser.add_argument("INPUT", help="model file to read")
-    parser.add_argument("OUTPUT", help="model file to write; the suffix decides the format")
-    parser.add_argument("--atomic-virial", action="store_true", help="has no effect: every format gives atomic virials")
-    parser.add_argument(
-        "--input", dest="training_input", metavar="INPUT", help="input of the training, for .pb files and checkpoints of DeePMD-kit that lack it"
+    change_bias(
+        args.MODEL,
+        system=args.system,
+        datafile=args.datafile,
+        values=args.bias_value,
+        numb_frames=args.numb_batch,
+        mode=args.mode,
+        output=args.output,
     )
 
 
-def _show_options(parser: Parser) -> None:
-    parser.add_argument("MODEL", help="model file or checkpoint")
-    parser.add_argument("ATTRS", nargs="+", help="any of: type-map descriptor fitting-net size model-branch observed-type")
+def _model_devi(args: argparse.Namespace) -> None:
+    from deepmd.infer.model_devi import make_model_devi
+
+    make_model_devi(
+        args.models,
+        system=args.system,
+        output=args.output,
+        frequency=args.frequency,
+        real_error=args.real_error,
+        atomic=args.atomic,
+        relative=args.relative,
+        relative_v=args.relative_v,
+        backend=args.backend,
+    )
 
 
-def _neighbor_stat_options(parser: Parser) -> None:
-    parser.add_argument("-s", "--system", default=".", metavar="DIR", help="folder that is searched for systems (default: .)")
-    parser.add_argument("-r", "--rcut", type=float, required=True, metavar="RADIUS", help="cutoff radius, Angstrom")
-    parser.add_argument("-t", "--type-map", nargs="+", metavar="ELEMENT", help="elements; default: those of the data")
-    parser.add_argument("--mixed-type", "--one-type", action="store_true", help="count all elements together")
+def _eval_desc(args: argparse.Namespace) -> None:
+    from deepmd.infer.eval_desc import evaluate_descriptors
+
+    evaluate_descriptors(args.model, system=args.system, datafile=args.datafile, output=args.output, dtype=args.dtype, backend=args.backend)
+
+
+def _doc_train_input(args: argparse.Namespace) -> None:
+    from deepmd.io.input_doc import input_doc
+
+    sys.stdout.write(input_doc(args.out_type) + "\n")
 
 
 COMMANDS: dict[str, tuple[str, Callable[[Parser], None], Callable[[argparse.Namespace], None]]] = {
-    "train": ("train a model", _train_options, _train),
-    "freeze": ("make a model file from a checkpoint", _freeze_options, _freeze),
-    "test": ("compare a model with the labels of data", _test_options, _test),
-    "compress": ("store the expansions of a model's embedding nets, which make it faster", _compress_options, _compress),
-    "convert-backend": ("convert a model file into another format", _convert_options, _convert_backend),
-    "show": ("tell what a model file holds", _show_options, _show),
-    "neighbor-stat": ("count neighbours in data", _neighbor_stat_options, _neighbor_stat),
+    "train": ("train a model", options.train_options, _train),
+    "freeze": ("make a model file from a checkpoint", options.freeze_options, _freeze),
+    "test": ("compare a model with the labels of data", options.test_options, _test),
+    "compress": ("store the expansions of a model's embedding nets, which make it faster", options.compress_options, _compress),
+    "convert-backend": ("convert a model file into another format", options.convert_options, _convert_backend),
+    "model-devi": ("tell how far several models are from each other", options.model_devi_options, _model_devi),
+    "change-bias": ("fit the energy biases of a model to other data", options.change_bias_options, _change_bias),
+    "eval-desc": ("write the descriptors of data", options.eval_desc_options, _eval_desc),
+    "doc-train-input": ("list the keys of the input", options.doc_options, _doc_train_input),
+    "show": ("tell what a model file holds", options.show_options, _show),
+    "neighbor-stat": ("count neighbours in data", options.neighbor_stat_options, _neighbor_stat),
 }
 
 
@@ -257,8 +184,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     """
     from deepmd.array_model.errors import nearest
 
-    common = _common()
+    common = options.common()
     parser = _parser(common)
+    if "change-bias" in argv:  # there -b is not a backend but a bias
+        start = list(argv).index("change-bias")
+        argv = [*argv[:start], *("--bias-value" if word == "-b" else word for word in argv[start:])]
     chosen, rest = common.parse_known_args(argv)
     if not rest:
         raise UsageError(f"which command? Known: {', '.join(COMMANDS)} (see: dp -h)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import math
 import os
 import sys
@@ -30,6 +31,17 @@ def keep_memory() -> None:
         return
     for parameter, size in ((mmap_threshold, 2**30), (trim_threshold, 2**31 - 1), (top_pad, 2**26)):
         mallopt(parameter, size)
+
+
+def import_without(name: str, other: str) -> Any:
+    """Import a package as if another one, which it can use but need not, were not installed; unless that one is there already."""
+    if name in sys.modules or other in sys.modules:
+        return importlib.import_module(name)
+    sys.modules[other] = None  # type: ignore[assignment]
+    try:
+        return importlib.import_module(name)
+    finally:
+        del sys.modules[other]
 
 
 def shape(x: Any) -> tuple[int, ...]:
@@ -108,7 +120,6 @@ _search = {
     "cumulative_sum": lambda x, *, axis: np.cumsum(x, axis=axis),
     "floor": np.floor,
     "int64": np.int64,
-    "max": lambda x, *, axis: np.max(x, axis=axis),
     "nonzero": np.nonzero,
     "searchsorted": lambda x, values, *, side: np.searchsorted(x, values, side=side),
     "size": lambda x, axis: x.shape[axis],

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from deepmd.array_model.losses import EnerLoss
+from deepmd.array_model.losses import Loss
 from deepmd.array_model.namespace import Params
 from deepmd.data.batch import Batch
 from deepmd.io.model_file import ModelFile
@@ -37,7 +37,7 @@ class Task:
 
     model: Any
     trainable: tuple[str, ...]
-    loss: EnerLoss
+    loss: Loss
     adam: Adam
 
 
@@ -66,7 +66,7 @@ class Trainer(Protocol):
         """Make the update number `number` (from 1) and return the loss before it."""
 
     def errors(self, batch: Batch, prefactors: dict[str, float]) -> dict[str, float]:
-        """Return `loss` and the mean shown for each term (see `EnerLoss.errors`)."""
+        """Return `loss` and the mean shown for each term (see `Loss.errors`)."""
 
     def params(self) -> Params:
         """Return a copy of the parameters."""
@@ -79,13 +79,6 @@ class Trainer(Protocol):
 
     def save(self, prefix: Path, content: ModelFile, progress: Progress) -> str:
         """Write a native checkpoint `PREFIX-STEP` in one step and return the name of what was written."""
-
-
-def needed(loss: EnerLoss) -> frozenset[str]:
-    """Return the outputs of a model that the loss reads."""
-    by_term = {"e": "energy", "f": "force", "pf": "force", "v": "virial", "ae": "atom_energy"}
-    names = {by_term[term] for term in loss.terms()}
-    return frozenset(names | ({"atom_energy"} if loss.enable_atom_ener_coeff else set()))
 
 
 SMALLEST_NORM = 1e-6

@@ -22,22 +22,8 @@ Params = dict[str, Any]
 """Parameters: nested dicts and lists with arrays as leaves."""
 
 STANDARD = (
-    *("abs", "astype", "concat", "equal", "exp", "expand_dims", "float32", "float64", "floor", "int64"),
-    *(
-        "log1p",
-        "logical_and",
-        "logical_not",
-        "matmul",
-        "matrix_transpose",
-        "maximum",
-        "minimum",
-        "ones_like",
-        "reshape",
-        "sqrt",
-        "square",
-        "stack",
-        "sum",
-    ),
+    *("abs", "astype", "concat", "equal", "exp", "expand_dims", "float32", "float64", "floor", "int64", "log1p", "logical_and"),
+    *("logical_not", "matmul", "matrix_transpose", "max", "maximum", "minimum", "ones_like", "reshape", "sqrt", "square", "stack", "sum"),
     *("take", "tanh", "unstack", "where", "zeros_like"),
 )
 """Names of the array API standard, with its meaning."""
@@ -61,7 +47,6 @@ SEARCH = {
     "ceil": "of the standard; number of periodic images",
     "counting": "0, 1, ..., size - 1 on the device of another array; the standard's arange cannot take a computed size everywhere",
     "cumulative_sum": "of the standard; where the neighbours of each atom start",
-    "max": "of the standard; how wide a table must be",
     "nonzero": "of the standard, its size depends on the data; drops what lies beyond the cutoff",
     "searchsorted": "of the standard; atoms of a bin among the sorted ones",
     "size": "one size in 64 bits, so that it can be combined with sums of integers; TensorFlow mixes no widths",
@@ -69,10 +54,9 @@ SEARCH = {
 """Names that only `search.py` may use besides, each with its reason. Namespaces of tests and of `autograd` may lack them."""
 
 PLANNING = {
-    "asarray": "of the standard; constants of an expansion from Python numbers",
-    "max": "of the standard; size of coefficients",
+    "asarray": "of the standard; constants of an expansion or of a type embedding from Python numbers",
 }
-"""Names that only `spectral.py` may use besides, and only on the host, before anything is evaluated."""
+"""Names that only `spectral.py`, and functions `expanded`, `fresh` and `init`, may use besides: on the host, before anything is evaluated."""
 
 PRECISIONS = {
     "default": "float64",

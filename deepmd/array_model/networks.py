@@ -72,13 +72,14 @@ def activation(name: str) -> Callable[..., Array]:
 
 @dataclass(frozen=True)
 class Net:
-    """Shape of a net: input width, hidden widths, and for a fitting net the width of the linear last layer."""
+    """Shape of a net: input width, hidden widths, and for a fitting net the width of the linear last layer; `bias` of all layers or none."""
 
     in_dim: int
     neuron: tuple[int, ...]
     activation_function: str
     resnet_dt: bool
     out_dim: int | None = None
+    bias: bool = True
 
     def widths(self) -> list[tuple[int, int, bool]]:
         """Return (in, out, has a shortcut) of every layer; equal width takes precedence over double width."""
@@ -107,15 +108,17 @@ def apply_net(net: Net, params: Params, x: Array, *, xp: Namespace) -> Array:
     return x
 
 
-def init_net(net: Net, seed: Sequence[int] | None, draw: Any) -> Params:
+def init_net(net: Net, seed: Sequence[int] | None, draw: Any, first: int = 0) -> Params:
     """Fresh parameters: weights N(0, 1/sqrt(in+out)), biases N(0, 1), time steps N(0.1, 0.001) (spec core, section 13.3).
 
-    `draw(seed_list)` returns a NumPy generator; the layer number is prepended to `seed`.
+    `draw(seed_list)` returns a NumPy generator; the layer number, counted from `first`, is prepended to `seed`.
     """
     layers = []
-    for number, (width, out, shortcut) in enumerate(net.widths()):
+    for number, (width, out, shortcut) in enumerate(net.widths(), start=first):
         rng = draw(None if seed is None else [number, *seed])
-        layer = {"w": rng.normal(0.0, 1.0 / math.sqrt(width + out), (width, out)), "b": rng.normal(0.0, 1.0, (out,))}
+        layer = {"w": rng.normal(0.0, 1.0 / math.sqrt(width + out), (width, out))}
+        if net.bias:
+            layer["b"] = rng.normal(0.0, 1.0, (out,))
         if net.resnet_dt and shortcut:
             layer["idt"] = rng.normal(0.1, 0.001, (out,))
         layers.append(layer)

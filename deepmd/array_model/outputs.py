@@ -16,6 +16,7 @@ class Output:
     differentiable : whether its derivatives by positions (`force`, `virial`, `atom_virial`) are outputs, one set per component
     intensive : the total is the mean over atoms, not their sum
     scalar : a single number without an axis of its own, as an energy
+    label, atomic_label : what the data call the total and the atomic values
     """
 
     name: str
@@ -23,6 +24,8 @@ class Output:
     differentiable: bool = False
     intensive: bool = False
     scalar: bool = False
+    label: str = ""
+    atomic_label: str = ""
 
     @property
     def atomic(self) -> str:
@@ -43,5 +46,5 @@ class Output:
 DERIVATIVES = ("force", "virial", "atom_virial")
 """Outputs that need the derivative by displacements."""
 
-ENERGY = Output("energy", 1, differentiable=True, scalar=True)
+ENERGY = Output("energy", 1, differentiable=True, scalar=True, label="energy", atomic_label="atom_ener")
 """Energy, eV."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from deepmd.array_model.namespace import Array
+from deepmd.array_model.namespace import Array, Namespace
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,20 @@ class Layout:
     sel : slots per neighbour type, or one number for a mixed section
     mixed : one section for all neighbour types, nearest first, and one empty slot at the end of every row (see `Pairs`)
     excluded : unordered pairs of types whose neighbours become empty slots (`pair_exclude_types`)
+    typed : of mixed layouts, slots per neighbour type of sections that come before the mixed one and hold the same neighbours once
+        more, for members of a hybrid that want sections
     """
 
     rcut: float
     sel: tuple[int, ...]
     mixed: bool = False
     excluded: tuple[tuple[int, int], ...] = ()
+    typed: tuple[int, ...] = ()
+
+    @property
+    def sections(self) -> tuple[int, ...]:
+        """Slots of each section of a row."""
+        return (*self.typed, *self.sel)
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,8 @@ class Pairs:
     widths : slots of each section (likewise)
     type_NM : of mixed layouts the type of the neighbour; in empty slots that of the first atom of the frame (spec core, section 4).
         (N, 0) for layouts whose sections are neighbour types
+
+    Where the layout has `typed` sections, these come first.
 
     In a mixed layout the last slot of every row is empty and stands for all that remain of `sel`: it counts sel - (width - 1) times.
     """
@@ -76,3 +86,9 @@ def spans(sizes: tuple[Any, ...]) -> list[tuple[Any, Any]]:
         out.append((start, start + size))
         start = start + size
     return out
+
+
+def slot_counts(like_NM: Array, slots: int, *, xp: Namespace) -> Array:
+    """Return how many of `slots` each column of a mixed layout stands for (N, M): one, and the last for all that are not there."""
+    ones = xp.ones_like(like_NM[:, :-1])
+    return xp.concat([ones, float(slots) - xp.sum(ones, axis=1, keepdims=True)], axis=1)

@@ -14,10 +14,10 @@ _ALIASES: dict[tuple[str, str], str] = {}
 
 NOT_YET = {
     "descriptor": (
-        *("se_e2_r", "se_r", "se_e3", "se_at", "se_a_3be", "se_e3_tebd", "se_atten", "dpa1", "se_atten_v2"),
-        *("dpa2", "dpa3", "dpa4", "hybrid", "loc_frame"),
+        *("se_e3_tebd",),
+        *("dpa2", "dpa3", "dpa4", "loc_frame"),
     ),
-    "fitting_net": ("dipole", "polar", "dos", "property", "population"),
+    "fitting_net": ("population",),
     "model": ("pairwise_dprc", "dpa4", "spin_ener"),
 }
 """Kinds that DeePMD-kit knows and we do not have."""
@@ -56,6 +56,12 @@ def canonical(kind: str, name: Any, where: str) -> str:
 def lookup(kind: str, name: Any, where: str) -> Any:
     """Return the config class registered under `name` (see `canonical`)."""
     return _KINDS[kind][canonical(kind, name, where)]
+
+
+def registered(kind: str) -> dict[str, type]:
+    """Return the config classes of a kind by their names."""
+    _load_plugins()
+    return dict(sorted(_KINDS[kind].items()))
 
 
 _plugins_loaded = False

@@ -8,8 +8,7 @@ Sizes besides the dimension key: C neighbour candidates of an atom, B bins aroun
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from deepmd.array_model.namespace import Array, Namespace
 from deepmd.array_model.pairs import Layout, Pairs, spans
@@ -31,13 +30,15 @@ class Candidates:
     Attributes
     ----------
     atom_N : number of each centre among the A atoms, ascending
-    disp_NC3 : r_j - r_i, Angstrom
+    disp : the components x, y, z of r_j - r_i, each (N, C), Angstrom: arithmetic on columns is faster than on rows of three
+    dist_NC : their length
     index_NC : number of j among the A atoms
     mask_NC : True for a pair of an atom with another one, or with an image of itself, within the cutoff (inclusive)
     """
 
     atom_N: Array
-    disp_NC3: Array
+    disp: tuple[Array, Array, Array]
+    dist_NC: Array
     index_NC: Array
     mask_NC: Array
 
@@ -121,9 +122,10 @@ def candidates(coord_A3: Array, type_A: Array, frame_A: Array, cell_F33: Array, 
     disp_P3 = xp.take(home_A3, j_P, axis=0) + xp.take(xp.reshape(origin_AB3, (-1, 3)), source_P, axis=0)
     middle = xp.equal(source_P - i_P * around, (around - 1) // 2)  # no step: the only bin with the home copy of the centre
     itself = xp.logical_and(xp.equal(i_P, j_P), middle)
-    near = xp.logical_and(xp.sqrt(xp.sum(disp_P3 * disp_P3, axis=-1)) <= rcut, xp.logical_not(itself))
-    (kept,) = xp.nonzero(near)
-    return _tables(xp.take(i_P, kept, axis=0), xp.take(j_P, kept, axis=0), xp.take(disp_P3, kept, axis=0), xp.size(type_A, 0), xp=xp)
+    dist_P = xp.sqrt(xp.sum(disp_P3 * disp_P3, axis=-1))
+    (kept,) = xp.nonzero(xp.logical_and(dist_P <= rcut, xp.logical_not(itself)))
+    i_P, j_P, disp_P3, dist_P = (xp.take(each, kept, axis=0) for each in (i_P, j_P, disp_P3, dist_P))
+    return _tables(i_P, j_P, disp_P3, dist_P, xp.size(type_A, 0), xp=xp)
 
 
 def listed(coord_A3: Array, atom_N: Array, index_NC: Array, rcut: float, *, xp: Namespace) -> Candidates:
@@ -138,9 +140,9 @@ def listed(coord_A3: Array, atom_N: Array, index_NC: Array, rcut: float, *, xp: 
     """
     mask_NC = index_NC >= 0
     index_NC = xp.where(mask_NC, index_NC, xp.zeros_like(index_NC))
-    disp_NC3 = _rows(coord_A3, index_NC, xp=xp) - xp.expand_dims(xp.take(coord_A3, atom_N, axis=0), axis=1)
-    near = xp.sqrt(xp.sum(disp_NC3 * disp_NC3, axis=-1)) <= rcut
-    return Candidates(atom_N, disp_NC3, index_NC, xp.logical_and(mask_NC, near))
+    x, y, z = (_rows(column, index_NC, xp=xp) - xp.expand_dims(xp.take(column, atom_N, axis=0), axis=1) for column in xp.unstack(coord_A3, axis=1))
+    dist_NC = xp.sqrt(x * x + y * y + z * z)
+    return Candidates(atom_N, (x, y, z), dist_NC, index_NC, xp.logical_and(mask_NC, dist_NC <= rcut))
 
 
 def _inverse(cell_F33: Array, *, xp: Namespace) -> Array:
@@ -196,15 +198,16 @@ def _rows(x: Array, index_NC: Array, *, xp: Namespace) -> Array:
     return xp.reshape(taken, (xp.size(index_NC, 0), xp.size(index_NC, 1), *xp.shape(x)[1:]))
 
 
-def _tables(i_P: Array, j_P: Array, disp_P3: Array, num_atoms: int, *, xp: Namespace) -> Candidates:
+def _tables(i_P: Array, j_P: Array, disp_P3: Array, dist_P: Array, num_atoms: int, *, xp: Namespace) -> Candidates:
     """Give the pairs of each atom, which follow each other, a row as wide as the longest needs."""
     count_A = xp.segment_sum(xp.ones_like(i_P), i_P, num_atoms)
     slot_1C = xp.expand_dims(xp.counting(_largest(count_A, xp=xp), like=count_A), axis=0)
     mask_AC = slot_1C < xp.expand_dims(count_A, axis=1)
     pair_AC = slot_1C + xp.expand_dims(xp.cumulative_sum(count_A, axis=0) - count_A, axis=1)
     pair_AC = xp.where(mask_AC, pair_AC, xp.zeros_like(pair_AC))
+    x, y, z = (_rows(column, pair_AC, xp=xp) for column in xp.unstack(disp_P3, axis=1))
     atom_A = xp.counting(num_atoms, like=count_A)
-    return Candidates(atom_A, _rows(disp_P3, pair_AC, xp=xp), _rows(j_P, pair_AC, xp=xp), mask_AC)
+    return Candidates(atom_A, (x, y, z), _rows(dist_P, pair_AC, xp=xp), _rows(j_P, pair_AC, xp=xp), mask_AC)
 
 
 # -- packing --------------------------------------------------------------------------------------------------------
@@ -221,6 +224,8 @@ def pack(found: Candidates, type_A: Array, frame_A: Array, layout: Layout, ntype
     type_A, frame_A : type and frame of each atom, 64 bit
     layout, ntypes : what the model asks for, and its number of types
     """
+    if layout.mixed:
+        found = _with_empty_column(found, xp=xp)
     type_N = xp.take(type_A, found.atom_N, axis=0)
     key_N = xp.where(type_N >= 0, type_N, xp.zeros_like(type_N) + ntypes)
     counts = tuple(xp.sum(xp.astype(xp.equal(key_N, t), xp.int64)) for t in range(ntypes))
@@ -228,95 +233,102 @@ def pack(found: Candidates, type_A: Array, frame_A: Array, layout: Layout, ntype
     row_N = xp.argsort(key_N, axis=0)[:centres]
     type_N, atom_N = xp.take(type_N, row_N, axis=0), xp.take(found.atom_N, row_N, axis=0)
 
-    nearest = _nearest(found, row_N, type_A, sum(layout.sel), xp=xp)
-    part_NC = _rows(type_A, nearest.index_NC, xp=xp)
-    mask_NC = nearest.mask_NC
+    kind_NC = _rows(type_A, found.index_NC, xp=xp)
+    pair_NC, mask_NC = _nearest(found.dist_NC, xp.logical_and(found.mask_NC, kind_NC >= 0), row_N, sum(layout.sel), xp=xp)
+    part_NC = _entries(kind_NC, pair_NC, xp=xp)
+    seen_NC = mask_NC
     for a, b in {*layout.excluded, *((b, a) for a, b in layout.excluded)}:
-        mask_NC = xp.logical_and(mask_NC, xp.logical_not(xp.logical_and(xp.expand_dims(xp.equal(type_N, a), axis=1), xp.equal(part_NC, b))))
-    slot_NC, mask_NC, widths = _slots(part_NC, mask_NC, layout, xp=xp)
+        hit_NC = xp.logical_and(xp.expand_dims(xp.equal(type_N, a), axis=1), xp.equal(part_NC, b))
+        seen_NC = xp.logical_and(seen_NC, xp.logical_not(hit_NC))
+    if layout.mixed:
+        one_NC = xp.zeros_like(part_NC) + len(layout.typed)
+        part_NC = xp.concat([part_NC, one_NC], axis=1) if layout.typed else one_NC
+    if layout.typed:  # the same neighbours once more
+        pair_NC, mask_NC, seen_NC = (xp.concat([each, each], axis=1) for each in (pair_NC, mask_NC, seen_NC))
+    slot_NC, mask_NC, widths = _slots(part_NC, mask_NC, seen_NC, layout, xp=xp)
+    pair_NM, mask_NM = _placed(pair_NC, slot_NC, mask_NC, spans(widths)[-1][1], xp=xp)
+    disp_NM = [xp.where(mask_NM, _entries(x, pair_NM, xp=xp), away) for x, away in zip(found.disp, (2.0 * layout.rcut, 0.0, 0.0), strict=True)]
 
     # atoms that are no centres follow the centres
     is_centre_A = xp.segment_sum(xp.ones_like(atom_N), atom_N, xp.size(type_A, 0)) > 0
     atoms_A = xp.argsort(xp.where(is_centre_A, type_A, xp.zeros_like(type_A) + ntypes), axis=0)
-    position_A = xp.argsort(atoms_A, axis=0)
-    index_NC = _rows(position_A, nearest.index_NC, xp=xp)
-
-    place = _placed(slot_NC, mask_NC, centres, spans(widths)[-1][1], xp=xp)
-    mask_NM = place(xp.astype(mask_NC, xp.int64)) > 0
-    disp_NM3 = place(nearest.disp_NC3)
-    away = 2.0 * layout.rcut * xp.astype(xp.logical_not(mask_NM), xp.float64)
-    away_NM3 = xp.concat([xp.expand_dims(away, axis=-1), xp.zeros_like(disp_NM3[:, :, 1:])], axis=-1)
+    position_A = xp.segment_sum(xp.counting(xp.size(type_A, 0), like=atoms_A), atoms_A, xp.size(type_A, 0))
+    kind_NM = part_NC[:, :0]
+    if layout.mixed:
+        kind_NM = _kinds(type_A, frame_A, atom_N, _entries(kind_NC, pair_NM, xp=xp), mask_NM, xp=xp)
+    index_NM = _rows(position_A, _entries(found.index_NC, pair_NM, xp=xp), xp=xp)
     pairs = Pairs(
-        disp_NM3=disp_NM3 + away_NM3,
+        disp_NM3=xp.stack(disp_NM, axis=-1),
         mask_NM=mask_NM,
-        index_NM=place(index_NC),
+        index_NM=xp.where(mask_NM, index_NM, xp.zeros_like(index_NM)),
         centre_N=xp.counting(centres, like=row_N),
         type_N=type_N,
         frame_N=xp.take(frame_A, atom_N, axis=0),
         counts=counts,
         widths=widths,
-        type_NM=_kinds(type_A, frame_A, atom_N, part_NC, place, mask_NM, layout, xp=xp),
+        type_NM=kind_NM,
     )
     return Packed(pairs, row_N, position_A)
 
 
-def _nearest(found: Candidates, row_N: Array, type_A: Array, limit: int, *, xp: Namespace) -> Candidates:
-    """Take rows and keep in each the nearest `limit` real neighbours, nearest first."""
-    found = replace(
-        found,
-        disp_NC3=xp.take(found.disp_NC3, row_N, axis=0),
-        index_NC=xp.take(found.index_NC, row_N, axis=0),
-        mask_NC=xp.take(found.mask_NC, row_N, axis=0),
-    )
-    mask_NC = xp.logical_and(found.mask_NC, _rows(type_A, found.index_NC, xp=xp) >= 0)
-    square_NC = xp.sum(found.disp_NC3 * found.disp_NC3, axis=-1)
-    square_NC = xp.where(mask_NC, square_NC, xp.zeros_like(square_NC) + float("inf"))
-    order_NC = xp.argsort(square_NC, axis=1)[:, :limit]
-    start_N = xp.size(mask_NC, 1) * xp.counting(xp.size(mask_NC, 0), like=row_N)
-    order_NC = order_NC + xp.expand_dims(start_N, axis=1)
-    return Candidates(
-        xp.take(found.atom_N, row_N, axis=0),
-        _rows(xp.reshape(found.disp_NC3, (-1, 3)), order_NC, xp=xp),
-        _rows(xp.reshape(found.index_NC, (-1,)), order_NC, xp=xp),
-        _rows(xp.reshape(mask_NC, (-1,)), order_NC, xp=xp),
-    )
+def _entries(table_NC: Array, number_NC: Array, *, xp: Namespace) -> Array:
+    """Take entries of a table by their numbers, counted row by row."""
+    return _rows(xp.reshape(table_NC, (-1,)), number_NC, xp=xp)
 
 
-def _slots(part_NC: Array, mask_NC: Array, layout: Layout, *, xp: Namespace) -> tuple[Array, Array, tuple[Array, ...]]:
-    """Return the slot of each neighbour, whether it has one, and the widths of the sections: what the longest row needs."""
+def _nearest(dist_NC: Array, mask_NC: Array, row_N: Array, limit: int, *, xp: Namespace) -> tuple[Array, Array]:
+    """Return the numbers of the nearest `limit` real neighbours in the rows, nearest first, and which of them there are."""
+    order_NC = xp.argsort(xp.where(mask_NC, dist_NC, xp.zeros_like(dist_NC) + float("inf")), axis=1)
+    count_N = xp.sum(xp.astype(mask_NC, xp.int64), axis=1)
+    longest = _largest(count_N, xp=xp)
+    slot_1C = xp.expand_dims(xp.counting(xp.minimum(longest, xp.zeros_like(longest) + limit), like=row_N), axis=0)
+    order_NC = xp.take(order_NC[:, : xp.size(slot_1C, 1)], row_N, axis=0)
+    start_N1 = xp.expand_dims(xp.size(mask_NC, 1) * row_N, axis=1)
+    return order_NC + start_N1, slot_1C < xp.expand_dims(xp.take(count_N, row_N, axis=0), axis=1)
+
+
+def _slots(part_NC: Array, mask_NC: Array, seen_NC: Array, layout: Layout, *, xp: Namespace) -> tuple[Array, Array, tuple[Array, ...]]:
+    """Return the slot of each neighbour, whether it has one, and the widths of the sections: what the longest row needs.
+
+    A neighbour that is not seen leaves its slot empty.
+    """
     slot_NC, kept_NC, widths, start = xp.zeros_like(part_NC), xp.zeros_like(part_NC), [], 0
-    for section, sel in enumerate(layout.sel):
-        hit_NC = mask_NC if layout.mixed else xp.logical_and(mask_NC, xp.equal(part_NC, section))
+    for section, sel in enumerate(layout.sections):
+        hit_NC = xp.logical_and(mask_NC, xp.equal(part_NC, section))
         rank_NC = xp.cumulative_sum(xp.astype(hit_NC, xp.int64), axis=1)
-        hit_NC = xp.logical_and(hit_NC, rank_NC <= sel)
-        widths.append(_largest(xp.sum(xp.astype(hit_NC, xp.int64), axis=1), xp=xp) + int(layout.mixed))
+        hit_NC = xp.logical_and(xp.logical_and(hit_NC, seen_NC), rank_NC <= sel)
+        used_NC = rank_NC * xp.astype(hit_NC, xp.int64)
+        widths.append(_largest(xp.reshape(used_NC, (-1,)), xp=xp))
         slot_NC = xp.where(hit_NC, rank_NC - 1 + start, slot_NC)
         kept_NC = kept_NC + xp.astype(hit_NC, xp.int64)
         start = start + widths[-1]
+    if layout.mixed:
+        widths[-1] = widths[-1] + 1
     return slot_NC, kept_NC > 0, tuple(widths)
 
 
-def _kinds(
-    type_A: Array, frame_A: Array, atom_N: Array, part_NC: Array, place: Callable[[Array], Array], mask_NM: Array, layout: Layout, *, xp: Namespace
-) -> Array:
+def _with_empty_column(found: Candidates, *, xp: Namespace) -> Candidates:
+    """Return candidates with a column of none: the last slot of a mixed row is taken from somewhere even if there are no neighbours."""
+    none_N1 = xp.expand_dims(xp.zeros_like(found.atom_N), axis=1)
+    away_N1 = xp.astype(none_N1, xp.float64)
+    columns = tuple(xp.concat([x, away_N1], axis=1) for x in found.disp)
+    index_NC, mask_NC = xp.concat([found.index_NC, none_N1], axis=1), xp.concat([found.mask_NC, none_N1 > 0], axis=1)
+    return Candidates(found.atom_N, columns, xp.concat([found.dist_NC, away_N1], axis=1), index_NC, mask_NC)
+
+
+def _kinds(type_A: Array, frame_A: Array, atom_N: Array, kind_NM: Array, mask_NM: Array, *, xp: Namespace) -> Array:
     """Return the types of the neighbours of a mixed layout (see `Pairs.type_NM`)."""
-    if not layout.mixed:
-        return part_NC[:, :0]
-    kind_NM = place(part_NC)
     first_N = xp.take(type_A, xp.searchsorted(frame_A, xp.take(frame_A, atom_N, axis=0), side="left"), axis=0)
     first_N = xp.where(first_N >= 0, first_N, xp.zeros_like(first_N))
     return xp.where(mask_NM, kind_NM, xp.zeros_like(kind_NM) + xp.expand_dims(first_N, axis=1))
 
 
-def _placed(slot_NC: Array, mask_NC: Array, rows: Array, width: Array, *, xp: Namespace):  # type: ignore[no-untyped-def]
-    """Return a function that puts a table (N, C, ...) into its slots (N, M, ...), zero where empty."""
+def _placed(pair_NC: Array, slot_NC: Array, mask_NC: Array, width: Array, *, xp: Namespace) -> tuple[Array, Array]:
+    """Put the numbers of pairs into their slots (N, M), 0 where empty, and return which are taken."""
+    rows = xp.size(pair_NC, 0)
     row_N1 = xp.expand_dims(xp.counting(rows, like=slot_NC), axis=1)
     lost = rows * width  # one segment more, for what has no slot
     target_NC = xp.where(mask_NC, row_N1 * width + slot_NC, xp.zeros_like(slot_NC) + lost)
-
-    def place(table: Array) -> Array:
-        rest = xp.shape(table)[2:]
-        filled = xp.segment_sum(xp.reshape(table, (-1, *rest)), xp.reshape(target_NC, (-1,)), lost + 1)[:lost]
-        return xp.reshape(filled, (rows, width, *rest))
-
-    return place
+    filled = xp.segment_sum(xp.reshape(pair_NC, (-1,)) + 1, xp.reshape(target_NC, (-1,)), lost + 1)[:lost]
+    filled_NM = xp.reshape(filled, (rows, width))
+    return xp.maximum(filled_NM - 1, xp.zeros_like(filled_NM)), filled_NM > 0

@@ -45,7 +45,7 @@ def net_to_dict(net: Net, params: Params, precision: str, trainable: Sequence[bo
         assert widths[2] or layer.get("idt") is None
     common = {"in_dim": net.in_dim, "neuron": list(net.neuron), "activation_function": net.activation_function, "resnet_dt": net.resnet_dt}
     if net.out_dim is None:
-        return {"@class": "EmbeddingNetwork", "@version": 2, **common, "bias": True, "precision": precision, "layers": layers}
+        return {"@class": "EmbeddingNetwork", "@version": 2, **common, "bias": net.bias, "precision": precision, "layers": layers}
     extra = {"out_dim": net.out_dim, "precision": precision, "bias_out": True, "layers": layers}
     return {"@class": "FittingNetwork", "@version": 1, **common, **extra}
 

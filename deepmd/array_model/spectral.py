@@ -4,6 +4,9 @@ What `se_e2_a` needs of an embedding net G is sum_j G(s_j) (x) R_j. With G(s) = 
 sum_k c_k (x) [sum_j T_k(x_j) R_j]: a neighbour costs K polynomial values instead of a net, and the net is evaluated at K
 nodes per pair of types. The coefficients are linear in those values, so they are as differentiable as the net.
 
+Even and odd terms are taken apart: T_2m(x) = T_m(y) with y = 2x^2 - 1, and T_2m+1(x) is x times a polynomial in y. So
+G = sum_m (a_m + x b_m) T_m(y), m < K/2, and a neighbour costs K/2 polynomial values, each used for R and for x R.
+
 Derivatives with respect to positions go through a first-order Taylor step about a point that is cut off from
 differentiation: G(x) = G(x0) + (x - x0) G'(x0), x0 = min(x, 1). Within the domain x - x0 is zero and only its derivative
 counts, so that neither the recurrence nor its adjoint is ever differentiated; beyond the domain the same formula is the
@@ -28,6 +31,9 @@ MOST_TERMS = 512
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-6}
 """Largest neglected coefficient relative to the largest one, each weighted with the square of its number: |T_k'(x)| <= k^2."""
+
+HEADROOM = 1.25
+"""Terms planned for training in units of those needed now: weights grow, and every new plan costs a new graph."""
 
 
 UNKNOWN_DISTANCE = 0.5
@@ -62,6 +68,18 @@ def derivative(count: int) -> list[list[float]]:
     return [[0.0 if k <= m or (k - m) % 2 == 0 else (1.0 if m == 0 else 2.0) * k for k in range(count)] for m in range(count)]
 
 
+@cache
+def halves(count: int) -> list[list[float]]:
+    """Return the matrix (count, count) from coefficients of T_k(x) to those of T_m(y), then those of x T_m(y); `count` is even.
+
+    T_{2j+1}(x) = x (2 T_j(y) - 2 T_{j-1}(y) + ... +- T_0(y)), since T_{2j+1} + T_{2j-1} = 2x T_{2j}.
+    """
+    assert count % 2 == 0
+    even = [[float(k == 2 * m) for k in range(count)] for m in range(count // 2)]
+    odd = [[0.0 if k % 2 == 0 or k // 2 < m else (1.0 if m == 0 else 2.0) * (-1.0) ** (k // 2 - m) for k in range(count)] for m in range(count // 2)]
+    return [*even, *odd]
+
+
 def terms_needed(values: Callable[[list[float]], Array], tolerance: float, *, xp: Namespace) -> int | None:
     """Return how many terms represent a function on [-1, 1] to a tolerance, a multiple of 8, or None if `MOST_TERMS` do not.
 
@@ -79,17 +97,24 @@ def terms_needed(values: Callable[[list[float]], Array], tolerance: float, *, xp
     return None
 
 
+def with_headroom(count: int) -> int:
+    """Return how many terms to plan for training where `count` are needed now."""
+    return min(8 * math.ceil(HEADROOM * count / 8), MOST_TERMS)
+
+
 def tables(count: int, largest: float, *, xp: Namespace) -> Params:
-    """Return the constants of an expansion of `count` terms on 0 <= s <= largest. On the host.
+    """Return the constants of an expansion of `count` terms (an even number) on 0 <= s <= largest. On the host.
 
     Returns
     -------
-    `nodes` (K,): where the nets are evaluated, in units of s; `transform` (K, K): from values there to coefficients;
-    `derivative` (K, K): from those to the coefficients of the derivative by x; `scale` (): from s to x + 1
+    `nodes` (K,): where the nets are evaluated, in units of s; `transform` (2K, K): from values there to what contracts `moments`;
+    `scale` (): from s to x + 1
     """
     scale = 2.0 / largest
     points = xp.asarray([(x + 1.0) / scale for x in nodes(count)])
-    return {"nodes": points, "transform": xp.asarray(transform(count)), "derivative": xp.asarray(derivative(count)), "scale": xp.asarray(scale)}
+    split, value = xp.asarray(halves(count)), xp.asarray(transform(count))
+    slope = xp.matmul(xp.asarray(derivative(count)), value)
+    return {"nodes": points, "transform": xp.concat([xp.matmul(split, value), xp.matmul(split, slope)], axis=0), "scale": xp.asarray(scale)}
 
 
 def abscissa(s: Array, scale: Array) -> Array:
@@ -97,31 +122,36 @@ def abscissa(s: Array, scale: Array) -> Array:
     return s * scale - 1.0
 
 
-def moments(x_NM: Array, columns: list[Array], widths: tuple[Any, ...], count: int, *, xp: Namespace) -> Array:
-    """Sum T_k(x) R and (x - x0) T_k(x) R over the neighbours of each section.
+def moments(x_NM: Array, columns: list[Array], widths: tuple[Any, ...], count: int, *, xp: Namespace) -> list[Array]:
+    """Sum R, x R, (x - x0) R and (x - x0) x R, times T_m(2 x0^2 - 1) with m < K/2, over the neighbours of each section.
 
     Parameters
     ----------
     x_NM : abscissas
     columns : the components of R, each (N, M)
     widths : slots of each of the J sections
+    count : number of terms K, even
 
     Returns
     -------
-    (N, components, 2 J K): T_k(x) R by section and k, then (x - x0) T_k(x) R
+    For each section (N, components, 2K): the four sums one after the other
     """
     x0_NM = xp.stop_gradient(xp.minimum(x_NM, xp.ones_like(x_NM)))
-    step_NM = x_NM - x0_NM
-    rows_NCM = xp.stack([*columns, *(step_NM * column for column in columns)], axis=1)
-    halves: list[list[Array]] = [[], []]
-    for x0, rows in zip(xp.split(x0_NM, widths, axis=1), xp.split(rows_NCM, widths, axis=2), strict=True):
-        basis_NKM = xp.recurrence(xp.ones_like(x0), x0, 2.0 * x0, count)
-        both_NCK = xp.matmul(rows, xp.matrix_transpose(basis_NKM))
-        for half, part in zip(halves, xp.split(both_NCK, (len(columns), len(columns)), axis=1), strict=True):
-            half.append(part)
-    return xp.concat([*halves[0], *halves[1]], axis=2)
+    step_NM, y_NM = x_NM - x0_NM, 2.0 * (x0_NM * x0_NM) - 1.0
+    rows = []
+    for column in columns:
+        odd = column * x0_NM
+        rows += [column, odd, step_NM * column, step_NM * odd]
+    rows_NCM = xp.stack(rows, axis=1)
+    out = []
+    for y, part in zip(xp.split(y_NM, widths, axis=1), xp.split(rows_NCM, widths, axis=2), strict=True):
+        basis_NKM = xp.recurrence(xp.ones_like(y), y, 2.0 * y, count // 2)
+        sums_NCK = xp.matmul(part, xp.matrix_transpose(basis_NKM))
+        out.append(xp.reshape(sums_NCK, (-1, len(columns), 2 * count)))
+    return out
 
 
 def at_start(c_KG: Array, *, xp: Namespace) -> Array:
-    """Return a function at s = 0, (1, G), from its coefficients: sum_k c_k (-1)^k."""
-    return xp.sum(c_KG[0::2, :], axis=0, keepdims=True) - xp.sum(c_KG[1::2, :], axis=0, keepdims=True)
+    """Return a function at s = 0, (1, G), from what contracts its moments (2K, G): there x = -1 and T_m(y) = 1."""
+    count = xp.shape(c_KG)[0] // 4
+    return xp.sum(c_KG[:count, :], axis=0, keepdims=True) - xp.sum(c_KG[count : 2 * count, :], axis=0, keepdims=True)

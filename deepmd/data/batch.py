@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.losses import LABELS, EnerLoss
+from deepmd.array_model.losses import Label, Loss
+from deepmd.array_model.outputs import Output
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.data.neighbours import find_neighbours
 from deepmd.data.packing import pack
-from deepmd.data.systems import System
+from deepmd.data.systems import WIDTHS, System, Width
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Batch:
     ----------
     pairs, conditions : the input; every real atom of the batch is a centre
     natoms_F : real atoms of each frame, float64
-    labels : for each name of `EnerLoss.labels()` an array in the order of `pairs`; zeros where the data lack it
+    labels : for each name of `Loss.labels()` an array in the order of `pairs`; zeros where the data lack it
     found : which terms of the loss the data have labels for
     closest : shortest distance between two atoms, Angstrom
     """
@@ -42,8 +44,17 @@ Frames = Sequence[tuple[System, int]]
 KEPT_BYTES = 2**30
 """Memory for batches that are visited again."""
 
-PER_FRAME = {"energy": (), "virial": (9,)}
-PER_ATOM = {"force": (3,), "atom_ener": (), "atom_pref": (), "atom_ener_coeff": ()}
+
+def data_of(output: Output, loss: Loss | None = None) -> dict[str, Width]:
+    """Return the data of systems that concern a model, with their widths: parameters, its own labels, and those of a loss."""
+    labels = {output.label: Label((output.width,)), output.atomic_label: Label((output.width,), per_atom=True)}
+    if loss is not None:
+        labels.update(loss.labels())
+    widths = {name: math.prod(label.sizes) for name, label in labels.items()}
+    return {
+        **{name: WIDTHS[name] for name in ("fparam", "aparam")},
+        **{name: (0, widths[name]) if label.per_atom else (widths[name], 0) for name, label in labels.items()},
+    }
 
 
 def conditions_of(model: Any, frames: Frames, atoms: np.ndarray) -> Conditions:
@@ -71,18 +82,14 @@ def conditions_of(model: Any, frames: Frames, atoms: np.ndarray) -> Conditions:
     return Conditions(fparam, aparam)
 
 
-def make_batch(model: Any, loss: EnerLoss, frames: Frames) -> Batch:
+def make_batch(model: Any, loss: Loss, frames: Frames) -> Batch:
     """Find neighbours, pack, and collect the labels that the loss reads."""
     structures = [system.structure(frame) for system, frame in frames]
     neighbours = find_neighbours(structures, model.layout().rcut)
     packed = pack(neighbours, model.layout(), model.ntypes)
-    labels, available = {}, {}
-    for name in loss.labels():
-        available[name] = all(name in system.data for system, _ in frames)
-        labels[name] = _label(name, frames, packed.atoms, available[name], loss)
-    found = {term: available[LABELS[term]] for term in loss.terms()}
-    if "pf" in found:
-        found["pf"] = found["pf"] and (available["atom_pref"] or loss.use_default_pf)
+    available = frozenset(name for name in loss.labels() if all(name in system.data for system, _ in frames))
+    labels = {name: _label(name, shape, frames, packed.atoms, name in available) for name, shape in loss.labels().items()}
+    found = loss.found(available)
     natoms = np.array([np.count_nonzero(structure.types >= 0) for structure in structures], dtype=np.float64)
     closest = float(neighbours.dist.min(initial=np.inf))
     return Batch(packed.pairs, conditions_of(model, frames, packed.atoms), natoms, labels, found, closest)
@@ -94,7 +101,7 @@ class Preparation:
     Finding and packing neighbours costs as much as a tenth of a training step, and a frame is visited many times.
     """
 
-    def __init__(self, model: Any, loss: EnerLoss) -> None:
+    def __init__(self, model: Any, loss: Loss) -> None:
         self._model, self._loss = model, loss
         self._kept: dict[tuple[str, int], Batch] = {}
         self._room = KEPT_BYTES
@@ -113,14 +120,10 @@ class Preparation:
         return batch
 
 
-def _label(name: str, frames: Frames, atoms: np.ndarray, available: bool, loss: EnerLoss) -> np.ndarray:
-    if name in PER_FRAME:
-        if not available:
-            return np.zeros((len(frames), *PER_FRAME[name]))
+def _label(name: str, shape: Label, frames: Frames, atoms: np.ndarray, available: bool) -> np.ndarray:
+    if not available:
+        return np.full((len(atoms) if shape.per_atom else len(frames), *shape.sizes), shape.missing)
+    if not shape.per_atom:
         return np.stack([np.asarray(system.data[name][frame]) for system, frame in frames])
-    if available:
-        out = np.concatenate([system.data[name][frame] for system, frame in frames])[atoms]
-    else:
-        fill = 1.0 if name in ("atom_ener_coeff", "atom_pref") else 0.0
-        out = np.full((len(atoms), *PER_ATOM[name]), fill)
-    return out[:, None] * np.ones(3) if name == "atom_pref" else out
+    out: np.ndarray = np.concatenate([system.data[name][frame] for system, frame in frames])[atoms]
+    return out[:, None] * np.ones(shape.sizes) if out.ndim == len(shape.sizes) else out  # one value for all components

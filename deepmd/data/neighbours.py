@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import vesin
 
 from deepmd.array_model.errors import InputError
+from deepmd.host import import_without
+
+vesin = import_without("vesin", "torch")  # it would import torch wherever that is installed: seconds, for arrays that are never torch's
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,22 @@ def find_neighbours(structures: Sequence[Structure], rcut: float) -> Neighbours:
         periodic = structure.cell is not None
         box = structure.cell if periodic else np.zeros((3, 3))
         i, j, disp, dist = search.compute(
-            points=np.ascontiguousarray(structure.coord[real], dtype=np.float64),
+            points=np.ascontiguousarray(structure.coord if len(real) == len(structure.types) else structure.coord[real], dtype=np.float64),
             box=np.ascontiguousarray(box, dtype=np.float64),
             periodic=periodic,
             quantities="ijDd",
         )
-        parts.append((real[i.astype(np.int64)] + offset, real[j.astype(np.int64)] + offset, disp, dist))
+        parts.append((_numbered(i, real, offset), _numbered(j, real, offset), disp, dist))
         offset += len(structure.types)
-    i, j, disp, dist = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    i, j, disp, dist = parts[0] if len(parts) == 1 else (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     types = np.concatenate([np.asarray(s.types, dtype=np.int64) for s in structures])
     frame = np.repeat(np.arange(len(structures)), [len(s.types) for s in structures])
     return Neighbours(i, j, disp, dist, types, frame, len(structures))
+
+
+def _numbered(found: np.ndarray, real: np.ndarray, offset: int) -> np.ndarray:
+    """Numbers in the batch from the unsigned ones among the real atoms of a frame; whole arrays are copied no more than needed."""
+    numbers = found.view(np.int64) if found.dtype == np.uint64 else found.astype(np.int64)
+    if len(real) and real[-1] + 1 != len(real):
+        return real[numbers] + offset
+    return numbers + offset if offset else numbers

@@ -49,24 +49,27 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
     row_of[centres] = np.arange(len(centres))
 
     row = row_of[neighbours.i]
-    inside = row >= 0
     section = np.zeros(len(types), dtype=np.int64) if layout.mixed else types
-    pair = np.flatnonzero(inside & (neighbours.dist <= layout.rcut))
-    row, dist = row[pair], neighbours.dist[pair]
-    part = section[neighbours.j[pair]]
+    inside = (row >= 0) & (neighbours.dist <= layout.rcut)
+    pair, dist, j = np.arange(len(row)), neighbours.dist, neighbours.j
+    if not inside.all():
+        pair = np.flatnonzero(inside)
+        row, dist, j = row[pair], dist[pair], j[pair]
+    part = section[j]
     pair, row, part = _nearest(pair, row, part, dist, layout)
+    if layout.typed:
+        pair, row, part = _once_more(pair, row, types[neighbours.j[pair]], layout.typed)
 
+    sections = len(layout.sections)
+    slot = _rank(row * sections + part)  # an excluded neighbour leaves an empty slot
     for a, b in layout.excluded:
         type_i, type_j = types[neighbours.i[pair]], types[neighbours.j[pair]]
         keep = ~(((type_i == a) & (type_j == b)) | ((type_i == b) & (type_j == a)))
-        pair, row, part = pair[keep], row[keep], part[keep]
+        pair, row, part, slot = pair[keep], row[keep], part[keep], slot[keep]
 
-    sections = len(layout.sel)
-    group = row * sections + part
-    slot = _rank(group)
-    kept = np.bincount(group, minlength=len(centres) * sections).reshape(-1, sections)
+    used = [int(slot[part == section].max(initial=-1)) + 1 for section in range(sections)]
     # the last slot of a mixed row stands for all that remain of `sel`
-    widths = tuple(int(width) + layout.mixed for width in kept.max(axis=0, initial=0))
+    widths = (*used[:-1], used[-1] + layout.mixed)
     column = np.array([start for start, _ in spans(widths)], dtype=np.int64)[part] + slot
 
     # atoms that are neighbours but no centres of this block follow the centres
@@ -75,14 +78,16 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
     others = np.unique(j[index_of[j] < 0])
     index_of[others] = len(centres) + np.arange(len(others))
 
-    size = (len(centres), sum(widths))
-    disp = np.zeros((*size, 3))
-    disp[:, :, 0] = 2.0 * layout.rcut
-    disp[row, column] = neighbours.disp[pair]
+    # rows are taken, not scattered, which NumPy does several times faster; an empty slot takes the last one
+    size, place = (len(centres), sum(widths)), row * sum(widths) + column
+    source = np.full(size[0] * size[1], len(neighbours.disp))
+    source[place] = pair
+    empty = np.array([[2.0 * layout.rcut, 0.0, 0.0]])
+    disp = np.take(np.concatenate([neighbours.disp, empty]), source, axis=0).reshape(*size, 3)
     mask = np.zeros(size, dtype=bool)
-    mask[row, column] = True
+    mask.reshape(-1)[place] = True
     index = np.zeros(size, dtype=np.int64)
-    index[row, column] = index_of[j]
+    index.reshape(-1)[place] = index_of[j]
     kinds = np.zeros((len(centres), 0), dtype=np.int64)
     if layout.mixed:
         first = np.searchsorted(neighbours.frame, neighbours.frame[centres])
@@ -124,6 +129,14 @@ def _nearest(pair: np.ndarray, row: np.ndarray, part: np.ndarray, dist: np.ndarr
     pair, row, part = pair[order], row[order], part[order]
     fits = _rank(row * len(layout.sel) + part) < np.asarray(layout.sel)[part]
     return pair[fits], row[fits], part[fits]
+
+
+def _once_more(pair: np.ndarray, row: np.ndarray, kind: np.ndarray, typed: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """Put before the one section of pairs, sorted by (row, distance), sections for each type of neighbour with the nearest of them."""
+    order = np.lexsort((kind, row))
+    order = order[_rank(row[order] * len(typed) + kind[order]) < np.asarray(typed)[kind[order]]]
+    part = np.concatenate([kind[order], np.full(len(pair), len(typed))])
+    return np.concatenate([pair[order], pair]), np.concatenate([row[order], row]), part
 
 
 def _warn(most: np.ndarray, layout: Layout) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +12,10 @@ from deepmd.array_model.namespace import Params
 from deepmd.data.batch import Frames, conditions_of
 from deepmd.data.batches import Sampler
 from deepmd.data.neighbours import find_neighbours
+from deepmd.data.output_statistics import output_statistics
 from deepmd.data.packing import pack
 from deepmd.data.systems import System
 from deepmd.host import plain
-
-log = logging.getLogger(__name__)
 
 SMALLEST_STD = 1e-2
 UNSEEN_STD = 0.1
@@ -59,43 +57,21 @@ def environment_statistics(model: Any, frames: Frames) -> list[tuple[np.ndarray,
     return [(m[:, [0, 1, 1, 1]], s[:, [0, 1, 1, 1]]) for m, s in zip(mean, std, strict=True)]
 
 
-def type_counts(frames: Frames, ntypes: int) -> np.ndarray:
-    """Return the number of atoms of each type in each frame (F, T)."""
-    types = [system.types_of(frame) for system, frame in frames]
-    return np.array([np.bincount(each[each >= 0], minlength=ntypes) for each in types], dtype=np.float64)
-
-
-def energy_bias(model: Any, frames: Frames) -> np.ndarray:
-    """Return the energy of each type (T,) by least squares on the total energies (eV).
-
-    Types with an assigned energy (`atom_ener`, `preset_out_bias`) keep it.
-    """
-    labelled = [(system, frame) for system, frame in frames if "energy" in system.data]
-    assigned = np.full(model.ntypes, np.nan)
-    for number, value in enumerate(model.fitting.atom_ener):
-        assigned[number] = np.nan if value is None else value
-    for number, value in enumerate((model.preset_out_bias or {}).get("energy", ())):
-        assigned[number] = assigned[number] if value is None else value
-    known = ~np.isnan(assigned)
-    bias = np.where(known, assigned, 0.0)
-    if not labelled:
-        return bias
-    counts = type_counts(labelled, model.ntypes)
-    energies = np.array([system.data["energy"][frame] for system, frame in labelled])
-    fitted, *_ = np.linalg.lstsq(np.where(known, 0.0, counts), energies - counts @ bias, rcond=model.rcond)
-    bias = np.where(known, bias, fitted)
-    residual = energies - counts @ bias
-    per_atom = np.sqrt(np.mean((residual / counts.sum(axis=1)) ** 2))
-    log.info("RMSE of energy per atom after linear regression is: %.5e in the unit of energy.", per_atom)
-    return bias
-
-
 def apply_statistics(model: Any, params: Params, frames: Frames, protect: float) -> Params:
-    """Return the parameters with the statistics of a sample: environment, energy bias, frame and atomic parameters."""
+    """Return the parameters with the statistics of a sample: environment, biases of the output, frame and atomic parameters."""
+    bias_Td, std_Td = output_statistics(model, frames)
+    return {**_adapted(model, params, frames, protect), "out_bias": bias_Td[None], "out_std": std_Td[None]}
+
+
+def _adapted(model: Any, params: Params, frames: Frames, protect: float) -> Params:
+    """Return the parameters with the statistics of what goes in: environment, frame and atomic parameters; members have no bias."""
+    if model.members:
+        members = [_adapted(member, own, frames, protect) for member, own in zip(model.members, params["models"], strict=True)]
+        return {**params, "models": members}
+    if "descriptor" not in params:
+        return params
     params = dict(params)
     params["descriptor"] = model.descriptor.with_statistics(params["descriptor"], environment_statistics(model, frames), xp=plain)
-    bias = energy_bias(model, frames)
-    params["out_bias"] = bias.reshape(1, -1, 1)
     fitting = dict(params["fitting"])
     each = [conditions_of(model, [(system, frame)], np.flatnonzero(system.types_of(frame) >= 0)) for system, frame in frames]
     for name, values in (("fparam", [c.fparam_FK for c in each]), ("aparam", [c.aparam_NK for c in each])):
@@ -128,21 +104,3 @@ def neighbour_statistics(systems: Sequence[System], rcut: float, ntypes: int) ->
             counts = np.bincount(found.i * ntypes + found.types[found.j], minlength=len(found.types) * ntypes)
             most = np.maximum(most, counts.reshape(-1, ntypes).max(axis=0))
     return shortest, most.tolist()
-
-
-def resolve_sel(sel: str, most: Sequence[int]) -> tuple[int, ...]:
-    """Return the slots that "auto" or "auto:RATIO" mean: the observed maximum times the ratio (1.1), rounded up to a multiple of 4.
-
-    Raises
-    ------
-    InputError
-        The text is not understood.
-    """
-    head, _, text = sel.partition(":")
-    try:
-        ratio = float(text or 1.1)
-    except ValueError:
-        ratio = 0.0
-    if head != "auto" or ratio <= 0.0:
-        raise InputError(f"model/descriptor/sel: {sel!r} is not understood. Accepted: a list with one number per type, auto, auto:RATIO")
-    return tuple(max(4 * ((int(ratio * count) + 3) // 4), 4) for count in most)

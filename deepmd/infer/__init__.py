@@ -1,11 +1,23 @@
-"""Running models: DeepPot, the errors that `dp test` reports, and what `dp show` tells."""
+"""Running models: DeepPot, the errors that `dp test` reports, model deviations, and what `dp show` tells."""
 
 from deepmd.infer.accuracy import measure_errors
-from deepmd.infer.deep_pot import DeepPot
+from deepmd.infer.deep_pot import DeepEval, DeepPot
+from deepmd.infer.deep_tensor import DeepDipole, DeepDOS, DeepGlobalPolar, DeepPolar, DeepProperty
 from deepmd.infer.describe import show_model
+from deepmd.infer.model_devi import calc_model_devi
 
-DeepEval = DeepPot
-"""The general name; every model is an energy model so far."""
-DeepPotential = DeepPot
+DeepPotential = DeepEval
 
-__all__ = ["DeepEval", "DeepPot", "DeepPotential", "measure_errors", "show_model"]
+__all__ = [
+    "DeepDOS",
+    "DeepDipole",
+    "DeepEval",
+    "DeepGlobalPolar",
+    "DeepPolar",
+    "DeepPot",
+    "DeepPotential",
+    "DeepProperty",
+    "calc_model_devi",
+    "measure_errors",
+    "show_model",
+]

@@ -106,12 +106,13 @@ def deviations(descriptor: Any, params: Params) -> tuple[float, float]:
     params = map_leaves(lambda leaf: np.asarray(leaf, dtype=np.float64), params)
     tables, net, terms = params["tables"], descriptor._net(), int(descriptor.evaluation)
     x_Q = np.linspace(-1.0, 1.0, GRID)
-    basis_QK = chebvander(x_Q, terms - 1)
+    even_QK = chebvander(2.0 * x_Q * x_Q - 1.0, terms // 2 - 1)
+    basis_QK = np.concatenate([even_QK, x_Q[:, None] * even_QK], axis=1)
     differences, sizes = np.zeros(2), np.zeros(2)
     for centre in range(len(descriptor.slots)):
         mean, std = params["davg"][centre, 0, 0], params["dstd"][centre, 0, 0]
-        # by pair of types: coefficients of the values, then of the slopes
-        stored = tables["coefficients"][centre].reshape(2, len(descriptor.slots), terms, descriptor.neuron[-1])
+        # by neighbour type: coefficients of the values, then of the slopes
+        stored = tables["coefficients"][centre].reshape(len(descriptor.slots), 2, terms, descriptor.neuron[-1])
         for neighbour, weights in enumerate(descriptor._nets(params, centre)):
 
             def values(x_Q1: Any, weights: Params = weights, mean: float = mean, std: float = std) -> Any:
@@ -120,7 +121,7 @@ def deviations(descriptor: Any, params: Params) -> tuple[float, float]:
             exact = _value_and_slope(values, x_Q)
             for k in range(2):
                 sizes[k] = max(sizes[k], np.abs(exact[k]).max())
-                differences[k] = max(differences[k], np.abs(basis_QK @ stored[k, neighbour] - exact[k]).max())
+                differences[k] = max(differences[k], np.abs(basis_QK @ stored[neighbour, k] - exact[k]).max())
     relative = differences / np.maximum(sizes, np.finfo(np.float64).tiny)
     return float(relative[0]), float(relative[1])
 

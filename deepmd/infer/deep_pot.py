@@ -1,68 +1,45 @@
-"""DeepPot: energies, forces and virials of structures from a model file, on any backend."""
+"""Evaluation of structures by a model file, on any backend; DeepPot: energies, forces and virials."""
 
 from __future__ import annotations
 
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from deepmd.adapters.evaluation import Evaluator
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.array_model.namespace import Params
+from deepmd.array_model.outputs import Output
 from deepmd.array_model.pairs import Conditions
 from deepmd.array_model.spectral import CHOICES
 from deepmd.array_model.tree import flatten
-from deepmd.data.neighbours import Neighbours, Structure, find_neighbours
+from deepmd.data.neighbours import Neighbours, find_neighbours
 from deepmd.data.packing import pack
-from deepmd.infer.inputs import batch_size, blocks, cells_of, groups, numbers, of_centres
+from deepmd.infer.inputs import Frames, batch_size, blocks, cells_of, groups, numbers, of_centres
 from deepmd.io.formats import backend_name, backend_of, framework, load_model
 from deepmd.io.model_file import ModelFile, evaluation_asked, planned
 
 GLOBAL = frozenset({"energy", "force", "virial"})
 ATOMIC = frozenset({"atom_energy", "atom_virial"})
-PER_FRAME = ("energy", "virial")
-STATISTICS = ("davg", "dstd")
+STATISTICS = ("davg", "dstd", "inputs")
 """Parameters of descriptors that are no weights."""
-
-
-@dataclass(frozen=True)
-class _Frames:
-    """Checked input of one call: F frames of n atoms.
-
-    Attributes
-    ----------
-    coord : (F, n, 3), Angstrom
-    cell : (F, 3, 3), Angstrom, or None
-    types : (F, n)
-    fparam, aparam : (F, K) and (F, n, K), or None where the model takes none
-    """
-
-    coord: np.ndarray
-    cell: np.ndarray | None
-    types: np.ndarray
-    fparam: np.ndarray | None
-    aparam: np.ndarray | None
-
-    def structure(self, frame: int) -> Structure:
-        return Structure(self.coord[frame], None if self.cell is None else self.cell[frame], self.types[frame])
 
 
 class ExpansionWarning(UserWarning):
     """A model is evaluated otherwise than was asked for, or where it knows less than usual."""
 
 
-class DeepPot:
-    """An interatomic potential read from a model file.
+class DeepEval:
+    """A model read from a file. Made by this name it is of the class for what the model predicts: `DeepPot`, `DeepDipole`, ...
 
     Parameters
     ----------
     model_file : `.dp`, `.yaml`, `.pth`, `.pt`, `.pb`, or the prefix of a TensorFlow checkpoint; the suffix decides which backend runs it
-    auto_batch_size : True: blocks of DP_INFER_BATCH_SIZE centre atoms (environment variable; default 256); a number: blocks of that
-        many atoms; False: everything at once. Results do not depend on it, memory does
+    auto_batch_size : True: blocks of DP_INFER_BATCH_SIZE centre atoms (environment variable; default 512) at most; a number: blocks of
+        that many atoms at most; False: everything at once. Results do not depend on it, memory does
     neighbor_list : must be None; neighbours are found by the `vesin` package
     head : must be None; models with several heads are not supported yet
     nlist_backend : "auto" or "vesin", which are the same
@@ -79,8 +56,25 @@ class DeepPot:
     Raises
     ------
     InputError
-        The file cannot be read, its framework is not installed, or an option is not supported.
+        The file cannot be read, its framework is not installed, an option is not supported, or the model predicts something else.
     """
+
+    outputs: ClassVar[tuple[str, ...]] = ()
+    """Outputs of models that the class is for."""
+
+    def __new__(cls, model_file: str | os.PathLike[str], **options: Any) -> DeepEval:
+        """Read the file and choose the class."""
+        content = load_model(model_file)
+        output = content.model.output.name
+        suited = [kind for kind in _subclasses(DeepEval) if output in kind.outputs]
+        if cls is not DeepEval and output not in cls.outputs:
+            others = ", ".join(kind.__name__ for kind in suited)
+            raise InputError(f"{model_file}: {cls.__name__} is for models of {' or '.join(cls.outputs)}; this one predicts {output}. Use {others}")
+        instance = object.__new__(suited[0] if cls is DeepEval else cls)
+        instance._content = content
+        return instance
+
+    _content: ModelFile
 
     def __init__(
         self,
@@ -102,53 +96,15 @@ class DeepPot:
         self._batch_size = batch_size(auto_batch_size)
         self.model_path = str(model_file)
         self.backend = backend_of(model_file) if backend is None else backend_name(backend)
-        self._content: ModelFile = load_model(model_file)
         module = framework(f"deepmd.adapters.{self.backend}.evaluate", self.backend)
         model, params = _planned(self._content, evaluation)
         self.evaluation = model.evaluation
         self.outside = 0
         self._domain_start = model.domain_start(params)
         self._evaluate: Evaluator | None = module.evaluator(model, params)
-        self._side_by_side = module.side_by_side
+        self._side_by_side, self._workers, self._fewest = module.side_by_side, module.workers, module.FEWEST_ATOMS
 
     # -- predictions ------------------------------------------------------------------------------------------------
-
-    def eval(
-        self,
-        coords: Any,
-        cells: Any,
-        atom_types: Any,
-        atomic: bool = False,
-        fparam: Any = None,
-        aparam: Any = None,
-        mixed_type: bool = False,
-    ) -> tuple[np.ndarray, ...]:
-        """Evaluate F frames of n atoms each.
-
-        Parameters
-        ----------
-        coords : (F, n, 3) or (F, 3n), Angstrom
-        cells : (F, 3, 3) or (F, 9), Angstrom, lattice vectors in rows; None for an open boundary
-        atom_types : (n,) integers, positions in the type_map; (F, n) with `mixed_type`. A negative type is a virtual atom that nothing sees
-        atomic : return atomic energies and virials too
-        fparam : (F, K) frame parameters, or (K,) for all frames
-        aparam : (F, n, K) atomic parameters, or (n, K) for all frames, or (K,) for all atoms
-        mixed_type : each frame has its own types
-
-        Returns
-        -------
-        energy (F, 1) in eV, force (F, n, 3) in eV/Angstrom, virial (F, 9) in eV (force component first), and with `atomic`
-        the atomic energy (F, n, 1) and atomic virial (F, n, 9); all float64, zero for virtual atoms
-
-        Raises
-        ------
-        InputError
-            An argument has the wrong shape or values that cannot be used.
-        """
-        frames = self._frames(coords, cells, atom_types, fparam, aparam, mixed_type)
-        out = self._run(frames, GLOBAL | ATOMIC if atomic else GLOBAL)
-        result = out["energy"], out["force"], out["virial"]
-        return (*result, out["atom_energy"], out["atom_virial"]) if atomic else result
 
     def eval_descriptor(
         self, coords: Any, cells: Any, atom_types: Any, fparam: Any = None, aparam: Any = None, mixed_type: bool = False
@@ -156,29 +112,38 @@ class DeepPot:
         """Return the features of each atom (F, n, D), zero for virtual atoms; arguments and errors as for `eval`."""
         return self._run(self._frames(coords, cells, atom_types, fparam, aparam, mixed_type), frozenset({"descriptor"}))["descriptor"]
 
-    def _run(self, frames: _Frames, wanted: frozenset[str]) -> dict[str, np.ndarray]:
+    def _run(self, frames: Frames, wanted: frozenset[str]) -> dict[str, np.ndarray]:
         """Evaluate block by block and put every result where it belongs."""
         if self._evaluate is None:
             raise InputError(f"{self.model_path}: the model has been closed")
         count, natoms = frames.types.shape
-        dim_out = self._content.model.dim_descriptor
-        widths = {"energy": 1, "force": 3, "virial": 9, "atom_energy": 1, "atom_virial": 9, "descriptor": dim_out}
-        out = {name: np.zeros((count if name in PER_FRAME else count * natoms, widths[name])) for name in wanted}
+        output, asked = self._content.model.output, wanted
+        if output.intensive:  # a mean over all atoms is not a sum over blocks
+            wanted = frozenset({output.atomic}) if wanted == {output.name} else (wanted | {output.atomic}) - {output.name}
+        per_frame, width = output.per_frame, output.width
+        widths = {output.name: width, output.atomic: width, "force": 3 * width, "virial": 9 * width, "atom_virial": 9 * width}
+        widths["descriptor"] = self._content.model.dim_descriptor
+        out = {name: np.zeros((count if name in per_frame else count * natoms, widths[name])) for name in wanted}
         for first, last in groups(np.count_nonzero(frames.types >= 0, axis=1), self._batch_size):
             neighbours = find_neighbours([frames.structure(k) for k in range(first, last)], self.get_rcut())
             self._count_outside(neighbours)
-            rows = {name: array[first:last] if name in PER_FRAME else array[first * natoms : last * natoms] for name, array in out.items()}
-            parts = list(blocks(neighbours.types, self._batch_size))
+            rows = {name: array[first:last] if name in per_frame else array[first * natoms : last * natoms] for name, array in out.items()}
+            workers = self._workers()
+            parts = blocks(neighbours.types, self._batch_size, workers, self._fewest)
             if len(parts) == 1:
                 self._add(rows, *self._block(neighbours, parts[0], frames, first, wanted))
                 continue
-            with self._side_by_side() as workers, ThreadPoolExecutor(workers) as pool:
+            with self._side_by_side(), ThreadPoolExecutor(workers) as pool:
                 for done in pool.map(lambda centres: self._block(neighbours, centres, frames, first, wanted), parts):  # noqa: B023
                     self._add(rows, *done)  # in the order of the blocks, so that sums are always the same
-        return {name: array if name in PER_FRAME else array.reshape(count, natoms, array.shape[1]) for name, array in out.items()}
+        out = {name: array if name in per_frame else array.reshape(count, natoms, array.shape[1]) for name, array in out.items()}
+        if output.intensive and output.name in asked:
+            counted = np.count_nonzero((frames.types >= 0) & ~np.isin(frames.types, self.types_without_output), axis=1)
+            out[output.name] = out[output.atomic].sum(axis=1) / np.maximum(counted, 1)[:, None]
+        return {name: out[name] for name in asked}
 
     def _block(
-        self, neighbours: Neighbours, centres: np.ndarray, frames: _Frames, first: int, wanted: frozenset[str]
+        self, neighbours: Neighbours, centres: np.ndarray, frames: Frames, first: int, wanted: frozenset[str]
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Evaluate the centres of one block: its atoms, centres first, and the results in their order."""
         assert self._evaluate is not None
@@ -192,11 +157,10 @@ class DeepPot:
         )
         return packed.atoms, self._evaluate(packed.pairs, conditions, len(packed.atoms), neighbours.num_frames, wanted)
 
-    @staticmethod
-    def _add(out: dict[str, np.ndarray], atoms: np.ndarray, results: dict[str, np.ndarray]) -> None:
+    def _add(self, out: dict[str, np.ndarray], atoms: np.ndarray, results: dict[str, np.ndarray]) -> None:
         """Add the results of a block to `out`, whose rows are the atoms (or frames) of the group."""
         for name, value in results.items():
-            rows = slice(None) if name in PER_FRAME else atoms[: len(value)]
+            rows = slice(None) if name in self._content.model.output.per_frame else atoms[: len(value)]
             out[name][rows] += value.reshape(len(value), -1)  # `atoms` names no atom twice
 
     def _count_outside(self, neighbours: Neighbours) -> None:
@@ -212,7 +176,7 @@ class DeepPot:
 
     # -- checks -----------------------------------------------------------------------------------------------------
 
-    def _frames(self, coords: Any, cells: Any, atom_types: Any, fparam: Any, aparam: Any, mixed_type: bool) -> _Frames:
+    def _frames(self, coords: Any, cells: Any, atom_types: Any, fparam: Any, aparam: Any, mixed_type: bool) -> Frames:
         types = self._types(atom_types, mixed_type)
         natoms = types.shape[-1]
         coord = numbers("coords", coords)
@@ -223,7 +187,7 @@ class DeepPot:
         count = len(coord)
         if mixed_type and len(types) != count:
             raise InputError(f"atom_types: has shape {types.shape}, accepted: ({count}, {natoms}), one row for each of the {count} frames of coords")
-        return _Frames(
+        return Frames(
             coord=coord,
             cell=cells_of(cells, count),
             types=np.broadcast_to(types, (count, natoms)),
@@ -264,6 +228,12 @@ class DeepPot:
 
     # -- what the model is ------------------------------------------------------------------------------------------
 
+    @property
+    def output(self) -> Output:
+        """What the model predicts."""
+        output: Output = self._content.model.output
+        return output
+
     def get_rcut(self) -> float:
         """Return the cutoff radius in Angstrom."""
         return float(self._content.model.layout().rcut)
@@ -277,8 +247,14 @@ class DeepPot:
         return list(self._content.model.type_map)
 
     def get_sel_type(self) -> list[int]:
-        """Return the types that have an atomic output: all of them."""
-        return list(range(self.get_ntypes()))
+        """Return the types that have an atomic output."""
+        return [kind for kind in range(self.get_ntypes()) if kind not in self.types_without_output]
+
+    @property
+    def types_without_output(self) -> tuple[int, ...]:
+        """Types whose atoms have no output."""
+        without: tuple[int, ...] = self._content.model.atom_exclude_types
+        return without
 
     def get_dim_fparam(self) -> int:
         """Return the number of frame parameters."""
@@ -337,11 +313,60 @@ class DeepPot:
         """Let go of the backend's memory; the model cannot be evaluated afterwards."""
         self._evaluate = None
 
-    def __enter__(self) -> DeepPot:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+class DeepPot(DeepEval):
+    """An interatomic potential; arguments as for `DeepEval`."""
+
+    outputs = ("energy",)
+
+    def eval(
+        self,
+        coords: Any,
+        cells: Any,
+        atom_types: Any,
+        atomic: bool = False,
+        fparam: Any = None,
+        aparam: Any = None,
+        mixed_type: bool = False,
+    ) -> tuple[np.ndarray, ...]:
+        """Evaluate F frames of n atoms each.
+
+        Parameters
+        ----------
+        coords : (F, n, 3) or (F, 3n), Angstrom
+        cells : (F, 3, 3) or (F, 9), Angstrom, lattice vectors in rows; None for an open boundary
+        atom_types : (n,) integers, positions in the type_map; (F, n) with `mixed_type`. A negative type is a virtual atom that nothing sees
+        atomic : return atomic energies and virials too
+        fparam : (F, K) frame parameters, or (K,) for all frames
+        aparam : (F, n, K) atomic parameters, or (n, K) for all frames, or (K,) for all atoms
+        mixed_type : each frame has its own types
+
+        Returns
+        -------
+        energy (F, 1) in eV, force (F, n, 3) in eV/Angstrom, virial (F, 9) in eV (force component first), and with `atomic`
+        the atomic energy (F, n, 1) and atomic virial (F, n, 9); all float64, zero for virtual atoms
+
+        Raises
+        ------
+        InputError
+            An argument has the wrong shape or values that cannot be used.
+        """
+        frames = self._frames(coords, cells, atom_types, fparam, aparam, mixed_type)
+        out = self._run(frames, GLOBAL | ATOMIC if atomic else GLOBAL)
+        result = out["energy"], out["force"], out["virial"]
+        return (*result, out["atom_energy"], out["atom_virial"]) if atomic else result
+
+
+def _subclasses(cls: type) -> list[Any]:
+    children: list[Any] = cls.__subclasses__()
+    nested: list[list[Any]] = [[kind, *_subclasses(kind)] for kind in children]
+    return [kind for kinds in nested for kind in kinds]
 
 
 def _planned(content: ModelFile, evaluation: str | None) -> tuple[Any, Params]:

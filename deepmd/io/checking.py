@@ -40,6 +40,12 @@ def rename(section: dict[str, Any], aliases: Mapping[str, str], where: str) -> d
     return out
 
 
+def given(instance: Any) -> dict[str, Any]:
+    """Return the options of a config dataclass without what is derived from elsewhere."""
+    derived = [field.name for field in dataclasses.fields(instance) if field.metadata.get("derived")]
+    return {name: value for name, value in dataclasses.asdict(instance).items() if name not in derived}
+
+
 def build(cls: type[T], section: Any, where: str, not_yet: Mapping[str, Any] | None = None) -> T:
     """Make a config dataclass from a section of the input.
 
@@ -60,7 +66,7 @@ def build(cls: type[T], section: Any, where: str, not_yet: Mapping[str, Any] | N
     ignored = getattr(cls, "ignored", ())
     section = {key: value for key, value in section.items() if key not in ignored}
     section = rename(section, getattr(cls, "names", {}), where)
-    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    known = [field.name for field in dataclasses.fields(cls) if not field.metadata.get("derived")]  # type: ignore[arg-type]
     for key in list(section):
         if key in known:
             continue

@@ -18,14 +18,19 @@ FORMATS = {
     ".pth": ("deepmd.adapters.torch.export", "load_pth", "save_pth", "torch"),
     ".pt": ("deepmd.adapters.torch.checkpoint", "load_pt", None, "torch"),
     ".pb": ("deepmd.adapters.tf.export", "load_pb", "save_pb", "tf"),
-    ".savedmodel": ("deepmd.adapters.tf.savedmodel", "load_savedmodel", "save_savedmodel", "tf"),
-    ".savedmodeltf": ("deepmd.adapters.tf.savedmodel", "load_savedmodel", "save_savedmodel", "tf"),
+    **dict.fromkeys((".savedmodel", ".savedmodeltf"), ("deepmd.adapters.tf.savedmodel", "load_savedmodel", "save_savedmodel", "tf")),
     ".index": ("deepmd.adapters.tf.checkpoint", "load_checkpoint", None, "tf"),
 }
 """`.index` stands for a TensorFlow checkpoint, which is named by its prefix."""
 
 TAKE_INPUT = (".pb", ".index")
 """Formats whose loaders take the input of the training beside the path."""
+
+WRITABLE = tuple(suffix for suffix, row in FORMATS.items() if row[2])
+"""Formats that models are converted to; checkpoints are written by training only."""
+
+LAMMPS = (".pth", ".savedmodel", ".savedmodeltf")
+"""Formats that the `pair_style deepmd` of DeePMD-kit reads."""
 
 BACKENDS = {
     "numpy": ("numpy", "np", "dp", "dpmodel"),
@@ -125,8 +130,7 @@ def save_model(path: str | os.PathLike[str], content: ModelFile) -> None:
     path = Path(path)
     module, _, saver, backend = FORMATS.get(path.suffix.lower(), ("", "", None, ""))
     if saver is None:
-        writable = [suffix for suffix, row in FORMATS.items() if row[2]]
-        raise InputError(f"{path}: cannot be written as {path.suffix!r}. Formats to write: {', '.join(writable)}")
+        raise InputError(f"{path}: cannot be written as {path.suffix!r}. Formats to write: {', '.join(WRITABLE)}")
     if not path.parent.is_dir():
         raise InputError(f"{path}: the folder {path.parent} does not exist")
     getattr(framework(module, backend), saver)(path, content)

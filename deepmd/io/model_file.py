@@ -172,15 +172,15 @@ class Drawn:
 
 def _expansion_to_tree(expansion: dict[str, Any]) -> dict[str, Any]:
     variables = {name: value for name, value in expansion.items() if name != "terms"}
-    return {"@class": "Expansion", "@version": 1, "terms": expansion["terms"], "@variables": variables}
+    return {"@class": "Expansion", "@version": 2, "terms": expansion["terms"], "@variables": variables}
 
 
 def _expansion_from_tree(tree: dict[str, Any], content: ModelFile) -> dict[str, Any]:
     """Return the expansion of a compressed model after checking that its tables fit the model."""
-    serial.check_version(tree, 1, "expansion")
+    serial.require(tree, "@version", [2], "expansion")
     terms, tables = tree["terms"], map_leaves(np.asarray, tree["@variables"])
-    if type(terms) is not int or terms < 1:
-        raise InputError(f"expansion: stored with {terms!r} terms; accepted: a positive number")
+    if type(terms) is not int or terms < 2 or terms % 2:
+        raise InputError(f"expansion: stored with {terms!r} terms; accepted: a positive even number")
     sections, width = len(content.model.layout().sel), content.model.descriptor.neuron[-1]
     expected: dict[str, tuple[int, ...]] = {"scale": (), "closest": ()}
     for centre in range(content.model.ntypes):

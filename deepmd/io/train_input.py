@@ -12,11 +12,13 @@ from typing import Any, TypeVar
 import yaml
 
 from deepmd.array_model import models
+from deepmd.array_model.descriptors.hybrid import Hybrid
 from deepmd.array_model.errors import InputError, nearest
-from deepmd.array_model.losses import EnerLoss
+from deepmd.array_model.losses import LOSSES, Loss, Target
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.registry import canonical, lookup
-from deepmd.io.checking import NO_DEFAULT, build, rename, without_comments
+from deepmd.io.checking import NO_DEFAULT, build, given, rename, without_comments
+from deepmd.io.combinations import KINDS, Given, read_combination, with_table
 from deepmd.io.sections import (
     LEARNING_RATES,
     OPTIMIZERS,
@@ -40,24 +42,28 @@ class TrainInput:
 
     Attributes
     ----------
-    model : options of descriptor and fitting net; `sel` may still be "auto"
+    model : its options; `sel` of a descriptor may still be "auto"
+    given : parameters that the input determines, {path: array}: those of tables and of frozen models
     section : the other keys of `model`
+    combination : the whole section `model` as it was given, where it describes more than a descriptor and a fitting net
     data, validation, training, learning_rate, optimizer, loss, validating : the sections
     """
 
-    model: StandardModel
+    model: Any
+    given: Given
     section: ModelSection
+    combination: dict[str, Any] | None
     data: DataSection
     validation: ValidationSection | None
     training: TrainingSection
     learning_rate: LearningRate
     optimizer: AdamSection
-    loss: EnerLoss
+    loss: Loss
     validating: ValidatingSection
 
-    def with_sel(self, sel: tuple[int, ...]) -> TrainInput:
-        """Return the input with `sel` resolved."""
-        return replace(self, model=replace(self.model, descriptor=replace(self.model.descriptor, sel=sel)))
+    def with_model(self, model: Any) -> TrainInput:
+        """Return the input with another model, one whose `sel` is resolved."""
+        return replace(self, model=model)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the whole input with every default written out, as in `out.json`."""
@@ -68,7 +74,7 @@ class TrainInput:
             "model": self.model_dict(),
             "learning_rate": {"type": _name(self.learning_rate, LEARNING_RATES), **asdict(self.learning_rate)},
             "optimizer": {"type": _name(self.optimizer, OPTIMIZERS), **asdict(self.optimizer)},
-            "loss": {"type": "ener", **asdict(self.loss)},
+            "loss": {"type": self.loss.kind, **given(self.loss)},
             "training": {"training_data": data, "validation_data": validation, **training},
             "validating": asdict(self.validating),
         }
@@ -77,24 +83,24 @@ class TrainInput:
 
     def model_dict(self) -> dict[str, Any]:
         """Return the `model` section with every default written out; it is kept in every model file."""
+        if self.combination is not None:
+            return self.combination
+        table = ("use_srtab", "smin_alpha", "sw_rmin", "sw_rmax", "srtab_add_bias")
         tree = {
-            **asdict(self.section),
-            "descriptor": {"type": self.model.descriptor.kind, **asdict(self.model.descriptor)},
+            **{key: value for key, value in asdict(self.section).items() if key not in table},
+            "descriptor": self.model.descriptor.section(),
             "fitting_net": {"type": self.model.fitting.kind, **asdict(self.model.fitting)},
         }
         if not tree["fitting_net"]["exclude_types"]:
             del tree["fitting_net"]["exclude_types"]  # DeePMD-kit's input does not know it
-        if tree["descriptor"].get("evaluation") == "auto":
-            del tree["descriptor"]["evaluation"]  # likewise
         return json.loads(json.dumps(tree))  # type: ignore[no-any-return]
 
 
 NOT_YET: dict[str, dict[str, Any]] = {
     "": {"nvnmd": NO_DEFAULT},
     "model": {
-        **dict.fromkeys(("type_embedding", "modifier", "spin", "compress", "model_dict", "shared_dict", "use_srtab"), None),
-        **dict.fromkeys(("smin_alpha", "sw_rmin", "sw_rmax", "finetune_head", "hybrid"), None),
-        "srtab_add_bias": True,
+        **dict.fromkeys(("type_embedding", "modifier", "spin", "compress", "model_dict", "shared_dict"), None),
+        **dict.fromkeys(("finetune_head", "hybrid"), None),
         "model_branch_alias": [],
         "info": {},
         "bridging_method": "None",
@@ -107,12 +113,9 @@ NOT_YET: dict[str, dict[str, Any]] = {
     "optimizer": {},
     "learning_rate": {},
     "training": {
-        **dict.fromkeys(("stat_file", "mixed_precision", "ema_ckpt_keep", "data_dict", "model_prob", "num_epoch_dict"), None),
-        **dict.fromkeys(("enable_ema", "profiling", "enable_profiler", "enable_compile", "enable_tf32", "tensorboard", "disp_avg"), False),
-        "stat_file_mode": "update",
+        **dict.fromkeys(("mixed_precision", "ema_ckpt_keep", "data_dict", "model_prob", "num_epoch_dict"), None),
+        **dict.fromkeys(("enable_ema", "profiling", "enable_profiler", "enable_compile", "enable_tf32", "disp_avg"), False),
         "ema_decay": 0.999,
-        "tensorboard_log_dir": "log",
-        "tensorboard_freq": 1,
         "profiling_file": "timeline.json",
         "acc_freq": 1,
         "zero_stage": 0,
@@ -126,7 +129,7 @@ NOT_YET: dict[str, dict[str, Any]] = {
 
 SECTIONS = ("model", "learning_rate", "optimizer", "loss", "training", "validating")
 
-LATER = {"learning_rate": (), "optimizer": ("LKF", "AdaMuon", "HybridMuon"), "loss": ("ener_spin", "ener_hess", "dos", "tensor", "property", "dens")}
+LATER = {"learning_rate": (), "optimizer": ("LKF", "AdaMuon", "HybridMuon"), "loss": ("ener_spin", "ener_hess", "dens")}
 """Types of sections that DeePMD-kit knows and we do not support."""
 
 
@@ -179,9 +182,11 @@ def parse_input(tree: dict[str, Any]) -> TrainInput:
     training = dict(tree["training"])
     data = training.pop("training_data", {})
     validation = training.pop("validation_data", None)
-    section, model = _model(tree["model"])
+    section, model, determined = _model(tree["model"])
     return TrainInput(
         model=model,
+        given=determined,
+        combination=None if model.kind == "standard" and not determined else json.loads(json.dumps(tree["model"])),
         section=section,
         data=build(DataSection, data, "training/training_data", NOT_YET["training/training_data"]),
         validation=None
@@ -190,7 +195,7 @@ def parse_input(tree: dict[str, Any]) -> TrainInput:
         training=build(TrainingSection, training, "training", NOT_YET["training"]),
         learning_rate=_chosen(tree["learning_rate"], "learning_rate", LEARNING_RATES, "exp"),
         optimizer=_chosen(tree.get("optimizer", {}), "optimizer", OPTIMIZERS, "Adam"),
-        loss=_chosen(tree.get("loss", {}), "loss", {"ener": EnerLoss}, "ener"),
+        loss=_loss(tree.get("loss", {}), model),
         validating=build(ValidatingSection, tree.get("validating", {}), "validating", NOT_YET["validating"]),
     )
 
@@ -207,6 +212,15 @@ def _chosen(section: Any, where: str, kinds: Mapping[str, type[T]], default: str
     return build(kinds[kind], {key: value for key, value in section.items() if key != "type"}, where, NOT_YET.get(where))
 
 
+def _loss(section: Any, model: Any) -> Loss:
+    """Make the loss; its type follows from what the model predicts."""
+    suited = [kind for kind, cls in LOSSES.items() if model.output.name in cls.predicts]
+    loss = _chosen(section, "loss", LOSSES, suited[0])
+    if loss.kind not in suited:
+        raise InputError(f"loss/type: {loss.kind!r} is not for models of fitting_net type {model.fitting.kind!r}. Accepted: {', '.join(suited)}")
+    return loss.suited(Target.of(model))
+
+
 def _name(section: Any, kinds: Mapping[str, type]) -> str:
     """Return the `type` that stands for a section."""
     return next(name for name, cls in kinds.items() if type(section) is cls)
@@ -220,14 +234,23 @@ def _part(section: Any, kind: str, where: str, default: str | None) -> Any:
     if name is None:
         raise InputError(f"{where}/type: required, but missing")
     cls = lookup(kind, canonical(kind, name, where), where)
-    return build(cls, {key: value for key, value in section.items() if key != "type"}, where, NOT_YET[where])
+    section = {key: value for key, value in section.items() if key != "type"}
+    if cls is Hybrid:
+        section = rename(section, cls.names, where)
+        members = section.get("members")
+        if isinstance(members, list | tuple):
+            each = tuple(_part(item, kind, f"{where}/list/{k}", None) for k, item in enumerate(members))
+            section["members"] = each
+    return build(cls, section, where, NOT_YET["model/descriptor" if kind == "descriptor" else where])
 
 
-def _model(section: Any) -> tuple[ModelSection, StandardModel]:
+def _model(section: Any) -> tuple[ModelSection, Any, Given]:
     if not isinstance(section, dict):
         raise InputError(f"model: must be an object with keys, got {section!r}")
     section = rename(section, {}, "model")
     kind = section.pop("type", "standard")
+    if kind in KINDS:
+        return read_combination(kind, section, _model)
     canonical("model", kind, "model/type")
     parts = {}
     for key in ("descriptor", "fitting_net"):
@@ -238,28 +261,44 @@ def _model(section: Any) -> tuple[ModelSection, StandardModel]:
     descriptor = _part(parts["descriptor"], "descriptor", "model/descriptor", None)
     outer = build(ModelSection, section, "model", NOT_YET["model"])
     _check_types(outer, descriptor, fitting)
+    if fitting.needs_equivariant and not descriptor.widths.equivariant:
+        raise InputError(f"model/fitting_net: type {fitting.kind!r} needs a descriptor with equivariant features; {descriptor.kind!r} has none")
     model = StandardModel(
         type_map=outer.type_map,
         descriptor=descriptor,
         fitting=fitting,
         pair_exclude_types=outer.pair_exclude_types,
-        atom_exclude_types=outer.atom_exclude_types,
+        atom_exclude_types=_without_output(outer, fitting),
         rcond=fitting.rcond,
         preset_out_bias=None if outer.preset_out_bias is None else {key: list(value) for key, value in outer.preset_out_bias.items()},
     )
-    return outer, model
+    return (outer, model, {}) if outer.use_srtab is None else (outer, *with_table(outer, model))
+
+
+def _without_output(outer: ModelSection, fitting: Any) -> tuple[int, ...]:
+    """Return the types without output: `atom_exclude_types`, and all but `sel_type` of the fitting net."""
+    chosen = getattr(fitting, "sel_type", None)
+    kept = range(len(outer.type_map)) if chosen is None else (chosen,) if isinstance(chosen, int) else chosen
+    return tuple(sorted({*outer.atom_exclude_types, *(set(range(len(outer.type_map))) - set(kept))}))
 
 
 def _check_types(outer: ModelSection, descriptor: Any, fitting: Any) -> None:
     ntypes = len(outer.type_map)
-    if not isinstance(descriptor.sel, str) and len(descriptor.sel) != ntypes:
-        raise InputError(f"model/descriptor/sel: has {len(descriptor.sel)} entries, type_map has {ntypes}: {list(outer.type_map)}")
-    if len(fitting.atom_ener) > ntypes:
-        raise InputError(f"model/fitting_net/atom_ener: has {len(fitting.atom_ener)} entries, type_map has {ntypes}")
+    parts = descriptor.parts()
+    places = ["model/descriptor"] if parts == (descriptor,) else [f"model/descriptor/list/{k}" for k in range(len(parts))]
+    for place, part in zip(places, parts, strict=True):
+        if not part.mixed and not isinstance(part.sel, str) and len(part.sel) != ntypes:
+            raise InputError(f"{place}/sel: has {len(part.sel)} entries, type_map has {ntypes}: {list(outer.type_map)}")
+    for name in ("atom_ener", "scale"):
+        values = getattr(fitting, name, None)
+        if isinstance(values, tuple) and (len(values) > ntypes or (name == "scale" and len(values) < ntypes)):
+            raise InputError(f"model/fitting_net/{name}: has {len(values)} entries, type_map has {ntypes}")
+    chosen = getattr(fitting, "sel_type", None)
     used = {
-        "model/descriptor/exclude_types": [t for pair in descriptor.exclude_types for t in pair],
+        **{f"{place}/exclude_types": [t for pair in part.exclude_types for t in pair] for place, part in zip(places, parts, strict=True)},
         "model/pair_exclude_types": [t for pair in outer.pair_exclude_types for t in pair],
         "model/atom_exclude_types": list(outer.atom_exclude_types),
+        "model/fitting_net/sel_type": [] if chosen is None else [chosen] if isinstance(chosen, int) else list(chosen),
     }
     for where, types in used.items():
         wrong = [t for t in types if not 0 <= t < ntypes]

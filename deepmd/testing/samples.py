@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.adapters.evaluation import OUTPUTS, Evaluator
+from deepmd.adapters.evaluation import Evaluator
 from deepmd.array_model.namespace import PRECISIONS, Params
 from deepmd.array_model.pairs import Conditions, spans
 from deepmd.data.neighbours import Structure, find_neighbours
@@ -187,19 +187,20 @@ class Subject:
         aparam = np.concatenate([sample.aparam for sample in samples])[centres, : self.model.numb_aparam]
         return Conditions(fparam if fparam.size else None, aparam if aparam.shape[1] else None)
 
-    def evaluate(self, packed: Packed, conditions: Conditions, wanted: frozenset[str] = frozenset(OUTPUTS)) -> Results:
-        """Return results in the order of `packed`."""
+    def evaluate(self, packed: Packed, conditions: Conditions, wanted: frozenset[str] | None = None) -> Results:
+        """Return results in the order of `packed`; all that the model has if `wanted` does not name some."""
+        wanted = frozenset(self.model.output.names) if wanted is None else wanted
         if self.backend == "strict":
             return strict.evaluate(*self.planned, packed.pairs, conditions, packed.num_frames, wanted)
         return self.evaluator(packed.pairs, conditions, len(packed.atoms), packed.num_frames, wanted)
 
-    def __call__(self, samples: Sequence[Sample], wanted: frozenset[str] = frozenset(OUTPUTS), packed: Packed | None = None) -> Results:
+    def __call__(self, samples: Sequence[Sample], wanted: frozenset[str] | None = None, packed: Packed | None = None) -> Results:
         """Return results of samples; `packed` replaces their packing."""
         packed = self.pack(samples) if packed is None else packed
         natoms = sum(len(sample.aparam) for sample in samples)
         out = {}
         for name, values in self.evaluate(packed, self.conditions(samples, packed), wanted).items():
-            if name in ("energy", "virial"):
+            if name in self.model.output.per_frame:
                 out[name] = values
             else:
                 out[name] = np.zeros((natoms, *values.shape[1:]), dtype=values.dtype)

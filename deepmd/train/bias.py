@@ -15,9 +15,9 @@ from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.data.batch import Frames, conditions_of
 from deepmd.data.neighbours import find_neighbours
+from deepmd.data.output_statistics import energy_bias, type_counts
 from deepmd.data.packing import pack
 from deepmd.data.selection import systems_of
-from deepmd.data.statistics import energy_bias, type_counts
 from deepmd.data.systems import load_system
 from deepmd.host import plain
 from deepmd.io.formats import load_model, save_model
@@ -43,6 +43,8 @@ def fitted_bias(content: ModelFile, frames: Frames, mode: str = "change") -> Par
     if mode not in MODES:
         raise InputError(f"mode is {mode!r}; accepted: {', '.join(MODES)}")
     model = content.model
+    if model.output.name != "energy":
+        raise InputError(f"biases are refitted for energies; this model predicts {model.output.name}")
     labelled = [(system, frame) for system, frame in frames if "energy" in system.data]
     if not labelled:
         raise InputError("no frame has an energy, to which biases could be fitted")

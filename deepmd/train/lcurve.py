@@ -7,25 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.losses import EnerLoss
+from deepmd.array_model.losses import Loss
 from deepmd.io.atomic import write_text
 
 NOTE = "# If there is no available reference data, rmse_*_{val,trn} will print nan\n"
 
 
-def columns(loss: EnerLoss) -> list[str]:
-    """Return the names of the quantities of a row, sorted: `rmse`, then one per term."""
-    kind = "mae" if loss.loss_func == "mae" else "rmse"
-    return ["rmse", *sorted(f"{kind}_{term}" for term in loss.terms())]
+def columns(loss: Loss) -> list[str]:
+    """Return the names of the quantities of a row, sorted: `rmse` if the loss shows it, then one per term."""
+    return [*(["rmse"] if loss.shows_total() else []), *sorted(loss.columns().values())]
 
 
-def displayed(loss: EnerLoss, errors: dict[str, float], found: dict[str, bool]) -> dict[str, float]:
+def displayed(loss: Loss, errors: dict[str, float], found: dict[str, bool]) -> dict[str, float]:
     """Return the quantities of a row from the means of a batch; NaN where the data have no label."""
-    root = loss.loss_func != "mae"
     out = {"rmse": math.sqrt(errors["loss"]) if errors["loss"] >= 0.0 else math.nan}
-    for term in loss.terms():
-        value = math.sqrt(errors[term]) if root and errors[term] >= 0.0 else errors[term]
-        out[f"{'rmse' if root else 'mae'}_{term}"] = value if found[term] else math.nan
+    for term, name in loss.columns().items():
+        value = math.sqrt(errors[term]) if loss.is_square(term) and errors[term] >= 0.0 else errors[term]
+        out[name] = value if found[term] else math.nan
     return {name: out[name] for name in columns(loss)}
 
 

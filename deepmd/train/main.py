@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import platform
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,17 @@ import numpy as np
 
 from deepmd.adapters.training import Adam, Progress, Task
 from deepmd.array_model.errors import InputError
+from deepmd.array_model.losses import EnerLoss, Target
 from deepmd.array_model.namespace import Params
-from deepmd.array_model.tree import flagged, flatten, paths
+from deepmd.array_model.tree import flagged, flatten, paths, replace_leaves
 from deepmd.data import statistics
+from deepmd.data.batch import data_of
 from deepmd.data.batches import Plan, Sampler, make_plan
+from deepmd.data.stat_file import cached, key_of
 from deepmd.data.systems import count_types, elements_of, find_systems, load_system
 from deepmd.host import plain
 from deepmd.io.atomic import write_text
-from deepmd.io.formats import backend_of, framework, load_model, save_model
+from deepmd.io.formats import LAMMPS, WRITABLE, backend_of, framework, load_model, save_model
 from deepmd.io.model_file import ModelFile
 from deepmd.io.old_input import modern
 from deepmd.io.sections import AdamWSection, DataSection
@@ -95,6 +99,7 @@ def train(
     options, distance = _neighbours(options, plan, source, skip_neighbor_stat)
     sampler = Sampler(plan, seed)
     params = _initial(options, sampler) if source is None else _taken(options, source)
+    options = replace(options, loss=options.loss.suited(Target.of(options.model, params)))
     content = ModelFile(options.model, params, options.model_dict(), distance)
 
     def refitted(params: Params) -> Params:
@@ -109,15 +114,16 @@ def train(
     if start > numb_steps:
         raise InputError(f"training/numb_steps: {numb_steps}, but the checkpoint {restart} is at step {start} already")
 
-    trainable = tuple(flagged(params, options.model.trainables()))
-    if not trainable:
-        raise InputError("model: nothing is trainable: 'trainable' is false in descriptor and fitting_net")
+    trainable = tuple(path for path in flagged(params, options.model.trainables()) if path not in options.given)
+    if not trainable and numb_steps > 0:
+        raise InputError("model: nothing is trainable. Without training, numb_steps = 0 writes the model as it is")
     model = options.model.with_evaluation(progress.evaluation) if progress else options.model
     task = Task(model, trainable, options.loss, _adam(options))
     trainer = ExpandingTrainer(framework(TRAINERS[backend], backend).trainer, task, params, distance)
     if progress:
         _check_moments(progress, trainable, str(restart))
         trainer.restore(progress.moments, progress.step)
+    full = _full_validation(options, validation, backend, numb_steps, start)
     if old:
         write_text(COMPATIBLE, json.dumps(tree, indent=4) + "\n")
         log.info("the input has the layout of an old DeePMD-kit version; in today's it is %s", COMPATIBLE)
@@ -133,7 +139,7 @@ def train(
         numb_steps=numb_steps,
         seed=seed,
         finish=refitted if options.training.change_bias_after_training else None,
-        full=_full_validation(options, validation, backend, numb_steps, start),
+        full=full,
     )
     run_loop(run, trainer, start, on_row)
 
@@ -150,12 +156,12 @@ def freeze(checkpoint: str = ".", output: str = "frozen_model", backend: str | N
     """
     source = locate(checkpoint)
     target = Path(output)
-    if target.suffix not in (".pth", ".pb", ".dp", ".yaml", ".yml"):
+    if target.suffix not in WRITABLE:
         target = Path(f"{output}{'.pb' if (backend or backend_of(source)) == 'tf' else '.pth'}")
     content = load_model(source)
     save_model(target, content)
     log.info("Saved frozen model to %s", target)
-    if target.suffix == ".pth":
+    if target.suffix in LAMMPS:
         log.info("LAMMPS: pair_style deepmd %s\n        pair_coeff * * %s", target.name, " ".join(content.model.type_map))
     return target
 
@@ -208,6 +214,8 @@ def _adam(options: TrainInput) -> Adam:
 def _full_validation(options: TrainInput, validation: Plan | None, backend: str, numb_steps: int, start: int) -> FullValidation | None:
     if not options.validating.full_validation:
         return None
+    if not isinstance(options.loss, EnerLoss):
+        raise InputError(f"validating/full_validation: energies, forces and virials only; the loss is of type {options.loss.kind!r}")
     systems = () if validation is None else validation.systems
     return FullValidation(options.validating, options.loss, systems, backend, numb_steps, start, module_of(backend).ENDINGS)
 
@@ -237,11 +245,11 @@ def _check_places(options: TrainInput, output: str) -> None:
 
 
 def _plan(options: TrainInput, section: DataSection, where: str) -> Plan:
-    names = {*options.loss.labels(), "energy", "fparam", "aparam"}
+    names = data_of(options.model.output, options.loss)
     paths_ = find_systems(section.systems if isinstance(section.systems, str) else list(section.systems), section.rglob_patterns)
     if not paths_:
         raise InputError(f"{where}/systems: the list is empty")
-    systems = [load_system(path, options.model.type_map, tuple(names)) for path in paths_]
+    systems = [load_system(path, options.model.type_map, names, options.model.atom_exclude_types) for path in paths_]
     if not any(label in system.data for system in systems for label in options.loss.labels()):
         raise InputError(f"{where}: no system has any of the labels that the loss reads ({', '.join(options.loss.labels())})")
     return make_plan(systems, section.batch_size, section.auto_prob, section.sys_probs, where)
@@ -249,23 +257,28 @@ def _plan(options: TrainInput, section: DataSection, where: str) -> Plan:
 
 def _neighbours(options: TrainInput, plan: Plan, source: ModelFile | None, skip: bool) -> tuple[TrainInput, float | None]:
     """Resolve an automatic `sel`, and find the shortest distance of the data."""
-    sel = options.model.descriptor.sel
+    model = options.model
     if source is not None:
-        if isinstance(sel, str) and source.model.descriptor.kind == options.model.descriptor.kind:
-            options = options.with_sel(source.model.descriptor.sel)
-        return options, source.min_nbor_dist
+        return options.with_model(model.with_sel_of(source.model)), source.min_nbor_dist
     if skip:
-        if isinstance(sel, str):
-            raise InputError(f"model/descriptor/sel: {sel!r} needs the neighbour statistics that --skip-neighbor-stat leaves out; give numbers")
+        if model.automatic:
+            raise InputError(
+                f"model/descriptor/sel: {model.automatic[0]!r} needs the neighbour statistics that --skip-neighbor-stat leaves out; give numbers"
+            )
         return options, None
-    distance, most = statistics.neighbour_statistics(plan.systems, options.model.descriptor.rcut, options.model.ntypes)
+    distance, found = math.inf, {}
+    for rcut in model.cutoffs:
+        shortest, found[rcut] = statistics.neighbour_statistics(plan.systems, rcut, model.ntypes)
+        distance = min(distance, shortest)
+    most = found[max(model.cutoffs)]
     log.info("training data with min nbor dist: %f", distance)
     log.info("training data with max nbor size: %s", most)
-    if isinstance(sel, str):
-        options = options.with_sel(statistics.resolve_sel(sel, most))
-        log.info("sel is %s", list(options.model.descriptor.sel))
-    elif any(count > slots for count, slots in zip(most, sel, strict=True)):
-        log.warning("sel = %s is smaller than the neighbour numbers %s of the data: the farthest neighbours are left out", list(sel), most)
+    options = options.with_model(model.with_sel(found.__getitem__))
+    layout = options.model.layout()
+    if model.automatic:
+        log.info("sel is %s", list(layout.sel))
+    elif any(count > slots for count, slots in zip([sum(most)] if layout.mixed else most, layout.sel, strict=True)):
+        log.warning("sel = %s is smaller than the neighbour numbers %s of the data: the farthest neighbours are left out", list(layout.sel), most)
     return options, distance if math.isfinite(distance) else None
 
 
@@ -273,8 +286,28 @@ def _initial(options: TrainInput, sampler: Sampler) -> Params:
     """Fresh parameters with the statistics of the data."""
     model = options.model
     params = model.init(np.random.default_rng, xp=plain)
-    frames = statistics.sample(sampler, options.section.data_stat_nbatch)
-    return statistics.apply_statistics(model, params, frames, options.section.data_stat_protect)
+    params = replace_leaves(params, {**flatten(params), **options.given})
+    fresh = flatten(params)
+    if set(fresh) - {"out_std"} <= set(options.given):
+        return params  # tables and frozen models bring along all that there is
+    known = set(options.given) - {"out_bias"}
+
+    def compute() -> dict[str, np.ndarray]:
+        frames = statistics.sample(sampler, options.section.data_stat_nbatch)
+        after = flatten(statistics.apply_statistics(model, params, frames, options.section.data_stat_protect))
+        return {path.replace("/", "."): leaf for path, leaf in after.items() if path not in known and not np.array_equal(leaf, fresh[path])}
+
+    # as in DeePMD-kit, statistics are known by the model: they may have been gathered on other, larger data
+    kept = cached(options.training.stat_file, options.training.stat_file_mode, key_of(_without_chance(options.model_dict())), compute)
+    found = {path: kept.get(path.replace("/", "."), leaf) for path, leaf in fresh.items()}
+    out: Params = replace_leaves(params, found)
+    return out
+
+
+def _without_chance(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return a `model` section without what statistics do not depend on."""
+    free = ("seed", "trainable", "evaluation", "data_bias_nsample")
+    return {key: _without_chance(value) if isinstance(value, dict) else value for key, value in tree.items() if key not in free}
 
 
 def _taken(options: TrainInput, source: ModelFile) -> Params:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from kit import ROOT, Frame, Kit, find_kit
+from water import train_model, water_frame
 
 from deepmd.host import plain
 from deepmd.io import load_model, save_model
@@ -55,32 +52,14 @@ def golden_frame(case: str, boundary: str = "pbc") -> Frame:
 
 @pytest.fixture(scope="session")
 def trained(place: Path) -> Path:
-    """A small model after 100 steps of training on the water of the examples, as .dp, .yaml, .pth, .pb."""
-    folder = place / "trained"
-    folder.mkdir()
-    options = json.loads((ROOT / "examples/water/input.json").read_text())
-    options["model"]["descriptor"].update(neuron=[8, 16], axis_neuron=4)
-    options["model"]["fitting_net"].update(neuron=[24, 24])
-    training = options["training"]
-    training["training_data"]["systems"] = [str(ROOT / "examples/water" / path) for path in training["training_data"]["systems"]]
-    del training["validation_data"]
-    training.update(numb_steps=100, disp_freq=100, save_freq=100)
-    (folder / "input.json").write_text(json.dumps(options))
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    for words in (["--pt", "train", "input.json"], ["--pt", "freeze", "-o", "model.pth"]):
-        subprocess.run([sys.executable, "-m", "deepmd", *words], cwd=folder, env=environment, check=True, capture_output=True)
-    content = load_model(folder / "model.pth")
-    for suffix in ("dp", "yaml", "pb"):
-        save_model(folder / f"model.{suffix}", content)
-    return folder
+    """A small model after 100 steps of training on the water of the examples, as model.dp, .yaml, .pth, .pb."""
+    return train_model(place / "trained")
 
 
 @pytest.fixture(scope="session")
 def water() -> Frame:
     """A frame of the training data, 96 atoms, wrapped into its cell."""
-    folder = ROOT / "examples/water/data/water_330a"
-    coord, cell = (np.load(folder / f"set.000/{name}.npy")[0].reshape(-1, 3) for name in ("coord", "box"))
-    return Frame(coord @ np.linalg.inv(cell) % 1.0 @ cell, np.loadtxt(folder / "type.raw", dtype=int), cell)
+    return water_frame()
 
 
 class Files:

@@ -35,7 +35,7 @@ run {steps}
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of the first step: energy (1,), forces (n, 3), virial (6,) as xx yy zz xy xz yz, atom_energy (n,), atom_virial (n, 3, 3); thermo (steps, 10)."""
+    """Of the first step: energy (1,), force (n, 3), virial (6,) as xx yy zz xy xz yz, atom_energy (n,), atom_virial (n, 3, 3); thermo of all."""
 
     energy: np.ndarray
     force: np.ndarray
@@ -88,6 +88,7 @@ def run_lammps(
     stop = next(k for k, line in enumerate(log) if line.startswith("Loop time"))
     thermo = np.array([[float(word) for word in line.split()] for line in log[start:stop] if line.split()[0].isdigit()])
     rows = np.array([[float(word) for word in line.split()] for line in (folder / "dump.txt").read_text().splitlines()[9 : 9 + len(frame.types)]])
+    rows = rows.reshape(-1, 14)
     volume = abs(np.linalg.det(frame.cell)) if frame.cell is not None else np.prod(np.ptp(frame.coord, axis=0) + 2.0)
     stress = -rows[:, 5:14] / BAR  # xx yy zz xy xz yz yx zx zy, the component of the force last
     return Outcome(

@@ -56,6 +56,14 @@ def test_expansions_and_nets_walk_the_same_path(tmp_path, backend):
 # -- weights that grow --------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_headroom():
+    """Every growth shows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spectral, "HEADROOM", 1.0)
+        yield
+
+
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory):
     """Folder and rows of a training on each backend whose steps are so large that more terms are needed on the way."""

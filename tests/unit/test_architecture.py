@@ -27,6 +27,7 @@ LAYERS = {
     "infer": 5,
     "calculator": 6,
     "cli": 6,
+    "cli_options": 5,
     "__main__": 7,
     "testing": 7,
 }
@@ -44,6 +45,9 @@ INTEGERS = {
     ("se_e2_a.py", "b == neighbour"): "types from the configuration",
 }
 """Comparisons of plain integers inside functions that have `xp`, with what they compare."""
+
+ON_HOST = ("expanded", "fresh", "init")
+"""Functions of physics that run on the host only, before anything is evaluated."""
 
 MAX_LINES, MAX_FLAGS = 400, 3
 
@@ -95,7 +99,7 @@ def import_problems(path):
 def surface_problems(path):
     tree = parse(path)
     allowed = {*REQUIRED, *{"search.py": SEARCH, "spectral.py": PLANNING}.get(path.name, ())}
-    plans = [function for function in ast.walk(tree) if isinstance(function, ast.FunctionDef) and function.name == "expanded"]
+    plans = [function for function in ast.walk(tree) if isinstance(function, ast.FunctionDef) and function.name in ON_HOST]
     on_host = {node for function in plans for node in ast.walk(function)}
     for node in ast.walk(tree):
         where = f"{name_of(path)}:{getattr(node, 'lineno', 0)}"

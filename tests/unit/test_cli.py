@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from deepmd import cli
+from deepmd.cli_options import BACKEND_FLAGS
 from deepmd.io.formats import BACKENDS, backend_name
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -70,8 +72,8 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
 
 
 def test_backend_flags_are_the_names_of_backends() -> None:
-    assert {flag for flags in cli.BACKEND_FLAGS.values() for flag in flags} == {name for names in BACKENDS.values() for name in names}
-    assert all(backend_name(flag) == name for name, flags in cli.BACKEND_FLAGS.items() for flag in flags)
+    assert {flag for flags in BACKEND_FLAGS.values() for flag in flags} == {name for names in BACKENDS.values() for name in names}
+    assert all(backend_name(flag) == name for name, flags in BACKEND_FLAGS.items() for flag in flags)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,10 @@ def test_the_backend_of_the_environment(calls: list[Any], monkeypatch: pytest.Mo
 
 def test_train_options(calls: list[Any]) -> None:
     assert cli.main(["train", "in.json", "-r", "model.ckpt", "-o", "all.json", "--skip-neighbor-stat", "-m", "workers"]) == 0
-    expected = {"init_model": None, "restart": "model.ckpt", "init_frz_model": None, "output": "all.json", "skip_neighbor_stat": True}
+    expected = {
+        **{"init_model": None, "restart": "model.ckpt", "init_frz_model": None, "finetune": None, "use_pretrain_script": False},
+        **{"output": "all.json", "skip_neighbor_stat": True},
+    }
     assert calls == [("train", ("in.json",), {"backend": "torch", **expected})]
 
 
@@ -138,7 +143,13 @@ def test_freeze_and_test_options(calls: list[Any]) -> None:
         (["--tf"], "which command? Known: train, "),
         (["trian", "in.json"], "unknown command 'trian' ... Did you mean 'train'?"),
         (["compres"], "unknown command 'compres' ... Did you mean 'compress'?"),
-        (["model-devi", "-m", "a", "b"], "the command 'model-devi' of DeePMD-kit is not supported yet. Supported: train, "),
+        (["embed", "-m", "a"], "the command 'embed' of DeePMD-kit is not supported yet. Supported: train, "),
+        (["model-devi", "-m", MODEL], "1 model(s) are given; a deviation needs at least two"),
+        (["model-devi", "-m", MODEL, MODEL, "-s", "nowhere"], "nowhere: no such folder"),
+        (["change-bias", MODEL, "-b", "1.0"], "one number for each of the types ['O', 'H']"),
+        (["change-bias", MODEL, "-s", "a", "-b", "1.0"], "not allowed with argument"),
+        (["eval-desc", "-m", MODEL, "-s", "nowhere"], "nowhere: no such folder"),
+        (["doc-train-input", "--out-type", "xml"], "invalid choice: 'xml'"),
         (["compress", "--head", "h"], "the option --head of DeePMD-kit is not supported yet"),
         (["compress", "-e", "far"], "argument -e/--extrapolate: invalid float value: 'far'"),
         (["compress", "-i", "a.pb"], "a.pb: no such model file"),
@@ -146,7 +157,7 @@ def test_freeze_and_test_options(calls: list[Any]) -> None:
         (["test", "-n", "all"], "argument -n/--numb-test: invalid int value: 'all'"),
         (["test", "-s", "a", "-f", "b"], "not allowed with argument"),
         (["train"], "the following arguments are required: INPUT"),
-        (["train", "in.json", "-t", "m.pt"], "the option -t of DeePMD-kit is not supported yet"),
+        (["train", "in.json", "-t", "m.pt", "-r", "m.pt"], "not allowed with argument"),
         (["train", "in.json", "--force-load"], "the option --force-load of DeePMD-kit is not supported yet"),
         (["freeze", "--hessian"], "the option --hessian of DeePMD-kit is not supported yet"),
         (["-b", "abacus", "train", "in.json"], "unknown backend 'abacus'"),
@@ -230,3 +241,14 @@ def test_warnings_are_log_lines(calls: list[Any], capsys: pytest.CaptureFixture[
     monkeypatch.setattr(sys.modules["deepmd.train.main"], "train", warn)
     assert cli.main(["train", "in.json"]) == 0
     assert capsys.readouterr().err.endswith("DEEPMD WARNING be careful\n")
+
+
+def test_documentation_of_the_input(capsys: pytest.CaptureFixture[str]) -> None:
+    for out_type in ("rst", "json", "json_schema"):
+        assert cli.main(["doc-train-input", "--out-type", out_type]) == 0
+        out = capsys.readouterr().out
+        assert "decay_phase_ratio" in out
+        if out_type != "rst":
+            tree = json.loads(out)
+    assert tree["properties"]["training"]["properties"]["training_data"]["properties"]["systems"]
+    assert "start_pref_e" in tree["properties"]["loss"]["properties"]

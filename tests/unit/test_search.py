@@ -126,7 +126,7 @@ def test_finds_what_all_pairs_finds(cell, size):
     found = search.candidates(coord, types, frame, cells, RCUT, xp=plain)
     assert np.array_equal(found.atom_N, np.arange(len(types)))
     row, column = np.nonzero(found.mask_NC)
-    got = np.concatenate([np.stack([row, found.index_NC[row, column]], axis=1), found.disp_NC3[row, column]], axis=1)
+    got = np.concatenate([np.stack([row, found.index_NC[row, column]], axis=1), *(x[row, column, None] for x in found.disp)], axis=1)
     want = np.array([(i + k * len(s.types), j + k * len(s.types), *d) for k, s in enumerate(frames) for i, j, d in brute(s, RCUT)]).reshape(-1, 5)
     order = [rows[np.lexsort(np.round(rows, 6).T[::-1])] for rows in (got, want)]
     np.testing.assert_allclose(*order, rtol=0.0, atol=1e-12)
@@ -190,7 +190,7 @@ def test_a_given_list_is_filtered_and_its_order_does_not_matter():
     wide = np.array([np.append(rng.permutation(np.delete(np.arange(17), i)), [-1, -1]) for i in range(11)])
     wide = rng.permuted(wide, axis=1)
     whole = search.candidates(coord, types, frame, search.enclosing_cell(coord, RCUT, xp=plain), RCUT, xp=plain)
-    centres = search.Candidates(*(table[:11] for table in vars(whole).values()))
+    centres = search.Candidates(*(tuple(x[:11] for x in table) if isinstance(table, tuple) else table[:11] for table in vars(whole).values()))
     for layout in LAYOUTS.values():
         want = search.pack(centres, types, frame, layout, 3, xp=plain)
         got = search.pack(search.listed(coord, np.arange(11), wide, RCUT, xp=plain), types, frame, layout, 3, xp=plain)

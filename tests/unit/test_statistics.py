@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deepmd.array_model.descriptors.base import resolve_sel
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.fittings.energy import EnergyFitting
 from deepmd.array_model.models.standard import StandardModel
-from deepmd.data import statistics
+from deepmd.data import output_statistics, statistics
 from deepmd.data.batches import Sampler, make_plan
 from deepmd.data.systems import System, load_system
 from deepmd.host import plain
@@ -59,7 +60,7 @@ def frames(systems):
 def test_statistics_are_those_of_deepmd_kit(systems):
     """The numbers of DeePMD-kit 3.2.0 (torch backend) for these seven frames."""
     ((mean, std),) = statistics.environment_statistics(model(), frames(systems))
-    bias = statistics.energy_bias(model(), frames(systems))
+    bias = output_statistics.energy_bias(model(), frames(systems))
     np.testing.assert_allclose(mean[:, 0], MEAN, rtol=REPRODUCED)
     np.testing.assert_allclose(std, STD, rtol=REPRODUCED)
     np.testing.assert_allclose(bias, BIAS, rtol=1e-9)  # the least-squares system is nearly singular
@@ -103,7 +104,7 @@ def labelled(counts, energies):
 
 def test_energy_bias_is_least_squares():
     sample = labelled([(1, 2), (2, 2), (1, 4)], [-17.0, -27.0, -31.0])
-    bias = statistics.energy_bias(model(), sample)
+    bias = output_statistics.energy_bias(model(), sample)
     a = np.array([[1, 2], [2, 2], [1, 4.0]])
     expected = np.linalg.lstsq(a, [-17.0, -27.0, -31.0], rcond=None)[0]
     np.testing.assert_allclose(bias, expected)
@@ -111,14 +112,14 @@ def test_energy_bias_is_least_squares():
 
 def test_assigned_energies_are_kept():
     sample = labelled([(1, 2), (2, 2)], [-16.0, -28.0])
-    assert statistics.energy_bias(model(atom_ener=(-12.0, None)), sample).tolist() == pytest.approx([-12.0, -2.0])
+    assert output_statistics.energy_bias(model(atom_ener=(-12.0, None)), sample).tolist() == pytest.approx([-12.0, -2.0])
     preset = replace(model(), preset_out_bias={"energy": [None, -4.0]})
-    assert statistics.energy_bias(preset, sample).tolist() == pytest.approx([-48 / 5, -4.0])
+    assert output_statistics.energy_bias(preset, sample).tolist() == pytest.approx([-48 / 5, -4.0])
 
 
 def test_no_energies_no_bias():
     system = System("s", np.array([0, 1]), np.zeros((1, 2, 3)), None, {}, (1,))
-    assert statistics.energy_bias(model(), [(system, 0)]).tolist() == [0.0, 0.0]
+    assert output_statistics.energy_bias(model(), [(system, 0)]).tolist() == [0.0, 0.0]
 
 
 def test_set_davg_zero_and_parameter_statistics(systems):
@@ -162,10 +163,10 @@ def test_neighbour_statistics_by_loops(systems):
 
 @pytest.mark.parametrize(("text", "expected"), [("auto", (44, 84)), ("auto:1.5", (60, 112)), ("auto:1", (40, 76))])
 def test_automatic_sel(text, expected):
-    assert statistics.resolve_sel(text, [38, 75]) == expected
+    assert resolve_sel(text, [38, 75]) == expected
 
 
 @pytest.mark.parametrize("text", ["aut", "auto:x", "auto:-1"])
 def test_malformed_sel(text):
     with pytest.raises(InputError, match="auto:RATIO"):
-        statistics.resolve_sel(text, [1])
+        resolve_sel(text, [1])

@@ -11,11 +11,11 @@ import tensorflow as tf
 from deepmd.adapters.tf.checkpoint import save_checkpoint
 from deepmd.adapters.tf.graph import feed, in_graph, placeholders, predictions, session
 from deepmd.adapters.tf.namespace import xp
-from deepmd.adapters.training import SMALLEST_NORM, Progress, Task, adam_epsilon, needed
-from deepmd.array_model.losses import total
+from deepmd.adapters.training import SMALLEST_NORM, Progress, Task, adam_epsilon
+from deepmd.array_model.losses import Label, total
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flatten, replace_leaves
-from deepmd.data.batch import PER_ATOM, PER_FRAME, Batch
+from deepmd.data.batch import Batch
 from deepmd.host import keep_memory
 from deepmd.io.model_file import ModelFile
 
@@ -32,8 +32,8 @@ class TfTrainer:
             self._setters: dict[str, tuple[Any, Any]] = {}
             self._inputs = placeholders(task.model)
             tensors = in_graph(task.model, params, lambda path, array: tf.convert_to_tensor(self._variable(f"param/{path}", array)))
-            prediction = predictions(task.model, tensors, self._inputs, needed(task.loss))
-            self._labels = {name: self._label(name) for name in task.loss.labels()}
+            prediction = predictions(task.model, tensors, self._inputs, task.loss.needed())
+            self._labels = {name: self._label(name, shape) for name, shape in task.loss.labels().items()}
             self._natoms = tf.compat.v1.placeholder(tf.float64, [None], name="label/natoms")
             self._scalars = {
                 name: tf.compat.v1.placeholder(tf.float64, [], name=f"scalar/{name}") for name in ("lr", "beta1_t", "beta2_t", "epsilon")
@@ -93,9 +93,9 @@ class TfTrainer:
     def _assign(self, values: dict[str, np.ndarray]) -> None:
         self._session.run([self._setters[name][1] for name in values], {self._setters[name][0]: value for name, value in values.items()})
 
-    def _label(self, name: str) -> Any:
-        sizes = {**PER_FRAME, **PER_ATOM}[name] if name != "atom_pref" else (3,)
-        return tf.compat.v1.placeholder(tf.float64, [None, *sizes], name=f"label/{name}")
+    @staticmethod
+    def _label(name: str, shape: Label) -> Any:
+        return tf.compat.v1.placeholder(tf.float64, [None, *shape.sizes], name=f"label/{name}")
 
     def _adam(self) -> Any:
         adam, trained = self._task.adam, self._task.trainable

@@ -23,6 +23,9 @@ Found = tuple[
 ]
 """disp_NM3, mask_NM, index_NM, centre_N, type_N, frame_N, counts, widths, type_NM, row_N, position_A (see `deepmd.array_model.search.Packed`)."""
 
+BLOCK = 256
+"""Centres that are evaluated at once."""
+
 
 class Shell(torch.nn.Module):  # type: ignore[misc]
     """A whole model; the arguments are its facts and its traced parts."""
@@ -55,6 +58,7 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         self.rcut = rcut
         self.domain_start = domain_start
         self.warned = False
+        self.block = BLOCK
         self.sel = sel
         self.mixed = mixed
         self.dim_fparam = dim_fparam
@@ -189,17 +193,8 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         `energy` (F, 1), `atom_energy` (F, n, 1), `force` (F, n, 3), `virial` (F, 9), `atom_virial` (F, n, 9); eV and Angstrom
         """
         nf = coord.size(0)
-        coord_A3, type_A, frame_A = self._atoms(coord, atype)
-        with torch.no_grad():
-            cell = self.open_cell(coord_A3)
-            if box is not None and box.numel() > 0:
-                cell = box.detach().reshape(-1, 3, 3).to(torch.float64)
-                solid = torch.linalg.det(cell).abs() > 1e-8 * cell.abs().amax(dim=2).amax(dim=1) ** 3
-                if not bool(solid.all()):
-                    raise ValueError("box has no volume: give three independent lattice vectors in rows, or None for an open boundary")
-            found = self.find(coord_A3, type_A, frame_A, cell.expand(nf, 3, 3))
-        n = type_A.size(0) // nf
-        out = self._evaluate(found, nf, n, fparam, aparam, do_atomic_virial, charge_spin, coord.dtype)
+        found = self._found(coord, atype, box)
+        out = self._evaluate(found, nf, atype.numel() // nf, fparam, aparam, do_atomic_virial, charge_spin, coord.dtype)
         result = {"energy": out["energy"], "atom_energy": out["atom_energy"], "force": out["force"], "virial": out["virial"]}
         if do_atomic_virial:
             result["atom_virial"] = out["atom_virial"]
@@ -233,13 +228,7 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         `energy` (F, 1), `atom_energy` (F, nloc, 1), `extended_force` (F, nall, 3), `virial` (F, 9), `extended_virial` (F, nall, 9)
         """
         nf, nloc = nlist.size(0), nlist.size(1)
-        coord_A3, type_A, frame_A = self._atoms(extended_coord, extended_atype)
-        with torch.no_grad():
-            nall = type_A.size(0) // nf
-            frame_F11 = torch.arange(nf, device=nlist.device).reshape(nf, 1, 1)
-            index_NC = torch.where(nlist < 0, -1, nlist.to(torch.int64) + frame_F11 * nall).reshape(nf * nloc, nlist.size(2))
-            atom_N = (torch.arange(nloc, device=nlist.device).reshape(1, nloc) + frame_F11.reshape(nf, 1) * nall).reshape(-1)
-            found = self.take_listed(coord_A3, type_A, frame_A, atom_N, index_NC)
+        found = self._listed(extended_coord, extended_atype, nlist)
         out = self._evaluate(found, nf, nloc, fparam, aparam, do_atomic_virial, charge_spin, extended_coord.dtype)
         result = {"energy": out["energy"], "atom_energy": out["atom_energy"], "extended_force": out["force"], "virial": out["virial"]}
         if do_atomic_virial:
@@ -277,6 +266,31 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
             "energy_derv_c_redu": out["virial"].unsqueeze(1),
         }
 
+    def _found(self, coord: torch.Tensor, atype: torch.Tensor, box: torch.Tensor | None) -> Found:
+        """Find the neighbours of all atoms."""
+        coord_A3, type_A, frame_A = self._atoms(coord, atype)
+        with torch.no_grad():
+            cell = self.open_cell(coord_A3)
+            if box is not None and box.numel() > 0:
+                cell = box.detach().reshape(-1, 3, 3).to(torch.float64)
+                solid = torch.linalg.det(cell).abs() > 1e-8 * cell.abs().amax(dim=2).amax(dim=1) ** 3
+                if not bool(solid.all()):
+                    raise ValueError("box has no volume: give three independent lattice vectors in rows, or None for an open boundary")
+            found: Found = self.find(coord_A3, type_A, frame_A, cell.expand(coord.size(0), 3, 3))
+        return found
+
+    def _listed(self, coord: torch.Tensor, atype: torch.Tensor, nlist: torch.Tensor) -> Found:
+        """Take the neighbours from lists."""
+        nf, nloc = nlist.size(0), nlist.size(1)
+        coord_A3, type_A, frame_A = self._atoms(coord, atype)
+        with torch.no_grad():
+            nall = type_A.size(0) // nf
+            frame_F11 = torch.arange(nf, device=nlist.device).reshape(nf, 1, 1)
+            index_NC = torch.where(nlist < 0, -1, nlist.to(torch.int64) + frame_F11 * nall).reshape(nf * nloc, nlist.size(2))
+            atom_N = (torch.arange(nloc, device=nlist.device).reshape(1, nloc) + frame_F11.reshape(nf, 1) * nall).reshape(-1)
+            found: Found = self.take_listed(coord_A3, type_A, frame_A, atom_N, index_NC)
+        return found
+
     def _atoms(self, coord: torch.Tensor, atype: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Put the atoms of all frames on one axis: positions, types, frames."""
         nf = coord.size(0)
@@ -306,28 +320,30 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         if charge_spin is not None:
             raise ValueError("charge_spin is given, but this model does not depend on charge and spin")
         disp, mask, index, centre, types, frame, counts, widths, kinds, row, position = found
-        if not self.warned and disp.numel() > 0:
-            closest = float(disp.square().sum(dim=-1).min().sqrt())
-            if closest < self.domain_start:
-                self.warned = True
-                warnings.warn(
-                    f"two atoms are {closest} Angstrom apart, nearer than the expansions of the embedding nets reach ({self.domain_start}): "
-                    "they are continued linearly",
-                    stacklevel=2,
-                )
+        self._warn(disp, widths)
         fparam_FK = self._fparam(fparam, nf, disp)
         aparam_NK = self._aparam(aparam, nf, nloc, disp).index_select(0, row)
+        stops = counts.cumsum(0)
+        energies: list[torch.Tensor] = []
+        grads: list[torch.Tensor] = []
         before = torch.is_grad_enabled()
-        torch.set_grad_enabled(True)  # the caller may be inside no_grad; TorchScript has no enable_grad
-        leaf = disp.detach().requires_grad_(True)
-        energy_N = self.core(leaf, mask, index, centre, types, frame, counts, widths, kinds, fparam_FK, aparam_NK)
-        grad = torch.autograd.grad([energy_N.sum()], [leaf])[0]
-        torch.set_grad_enabled(before)
-        assert grad is not None
+        # a block at a time: what is between stays in the processor's caches, and memory does not grow with the atoms
+        for start in range(0, max(centre.size(0), 1), self.block):
+            a, b = start, min(start + self.block, centre.size(0))
+            inside = torch.clamp(stops, a, b) - torch.clamp(stops - counts, a, b)  # centres of each type
+            torch.set_grad_enabled(True)  # the caller may be inside no_grad; TorchScript has no enable_grad
+            leaf = disp[a:b].detach().requires_grad_(True)
+            g = (mask[a:b], index[a:b], centre[a:b], types[a:b], frame[a:b])
+            energy = self.core(leaf, g[0], g[1], g[2], g[3], g[4], inside, widths, kinds[a:b], fparam_FK, aparam_NK[a:b])
+            grad = torch.autograd.grad([energy.sum()], [leaf])[0]
+            torch.set_grad_enabled(before)
+            assert grad is not None
+            energies.append(energy.detach())
+            grads.append(grad)
         with torch.no_grad():
-            energy_N = energy_N.detach()
+            energy_N, grad_NM3 = torch.cat(energies), torch.cat(grads)
             nall = position.size(0) // nf
-            force_A3, virial_F9 = self.derive(grad, disp, index, centre, frame, position, torch.tensor(nf))
+            force_A3, virial_F9 = self.derive(grad_NM3, disp, index, centre, frame, position, torch.tensor(nf))
             out = {
                 "energy": energy_N.new_zeros([nf]).index_add(0, frame, energy_N).reshape(nf, 1),
                 "atom_energy": energy_N.new_zeros([nf * nloc]).index_add(0, row, energy_N).reshape(nf, nloc, 1),
@@ -335,8 +351,22 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
                 "virial": virial_F9.to(dtype),
             }
             if do_atomic_virial:
-                out["atom_virial"] = self.derive_atomic(grad, disp, index, position).reshape(nf, nall, 9).to(dtype)
+                out["atom_virial"] = self.derive_atomic(grad_NM3, disp, index, position).reshape(nf, nall, 9).to(dtype)
         return out
+
+    def _warn(self, disp: torch.Tensor, widths: torch.Tensor) -> None:
+        """Warn once of atoms that are nearer than expansions reach; the nearest neighbour is the first of its section."""
+        if self.warned or disp.numel() == 0:
+            return
+        first = torch.clamp(widths.cumsum(0) - widths, max=disp.size(1) - 1)
+        closest = float(disp.index_select(1, first).square().sum(dim=2).min().sqrt())
+        if closest < self.domain_start:
+            self.warned = True
+            warnings.warn(
+                f"two atoms are {closest} Angstrom apart, nearer than the expansions of the embedding nets reach ({self.domain_start}): "
+                "they are continued linearly",
+                stacklevel=2,
+            )
 
     def _fparam(self, fparam: torch.Tensor | None, nf: int, like: torch.Tensor) -> torch.Tensor:
         """Frame parameters (F, K), K = 0 for a model without."""

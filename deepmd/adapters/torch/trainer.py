@@ -11,7 +11,7 @@ from deepmd.adapters.torch.arrays import conditions_to_torch, narrowed, pairs_to
 from deepmd.adapters.torch.checkpoint import save_pt
 from deepmd.adapters.torch.evaluate import predict
 from deepmd.adapters.torch.namespace import xp
-from deepmd.adapters.training import Progress, Task, needed
+from deepmd.adapters.training import Progress, Task
 from deepmd.array_model.losses import total
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flatten, map_leaves
@@ -25,7 +25,7 @@ class TorchTrainer:
 
     def __init__(self, task: Task, params: Params) -> None:
         self._task = task
-        self._wanted = needed(task.loss)
+        self._wanted = task.loss.needed()
         self._params = params_to_torch(params)
         leaves = flatten(self._params)
         self._trained = {path: leaves[path].requires_grad_() for path in task.trainable}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
 from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.pairs import Layout, Pairs
 
@@ -39,13 +42,39 @@ class Descriptor:
         """How neighbours are to be packed."""
         raise NotImplementedError
 
-    def with_sel(self, most: Any) -> Descriptor:
-        """Return the descriptor with an automatic `sel` resolved by `most(rcut)`, the largest numbers of neighbours by type."""
-        raise NotImplementedError
+    def parts(self) -> tuple[Descriptor, ...]:
+        """Descriptors that it is made of: itself, or the members of a hybrid."""
+        return (self,)
+
+    def with_parts(self, parts: tuple[Descriptor, ...]) -> Descriptor:
+        """Return the descriptor made of other parts."""
+        return parts[0]
+
+    def with_sel(self, most: Callable[[float], Sequence[int]]) -> Descriptor:
+        """Return the descriptor with every automatic `sel` resolved by `most(rcut)`, the largest numbers of neighbours by type."""
+
+        def resolved(part: Any) -> Any:
+            if not isinstance(part.sel, str):
+                return part
+            counts = most(part.rcut)
+            return replace(part, sel=resolve_sel(part.sel, [sum(counts)] if part.mixed else counts))
+
+        return self.with_parts(tuple(resolved(part) for part in self.parts()))
+
+    def section(self) -> dict[str, Any]:
+        """Return the section of the input that describes it, every default written out."""
+        tree = {"type": self.kind, **asdict(self)}  # type: ignore[call-overload]
+        if tree.get("evaluation") == "auto":
+            del tree["evaluation"]  # DeePMD-kit's input does not know it
+        return tree
 
     def init(self, ntypes: int, draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
         raise NotImplementedError
+
+    def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+        """Fresh parameters for types of these names; most descriptors need no more than their number (`init`)."""
+        return self.init(len(type_map), draw, xp=xp)
 
     def trainables(self) -> dict[str, Any]:
         """Which parameters training may change: a tree of flags, one for everything below it."""
@@ -91,3 +120,21 @@ class Descriptor:
     def deserialize(cls, tree: dict[str, Any]) -> tuple[Any, Params]:
         """Return options and parameters from the stored form."""
         raise NotImplementedError
+
+
+def resolve_sel(sel: str, most: Sequence[int]) -> tuple[int, ...]:
+    """Return the slots that "auto" or "auto:RATIO" mean: the observed maximum times the ratio (1.1), rounded up to a multiple of 4.
+
+    Raises
+    ------
+    InputError
+        The text is not understood.
+    """
+    head, _, text = sel.partition(":")
+    try:
+        ratio = float(text or 1.1)
+    except ValueError:
+        ratio = 0.0
+    if head != "auto" or ratio <= 0.0:
+        raise InputError(f"model/descriptor/sel: {sel!r} is not understood. Accepted: a list with one number per type, auto, auto:RATIO")
+    return tuple(max(4 * ((int(ratio * count) + 3) // 4), 4) for count in most)

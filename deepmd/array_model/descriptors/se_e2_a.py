@@ -172,24 +172,25 @@ class SeE2A(Descriptor):
         columns = [column * inverse_N4[:, c : c + 1] - shift_N4[:, c : c + 1] for c, column in enumerate(columns)]
         if self.exclude_types:
             columns = xp.unstack(self._exclude(xp.stack(columns, axis=-1), pairs, xp=xp), axis=-1)
-        moments_N4K = spectral.moments(x_NM, columns, pairs.widths, int(self.evaluation), xp=xp)
+        sections = spectral.moments(x_NM, columns, pairs.widths, int(self.evaluation), xp=xp)
+        by_centre = zip(*(xp.split(moments_N4K, pairs.counts, axis=0) for moments_N4K in sections), strict=True)
         empty_TS4 = -params["davg"] / params["dstd"]
         parts = []
-        for centre, moments in enumerate(xp.split(moments_N4K, pairs.counts, axis=0)):
-            c_KG, start_JG = self._expansion(params, centre, xp=xp)
+        for centre, each in enumerate(by_centre):
+            coefficients, start_JG = self._expansion(params, centre, xp=xp)
             rest_4J = xp.stack([xp.sum(empty_TS4[centre, part, :], axis=0) for part in self._unused(pairs)], axis=1)
-            parts.append(xp.matmul(moments, c_KG) + xp.matmul(rest_4J, start_JG))
+            terms = [xp.matmul(moments, c_KG) for moments, c_KG in zip(each, coefficients, strict=True)]
+            parts.append(sum(terms[1:], terms[0]) + xp.matmul(rest_4J, start_JG))
         return xp.concat(parts, axis=0)
 
-    def _expansion(self, params: Params, centre: int, *, xp: Namespace) -> tuple[Array, Array]:
-        """Return what contracts the moments of a centre type (2 J K, G), and the nets at s = 0 (J, G): stored, or from the nets."""
+    def _expansion(self, params: Params, centre: int, *, xp: Namespace) -> tuple[list[Array], Array]:
+        """Return what contracts the moments of a centre type, (2K, G) for each section, and the nets at s = 0 (J, G): stored, or from the nets."""
         tables = params["tables"]
         if "coefficients" in tables:
-            return tables["coefficients"][centre], tables["starts"][centre]
+            return xp.split(tables["coefficients"][centre], (2 * int(self.evaluation),) * len(self.slots), axis=0), tables["starts"][centre]
         s_K1 = xp.expand_dims((tables["nodes"] - params["davg"][centre, 0, 0]) / params["dstd"][centre, 0, 0], axis=-1)
         each = [xp.matmul(tables["transform"], apply_net(self._net(), net, s_K1, xp=xp)) for net in self._nets(params, centre)]
-        slopes = [xp.matmul(tables["derivative"], c_KG) for c_KG in each]
-        return xp.concat([*each, *slopes], axis=0), xp.concat([spectral.at_start(c_KG, xp=xp) for c_KG in each], axis=0)
+        return each, xp.concat([spectral.at_start(c_KG, xp=xp) for c_KG in each], axis=0)
 
     def expanded(self, params: Params, closest: float | None, *, stored: bool, xp: Namespace) -> tuple[SeE2A, Params, str]:
         """Plan an expansion of the embedding nets, on the host. A number of terms planned before is never lowered.
@@ -232,14 +233,15 @@ class SeE2A(Descriptor):
         count = spectral.terms_needed(values, spectral.TOLERANCE[PRECISIONS[self.precision]], xp=xp)
         if count is None:
             return direct, params, f"the embedding nets need more than {spectral.MOST_TERMS} terms"
-        if isinstance(self.evaluation, int):
-            count = max(count, self.evaluation)
+        if not stored:
+            planned = self.evaluation if isinstance(self.evaluation, int) else 0
+            count = planned if count <= planned else spectral.with_headroom(count)
         config = replace(self, evaluation=count)
         tables = {**spectral.tables(count, largest, xp=xp), "closest": like[0] + spectral.domain_start(closest)}
         if stored:
             both = [config._expansion({**wide, "tables": tables}, centre, xp=xp) for centre in range(len(self.slots))]
             kept = {name: tables[name] for name in ("scale", "closest")}
-            tables = {**kept, "coefficients": [c for c, _ in both], "starts": [start for _, start in both]}
+            tables = {**kept, "coefficients": [xp.concat(c, axis=0) for c, _ in both], "starts": [start for _, start in both]}
         dtype = dtype_of(self.precision, xp=xp)
         return config, {**params, "tables": map_leaves(lambda leaf: xp.astype(leaf, dtype), tables)}, ""
 
@@ -291,7 +293,7 @@ class SeE2A(Descriptor):
     def deserialize(cls, tree: dict[str, Any]) -> tuple[SeE2A, Params]:
         """Return options and parameters from the stored form."""
         what = "descriptor se_e2_a"
-        serial.check_version(tree, 2, what)
+        serial.check_version(tree, 3, what)  # 3 adds the tables of a compressed model, which are not needed
         serial.require(tree, "spin", [None], what)
         serial.require(tree.get("env_mat", {}), "use_exp_switch", [None, False], what)
         config = cls(
@@ -305,13 +307,15 @@ class SeE2A(Descriptor):
             type_one_side=tree["type_one_side"],
             precision=tree["precision"],
             trainable=bool(tree.get("trainable", True)),
-            exclude_types=tuple((a, b) for a, b in tree["exclude_types"]),
+            exclude_types=tuple((a, b) for a, b in tree.get("exclude_types", ())),
             env_protection=tree.get("env_protection", 0.0),
             set_davg_zero=tree.get("set_davg_zero", False),
         )
         stored = tree["embeddings"]["networks"]
         expected = len(config.slots) ** (1 if config.type_one_side else 2)
         if len(stored) != expected or any(item is None for item in stored):
-            raise InputError(f"{what}: expected {expected} embedding nets, the file has {sum(item is not None for item in stored)}")
+            present = sum(item is not None for item in stored)
+            reason = "" if present else ": a compressed model, with tables in their place. Needed: the model from before the compression"
+            raise InputError(f"{what}: expected {expected} embedding nets, the file has {present}{reason}")
         nets = [serial.net_from_dict(config._net(), item, f"{what}, net {k}") for k, item in enumerate(stored)]
         return config, {**tree["@variables"], "embeddings": nets}

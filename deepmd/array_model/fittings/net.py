@@ -35,6 +35,8 @@ class Fitting:
     kind: ClassVar[str]
     names: ClassVar[dict[str, str]] = {"n_neuron": "neuron"}
     version: ClassVar[int] = 4
+    needs_equivariant: ClassVar[bool] = False
+    """It reads the equivariant features of the descriptor, which must have some."""
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:

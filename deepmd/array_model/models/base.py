@@ -65,6 +65,24 @@ class Model:
         """How neighbours are to be packed for this model."""
         raise NotImplementedError
 
+    @property
+    def automatic(self) -> tuple[str, ...]:
+        """Values of `sel` that neighbour statistics have to resolve."""
+        return ()
+
+    @property
+    def cutoffs(self) -> frozenset[float]:
+        """Cutoffs (Angstrom) of its parts, all that `with_sel` may ask for."""
+        return frozenset()
+
+    def with_sel(self, most: Any) -> Any:
+        """Return the model with every automatic `sel` resolved by `most(rcut)`, the largest numbers of neighbours by type."""
+        return self
+
+    def with_sel_of(self, other: Any) -> Any:
+        """Return the model with every automatic `sel` taken from another model of the same kinds; as it is if the kinds differ."""
+        return self
+
     # -- parameters -------------------------------------------------------------------------------------------------
 
     def init(self, draw: Any, *, xp: Namespace) -> Params:

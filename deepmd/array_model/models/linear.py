@@ -24,7 +24,6 @@ class Combination(Model):
     Attributes
     ----------
     models : the members, energy models of the same types
-    fixed : numbers of members whose parameters training does not change
     """
 
     type_map: tuple[str, ...]
@@ -33,7 +32,6 @@ class Combination(Model):
     atom_exclude_types: tuple[int, ...] = ()
     rcond: float | None = None
     preset_out_bias: dict[str, list[Any]] | None = None
-    fixed: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -82,6 +80,27 @@ class Combination(Model):
         """One list for all members."""
         return union([model.layout() for model in self.models], self.pair_exclude_types)
 
+    @property
+    def automatic(self) -> tuple[str, ...]:
+        """Values of `sel` that neighbour statistics have to resolve."""
+        return tuple(sel for model in self.models for sel in model.automatic)
+
+    @property
+    def cutoffs(self) -> frozenset[float]:
+        """Cutoffs (Angstrom) of the members."""
+        return frozenset(rcut for model in self.models for rcut in model.cutoffs)
+
+    def with_sel(self, most: Any) -> Any:
+        """Return the combination with every automatic `sel` resolved."""
+        return replace(self, models=tuple(model.with_sel(most) for model in self.models))
+
+    def with_sel_of(self, other: Any) -> Any:
+        """Return the combination with every automatic `sel` taken from one of the same kinds."""
+        if other.kind != self.kind or len(other.models) != len(self.models):
+            return self
+        pairs = zip(self.models, other.models, strict=True)
+        return replace(self, models=tuple(mine.with_sel_of(theirs) for mine, theirs in pairs))
+
     # -- parameters -------------------------------------------------------------------------------------------------
 
     def init(self, draw: Any, *, xp: Namespace) -> Params:
@@ -99,8 +118,8 @@ class Combination(Model):
         return {**params, "models": [model.narrowed(p, narrow) for model, p in self._each(params)]}
 
     def trainables(self) -> dict[str, Any]:
-        """Which parameters training may change: those of members that are not fixed."""
-        return {"models": [False if number in self.fixed else model.trainables() for number, model in enumerate(self.models)]}
+        """Which parameters training may change: those of the members."""
+        return {"models": [model.trainables() for model in self.models]}
 
     # -- evaluation -------------------------------------------------------------------------------------------------
 

@@ -45,6 +45,11 @@ class PairTabModel(Model):
     rcond: float | None = None
     preset_out_bias: dict[str, list[Any]] | None = None
 
+    @property
+    def cutoffs(self) -> frozenset[float]:
+        """Its cutoff."""
+        return frozenset({self.rcut})
+
     def layout(self) -> Layout:
         """One section, whose types choose the columns of the table."""
         return Layout(self.rcut, (self.sel,), mixed=True, excluded=self.pair_exclude_types)

@@ -42,8 +42,7 @@ class StandardModel(Model):
 
     def layout(self) -> Layout:
         """How neighbours are to be packed for this model."""
-        inner = self.descriptor.layout()
-        return Layout(inner.rcut, inner.sel, inner.mixed, self.pair_exclude_types)
+        return replace(self.descriptor.layout(), excluded=self.pair_exclude_types)
 
     @property
     def numb_fparam(self) -> int:
@@ -71,9 +70,31 @@ class StandardModel(Model):
         """Width D of the features."""
         return int(self.descriptor.widths.invariant)
 
+    @property
+    def automatic(self) -> tuple[str, ...]:
+        """Values of `sel` that neighbour statistics have to resolve."""
+        return tuple(part.sel for part in self.descriptor.parts() if isinstance(part.sel, str))
+
+    @property
+    def cutoffs(self) -> frozenset[float]:
+        """Cutoffs (Angstrom) of the descriptor and its parts."""
+        return frozenset({self.descriptor.rcut, *(part.rcut for part in self.descriptor.parts())})
+
+    def with_sel(self, most: Any) -> StandardModel:
+        """Return the model with every automatic `sel` resolved."""
+        return replace(self, descriptor=self.descriptor.with_sel(most))
+
+    def with_sel_of(self, other: Any) -> StandardModel:
+        """Return the model with every automatic `sel` taken from a model with the same kinds of descriptors."""
+        parts, theirs = self.descriptor.parts(), other.descriptor.parts() if other.kind == self.kind else ()
+        if not self.automatic or [part.kind for part in theirs] != [part.kind for part in parts]:
+            return self
+        pairs = zip(parts, theirs, strict=True)
+        return replace(self, descriptor=self.descriptor.with_parts(tuple(replace(part, sel=their.sel) for part, their in pairs)))
+
     def init(self, draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters in their precisions; `draw(seed_list)` returns a NumPy generator."""
-        descriptor = self.descriptor.init(self.ntypes, draw, xp=xp)
+        descriptor = self.descriptor.fresh(self.type_map, draw, xp=xp)
         nets = 1 if self.descriptor.mixed else self.ntypes
         fitting = self.fitting.init(nets, self.ntypes, self.descriptor.widths, draw, xp=xp)
         bias = xp.reshape(xp.concat([0.0 * fitting["bias_atom_e"][:, 0:1]] * self.output.width, axis=1), (1, self.ntypes, self.output.width))
@@ -162,7 +183,9 @@ class StandardModel(Model):
         model = cls(**common_options(tree), descriptor=descriptor, fitting=fitting)
         if not descriptor.mixed and len(descriptor.slots) != model.ntypes:
             raise InputError(f"model: sel has {len(descriptor.slots)} entries, type_map has {model.ntypes}")
-        bias, std = tree["@variables"]["out_bias"], tree["@variables"]["out_std"]
+        outer = tree.get("@variables", {})
+        none = 0.0 * fitting_params["bias_atom_e"][None]  # of a file from before these were kept apart
+        bias, std = outer.get("out_bias", none), outer.get("out_std", none + 1.0)
         if model.output == ENERGY:  # never scaled; DeePMD-kit's conversion to .pb would multiply by what its torch stores here
             std = 0.0 * std + 1.0
         return model, {"descriptor": descriptor_params, "fitting": fitting_params, "out_bias": bias, "out_std": std}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from deepmd.array_model.environment import switch
@@ -43,6 +43,11 @@ class ZblModel(Combination):
         if not 0.0 <= self.sw_rmin < self.sw_rmax or not self.smin_alpha > 0.0:
             given = f"sw_rmin is {self.sw_rmin}, sw_rmax {self.sw_rmax}, smin_alpha {self.smin_alpha}"
             raise ValueError(f"{given}; needs 0 <= sw_rmin < sw_rmax, and smin_alpha > 0 (Angstrom)")
+
+    def with_sel(self, most: Any) -> Any:
+        """Return the model with every automatic `sel` resolved; the table has as many slots as the Deep Potential."""
+        network = self.models[0].with_sel(most)
+        return replace(self, models=(network, replace(self.models[1], sel=sum(network.layout().sel))))
 
     def weigh(self, pairs: list[Pairs], *, xp: Namespace) -> list[Any]:
         """Return the weights (N, 1) of the Deep Potential and of the table."""

@@ -1,22 +1,35 @@
-"""Losses as pure functions (spec formats, section 3.4)."""
+"""The `ener` loss: energies, forces, virials, atomic energies (spec formats, section 3.4)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
+from deepmd.array_model.losses.base import Errors, Label, Loss, mean
 from deepmd.array_model.namespace import Array, Namespace
 from deepmd.array_model.pairs import Pairs
 
 TERMS = ("e", "f", "v", "ae", "pf")
 """Terms of the `ener` loss: energy, force, virial, atomic energy, force weighted by `atom_pref`."""
 
+SHAPES = {
+    "energy": Label(()),
+    "force": Label((3,), per_atom=True),
+    "virial": Label((9,)),
+    "atom_ener": Label((), per_atom=True),
+    "atom_pref": Label((3,), per_atom=True, missing=1.0),
+    "atom_ener_coeff": Label((), per_atom=True, missing=1.0),
+}
+
+OUTPUTS = {"e": "energy", "f": "force", "pf": "force", "v": "virial", "ae": "atom_energy"}
+"""The output that each term reads."""
+
 LABELS = {"e": "energy", "f": "force", "v": "virial", "ae": "atom_ener", "pf": "force"}
 """The label that each term compares with."""
 
 
 @dataclass(frozen=True)
-class EnerLoss:
+class EnerLoss(Loss):
     """Options of the `ener` loss. A term is on when its start or its limit prefactor is not zero.
 
     The prefactor of a term at learning rate lr is limit + (start - limit) * lr / start_lr.
@@ -41,7 +54,8 @@ class EnerLoss:
     f_use_norm: bool = False
     intensive_ener_virial: bool = False
 
-    __pydantic_config__ = {"extra": "forbid"}
+    kind: ClassVar[str] = "ener"
+    predicts: ClassVar[tuple[str, ...]] = ("energy",)
 
     def __post_init__(self) -> None:
         for term in TERMS:
@@ -56,30 +70,42 @@ class EnerLoss:
         if not self.terms():
             raise ValueError("all prefactors are zero: there is nothing to train on")
 
-    def start(self, term: str) -> float:
-        """Prefactor at the first step."""
-        return float(getattr(self, f"start_pref_{term}"))
-
-    def limit(self, term: str) -> float:
-        """Prefactor at zero learning rate."""
-        return float(getattr(self, f"limit_pref_{term}"))
-
     def terms(self) -> tuple[str, ...]:
         """Terms that are on."""
         return tuple(term for term in TERMS if self.start(term) != 0.0 or self.limit(term) != 0.0)
 
-    def prefactors(self, ratio: float) -> dict[str, float]:
-        """Prefactor of each term that is on, at `ratio` = lr / start_lr."""
-        return {term: self.limit(term) + (self.start(term) - self.limit(term)) * ratio for term in self.terms()}
+    def label(self, term: str) -> str:
+        """Return the label that a term compares with."""
+        return LABELS[term]
 
-    def labels(self) -> tuple[str, ...]:
-        """Names of the data that the loss reads."""
+    def labels(self) -> dict[str, Label]:
+        """Return the data that the loss reads."""
         extra = [*(["atom_pref"] if "pf" in self.terms() else []), *(["atom_ener_coeff"] if self.enable_atom_ener_coeff else [])]
-        return tuple(dict.fromkeys([*(LABELS[term] for term in self.terms()), *extra]))
+        return {name: SHAPES[name] for name in (*(LABELS[term] for term in self.terms()), *extra)}
 
-    def errors(
-        self, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace
-    ) -> dict[str, dict[str, Array]]:
+    def found(self, available: frozenset[str]) -> dict[str, bool]:
+        """Return which terms have their labels; forces weighted by `atom_pref` also need that, or `use_default_pf`."""
+        found = super().found(available)
+        return {**found, "pf": found["pf"] and ("atom_pref" in available or self.use_default_pf)} if "pf" in found else found
+
+    def needed(self) -> frozenset[str]:
+        """Return the outputs that the loss reads."""
+        return frozenset(OUTPUTS[term] for term in self.terms()) | (frozenset(["atom_energy"]) if self.enable_atom_ener_coeff else frozenset())
+
+    def columns(self) -> dict[str, str]:
+        """Return what the learning curve calls each term."""
+        kind = "mae" if self.loss_func == "mae" else "rmse"
+        return {term: f"{kind}_{term}" for term in self.terms()}
+
+    def shows_total(self) -> bool:
+        """Whether the learning curve has a column for the root of the loss."""
+        return True
+
+    def is_square(self, term: str) -> bool:
+        """Whether the root of what is shown is displayed."""
+        return self.loss_func != "mae"
+
+    def errors(self, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace) -> Errors:
         """Return for each term its contribution to the loss (`loss`) and the mean that is displayed (`shown`).
 
         Energies (F,), forces (N, 3), virials (F, 9), atomic energies (N,); eV and Angstrom. `natoms_F` are the real atoms
@@ -130,18 +156,7 @@ class EnerLoss:
         return self.huber_delta[{"e": 0, "ae": 0, "f": 1, "v": 2}[term]]
 
 
-def mean(x: Array, *, xp: Namespace) -> Array:
-    """Mean over everything."""
-    return xp.sum(x) / xp.sum(xp.ones_like(x))
-
-
 def huber(x: Array, delta: float, *, xp: Namespace) -> Array:
     """Quadratic x^2/2 up to |x| = delta, linear with the same slope beyond."""
     size = xp.abs(x)
     return xp.where(size < delta, 0.5 * x * x, delta * (size - 0.5 * delta))
-
-
-def total(errors: dict[str, dict[str, Array]], prefactors: dict[str, Any]) -> Array:
-    """Return the loss: the sum of prefactor times contribution."""
-    terms = [prefactors[term] * values["loss"] for term, values in errors.items()]
-    return sum(terms[1:], start=terms[0])

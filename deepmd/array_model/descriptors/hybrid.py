@@ -1,0 +1,161 @@
+"""hybrid: several descriptors side by side, each with its own cutoff (spec core, section 10)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from deepmd.array_model import serial
+from deepmd.array_model.descriptors.base import Descriptor, Statistics
+from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
+from deepmd.array_model.pairs import Layout, Pairs
+from deepmd.array_model.registry import lookup, register
+
+COARSEST_FIRST = ("bfloat16", "float16", "float32", "float64")
+
+
+@register("descriptor", "hybrid")
+@dataclass(frozen=True)
+class Hybrid(Descriptor):
+    """Its features are those of its members, one after the other.
+
+    One neighbour list serves all. Of every section a member takes the nearest slots up to its own `sel`; atoms beyond its own cutoff
+    are there, with a switch of zero. Where a member wants mixed neighbours and another one sections, each neighbour comes twice.
+    """
+
+    members: tuple[Any, ...]
+
+    names = {"list": "members"}
+    __pydantic_config__ = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        if not self.members or any(isinstance(member, Hybrid) for member in self.members):
+            raise ValueError("list: needs at least one descriptor, none of them a hybrid")
+
+    # -- what the rest of the package asks of a descriptor ---------------------------------------------------------
+
+    @property
+    def rcut(self) -> float:  # type: ignore[override]
+        """Cutoff of the farthest-sighted member, Angstrom."""
+        return max(member.rcut for member in self.members)  # type: ignore[no-any-return]
+
+    @property
+    def rcut_smth(self) -> float:  # type: ignore[override]
+        """Where the switch of that member begins."""
+        return max((member.rcut, member.rcut_smth) for member in self.members)[1]  # type: ignore[no-any-return]
+
+    @property
+    def precision(self) -> str:  # type: ignore[override]
+        """The coarsest precision of the members."""
+        used = {PRECISIONS[member.precision] for member in self.members}
+        return next(name for name in COARSEST_FIRST if name in used)
+
+    @property
+    def mixed(self) -> bool:  # type: ignore[override]
+        """Mixed if any member is."""
+        return any(member.mixed for member in self.members)
+
+    @property
+    def slots(self) -> tuple[int, ...]:
+        """Slots of each section."""
+        return self.layout().sel
+
+    @property
+    def widths(self) -> Widths:
+        """Widths of the features."""
+        each = [member.widths for member in self.members]
+        return Widths(sum(widths.invariant for widths in each), sum(widths.equivariant for widths in each))
+
+    @property
+    def slot_totals(self) -> tuple[int, ...]:
+        """Slots of each part of each member."""
+        return tuple(total for member in self.members for total in member.slot_totals)
+
+    def parts(self) -> tuple[Descriptor, ...]:
+        """Return the members."""
+        return self.members
+
+    def with_parts(self, parts: tuple[Descriptor, ...]) -> Hybrid:
+        """Return the hybrid of other members."""
+        return replace(self, members=parts)
+
+    def layout(self) -> Layout:
+        """How neighbours are to be packed: each section as wide as the member with most slots needs it."""
+        sectioned = [member.layout().sel for member in self.members if not member.mixed]
+        typed = tuple(max(sel) for sel in zip(*sectioned, strict=True))
+        if not self.mixed:
+            return Layout(self.rcut, typed)
+        return Layout(self.rcut, (max(sum(member.layout().sel) for member in self.members),), mixed=True, typed=typed)
+
+    def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+        """Fresh parameters of each member from its own seed."""
+        return {"members": [member.fresh(type_map, draw, xp=xp) for member in self.members]}
+
+    def trainables(self) -> dict[str, Any]:
+        """Which parameters training may change."""
+        return {"members": [member.trainables() for member in self.members]}
+
+    def in_precision(self, params: Params, cast: Any) -> Params:
+        """Return the parameters in the precision of each member."""
+        return {"members": [member.in_precision(own, cast) for member, own in zip(self.members, params["members"], strict=True)]}
+
+    def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
+        """Environment rows of each part of each member."""
+        return [rows for member in self.members for rows in member.raw_rows(self._cut(member, pairs, xp=xp), xp=xp)]
+
+    def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
+        """Give each member the statistics of its parts."""
+        remaining, out = iter(statistics), []
+        for member, own in zip(self.members, params["members"], strict=True):
+            out.append(member.with_statistics(own, [next(remaining) for _ in member.slot_totals], xp=xp))
+        return {"members": out}
+
+    def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
+        """Features of each centre."""
+        each = [member.apply(own, self._cut(member, pairs, xp=xp), xp=xp) for member, own in zip(self.members, params["members"], strict=True)]
+        equivariant = [features.equivariant_NG3 for features in each if features.equivariant_NG3 is not None]
+        return Features(
+            invariant_ND=xp.concat([features.invariant_ND for features in each], axis=1),
+            equivariant_NG3=xp.concat(equivariant, axis=1) if equivariant else None,
+        )
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    def _cut(self, member: Descriptor, pairs: Pairs, *, xp: Namespace) -> Pairs:
+        """Return the pairs that a member would have been given alone."""
+        sel = member.layout().sel
+
+        def mine(array: Array) -> list[Array]:
+            sections = xp.split(array, pairs.widths, axis=1)
+            if member.mixed:  # the last slot of a row stands for all that remain
+                return [xp.concat([sections[-1][:, :-1][:, : sel[0]], sections[-1][:, -1:]], axis=1)]
+            return [section[:, :most] for section, most in zip(sections[: len(sel)], sel, strict=True)]
+
+        masks = mine(pairs.mask_NM)
+        return replace(
+            pairs,
+            disp_NM3=xp.concat(mine(pairs.disp_NM3), axis=1),
+            mask_NM=xp.concat(masks, axis=1),
+            index_NM=xp.concat(mine(pairs.index_NM), axis=1),
+            widths=tuple(xp.shape(mask)[1] for mask in masks),
+            type_NM=xp.concat(mine(pairs.type_NM), axis=1) if member.mixed else pairs.type_NM[:, :0],
+        )
+
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    def section(self) -> dict[str, Any]:
+        """Return the section of the input that describes it."""
+        return {"type": self.kind, "list": [member.section() for member in self.members]}
+
+    def serialize(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
+        """Return the stored form (spec core, section 13.2)."""
+        each = [member.serialize(own, type_map) for member, own in zip(self.members, params["members"], strict=True)]
+        return {"@class": "Descriptor", "type": "hybrid", "@version": 1, "list": each}
+
+    @classmethod
+    def deserialize(cls, tree: dict[str, Any]) -> tuple[Hybrid, Params]:
+        """Return options and parameters from the stored form."""
+        serial.check_version(tree, 1, "descriptor hybrid")
+        each = [lookup("descriptor", item["type"], f"model/descriptor/list/{k}").deserialize(item) for k, item in enumerate(tree["list"])]
+        return cls(tuple(config for config, _ in each)), {"members": [params for _, params in each]}

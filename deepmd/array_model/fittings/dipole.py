@@ -1,0 +1,48 @@
+"""dipole: atomic dipoles from invariant and equivariant features (spec core, section 11)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.fittings.net import Fitting
+from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.outputs import Output
+from deepmd.array_model.pairs import Pairs
+from deepmd.array_model.registry import register
+
+DIPOLE = Output("dipole", 3, differentiable=True, label="dipole", atomic_label="atom_dipole")
+"""Dipole, in the unit of the data."""
+
+
+@register("fitting_net", "dipole")
+@dataclass(frozen=True)
+class DipoleFitting(Fitting):
+    """Options of the dipole fitting. `sel_type` lists the types that have a dipole, None means all.
+
+    The dipole of an atom is a combination of its equivariant features, with the values of its net for coefficients
+    (Zhang et al., Phys. Rev. B 102, 041121 (2020)).
+    """
+
+    sel_type: tuple[int, ...] | int | None = None
+
+    names: ClassVar[dict[str, str]] = {**Fitting.names, "dipole_type": "sel_type"}
+    needs_equivariant: ClassVar[bool] = True
+
+    @property
+    def output(self) -> Output:
+        """Dipole."""
+        return DIPOLE
+
+    def net_width(self, widths: Widths) -> int:
+        """One value for each equivariant feature."""
+        return widths.equivariant
+
+    def finish(self, params: Params, f_NK: Array, features: Features, bias_Td: Array, std_Td: Array, pairs: Pairs, *, xp: Namespace) -> Array:
+        """Atomic dipoles (N, 3), without bias: a constant vector would not turn with the system."""
+        return xp.sum(xp.expand_dims(f_NK, axis=-1) * features.equivariant_NG3, axis=1)
+
+    def stored(self, widths: Widths) -> dict[str, Any]:
+        """Return the keys of this kind."""
+        return {"var_name": "dipole", "embedding_width": widths.equivariant, "r_differentiable": True, "c_differentiable": True}

@@ -1,0 +1,97 @@
+"""polar: atomic polarizabilities from invariant and equivariant features (spec core, section 11)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.fittings.net import Fitting
+from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.outputs import Output
+from deepmd.array_model.pairs import Pairs
+from deepmd.array_model.registry import register
+
+POLAR = Output("polar", 9, label="polarizability", atomic_label="atom_polarizability")
+"""Polarizability, row by row, in the unit of the data."""
+
+DIAGONAL = (0, 4, 8)
+
+
+@register("fitting_net", "polar")
+@dataclass(frozen=True)
+class PolarFitting(Fitting):
+    """Options of the polarizability fitting (Sommers et al., Phys. Chem. Chem. Phys. 22, 10592 (2020)).
+
+    Attributes
+    ----------
+    fit_diag : the net gives a diagonal matrix between the equivariant features, otherwise a full symmetric one
+    scale : of the values of the nets, a number or one for each type; kept among the parameters
+    shift_diag : add the mean diagonal of the data, by type, to the diagonal
+    sel_type : types that have a polarizability; None for all
+    """
+
+    fit_diag: bool = True
+    scale: tuple[float, ...] | float | None = 1.0
+    shift_diag: bool = True
+    sel_type: tuple[int, ...] | int | None = None
+
+    names: ClassVar[dict[str, str]] = {**Fitting.names, "pol_type": "sel_type"}
+    version: ClassVar[int] = 5
+    needs_equivariant: ClassVar[bool] = True
+
+    @property
+    def output(self) -> Output:
+        """Polarizability."""
+        return POLAR
+
+    def net_width(self, widths: Widths) -> int:
+        """Entries of the matrix between the equivariant features."""
+        return widths.equivariant if self.fit_diag else widths.equivariant**2
+
+    def extra_init(self, ntypes: int, like_T1: Array, *, xp: Namespace) -> Params:
+        """Return `scale` (T, 1) and `constant_matrix` (T,), zero, which is added to the mean diagonal.
+
+        Raises
+        ------
+        ValueError
+            `scale` has another number of values than there are types.
+        """
+        scale = 1.0 if self.scale is None else self.scale
+        scales = scale if isinstance(scale, tuple) else (scale,) * ntypes
+        if len(scales) != ntypes:
+            raise ValueError(f"scale has {len(scales)} values for {ntypes} types")
+        rows = [like_T1[number : number + 1, :] + value for number, value in enumerate(scales)]
+        return {"scale": xp.concat(rows, axis=0), "constant_matrix": xp.reshape(like_T1, (-1,))}
+
+    def extra_arrays(self) -> tuple[str, ...]:
+        """Return the parameters of this kind."""
+        return ("scale", "constant_matrix")
+
+    def finish(self, params: Params, f_NK: Array, features: Features, bias_Td: Array, std_Td: Array, pairs: Pairs, *, xp: Namespace) -> Array:
+        """Atomic polarizabilities (N, 9)."""
+        scale_N1 = xp.astype(xp.take(params["scale"], pairs.type_N, axis=0), xp.float64)
+        f_NK, q_NG3 = f_NK * scale_N1, features.equivariant_NG3
+        if self.fit_diag:
+            right_NG3 = xp.expand_dims(f_NK, axis=-1) * q_NG3
+        else:
+            width = xp.shape(q_NG3)[1]
+            b_NGG = xp.reshape(f_NK, (-1, width, width))
+            right_NG3 = xp.matmul(0.5 * (b_NGG + xp.matrix_transpose(b_NGG)), q_NG3)
+        alpha_N9 = xp.reshape(xp.matmul(xp.matrix_transpose(q_NG3), right_NG3), (-1, 9))
+        if not self.shift_diag:
+            return alpha_N9
+        mean_T1 = xp.sum(xp.stack([bias_Td[:, k] for k in DIAGONAL], axis=1), axis=1, keepdims=True) / 3.0
+        mean_T1 = mean_T1 + xp.expand_dims(xp.astype(params["constant_matrix"], xp.float64), axis=-1)
+        shift_N1 = scale_N1 * xp.take(mean_T1, pairs.type_N, axis=0)
+        zero_N1 = xp.zeros_like(shift_N1)
+        return alpha_N9 + xp.concat([shift_N1 if k in DIAGONAL else zero_N1 for k in range(9)], axis=1)
+
+    def stored(self, widths: Widths) -> dict[str, Any]:
+        """Return the keys of this kind."""
+        return {"var_name": "polar", "embedding_width": widths.equivariant, "fit_diag": self.fit_diag, "shift_diag": self.shift_diag}
+
+    @classmethod
+    def options(cls, tree: dict[str, Any]) -> dict[str, Any]:
+        """Return the options of this kind; the scale is among the parameters."""
+        return {"fit_diag": tree["fit_diag"], "shift_diag": tree["shift_diag"]}

@@ -1,0 +1,63 @@
+"""property: any scalar or list of scalars that is a sum or a mean over atoms (spec core, section 11)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.fittings.net import Fitting
+from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.outputs import Output
+from deepmd.array_model.pairs import Pairs
+from deepmd.array_model.registry import register
+
+
+@register("fitting_net", "property")
+@dataclass(frozen=True)
+class PropertyFitting(Fitting):
+    """Options of the property fitting.
+
+    Attributes
+    ----------
+    property_name : what the data call it: `property_name`.npy
+    task_dim : number of its components
+    intensive : it is the mean over atoms, not their sum
+    distinguish_types : mean and deviation of the data are those of each type, otherwise the same for all
+    """
+
+    property_name: str = ""
+    task_dim: int = 1
+    intensive: bool = False
+    distinguish_types: bool = True
+
+    version: ClassVar[int] = 6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.property_name:
+            raise ValueError("property_name is missing: the name of the data file without .npy")
+        if self.task_dim < 1:
+            raise ValueError(f"task_dim is {self.task_dim}; it must be at least 1")
+
+    @property
+    def output(self) -> Output:
+        """Whatever it is."""
+        label = self.property_name
+        return Output("property", self.task_dim, intensive=self.intensive, label=label, atomic_label=f"atom_{label}")
+
+    def finish(self, params: Params, f_NK: Array, features: Features, bias_Td: Array, std_Td: Array, pairs: Pairs, *, xp: Namespace) -> Array:
+        """Atomic values (N, task_dim)."""
+        type_N = pairs.type_N if self.distinguish_types else xp.zeros_like(pairs.type_N)
+        return f_NK * xp.take(std_Td, type_N, axis=0) + xp.take(bias_Td, type_N, axis=0)
+
+    def stored(self, widths: Widths) -> dict[str, Any]:
+        """Return the keys of this kind."""
+        own = {"task_dim": self.task_dim, "intensive": self.intensive, "distinguish_types": self.distinguish_types}
+        return {"var_name": self.property_name, "dim_out": self.task_dim, "atom_ener": None, **own}
+
+    @classmethod
+    def options(cls, tree: dict[str, Any]) -> dict[str, Any]:
+        """Return the options of this kind."""
+        intensive, distinguish = tree.get("intensive", False), tree.get("distinguish_types", False)
+        return {"property_name": tree["var_name"], "task_dim": tree["task_dim"], "intensive": intensive, "distinguish_types": distinguish}

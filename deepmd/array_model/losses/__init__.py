@@ -1,0 +1,27 @@
+"""Losses as pure functions, one module each."""
+
+from deepmd.array_model.losses.base import Errors, Label, Loss, Target, mean, total
+from deepmd.array_model.losses.dos import DosLoss
+from deepmd.array_model.losses.ener import LABELS, TERMS, EnerLoss, huber
+from deepmd.array_model.losses.property import PropertyLoss
+from deepmd.array_model.losses.tensor import TensorLoss
+
+LOSSES: dict[str, type[Loss]] = {cls.kind: cls for cls in (EnerLoss, TensorLoss, DosLoss, PropertyLoss)}
+"""Losses by the `type` of the input."""
+
+__all__ = [
+    "LABELS",
+    "LOSSES",
+    "TERMS",
+    "DosLoss",
+    "EnerLoss",
+    "Errors",
+    "Label",
+    "Loss",
+    "PropertyLoss",
+    "Target",
+    "TensorLoss",
+    "huber",
+    "mean",
+    "total",
+]

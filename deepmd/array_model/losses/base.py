@@ -1,0 +1,154 @@
+"""What the training asks of every loss (spec formats, section 3.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.pairs import Pairs
+
+Errors = dict[str, dict[str, Array]]
+"""For each term its contribution to the loss (`loss`) and the mean that is displayed (`shown`)."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """Data that a loss reads: sizes of one value, whether each atom or each frame has one, and what stands for those that are missing."""
+
+    sizes: tuple[int, ...]
+    per_atom: bool = False
+    missing: float = 0.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a loss has to know of the model.
+
+    Attributes
+    ----------
+    name, width : of the output and its components
+    label, atomic_label : what the data call the total and the atomic values
+    intensive : the total is a mean over atoms
+    without : types without output
+    deviation : of the total in the training data, by component; () where it is not known
+    """
+
+    name: str = ""
+    width: int = 0
+    label: str = ""
+    atomic_label: str = ""
+    intensive: bool = False
+    without: tuple[int, ...] = ()
+    deviation: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, model: Any, params: Params | None = None) -> Target:
+        """Return the target of a model, with the deviation of its first type if there are parameters (on the host)."""
+        out = model.output
+        deviation = () if params is None else tuple(float(params["out_std"][0, 0, k]) for k in range(out.width))
+        return cls(out.name, out.width, out.label, out.atomic_label, out.intensive, tuple(model.atom_exclude_types), deviation)
+
+
+class Loss:
+    """A loss: a frozen dataclass of options with these methods. A term is on when its start or its limit prefactor is not zero.
+
+    The prefactor of a term at learning rate lr is limit + (start - limit) * lr / start_lr.
+    """
+
+    kind: ClassVar[str]
+    predicts: ClassVar[tuple[str, ...]] = ()
+    """Outputs of models that it is for."""
+    names: ClassVar[dict[str, str]] = {}
+    """Aliases of options."""
+    __pydantic_config__ = {"extra": "forbid"}
+
+    def start(self, term: str) -> float:
+        """Prefactor at the first step."""
+        return float(getattr(self, f"start_pref_{term}"))
+
+    def limit(self, term: str) -> float:
+        """Prefactor at zero learning rate."""
+        return float(getattr(self, f"limit_pref_{term}"))
+
+    def terms(self) -> tuple[str, ...]:
+        """Terms that are on."""
+        raise NotImplementedError
+
+    def prefactors(self, ratio: float) -> dict[str, float]:
+        """Prefactor of each term that is on, at `ratio` = lr / start_lr."""
+        return {term: self.limit(term) + (self.start(term) - self.limit(term)) * ratio for term in self.terms()}
+
+    def suited(self, target: Target) -> Loss:
+        """Return the loss for a model."""
+        return self
+
+    def label(self, term: str) -> str:
+        """Return the label that a term compares with."""
+        raise NotImplementedError
+
+    def labels(self) -> dict[str, Label]:
+        """Return the data that the loss reads."""
+        raise NotImplementedError
+
+    def found(self, available: frozenset[str]) -> dict[str, bool]:
+        """Return which terms have their labels among those that the data have."""
+        return {term: self.label(term) in available for term in self.terms()}
+
+    def needed(self) -> frozenset[str]:
+        """Return the outputs that the loss reads."""
+        raise NotImplementedError
+
+    def columns(self) -> dict[str, str]:
+        """Return what the learning curve calls each term."""
+        raise NotImplementedError
+
+    def shows_total(self) -> bool:
+        """Whether the learning curve has a column for the root of the loss, `rmse`."""
+        return False
+
+    def is_square(self, term: str) -> bool:
+        """Whether the root of what is shown is displayed."""
+        return True
+
+    def errors(self, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace) -> Errors:
+        """Return for each term its contribution to the loss and the mean that is displayed; `natoms_F` are the real atoms of each frame."""
+        raise NotImplementedError
+
+
+def mean(x: Array, *, xp: Namespace) -> Array:
+    """Mean over everything."""
+    return xp.sum(x) / xp.sum(xp.ones_like(x))
+
+
+def atomic_square(delta_Nd: Array, pairs: Pairs, without: tuple[int, ...], natoms_F: Array, *, xp: Namespace) -> dict[str, Array]:
+    """Mean square of atomic differences over the atoms that have an output, as loss and as what is shown."""
+    one_N, _ = _with_output(pairs, without, natoms_F, xp=xp)
+    one_Nd = xp.expand_dims(one_N, axis=-1) + 0.0 * delta_Nd
+    value = xp.sum(delta_Nd * delta_Nd * one_Nd) / xp.maximum(xp.sum(one_Nd), xp.ones_like(xp.sum(one_Nd)))
+    return {"loss": value, "shown": value}
+
+
+def total_square(delta_Fd: Array, pairs: Pairs, without: tuple[int, ...], natoms_F: Array, *, xp: Namespace) -> dict[str, Array]:
+    """Mean square of differences of totals, frames weighted by their atoms that have an output; shown per such atom."""
+    _, atoms_F = _with_output(pairs, without, natoms_F, xp=xp)
+    atoms_Fd = xp.expand_dims(atoms_F, axis=-1) + 0.0 * delta_Fd
+    number = mean(atoms_F, xp=xp)
+    value = xp.sum(delta_Fd * delta_Fd * atoms_Fd) / xp.sum(atoms_Fd)
+    return {"loss": value, "shown": value / (number * number)}
+
+
+def _with_output(pairs: Pairs, without: tuple[int, ...], natoms_F: Array, *, xp: Namespace) -> tuple[Array, Array]:
+    """Return 1 for atoms that have an output and 0 for the others (N,), and how many each frame has (F,)."""
+    one_N = 0.0 * xp.astype(pairs.type_N, xp.float64) + 1.0
+    if not without:
+        return one_N, natoms_F
+    for excluded in without:
+        one_N = xp.where(xp.equal(pairs.type_N, excluded), xp.zeros_like(one_N), one_N)
+    return one_N, xp.segment_sum(one_N, pairs.frame_N, xp.shape(natoms_F)[0])
+
+
+def total(errors: Errors, prefactors: dict[str, Any]) -> Array:
+    """Return the loss: the sum of prefactor times contribution."""
+    terms = [prefactors[term] * values["loss"] for term, values in errors.items()]
+    return sum(terms[1:], start=terms[0])

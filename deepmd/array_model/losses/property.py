@@ -1,0 +1,98 @@
+"""The `property` loss: one or several numbers for each frame, in units of their deviation in the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from deepmd.array_model.losses.base import Errors, Label, Loss, Target, mean
+from deepmd.array_model.namespace import Array, Namespace
+from deepmd.array_model.pairs import Pairs
+
+MEASURES = ("smooth_mae", "mae", "mse", "rmse")
+
+
+@dataclass(frozen=True)
+class PropertyLoss(Loss):
+    """Options of the `property` loss.
+
+    Attributes
+    ----------
+    loss_func : what is made small: sums over frames and components of mae, mse, smooth_mae, or the rmse, of scaled differences
+    metric : what the learning curve shows, of unscaled differences
+    beta : smooth_mae is quadratic for differences below it, and linear above
+    """
+
+    loss_func: str = "smooth_mae"
+    metric: tuple[str, ...] = ("mae",)
+    beta: float = 1.0
+    target: Target = field(default=Target(), metadata={"derived": True})
+
+    kind: ClassVar[str] = "property"
+    predicts: ClassVar[tuple[str, ...]] = ("property",)
+
+    def __post_init__(self) -> None:
+        for name in (self.loss_func, *self.metric):
+            if name not in MEASURES:
+                raise ValueError(f"{name!r} is no measure of errors; accepted for loss_func and metric: {', '.join(MEASURES)}")
+        if self.beta <= 0.0:
+            raise ValueError(f"beta is {self.beta}; it must be positive")
+        if not self.metric:
+            raise ValueError("metric names nothing to show")
+
+    def suited(self, target: Target) -> PropertyLoss:
+        """Return the loss for a model."""
+        return replace(self, target=target)
+
+    def start(self, term: str) -> float:
+        """Prefactor: the first term is what is trained on, the others are only shown."""
+        return 1.0 if term == self.terms()[0] else 0.0
+
+    def limit(self, term: str) -> float:
+        """Prefactor, the same at all learning rates."""
+        return self.start(term)
+
+    def terms(self) -> tuple[str, ...]:
+        """Return the metrics."""
+        return self.metric
+
+    def label(self, term: str) -> str:
+        """Return the label that a term compares with."""
+        return self.target.label
+
+    def labels(self) -> dict[str, Label]:
+        """Return the data that the loss reads."""
+        return {self.target.label: Label((self.target.width,))}
+
+    def needed(self) -> frozenset[str]:
+        """Return the outputs that the loss reads."""
+        return frozenset(["property"])
+
+    def columns(self) -> dict[str, str]:
+        """Return what the learning curve calls each term."""
+        return {term: term for term in self.terms()}
+
+    def is_square(self, term: str) -> bool:
+        """Whether the root of what is shown is displayed."""
+        return term == "rmse"
+
+    def errors(self, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace) -> Errors:
+        """Return the loss with the first term, and the metrics of totals (F, d), which are divided by the atoms unless intensive."""
+        delta_Fd = label[self.target.label] - prediction["property"]
+        if not self.target.intensive:
+            delta_Fd = delta_Fd / xp.expand_dims(natoms_F, axis=-1)
+        deviation = self.target.deviation or (1.0,) * self.target.width
+        scaled_Fd = xp.stack([column / value for column, value in zip(xp.unstack(delta_Fd, axis=1), deviation, strict=True)], axis=1)
+        if self.loss_func == "rmse":
+            loss = xp.sqrt(mean(scaled_Fd * scaled_Fd, xp=xp))
+        else:
+            loss = xp.sum(self._measured(self.loss_func, scaled_Fd, xp=xp))
+        return {term: {"loss": loss, "shown": mean(self._measured(term, delta_Fd, xp=xp), xp=xp)} for term in self.terms()}
+
+    def _measured(self, name: str, delta_Fd: Array, *, xp: Namespace) -> Array:
+        size = xp.abs(delta_Fd)
+        if name == "mae":
+            return size
+        if name == "smooth_mae":
+            return xp.where(size < self.beta, 0.5 * size * size / self.beta, size - 0.5 * self.beta)
+        return size * size

@@ -1,0 +1,93 @@
+"""Type embedding: a learned vector for each element (spec core, section 7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from deepmd.array_model import serial
+from deepmd.array_model.electrons import configuration
+from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
+from deepmd.array_model.networks import Net, apply_net, init_net
+
+
+@dataclass(frozen=True)
+class TypeEmbedding:
+    """Options: one net that reads which element it is, or with `use_econf_tebd` the element's electron configuration.
+
+    Its parameters are those of the net and its `inputs` (T, K), which are constants.
+    """
+
+    neuron: tuple[int, ...] = (8,)
+    use_econf_tebd: bool = False
+    use_tebd_bias: bool = False
+    precision: str = "default"
+    activation_function: str = "Linear"
+    resnet_dt: bool = False
+    trainable: bool = True
+
+    def net(self, ntypes: int) -> Net:
+        """Shape of the net."""
+        width = len(configuration("H")) if self.use_econf_tebd else ntypes
+        return Net(width, self.neuron, self.activation_function, self.resnet_dt, bias=self.use_tebd_bias)
+
+    def inputs(self, type_map: tuple[str, ...]) -> tuple[tuple[float, ...], ...]:
+        """Input of each type; electron configurations need the names of elements.
+
+        Raises
+        ------
+        InputError
+            A name is not that of an element.
+        """
+        if self.use_econf_tebd:
+            return tuple(configuration(name) for name in type_map)
+        return tuple(tuple(float(row == column) for column in range(len(type_map))) for row in range(len(type_map)))
+
+    def init(self, type_map: tuple[str, ...], seed: list[int] | None, draw: Any, *, xp: Namespace) -> Params:
+        """Fresh parameters; the seed list of a descriptor with seed s is [1, s] (spec core, section 13.3)."""
+        return {**init_net(self.net(len(type_map)), seed, draw), "inputs": xp.asarray(self.inputs(type_map))}
+
+    def trainables(self) -> dict[str, Any]:
+        """Which parameters training may change (see the descriptors)."""
+        return {"layers": self.trainable}
+
+    def table(self, params: Params, *, xp: Namespace) -> Array:
+        """Return the vector of each type (T + 1, E); the last row, of zeros, is that of no atom."""
+        table_TE = apply_net(self.net(xp.shape(params["inputs"])[0]), params, params["inputs"], xp=xp)
+        return xp.concat([table_TE, xp.zeros_like(table_TE[0:1, :])], axis=0)
+
+    def serialize(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
+        """Return the stored form `TypeEmbedNet` (spec core, section 13.2)."""
+        return {
+            "@class": "TypeEmbedNet",
+            "@version": 2,
+            "ntypes": len(type_map),
+            "neuron": list(self.neuron),
+            "resnet_dt": self.resnet_dt,
+            "precision": PRECISIONS[self.precision],
+            "activation_function": self.activation_function,
+            "trainable": self.trainable,
+            "padding": True,
+            "use_econf_tebd": self.use_econf_tebd,
+            "use_tebd_bias": self.use_tebd_bias,
+            "type_map": list(type_map),
+            "embedding": serial.net_to_dict(self.net(len(type_map)), params, self.precision, [self.trainable] * len(self.neuron)),
+        }
+
+    @classmethod
+    def deserialize(cls, tree: dict[str, Any], type_map: tuple[str, ...]) -> tuple[TypeEmbedding, Params]:
+        """Return options and parameters from the stored form."""
+        what = "type embedding"
+        serial.check_version(tree, 2, what)
+        serial.require(tree, "padding", [None, True], what)
+        config = cls(
+            neuron=tuple(tree["neuron"]),
+            use_econf_tebd=bool(tree.get("use_econf_tebd", False)),
+            use_tebd_bias=bool(tree.get("use_tebd_bias", True)),
+            precision=tree["precision"],
+            activation_function=tree["activation_function"],
+            resnet_dt=tree["resnet_dt"],
+            trainable=bool(tree.get("trainable", True)),
+        )
+        params = serial.net_from_dict(config.net(len(type_map)), tree["embedding"], what)
+        return config, {**params, "inputs": config.inputs(type_map)}

@@ -1,0 +1,116 @@
+"""Mean and deviation of what a model predicts, by type, from the labels of a sample (spec formats, section 3.6)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from deepmd.data.batch import Frames
+
+log = logging.getLogger(__name__)
+
+Statistics = tuple[np.ndarray, np.ndarray]
+"""Bias and scale of each type, (T, d)."""
+
+
+def type_counts(frames: Frames, ntypes: int) -> np.ndarray:
+    """Return the atoms of each type in each frame, (F, T)."""
+    types = [system.types_of(frame) for system, frame in frames]
+    return np.array([np.bincount(each[each >= 0], minlength=ntypes) for each in types], dtype=np.float64)
+
+
+def energy_bias(model: Any, frames: Frames) -> np.ndarray:
+    """Return the energy of each type (T,) by least squares on the total energies (eV).
+
+    Types with an assigned energy (`atom_ener`, `preset_out_bias`) keep it.
+    """
+    labelled = [(system, frame) for system, frame in frames if "energy" in system.data]
+    assigned = np.full(model.ntypes, np.nan)
+    for number, value in enumerate(model.atom_ener):
+        assigned[number] = np.nan if value is None else value
+    for number, value in enumerate((model.preset_out_bias or {}).get("energy", ())):
+        assigned[number] = assigned[number] if value is None else value
+    known = ~np.isnan(assigned)
+    bias = np.where(known, assigned, 0.0)
+    if not labelled:
+        return bias
+    counts = type_counts(labelled, model.ntypes)
+    energies = np.array([system.data["energy"][frame] for system, frame in labelled])
+    fitted, *_ = np.linalg.lstsq(np.where(known, 0.0, counts), energies - counts @ bias, rcond=model.rcond)
+    bias = np.where(known, bias, fitted)
+    residual = energies - counts @ bias
+    per_atom = np.sqrt(np.mean((residual / counts.sum(axis=1)) ** 2))
+    log.info("RMSE of energy per atom after linear regression is: %.5e in the unit of energy.", per_atom)
+    return bias
+
+
+def _energy(model: Any, frames: Frames) -> Statistics:
+    bias = energy_bias(model, frames).reshape(-1, 1)
+    return bias, np.ones_like(bias)
+
+
+def _none(model: Any, frames: Frames) -> Statistics:
+    """Return zero and one: a constant vector would not turn with the system."""
+    return np.zeros((model.ntypes, model.output.width)), np.ones((model.ntypes, model.output.width))
+
+
+def _mean(model: Any, frames: Frames) -> Statistics:
+    """Mean of the atomic labels of each type; of types without atomic labels what least squares on the totals give."""
+    bias, std = _none(model, frames)
+    counts, total = with_output(model, frames)
+    if len(counts):
+        bias, *_ = np.linalg.lstsq(counts, total, rcond=model.rcond)
+    atomic = [(system, frame) for system, frame in frames if model.output.atomic_label in system.data]
+    if atomic:
+        types = np.concatenate([system.types_of(frame) for system, frame in atomic])
+        values = np.concatenate([system.data[model.output.atomic_label][frame] for system, frame in atomic])
+        for kind in range(model.ntypes):
+            if kind not in model.atom_exclude_types and np.any(types == kind):
+                bias[kind] = values[types == kind].mean(axis=0)
+    return bias, std
+
+
+def _mean_and_deviation(model: Any, frames: Frames) -> Statistics:
+    """Mean and deviation by type (least squares), or of all frames alike; of sums over atoms, those of the value per atom."""
+    counts, total = with_output(model, frames)
+    if not len(counts):
+        return _none(model, frames)
+    natoms = counts.sum(axis=1, keepdims=True)
+    if model.fitting.distinguish_types:
+        parts = counts / natoms if model.output.intensive else counts
+        bias, *_ = np.linalg.lstsq(parts, total, rcond=model.rcond)
+        std = np.sqrt(np.mean((total - parts @ bias) ** 2, axis=0))
+    else:
+        values = total if model.output.intensive else total / natoms
+        bias, std = np.tile(values.mean(axis=0), (model.ntypes, 1)), values.std(axis=0)
+    smallest = 1e-8 * np.abs(total).max(axis=0)
+    std = np.where(std > smallest, std, 1.0)  # labels that do not vary have no scale
+    return bias, np.tile(std, (model.ntypes, 1))
+
+
+def with_output(model: Any, frames: Frames) -> Statistics:
+    """Return for the frames with a label of the total the atoms of each type that have an output (F, T), and the labels (F, d)."""
+    labelled = [(system, frame) for system, frame in frames if model.output.label in system.data]
+    counts = type_counts(labelled, model.ntypes).reshape(-1, model.ntypes)
+    counts[:, list(model.atom_exclude_types)] = 0.0
+    labels = [system.data[model.output.label][frame] for system, frame in labelled]
+    used = counts.sum(axis=1) > 0.0
+    return counts[used], np.array(labels).reshape(-1, model.output.width)[used]
+
+
+KINDS: dict[str, Callable[[Any, Frames], Statistics]] = {
+    "energy": _energy,
+    "dipole": _none,
+    "polar": _mean,
+    "dos": _mean,
+    "property": _mean_and_deviation,
+}
+"""What is computed for each output."""
+
+
+def output_statistics(model: Any, frames: Frames) -> Statistics:
+    """Return bias and scale (T, d) of each type."""
+    return KINDS[model.output.name](model, frames)

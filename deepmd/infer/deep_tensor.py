@@ -1,0 +1,187 @@
+"""DeepDipole, DeepPolar, DeepDOS, DeepProperty: models of other quantities than energies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from deepmd.array_model.errors import InputError
+from deepmd.infer.deep_pot import DeepEval
+
+
+class DeepTensor(DeepEval):
+    """A model of dipoles or polarizabilities of d components, in the unit of its training data; arguments as for `DeepEval`."""
+
+    @property
+    def output_tensor_name(self) -> str:
+        """Name of the tensor."""
+        return self.output.name  # type: ignore[no-any-return]
+
+    @property
+    def output_dim(self) -> int:
+        """Number of components d."""
+        return int(self.output.width)
+
+    def get_task_dim(self) -> int:
+        """Return the number of components d."""
+        return self.output_dim
+
+    def eval(
+        self,
+        coords: Any,
+        cells: Any,
+        atom_types: Any,
+        atomic: bool = True,
+        fparam: Any = None,
+        aparam: Any = None,
+        mixed_type: bool = False,
+    ) -> np.ndarray:
+        """Return the tensors of the atoms (F, n, d), or without `atomic` their sum (F, d); arguments and errors as for `DeepPot.eval`.
+
+        Tensors of rank two are flattened row by row. Atoms whose type has none get zeros.
+        """
+        output = self.output
+        name = output.atomic if atomic else output.name
+        return self._run(self._frames(coords, cells, atom_types, fparam, aparam, mixed_type), frozenset({name}))[name]
+
+    def eval_full(
+        self,
+        coords: Any,
+        cells: Any,
+        atom_types: Any,
+        atomic: bool = False,
+        fparam: Any = None,
+        aparam: Any = None,
+        mixed_type: bool = False,
+    ) -> tuple[np.ndarray, ...]:
+        """Evaluate a tensor T and its derivatives.
+
+        Returns
+        -------
+        the total (F, d), the forces -dT/dr (F, d, n, 3), the virials (F, d, 9), and with `atomic` the tensors of the atoms
+        (F, n, d) and the atomic virials (F, d, n, 9)
+
+        Raises
+        ------
+        InputError
+            As for `DeepPot.eval`; or the model has no derivatives.
+        """
+        output = self.output
+        if not output.differentiable:
+            raise InputError(f"{self.model_path}: models of {output.name} have no derivatives; eval gives the tensors")
+        wanted = frozenset({output.name, "force", "virial", *([output.atomic, "atom_virial"] if atomic else [])})
+        out = self._run(self._frames(coords, cells, atom_types, fparam, aparam, mixed_type), wanted)
+
+        def by_component(name: str) -> np.ndarray:
+            count, natoms = out[name].shape[:2]
+            return np.ascontiguousarray(out[name].reshape(count, natoms, output.width, -1).transpose(0, 2, 1, 3))
+
+        result = out[output.name], by_component("force"), out["virial"].reshape(len(out["virial"]), output.width, 9)
+        return (*result, out[output.atomic], by_component("atom_virial")) if atomic else result
+
+
+class DeepDipole(DeepTensor):
+    """A model of dipoles."""
+
+    outputs = ("dipole",)
+
+
+class DeepPolar(DeepTensor):
+    """A model of polarizabilities, flattened row by row."""
+
+    outputs = ("polar",)
+
+
+class DeepGlobalPolar(DeepTensor):
+    """A model of polarizabilities whose `eval` gives the sum over the atoms unless told otherwise."""
+
+    outputs = ("polar",)
+
+    def eval(
+        self,
+        coords: Any,
+        cells: Any,
+        atom_types: Any,
+        atomic: bool = False,
+        fparam: Any = None,
+        aparam: Any = None,
+        mixed_type: bool = False,
+    ) -> np.ndarray:
+        """Return the sum over the atoms (F, 9), or with `atomic` the tensors of the atoms (F, n, 9)."""
+        return super().eval(coords, cells, atom_types, atomic, fparam, aparam, mixed_type)
+
+
+class _Vector(DeepEval):
+    """A model of d numbers, of each frame and of each atom."""
+
+    def _both(self, coords: Any, cells: Any, atom_types: Any, fparam: Any, aparam: Any, mixed_type: bool) -> tuple[np.ndarray, np.ndarray]:
+        output = self.output
+        out = self._run(self._frames(coords, cells, atom_types, fparam, aparam, mixed_type), frozenset({output.name, output.atomic}))
+        return out[output.name], out[output.atomic]
+
+
+class DeepDOS(_Vector):
+    """A model of densities of states; arguments as for `DeepEval`."""
+
+    outputs = ("dos",)
+
+    @property
+    def numb_dos(self) -> int:
+        """Number of grid points."""
+        return int(self.output.width)
+
+    def get_numb_dos(self) -> int:
+        """Return the number of grid points."""
+        return self.numb_dos
+
+    def eval(
+        self,
+        coords: Any,
+        cells: Any,
+        atom_types: Any,
+        atomic: bool = False,
+        fparam: Any = None,
+        aparam: Any = None,
+        mixed_type: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the densities of states of the frames (F, numb_dos) and of the atoms (F, n, numb_dos), whether `atomic` or not.
+
+        Arguments and errors as for `DeepPot.eval`.
+        """
+        return self._both(coords, cells, atom_types, fparam, aparam, mixed_type)
+
+
+class DeepProperty(_Vector):
+    """A model of a property; arguments as for `DeepEval`."""
+
+    outputs = ("property",)
+
+    def get_var_name(self) -> str:
+        """Return the name of the property."""
+        return str(self._content.model.fitting.property_name)
+
+    def get_task_dim(self) -> int:
+        """Return the number of components."""
+        return int(self.output.width)
+
+    def get_intensive(self) -> bool:
+        """Return whether the property is a mean over the atoms, not a sum."""
+        return bool(self.output.intensive)
+
+    def eval(
+        self,
+        coords: Any,
+        cells: Any,
+        atom_types: Any,
+        atomic: bool = False,
+        fparam: Any = None,
+        aparam: Any = None,
+        mixed_type: bool = False,
+    ) -> tuple[np.ndarray, ...]:
+        """Return the property of the frames (F, d), and with `atomic` that of the atoms (F, n, d).
+
+        Arguments and errors as for `DeepPot.eval`.
+        """
+        both = self._both(coords, cells, atom_types, fparam, aparam, mixed_type)
+        return both if atomic else both[:1]

@@ -1,0 +1,123 @@
+"""Evaluate one model everywhere and write the table of docs/interop.md: python tests/interop/table.py (`make interop` runs it)."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from kit import ROOT, Frame, Kit, find_kit
+from lammps_run import in_voigt_order, run_lammps
+from water import run_dp, train_model, water_frame
+
+from deepmd import DeepPot
+from deepmd.calculator import DP
+from deepmd.io import convert
+
+PAGE = ROOT / "docs/interop.md"
+BEGIN, END = "<!-- written by tests/interop/table.py -->\n", "<!-- end -->\n"
+
+Values = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Energy (1,), force (n, 3), virial as xx yy zz xy xz yz."""
+
+VERSIONS = """
+import importlib.metadata, json
+print(json.dumps({name: importlib.metadata.version(name) for name in ("deepmd-kit", "torch", "tensorflow-cpu", "lammps")}))
+"""
+
+
+def by_us(path: Path, frame: Frame, **options: str) -> Values:
+    """Evaluate with our DeepPot."""
+    energy, force, virial = DeepPot(str(path), **options).eval(frame.coord[None], frame.cell[None], frame.types)
+    return energy[0], force[0], in_voigt_order(virial[0])
+
+
+def by_ase(path: Path, frame: Frame) -> Values:
+    """Evaluate with our ASE calculator."""
+    from ase import Atoms
+
+    atoms = Atoms(np.array(["O", "H"])[frame.types], frame.coord, cell=frame.cell, pbc=True, calculator=DP(str(path)))
+    stress = atoms.get_stress()  # xx yy zz yz xz xy
+    return np.array([atoms.get_potential_energy()]), atoms.get_forces(), -atoms.get_volume() * stress[[0, 1, 2, 5, 4, 3]]
+
+
+def from_details(folder: Path) -> Values:
+    """Return what `dp test -d detail` wrote."""
+    energy, force, virial = (np.loadtxt(folder / f"detail.{name}.out", ndmin=2) for name in "efv")
+    return energy[:, 1], force[:, 3:], in_voigt_order(virial[0, 9:])
+
+
+def write_system(folder: Path, frame: Frame) -> None:
+    """Write a system of one frame whose labels are zero."""
+    (folder / "set.000").mkdir(parents=True)
+    arrays = {"coord": frame.coord, "box": frame.cell, "energy": np.zeros(1), "force": np.zeros_like(frame.coord), "virial": np.zeros(9)}
+    for name, array in arrays.items():
+        np.save(folder / f"set.000/{name}.npy", array.reshape(1, -1))
+    np.savetxt(folder / "type.raw", frame.types, fmt="%d")
+    (folder / "type_map.raw").write_text("O\nH\n")
+
+
+def everywhere(kit: Kit, folder: Path, frame: Frame) -> Iterator[tuple[str, str, Values]]:
+    """Yield (who evaluates, file, values)."""
+    home = train_model(folder / "model")
+    own = {suffix: home / f"model.{suffix}" for suffix in ("dp", "pth", "pb", "savedmodel", "savedmodeltf")}
+    yield "our NumPy, the nets themselves", "our `.dp`", by_us(own["dp"], frame, evaluation="direct")
+    for suffix in ("savedmodel", "savedmodeltf"):
+        convert(own["dp"], own[suffix])
+    run_dp(home, "compress", "-i", "model.pth", "-o", "compressed.pth")
+    own["compressed"] = home / "compressed.pth"
+    yield "our NumPy", "our `.dp`", by_us(own["dp"], frame)
+    yield "our torch", "our `.pth`", by_us(own["pth"], frame)
+    yield "our torch", "our compressed `.pth`", by_us(own["compressed"], frame)
+    yield "our TensorFlow", "our `.pb`", by_us(own["pb"], frame)
+    yield "our ASE calculator", "our `.pth`", by_ase(own["pth"], frame)
+    write_system(folder / "system", frame)
+    for program, start in (("our `dp test`", lambda *words: run_dp(home, *words)), ("DeePMD-kit's `dp test`", lambda *w: kit.run(["dp", *w], home))):
+        for suffix in ("pth", "pb"):
+            start("test", "-m", str(own[suffix]), "-s", str(folder / "system"), "-n", "0", "-d", "detail")
+            yield program, f"our `.{suffix}`", from_details(home)
+    for suffix in ("pth", "pb"):
+        kit.run(["dp", "convert-backend", own["dp"], home / f"theirs.{suffix}"], home)
+    files = {f"our `.{name}`": own[name] for name in ("dp", "pth", "pb", "savedmodeltf")}
+    files["our compressed `.pth`"] = own["compressed"]
+    files |= {f"its `.{name}`, from our `.dp`": home / f"theirs.{name}" for name in ("pth", "pb")}
+    for name, found in kit.evaluate({name: (path, frame) for name, path in files.items()}, home).items():
+        yield "DeePMD-kit's Python", name, (found["energy"], found["force"], in_voigt_order(found["virial"]))
+    runs = [("our `.pth`", own["pth"], 1), ("our `.pth`", own["pth"], 2), ("our compressed `.pth`", own["compressed"], 1)]
+    runs += [("our compressed `.pth`", own["compressed"], 2), ("our `.savedmodel`", own["savedmodel"], 1)]
+    runs += [(f"its `.{name}`, from our `.dp`", home / f"theirs.{name}", 1) for name in ("pth", "pb")]
+    for number, (name, path, ranks) in enumerate(runs):
+        out = run_lammps(kit, folder / f"lammps{number}", [path], frame, ranks=ranks)
+        yield f"LAMMPS, {ranks} rank{'s' * (ranks > 1)}", name, (out.energy, out.force, out.virial)
+
+
+def main() -> None:
+    """Run."""
+    kit = find_kit()
+    if kit is None or not (kit.home / "bin/lmp").exists():
+        raise SystemExit("DeePMD-kit with LAMMPS is not there: `make interop` installs it")
+    frame = water_frame()
+    with tempfile.TemporaryDirectory() as folder:
+        results = list(everywhere(kit, Path(folder), frame))
+        other = json.loads(kit.run(["python", "-c", VERSIONS], Path(folder)).splitlines()[-1])
+    reference = results[0][2]
+    own = {name: importlib.metadata.version(name) for name in ("numpy", "torch", "tensorflow-cpu", "ase")}
+    lines = ["| evaluated by | file | energy, eV | force, eV/Å | virial, eV |", "|---|---|---|---|---|"]
+    for who, name, values in results:
+        scales = [f"{np.abs(value).max():.4g} (largest)" for value in reference]
+        each = scales if values is reference else [f"{np.abs(value - wanted).max():.1e}" for value, wanted in zip(values, reference, strict=True)]
+        lines.append(f"| {who} | {name} | {' | '.join(each)} |")
+    listed = [", ".join(f"{name} {version}" for name, version in versions.items()) for versions in (own, other)]
+    lines += ["", f"Ours: {listed[0]}. Theirs: {listed[1]}."]
+    page = PAGE.read_text()
+    start, stop = page.index(BEGIN) + len(BEGIN), page.index(END)
+    PAGE.write_text(page[:start] + "\n".join(lines) + "\n" + page[stop:])
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

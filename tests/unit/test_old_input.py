@@ -1,0 +1,85 @@
+"""Inputs of old DeePMD-kit versions in today's layout."""
+
+import json
+
+import pytest
+
+from deepmd.array_model.errors import InputError
+from deepmd.io.old_input import modern
+from deepmd.io.train_input import parse_input
+
+FLAT = {
+    "_comment": "of 2018",
+    **{"use_smooth": True, "sel_a": [46, 92], "rcut_smth": 5.8, "rcut": 6.0, "filter_neuron": [25, 50], "filter_resnet_dt": False},
+    **{"n_axis_neuron": 16, "n_neuron": [240, 240], "resnet_dt": True, "coord_norm": True, "type_fitting_net": False},
+    **{"systems": ["../data/"], "set_prefix": "set", "stop_batch": 1000000, "batch_size": 1, "start_lr": 0.005, "decay_steps": 5000},
+    **{"decay_rate": 0.95, "start_pref_e": 0.02, "limit_pref_e": 1, "seed": 1, "disp_freq": 100, "numb_test": 10, "load_ckpt": "model.ckpt"},
+}
+SECTIONED = {
+    "model": {"descriptor": {"type": "se_a", "sel": [46, 92], "seed": 1}, "fitting_net": {"n_neuron": [12]}},
+    "learning_rate": {"type": "exp", "start_lr": 0.001, "decay_steps": 5000, "decay_rate": 0.95},
+    "loss": {"start_pref_e": 0.02},
+    "training": {
+        **{"systems": ["a", "b"], "set_prefix": "set", "stop_batch": 10000, "batch_size": [1, 2], "seed": 1, "disp_freq": 1},
+        **{"numb_test": 10, "auto_prob_style": "prob_uniform", "sys_weights": None, "profiling_file": "timeline.json"},
+    },
+}
+
+
+def test_flat():
+    """What DeePMD-kit 3.2.0 makes of the same input."""
+    tree, old = modern(FLAT)
+    assert old
+    assert tree["model"] == {
+        "descriptor": {
+            "seed": 1,
+            "type": "se_e2_a",
+            "sel": [46, 92],
+            "rcut": 6.0,
+            "rcut_smth": 5.8,
+            "neuron": [25, 50],
+            "axis_neuron": 16,
+            "resnet_dt": False,
+        },
+        "fitting_net": {"seed": 1, "neuron": [240, 240], "resnet_dt": True},
+    }
+    assert tree["learning_rate"] == {"type": "exp", "decay_steps": 5000, "start_lr": 0.005, "stop_lr": 0.005 * 0.95**200}
+    assert tree["loss"] == {"start_pref_e": 0.02, "limit_pref_e": 1}
+    assert tree["training"] == {
+        **{"seed": 1, "stop_batch": 1000000, "disp_freq": 100},
+        "training_data": {"systems": ["../data/"], "set_prefix": "set", "batch_size": 1},
+    }
+
+
+def test_with_sections():
+    tree, old = modern(SECTIONED)
+    assert old
+    assert tree["model"] == SECTIONED["model"]
+    assert tree["learning_rate"]["stop_lr"] == pytest.approx(0.001 * 0.95**2)
+    assert tree["training"]["training_data"] == {"systems": ["a", "b"], "set_prefix": "set", "batch_size": [1, 2], "auto_prob_style": "prob_uniform"}
+    assert not {"systems", "numb_test", "batch_size"} & set(tree["training"])
+
+
+@pytest.mark.parametrize("given", [FLAT, SECTIONED])
+def test_the_result_is_an_input(given):
+    tree, _ = modern(given)
+    tree["model"]["type_map"] = ["O", "H"]
+    options = parse_input(json.loads(json.dumps(tree)))
+    assert options.data.batch_size in (1, (1, 2))
+    assert modern(tree) == (tree, False)
+    assert modern(options.as_dict()) == (options.as_dict(), False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"use_smooth": False}, "use_smooth: must be true"),
+        ({"sel_r": [10, 20]}, r"sel_r: \[10, 20\] is known, but not supported yet"),
+        ({"filter_neurons": [1]}, "unknown key 'filter_neurons' .*Did you mean 'filter_neuron'?"),
+        ({"type_fitting_net": True}, "type_fitting_net: True is known, but not supported yet"),
+        ({"fitting_neuron": [1]}, "fitting_net: 'neuron' is given twice"),
+    ],
+)
+def test_flat_inputs_that_cannot_be_used(change, message):
+    with pytest.raises(InputError, match=message):
+        modern({**FLAT, **change})

@@ -1,0 +1,143 @@
+"""`.savedmodel`: its functions give the stored results, and it is read back without loss."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from test_native_files import GOLDEN, KEYS, golden, lower, whole
+from tolerances import assert_close
+
+from deepmd import DeepPot
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.tree import flatten
+from deepmd.io.formats import convert, load_model, save_model
+
+CASES = ("se_e2_a_fparam",)
+NAMES = {
+    "energy": "energy_redu",
+    "force": "energy_derv_r",
+    "virial": "energy_derv_c_redu",
+    "atom_energy": "energy",
+    "atom_virial": "energy_derv_c",
+}
+
+tensorflow = pytest.importorskip("tensorflow")
+
+
+@pytest.fixture(scope="module", params=CASES)
+def written(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp("savedmodel") / "model.savedmodel"
+    convert(GOLDEN / request.param / "model.dp", path)
+    return request.param, path, tensorflow.saved_model.load(str(path))
+
+
+def extras(inputs):
+    atoms = inputs["nlist"].shape[1] if "nlist" in inputs else inputs["atype"].shape[1]
+    fparam, aparam = inputs.get("fparam", np.zeros((1, 0))), inputs.get("aparam", np.zeros((1, atoms, 0)))
+    return tensorflow.constant(fparam.reshape(1, -1)), tensorflow.constant(aparam.reshape(1, atoms, -1))
+
+
+@pytest.mark.parametrize("boundary", ["pbc", "nopbc"])
+@pytest.mark.parametrize("atomic", [False, True])
+def test_whole_frames(written, boundary, atomic):
+    case, _, module = written
+    inputs, expected = whole(case, boundary), golden(case, boundary)
+    box = inputs["box"].reshape(1, 3, 3) if "box" in inputs else np.zeros((1, 0, 0))
+    call = module.call_atomic_virial if atomic else module.call
+    out = call(tensorflow.constant(inputs["coord"]), tensorflow.constant(inputs["atype"].astype(np.int32)), tensorflow.constant(box), *extras(inputs))
+    for key in KEYS if atomic else KEYS[:4]:
+        assert_close(out[NAMES[key]].numpy().reshape(expected[key].shape), expected[key], "golden", what=key)
+    assert np.array_equal(out["mask"], np.ones_like(inputs["atype"]))
+
+
+@pytest.mark.parametrize("boundary", ["pbc", "nopbc"])
+@pytest.mark.parametrize("atomic", [False, True])
+def test_neighbour_lists(written, boundary, atomic):
+    case, _, module = written
+    inputs, expected = lower(case, boundary), golden(case, boundary)
+    given = [inputs["coord"], inputs["atype"].astype(np.int32), inputs["nlist"].astype(np.int64), inputs["mapping"].astype(np.int64)]
+    call = module.call_lower_atomic_virial if atomic else module.call_lower
+    out = {key: value.numpy() for key, value in call(*map(tensorflow.constant, given), *extras(inputs)).items()}
+    for key in KEYS if atomic else KEYS[:4]:
+        value = out[NAMES[key]]
+        if key in ("force", "atom_virial"):  # of images, to be added to their owners
+            total = np.zeros((len(expected["type"]), value.shape[-1]))
+            np.add.at(total, inputs["mapping"][0], value[0, :, 0])
+            value = total
+        assert_close(value.reshape(expected[key].shape), expected[key], "golden", what=key)
+
+
+def test_no_atoms(written):
+    """An MPI rank without atoms of its own, and one without any."""
+    _, _, module = written
+    for ghosts in (0, 3):
+        given = [
+            np.zeros((1, ghosts, 3)),
+            np.zeros((1, ghosts), dtype=np.int32),
+            np.zeros((1, 0, 5), dtype=np.int64),
+            np.zeros((1, ghosts), dtype=np.int64),
+        ]
+        width = int(module.get_dim_fparam()), int(module.get_dim_aparam())
+        out = module.call_lower_atomic_virial(
+            *map(tensorflow.constant, given), tensorflow.zeros((1, width[0]), "float64"), tensorflow.zeros((1, 0, width[1]), "float64")
+        )
+        assert float(out["energy_redu"][0, 0]) == 0.0
+        assert out["energy_derv_r"].shape == (1, ghosts, 1, 3)
+
+
+def test_facts(written):
+    case, _, module = written
+    layout = load_model(GOLDEN / case / "model.dp").model.layout()
+    assert float(module.get_rcut()) == layout.rcut
+    assert module.get_sel().numpy().tolist() == list(layout.sel)
+    assert [name.decode() for name in module.get_type_map().numpy()] == ["O", "H"]
+    assert not bool(module.has_message_passing())
+
+
+def test_functions_have_the_names_and_arguments_that_programs_look_up(written):
+    """Found by `__inference_NAME_`; their inputs are those that are passed, since nothing could pass a captured constant."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    _, path, _ = written
+    graph = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes()).meta_graphs[0].graph_def
+    inputs = {function.signature.name.rsplit("_", 1)[0]: len(function.signature.input_arg) for function in graph.library.function}
+    for name, count in {"call_lower_with_atomic_virial": 6, "call_without_atomic_virial": 5, "get_rcut": 0, "get_type_map": 0}.items():
+        assert inputs[f"__inference_{name}"] == count
+
+
+def test_nothing_is_lost(written):
+    case, path, _ = written
+    before, after = load_model(GOLDEN / case / "model.dp"), load_model(path)
+    assert before.model == after.model
+    first, second = flatten(before.params), flatten(after.params)
+    assert all(np.array_equal(first[name], second[name]) for name in {*first, *second})
+
+
+def test_what_is_there_is_replaced(written, tmp_path):
+    _, path, _ = written
+    shutil.copytree(path, tmp_path / "other.savedmodel")
+    convert(GOLDEN / "se_e2_a" / "model.dp", tmp_path / "other.savedmodel")
+    assert load_model(tmp_path / "other.savedmodel").model == load_model(GOLDEN / "se_e2_a" / "model.dp").model
+    assert [entry.name for entry in tmp_path.iterdir()] == ["other.savedmodel"]
+
+
+def test_deep_pot_takes_it(written):
+    case, path, _ = written
+    expected, inputs = golden(case, "pbc"), whole(case, "pbc")
+    given = {key: inputs[key] for key in ("fparam", "aparam") if key in inputs}
+    energy, force, _ = DeepPot(str(path)).eval(inputs["coord"], inputs["box"], inputs["atype"][0], **given)
+    assert_close(energy[0], expected["energy"], "golden")
+    assert_close(force[0], expected["force"], "golden")
+
+
+def test_what_is_no_model_of_ours(written, tmp_path):
+    (tmp_path / "empty.savedmodel").mkdir()
+    with pytest.raises(InputError, match=r"no folder with a file saved_model\.pb"):
+        load_model(tmp_path / "empty.savedmodel")
+    with pytest.raises(InputError, match="it is there, and no SavedModel"):
+        save_model(tmp_path / "empty.savedmodel", load_model(GOLDEN / "se_e2_a" / "model.dp"))
+    (tmp_path / "empty.savedmodel/saved_model.pb").write_bytes(b"")
+    with pytest.raises(InputError, match="not one that this program wrote"):
+        load_model(tmp_path / "empty.savedmodel")
