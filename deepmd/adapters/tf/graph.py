@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from deepmd.adapters.evaluation import NEEDS_GRADIENT, assemble, components
 from deepmd.adapters.tf.namespace import xp
-from deepmd.array_model.namespace import PRECISIONS, Params
+from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.array_model.tree import flatten, map_leaves, replace_leaves
 
@@ -73,7 +73,7 @@ def placeholders(model: Any) -> Inputs:
     fed["inner"] = make("inner", tf.int32, [len(model.layout().inner)])
     fed["num_atoms"] = make("num_atoms", tf.int32, [])
     fed["num_frames"] = make("num_frames", tf.int32, [])
-    for name, size in (("fparam_FK", model.fitting.numb_fparam), ("aparam_NK", model.fitting.numb_aparam)):
+    for name, size in (("fparam_FK", model.numb_fparam), ("aparam_NK", model.numb_aparam)):
         if size:
             fed[name] = make(name, tf.float64, [None, size])
     arrays = {name: fed[name] for name in (*_PAIRS, "place_N3")}
@@ -107,11 +107,12 @@ def in_graph(model: Any, params: Params, make: Any) -> Params:
     Parts in bfloat16, which NumPy lacks, are kept in float32 and cast.
     """
     nodes = replace_leaves(params, {path: make(path, array) for path, array in flatten(params).items()})
-    parts = {"descriptor": model.descriptor.precision, "fitting": model.fitting.precision}
-    for key, precision in parts.items():
-        if PRECISIONS[precision] == "bfloat16":
-            nodes[key] = map_leaves(lambda leaf: tf.cast(leaf, tf.bfloat16) if leaf.dtype == tf.float32 else leaf, nodes[key])
-    return nodes
+
+    def narrow(part: Any) -> Any:
+        return map_leaves(lambda leaf: tf.cast(leaf, tf.bfloat16) if leaf.dtype == tf.float32 else leaf, part)
+
+    out: Params = model.narrowed(nodes, narrow)
+    return out
 
 
 def constant(path: str, array: np.ndarray) -> Any:
