@@ -273,23 +273,16 @@ def _without_output(outer: ModelSection, fitting: Any) -> tuple[int, ...]:
 
 def _check_types(outer: ModelSection, descriptor: Any, fitting: Any) -> None:
     ntypes = len(outer.type_map)
-<<<<<<< HEAD
-    if not isinstance(descriptor.sel, str) and len(descriptor.sel) != ntypes:
-        raise InputError(f"model/descriptor/sel: has {len(descriptor.sel)} entries, type_map has {ntypes}: {list(outer.type_map)}")
-    for name in ("atom_ener", "scale"):
-        values = getattr(fitting, name, None)
-        if isinstance(values, tuple) and (len(values) > ntypes or (name == "scale" and len(values) < ntypes)):
-            raise InputError(f"model/fitting_net/{name}: has {len(values)} entries, type_map has {ntypes}")
-    chosen = getattr(fitting, "sel_type", None)
-=======
     parts = descriptor.parts()
     places = ["model/descriptor"] if parts == (descriptor,) else [f"model/descriptor/list/{k}" for k in range(len(parts))]
     for place, part in zip(places, parts, strict=True):
         if not part.mixed and not isinstance(part.sel, str) and len(part.sel) != ntypes:
             raise InputError(f"{place}/sel: has {len(part.sel)} entries, type_map has {ntypes}: {list(outer.type_map)}")
-    if len(fitting.atom_ener) > ntypes:
-        raise InputError(f"model/fitting_net/atom_ener: has {len(fitting.atom_ener)} entries, type_map has {ntypes}")
->>>>>>> desc
+    for name in ("atom_ener", "scale"):
+        values = getattr(fitting, name, None)
+        if isinstance(values, tuple) and (len(values) > ntypes or (name == "scale" and len(values) < ntypes)):
+            raise InputError(f"model/fitting_net/{name}: has {len(values)} entries, type_map has {ntypes}")
+    chosen = getattr(fitting, "sel_type", None)
     used = {
         **{f"{place}/exclude_types": [t for pair in part.exclude_types for t in pair] for place, part in zip(places, parts, strict=True)},
         "model/pair_exclude_types": [t for pair in outer.pair_exclude_types for t in pair],
