@@ -32,8 +32,9 @@ CASES = {
     "se_e2_r": "float64",
     "se_e3": "float64",
     "hybrid": "float64",
+    "se_e3_tebd": "float64",
 }
-DIRECT = ("se_e2_r", "se_e3", "hybrid")
+DIRECT = ("se_e2_r", "se_e3", "hybrid", "se_e3_tebd")
 """Cases without expansions."""
 
 EVALUATED = [

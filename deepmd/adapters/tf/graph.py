@@ -104,11 +104,14 @@ def in_graph(model: Any, params: Params, make: Any) -> Params:
     Parts in bfloat16, which NumPy lacks, are kept in float32 and cast.
     """
     nodes = replace_leaves(params, {path: make(path, array) for path, array in flatten(params).items()})
-    parts = {"descriptor": model.descriptor.precision, "fitting": model.fitting.precision}
-    for key, precision in parts.items():
-        if PRECISIONS[precision] == "bfloat16":
-            nodes[key] = map_leaves(lambda leaf: tf.cast(leaf, tf.bfloat16) if leaf.dtype == tf.float32 else leaf, nodes[key])
-    return nodes
+
+    def cast(part: Any, precision: str) -> Any:
+        if PRECISIONS[precision] != "bfloat16":
+            return part
+        return map_leaves(lambda leaf: tf.cast(leaf, tf.bfloat16) if leaf.dtype == tf.float32 else leaf, part)
+
+    descriptor, fitting = model.descriptor.in_precision(nodes["descriptor"], cast), cast(nodes["fitting"], model.fitting.precision)
+    return {**nodes, "descriptor": descriptor, "fitting": fitting}
 
 
 def constant(path: str, array: np.ndarray) -> Any:
