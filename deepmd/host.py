@@ -120,7 +120,6 @@ _search = {
     "cumulative_sum": lambda x, *, axis: np.cumsum(x, axis=axis),
     "floor": np.floor,
     "int64": np.int64,
-    "max": lambda x, *, axis: np.max(x, axis=axis),
     "nonzero": np.nonzero,
     "searchsorted": lambda x, values, *, side: np.searchsorted(x, values, side=side),
     "size": lambda x, axis: x.shape[axis],

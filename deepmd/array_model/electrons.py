@@ -58,8 +58,7 @@ def occupations(element: str) -> dict[str, int]:
         left -= out[orbital]
     if element in EXCEPTIONS:
         donor, acceptor, number = EXCEPTIONS[element]
-        out[donor] -= number
-        out[acceptor] += number
+        return {**out, donor: out[donor] - number, acceptor: out[acceptor] + number}
     return out
 
 

@@ -23,7 +23,7 @@ Params = dict[str, Any]
 
 STANDARD = (
     *("abs", "astype", "concat", "equal", "exp", "expand_dims", "float32", "float64", "log1p", "logical_and"),
-    *("logical_not", "matmul", "matrix_transpose", "maximum", "minimum", "ones_like", "reshape", "sqrt", "square", "stack", "sum"),
+    *("logical_not", "matmul", "matrix_transpose", "max", "maximum", "minimum", "ones_like", "reshape", "sqrt", "square", "stack", "sum"),
     *("take", "tanh", "unstack", "where", "zeros_like"),
 )
 """Names of the array API standard, with its meaning."""
@@ -49,7 +49,6 @@ SEARCH = {
     "cumulative_sum": "of the standard; where the neighbours of each atom start",
     "floor": "of the standard; bin of an atom",
     "int64": "of the standard; bin numbers",
-    "max": "of the standard; how wide a table must be",
     "nonzero": "of the standard, its size depends on the data; drops what lies beyond the cutoff",
     "searchsorted": "of the standard; atoms of a bin among the sorted ones",
     "size": "one size in 64 bits, so that it can be combined with sums of integers; TensorFlow mixes no widths",
@@ -58,7 +57,6 @@ SEARCH = {
 
 PLANNING = {
     "asarray": "of the standard; constants of an expansion or of a type embedding from Python numbers",
-    "max": "of the standard; size of coefficients",
 }
 """Names that only `spectral.py`, and functions `expanded`, `fresh` and `init`, may use besides: on the host, before anything is evaluated."""
 

@@ -108,13 +108,13 @@ def apply_net(net: Net, params: Params, x: Array, *, xp: Namespace) -> Array:
     return x
 
 
-def init_net(net: Net, seed: Sequence[int] | None, draw: Any) -> Params:
+def init_net(net: Net, seed: Sequence[int] | None, draw: Any, first: int = 0) -> Params:
     """Fresh parameters: weights N(0, 1/sqrt(in+out)), biases N(0, 1), time steps N(0.1, 0.001) (spec core, section 13.3).
 
-    `draw(seed_list)` returns a NumPy generator; the layer number is prepended to `seed`.
+    `draw(seed_list)` returns a NumPy generator; the layer number, counted from `first`, is prepended to `seed`.
     """
     layers = []
-    for number, (width, out, shortcut) in enumerate(net.widths()):
+    for number, (width, out, shortcut) in enumerate(net.widths(), start=first):
         rng = draw(None if seed is None else [number, *seed])
         layer = {"w": rng.normal(0.0, 1.0 / math.sqrt(width + out), (width, out))}
         if net.bias:

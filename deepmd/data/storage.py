@@ -12,6 +12,9 @@ import numpy as np
 
 from deepmd.array_model.errors import InputError
 
+MOST_COMPRESSED = 1100
+"""No data are compressed by more than this by what HDF5 compresses with; a dataset that claims more is damaged or hostile."""
+
 
 class Storage(Protocol):
     """Read access to one system."""
@@ -100,6 +103,8 @@ class Group:
         dataset = self._group["/".join(parts)]
         if not isinstance(dataset, h5py.Dataset):
             raise InputError(f"{self.name(*parts)}: is a group, expected a dataset")
+        if dataset.nbytes > MOST_COMPRESSED * max(Path(self._group.file.filename).stat().st_size, 1):
+            raise InputError(f"{self.name(*parts)}: claims {dataset.nbytes:.3g} bytes, more than its file can hold")
         try:
             return np.asarray(dataset[()])
         except (OSError, ValueError) as error:

@@ -149,6 +149,9 @@ class TrainingSection:
     time_training: bool = True
     gradient_max_norm: float | None = None
     change_bias_after_training: bool = False
+    tensorboard: bool = False
+    tensorboard_log_dir: str = "log"
+    tensorboard_freq: int = 1
     stat_file: str | None = None
     stat_file_mode: str = "update"
 
@@ -163,8 +166,9 @@ class TrainingSection:
             raise ValueError("give numb_steps or numb_epoch, one of the two")
         if self.numb_steps is not None and self.numb_steps < 0:
             raise ValueError(f"numb_steps is {self.numb_steps}; it must not be negative")
-        if min(self.disp_freq, self.save_freq) < 1:
-            raise ValueError(f"disp_freq is {self.disp_freq}, save_freq {self.save_freq}; both must be at least 1")
+        for name in ("disp_freq", "save_freq", "tensorboard_freq"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.ckpt_keep_ratio is not None and not 0.0 < self.ckpt_keep_ratio < 1.0:
             raise ValueError(f"ckpt_keep_ratio is {self.ckpt_keep_ratio}; it must be between 0 and 1")
         if self.stat_file_mode not in ("update", "read"):

@@ -107,10 +107,8 @@ NOT_YET: dict[str, dict[str, Any]] = {
     "learning_rate": {},
     "training": {
         **dict.fromkeys(("mixed_precision", "ema_ckpt_keep", "data_dict", "model_prob", "num_epoch_dict"), None),
-        **dict.fromkeys(("enable_ema", "profiling", "enable_profiler", "enable_compile", "enable_tf32", "tensorboard", "disp_avg"), False),
+        **dict.fromkeys(("enable_ema", "profiling", "enable_profiler", "enable_compile", "enable_tf32", "disp_avg"), False),
         "ema_decay": 0.999,
-        "tensorboard_log_dir": "log",
-        "tensorboard_freq": 1,
         "profiling_file": "timeline.json",
         "acc_freq": 1,
         "zero_stage": 0,

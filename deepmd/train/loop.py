@@ -27,6 +27,7 @@ from deepmd.io.train_input import TrainInput
 from deepmd.train import lcurve
 from deepmd.train.checkpoints import announce
 from deepmd.train.expanding import ExpandingTrainer
+from deepmd.train.tensorboard import ScalarLog
 from deepmd.train.validating import FullValidation
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ def run_loop(run: Run, trainer: ExpandingTrainer, start: int, on_row: OnRow | No
     curve = None
     if training.disp_training:
         curve = lcurve.LearningCurve(training.disp_file, lcurve.columns(options.loss), run.validation is not None, start)
+    board = ScalarLog(training.tensorboard_log_dir) if training.tensorboard else None
     saved = start if start > 0 else -1
     clock = _Clock(start, run.numb_steps)
     prepare, prepare_validation = (Preparation(run.content.model, options.loss) for _ in range(2))
@@ -89,8 +91,13 @@ def run_loop(run: Run, trainer: ExpandingTrainer, start: int, on_row: OnRow | No
             lr = run.lr(step - 1)
             prefactors = options.loss.prefactors(lr / options.learning_rate.start_lr)
             _finite(trainer.step(batch, lr, _present(prefactors, batch), step), step)
+            if board and step % training.tensorboard_freq == 0:
+                quantities = _quantities(run, trainer, batch, step, prefactors)
+                board.add(step, {**{f"{name}_trn": value for name, value in quantities.items()}, "lr": lr})
             if curve and (step == 1 or step % training.disp_freq == 0):
                 train, validation = _measure(run, trainer, batch, step, prefactors, prepare_validation)
+                if board and validation is not None:
+                    board.add(step, {f"{name}_val": value for name, value in validation.items()})
                 curve.add(lcurve.row(step, train, validation, lr))
                 log.info(lcurve.log_line(step, "trn", train, lr))
                 if validation is not None:
@@ -123,18 +130,18 @@ def _finite(loss: float, step: int) -> None:
         )
 
 
+def _quantities(run: Run, trainer: ExpandingTrainer, batch: Batch, step: int, prefactors: dict[str, float]) -> Row:
+    """Quantities of a row on one batch."""
+    errors = trainer.errors(batch, _present(prefactors, batch))
+    _finite(errors["loss"], step)
+    return lcurve.displayed(run.options.loss, errors, batch.found)
+
+
 def _measure(
     run: Run, trainer: ExpandingTrainer, batch: Batch, step: int, prefactors: dict[str, float], prepare: Preparation
 ) -> tuple[Row, Row | None]:
     """Quantities of a row: on the batch of the step after its update, and on validation batches (weighted by atoms)."""
-    loss = run.options.loss
-
-    def quantities(each: Batch) -> Row:
-        errors = trainer.errors(each, _present(prefactors, each))
-        _finite(errors["loss"], step)
-        return lcurve.displayed(loss, errors, each.found)
-
-    train = quantities(batch)
+    train = _quantities(run, trainer, batch, step, prefactors)
     if run.validation is None or run.options.validation is None:
         return train, None
     number = run.options.validation.numb_btch
@@ -143,7 +150,7 @@ def _measure(
     for draw in range(first, first + number):
         each = prepare(run.validation.frames(draw))
         weight = float(each.natoms_F.mean())
-        values = quantities(each)
+        values = _quantities(run, trainer, each, step, prefactors)
         total = {name: total[name] + weight * value for name, value in values.items()}
         atoms += weight
     return train, {name: value / atoms for name, value in total.items()}

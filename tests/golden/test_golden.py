@@ -26,22 +26,21 @@ CASES = {
     "se_e2_a_fparam": "float64",
     "se_e2_a_sel_overflow": "float64",
     "se_e2_a_float32": "float32",
+    "se_e2_r": "float64",
+    "se_e3": "float64",
+    "se_atten": "float64",
+    "se_atten_attn": "float64",
+    "se_atten_strip": "float64",
     "dipole": "float64",
     "polar": "float64",
     "dos": "float64",
-    "se_e2_r": "float64",
-    "se_e3": "float64",
+    "property": "float64",
     "hybrid": "float64",
     "se_e3_tebd": "float64",
 }
-DIRECT = ("se_e2_r", "se_e3", "hybrid", "se_e3_tebd")
+DIRECT = ("se_e2_r", "se_e3", "hybrid", "se_e3_tebd", "property", "se_atten", "se_atten_attn", "se_atten_strip")
 """Cases without expansions."""
-
-EVALUATED = [
-    (case, backend, how) for case, backend, how in product(CASES, FRAMEWORKS, ("direct", "spectral")) if how == "direct" or case not in DIRECT
-]
-
-FITTINGS = ("dipole", "polar", "dos")
+FITTINGS = ("dipole", "polar", "dos", "property")
 """Cases of other outputs than energies, tested like these but not with larger nets."""
 
 DIPOLE = {
@@ -59,6 +58,10 @@ STORED = {
 }
 """Where the outputs of a case are stored, and in which shape they are compared; the others are stored under their names."""
 
+EVALUATED = [
+    (case, backend, how) for case, backend, how in product(CASES, FRAMEWORKS, ("direct", "spectral")) if how == "direct" or case not in DIRECT
+]
+EXPANDED = [case for case in CASES if case not in (*DIRECT, *FITTINGS)]
 BOUNDARIES = ("pbc", "nopbc")
 
 FACTORS = (1.0, 2.0, 4.0)
@@ -67,12 +70,7 @@ FACTORS = (1.0, 2.0, 4.0)
 IMPOSSIBLE = {("se_e2_a", 4.0), ("se_e2_a_two_side", 4.0), ("se_e2_a_fparam", 4.0), ("se_e2_a_sel_overflow", 4.0)}
 """Cases and factors that have no expansion from the shortest distance that is assumed if none is known; from their own they have one."""
 
-GROWN = [
-    (*grown, backend)
-    for grown in product([case for case in CASES if case not in (*FITTINGS, *DIRECT)], FACTORS)
-    for backend in FRAMEWORKS
-    if backend != "tf" or grown not in IMPOSSIBLE
-]
+GROWN = [(*grown, backend) for grown in product(EXPANDED, FACTORS) for backend in FRAMEWORKS if backend != "tf" or grown not in IMPOSSIBLE]
 """Graphs of more than 300 terms take TensorFlow ten seconds each, and show nothing that those of 200 do not."""
 
 

@@ -96,17 +96,26 @@ class Kit:
         return done.stdout
 
     def evaluate(self, jobs: dict[str, tuple[Path, Frame]], folder: Path) -> dict[str, dict[str, np.ndarray]]:
-        """Return what its DeepPot gives for {name: (model file, structure)}; everything in one process."""
+        """Return what its DeepPot gives for {name: (model file, structure)}.
+
+        Everything in one process, but for SavedModels: its reader of `.pb` switches off what its reader of those needs.
+        """
+        outputs: dict[str, dict[str, np.ndarray]] = {name: {} for name in jobs}
+        for part in (True, False):
+            some = {name: job for name, job in jobs.items() if (job[0].suffix == ".savedmodeltf") is part}
+            if some:
+                self._evaluate(some, folder / ("savedmodels" if part else "files"), outputs)
+        return outputs
+
+    def _evaluate(self, jobs: dict[str, tuple[Path, Frame]], folder: Path, outputs: dict[str, dict[str, np.ndarray]]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         inputs = {f"{name}|{key}": value for name, (_, frame) in jobs.items() for key, value in frame.fields().items()}
         np.savez(folder / "inputs.npz", **inputs)
         (folder / "jobs.json").write_text(json.dumps({name: str(path) for name, (path, _) in jobs.items()}))
         self.run(["python", "-c", EVALUATE], folder)
-        outputs: dict[str, dict[str, np.ndarray]] = {name: {} for name in jobs}
         for key, value in np.load(folder / "outputs.npz").items():
             name, quantity = key.split("|")
             outputs[name][quantity] = value
-        return outputs
 
     def peak_memory(self, model: Path, structure: Path) -> int:
         """Return the largest memory in bytes of a process that evaluates one structure."""

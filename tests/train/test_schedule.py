@@ -5,7 +5,7 @@ import math
 import pytest
 
 from deepmd.array_model.errors import InputError
-from deepmd.io.sections import ExpDecay
+from deepmd.io.sections import CosineDecay, ExpDecay, StableDecay
 from deepmd.train.schedule import learning_rate
 
 
@@ -54,3 +54,33 @@ def test_warm_up_is_linear_and_the_decay_follows(warm):
 def test_warm_up_as_long_as_the_training():
     with pytest.raises(InputError, match="warm-up"):
         learning_rate(ExpDecay(start_lr=1e-3, warmup_steps=100), 100)
+
+
+def test_cosine_decay_after_a_warm_up():
+    lr = learning_rate(CosineDecay(start_lr=1e-3, stop_lr=1e-5, warmup_steps=5), 40)
+    assert lr(0) == 0.0
+    assert lr(5) == 1e-3
+    assert lr(5 + 10) == pytest.approx(1e-5 + 0.99e-3 / 2 * (1 + math.cos(math.pi * 10 / 35)))
+    assert lr(40) == lr(99) == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize(
+    ("decay_type", "second"),
+    [
+        ("inverse_linear", 1 / (0.05 / 1e-5 + 0.95 / 1e-3)),
+        ("linear", 1e-3 - 0.05 * 0.99e-3),
+        ("cosine", 1e-5 + 0.99e-3 / 2 * (1 + math.cos(math.pi * 0.05))),
+    ],
+)
+def test_stable_phase_and_decay(decay_type, second):
+    lr = learning_rate(StableDecay(start_lr=1e-3, stop_lr=1e-5, decay_phase_ratio=0.5, decay_type=decay_type), 40)
+    assert lr(0) == lr(19) == lr(20) == pytest.approx(1e-3)
+    assert lr(21) == pytest.approx(second)
+    assert lr(40) == lr(99) == pytest.approx(1e-5)
+
+
+def test_the_decay_phase_counts_all_steps():
+    """Rows of DeePMD-kit 3.2.0 for 40 steps, 5 of them warm-up, and a decay over int(0.33 * 40) = 13."""
+    options = StableDecay(start_lr=1e-3, stop_lr=1e-5, decay_phase_ratio=0.33, decay_type="linear", warmup_steps=5, warmup_start_factor=0.1)
+    rows = [learning_rate(options, 40)(t) for t in (0, 1, 4, 5, 27, 28, 29, 39)]
+    assert [f"{value:.1e}" for value in rows] == ["1.0e-04", "2.8e-04", "8.2e-04", "1.0e-03", "1.0e-03", "9.2e-04", "8.5e-04", "8.6e-05"]

@@ -40,7 +40,7 @@ CASES = {
     "wsd, bias, full validation": options(
         {
             "learning_rate": {"type": "wsd", "start_lr": 5e-3, "stop_lr": 1e-4, "decay_phase_ratio": 0.5},
-            "validating": {"full_validation": True, "validation_freq": 2, "full_val_start": 0, "max_best_ckpt": 2, "validation_metric": "f:rmse"},
+            "validating": {"full_validation": True, "validation_freq": 3, "full_val_start": 0, "max_best_ckpt": 1, "validation_metric": "f:rmse"},
         },
         change_bias_after_training=True,
         save_dir="kept/here",
@@ -108,19 +108,20 @@ def test_full_validation_equals_dp_test(trained, backend):
     head, *rows = (folder / "val.log").read_text().splitlines()
     assert head == "# step E_MAE(meV/atom) E_RMSE(meV/atom) F_MAE(meV/Å) F_RMSE(meV/Å) S_MAE(meV/Å³) S_RMSE(meV/Å³)"
     table = np.array([row.split() for row in rows], dtype=float)
-    assert table[:, 0].tolist() == [2, 4, 6]
-    best = table[np.argsort(table[:, 4])[:2], 0].astype(int)
+    assert table[:, 0].tolist() == [3, 6]
+    best = table[np.argsort(table[:, 4])[:1], 0].astype(int)
     for rank, step in enumerate(best, 1):
         path = folder / f"best.ckpt-{step}.t-{rank}{ENDING[backend]}"
         errors = measure_errors(path, system=str(WATER / "water_330b"), backend="torch")
         expected = [1e3 * value for name in ("energy/natoms", "force", "stress") for value in errors[name]]
         np.testing.assert_allclose(table[table[:, 0] == step][0, 1:], expected, rtol=2e-6)
-    assert len(list(folder.glob(f"best.ckpt-*{ENDING[backend]}"))) == 2
+    assert len(list(folder.glob(f"best.ckpt-*{ENDING[backend]}"))) == 1
 
 
 def test_full_validation_goes_on_after_a_restart(trained, tmp_path):
     tree = json.loads(json.dumps(CASES["wsd, bias, full validation"]))
     del tree["training"]["change_bias_after_training"], tree["training"]["ckpt_keep_ratio"]
+    tree["validating"].update(validation_freq=2, max_best_ckpt=2)
     unbroken = tmp_path / "a"
     run(unbroken, tree, "torch")
     log = (unbroken / "val.log").read_text()
@@ -298,3 +299,21 @@ def test_stored_statistics_are_used(tmp_path, place):
     run(tmp_path / "d", tree, "torch")
     tree["training"]["stat_file_mode"] = "read"
     run(tmp_path / "e", tree, "torch")
+
+
+def test_scalars_for_tensorboard(tmp_path):
+    """TensorFlow's own reader, which compares checksums, finds what the learning curve has."""
+    tf = pytest.importorskip("tensorflow")
+    tree = options({}, numb_steps=4, disp_freq=2, tensorboard=True, tensorboard_log_dir="events", tensorboard_freq=2)
+    rows = run(tmp_path, tree, "torch")
+    (path,) = (tmp_path / "events").glob("events.out.tfevents.*")
+    found = {}
+    for record in tf.compat.v1.io.tf_record_iterator(str(path)):
+        event = tf.compat.v1.Event.FromString(record)
+        found.update({(event.step, value.tag): value.simple_value for value in event.summary.value})
+    for step, train, validation, lr in rows[1:]:
+        for name, value in train.items():
+            assert found[step, f"{name}_trn"] == pytest.approx(value, rel=1e-6)
+            assert found[step, f"{name}_val"] == pytest.approx(validation[name], rel=1e-6)
+        assert found[step, "lr"] == pytest.approx(lr, rel=1e-6)
+    assert {step for step, _ in found} == {1, 2, 4}  # the learning curve begins at step 1

@@ -34,6 +34,7 @@ EXAMPLES = {
     "logical_not": [((FLAGS,), {}, ~FLAGS)],
     "matmul": [((A, MATRIX), {}, A @ MATRIX), ((STACK, MATRIX), {}, STACK @ MATRIX), ((EMPTY, MATRIX), {}, EMPTY @ MATRIX)],
     "matrix_transpose": [((STACK,), {}, np.swapaxes(STACK, -1, -2))],
+    "max": [((A,), {"axis": -1}, A.max(axis=-1)), ((STACK,), {"axis": 1}, STACK.max(axis=1))],
     "maximum": [((A, B), {}, np.maximum(A, B))],
     "minimum": [((A, B), {}, np.minimum(A, B))],
     "ones_like": [((A,), {}, np.ones((4, 3))), ((TYPES,), {}, np.ones(4, dtype=np.int64))],

@@ -147,6 +147,15 @@ def test_wrong_hdf5_systems(tmp_path, path, message):
         load_system(tmp_path / path, ["O", "H"])
 
 
+def test_a_dataset_that_claims_more_than_its_file_holds(tmp_path):
+    file = to_hdf5(write(tmp_path / "a", [0]), tmp_path / "data.hdf5", "a")
+    with h5py.File(file, "a") as root:
+        del root["a/set.000/coord.npy"]
+        root.create_dataset("a/set.000/coord.npy", shape=(10**9, 3), chunks=(1000, 3), dtype="f8")
+    with pytest.raises(InputError, match=r"set\.000/coord\.npy: claims 2\.4e\+10 bytes"):
+        load_system(f"{file}#/a", ["O", "H"])
+
+
 def test_labels_of_other_kinds_and_both_spellings(tmp_path):
     data = {
         "dipole": np.zeros((2, 3)),

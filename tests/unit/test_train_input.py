@@ -89,3 +89,36 @@ def test_unreadable_files(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=message):
         read_json(tmp_path / name)
+
+
+def test_what_dee_pmd_kit_writes_out_is_read():
+    """Keys of DeePMD-kit's `out.json` that are switched off, and ones that have no meaning where they stand."""
+    tree = json.loads(json.dumps(GOOD))
+    tree["model"].update(model_branch_alias=[], info={}, bridging_method="None", bridging_r_inner=0.5, srtab_add_bias=True, preset_out_bias=None)
+    tree["model"]["fitting_net"].update(dim_case_embd=0, rcond=None)
+    tree["loss"] = {"type": "ener", "start_pref_h": 0.0, "numb_generalized_coord": 0}
+    tree["training"].update(validation_data=None, stat_file_mode="update", save_dir=None, enable_ema=False, ema_decay=0.999, zero_stage=0)
+    tree["training"]["training_data"].update(numb_btch=3, min_pair_dist=0.0, sys_probs=None)
+    tree["validating"] = {"compiled_infer": False}
+    assert parse_input(tree) == parse_input({**GOOD, "loss": {}})
+
+
+@pytest.mark.parametrize(
+    ("section", "value"),
+    [
+        ("learning_rate", {"type": "cosine", "start_lr": 1e-3, "warmup_ratio": 0.1}),
+        ("learning_rate", {"type": "wsd", "start_lr": 1e-3, "decay_type": "linear"}),
+        ("optimizer", {"type": "AdamW", "weight_decay": 0.01}),
+        ("validating", {"full_validation": True, "validation_metric": "V:RMSE"}),
+    ],
+)
+def test_types_of_sections_are_written_out(section, value):
+    options = parse_input({**GOOD, section: value})
+    assert options != parse_input(GOOD)
+    assert options.as_dict()[section].items() >= value.items()
+    assert parse_input(options.as_dict()) == options
+
+
+def test_adamw_decays_by_default():
+    assert parse_input({**GOOD, "optimizer": {"type": "AdamW"}}).optimizer.weight_decay == 1e-3
+    assert parse_input(GOOD).optimizer.weight_decay == 0.0

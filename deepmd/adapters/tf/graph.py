@@ -26,6 +26,8 @@ def session(graph: Any) -> Any:
     """Return a session that honours the thread settings of the environment."""
     inter = int(os.environ.get("DP_INTER_OP_PARALLELISM_THREADS") or "0")
     config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=threads(), inter_op_parallelism_threads=inter)
+    # rewriting the graph before its first run takes longer than building it, and no run is faster for it
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
     return tf.compat.v1.Session(graph=graph, config=config)
 
 

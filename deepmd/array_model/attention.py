@@ -1,0 +1,154 @@
+"""Gated attention between the neighbours of an atom, with layer norm (Zhang et al., npj Comput. Mater. 2024; spec core, section 8.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from deepmd.array_model import serial
+from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
+from deepmd.array_model.networks import Net, apply_net, init_net
+
+SHIFT = 20.0
+"""Logit of what the switch turns off is minus this."""
+
+FAR_BELOW = -3.0e4
+"""Logit of what is masked, below all others, within the range of half precision."""
+
+
+def layer_norm(x: Array, params: Params, eps: float, *, xp: Namespace) -> Array:
+    """Normalise the last axis (..., K) to mean 0 and variance 1, then scale by `w` and shift by `b`."""
+    width = float(xp.shape(params["w"])[0])
+    centred = x - xp.sum(x, axis=-1, keepdims=True) / width
+    variance = xp.sum(centred * centred, axis=-1, keepdims=True) / width
+    return centred / xp.sqrt(variance + eps) * params["w"] + params["b"]
+
+
+def unit(x: Array, *, xp: Namespace) -> Array:
+    """Return the vectors of the last axis at length 1; a vector of zeros stays, and derivatives there are finite."""
+    square = xp.sum(x * x, axis=-1, keepdims=True)
+    return x / xp.sqrt(xp.where(square > 1e-24, square, xp.ones_like(square)))
+
+
+def softmax(logits: Array, counts: Array, *, xp: Namespace) -> Array:
+    """Return exp(logits) over the sum of counts * exp(logits) along the last axis; zero where all counts are zero.
+
+    `counts` tells how often each entry is present; entries whose logits are `FAR_BELOW` should have none.
+    """
+    raised = xp.exp(logits - xp.stop_gradient(xp.expand_dims(xp.max(logits, axis=-1), axis=-1)))
+    total = xp.sum(raised * counts, axis=-1, keepdims=True)
+    return raised / xp.where(total > 0.0, total, xp.ones_like(total))
+
+
+@dataclass(frozen=True)
+class GatedAttention:
+    """Options of a stack of attention layers over the neighbours of an atom.
+
+    Attributes
+    ----------
+    layers, width, hidden : number of layers, width G of what they change, width of query, key and value
+    slots : neighbour slots (stored in files)
+    dotr : gate the weights by the angle between neighbours
+    smooth : gate logits and weights by the switch; otherwise only mask what is empty
+    temperature : factor of the logits; None: (hidden * scaling_factor)^(-1/2)
+    """
+
+    layers: int
+    width: int
+    hidden: int
+    slots: int
+    dotr: bool = True
+    smooth: bool = True
+    normalize: bool = True
+    scaling_factor: float = 1.0
+    temperature: float | None = None
+    ln_eps: float = 1e-5
+    trainable_ln: bool = True
+    precision: str = "default"
+
+    @property
+    def nets(self) -> dict[str, Net]:
+        """Linear maps into query, key and value, and back."""
+        into, back = ((self.width, 3 * self.hidden), (self.hidden, self.width))
+        return {name: Net(sizes[0], (), "none", False, out_dim=sizes[1]) for name, sizes in (("in_proj", into), ("out_proj", back))}
+
+    def init(self, seed: list[int] | None, draw: Any, *, xp: Namespace) -> list[Params]:
+        """Fresh parameters; the seed list of layer i is [number of the map, 0, i, *seed] (spec core, section 13.3)."""
+        out = []
+        for number in range(self.layers):
+            layer: Params = {}
+            for k, (name, net) in enumerate(self.nets.items()):
+                layer[name] = init_net(net, None if seed is None else [0, number, *seed], draw, first=k)
+            zeros = xp.zeros_like(layer["out_proj"]["layers"][0]["b"])
+            layer["norm"] = {"w": zeros + 1.0, "b": zeros}
+            out.append(layer)
+        return out
+
+    def trainables(self, trainable: bool) -> dict[str, Any]:
+        """Which parameters of each layer training may change (see the descriptors)."""
+        return {"in_proj": trainable, "out_proj": trainable, "norm": trainable and self.trainable_ln}
+
+    def apply(self, params: list[Params], g_NMG: Array, unit_NM3: Array, gate_NM: Array, counts_NM: Array, *, xp: Namespace) -> Array:
+        """Return (N, M, G) after all layers.
+
+        Parameters
+        ----------
+        unit_NM3 : direction of each neighbour
+        gate_NM : switch of each neighbour, or with `smooth` off 1; 0 in empty slots
+        counts_NM : slots that each column stands for
+        """
+        pairs_NMM = xp.expand_dims(gate_NM, axis=-1) * xp.expand_dims(gate_NM, axis=-2)
+        weights_NMM = pairs_NMM * xp.matmul(unit_NM3, xp.matrix_transpose(unit_NM3)) if self.dotr else pairs_NMM
+        scale = (self.hidden * self.scaling_factor) ** -0.5 if self.temperature is None else self.temperature
+        seen_N1M = xp.expand_dims(counts_NM if self.smooth else counts_NM * gate_NM, axis=1)
+        for layer in params:
+            z = apply_net(self.nets["in_proj"], layer["in_proj"], g_NMG, xp=xp)
+            q, k, v = (z[:, :, start * self.hidden : (start + 1) * self.hidden] for start in range(3))
+            if self.normalize:
+                q, k, v = (unit(part, xp=xp) for part in (q, k, v))
+            logits = xp.matmul(q * scale, xp.matrix_transpose(k))
+            if self.smooth:
+                logits = (logits + SHIFT) * pairs_NMM - SHIFT
+            else:
+                logits = xp.where(seen_N1M > 0.0, logits, FAR_BELOW * xp.ones_like(logits))
+            mixed = xp.matmul(softmax(logits, seen_N1M, xp=xp) * weights_NMM, v)
+            g_NMG = layer_norm(g_NMG + apply_net(self.nets["out_proj"], layer["out_proj"], mixed, xp=xp), layer["norm"], self.ln_eps, xp=xp)
+        return g_NMG
+
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    def _keys(self, *names: str) -> dict[str, Any]:
+        """Return the keys that the stored forms of the stack, of a layer and of its inner part share, then those of `names`."""
+        common = {"nnei": self.slots, "embed_dim": self.width, "hidden_dim": self.hidden, "dotr": self.dotr, "do_mask": False}
+        options = {"scaling_factor": self.scaling_factor, "normalize": self.normalize, "temperature": self.temperature}
+        return {**common, **options, **{name: getattr(self, name) for name in names}, "precision": PRECISIONS[self.precision]}
+
+    def serialize(self, params: list[Params], trainable: bool) -> dict[str, Any]:
+        """Return the stored form `NeighborGatedAttention` (spec core, section 13.2)."""
+        outer = self._keys("trainable_ln", "ln_eps")
+        stored = []
+        for layer in params:
+            maps = {name: serial.net_to_dict(net, layer[name], self.precision, [trainable])["layers"][0] for name, net in self.nets.items()}
+            norm = {"eps": self.ln_eps, "trainable": self.trainable_ln, "precision": PRECISIONS[self.precision], "@variables": layer["norm"]}
+            inner = {**self._keys("smooth"), "num_heads": 1, "bias": True, **maps}
+            stored.append({**outer, "attention_layer": inner, "attn_layer_norm": {"@class": "LayerNorm", "@version": 1, **norm}})
+        return {"@class": "NeighborGatedAttention", "@version": 1, "layer_num": self.layers, **outer, "attention_layers": stored}
+
+    def deserialize(self, tree: dict[str, Any], what: str) -> list[Params]:
+        """Return the parameters from the stored form, after checking that it is the one that the options describe."""
+        serial.check_version(tree, 1, what)
+        serial.require(tree, "layer_num", [len(tree["attention_layers"])], what)
+        serial.require(tree, "layer_num", [self.layers], what)
+        out = []
+        for number, layer in enumerate(tree["attention_layers"]):
+            inner, where = layer["attention_layer"], f"{what}, layer {number}"
+            for key, value in (("num_heads", 1), ("do_mask", False), ("bias", True), ("smooth", self.smooth)):
+                serial.require(inner, key, [value], where)
+            maps = {name: serial.net_from_dict(net, {**_net_keys(net), "layers": [inner[name]]}, where) for name, net in self.nets.items()}
+            out.append({**maps, "norm": dict(layer["attn_layer_norm"]["@variables"])})
+        return out
+
+
+def _net_keys(net: Net) -> dict[str, Any]:
+    """Return the keys of a stored net around its layers."""
+    return {"@version": 1, "in_dim": net.in_dim, "neuron": []}

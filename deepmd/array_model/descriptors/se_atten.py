@@ -1,0 +1,318 @@
+"""se_atten (DPA-1) and se_atten_v2: one net for all pairs of elements, told apart by type embeddings, with attention between
+neighbours (Zhang et al., npj Comput. Mater. 2024; spec core, section 8).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from deepmd.array_model import serial
+from deepmd.array_model.attention import GatedAttention, unit
+from deepmd.array_model.descriptors.base import Descriptor, Statistics
+from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.environment import environment_rows, switch
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
+from deepmd.array_model.networks import Net, activation, apply_net, init_net
+from deepmd.array_model.pairs import Layout, Pairs, slot_counts
+from deepmd.array_model.registry import register
+from deepmd.array_model.type_embedding import TypeEmbedding
+
+STORED = (
+    *("rcut", "rcut_smth", "axis_neuron", "tebd_dim", "tebd_input_mode", "set_davg_zero", "attn", "attn_layer", "attn_dotr", "attn_mask"),
+    *("activation_function", "resnet_dt", "scaling_factor", "normalize", "temperature", "trainable_ln", "smooth_type_embedding"),
+    *("type_one_side", "concat_output_tebd", "use_econf_tebd", "use_tebd_bias", "env_protection", "trainable"),
+)
+"""Options that files hold under their own names and as they are."""
+
+
+@register("descriptor", "se_atten", aliases=("dpa1",))
+@dataclass(frozen=True)
+class SeAtten(Descriptor):
+    """Options of the descriptor; `sel` is the number of slots for neighbours of all types, or a list whose sum counts."""
+
+    sel: tuple[int, ...] | int | str = "auto"
+    rcut: float = 6.0
+    rcut_smth: float = 0.5
+    neuron: tuple[int, ...] = (10, 20, 40)
+    axis_neuron: int = 4
+    tebd_dim: int = 8
+    tebd_input_mode: str = "concat"
+    attn: int = 128
+    attn_layer: int = 2
+    attn_dotr: bool = True
+    attn_mask: bool = False
+    smooth_type_embedding: bool = False
+    normalize: bool = True
+    temperature: float | None = None
+    scaling_factor: float = 1.0
+    trainable_ln: bool = True
+    ln_eps: float | None = None
+    concat_output_tebd: bool = True
+    type_one_side: bool = False
+    use_econf_tebd: bool = False
+    use_tebd_bias: bool = False
+    activation_function: str = "tanh"
+    resnet_dt: bool = False
+    precision: str = "default"
+    trainable: bool = True
+    seed: int | None = None
+    exclude_types: tuple[tuple[int, int], ...] = ()
+    env_protection: float = 0.0
+    set_davg_zero: bool = True
+    stripped_type_embedding: bool | None = None
+    """Deprecated: `tebd_input_mode` "strip"."""
+    lmax: int = 1
+
+    type_name: ClassVar[str] = "dpa1"
+    """Its `type` in files."""
+    fixed: ClassVar[dict[str, Any]] = {}
+    """Options that this kind does not leave open, and that its files do not hold."""
+    mixed = True
+    names = {"n_axis_neuron": "axis_neuron", "n_neuron": "neuron"}
+    __pydantic_config__ = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        if isinstance(self.sel, int):
+            object.__setattr__(self, "sel", (self.sel,))
+        if self.stripped_type_embedding is not None:
+            object.__setattr__(self, "tebd_input_mode", "strip" if self.stripped_type_embedding else self.tebd_input_mode)
+            object.__setattr__(self, "stripped_type_embedding", None)
+        activation(self.activation_function)
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is {self.precision!r}; accepted: {', '.join(PRECISIONS)}")
+        if not 0.0 <= self.rcut_smth < self.rcut:
+            raise ValueError(f"rcut_smth ({self.rcut_smth}) must lie in [0, rcut), and rcut is {self.rcut}")
+        if not self.neuron or min(self.neuron) < 1 or not 1 <= self.axis_neuron <= self.neuron[-1]:
+            raise ValueError(
+                f"neuron is {list(self.neuron)}, axis_neuron {self.axis_neuron}: needs positive widths and 1 <= axis_neuron <= neuron[-1]"
+            )
+        if isinstance(self.sel, tuple) and (not self.sel or min(self.sel) < 0 or sum(self.sel) == 0):
+            raise ValueError(f"sel is {list(self.sel)}: needs a number of slots > 0")
+        if self.tebd_input_mode not in ("concat", "strip"):
+            raise ValueError(f"tebd_input_mode is {self.tebd_input_mode!r}; accepted: concat, strip")
+        if self.tebd_dim < 1 or self.attn < 1 or self.attn_layer < 0:
+            raise ValueError(f"tebd_dim is {self.tebd_dim}, attn {self.attn}, attn_layer {self.attn_layer}: needs positive widths, layers >= 0")
+        if self.scaling_factor <= 0.0 or (self.ln_eps is not None and self.ln_eps <= 0.0) or self.env_protection < 0.0:
+            raise ValueError("scaling_factor and ln_eps must be positive, env_protection not negative")
+        for name, value in {"attn_mask": False, "lmax": 1, **self.fixed}.items():
+            if getattr(self, name) != value:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; accepted: {value!r}")
+
+    # -- what the rest of the package asks of a descriptor ---------------------------------------------------------
+
+    @property
+    def slots(self) -> int:
+        """All slots."""
+        if isinstance(self.sel, str):
+            raise InputError(f"model/descriptor/sel: {self.sel!r} has not been resolved by neighbour statistics")
+        return self.sel if isinstance(self.sel, int) else sum(self.sel)
+
+    @property
+    def slot_totals(self) -> tuple[int, ...]:
+        """All slots."""
+        return (self.slots,)
+
+    @property
+    def widths(self) -> Widths:
+        """Widths of the features."""
+        return Widths(self.neuron[-1] * self.axis_neuron + (self.tebd_dim if self.concat_output_tebd else 0), self.neuron[-1])
+
+    def layout(self) -> Layout:
+        """How neighbours are to be packed."""
+        return Layout(self.rcut, (self.slots,), mixed=True)
+
+    def section(self) -> dict[str, Any]:
+        """Return the section of the input that describes it."""
+        absent = {"stripped_type_embedding", *self.fixed, *(name for name in ("temperature", "ln_eps") if getattr(self, name) is None)}
+        return {name: value for name, value in super().section().items() if name not in absent}
+
+    def init(self, ntypes: int, draw: Any, *, xp: Namespace) -> Params:
+        """Fresh parameters of types without names, which have no electron configuration."""
+        return self.fresh(tuple(f"type {number}" for number in range(ntypes)), draw, xp=xp)
+
+    def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+        """Fresh parameters; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
+
+        def seed(*path: int) -> list[int] | None:
+            return None if self.seed is None else [*path, self.seed]
+
+        ones = 1.0 + xp.zeros_like(draw([0]).normal(size=(len(type_map), self.slots, 4)))
+        nets = {name: [init_net(net, seed(k, 0), draw)] for k, (name, net) in enumerate(self._nets().items())}
+        attention = self._attention().init(seed(2, 0), draw, xp=xp)
+        types = self._types().init(type_map, seed(1), draw, xp=xp)
+        return {"davg": 0.0 * ones, "dstd": ones, **nets, "attention": attention, "type_embedding": types}
+
+    def trainables(self) -> dict[str, Any]:
+        """Which parameters training may change: a tree of flags, one for everything below it."""
+        nets = dict.fromkeys(self._nets(), self.trainable)
+        return {**nets, "attention": self._attention().trainables(self.trainable), "type_embedding": self._types().trainables()}
+
+    def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
+        """Environment rows (N, M, 4) before normalisation, zero where empty or excluded: the sample of the statistics."""
+        rows_NM4 = environment_rows(pairs.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
+        return [xp.where(xp.expand_dims(self._seen(pairs, xp=xp), axis=-1), rows_NM4, xp.zeros_like(rows_NM4))]
+
+    def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
+        """Store mean and deviation of each centre type in all slots; the mean is dropped under `set_davg_zero`."""
+        ((mean_T4, std_T4),) = statistics
+        like = xp.zeros_like(params["davg"])
+        mean, std = like + xp.expand_dims(mean_T4, axis=1), like + xp.expand_dims(std_T4, axis=1)
+        return {**params, "davg": like if self.set_davg_zero else mean, "dstd": std}
+
+    def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
+        """Features of each centre: g_i = (1/S) sum_j G_ij (x) R_ij over all S slots, D_i = g_i g_i^T cut to `axis_neuron` columns.
+
+        Empty slots take part, with the type of the first atom of the frame; the last of a row counts for all that are not there.
+        """
+        dtype = dtype_of(self.precision, xp=xp)
+        disp_NM3 = xp.astype(pairs.disp_NM3, dtype)
+        types_TE = self._types().table(params["type_embedding"], xp=xp)[: xp.shape(params["davg"])[0], :]
+        seen_NM = self._seen(pairs, xp=xp)
+        counts_NM = slot_counts(disp_NM3[:, :, 0], self.slots, xp=xp)
+        gate_NM = xp.astype(seen_NM, dtype)
+        if self.smooth_type_embedding:
+            gate_NM = gate_NM * switch(xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1)), self.rcut_smth, self.rcut, xp=xp)
+        rows_NM4 = environment_rows(disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
+        mean_N14, std_N14 = (xp.take(params[name][:, 0:1, :], pairs.type_N, axis=0) for name in ("davg", "dstd"))
+        rows_NM4, neighbour_NM = (rows_NM4 - mean_N14) / std_N14, pairs.type_NM
+        if self.exclude_types:
+            hidden_NM = xp.logical_and(pairs.mask_NM, xp.logical_not(seen_NM))
+            rows_NM4 = xp.where(xp.expand_dims(hidden_NM, axis=-1), xp.zeros_like(rows_NM4), rows_NM4)
+            neighbour_NM = xp.where(hidden_NM, xp.zeros_like(neighbour_NM) + neighbour_NM[:, -1:], neighbour_NM)
+        pair_NM = neighbour_NM
+        if not self.type_one_side:
+            pair_NM = neighbour_NM * xp.shape(types_TE)[0] + xp.expand_dims(pairs.type_N, axis=-1)
+        g_NMG = self._embedded(params, rows_NM4[:, :, 0:1], self._both(types_TE, xp=xp), pair_NM, gate_NM, xp=xp)
+        if self.attn_layer:
+            g_NMG = self._attention().apply(params["attention"], g_NMG, unit(rows_NM4[:, :, 1:], xp=xp), gate_NM, counts_NM, xp=xp)
+        g_NG4 = xp.matmul(xp.matrix_transpose(g_NMG), rows_NM4 * xp.expand_dims(counts_NM, axis=-1)) / float(self.slots)
+        d_NGX = xp.matmul(g_NG4, xp.matrix_transpose(g_NG4[:, : self.axis_neuron, :]))
+        invariant_ND = xp.reshape(d_NGX, (-1, self.neuron[-1] * self.axis_neuron))
+        if self.concat_output_tebd:
+            invariant_ND = xp.concat([invariant_ND, xp.take(types_TE, pairs.type_N, axis=0)], axis=1)
+        return Features(invariant_ND=xp.astype(invariant_ND, xp.float64), equivariant_NG3=xp.astype(g_NG4[:, :, 1:], xp.float64))
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    def _nets(self) -> dict[str, Net]:
+        """Embedding nets: of distance and types together, or one of each."""
+        types = self.tebd_dim * (1 if self.type_one_side else 2)
+        widths = {"embeddings": 1 + types} if self.tebd_input_mode == "concat" else {"embeddings": 1, "embeddings_strip": types}
+        return {name: Net(width, self.neuron, self.activation_function, self.resnet_dt) for name, width in widths.items()}
+
+    def _types(self) -> TypeEmbedding:
+        """Options of the type embedding."""
+        return TypeEmbedding((self.tebd_dim,), self.use_econf_tebd, self.use_tebd_bias, self.precision, trainable=self.trainable)
+
+    def _attention(self) -> GatedAttention:
+        """Options of the attention layers."""
+        return GatedAttention(
+            layers=self.attn_layer,
+            width=self.neuron[-1],
+            hidden=self.attn,
+            slots=self.slots,
+            dotr=self.attn_dotr,
+            smooth=self.smooth_type_embedding,
+            normalize=self.normalize,
+            scaling_factor=self.scaling_factor,
+            temperature=self.temperature,
+            ln_eps=1e-5 if self.ln_eps is None else self.ln_eps,
+            trainable_ln=self.trainable_ln,
+            precision=self.precision,
+        )
+
+    def _seen(self, pairs: Pairs, *, xp: Namespace) -> Array:
+        """True for a real neighbour whose pair of types is not in `exclude_types` (N, M)."""
+        seen_NM, centre_N1 = pairs.mask_NM, xp.expand_dims(pairs.type_N, axis=-1)
+        for a, b in sorted({(a, b) for pair in self.exclude_types for a, b in (pair, pair[::-1])}):
+            excluded = xp.logical_and(xp.equal(centre_N1, a), xp.equal(pairs.type_NM, b))
+            seen_NM = xp.logical_and(seen_NM, xp.logical_not(excluded))
+        return seen_NM
+
+    def _both(self, types_TE: Array, *, xp: Namespace) -> Array:
+        """Vectors of neighbour and centre, (T * T, 2E) with the neighbour varying slowest; of the neighbour alone with `type_one_side`."""
+        if self.type_one_side:
+            return types_TE
+        neighbour, centre = xp.expand_dims(types_TE, axis=1), xp.expand_dims(types_TE, axis=0)
+        like = xp.zeros_like(neighbour + centre)
+        return xp.reshape(xp.concat([neighbour + like, centre + like], axis=-1), (-1, 2 * self.tebd_dim))
+
+    def _embedded(self, params: Params, s_NM1: Array, both_PE: Array, pair_NM: Array, gate_NM: Array, *, xp: Namespace) -> Array:
+        """Output of the embedding nets for each slot (N, M, G)."""
+
+        def of_pairs(table: Array, width: int) -> Array:
+            return xp.reshape(xp.take(table, xp.reshape(pair_NM, (-1,)), axis=0), (*xp.shape(pair_NM), width))
+
+        nets = self._nets()
+        if self.tebd_input_mode == "concat":
+            x_NMK = xp.concat([s_NM1, of_pairs(both_PE, xp.shape(both_PE)[1])], axis=-1)
+            return apply_net(nets["embeddings"], params["embeddings"][0], x_NMK, xp=xp)
+        g_NMG = apply_net(nets["embeddings"], params["embeddings"][0], s_NM1, xp=xp)
+        t_NMG = of_pairs(apply_net(nets["embeddings_strip"], params["embeddings_strip"][0], both_PE, xp=xp), self.neuron[-1])
+        return g_NMG * (1.0 + (t_NMG * xp.expand_dims(gate_NM, axis=-1) if self.smooth_type_embedding else t_NMG))
+
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    def serialize(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
+        """Return the stored form (spec core, section 13.2)."""
+        ntypes, flags, attention = len(type_map), [self.trainable] * len(self.neuron), self._attention()
+        nets = {
+            name: serial.collection([serial.net_to_dict(net, params[name][0], self.precision, flags)], 0, ntypes, "embedding_network")
+            for name, net in self._nets().items()
+        }
+        return {
+            "@class": "Descriptor",
+            "type": self.type_name,
+            "@version": 2,
+            "sel": [self.slots],
+            "ntypes": ntypes,
+            "neuron": list(self.neuron),
+            **{name: getattr(self, name) for name in STORED if name not in self.fixed},
+            "ln_eps": attention.ln_eps,
+            "precision": PRECISIONS[self.precision],
+            "exclude_types": [list(pair) for pair in self.exclude_types],
+            **nets,
+            "attention_layers": attention.serialize(params["attention"], self.trainable),
+            "env_mat": {"rcut": self.rcut, "rcut_smth": self.rcut_smth, "protection": self.env_protection, "use_exp_switch": False},
+            "type_embedding": self._types().serialize(params["type_embedding"], type_map),
+            "@variables": {"davg": params["davg"], "dstd": params["dstd"]},
+            "type_map": list(type_map),
+            "spin": None,
+        }
+
+    @classmethod
+    def deserialize(cls, tree: dict[str, Any]) -> tuple[Any, Params]:
+        """Return options and parameters from the stored form."""
+        what = f"descriptor {cls.type_name}"
+        serial.check_version(tree, 2, what)
+        serial.require(tree, "spin", [None], what)
+        serial.require(tree.get("env_mat", {}), "use_exp_switch", [None, False], what)
+        lists = {"sel": tuple(tree["sel"]), "neuron": tuple(tree["neuron"]), "exclude_types": tuple((a, b) for a, b in tree["exclude_types"])}
+        options = {name: tree[name] for name in (*STORED, "ln_eps", "precision") if name in tree}
+        config = cls(**lists, **options)
+        params = dict(tree["@variables"])
+        for name, array in params.items():
+            if float(abs(array - array[:, 0:1, :]).max()) > 0.0:
+                raise InputError(f"{what}: {name} differs between the slots of a type, which is not supported")
+        for name, net in config._nets().items():
+            (stored,) = tree[name]["networks"]
+            params[name] = [serial.net_from_dict(net, stored, f"{what}, {name}")]
+        params["attention"] = config._attention().deserialize(tree["attention_layers"], f"{what}, attention")
+        types, params["type_embedding"] = TypeEmbedding.deserialize(tree["type_embedding"], tuple(tree["type_map"]))
+        if types.net(1).bias != config.use_tebd_bias or types.neuron != (config.tebd_dim,):
+            raise InputError(f"{what}: the stored type embedding is not the one of its options")
+        return config, params
+
+
+@register("descriptor", "se_atten_v2")
+@dataclass(frozen=True)
+class SeAttenV2(SeAtten):
+    """se_atten with types in a net of their own, smooth at the cutoff."""
+
+    tebd_input_mode: str = "strip"
+    smooth_type_embedding: bool = True
+
+    type_name = "se_atten_v2"
+    fixed = {"tebd_input_mode": "strip", "smooth_type_embedding": True}
