@@ -55,6 +55,8 @@ class Pairs:
     type_NM : of mixed layouts the type of the neighbour; in empty slots that of the first atom of the frame (spec core, section 4).
         (N, 0) for layouts whose sections are neighbour types
 
+    Where the layout has `typed` sections, these come first.
+
     In a mixed layout the last slot of every row is empty and stands for all that remain of `sel`: it counts sel - (width - 1) times.
     """
 

@@ -13,10 +13,7 @@ _ALIASES: dict[tuple[str, str], str] = {}
 
 
 NOT_YET = {
-    "descriptor": (
-        *("se_e3_tebd",),
-        *("dpa2", "dpa3", "dpa4", "loc_frame"),
-    ),
+    "descriptor": (*("dpa2", "dpa3", "dpa4", "loc_frame"),),
     "fitting_net": ("population",),
     "model": ("frozen", "pairtab", "linear_ener", "linear", "zbl", "pairwise_dprc", "dpa4", "spin_ener"),
 }

@@ -57,18 +57,19 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
         row, dist, j = row[pair], dist[pair], j[pair]
     part = section[j]
     pair, row, part = _nearest(pair, row, part, dist, layout)
+    if layout.typed:
+        pair, row, part = _once_more(pair, row, types[neighbours.j[pair]], layout.typed)
 
+    sections = len(layout.sections)
+    slot = _rank(row * sections + part)  # an excluded neighbour leaves an empty slot
     for a, b in layout.excluded:
         type_i, type_j = types[neighbours.i[pair]], types[neighbours.j[pair]]
         keep = ~(((type_i == a) & (type_j == b)) | ((type_i == b) & (type_j == a)))
-        pair, row, part = pair[keep], row[keep], part[keep]
+        pair, row, part, slot = pair[keep], row[keep], part[keep], slot[keep]
 
-    sections = len(layout.sel)
-    group = row * sections + part
-    slot = _rank(group)
-    kept = np.bincount(group, minlength=len(centres) * sections).reshape(-1, sections)
+    used = [int(slot[part == section].max(initial=-1)) + 1 for section in range(sections)]
     # the last slot of a mixed row stands for all that remain of `sel`
-    widths = tuple(int(width) + layout.mixed for width in kept.max(axis=0, initial=0))
+    widths = (*used[:-1], used[-1] + layout.mixed)
     column = np.array([start for start, _ in spans(widths)], dtype=np.int64)[part] + slot
 
     # atoms that are neighbours but no centres of this block follow the centres
@@ -128,6 +129,14 @@ def _nearest(pair: np.ndarray, row: np.ndarray, part: np.ndarray, dist: np.ndarr
     pair, row, part = pair[order], row[order], part[order]
     fits = _rank(row * len(layout.sel) + part) < np.asarray(layout.sel)[part]
     return pair[fits], row[fits], part[fits]
+
+
+def _once_more(pair: np.ndarray, row: np.ndarray, kind: np.ndarray, typed: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """Put before the one section of pairs, sorted by (row, distance), sections for each type of neighbour with the nearest of them."""
+    order = np.lexsort((kind, row))
+    order = order[_rank(row[order] * len(typed) + kind[order]) < np.asarray(typed)[kind[order]]]
+    part = np.concatenate([kind[order], np.full(len(pair), len(typed))])
+    return np.concatenate([pair[order], pair]), np.concatenate([row[order], row]), part
 
 
 def _warn(most: np.ndarray, layout: Layout) -> None:

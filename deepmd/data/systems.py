@@ -37,6 +37,10 @@ SCALARS = ("energy", "atom_ener", "atom_pref", "atom_ener_coeff", "atomic_weight
 """Data without an axis for their values."""
 
 
+TENSORS = ("atom_dipole", "atom_polarizability")
+"""Data that may be stored for those atoms only whose type has an output."""
+
+
 @dataclass(frozen=True)
 class System:
     """Frames of one number of atoms.
@@ -129,7 +133,12 @@ def count_types(paths: Sequence[str]) -> int:
     return most
 
 
-def load_system(path: str | os.PathLike[str], type_map: Sequence[str], names: Sequence[str] | Mapping[str, Width] = tuple(WIDTHS)) -> System:
+def load_system(
+    path: str | os.PathLike[str],
+    type_map: Sequence[str],
+    names: Sequence[str] | Mapping[str, Width] = tuple(WIDTHS),
+    without: Sequence[int] = (),
+) -> System:
     """Read a system.
 
     Parameters
@@ -137,6 +146,7 @@ def load_system(path: str | os.PathLike[str], type_map: Sequence[str], names: Se
     path : a folder, or `file.hdf5#/group`
     type_map : element names of the model
     names : the data that are wanted where present; a mapping tells the width of each (for properties of any name)
+    without : types without atomic output; tensors of atoms may be stored for the other atoms only
 
     Raises
     ------
@@ -144,10 +154,11 @@ def load_system(path: str | os.PathLike[str], type_map: Sequence[str], names: Se
         A file is missing, cannot be read, has the wrong shape, holds NaN, or an element is not in `type_map`.
     """
     with opened(str(path)) as storage:
-        return _load(storage, type_map, names if isinstance(names, Mapping) else {name: WIDTHS[name] for name in names})
+        widths = names if isinstance(names, Mapping) else {name: WIDTHS[name] for name in names}
+        return _load(storage, type_map, widths, without)
 
 
-def _load(storage: Storage, type_map: Sequence[str], widths: Mapping[str, Width]) -> System:
+def _load(storage: Storage, type_map: Sequence[str], widths: Mapping[str, Width], without: Sequence[int]) -> System:
     types = _types(storage, type_map)
     where = storage.where
     sets = storage.sets()
@@ -173,7 +184,8 @@ def _load(storage: Storage, type_map: Sequence[str], widths: Mapping[str, Width]
             continue
         if any(file is None for file in found):
             raise InputError(f"{where}: {name}.npy is missing in {sets[found.index(None)]} but present in other sets")
-        parts = [_label(storage, file, name, width, (n, len(types))) for file, n in zip(found, frames, strict=True) if file is not None]
+        kept = np.flatnonzero(~np.isin(types, without)) if name in TENSORS else np.arange(len(types))
+        parts = [_label(storage, file, name, width, (n, len(types)), kept) for file, n in zip(found, frames, strict=True) if file is not None]
         data[name] = np.concatenate(parts)
     if any(storage.has(part, "real_atom_types.npy") for part in sets):
         types = np.concatenate([_real_types(storage, part, len(types), n, type_map) for part, n in zip(sets, frames, strict=True)])
@@ -253,8 +265,8 @@ def _array(storage: Storage, place: tuple[str, str], width: int | None, frames: 
     return array.reshape(rows, -1)
 
 
-def _label(storage: Storage, place: tuple[str, str], name: str, width: Width, sizes: tuple[int, int]) -> np.ndarray:
-    """Read a label: (frames, k) or (frames, atoms, k), without the last axis for `SCALARS`."""
+def _label(storage: Storage, place: tuple[str, str], name: str, width: Width, sizes: tuple[int, int], kept: np.ndarray) -> np.ndarray:
+    """Read a label: (frames, k) or (frames, atoms, k), without the last axis for `SCALARS`; it may be stored for the atoms `kept` only."""
     (frames, natoms), (per_frame, per_atom) = sizes, width
     file = storage.name(*place)
     if per_atom == 0:
@@ -267,6 +279,10 @@ def _label(storage: Storage, place: tuple[str, str], name: str, width: Width, si
         if array.shape[1] != natoms:
             raise InputError(f"{file}: has {array.shape[1]} values per frame, expected {natoms} or {3 * natoms}")
         return array
+    if per_atom and len(kept) < natoms and storage.array(*place).size == frames * len(kept) * per_atom:
+        out = np.zeros((frames, natoms, per_atom))
+        out[:, kept] = _array(storage, place, per_atom * len(kept), frames).reshape(frames, len(kept), per_atom)
+        return out
     array = _array(storage, place, None if per_atom is None else per_atom * natoms, frames)
     if array.shape[1] % natoms:
         raise InputError(f"{file}: has {array.shape[1]} values per frame, expected a multiple of the {natoms} atoms")

@@ -11,17 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from deepmd.array_model.errors import InputError
+from deepmd.data.batch import data_of
 from deepmd.data.selection import systems_of
-from deepmd.data.systems import System, load_system
-from deepmd.infer.deep_pot import DeepPot
+from deepmd.data.systems import WIDTHS, System, Width, load_system
+from deepmd.infer import other_accuracy
+from deepmd.infer.deep_pot import DeepEval, DeepPot
+from deepmd.infer.measures import Details, Errors, mean_errors
 
 log = logging.getLogger(__name__)
-
-Errors = dict[str, tuple[float, float]]
-"""Mean absolute and root mean square error of each quantity that has labels."""
-
-Details = dict[str, tuple[str, np.ndarray]]
-"""For each detail file its column names and its rows: labels, then predictions."""
 
 LINES = {
     # quantity: (label of the mean absolute error, of the root mean square error, unit)
@@ -33,6 +30,7 @@ LINES = {
     "virial/natoms": ("Virial MAE/Natoms  ", "Virial RMSE/Natoms ", "eV"),
     "stress": ("Stress MAE         ", "Stress RMSE        ", "eV/Å³"),
     "atomic energy": ("Atomic ener MAE    ", "Atomic ener RMSE   ", "eV"),
+    **other_accuracy.LINES,
 }
 """What is printed, in this order."""
 
@@ -84,16 +82,18 @@ def measure_errors(
     rng = np.random.default_rng(rand_seed) if shuffle_test else None
     found: list[tuple[int, Errors]] = []
     written: set[str] = set()
-    with DeepPot(model, head=head, backend=backend) as potential:
+    with DeepEval(model, head=head, backend=backend) as potential:
         for folder in folders:
             log.info("# ---------------output of dp test--------------- ")
             log.info("# testing system : %s", folder)
-            data = load_system(folder, potential.get_type_map(), _names(potential, atomic))
+            data = load_system(folder, potential.get_type_map(), _names(potential, atomic), potential.types_without_output)
             frames = _chosen(data.num_frames, numb_test, rng)
             log.info("# number of test data : %d ", len(frames))
-            errors, details = compare(potential, data, frames, atomic)
-            if atomic and "atomic energy" not in errors:
-                log.warning("%s: holds no atom_ener.npy; atomic energies are not compared", folder)
+            errors, details = _compared(potential, data, frames, atomic)
+            if atomic and f"atomic {potential.output.name}" not in errors:
+                log.warning("%s: holds no %s.npy; atomic values are not compared", folder, potential.output.atomic_label)
+            if not errors:
+                raise InputError(f"{folder}: holds no label of what the model predicts ({potential.output.label}.npy)")
             _report(errors)
             found.append((len(frames), errors))
             if detail_file is not None:
@@ -105,9 +105,21 @@ def measure_errors(
     return average
 
 
-def _names(potential: DeepPot, atomic: bool) -> list[str]:
-    parameters = [name for name, width in (("fparam", potential.get_dim_fparam()), ("aparam", potential.get_dim_aparam())) if width]
-    return ["energy", "force", "virial", "atom_pref", *(["atom_ener"] if atomic else []), *parameters]
+def _names(potential: DeepEval, atomic: bool) -> dict[str, Width]:
+    own = data_of(potential.output)
+    if not atomic:
+        del own[potential.output.atomic_label]
+    return {**own, **{name: WIDTHS[name] for name in ("force", "virial", "atom_pref") if isinstance(potential, DeepPot)}}
+
+
+def _compared(potential: DeepEval, system: System, frames: np.ndarray, atomic: bool) -> tuple[Errors, Details]:
+    """Compare whatever the model predicts."""
+    if isinstance(potential, DeepPot):
+        return compare(potential, system, frames, atomic)
+    try:
+        return other_accuracy.compare(potential, potential.output, system, frames, atomic)
+    except InputError as error:
+        raise InputError(f"{system.path}: {error}") from error
 
 
 def _chosen(available: int, wanted: int, rng: np.random.Generator | None) -> np.ndarray:
@@ -139,38 +151,28 @@ def compare(potential: DeepPot, system: System, frames: Sequence[int] | np.ndarr
     details: Details = {}
     if "energy" in data:
         pair = data["energy"][:, None], out[0]
-        errors["energy"] = _mean_errors(*pair)
-        errors["energy/natoms"] = _mean_errors(pair[0] / natoms, pair[1] / natoms)
+        errors["energy"] = mean_errors(*pair)
+        errors["energy/natoms"] = mean_errors(pair[0] / natoms, pair[1] / natoms)
         details["e"] = ("data_e pred_e", np.hstack(pair))
         details["e_peratom"] = ("data_e pred_e", np.hstack(pair) / natoms)
     if "force" in data:
         label, predicted = data["force"][real], out[1][real]
-        errors["force"] = _mean_errors(label, predicted)
+        errors["force"] = mean_errors(label, predicted)
         if "atom_pref" in data:
-            errors["force weighted"] = _mean_errors(label, predicted, data["atom_pref"][real][:, None])
+            errors["force weighted"] = mean_errors(label, predicted, data["atom_pref"][real][:, None])
         details["f"] = (_columns("f", "xyz"), np.concatenate([data["force"], out[1]], axis=2).reshape(-1, 6))
     if "virial" in data and cell is not None:
         label, predicted = data["virial"], out[2]
         volume = np.abs(np.linalg.det(cell))[:, None]
-        errors["virial"] = _mean_errors(label, predicted)
-        errors["virial/natoms"] = _mean_errors(label / natoms, predicted / natoms)
-        errors["stress"] = _mean_errors(label / volume, predicted / volume)
+        errors["virial"] = mean_errors(label, predicted)
+        errors["virial/natoms"] = mean_errors(label / natoms, predicted / natoms)
+        errors["stress"] = mean_errors(label / volume, predicted / volume)
         details["v"] = (_columns("v", COMPONENTS), np.hstack([label, predicted]))
         details["v_peratom"] = (_columns("v", COMPONENTS), np.hstack([label, predicted]) / natoms)
         details["s"] = (_columns("s", COMPONENTS), -np.hstack([label / volume, predicted / volume]))
     if "atom_ener" in data:
-        errors["atomic energy"] = _mean_errors(data["atom_ener"][real], out[3][real][:, 0])
+        errors["atomic energy"] = mean_errors(data["atom_ener"][real], out[3][real][:, 0])
     return errors, details
-
-
-def _mean_errors(label: np.ndarray, predicted: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, float]:
-    """Mean absolute and root mean square difference; a mean over nothing is zero."""
-    difference = predicted - label
-    weight = np.broadcast_to(1.0 if weights is None else weights, difference.shape)
-    total = float(weight.sum())
-    if total == 0.0:
-        return 0.0, 0.0
-    return float(np.sum(weight * np.abs(difference))) / total, math.sqrt(float(np.sum(weight * difference**2)) / total)
 
 
 def _columns(letter: str, components: Sequence[str]) -> str:
@@ -192,8 +194,11 @@ def weighted_average(found: Sequence[tuple[int, Errors]]) -> Errors:
 def _report(errors: Errors) -> None:
     for quantity, (mae_label, rmse_label, unit) in LINES.items():
         if quantity in errors:
-            log.info("%s: %e %s", mae_label, errors[quantity][0], unit)
-            log.info("%s: %e %s", rmse_label, errors[quantity][1], unit)
+            for title, value in zip((mae_label, rmse_label), errors[quantity], strict=True):
+                if title:
+                    log.info("%s", f"{title}: {value:e} {unit}".rstrip())
+    if any(not LINES[quantity][2] for quantity in errors):
+        log.info("The unit of error is the same as the unit of provided label.")
     log.info("# ----------------------------------------------- ")
 
 
@@ -201,7 +206,7 @@ def _write_details(prefix: str, folder: str, details: Details, written: set[str]
     """Append the rows of one system to the detail files; the first system of a file starts it anew."""
     for name, (columns, rows) in details.items():
         unit = " (eV/Å³)" if name == "s" else ""
-        path = f"{prefix}.{name}.out"
+        path = f"{prefix}.{name}" if "out" in name.split(".") else f"{prefix}.{name}.out"
         with Path(path).open("a" if name in written else "w", encoding="utf-8") as file:
             np.savetxt(file, rows, header=f"{folder}{unit}: {columns}")
         written.add(name)

@@ -12,6 +12,7 @@ import numpy as np
 from deepmd.adapters.evaluation import Evaluator
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.array_model.namespace import Params
+from deepmd.array_model.outputs import Output
 from deepmd.array_model.pairs import Conditions
 from deepmd.array_model.spectral import CHOICES
 from deepmd.array_model.tree import flatten
@@ -37,8 +38,8 @@ class DeepEval:
     Parameters
     ----------
     model_file : `.dp`, `.yaml`, `.pth`, `.pt`, `.pb`, or the prefix of a TensorFlow checkpoint; the suffix decides which backend runs it
-    auto_batch_size : True: blocks of DP_INFER_BATCH_SIZE centre atoms (environment variable; default 256); a number: blocks of that
-        many atoms; False: everything at once. Results do not depend on it, memory does
+    auto_batch_size : True: blocks of DP_INFER_BATCH_SIZE centre atoms (environment variable; default 512) at most; a number: blocks of
+        that many atoms at most; False: everything at once. Results do not depend on it, memory does
     neighbor_list : must be None; neighbours are found by the `vesin` package
     head : must be None; models with several heads are not supported yet
     nlist_backend : "auto" or "vesin", which are the same
@@ -101,7 +102,7 @@ class DeepEval:
         self.outside = 0
         self._domain_start = model.domain_start(params)
         self._evaluate: Evaluator | None = module.evaluator(model, params)
-        self._side_by_side = module.side_by_side
+        self._side_by_side, self._workers, self._fewest = module.side_by_side, module.workers, module.FEWEST_ATOMS
 
     # -- predictions ------------------------------------------------------------------------------------------------
 
@@ -127,16 +128,17 @@ class DeepEval:
             neighbours = find_neighbours([frames.structure(k) for k in range(first, last)], self.get_rcut())
             self._count_outside(neighbours)
             rows = {name: array[first:last] if name in per_frame else array[first * natoms : last * natoms] for name, array in out.items()}
-            parts = list(blocks(neighbours.types, self._batch_size))
+            workers = self._workers()
+            parts = blocks(neighbours.types, self._batch_size, workers, self._fewest)
             if len(parts) == 1:
                 self._add(rows, *self._block(neighbours, parts[0], frames, first, wanted))
                 continue
-            with self._side_by_side() as workers, ThreadPoolExecutor(workers) as pool:
+            with self._side_by_side(), ThreadPoolExecutor(workers) as pool:
                 for done in pool.map(lambda centres: self._block(neighbours, centres, frames, first, wanted), parts):  # noqa: B023
                     self._add(rows, *done)  # in the order of the blocks, so that sums are always the same
         out = {name: array if name in per_frame else array.reshape(count, natoms, array.shape[1]) for name, array in out.items()}
         if output.intensive and output.name in asked:
-            counted = np.count_nonzero((frames.types >= 0) & ~np.isin(frames.types, self._content.model.atom_exclude_types), axis=1)
+            counted = np.count_nonzero((frames.types >= 0) & ~np.isin(frames.types, self.types_without_output), axis=1)
             out[output.name] = out[output.atomic].sum(axis=1) / np.maximum(counted, 1)[:, None]
         return {name: out[name] for name in asked}
 
@@ -226,6 +228,12 @@ class DeepEval:
 
     # -- what the model is ------------------------------------------------------------------------------------------
 
+    @property
+    def output(self) -> Output:
+        """What the model predicts."""
+        output: Output = self._content.model.output
+        return output
+
     def get_rcut(self) -> float:
         """Return the cutoff radius in Angstrom."""
         return float(self._content.model.layout().rcut)
@@ -240,7 +248,13 @@ class DeepEval:
 
     def get_sel_type(self) -> list[int]:
         """Return the types that have an atomic output."""
-        return [kind for kind in range(self.get_ntypes()) if kind not in self._content.model.atom_exclude_types]
+        return [kind for kind in range(self.get_ntypes()) if kind not in self.types_without_output]
+
+    @property
+    def types_without_output(self) -> tuple[int, ...]:
+        """Types whose atoms have no output."""
+        without: tuple[int, ...] = self._content.model.atom_exclude_types
+        return without
 
     def get_dim_fparam(self) -> int:
         """Return the number of frame parameters."""
@@ -350,7 +364,8 @@ class DeepPot(DeepEval):
 
 
 def _subclasses(cls: type) -> list[Any]:
-    nested: list[list[Any]] = [[kind, *_subclasses(kind)] for kind in cls.__subclasses__()]
+    children: list[Any] = cls.__subclasses__()
+    nested: list[list[Any]] = [[kind, *_subclasses(kind)] for kind in children]
     return [kind for kinds in nested for kind in kinds]
 
 

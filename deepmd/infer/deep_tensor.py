@@ -16,12 +16,12 @@ class DeepTensor(DeepEval):
     @property
     def output_tensor_name(self) -> str:
         """Name of the tensor."""
-        return self._content.model.output.name  # type: ignore[no-any-return]
+        return self.output.name  # type: ignore[no-any-return]
 
     @property
     def output_dim(self) -> int:
         """Number of components d."""
-        return int(self._content.model.output.width)
+        return int(self.output.width)
 
     def get_task_dim(self) -> int:
         """Return the number of components d."""
@@ -41,7 +41,7 @@ class DeepTensor(DeepEval):
 
         Tensors of rank two are flattened row by row. Atoms whose type has none get zeros.
         """
-        output = self._content.model.output
+        output = self.output
         name = output.atomic if atomic else output.name
         return self._run(self._frames(coords, cells, atom_types, fparam, aparam, mixed_type), frozenset({name}))[name]
 
@@ -67,7 +67,7 @@ class DeepTensor(DeepEval):
         InputError
             As for `DeepPot.eval`; or the model has no derivatives.
         """
-        output = self._content.model.output
+        output = self.output
         if not output.differentiable:
             raise InputError(f"{self.model_path}: models of {output.name} have no derivatives; eval gives the tensors")
         wanted = frozenset({output.name, "force", "virial", *([output.atomic, "atom_virial"] if atomic else [])})
@@ -116,7 +116,7 @@ class _Vector(DeepEval):
     """A model of d numbers, of each frame and of each atom."""
 
     def _both(self, coords: Any, cells: Any, atom_types: Any, fparam: Any, aparam: Any, mixed_type: bool) -> tuple[np.ndarray, np.ndarray]:
-        output = self._content.model.output
+        output = self.output
         out = self._run(self._frames(coords, cells, atom_types, fparam, aparam, mixed_type), frozenset({output.name, output.atomic}))
         return out[output.name], out[output.atomic]
 
@@ -129,7 +129,7 @@ class DeepDOS(_Vector):
     @property
     def numb_dos(self) -> int:
         """Number of grid points."""
-        return int(self._content.model.output.width)
+        return int(self.output.width)
 
     def get_numb_dos(self) -> int:
         """Return the number of grid points."""
@@ -163,11 +163,11 @@ class DeepProperty(_Vector):
 
     def get_task_dim(self) -> int:
         """Return the number of components."""
-        return int(self._content.model.output.width)
+        return int(self.output.width)
 
     def get_intensive(self) -> bool:
         """Return whether the property is a mean over the atoms, not a sum."""
-        return bool(self._content.model.output.intensive)
+        return bool(self.output.intensive)
 
     def eval(
         self,

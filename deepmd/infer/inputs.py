@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +13,8 @@ import numpy as np
 from deepmd.array_model.errors import InputError
 from deepmd.data.neighbours import Neighbours, Structure, check_cell
 
-DEFAULT_BATCH_SIZE = 256
-"""Centre atoms evaluated at once: enough to keep the frameworks busy, few enough that all intermediates stay near the processor."""
+DEFAULT_BATCH_SIZE = 512
+"""Most centre atoms of a block: enough to keep the frameworks busy, few enough that memory stays bounded."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,22 @@ def groups(atoms: Sequence[int] | np.ndarray, limit: int | None) -> Iterator[tup
         yield first, len(atoms)
 
 
-def blocks(types: np.ndarray, limit: int | None) -> Iterator[np.ndarray]:
-    """Yield the real atoms in runs of at most `limit`."""
+def blocks(types: np.ndarray, limit: int | None, workers: int = 1, fewest: int = 1) -> list[np.ndarray]:
+    """Cut the real atoms into runs of nearly equal length.
+
+    Parameters
+    ----------
+    limit : most atoms of a run, None for a single one
+    workers : runs evaluated side by side: where one run is not enough, their number is a multiple of this, so that no worker idles
+    fewest : atoms from which a run keeps a worker busy: a system of that many for each worker is cut although it need not be
+    """
     real = np.flatnonzero(types >= 0)
-    size = max(len(real), 1) if limit is None else limit
-    for start in range(0, len(real), size):
-        yield real[start : start + size]
+    if not len(real):
+        return []
+    count = 1 if limit is None else math.ceil(len(real) / limit)
+    if count > 1 or (limit is not None and len(real) >= workers * fewest):
+        count = workers * math.ceil(count / workers)
+    return np.array_split(real, min(count, len(real)))
 
 
 def of_centres(neighbours: Neighbours, centres: np.ndarray) -> Neighbours:

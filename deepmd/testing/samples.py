@@ -134,13 +134,14 @@ class Subject:
     @property
     def precision(self) -> str:
         """The lowest precision that the model computes in: a row of the table of tolerances."""
-        used = {PRECISIONS[getattr(part, "precision", "float64")] for part in (self.model.descriptor, self.model.fitting)}
+        used = {PRECISIONS[getattr(part, "precision", "float64")] for part in (*self.model.descriptor.parts(), self.model.fitting)}
         return next(name for name in ("bfloat16", "float16", "float32", "float64") if name in used)
 
     @cached_property
     def wide(self) -> Subject:
         """The same model in float64."""
-        descriptor, fitting = (replace(part, precision="float64") for part in (self.model.descriptor, self.model.fitting))
+        parts = tuple(replace(part, precision="float64") for part in self.model.descriptor.parts())
+        descriptor, fitting = self.model.descriptor.with_parts(parts), replace(self.model.fitting, precision="float64")
         model = replace(self.model, descriptor=descriptor, fitting=fitting)
         return replace(self, model=model, params=model.in_precision(self.params, xp=plain))
 
@@ -221,9 +222,10 @@ def widened(packed: Packed, widths: Sequence[int], rcut: float) -> Packed:
 def reordered(packed: Packed, seed: int, rcut: float) -> Packed:
     """Return the packing with the slots of every section in another order for each atom, empty ones among them."""
     rng = np.random.default_rng(seed)
-    rows, fixed = (len(packed.pairs.type_N), 1), int(packed.pairs.type_NM.shape[1] > 0)  # the last slot of a mixed row has its place
-    columns = []
-    for start, stop in spans(packed.pairs.widths):
+    rows, mixed = (len(packed.pairs.type_N), 1), int(packed.pairs.type_NM.shape[1] > 0)  # the last slot of a mixed row has its place
+    columns, sections = [], spans(packed.pairs.widths)
+    for start, stop in sections:
+        fixed = mixed if (start, stop) == sections[-1] else 0
         moved = rng.permuted(np.tile(np.arange(start, stop - fixed), rows), axis=1)
         columns.append(np.concatenate([moved, np.full((rows[0], fixed), stop - 1)], axis=1))
     return with_columns(packed, columns, packed.pairs.widths, rcut)

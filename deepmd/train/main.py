@@ -249,7 +249,7 @@ def _plan(options: TrainInput, section: DataSection, where: str) -> Plan:
     paths_ = find_systems(section.systems if isinstance(section.systems, str) else list(section.systems), section.rglob_patterns)
     if not paths_:
         raise InputError(f"{where}/systems: the list is empty")
-    systems = [load_system(path, options.model.type_map, names) for path in paths_]
+    systems = [load_system(path, options.model.type_map, names, options.model.atom_exclude_types) for path in paths_]
     if not any(label in system.data for system in systems for label in options.loss.labels()):
         raise InputError(f"{where}: no system has any of the labels that the loss reads ({', '.join(options.loss.labels())})")
     return make_plan(systems, section.batch_size, section.auto_prob, section.sys_probs, where)

@@ -10,10 +10,17 @@ import pytest
 from support import require
 from tolerances import assert_close
 
-from deepmd.adapters.evaluation import OUTPUTS
+from deepmd.array_model.descriptors.hybrid import Hybrid
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
+from deepmd.array_model.descriptors.se_e2_r import SeE2R
+from deepmd.array_model.descriptors.se_e3 import SeE3
+from deepmd.array_model.descriptors.se_e3_tebd import SeE3Tebd
+from deepmd.array_model.fittings.dipole import DipoleFitting
+from deepmd.array_model.fittings.dos import DosFitting
 from deepmd.array_model.fittings.energy import EnergyFitting
-from deepmd.array_model.losses import EnerLoss, total
+from deepmd.array_model.fittings.polar import PolarFitting
+from deepmd.array_model.fittings.property import PropertyFitting
+from deepmd.array_model.losses import DosLoss, EnerLoss, PropertyLoss, Target, TensorLoss, total
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.tree import flagged, flatten, replace_leaves
 from deepmd.host import plain
@@ -115,7 +122,7 @@ def in_torch(example, loss):
     wanted = [leaves[path].requires_grad_() for path in example.paths]
     pairs, conditions = pairs_to_torch(example.packed.pairs), conditions_to_torch(example.conditions)
     sizes = len(example.packed.atoms), example.packed.num_frames
-    predictions = predict(example.model, tensors, pairs, conditions, *sizes, frozenset(OUTPUTS), training=True)
+    predictions = predict(example.model, tensors, pairs, conditions, *sizes, frozenset(example.model.output.names), training=True)
     labels = {key: to_torch(array) for key, array in example.labels.items()}
     value = example.loss(loss, predictions, labels, pairs, to_torch(example.natoms_F), xp)
     found = torch.autograd.grad(value, wanted, allow_unused=True)
@@ -173,6 +180,45 @@ def test_tensorflow(example, in_tensorflow, name):
     example.compare(LOSSES[name], *in_tensorflow(LOSSES[name]))
 
 
+class OtherExample(Example):
+    """A model of something else than energies."""
+
+    def __init__(self, fitting, without=()):
+        self.model = StandardModel(("O", "H"), DESCRIPTOR, fitting, atom_exclude_types=without)
+        self.params = ModelConformance.parameters(self.model)
+        self.subject = Subject(self.model, self.params, "numpy")
+        samples = [*self.subject.systems["triclinic_small"], *self.subject.systems["open"]]
+        self.packed = self.subject.pack(samples)
+        self.conditions = self.subject.conditions(samples, self.packed)
+        self.natoms_F = np.array([float(len(sample.aparam)) for sample in samples])
+        rng, values, output = np.random.default_rng(9), self.subject.evaluate(self.packed, self.conditions), self.model.output
+        names = {output.label: output.name, output.atomic_label: output.atomic}
+        self.labels = {label: values[name] + rng.normal(0.0, 0.5, values[name].shape) for label, name in names.items()}
+        self.labels["atomic_weight"] = rng.uniform(0.5, 1.5, len(self.packed.pairs.type_N))
+        self.paths = list(flatten(self.params["fitting"]["nets"]))
+        self.paths = [f"fitting/nets/{path}" for path in self.paths] + ["descriptor/embeddings/0/layers/0/w"]
+
+
+DOS_TERMS = {f"{kind}_pref_{term}": 1.0 for kind in ("start", "limit") for term in ("dos", "cdf", "ados", "acdf")}
+OTHERS = {
+    "dipole": (DipoleFitting(neuron=(3,)), (), TensorLoss(pref=1.0, pref_atomic=0.5)),
+    "dipole of one type": (DipoleFitting(neuron=(3,)), (1,), TensorLoss(pref=1.0, pref_atomic=0.5, enable_atomic_weight=True)),
+    "polar": (PolarFitting(neuron=(3,), fit_diag=False), (), TensorLoss(pref=1.0, pref_atomic=0.5)),
+    "dos": (DosFitting(neuron=(3,), numb_dos=3), (), DosLoss(**DOS_TERMS)),
+    "property": (PropertyFitting(neuron=(3,), property_name="gap", task_dim=2, intensive=True), (), PropertyLoss()),
+    "rmse of a property": (PropertyFitting(neuron=(3,), property_name="gap", task_dim=2), (), PropertyLoss(loss_func="rmse", metric=("rmse", "mae"))),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("backend", ["torch", "tf"])
+def test_other_losses(backend, name):
+    fitting, without, loss = OTHERS[name]
+    example = OtherExample(fitting, without)
+    loss = loss.suited(Target.of(example.model, example.params))
+    example.compare(loss, *gradients_by(backend, example, loss))
+
+
 class Realistic(ModelConformance):
     deviations = REALISTIC
 
@@ -196,3 +242,20 @@ def test_expansions_have_the_gradients_of_the_nets(backend, descriptor):
     assert len(direct.trainable) > 10
     for path in direct.trainable:
         assert_close(actual[path], expected[path], "gradient", floor=0.0, what=path)
+
+
+NEAR = SeE2R(sel=(9, 9), rcut=2.6, rcut_smth=0.5, neuron=(2,), resnet_dt=True)
+OTHERS = {
+    "se_e2_r": NEAR,
+    "se_e3": SeE3(sel=(8, 8), rcut=3.0, rcut_smth=0.5, neuron=(2,), resnet_dt=True),
+    "se_e3_tebd": SeE3Tebd(sel=12, rcut=3.0, rcut_smth=0.5, neuron=(2,), tebd_dim=2, set_davg_zero=False),
+    "hybrid": Hybrid((NEAR, SeE3Tebd(sel=12, rcut=3.0, neuron=(2,), tebd_dim=2, tebd_input_mode="strip", use_tebd_bias=True))),
+}
+
+
+@pytest.mark.parametrize("backend", ["torch", "tf"])
+@pytest.mark.parametrize("descriptor", OTHERS.values(), ids=OTHERS)
+def test_other_descriptors(backend, descriptor):
+    loss = EnerLoss(**{**OFF, "start_pref_e": 0.5, "start_pref_f": 2.0, "start_pref_v": 0.3})
+    example = Example(DIRECT, descriptor)
+    example.compare(loss, *gradients_by(backend, example, loss))

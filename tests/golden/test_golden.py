@@ -34,10 +34,13 @@ CASES = {
     "dipole": "float64",
     "polar": "float64",
     "dos": "float64",
+    "property": "float64",
+    "hybrid": "float64",
+    "se_e3_tebd": "float64",
 }
-DIRECT = ("se_e2_r", "se_e3", "se_atten", "se_atten_attn", "se_atten_strip")
+DIRECT = ("se_e2_r", "se_e3", "hybrid", "se_e3_tebd", "property", "se_atten", "se_atten_attn", "se_atten_strip")
 """Cases without expansions."""
-FITTINGS = ("dipole", "polar", "dos")
+FITTINGS = ("dipole", "polar", "dos", "property")
 """Cases of other outputs than energies, tested like these but not with larger nets."""
 
 DIPOLE = {
@@ -55,7 +58,9 @@ STORED = {
 }
 """Where the outputs of a case are stored, and in which shape they are compared; the others are stored under their names."""
 
-EVALUATIONS = [(case, evaluation) for case in CASES for evaluation in ("direct", "spectral") if evaluation == "direct" or case not in DIRECT]
+EVALUATED = [
+    (case, backend, how) for case, backend, how in product(CASES, FRAMEWORKS, ("direct", "spectral")) if how == "direct" or case not in DIRECT
+]
 EXPANDED = [case for case in CASES if case not in (*DIRECT, *FITTINGS)]
 BOUNDARIES = ("pbc", "nopbc")
 
@@ -97,7 +102,7 @@ def expanded(content, params, closest=None):
     return content.model.with_evaluation("spectral").expanded(params, closest, stored=True, xp=plain)
 
 
-@pytest.fixture(scope="module", params=[(case, backend, how) for case, how in EVALUATIONS for backend in FRAMEWORKS], ids="-".join)
+@pytest.fixture(scope="module", params=EVALUATED, ids="-".join)
 def golden(request):
     case, backend, evaluation = request.param
     content = content_of(case)

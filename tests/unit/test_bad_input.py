@@ -103,7 +103,7 @@ INPUTS = [
     ("model/descriptor/activation_function", "tan", ["unknown activation 'tan'", "Did you mean 'tanh'?"]),
     ("model/descriptor/precision", "float65", ["float65", "float64"]),
     ("model/descriptor/exclude_types", [[0, 2]], ["exclude_types", "type 2"]),
-    ("model/fitting_net/type", "dipole", ["'dipole'", "not supported yet"]),
+    ("model/fitting_net/type", "population", ["'population'", "not supported yet"]),
     ("model/fitting_net/numb_fparam", 2, ["water", "2 values of fparam", "none"]),
     ("model/fitting_net/trainable", [True], ["trainable", "1 flags", "2 layers"]),
     ("model/type_embedding", {"neuron": [8]}, ["model/type_embedding", "not supported yet"]),

@@ -233,7 +233,10 @@ def test_blocks_are_bounded() -> None:
     assert list(inputs.groups([3, 3, 9, 1, 1], 6)) == [(0, 2), (2, 3), (3, 5)]
     assert list(inputs.groups([3, 3], None)) == [(0, 2)]
     assert list(inputs.groups([], 6)) == []
-    assert [block.tolist() for block in inputs.blocks(np.array([0, -1, 1, 0, 1]), 3)] == [[0, 2, 3], [4]]
+    cases = {(3,): [[0, 2], [3, 4]], (None, 4): [[0, 2, 3, 4]], (3, 3): [[0, 2], [3], [4]], (8, 2, 2): [[0, 2], [3, 4]], (8, 2, 3): [[0, 2, 3, 4]]}
+    for arguments, expected in cases.items():
+        assert [block.tolist() for block in inputs.blocks(np.array([0, -1, 1, 0, 1]), *arguments)] == expected
+    assert inputs.blocks(np.array([-1]), 3) == []
 
 
 def test_too_many_neighbours_are_told() -> None:

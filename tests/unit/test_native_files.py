@@ -526,34 +526,21 @@ def test_a_pickle_is_not_executed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for number, options in enumerate(({}, {"_use_new_zipfile_serialization": False})):
         torch.save({"state": Malicious()}, f"m{number}.pth", **options)
-        with pytest.raises(InputError, match="not a TorchScript model"):
+        with pytest.raises(InputError, match=r"asks for|not an archive of torch"):
             load_model(f"m{number}.pth")
     with zipfile.ZipFile("m1.pth", "w") as archive, zipfile.ZipFile("m0.pth") as pickled:
         archive.writestr("m1/constants.pkl", pickled.read("m0/data.pkl"))  # dressed up as TorchScript
         archive.writestr("m1/data.pkl", pickled.read("m0/data.pkl"))
-    with pytest.raises(InputError, match="not a readable TorchScript model"):
+    with pytest.raises(InputError, match="asks for"):
         load_model("m1.pth")
     assert not Path("executed").exists()
 
 
 def test_torchscript_of_others(tmp_path):
     torch = pytest.importorskip("torch")
-
-    def save(name: str, source: str) -> None:
-        (tmp_path / f"{name}.py").write_text(f"import torch\n\n\nclass Other(torch.nn.Module):\n{source}")  # scripting reads source files
-        scope: dict = {}
-        exec(compile((tmp_path / f"{name}.py").read_text(), tmp_path / f"{name}.py", "exec"), scope)
-        torch.jit.script(scope["Other"]()).save(str(tmp_path / f"{name}.pth"))
-
-    save("other", "    def forward(self) -> int:\n        return 1\n")
-    save(
-        "kit",
-        '    @torch.jit.export\n    def get_model_def_script(self) -> str:\n        return "{}"\n\n    def forward(self) -> int:\n        return 1\n',
-    )
-    with pytest.raises(InputError, match="not a model written by this program"):
+    torch.jit.trace(torch.nn.Linear(1, 1), torch.zeros(1)).save(str(tmp_path / "other.pth"))
+    with pytest.raises(InputError, match="not a model of this program or of DeePMD-kit"):
         load_model(tmp_path / "other.pth")
-    with pytest.raises(InputError, match=r"made by DeePMD-kit.*Convert it with DeePMD-kit first"):
-        load_model(tmp_path / "kit.pth")
 
 
 def test_graphs_of_others(tmp_path):
@@ -566,9 +553,9 @@ def test_graphs_of_others(tmp_path):
         (tmp_path / "m.pb").write_bytes(graph.as_graph_def().SerializeToString())
         return tmp_path / "m.pb"
 
-    with pytest.raises(InputError, match="not a model written by this program"):
+    with pytest.raises(InputError, match="but not a model"):
         load_model(save("something"))
-    with pytest.raises(InputError, match=r"made by DeePMD-kit.*convert it with DeePMD-kit first"):
+    with pytest.raises(InputError, match="t_avg are missing: the file is cut short"):
         load_model(save("descrpt_attr/rcut"))
     with pytest.raises(InputError, match="description is damaged"):
         load_model(save("model_attr/definition"))
@@ -583,5 +570,5 @@ def test_a_constant_that_claims_to_be_huge_is_refused(tmp_path):
     node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(1.0, tf.float64, [1]))
     node.attr["value"].tensor.tensor_shape.dim[0].size = 2**50
     path.write_bytes(graph.SerializeToString())
-    with pytest.raises(InputError, match=r"param/out_bias is not a parameter"):
+    with pytest.raises(InputError, match=r"its arrays claim [0-9,]* bytes"):
         load_model(path)

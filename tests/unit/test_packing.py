@@ -24,24 +24,29 @@ LAYOUTS = {
     "zero": Layout(RCUT, (4, 0)),
     "mixed": Layout(RCUT, (40,), mixed=True),
     "mixed overflow": Layout(RCUT, (3,), mixed=True),
+    "mixed excluded": Layout(RCUT, (5,), mixed=True, excluded=((0, 1),)),
+    "mixed and typed": Layout(RCUT, (40,), mixed=True, typed=(20, 20)),
+    "mixed and typed overflow": Layout(RCUT, (6,), mixed=True, typed=(2, 1), excluded=((1, 1),)),
     "excluded": Layout(RCUT, (3, 2), excluded=((0, 1),)),
     "shorter": Layout(2.0, (40, 40)),
 }
 
 
 def slow_rows(neighbours, layout, centre):
-    """For each section the neighbours of one centre (numbers of pairs), nearest first (spec core, section 2, steps 5 to 7)."""
+    """For each section the neighbours of one centre (numbers of pairs, None where one is hidden), nearest first (spec core, section 2)."""
     types = neighbours.types
     own = [p for p in range(len(neighbours.i)) if neighbours.i[p] == centre and neighbours.dist[p] <= layout.rcut]
     nearest = sorted(own, key=lambda p: neighbours.dist[p])[: sum(layout.sel)]
-    sections = [[] for _ in layout.sel]
-    for p in nearest:
-        kind = types[neighbours.j[p]]
-        section = sections[0 if layout.mixed else kind]
-        if len(section) < layout.sel[0 if layout.mixed else kind]:
-            section.append(p)
+    typed = layout.typed if layout.mixed else layout.sel
+    sections = [[p for p in nearest if types[neighbours.j[p]] == kind][:most] for kind, most in enumerate(typed)]
     hidden = {frozenset(pair) for pair in layout.excluded}
-    return [[p for p in section if frozenset((types[centre], types[neighbours.j[p]])) not in hidden] for section in sections]
+    sections += [nearest] * layout.mixed
+    return [[None if frozenset((types[centre], types[neighbours.j[p]])) in hidden else p for p in section] for section in sections]
+
+
+def used_width(section):
+    """Slots up to the last one that is taken."""
+    return max((slot + 1 for slot, p in enumerate(section) if p is not None), default=0)
 
 
 def quiet_pack(*arguments):
@@ -59,7 +64,8 @@ def check(packed, neighbours, layout, ntypes):
     """Compare a packing with the definition."""
     pairs, centres = packed.pairs, packed.atoms[: len(packed.pairs.type_N)]
     expected = [slow_rows(neighbours, layout, centre) for centre in centres]
-    assert pairs.widths == tuple(max((len(rows[t]) for rows in expected), default=0) + layout.mixed for t in range(len(layout.sel)))
+    used = [max((used_width(rows[t]) for rows in expected), default=0) for t in range(len(layout.sections))]
+    assert pairs.widths == (*used[:-1], used[-1] + layout.mixed)
     check_types(packed, neighbours, layout)
     assert np.array_equal(pairs.type_N, np.sort(pairs.type_N))
     assert np.array_equal(pairs.type_N, neighbours.types[centres])
@@ -67,12 +73,13 @@ def check(packed, neighbours, layout, ntypes):
     assert pairs.counts == tuple((pairs.type_N == t).sum() for t in range(ntypes))
     for row, sections in enumerate(expected):
         for (start, _), section in zip(spans(pairs.widths), sections, strict=True):
-            stop = start + len(section)
-            disp, atoms = pairs.disp_NM3[row, start:stop], packed.atoms[pairs.index_NM[row, start:stop]]
-            assert np.array_equal(sort_rows(disp, atoms), sort_rows(neighbours.disp[section], neighbours.j[section]))
-            assert_close(np.linalg.norm(disp, axis=1), neighbours.dist[section], "order")
-            assert pairs.mask_NM[row, start:stop].all()
-        assert pairs.mask_NM[row].sum() == sum(map(len, sections))
+            slots = [start + slot for slot, p in enumerate(section) if p is not None]
+            seen = np.array([p for p in section if p is not None], dtype=np.int64)
+            disp, atoms = pairs.disp_NM3[row, slots], packed.atoms[pairs.index_NM[row, slots]]
+            assert np.array_equal(sort_rows(disp, atoms), sort_rows(neighbours.disp[seen], neighbours.j[seen]))
+            assert_close(np.linalg.norm(disp, axis=1), neighbours.dist[seen], "order")
+            assert pairs.mask_NM[row, slots].all()
+        assert pairs.mask_NM[row].sum() == sum(p is not None for section in sections for p in section)
     assert np.array_equal(
         np.unique(pairs.disp_NM3[~pairs.mask_NM], axis=0), [[2.0 * layout.rcut, 0.0, 0.0]] if (~pairs.mask_NM).any() else np.zeros((0, 3))
     )

@@ -17,6 +17,7 @@ LAYOUTS = {
     "overflow": Layout(RCUT, (3, 0, 2)),
     "excluded": Layout(RCUT, (60, 60, 60), excluded=((0, 1), (2, 2))),
     "mixed": Layout(RCUT, (7,), mixed=True, excluded=((1, 2),)),
+    "mixed and typed": Layout(RCUT, (7,), mixed=True, excluded=((1, 2),), typed=(3, 2, 4)),
 }
 CELLS = {
     "large": np.diag([9.0, 7.0, 11.0]),

@@ -16,11 +16,18 @@ from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.host import keep_memory, plain
 
+FEWEST_ATOMS = 1
+
+
+def workers() -> int:
+    """Return how many blocks of atoms to evaluate at once: one, since the linear algebra has its own threads."""
+    return 1
+
 
 @contextmanager
-def side_by_side() -> Iterator[int]:
-    """Yield how many blocks of atoms to evaluate at once: one, since the linear algebra has its own threads."""
-    yield 1
+def side_by_side() -> Iterator[None]:
+    """Do nothing."""
+    yield
 
 
 def evaluator(model: Any, params: Params) -> Evaluator:

@@ -16,11 +16,19 @@ from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.host import keep_memory
 
+FEWEST_ATOMS = 512
+"""Atoms of a block from which one more is worth it: TensorFlow spreads even small operations over its threads."""
+
+
+def workers() -> int:
+    """Return how many blocks of atoms to run at once; they share the threads of the session."""
+    return threads() or os.cpu_count() or 1
+
 
 @contextmanager
-def side_by_side() -> Iterator[int]:
-    """Yield how many blocks of atoms to run at once; they share the threads of the session."""
-    yield threads() or os.cpu_count() or 1
+def side_by_side() -> Iterator[None]:
+    """Do nothing: the threads of the session are shared anyway."""
+    yield
 
 
 def evaluator(model: Any, params: Params) -> Evaluator:

@@ -17,6 +17,7 @@ from deepmd.adapters.tf.graph import constant, gradients, in_graph
 from deepmd.adapters.tf.namespace import xp
 from deepmd.array_model import search
 from deepmd.array_model.errors import InputError
+from deepmd.array_model.outputs import Output
 from deepmd.array_model.pairs import Conditions
 from deepmd.io.atomic import replacing
 from deepmd.io.bounded import check_arrays
@@ -120,9 +121,12 @@ def _attributes(content: ModelFile) -> None:
     tf.constant(fitting.numb_aparam, tf.int32, name="fitting_attr/daparam")
     tf.constant(False, name="fitting_attr/aparam_nall")
     tf.constant(" ".join(model.type_map), name="model_attr/tmap")
-    tf.constant("ener", name="model_attr/model_type")
+    output: Output = model.output
+    tf.constant("ener" if output.scalar else output.name, name="model_attr/model_type")
     tf.constant("1.1", name="model_attr/model_version")
-    tf.constant([], tf.int32, name="model_attr/sel_type")
+    tf.constant([] if output.scalar else _chosen(model), tf.int32, name="model_attr/sel_type")
+    if not output.scalar:
+        tf.constant(output.width, tf.int32, name="fitting_attr/numb_dos" if output.name == "dos" else "model_attr/output_dim")
     tf.constant(json.dumps({"model": content.definition}), name="train_attr/training_script")
     if content.min_nbor_dist is not None:
         tf.constant(content.min_nbor_dist, tf.float64, name="train_attr/min_nbor_dist")
@@ -150,7 +154,7 @@ def _evaluation(content: ModelFile) -> None:
     conditions = Conditions(fparam_FK, None if aparam_AK is None else tf.gather(aparam_AK, packed.row_N))
 
     value_Nd, descriptor_ND = model.atomic_output(in_graph(model, params, constant), pairs, conditions, xp=xp)
-    grads = gradients(model.output, value_Nd, pairs)
+    grads = gradients(model.output, value_Nd, pairs) if model.output.differentiable else []
     out = assemble(model, value_Nd, descriptor_ND, grads, pairs, num_atoms, num_frames, frozenset(model.output.names), xp=xp)
 
     def output(name: str, values: Any) -> None:
@@ -159,12 +163,30 @@ def _evaluation(content: ModelFile) -> None:
     def of_centres(values: Any) -> Any:
         return xp.segment_sum(values, packed.row_N, num_atoms)
 
-    tf.identity(out["energy"], name="o_energy")
-    output("o_force", tf.gather(out["force"], packed.position_A))
-    output("o_virial", out["virial"])
-    output("o_atom_energy", of_centres(out["atom_energy"]))
-    output("o_atom_virial", tf.gather(out["atom_virial"], packed.position_A))
+    def by_component(values: Any) -> Any:
+        """Put the component before the atom, as the readers of tensors expect it."""
+        if model.output.scalar:
+            return values
+        return tf.transpose(tf.reshape(values, tf.stack([num_frames, n, model.output.width, -1])), [0, 2, 1, 3])
+
+    total, atomic = model.output.name, of_centres(out[model.output.atomic])
+    if total in ("dipole", "polar"):  # tensors are those of the atoms whose type has one
+        chosen_A = tf.reduce_any(tf.equal(type_A[:, None], tf.constant(_chosen(model), tf.int64)), axis=1)
+        output(f"o_{total}", tf.boolean_mask(atomic, chosen_A))
+        output(f"o_global_{total}", out[total])
+    else:
+        tf.identity(out[total], name=f"o_{total}")
+        output(f"o_atom_{total}", atomic)
+    if model.output.differentiable:
+        output("o_force", by_component(tf.gather(out["force"], packed.position_A)))
+        output("o_virial", out["virial"])
+        output("o_atom_virial", by_component(tf.gather(out["atom_virial"], packed.position_A)))
     output("o_descriptor", of_centres(out["descriptor"]))
+
+
+def _chosen(model: Any) -> list[int]:
+    """Return the types that have an output."""
+    return [kind for kind in range(model.ntypes) if kind not in model.atom_exclude_types]
 
 
 def _placeholders(model: Any) -> dict[str, Any]:

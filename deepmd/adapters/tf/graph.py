@@ -26,6 +26,8 @@ def session(graph: Any) -> Any:
     """Return a session that honours the thread settings of the environment."""
     inter = int(os.environ.get("DP_INTER_OP_PARALLELISM_THREADS") or "0")
     config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=threads(), inter_op_parallelism_threads=inter)
+    # rewriting the graph before its first run takes longer than building it, and no run is faster for it
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
     return tf.compat.v1.Session(graph=graph, config=config)
 
 
@@ -104,11 +106,14 @@ def in_graph(model: Any, params: Params, make: Any) -> Params:
     Parts in bfloat16, which NumPy lacks, are kept in float32 and cast.
     """
     nodes = replace_leaves(params, {path: make(path, array) for path, array in flatten(params).items()})
-    parts = {"descriptor": model.descriptor.precision, "fitting": model.fitting.precision}
-    for key, precision in parts.items():
-        if PRECISIONS[precision] == "bfloat16":
-            nodes[key] = map_leaves(lambda leaf: tf.cast(leaf, tf.bfloat16) if leaf.dtype == tf.float32 else leaf, nodes[key])
-    return nodes
+
+    def cast(part: Any, precision: str) -> Any:
+        if PRECISIONS[precision] != "bfloat16":
+            return part
+        return map_leaves(lambda leaf: tf.cast(leaf, tf.bfloat16) if leaf.dtype == tf.float32 else leaf, part)
+
+    descriptor, fitting = model.descriptor.in_precision(nodes["descriptor"], cast), cast(nodes["fitting"], model.fitting.precision)
+    return {**nodes, "descriptor": descriptor, "fitting": fitting}
 
 
 def constant(path: str, array: np.ndarray) -> Any:

@@ -38,8 +38,10 @@ def save_savedmodel(path: Path, content: ModelFile) -> None:
     Raises
     ------
     InputError
-        The place cannot be written to, or holds a folder of another kind.
+        The place cannot be written to, or holds a folder of another kind; or the model is not one of energies.
     """
+    if content.model.output.name != "energy":
+        raise InputError(f"{path}: the format is for energies only; this model predicts {content.model.output.name}. Use .pb, .pth, .dp or .yaml")
     if path.exists() and not (path / "saved_model.pb").is_file():
         raise InputError(f"{path}: cannot be written: it is there, and no SavedModel")
     with _replacing_folder(path) as folder:

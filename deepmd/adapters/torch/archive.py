@@ -147,4 +147,4 @@ class _Unpickler(pickle._Unpickler):
         elif not isinstance(target, OrderedDict):  # theirs is about versions of modules
             raise pickle.UnpicklingError("it gives a state to something else than a module")
 
-    dispatch = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: _state}
+    dispatch = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: _state}  # type: ignore[dict-item]

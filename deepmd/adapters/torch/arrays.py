@@ -30,12 +30,14 @@ def params_to_torch(params: Params) -> Params:
 
 def narrowed(model: Any, params: Params) -> Params:
     """Return the parameters as physics sees them: parts in bfloat16, which NumPy lacks, are kept in float32 and cast."""
-    parts = {"descriptor": model.descriptor.precision, "fitting": model.fitting.precision}
-    out = dict(params)
-    for key, precision in parts.items():
-        if PRECISIONS[precision] == "bfloat16":
-            out[key] = map_leaves(lambda leaf: leaf.to(torch.bfloat16) if leaf.dtype == torch.float32 else leaf, params[key])
-    return out
+
+    def cast(part: Any, precision: str) -> Any:
+        if PRECISIONS[precision] != "bfloat16":
+            return part
+        return map_leaves(lambda leaf: leaf.to(torch.bfloat16) if leaf.dtype == torch.float32 else leaf, part)
+
+    descriptor, fitting = model.descriptor.in_precision(params["descriptor"], cast), cast(params["fitting"], model.fitting.precision)
+    return {**params, "descriptor": descriptor, "fitting": fitting}
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -39,16 +39,25 @@ def predict(
         return assemble(model, value_Nd, descriptor_ND, grads, pairs, num_atoms, num_frames, wanted, xp=xp)
 
 
+FEWEST_ATOMS = 64
+"""Atoms of a block from which two on one thread each are faster than one on two: most operations are too small for two threads."""
+
+
+def workers() -> int:
+    """Return how many blocks of atoms to evaluate side by side."""
+    return int(torch.get_num_threads())
+
+
 @contextmanager
-def side_by_side() -> Iterator[int]:
-    """Give each of as many Python threads as torch has threads one of them, and yield their number.
+def side_by_side() -> Iterator[None]:
+    """Give each of as many Python threads as torch has threads one of them.
 
     Blocks of atoms evaluated next to each other keep the processor busier than one block whose small operations take turns.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield threads
+        yield
     finally:
         torch.set_num_threads(threads)
 

@@ -17,6 +17,7 @@ from deepmd.adapters.torch.arrays import narrowed, params_to_torch, to_numpy
 from deepmd.adapters.torch.foreign import read_pth
 from deepmd.adapters.torch.namespace import xp
 from deepmd.adapters.torch.shell import Found, Shell
+from deepmd.adapters.torch.tensor_shell import TensorShell
 from deepmd.array_model import derivatives, search
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
@@ -123,7 +124,7 @@ class _TakeListed(_Find):
 
 
 class _Core(torch.nn.Module):  # type: ignore[misc]
-    """Pairs to atomic energies; the parameters are buffers, named by their paths, the nets too where expansions replace them."""
+    """Pairs to atomic energies (N,) or other values (N, d); the parameters are buffers named by their paths, expanded nets too."""
 
     def __init__(self, model: Any, params: Params) -> None:
         super().__init__()
@@ -151,7 +152,8 @@ class _Core(torch.nn.Module):  # type: ignore[misc]
         pairs = Pairs(disp, mask, index, centre, types, frame, *sizes, kinds)
         fitting = self.model.fitting
         conditions = Conditions(fparam if fitting.numb_fparam else None, aparam if fitting.numb_aparam else None)
-        return self.model.atomic_output(narrowed(self.model, params), pairs, conditions, xp=xp)[0].reshape(-1)
+        value = self.model.atomic_output(narrowed(self.model, params), pairs, conditions, xp=xp)[0]
+        return value.reshape(-1) if self.model.output.scalar else value
 
 
 def _geometry(disp: torch.Tensor, index: torch.Tensor, centre: torch.Tensor, frame: torch.Tensor) -> Pairs:
@@ -209,7 +211,8 @@ def _scripted(content: ModelFile) -> Any:
         "derive": (_Derive(), (disp, disp, index, centre, frame_N, position, torch.tensor(2))),
         "derive_atomic": (_DeriveAtomic(), (disp, disp, index, position)),
     }
-    shell = Shell(
+    kind = Shell if model.output.scalar else TensorShell
+    shell = kind(
         definition=to_json(content, "torch"),
         model_def_script=json.dumps(content.definition),
         type_map=list(model.type_map),
@@ -222,6 +225,8 @@ def _scripted(content: ModelFile) -> Any:
         default_fparam=[float(value) for value in fitting.default_fparam or ()],
         parts={name: _traced(part, inputs) for name, (part, inputs) in examples.items()},
     )
+    if isinstance(shell, TensorShell):
+        shell.describe(model.output, tuple(model.atom_exclude_types), model.ntypes)
     return torch.jit.script(shell.eval())
 
 

@@ -110,7 +110,7 @@ def _read(values: Mapping[str, Any], definition: Section, path: Path) -> ModelFi
     }
     tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
     found = {"out_bias": tensors["atomic_model.out_bias"]} if "atomic_model.out_bias" in tensors else {}
-    for part, (module, kinds, place) in PARTS.items():
+    for part, (module, _, place) in PARTS.items():
         cls = values.get(f"{module}{CLASS}")
         names = _names(part, cls, definition, path)
         if names is None:  # assembling refuses it by the name that the definition gives it

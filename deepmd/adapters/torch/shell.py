@@ -193,17 +193,8 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         `energy` (F, 1), `atom_energy` (F, n, 1), `force` (F, n, 3), `virial` (F, 9), `atom_virial` (F, n, 9); eV and Angstrom
         """
         nf = coord.size(0)
-        coord_A3, type_A, frame_A = self._atoms(coord, atype)
-        with torch.no_grad():
-            cell = self.open_cell(coord_A3)
-            if box is not None and box.numel() > 0:
-                cell = box.detach().reshape(-1, 3, 3).to(torch.float64)
-                solid = torch.linalg.det(cell).abs() > 1e-8 * cell.abs().amax(dim=2).amax(dim=1) ** 3
-                if not bool(solid.all()):
-                    raise ValueError("box has no volume: give three independent lattice vectors in rows, or None for an open boundary")
-            found = self.find(coord_A3, type_A, frame_A, cell.expand(nf, 3, 3))
-        n = type_A.size(0) // nf
-        out = self._evaluate(found, nf, n, fparam, aparam, do_atomic_virial, charge_spin, coord.dtype)
+        found = self._found(coord, atype, box)
+        out = self._evaluate(found, nf, atype.numel() // nf, fparam, aparam, do_atomic_virial, charge_spin, coord.dtype)
         result = {"energy": out["energy"], "atom_energy": out["atom_energy"], "force": out["force"], "virial": out["virial"]}
         if do_atomic_virial:
             result["atom_virial"] = out["atom_virial"]
@@ -237,13 +228,7 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         `energy` (F, 1), `atom_energy` (F, nloc, 1), `extended_force` (F, nall, 3), `virial` (F, 9), `extended_virial` (F, nall, 9)
         """
         nf, nloc = nlist.size(0), nlist.size(1)
-        coord_A3, type_A, frame_A = self._atoms(extended_coord, extended_atype)
-        with torch.no_grad():
-            nall = type_A.size(0) // nf
-            frame_F11 = torch.arange(nf, device=nlist.device).reshape(nf, 1, 1)
-            index_NC = torch.where(nlist < 0, -1, nlist.to(torch.int64) + frame_F11 * nall).reshape(nf * nloc, nlist.size(2))
-            atom_N = (torch.arange(nloc, device=nlist.device).reshape(1, nloc) + frame_F11.reshape(nf, 1) * nall).reshape(-1)
-            found = self.take_listed(coord_A3, type_A, frame_A, atom_N, index_NC)
+        found = self._listed(extended_coord, extended_atype, nlist)
         out = self._evaluate(found, nf, nloc, fparam, aparam, do_atomic_virial, charge_spin, extended_coord.dtype)
         result = {"energy": out["energy"], "atom_energy": out["atom_energy"], "extended_force": out["force"], "virial": out["virial"]}
         if do_atomic_virial:
@@ -280,6 +265,31 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
             "energy_derv_c": out["extended_virial"].unsqueeze(2),
             "energy_derv_c_redu": out["virial"].unsqueeze(1),
         }
+
+    def _found(self, coord: torch.Tensor, atype: torch.Tensor, box: torch.Tensor | None) -> Found:
+        """Find the neighbours of all atoms."""
+        coord_A3, type_A, frame_A = self._atoms(coord, atype)
+        with torch.no_grad():
+            cell = self.open_cell(coord_A3)
+            if box is not None and box.numel() > 0:
+                cell = box.detach().reshape(-1, 3, 3).to(torch.float64)
+                solid = torch.linalg.det(cell).abs() > 1e-8 * cell.abs().amax(dim=2).amax(dim=1) ** 3
+                if not bool(solid.all()):
+                    raise ValueError("box has no volume: give three independent lattice vectors in rows, or None for an open boundary")
+            found: Found = self.find(coord_A3, type_A, frame_A, cell.expand(coord.size(0), 3, 3))
+        return found
+
+    def _listed(self, coord: torch.Tensor, atype: torch.Tensor, nlist: torch.Tensor) -> Found:
+        """Take the neighbours from lists."""
+        nf, nloc = nlist.size(0), nlist.size(1)
+        coord_A3, type_A, frame_A = self._atoms(coord, atype)
+        with torch.no_grad():
+            nall = type_A.size(0) // nf
+            frame_F11 = torch.arange(nf, device=nlist.device).reshape(nf, 1, 1)
+            index_NC = torch.where(nlist < 0, -1, nlist.to(torch.int64) + frame_F11 * nall).reshape(nf * nloc, nlist.size(2))
+            atom_N = (torch.arange(nloc, device=nlist.device).reshape(1, nloc) + frame_F11.reshape(nf, 1) * nall).reshape(-1)
+            found: Found = self.take_listed(coord_A3, type_A, frame_A, atom_N, index_NC)
+        return found
 
     def _atoms(self, coord: torch.Tensor, atype: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Put the atoms of all frames on one axis: positions, types, frames."""

@@ -1,5 +1,6 @@
 """se_atten (DPA-1) and se_atten_v2: one net for all pairs of elements, told apart by type embeddings, with attention between
-neighbours (Zhang et al., npj Comput. Mater. 2024; spec core, section 8)."""
+neighbours (Zhang et al., npj Comput. Mater. 2024; spec core, section 8).
+"""
 
 from __future__ import annotations
 

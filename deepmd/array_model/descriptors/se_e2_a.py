@@ -293,7 +293,7 @@ class SeE2A(Descriptor):
     def deserialize(cls, tree: dict[str, Any]) -> tuple[SeE2A, Params]:
         """Return options and parameters from the stored form."""
         what = "descriptor se_e2_a"
-        serial.check_version(tree, 2, what)
+        serial.check_version(tree, 3, what)  # 3 adds the tables of a compressed model, which are not needed
         serial.require(tree, "spin", [None], what)
         serial.require(tree.get("env_mat", {}), "use_exp_switch", [None, False], what)
         config = cls(
@@ -307,13 +307,15 @@ class SeE2A(Descriptor):
             type_one_side=tree["type_one_side"],
             precision=tree["precision"],
             trainable=bool(tree.get("trainable", True)),
-            exclude_types=tuple((a, b) for a, b in tree["exclude_types"]),
+            exclude_types=tuple((a, b) for a, b in tree.get("exclude_types", ())),
             env_protection=tree.get("env_protection", 0.0),
             set_davg_zero=tree.get("set_davg_zero", False),
         )
         stored = tree["embeddings"]["networks"]
         expected = len(config.slots) ** (1 if config.type_one_side else 2)
         if len(stored) != expected or any(item is None for item in stored):
-            raise InputError(f"{what}: expected {expected} embedding nets, the file has {sum(item is not None for item in stored)}")
+            present = sum(item is not None for item in stored)
+            reason = "" if present else ": a compressed model, with tables in their place. Needed: the model from before the compression"
+            raise InputError(f"{what}: expected {expected} embedding nets, the file has {present}{reason}")
         nets = [serial.net_from_dict(config._net(), item, f"{what}, net {k}") for k, item in enumerate(stored)]
         return config, {**tree["@variables"], "embeddings": nets}

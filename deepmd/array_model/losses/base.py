@@ -105,7 +105,7 @@ class Loss:
 
     def shows_total(self) -> bool:
         """Whether the learning curve has a column for the root of the loss, `rmse`."""
-        return True
+        return False
 
     def is_square(self, term: str) -> bool:
         """Whether the root of what is shown is displayed."""

@@ -97,6 +97,10 @@ class EnerLoss(Loss):
         kind = "mae" if self.loss_func == "mae" else "rmse"
         return {term: f"{kind}_{term}" for term in self.terms()}
 
+    def shows_total(self) -> bool:
+        """Whether the learning curve has a column for the root of the loss."""
+        return True
+
     def is_square(self, term: str) -> bool:
         """Whether the root of what is shown is displayed."""
         return self.loss_func != "mae"

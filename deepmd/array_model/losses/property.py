@@ -72,10 +72,6 @@ class PropertyLoss(Loss):
         """Return what the learning curve calls each term."""
         return {term: term for term in self.terms()}
 
-    def shows_total(self) -> bool:
-        """Whether the learning curve has a column for the root of the loss: the metrics are enough."""
-        return False
-
     def is_square(self, term: str) -> bool:
         """Whether the root of what is shown is displayed."""
         return term == "rmse"

@@ -156,7 +156,9 @@ class StandardModel:
         )
         if not descriptor.mixed and len(descriptor.slots) != model.ntypes:
             raise InputError(f"model: sel has {len(descriptor.slots)} entries, type_map has {model.ntypes}")
-        bias, std = tree["@variables"]["out_bias"], tree["@variables"]["out_std"]
+        outer = tree.get("@variables", {})
+        none = 0.0 * fitting_params["bias_atom_e"][None]  # of a file from before these were kept apart
+        bias, std = outer.get("out_bias", none), outer.get("out_std", none + 1.0)
         if model.output == ENERGY:  # never scaled; DeePMD-kit's conversion to .pb would multiply by what its torch stores here
             std = 0.0 * std + 1.0
         return model, {"descriptor": descriptor_params, "fitting": fitting_params, "out_bias": bias, "out_std": std}

@@ -1,0 +1,281 @@
+"""Files made to harm: an InputError, nothing executed, memory bounded by the size of the file."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from deepmd.array_model.errors import InputError
+from deepmd.io.formats import load_model
+
+FOLDER = Path(__file__).parents[1] / "golden" / "se_e2_a"
+
+
+@contextmanager
+def refused(text, most=200):
+    """Expect an InputError while the process takes no more than `most` MB of memory in addition."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match=text):
+        yield
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1024 * most
+
+
+class Planted:
+    """Unpickling this makes a folder."""
+
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+class Claiming:
+    """Unpickling this allocates."""
+
+    def __reduce__(self):
+        return bytearray, (10**10,)
+
+
+# -- .dp ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def model_dp(tmp_path):
+    return shutil.copy(FOLDER / "model.dp", tmp_path / "m.dp")
+
+
+def replace_array(path, make):
+    with h5py.File(path, "a") as file:
+        del file["variable_0000"]
+        make(file)
+
+
+def virtual(file):
+    layout = h5py.VirtualLayout(shape=(4,), dtype="f8")
+    layout[:] = h5py.VirtualSource("other.dp", "secret", shape=(4,))
+    file.create_virtual_dataset("variable_0000", layout)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda file: file.__setitem__("variable_0000", h5py.ExternalLink("other.dp", "/secret")), "not an array of this file"),
+        (lambda file: file.__setitem__("variable_0000", h5py.SoftLink("/variable_0001")), "not an array of this file"),
+        (virtual, "not an array of this file"),
+        (lambda file: file.create_dataset("variable_0000", (4,), "f8", external=[("/etc/passwd", 0, 32)]), "not an array of this file"),
+        (lambda file: file.create_dataset("variable_0000", (10**10,), "f8", chunks=(2**16,)), "claim 80,0"),
+        (lambda file: file.create_dataset("variable_0000", (2 * 10**7,), "f8", compression="gzip"), "claim 160,"),
+        (lambda file: file.create_dataset("variable_0000", (4,), "S10"), "is not a parameter"),
+        (lambda file: file.create_group("variable_0000"), "not an array of this file"),
+    ],
+)
+def test_arrays_of_a_dp(model_dp, make, text):
+    replace_array(model_dp, make)
+    with refused(rf"m\.dp.*{text}"):
+        load_model(model_dp)
+
+
+@pytest.mark.parametrize(
+    ("json_text", "text"),
+    [
+        ("[" * 100_000, "not a readable .dp file"),
+        ('{"model": ' * 900 + "1" + "}" * 900, "m.dp"),
+        ('{"model": {"@variables": ["/variable_0000", "/variable_0000"]}}', "names it twice"),
+        ('{"model": {"@variables": ["/../../etc/passwd"]}}', "not an array of this file"),
+        ('{"model": {"@variables": [["/"]]}}', "m.dp"),
+        ("1" * 5000, "not a readable .dp file"),
+        ("[]", "m.dp"),
+        ("null", "m.dp"),
+    ],
+)
+def test_description_of_a_dp(model_dp, json_text, text):
+    with h5py.File(model_dp, "a") as file:
+        file.attrs["json"] = json_text
+    with refused(text):
+        load_model(model_dp)
+
+
+def test_a_description_that_is_no_text(model_dp):
+    with h5py.File(model_dp, "a") as file:
+        file.attrs["json"] = np.zeros(3)
+    with refused("'json' is no text"):
+        load_model(model_dp)
+
+
+def test_options_that_ask_for_more_than_is_stored(model_dp):
+    with h5py.File(model_dp, "a") as file:
+        tree = json.loads(file.attrs["json"])
+        tree["model"]["descriptor"]["sel"] = [10**9, 10**9]
+        file.attrs["json"] = json.dumps(tree)
+    with refused("far more parameters than are stored"):
+        load_model(model_dp)
+
+
+# -- .yaml ----------------------------------------------------------------------------------------------------------
+
+LAUGHS = "a0: &a0 [1, 1]\n" + "".join(f"a{k}: &a{k} [*a{k - 1}, *a{k - 1}]\n" for k in range(1, 60))
+MERGES = "a0: &a0 {x: 1}\n" + "".join(f"a{k}: &a{k} {{<<: [*a{k - 1}, *a{k - 1}]}}\n" for k in range(1, 60))
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (LAUGHS, "repeats parts of itself"),
+        (MERGES, "not a readable .yaml model"),
+        ("a: &a [*a]\n", "repeats parts of itself"),
+        ("[" * 100_000, "nested more than 100 deep"),
+        ("- " * 100_000, "nested more than 100 deep"),
+        ("{a: " * 100_000, "nested more than 100 deep"),
+        ("model: !!python/object/apply:os.mkdir [executed]\n", "not a readable .yaml model"),
+        ('model: {"@class": np.ndarray, dtype: S2000000000, value: [1]}\n', "is not a parameter"),
+        ('model: {"@class": np.ndarray, dtype: float64, value: [[1], [1, 2]]}\n', "not a readable .yaml model"),
+        ("a: " + "1" * 5000, "not a readable .yaml model"),
+    ],
+)
+def test_yaml(tmp_path, monkeypatch, content, text):
+    monkeypatch.chdir(tmp_path)
+    Path("m.yaml").write_text(content)
+    with refused(rf"m\.yaml.*{text}"):
+        load_model("m.yaml")
+    assert not Path("executed").exists()
+
+
+# -- .pt and .pth ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth"])
+@pytest.mark.parametrize("planted", [Planted, Claiming])
+def test_a_pickle_with_code(tmp_path, monkeypatch, suffix, planted):
+    torch = pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    torch.save({"deepmd_format": 1, "definition": planted()}, f"m{suffix}")
+    with refused(rf"m\{suffix}.*asks for"):
+        load_model(f"m{suffix}")
+    with zipfile.ZipFile(FOLDER / "model.pth") as archive, zipfile.ZipFile(f"m{suffix}") as pickled, zipfile.ZipFile(f"n{suffix}", "w") as out:
+        name = next(name for name in pickled.namelist() if name.endswith("/data.pkl"))
+        for member in archive.infolist():  # a model of DeePMD-kit with another pickle inside
+            out.writestr(member.filename, pickled.read(name) if member.filename.endswith("/data.pkl") else archive.read(member))
+    with refused(rf"n\{suffix}.*asks for"):
+        load_model(f"n{suffix}")
+    assert not Path("executed").exists()
+
+
+def rewritten(target, change):
+    """Write the stored .pth with members changed: name and bytes to bytes, method of compression."""
+    with zipfile.ZipFile(FOLDER / "model.pth") as archive, zipfile.ZipFile(target, "w") as out:
+        for member in archive.infolist():
+            data, method = change(member.filename, archive.read(member))
+            out.writestr(member.filename, data, compress_type=method)
+
+
+def test_a_zip_bomb(tmp_path):
+    pytest.importorskip("torch")
+    zeros = bytes(10**8)
+
+    def bomb(name, data):
+        return (zeros, zipfile.ZIP_DEFLATED) if name.endswith("/data/0") else (data, zipfile.ZIP_STORED)
+
+    rewritten(tmp_path / "m.pth", bomb)
+    with refused(r"m\.pth.*is compressed"):
+        load_model(tmp_path / "m.pth")
+
+
+def test_members_over_each_other(tmp_path):
+    pytest.importorskip("torch")
+    rewritten(tmp_path / "m.pth", lambda name, data: (data, zipfile.ZIP_STORED))
+    with zipfile.ZipFile(tmp_path / "m.pth", "a") as archive:
+        first = max(archive.infolist(), key=lambda member: member.file_size)
+        for number in range(50):
+            copy = zipfile.ZipInfo(f"copy{number}")
+            copy.header_offset, copy.file_size, copy.compress_size, copy.CRC = first.header_offset, first.file_size, first.file_size, first.CRC
+            archive.filelist.append(copy)
+        archive._didModify = True
+    with refused(r"m\.pth.*members overlap"):
+        load_model(tmp_path / "m.pth")
+
+
+@pytest.mark.parametrize("cut", [0.1, 0.5, 0.99])
+def test_a_pth_that_is_cut_short(tmp_path, cut):
+    pytest.importorskip("torch")
+    data = (FOLDER / "model.pth").read_bytes()
+    (tmp_path / "m.pth").write_bytes(data[: int(cut * len(data))])
+    with refused(r"m\.pth.*cut short"):
+        load_model(tmp_path / "m.pth")
+
+
+def test_a_tensor_that_claims_too_much(tmp_path):
+    torch = pytest.importorskip("torch")
+    huge = torch.zeros(1, dtype=torch.float64).expand(10**10)
+    torch.save({"deepmd_format": 1, "definition": "{}", "model": {"out_bias": huge}}, tmp_path / "m.pt")
+    with refused(r"m\.pt.*claims more than is stored"):
+        load_model(tmp_path / "m.pt")
+
+
+def test_tensors_that_share_their_storage(tmp_path):
+    torch = pytest.importorskip("torch")
+    shared = torch.zeros(100_000, dtype=torch.float64)
+    torch.save({"deepmd_format": 1, "definition": "{}", "model": {str(k): shared[:] for k in range(1000)}}, tmp_path / "m.pt")
+    with refused(r"m\.pt.*arrays claim 800,000,000 bytes"):
+        load_model(tmp_path / "m.pt")
+
+
+def test_lists_that_repeat_themselves(tmp_path):
+    torch = pytest.importorskip("torch")
+    laughs: list = [1]
+    for _ in range(60):
+        laughs = [laughs, laughs]
+    torch.save({"model": {"_extra_state": {"model_params": {"type_map": laughs}}}}, tmp_path / "m.pt")
+    with refused("repeats parts of itself"):
+        load_model(tmp_path / "m.pt")
+
+
+# -- .pb ------------------------------------------------------------------------------------------------------------
+
+
+def splat(tensor, sizes):
+    import tensorflow as tf
+
+    if 0 in sizes:
+        tensor.CopyFrom(tf.make_tensor_proto(np.zeros(sizes)))
+        return
+    tensor.CopyFrom(tf.make_tensor_proto(1.0, tf.float64, [1]))
+    del tensor.tensor_shape.dim[:]
+    for size in sizes:
+        tensor.tensor_shape.dim.add(size=size)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "text"),
+    [
+        ("descrpt_attr/t_avg", [10**5, 10**5], "arrays claim 80,0"),
+        ("layer_0_type_0/matrix", [2**62, 2**62], "arrays claim"),
+        ("descrpt_attr/t_avg", [10**9, 0], "statistics of 1000000000 types"),
+        ("train_attr/min_nbor_dist", [10**10], "is not one number"),
+        ("descrpt_attr/t_std", [-1], "is not a parameter"),
+    ],
+)
+def test_graphs_with_huge_shapes(tmp_path, name, sizes, text):
+    tf = pytest.importorskip("tensorflow")
+    graph = tf.compat.v1.GraphDef.FromString((FOLDER / "model.pb").read_bytes())
+    nodes = {node.name: node for node in graph.node}
+    node = nodes[name] if name in nodes else graph.node.add(name=name, op="Const")
+    splat(node.attr["value"].tensor, sizes)
+    (tmp_path / "m.pb").write_bytes(graph.SerializeToString())
+    with refused(rf"m\.pb.*{text}"):
+        load_model(tmp_path / "m.pb")
+
+
+@pytest.mark.parametrize("cut", [0.1, 0.5, 0.99])
+def test_a_pb_that_is_cut_short(tmp_path, cut):
+    pytest.importorskip("tensorflow")
+    data = (FOLDER / "model.pb").read_bytes()
+    (tmp_path / "m.pb").write_bytes(data[: int(cut * len(data))])
+    with refused(r"m\.pb.*cut short"):
+        load_model(tmp_path / "m.pb")
