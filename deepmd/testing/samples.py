@@ -100,8 +100,10 @@ def in_float64(model: Any) -> Any:
     """Return the same model with all its parts in float64."""
     if model.members:
         return replace(model, models=tuple(in_float64(member) for member in model.members))
-    wide = {name: replace(getattr(model, name), precision="float64") for name in ("descriptor", "fitting") if hasattr(model, name)}
-    return replace(model, **wide)
+    if not hasattr(model, "descriptor"):
+        return model
+    parts = tuple(replace(part, precision="float64") for part in model.descriptor.parts())
+    return replace(model, descriptor=model.descriptor.with_parts(parts), fitting=replace(model.fitting, precision="float64"))
 
 
 SYSTEMS = tuple(systems(1.0, 1))
@@ -234,9 +236,10 @@ def widened(packed: Packed, widths: Sequence[int], rcut: float) -> Packed:
 def reordered(packed: Packed, seed: int, rcut: float) -> Packed:
     """Return the packing with the slots of every section in another order for each atom, empty ones among them."""
     rng = np.random.default_rng(seed)
-    rows, fixed = (len(packed.pairs.type_N), 1), int(packed.pairs.type_NM.shape[1] > 0)  # the last slot of a mixed row has its place
-    columns = []
-    for start, stop in spans(packed.pairs.widths):
+    rows, mixed = (len(packed.pairs.type_N), 1), int(packed.pairs.type_NM.shape[1] > 0)  # the last slot of a mixed row has its place
+    columns, sections = [], spans(packed.pairs.widths)
+    for start, stop in sections:
+        fixed = mixed if (start, stop) == sections[-1] else 0
         moved = rng.permuted(np.tile(np.arange(start, stop - fixed), rows), axis=1)
         columns.append(np.concatenate([moved, np.full((rows[0], fixed), stop - 1)], axis=1))
     return with_columns(packed, columns, packed.pairs.widths, rcut)

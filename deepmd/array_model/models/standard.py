@@ -118,9 +118,12 @@ class StandardModel(Model):
 
     def narrowed(self, params: Params, narrow: Any) -> Params:
         """Return the parameters with `narrow(part)` in place of each part in bfloat16, which NumPy lacks and stores in float32."""
-        precisions = {"descriptor": self.descriptor.precision, "fitting": self.fitting.precision}
-        parts = {name: narrow(params[name]) for name, precision in precisions.items() if PRECISIONS[precision] == "bfloat16"}
-        return {**params, **parts}
+
+        def cast(part: Any, precision: str) -> Any:
+            return narrow(part) if PRECISIONS[precision] == "bfloat16" else part
+
+        descriptor = self.descriptor.in_precision(params["descriptor"], cast)
+        return {**params, "descriptor": descriptor, "fitting": cast(params["fitting"], self.fitting.precision)}
 
     def expanded(self, params: Params, closest: float | None, *, stored: bool, xp: Namespace) -> tuple[StandardModel, Params, str]:
         """Plan expansions of the descriptor's nets, on the host (see the descriptors); the text says why there are none."""
