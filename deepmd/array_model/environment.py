@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deepmd.array_model.namespace import Array, Namespace
+from deepmd.array_model.pairs import Pairs, spans
 
 
 def switch(r: Array, rcut_smth: float, rcut: float, *, xp: Namespace) -> Array:
@@ -24,3 +25,17 @@ def environment_columns(disp: Array, rcut_smth: float, rcut: float, protection: 
 def environment_rows(disp: Array, rcut_smth: float, rcut: float, protection: float, *, xp: Namespace) -> Array:
     """Rows w(r) * (1/(r+p), x/(r+p)^2, y/(r+p)^2, z/(r+p)^2) of displacements (..., 3) in Angstrom; shape (..., 4)."""
     return xp.stack(environment_columns(disp, rcut_smth, rcut, protection, xp=xp), axis=-1)
+
+
+def without_excluded(rows_NM4: Array, pairs: Pairs, exclude_types: tuple[tuple[int, int], ...], *, xp: Namespace) -> Array:
+    """Zero the rows of real neighbours whose pair of types is among `exclude_types`; empty slots are never excluded."""
+    if not exclude_types:
+        return rows_NM4
+    parts = []
+    for neighbour, (start, stop) in enumerate(spans(pairs.widths)):
+        part, mask = rows_NM4[:, start:stop, :], pairs.mask_NM[:, start:stop]
+        for centre in sorted({a if b == neighbour else b for a, b in exclude_types if neighbour in (a, b)}):
+            hit = xp.logical_and(mask, xp.expand_dims(xp.equal(pairs.type_N, centre), axis=-1))
+            part = xp.where(xp.expand_dims(hit, axis=-1), xp.zeros_like(part), part)
+        parts.append(part)
+    return xp.concat(parts, axis=1)

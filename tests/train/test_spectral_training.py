@@ -44,13 +44,17 @@ def log_of_the_trainer(caplog):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_expansions_and_nets_walk_the_same_path(tmp_path, backend):
-    rows = {evaluation: run(tmp_path / evaluation, input_with(evaluation), backend) for evaluation in ("direct", "spectral")}
-    assert len(rows["direct"]) == 11
+    inputs = {evaluation: input_with(evaluation, numb_steps=200) for evaluation in ("direct", "spectral")}
+    for tree in inputs.values():
+        tree["learning_rate"]["decay_steps"] = 20
+        tree["training"]["save_freq"] = 100
+    rows = {evaluation: run(tmp_path / evaluation, tree, backend) for evaluation, tree in inputs.items()}
+    assert len(rows["direct"]) == 101
     assert largest_difference(rows["direct"], rows["spectral"]) < SAME_PATH
     files = [tmp_path / evaluation / f"model.ckpt{ENDING[backend]}" for evaluation in rows]
     assert 0.0 < largest_parameter_difference(*files) < SAME_PATH
-    assert evaluation_at(tmp_path / "direct", 20, backend) == "direct"
-    assert isinstance(evaluation_at(tmp_path / "spectral", 20, backend), int)
+    assert evaluation_at(tmp_path / "direct", 200, backend) == "direct"
+    assert isinstance(evaluation_at(tmp_path / "spectral", 200, backend), int)
 
 
 # -- weights that grow --------------------------------------------------------------------------------------------------

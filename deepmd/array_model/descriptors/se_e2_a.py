@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from deepmd.array_model import serial, spectral
-from deepmd.array_model.descriptors.base import Descriptor, Statistics
+from deepmd.array_model.descriptors.base import Statistics
+from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.descriptors.features import Features, Widths
-from deepmd.array_model.environment import environment_columns, environment_rows
+from deepmd.array_model.environment import environment_columns, environment_rows, without_excluded
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
 from deepmd.array_model.networks import Net, activation, apply_net, init_net
 from deepmd.array_model.pairs import Layout, Pairs, spans
 from deepmd.array_model.registry import register
-from deepmd.array_model.tree import map_leaves
 
 
 @register("descriptor", "se_e2_a", aliases=("se_a",))
 @dataclass(frozen=True)
-class SeE2A(Descriptor):
+class SeE2A(Expandable):
     """Options of the descriptor; `sel` is a list of numbers once neighbour statistics have resolved "auto"."""
 
     sel: tuple[int, ...] | str = "auto"
@@ -78,10 +78,6 @@ class SeE2A(Descriptor):
         """All slots."""
         return (sum(self.slots),)
 
-    def with_evaluation(self, evaluation: str | int) -> SeE2A:
-        """Return the descriptor with another way to evaluate its nets."""
-        return replace(self, evaluation=evaluation)
-
     def layout(self) -> Layout:
         """How neighbours are to be packed."""
         return Layout(self.rcut, self.slots)
@@ -99,7 +95,8 @@ class SeE2A(Descriptor):
 
     def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
         """Environment rows (N, M, 4) before normalisation, zero where empty or excluded: the sample of the statistics."""
-        return [self._exclude(environment_rows(pairs.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp), pairs, xp=xp)]
+        rows_NM4 = environment_rows(pairs.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
+        return [without_excluded(rows_NM4, pairs, self.exclude_types, xp=xp)]
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
         """Store mean and deviation of each centre type in all slots; the mean is dropped under `set_davg_zero`."""
@@ -145,7 +142,7 @@ class SeE2A(Descriptor):
         mean_TM4 = xp.concat([params["davg"][:, part, :] for part in used], axis=1)
         std_TM4 = xp.concat([params["dstd"][:, part, :] for part in used], axis=1)
         rows_NM4 = (rows_NM4 - xp.take(mean_TM4, pairs.type_N, axis=0)) / xp.take(std_TM4, pairs.type_N, axis=0)
-        rows_NM4 = self._exclude(rows_NM4, pairs, xp=xp)
+        rows_NM4 = without_excluded(rows_NM4, pairs, self.exclude_types, xp=xp)
         empty_TS4 = -params["davg"] / params["dstd"]
 
         def total(nets: list[Params], sections: list[Array]) -> Array:
@@ -171,7 +168,7 @@ class SeE2A(Descriptor):
         shift_N4 = xp.take(params["davg"][:, 0, :], pairs.type_N, axis=0) * inverse_N4
         columns = [column * inverse_N4[:, c : c + 1] - shift_N4[:, c : c + 1] for c, column in enumerate(columns)]
         if self.exclude_types:
-            columns = xp.unstack(self._exclude(xp.stack(columns, axis=-1), pairs, xp=xp), axis=-1)
+            columns = xp.unstack(without_excluded(xp.stack(columns, axis=-1), pairs, self.exclude_types, xp=xp), axis=-1)
         sections = spectral.moments(x_NM, columns, pairs.widths, int(self.evaluation), xp=xp)
         by_centre = zip(*(xp.split(moments_N4K, pairs.counts, axis=0) for moments_N4K in sections), strict=True)
         empty_TS4 = -params["davg"] / params["dstd"]
@@ -182,81 +179,6 @@ class SeE2A(Descriptor):
             terms = [xp.matmul(moments, c_KG) for moments, c_KG in zip(each, coefficients, strict=True)]
             parts.append(sum(terms[1:], terms[0]) + xp.matmul(rest_4J, start_JG))
         return xp.concat(parts, axis=0)
-
-    def _expansion(self, params: Params, centre: int, *, xp: Namespace) -> tuple[list[Array], Array]:
-        """Return what contracts the moments of a centre type, (2K, G) for each section, and the nets at s = 0 (J, G): stored, or from the nets."""
-        tables = params["tables"]
-        if "coefficients" in tables:
-            return xp.split(tables["coefficients"][centre], (2 * int(self.evaluation),) * len(self.slots), axis=0), tables["starts"][centre]
-        s_K1 = xp.expand_dims((tables["nodes"] - params["davg"][centre, 0, 0]) / params["dstd"][centre, 0, 0], axis=-1)
-        each = [xp.matmul(tables["transform"], apply_net(self._net(), net, s_K1, xp=xp)) for net in self._nets(params, centre)]
-        return each, xp.concat([spectral.at_start(c_KG, xp=xp) for c_KG in each], axis=0)
-
-    def expanded(self, params: Params, closest: float | None, *, stored: bool, xp: Namespace) -> tuple[SeE2A, Params, str]:
-        """Plan an expansion of the embedding nets, on the host. A number of terms planned before is never lowered.
-
-        Parameters
-        ----------
-        params : parameters; an expansion among them is replaced
-        closest : shortest distance of the data, Angstrom, if it is known
-        stored : keep the coefficients with the plan; otherwise they follow the nets, as training needs
-
-        Returns
-        -------
-        Options and parameters with the expansion, or those of direct evaluation and, if it was not asked for, the reason.
-        """
-        params = {name: value for name, value in params.items() if name != "tables"}
-        direct = replace(self, evaluation="direct")
-        if self.evaluation == "direct":
-            return direct, params, ""
-        if PRECISIONS[self.precision] not in spectral.TOLERANCE:
-            return direct, params, f"the precision is {self.precision}"
-        for name in ("davg", "dstd"):
-            if float(xp.max(xp.abs(params[name] - params[name][:, 0:1, :]), axis=None)) > 0.0:
-                return direct, params, f"{name} differs between the slots of a type"
-        wide = map_leaves(lambda leaf: xp.astype(leaf, xp.float64), params)
-        like = xp.zeros_like(wide["davg"][0, 0, 0:3])
-        row_4 = environment_rows(like + xp.asarray([spectral.domain_start(closest), 0.0, 0.0]), self.rcut_smth, self.rcut, self.env_protection, xp=xp)
-        largest = float(row_4[0])
-        if largest <= 0.0:
-            return direct, params, f"the shortest known distance, {closest} Angstrom, is not within the cutoff"
-        net = self._net()
-
-        def values(nodes: list[float]) -> Array:
-            s_Q = (xp.asarray(nodes) + 1.0) * (0.5 * largest)
-            columns = []
-            for centre in range(len(self.slots)):
-                s_Q1 = xp.expand_dims((s_Q - wide["davg"][centre, 0, 0]) / wide["dstd"][centre, 0, 0], axis=-1)
-                columns += [apply_net(net, each, s_Q1, xp=xp) for each in self._nets(wide, centre)]
-            return xp.concat(columns, axis=1)
-
-        count = spectral.terms_needed(values, spectral.TOLERANCE[PRECISIONS[self.precision]], xp=xp)
-        if count is None:
-            return direct, params, f"the embedding nets need more than {spectral.MOST_TERMS} terms"
-        if not stored:
-            planned = self.evaluation if isinstance(self.evaluation, int) else 0
-            count = planned if count <= planned else spectral.with_headroom(count)
-        config = replace(self, evaluation=count)
-        tables = {**spectral.tables(count, largest, xp=xp), "closest": like[0] + spectral.domain_start(closest)}
-        if stored:
-            both = [config._expansion({**wide, "tables": tables}, centre, xp=xp) for centre in range(len(self.slots))]
-            kept = {name: tables[name] for name in ("scale", "closest")}
-            tables = {**kept, "coefficients": [xp.concat(c, axis=0) for c, _ in both], "starts": [start for _, start in both]}
-        dtype = dtype_of(self.precision, xp=xp)
-        return config, {**params, "tables": map_leaves(lambda leaf: xp.astype(leaf, dtype), tables)}, ""
-
-    def _exclude(self, rows_NM4: Array, pairs: Pairs, *, xp: Namespace) -> Array:
-        """Zero the rows of real neighbours whose pair of types is in `exclude_types`; empty slots are never excluded."""
-        if not self.exclude_types:
-            return rows_NM4
-        parts = []
-        for neighbour, (start, stop) in enumerate(spans(pairs.widths)):
-            part, mask = rows_NM4[:, start:stop, :], pairs.mask_NM[:, start:stop]
-            for centre in sorted({a if b == neighbour else b for a, b in self.exclude_types if neighbour in (a, b)}):
-                hit = xp.logical_and(mask, xp.expand_dims(xp.equal(pairs.type_N, centre), axis=-1))
-                part = xp.where(xp.expand_dims(hit, axis=-1), xp.zeros_like(part), part)
-            parts.append(part)
-        return xp.concat(parts, axis=1)
 
     # -- files ------------------------------------------------------------------------------------------------------
 
