@@ -41,7 +41,7 @@ ARRAY_ATTRIBUTES = {"shape", "ndim", "size", "T", "mT", "device", "dtype", "asty
 
 INTEGERS = {
     ("networks.py", "out == width"): "layer widths from the configuration",
-    ("se_e2_a.py", "b == neighbour"): "types from the configuration",
+    ("environment.py", "b == neighbour"): "types from the configuration",
 }
 """Comparisons of plain integers inside functions that have `xp`, with what they compare."""
 
