@@ -38,7 +38,7 @@ CASES = {
     "hybrid": "float64",
     "se_e3_tebd": "float64",
 }
-DIRECT = ("se_e3", "hybrid", "se_e3_tebd", "property", "se_atten", "se_atten_attn", "se_atten_strip")
+DIRECT = ("se_e3", "se_e3_tebd", "property", "se_atten", "se_atten_attn", "se_atten_strip")
 """Cases without expansions."""
 FITTINGS = ("dipole", "polar", "dos", "property")
 """Cases of other outputs than energies, tested like these but not with larger nets."""
