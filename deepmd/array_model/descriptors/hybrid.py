@@ -163,8 +163,10 @@ class Hybrid(Descriptor):
         def mine(array: Array) -> list[Array]:
             sections = xp.split(array, pairs.widths, axis=1)
             if member.mixed:  # the last slot of a row stands for all that remain
-                return [xp.concat([sections[-1][:, :-1][:, : sel[0]], sections[-1][:, -1:]], axis=1)]
-            return [section[:, :most] for section, most in zip(sections[: len(sel)], sel, strict=True)]
+                row = sections[-1]
+                return [xp.concat([row[:, :-1][:, : _stop(pairs.widths[-1] - 1, sum(sel))], row[:, -1:]], axis=1)]
+            each = zip(sections[: len(sel)], pairs.widths[: len(sel)], sel, strict=True)
+            return [section[:, : _stop(width, most)] for section, width, most in each]
 
         masks = mine(pairs.mask_NM)
         return replace(
@@ -193,3 +195,8 @@ class Hybrid(Descriptor):
         serial.check_version(tree, 1, "descriptor hybrid")
         each = [lookup("descriptor", item["type"], f"model/descriptor/list/{k}").deserialize(item) for k, item in enumerate(tree["list"])]
         return cls(tuple(config for config, _ in each)), {"members": [params for _, params in each]}
+
+
+def _stop(width: Any, most: int) -> int:
+    """Return the end of a slice of at most `most` slots; frameworks whose sizes are not known yet cut it themselves."""
+    return min(width, most) if isinstance(width, int) else most
