@@ -57,16 +57,18 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
         row, dist, j = row[pair], dist[pair], j[pair]
     part = section[j]
     pair, row, part = _nearest(pair, row, part, dist, layout)
-    if layout.typed:
-        pair, row, part = _once_more(pair, row, types[neighbours.j[pair]], layout.typed)
 
     sections = len(layout.sections)
-    slot = _rank(row * sections + part)  # an excluded neighbour leaves an empty slot
+    slot = _rank(row)  # where messages are passed, an excluded neighbour leaves its slot empty
     for a, b in layout.excluded:
         type_i, type_j = types[neighbours.i[pair]], types[neighbours.j[pair]]
         keep = ~(((type_i == a) & (type_j == b)) | ((type_i == b) & (type_j == a)))
         pair, row, part, slot = pair[keep], row[keep], part[keep], slot[keep]
+    if layout.typed:
+        pair, row, part = _once_more(pair, row, types[neighbours.j[pair]], layout.typed)
 
+    if not layout.messages:
+        slot = _rank(row * sections + part)
     used = [int(slot[part == section].max(initial=-1)) + 1 for section in range(sections)]
     # the last slot of a mixed row stands for all that remain of `sel`
     widths = (*used[:-1], used[-1] + layout.mixed)

@@ -14,6 +14,7 @@ from autograd import make_vjp
 from numpy.polynomial.chebyshev import chebvander
 
 from deepmd.adapters.numpy.namespace import differentiable
+from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.networks import apply_net
@@ -71,9 +72,12 @@ def compress_model(
     content = load_model(source)
     distance = known_distance(content) or _distance_of_data(content, source, training_script)
     start = MARGIN * distance if extrapolate is None else distance / extrapolate
+    descriptor = content.model.descriptor
+    if not isinstance(descriptor, Expandable):
+        raise InputError(f"{source}: cannot be compressed: descriptors of type {descriptor.kind} are not stored as expansions")
     model, params, reason = content.model.with_evaluation("spectral").expanded(content.params, start / MARGIN, stored=True, xp=plain)
     if reason:
-        nets = f"activation function {content.model.descriptor.activation_function}, distances from {start:.3f} Angstrom"
+        nets = f"activation function {descriptor.activation_function}, distances from {start:.3f} Angstrom"
         raise InputError(f"{source}: cannot be compressed: {reason} ({nets})")
     values, slopes = deviations(model.descriptor, params["descriptor"])
     save_model(target, replace(content, min_nbor_dist=distance).with_expansion(model, params))

@@ -40,7 +40,7 @@ CASES = {
     "dpa2": "float64",
     "dpa3": "float64",
 }
-DIRECT = ("dpa2", "dpa3", "se_e3", "hybrid", "se_e3_tebd", "property", "se_atten", "se_atten_attn", "se_atten_strip")
+DIRECT = ("dpa2", "dpa3", "se_e3", "se_e3_tebd", "property", "se_atten", "se_atten_attn", "se_atten_strip")
 """Cases without expansions."""
 FITTINGS = ("dipole", "polar", "dos", "property")
 """Cases of other outputs than energies, tested like these but not with larger nets."""

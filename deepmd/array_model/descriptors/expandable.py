@@ -17,6 +17,7 @@ class Expandable(Descriptor):
     """A dataclass with the field `evaluation`. A kind gives `slots`, `_net` and `_nets`, and evaluates what `_expansion` returns."""
 
     env_protection: float
+    activation_function: str
 
     @property
     def slots(self) -> tuple[int, ...]:
