@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from deepmd.array_model.namespace import Array, Namespace
+from deepmd.array_model.namespace import Array
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,3 @@ def spans(sizes: tuple[Any, ...]) -> list[tuple[Any, Any]]:
         out.append((start, start + size))
         start = start + size
     return out
-
-
-def slot_counts(like_NM: Array, slots: int, *, xp: Namespace) -> Array:
-    """Return how many of `slots` each column of a mixed layout stands for (N, M): one, and the last for all that are not there."""
-    ones = xp.ones_like(like_NM[:, :-1])
-    return xp.concat([ones, float(slots) - xp.sum(ones, axis=1, keepdims=True)], axis=1)

@@ -120,6 +120,10 @@ class Hybrid(Descriptor):
             equivariant_NG3=xp.concat(equivariant, axis=1) if equivariant else None,
         )
 
+    def first_atom_matters(self, params: Params) -> bool:
+        """Whether results of any member depend on the first atom of a frame. On the host."""
+        return any(member.first_atom_matters(own) for member, own in zip(self.members, params["members"], strict=True))
+
     # -- parts ------------------------------------------------------------------------------------------------------
 
     def _cut(self, member: Descriptor, pairs: Pairs, *, xp: Namespace) -> Pairs:
