@@ -18,7 +18,7 @@ from deepmd.array_model.spectral import CHOICES
 from deepmd.array_model.tree import flatten
 from deepmd.data.neighbours import Neighbours, find_neighbours
 from deepmd.data.packing import pack
-from deepmd.infer.inputs import Frames, batch_size, blocks, cells_of, groups, numbers, of_centres
+from deepmd.infer.inputs import Frames, batch_size, blocks, cells_of, groups, numbers, of_centres, warn_of_order
 from deepmd.io.formats import backend_name, backend_of, framework, load_model
 from deepmd.io.model_file import ModelFile, evaluation_asked, planned
 
@@ -101,6 +101,7 @@ class DeepEval:
         self.evaluation = model.evaluation
         self.outside = 0
         self._domain_start = model.domain_start(params)
+        warn_of_order(model, params, self.model_path)
         self._evaluate: Evaluator | None = module.evaluator(model, params)
         self._side_by_side, self._workers, self._fewest = module.side_by_side, module.workers, module.FEWEST_ATOMS
 

@@ -112,6 +112,10 @@ class Descriptor:
         """Distance (Angstrom) below which expansions continue linearly; 0 without expansions. On the host."""
         return float(params["tables"]["closest"]) if "tables" in params else 0.0
 
+    def first_atom_matters(self, params: Params) -> bool:
+        """Whether results depend on the first atom of a frame, whose type empty mixed slots carry (spec core, section 4). On the host."""
+        return self.mixed and "davg" in params and bool(abs(params["davg"]).max() > 0.0)
+
     def serialize(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
         """Return the stored form (spec core, section 13.2)."""
         raise NotImplementedError

@@ -154,6 +154,10 @@ class Hybrid(Descriptor):
         """Distance (Angstrom) below which expansions continue linearly; 0 without expansions."""
         return max(member.domain_start(own) for member, own in zip(self.members, params["members"], strict=True))  # type: ignore[no-any-return]
 
+    def first_atom_matters(self, params: Params) -> bool:
+        """Whether results of any member depend on the first atom of a frame. On the host."""
+        return any(member.first_atom_matters(own) for member, own in zip(self.members, params["members"], strict=True))
+
     # -- parts ------------------------------------------------------------------------------------------------------
 
     def _cut(self, member: Descriptor, pairs: Pairs, *, xp: Namespace) -> Pairs:
