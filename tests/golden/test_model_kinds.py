@@ -9,19 +9,14 @@ from support import FRAMEWORKS
 from test_golden import BOUNDARIES, OUTPUTS, content_of, sample_of, stored_in
 from tolerances import assert_close
 
-from deepmd.array_model.registry import NOT_YET
 from deepmd.testing.samples import Subject
 
 CASES = ("pairtab", "linear_tables", "zbl_tables", "linear", "linear_pairtab", "zbl")
-
-WITH_DPA1 = ("linear", "linear_pairtab", "zbl")
 
 
 @pytest.fixture(scope="module", params=product(CASES, FRAMEWORKS), ids="-".join)
 def golden(request):
     case, backend = request.param
-    if case in WITH_DPA1 and "dpa1" in NOT_YET["descriptor"]:
-        pytest.skip("the Deep Potentials of this case are DPA-1")
     content = content_of(case)
     return Subject(content.model, content.params, backend), stored_in(case)
 
