@@ -384,9 +384,9 @@ def _planned(content: ModelFile, evaluation: str | None) -> tuple[Any, Params]:
 
 def model_size(content: ModelFile) -> dict[str, int]:
     """Count the weights of the nets; statistics and biases of types are not counted."""
-    parts = {"descriptor": content.params["descriptor"], "fitting-net": content.params["fitting"]["nets"]}
-    leaves = {name: flatten(part).items() for name, part in parts.items()}
-    sizes = {name: sum(int(np.size(leaf)) for path, leaf in items if not path.endswith(STATISTICS)) for name, items in leaves.items()}
+    places = {"descriptor": "/descriptor/", "fitting-net": "/fitting/nets/"}  # of the model, or of the members of a combination
+    leaves = {f"/{path}": np.size(leaf) for path, leaf in flatten(content.params).items() if not path.endswith(STATISTICS)}
+    sizes = {name: sum(int(size) for path, size in leaves.items() if place in path) for name, place in places.items()}
     return {**sizes, "total": sum(sizes.values())}
 
 
