@@ -71,6 +71,7 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
     used = np.bincount(group, minlength=len(centres) * sections).reshape(-1, sections).max(axis=0, initial=0).tolist()
     # the last slot of a mixed row stands for all that remain of `sel`
     widths = (*used[:-1], used[-1] + layout.mixed)
+    inner = tuple(int(slot[(slot < sel) & (neighbours.dist[pair] <= rcut)].max(initial=-1)) + 1 for rcut, sel in layout.inner)
     column = np.array([start for start, _ in spans(widths)], dtype=np.int64)[part] + slot
 
     # atoms that are neighbours but no centres of this block follow the centres
@@ -104,6 +105,8 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
         counts=tuple(int(n) for n in np.bincount(types[centres], minlength=ntypes)),
         widths=widths,
         type_NM=kinds,
+        place_N3=neighbours.place[centres] if layout.messages else np.zeros((len(centres), 0)),
+        inner=inner,
     )
     return Packed(pairs, np.concatenate([centres, others]), neighbours.num_frames)
 

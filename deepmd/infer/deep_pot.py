@@ -122,14 +122,16 @@ class DeepEval:
             wanted = frozenset({output.atomic}) if wanted == {output.name} else (wanted | {output.atomic}) - {output.name}
         per_frame, width = output.per_frame, output.width
         widths = {output.name: width, output.atomic: width, "force": 3 * width, "virial": 9 * width, "atom_virial": 9 * width}
-        widths["descriptor"] = self._content.model.descriptor.widths.invariant
+        widths["descriptor"] = self._content.model.dim_descriptor
         out = {name: np.zeros((count if name in per_frame else count * natoms, widths[name])) for name in wanted}
         for first, last in groups(np.count_nonzero(frames.types >= 0, axis=1), self._batch_size):
             neighbours = find_neighbours([frames.structure(k) for k in range(first, last)], self.get_rcut())
             self._count_outside(neighbours)
             rows = {name: array[first:last] if name in per_frame else array[first * natoms : last * natoms] for name, array in out.items()}
             workers = self._workers()
-            parts = blocks(neighbours.types, self._batch_size, workers, self._fewest)
+            # where features of neighbours are read, atoms cannot be evaluated by parts
+            limit = None if self._content.model.layout().messages else self._batch_size
+            parts = blocks(neighbours.types, limit, workers, self._fewest)
             if len(parts) == 1:
                 self._add(rows, *self._block(neighbours, parts[0], frames, first, wanted))
                 continue
@@ -210,7 +212,7 @@ class DeepEval:
     def _parameters(self, name: str, values: Any, width: int, leading: list[tuple[int, ...]]) -> np.ndarray | None:
         """Return parameters in their full shape; `leading` lists the accepted leading shapes, the full one first."""
         if values is None and width and name == "fparam":
-            values = self._content.model.fitting.default_fparam
+            values = self._content.model.default_fparam
         if width == 0:
             if values is not None:
                 raise InputError(f"{name}: given, but the model {self.model_path} takes none; leave it out")
@@ -258,15 +260,15 @@ class DeepEval:
 
     def get_dim_fparam(self) -> int:
         """Return the number of frame parameters."""
-        return int(self._content.model.fitting.numb_fparam)
+        return int(self._content.model.numb_fparam)
 
     def get_dim_aparam(self) -> int:
         """Return the number of atomic parameters."""
-        return int(self._content.model.fitting.numb_aparam)
+        return int(self._content.model.numb_aparam)
 
     def has_default_fparam(self) -> bool:
         """Return whether `fparam` may be left out although the model has frame parameters."""
-        return self._content.model.fitting.default_fparam is not None
+        return self._content.model.default_fparam is not None
 
     def get_ntypes_spin(self) -> int:
         """Return the number of types with spin: none."""

@@ -66,8 +66,8 @@ def compare(potential: DeepEval, output: Output, system: System, frames: np.ndar
         if tensor and not system.mixed:
             details.update(_details(output, np.concatenate(list(rows)), each[:, counted[0]].reshape(len(frames), -1), ""))
         elif not tensor:
-            flat = (values.reshape(len(frames), -1) for values in (label, each))
-            details.update(_details(output, *flat, f"a{output.name}"))
+            flat = [values.reshape(len(frames), -1) for values in (label, each)]
+            details.update(_details(output, flat[0], flat[1], f"a{output.name}"))
     return errors, details
 
 

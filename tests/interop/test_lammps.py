@@ -81,6 +81,16 @@ def test_parameters_of_frames_and_atoms(lammps, files, tmp_path, ranks):
     check(outcome, files["se_e2_a_fparam", "model.dp"], frame)
 
 
+@pytest.mark.parametrize("case", ["se_e2_a_fparam", "se_e2_a_two_side"])
+def test_saved_model(lammps, files, tmp_path, case):
+    """On one rank: with more, its loader asks for a CUDA device on a machine without, whatever the file."""
+    frame, settings = random_frame(), ""
+    if case == "se_e2_a_fparam":
+        frame, settings = replace(frame, fparam=np.array([[0.3, -0.2]]), aparam=np.full((1, 60, 1), 0.7)), "fparam 0.3 -0.2 aparam 0.7"
+    outcome = run_lammps(lammps, tmp_path / "run", [files[case, "model.savedmodel"]], frame, settings=settings)
+    check(outcome, files[case, "model.dp"], frame)
+
+
 def test_elements_in_another_order(lammps, files, tmp_path):
     frame = random_frame()
     outcome = run_lammps(lammps, tmp_path / "run", [files["se_e2_a", "model.pth"]], replace(frame, types=1 - frame.types), elements="H O")

@@ -76,3 +76,13 @@ def check_uniform(tree: dict[str, Any], what: str) -> None:
         values = tree["@variables"][name]
         if not isinstance(values, str) and float(abs(values - values[:, :1, :]).max()) > 0.0:
             raise InputError(f"{what}: stored with {name} that differs between slots, which is not supported")
+
+
+def normalised(rows_NM4: Array, davg_TS4: Array, dstd_TS4: Array, pairs: Pairs, *, xp: Namespace) -> Array:
+    """Return (row - davg) / dstd of the centre's type and the slot; the last slot of a mixed row has the statistics of the last of all."""
+    parts = []
+    for table in (davg_TS4, dstd_TS4):
+        sizes: tuple[Any, ...] = (pairs.widths[0] - 1, xp.shape(table)[1] - pairs.widths[0] + 1)
+        used = xp.concat([xp.split(table, sizes, axis=1)[0], table[:, -1:, :]], axis=1)
+        parts.append(xp.take(used, pairs.type_N, axis=0))
+    return (rows_NM4 - parts[0]) / parts[1]

@@ -1,6 +1,4 @@
-"""se_atten (DPA-1) and se_atten_v2: one net for all pairs of elements, told apart by type embeddings, with attention between
-neighbours (Zhang et al., npj Comput. Mater. 2024; spec core, section 8).
-"""
+"""se_atten (DPA-1) and se_atten_v2: types as vectors, attention between neighbours (Zhang et al. 2024; spec core, section 8)."""
 
 from __future__ import annotations
 
@@ -224,7 +222,7 @@ class SeAtten(Descriptor):
         )
 
     def _seen(self, pairs: Pairs, *, xp: Namespace) -> Array:
-        """True for a real neighbour whose pair of types is not in `exclude_types` (N, M)."""
+        """Return True (N, M) for a real neighbour whose pair of types is not in `exclude_types`."""
         seen_NM, centre_N1 = pairs.mask_NM, xp.expand_dims(pairs.type_N, axis=-1)
         for a, b in sorted({(a, b) for pair in self.exclude_types for a, b in (pair, pair[::-1])}):
             excluded = xp.logical_and(xp.equal(centre_N1, a), xp.equal(pairs.type_NM, b))
@@ -289,7 +287,8 @@ class SeAtten(Descriptor):
         serial.check_version(tree, 2, what)
         serial.require(tree, "spin", [None], what)
         serial.require(tree.get("env_mat", {}), "use_exp_switch", [None, False], what)
-        lists = {"sel": tuple(tree["sel"]), "neuron": tuple(tree["neuron"]), "exclude_types": tuple((a, b) for a, b in tree["exclude_types"])}
+        excluded = tuple((a, b) for a, b in tree["exclude_types"])
+        lists: dict[str, Any] = {"sel": tuple(tree["sel"]), "neuron": tuple(tree["neuron"]), "exclude_types": excluded}
         options = {name: tree[name] for name in (*STORED, "ln_eps", "precision") if name in tree}
         config = cls(**lists, **options)
         params = dict(tree["@variables"])

@@ -29,7 +29,7 @@ class SeE2R(Sectioned, Expandable):
     """How the embedding nets are evaluated (see `se_e2_a`)."""
 
     columns = 1
-    ndim = 1
+    keys_of_nets = 1
     type_name = "se_r"
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ from deepmd.array_model.tree import map_leaves
 class SeE3(Sectioned):
     """Options of the descriptor."""
 
-    ndim = 2
+    keys_of_nets = 2
     type_name = "se_e3"
 
     @property

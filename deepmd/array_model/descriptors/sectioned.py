@@ -33,7 +33,7 @@ class Sectioned(Descriptor):
 
     columns: ClassVar[int] = 4
     """Columns of the environment rows that it uses, and has statistics of."""
-    ndim: ClassVar[int]
+    keys_of_nets: ClassVar[int]
     """Number of types that a net belongs to."""
     type_name: ClassVar[str]
     """Its `type` in files."""
@@ -135,7 +135,7 @@ class Sectioned(Descriptor):
             "activation_function": self.activation_function,
             "precision": PRECISIONS[self.precision],
             "env_mat": {"rcut": self.rcut, "rcut_smth": self.rcut_smth, "protection": self.env_protection, "use_exp_switch": False},
-            "embeddings": serial.collection(nets, self.ndim, len(type_map), "embedding_network"),
+            "embeddings": serial.collection(nets, self.keys_of_nets, len(type_map), "embedding_network"),
             "@variables": {"davg": params["davg"], "dstd": params["dstd"]},
             "type_map": list(type_map),
             **self.extra_keys(),
@@ -162,7 +162,7 @@ class Sectioned(Descriptor):
             set_davg_zero=tree.get("set_davg_zero", False),
         )
         stored = tree["embeddings"]["networks"]
-        expected = len(config.slots) ** cls.ndim
+        expected = len(config.slots) ** cls.keys_of_nets
         if len(stored) != expected or any(item is None for item in stored):
             raise InputError(f"{what}: expected {expected} embedding nets, the file has {sum(item is not None for item in stored)}")
         nets = [serial.net_from_dict(config._net(), item, f"{what}, net {k}") for k, item in enumerate(stored)]
