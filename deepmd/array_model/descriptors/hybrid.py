@@ -169,9 +169,9 @@ class Hybrid(Descriptor):
             sections = xp.split(array, pairs.widths, axis=1)
             if member.mixed:  # the last slot of a row stands for all that remain
                 row = sections[-1]
-                return [xp.concat([row[:, :-1][:, : _stop(pairs.widths[-1] - 1, sum(sel))], row[:, -1:]], axis=1)]
+                return [xp.concat([row[:, :-1, ...][:, : _stop(pairs.widths[-1] - 1, sum(sel)), ...], row[:, -1:, ...]], axis=1)]
             each = zip(sections[: len(sel)], pairs.widths[: len(sel)], sel, strict=True)
-            return [section[:, : _stop(width, most)] for section, width, most in each]
+            return [section[:, : _stop(width, most), ...] for section, width, most in each]
 
         masks = mine(pairs.mask_NM)
         return replace(
