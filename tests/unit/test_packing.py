@@ -130,7 +130,7 @@ def pair_lists(draw):
     dist = 0.5 + 0.11 * np.array(order, dtype=np.float64)
     i, j = (np.array([pair[k] for pair in found], dtype=np.int64) for k in (0, 1))
     disp = dist[:, None] * np.array([[0.0, 0.6, 0.8]])
-    return Neighbours(i, j, disp, dist, types, np.arange(natoms) // 4, 2)
+    return Neighbours(i, j, disp, dist, types, np.arange(natoms) // 4, 2, np.zeros((natoms, 3)))
 
 
 @given(pair_lists(), st.sampled_from([(1, 1), (2, 0), (0, 3), (4, 4), (30, 30)]), st.booleans())

@@ -8,6 +8,7 @@ from typing import Any
 from deepmd.array_model import serial
 from deepmd.array_model.descriptors.base import Descriptor, Statistics
 from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
 from deepmd.array_model.pairs import Layout, Pairs
 from deepmd.array_model.registry import lookup, register
@@ -82,11 +83,15 @@ class Hybrid(Descriptor):
 
     def layout(self) -> Layout:
         """How neighbours are to be packed: each section as wide as the member with most slots needs it."""
-        sectioned = [member.layout().sel for member in self.members if not member.mixed]
+        each = [(member, member.layout()) for member in self.members]
+        for member, layout in each:
+            if layout.inner or layout.messages:
+                raise InputError(f"model/descriptor/list: {member.kind} in a hybrid is not supported")
+        sectioned = [layout.sel for member, layout in each if not member.mixed]
         typed = tuple(max(sel) for sel in zip(*sectioned, strict=True))
         if not self.mixed:
             return Layout(self.rcut, typed)
-        return Layout(self.rcut, (max(sum(member.layout().sel) for member in self.members),), mixed=True, typed=typed)
+        return Layout(self.rcut, (max(sum(layout.sel) for _, layout in each),), mixed=True, typed=typed)
 
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters of each member from its own seed."""
@@ -168,9 +173,9 @@ class Hybrid(Descriptor):
             sections = xp.split(array, pairs.widths, axis=1)
             if member.mixed:  # the last slot of a row stands for all that remain
                 row = sections[-1]
-                return [xp.concat([row[:, :-1][:, : _stop(pairs.widths[-1] - 1, sum(sel))], row[:, -1:]], axis=1)]
+                return [xp.concat([row[:, :-1, ...][:, : _stop(pairs.widths[-1] - 1, sum(sel)), ...], row[:, -1:, ...]], axis=1)]
             each = zip(sections[: len(sel)], pairs.widths[: len(sel)], sel, strict=True)
-            return [section[:, : _stop(width, most)] for section, width, most in each]
+            return [section[:, : _stop(width, most), ...] for section, width, most in each]
 
         masks = mine(pairs.mask_NM)
         return replace(
