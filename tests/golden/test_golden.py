@@ -31,6 +31,9 @@ CASES = {
     "se_atten": "float64",
     "se_atten_attn": "float64",
     "se_atten_strip": "float64",
+    "se_atten_masked": "float64",  # not smooth, with excluded types
+    "se_atten_one_side": "float64",  # strip, with time steps and attention
+    "se_atten_scaled": "float64",  # temperature, ln_eps, bias of the type embedding
     "dipole": "float64",
     "polar": "float64",
     "dos": "float64",
@@ -38,7 +41,19 @@ CASES = {
     "hybrid": "float64",
     "se_e3_tebd": "float64",
 }
-DIRECT = ("se_e2_r", "se_e3", "hybrid", "se_e3_tebd", "property", "se_atten", "se_atten_attn", "se_atten_strip")
+DIRECT = (
+    "se_e2_r",
+    "se_e3",
+    "hybrid",
+    "se_e3_tebd",
+    "property",
+    "se_atten",
+    "se_atten_attn",
+    "se_atten_strip",
+    "se_atten_masked",
+    "se_atten_one_side",
+    "se_atten_scaled",
+)
 """Cases without expansions."""
 FITTINGS = ("dipole", "polar", "dos", "property")
 """Cases of other outputs than energies, tested like these but not with larger nets."""
