@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from deepmd import DeepPot
 from deepmd.array_model.descriptors.se_atten import SeAtten, SeAttenV2
+from deepmd.infer.inputs import OrderWarning
 from deepmd.testing import DescriptorAgreement, DescriptorConformance
 
 # without a mean of the rows: with one, results depend on the type of the first atom
@@ -47,3 +51,12 @@ def test_deprecated_name_of_strip():
     assert SeAtten(stripped_type_embedding=True) == SeAtten(tebd_input_mode="strip")
     with pytest.raises(ValueError, match="smooth_type_embedding"):
         SeAttenV2(smooth_type_embedding=False)
+
+
+def test_models_whose_first_atom_matters_are_told():
+    golden = Path(__file__).parents[1] / "golden"
+    with pytest.warns(OrderWarning, match="depend on the type of the first atom"):
+        DeepPot(golden / "se_atten" / "model.dp")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        DeepPot(golden / "se_e2_a" / "model.dp")
