@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from deepmd.array_model.environment import switch
 from deepmd.array_model.messages import STYLES, affine, beginning, of_neighbours, rows_of, symmetrised, updated
@@ -46,6 +46,7 @@ class Repflow:
     sel_reduce_factor: float = 10.0
     sequential_update: bool = False
 
+    names: ClassVar[dict[str, str]] = {"edge_use_dist": "edge_init_use_dist", "use_env_envelope": "use_exp_switch"}
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:

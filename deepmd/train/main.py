@@ -258,21 +258,21 @@ def _plan(options: TrainInput, section: DataSection, where: str) -> Plan:
 def _neighbours(options: TrainInput, plan: Plan, source: ModelFile | None, skip: bool) -> tuple[TrainInput, float | None]:
     """Resolve an automatic `sel`, and find the shortest distance of the data."""
     descriptor = options.model.descriptor
-    automatic = [part.sel for part in descriptor.parts() if isinstance(part.sel, str)]
+    automatic = {name: (rcut, sel) for part in descriptor.parts() for name, (rcut, sel) in part.sels().items() if isinstance(sel, str)}
     if source is not None:
         theirs = source.model.descriptor
         if automatic and [part.kind for part in theirs.parts()] == [part.kind for part in descriptor.parts()]:
             pairs = zip(descriptor.parts(), theirs.parts(), strict=True)
-            options = options.with_descriptor(descriptor.with_parts(tuple(replace(part, sel=other.sel) for part, other in pairs)))
+            same = (part.with_sels({name: sel for name, (_, sel) in other.sels().items()}) for part, other in pairs)
+            options = options.with_descriptor(descriptor.with_parts(tuple(same)))
         return options, source.min_nbor_dist
     if skip:
         if automatic:
-            raise InputError(
-                f"model/descriptor/sel: {automatic[0]!r} needs the neighbour statistics that --skip-neighbor-stat leaves out; give numbers"
-            )
+            name, (_, sel) = next(iter(automatic.items()))
+            raise InputError(f"model/descriptor/{name}: {sel!r} needs the neighbour statistics that --skip-neighbor-stat leaves out; give numbers")
         return options, None
     distance, found = math.inf, {}
-    for rcut in {descriptor.rcut, *(part.rcut for part in descriptor.parts())}:
+    for rcut in {descriptor.rcut, *(rcut for part in descriptor.parts() for rcut, sel in part.sels().values() if isinstance(sel, str))}:
         shortest, found[rcut] = statistics.neighbour_statistics(plan.systems, rcut, options.model.ntypes)
         distance = min(distance, shortest)
     most = found[descriptor.rcut]
