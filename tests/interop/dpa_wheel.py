@@ -33,15 +33,14 @@ def evaluate(model, coord, types, cell):
     """What the model gives for one structure."""
     import torch
 
-    natoms = len(types)
-    model.set_eval_descriptor_hook(True)
+    natoms, kept = len(types), []
+    hook = model.atomic_model.descriptor.register_forward_hook(lambda module, inputs, outputs: kept.append(outputs[0]))
     given = torch.tensor(coord[None]), torch.tensor(types[None]), None if cell is None else torch.tensor(cell.reshape(1, 9))
     found = model(*given, do_atomic_virial=True)
-    descriptor = model.eval_descriptor()
-    model.set_eval_descriptor_hook(False)
+    hook.remove()
     shapes = {"energy": (1,), "atom_energy": (natoms,), "force": (natoms, 3), "virial": (1, 9), "atom_virial": (natoms, 9)}
     out = {name: found[name].detach().numpy().reshape(shape) for name, shape in shapes.items()}
-    return {**out, "descriptor": descriptor.detach().numpy().reshape(natoms, -1)}
+    return {**out, "descriptor": kept[0].detach().numpy().reshape(natoms, -1)}
 
 
 def main():

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import GOLDEN, golden_frame
 from dpa_options import SECTIONS
+from support import differences, stored_tree
 from tolerances import assert_close
 
 from deepmd.data.neighbours import Structure
 from deepmd.data.packing import SelWarning
 from deepmd.io import load_model
+from deepmd.io.model_file import to_tree
 from deepmd.testing.samples import Sample, Subject
 
 BOUNDARIES = ("pbc", "nopbc")
@@ -51,3 +54,24 @@ def test_equals_deepmd_kit(built, name):
         results = subject([Sample(structure, np.zeros(0), np.zeros((len(expected["type"]), 0)))])
         for key, values in results.items():
             assert_close(values, expected[key].reshape(values.shape), "golden", "float64", floor=0.0, what=f"{boundary}: {key}")
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_written_as_it_was_read(built, name):
+    path = built / name / "model.dp"
+    assert differences(to_tree(load_model(path), "numpy")["model"], stored_tree(path)["model"]) == []
+
+
+GOLDENS = sorted(path.name for path in GOLDEN.glob("dpa*"))
+
+
+def test_theirs_reads_ours(kit, files, tmp_path):
+    """DeePMD-kit gives for our `.dp` what it has given for its own."""
+    jobs = {f"{case} {boundary}": (files[case, "model.dp"], golden_frame(case, boundary)) for case in GOLDENS for boundary in BOUNDARIES}
+    found = kit.evaluate(jobs, tmp_path)
+    for job in jobs:
+        case, boundary = job.split()
+        stored = np.load(GOLDEN / case / "expected.npz")
+        for name in ("energy", "atom_energy"):  # its NumPy knows no derivatives
+            expected = stored[f"{boundary}/{name}"]
+            assert_close(found[job][name].reshape(expected.shape), expected, "golden", what=f"{job}: {name}")
