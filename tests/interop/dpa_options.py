@@ -16,6 +16,7 @@ REPFLOW = {
 UPDATES = ("update_g1_has_conv", "update_g1_has_drrd", "update_g1_has_grrg", "update_g1_has_attn", "update_g2_has_g1g1", "update_g2_has_attn")
 OTHER = {"exclude_types": [[0, 1]], "env_protection": 0.02}
 THREE = {"use_three_body": True, "three_body_neuron": [2, 4], "three_body_rcut": 3.2, "three_body_rcut_smth": 0.5, "three_body_sel": 24}
+LATE = {"e_rcut_smth": 3.4, "a_rcut_smth": 2.6}
 PLAIN = {"g1_out_conv": False, "g1_out_mlp": False}
 
 
@@ -90,7 +91,9 @@ DPA3 = {
     "compress_1": dpa3({"a_compress_rate": 1}),
     "compress_2": dpa3({"a_compress_rate": 2, "a_compress_e_rate": 2, "smooth_edge_update": True}),
     "compress_split": dpa3({"a_compress_rate": 1, "a_compress_use_split": True, "optim_update": False}),
-    "use_dist_exp_switch": dpa3({"edge_init_use_dist": True, "use_exp_switch": True}),
+    "use_dist": dpa3({"edge_init_use_dist": True}),
+    "exp_switch": dpa3({"use_exp_switch": True, **LATE}),
+    "use_dist_exp_switch": dpa3({"edge_init_use_dist": True, "use_exp_switch": True, **LATE}, ntypes=3),
     "dynamic": dpa3({"use_dynamic_sel": True, "smooth_edge_update": True, "sel_reduce_factor": 7.0}),
     "dynamic_more": dpa3(
         {

@@ -27,6 +27,7 @@ OLD = Dpa2(
     use_tebd_bias=True,
     precision="float64",
 )
+PARAMS = OLD.fresh(("O", "H"), lambda _: np.random.default_rng(1), xp=plain)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -37,7 +38,7 @@ def test_written_as_it_was_read(case):
 
 def old_tree(version):
     """What a program from before some options has written."""
-    tree = OLD.serialize(OLD.fresh(("O", "H"), np.random.default_rng, xp=plain), ("O", "H"))
+    tree = OLD.serialize(PARAMS, ("O", "H"))
     layers = tree["repformers_variable"]["repformer_layers"]
     for item in (tree["repformer_args"], *layers):
         for name in ("use_sqrt_nnei", "g1_out_conv", "g1_out_mlp"):
@@ -52,7 +53,7 @@ def old_tree(version):
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_older_dpa2(version):
-    expected = OLD.serialize(OLD.fresh(("O", "H"), np.random.default_rng, xp=plain), ("O", "H"))
+    expected = OLD.serialize(PARAMS, ("O", "H"))
     config, params = Dpa2.deserialize(old_tree(version))
     assert config == OLD
     written = config.serialize(params, ("O", "H"))
