@@ -6,7 +6,7 @@ from typing import Any
 
 REPINIT = {"rcut": 4.0, "rcut_smth": 1.0, "nsel": 40, "neuron": [2, 4], "axis_neuron": 2, "tebd_dim": 3}
 REPFORMER = {
-    **{"rcut": 3.0, "rcut_smth": 0.5, "nsel": 20, "nlayers": 3, "g1_dim": 6, "g2_dim": 4, "axis_neuron": 3},
+    **{"rcut": 3.0, "rcut_smth": 0.5, "nsel": 20, "nlayers": 2, "g1_dim": 6, "g2_dim": 4, "axis_neuron": 3},
     **{"attn1_hidden": 3, "attn1_nhead": 2, "attn2_hidden": 3, "attn2_nhead": 2, "update_residual": 0.5},
 }
 REPFLOW = {

@@ -136,7 +136,7 @@ class Dpa3(Descriptor):
         """Features of each centre."""
         dtype = dtype_of(self.precision, xp=xp)
         disp_NM3 = xp.astype(pairs.disp_NM3, dtype)
-        rows_NM4 = environment_rows(disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
+        rows_NM4 = repflow.edge_rows(self.repflow, disp_NM3, self.env_protection, xp=xp)
         rows_NM4 = mixed_rows.normalised(rows_NM4, params["davg"], params["dstd"], pairs, xp=xp)
         mask_NM = xp.logical_and(pairs.mask_NM, xp.logical_not(mixed_rows.excluded(pairs, self.exclude_types, xp=xp)))
         table_TE = self._embedding().table(params["type_embedding"], xp=xp)
