@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -129,7 +130,7 @@ def test_wrong_input(name, place, tmp_path, monkeypatch):
     section = {**plain, **section} if section.pop(..., 0) is None else {"type_map": ["O", "H"], **section}
     section["models"] = [plain if each is ... else each for each in section["models"]] if "models" in section else None
     tree["model"] = {key: value for key, value in section.items() if value is not None}
-    with pytest.raises(InputError, match=r"\A(?s:.*)" + __import__("re").escape(message)):
+    with pytest.raises(InputError, match=r"\A(?s:.*)" + re.escape(message)):
         parse_input(tree)
 
 
