@@ -43,12 +43,9 @@ CASES = {
     "dpa2": "float64",
     "dpa3": "float64",
 }
-DIRECT = tuple(f"se_atten{ending}" for ending in ("", "_attn", "_strip", "_masked", "_one_side", "_scaled")) + (
-    "dpa2",
-    "dpa3",
-    "se_e3",
-    "se_e3_tebd",
-    "property",
+DIRECT = (
+    *(f"se_atten{ending}" for ending in ("", "_attn", "_strip", "_masked", "_one_side", "_scaled")),
+    *("dpa2", "dpa3", "se_e3", "se_e3_tebd", "property"),
 )
 """Cases without expansions."""
 FITTINGS = ("dipole", "polar", "dos", "property")
