@@ -24,7 +24,7 @@ class OrderWarning(UserWarning):
 
 def warn_of_order(model: Any, params: Any, path: str) -> None:
     """Warn where empty neighbour slots carry the type of the first atom and count: such models come from other programs."""
-    if model.descriptor.first_atom_matters(params["descriptor"]):
+    if model.first_atom_matters(params):
         text = f"{path}: stored with a mean of its environment rows (davg), so that results depend on the type of the first atom of a frame"
         warnings.warn(f"{text}; that is how DeePMD-kit evaluates such models too", OrderWarning, stacklevel=3)
 

@@ -29,6 +29,7 @@ EXAMPLES = {
     "equal": [((TYPES, ROWS), {}, TYPES == ROWS), ((TYPES, 1), {}, TYPES == 1)],
     "exp": [((A,), {}, np.exp(A))],
     "expand_dims": [((A,), {"axis": -1}, A[..., None]), ((A,), {"axis": 1}, A[:, None])],
+    "floor": [((A,), {}, np.floor(A))],
     "log1p": [((np.abs(A),), {}, np.log1p(np.abs(A)))],
     "logical_and": [((FLAGS, ~FLAGS[::-1]), {}, FLAGS & ~FLAGS[::-1])],
     "logical_not": [((FLAGS,), {}, ~FLAGS)],
@@ -117,7 +118,7 @@ def test_astype(run, name):
 
 
 def test_every_name_has_an_example():
-    assert set(REQUIRED) - set(EXAMPLES) - {name for name in REQUIRED if name == "astype" or "float" in name} == set()
+    assert set(REQUIRED) - set(EXAMPLES) - {name for name in REQUIRED if name == "astype" or "float" in name or name == "int64"} == set()
     assert len(REQUIRED) == len(set(REQUIRED)) == len(STANDARD) + len(EXTRAS)
 
 

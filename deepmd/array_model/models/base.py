@@ -97,6 +97,10 @@ class Model:
         """Return the parameters with `narrow(part)` in place of each part in bfloat16, which NumPy lacks and stores in float32."""
         return params
 
+    def first_atom_matters(self, params: Params) -> bool:
+        """Whether results depend on the first atom of a frame (spec core, section 4). On the host."""
+        return False
+
     def trainables(self) -> Any:
         """Which parameters training may change: a tree of flags, one for everything below it; what is absent is fixed."""
         return {}

@@ -101,6 +101,10 @@ class Combination(Model):
         pairs = zip(self.models, other.models, strict=True)
         return replace(self, models=tuple(mine.with_sel_of(theirs) for mine, theirs in pairs))
 
+    def first_atom_matters(self, params: Params) -> bool:
+        """Whether results of any member depend on the first atom of a frame."""
+        return any(model.first_atom_matters(own) for model, own in zip(self.models, params["models"], strict=True))
+
     # -- parameters -------------------------------------------------------------------------------------------------
 
     def init(self, draw: Any, *, xp: Namespace) -> Params:

@@ -117,6 +117,11 @@ class StandardModel(Model):
         out["fitting"]["bias_atom_e"] = cast(params["fitting"]["bias_atom_e"], "float64")
         return out
 
+    def first_atom_matters(self, params: Params) -> bool:
+        """Whether results depend on the first atom of a frame. On the host."""
+        matters: bool = self.descriptor.first_atom_matters(params["descriptor"])
+        return matters
+
     def narrowed(self, params: Params, narrow: Any) -> Params:
         """Return the parameters with `narrow(part)` in place of each part in bfloat16, which NumPy lacks and stores in float32."""
 
