@@ -48,22 +48,32 @@ def assemble(
         return summed / xp.maximum(atoms, xp.ones_like(atoms))
 
     def derived(function: Callable[..., Any], number: Any) -> Any:
-        each = [function(grad, pairs, number, xp=xp) for grad in grads_NM3]
+        each = [function(grad, pairs, number, xp=xp) for grad in grads_NM3[: output.width]]
         return each[0] if output.scalar else xp.stack(each, axis=1)
+
+    def atomic_virial() -> Any:
+        if not model.layout().messages:
+            return derived(derivatives.atomic_virials, num_atoms)
+        return derivatives.atomic_virials_of_messages(grads_NM3[0], list(grads_NM3[1:]), pairs, num_atoms, xp=xp)
 
     makers: dict[str, Callable[[], Any]] = {
         output.atomic: lambda: value,
         output.name: total,
         "force": lambda: derived(derivatives.forces, num_atoms),
         "virial": lambda: derived(derivatives.virials, num_frames),
-        "atom_virial": lambda: derived(derivatives.atomic_virials, num_atoms),
+        "atom_virial": atomic_virial,
         "descriptor": lambda: descriptor_ND,
     }
     return {name: makers[name]() for name in output.names if name in wanted}
 
 
-def components(output: Output, value_Nd: Any, *, xp: Any) -> list[Any]:
-    """Return the sum over all atoms of each component: what is to be differentiated."""
-    if output.width == 1:
-        return [xp.sum(value_Nd)]
-    return [xp.sum(column) for column in xp.unstack(value_Nd, axis=-1)]
+def components(model: Any, value_Nd: Any, pairs: Pairs, wanted: frozenset[str], *, xp: Any) -> list[Any]:
+    """Return the sums over all atoms that are to be differentiated.
+
+    One for each component, and for atomic virials of energies with messages those weighted with each coordinate of the centre.
+    """
+    columns = xp.unstack(value_Nd, axis=-1)
+    sums = [xp.sum(column) for column in columns]
+    if model.layout().messages and "atom_virial" in wanted:
+        sums += [xp.sum(columns[0] * place_N) for place_N in xp.unstack(pairs.place_N3, axis=-1)]
+    return sums

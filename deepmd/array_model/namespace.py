@@ -22,7 +22,7 @@ Params = dict[str, Any]
 """Parameters: nested dicts and lists with arrays as leaves."""
 
 STANDARD = (
-    *("abs", "astype", "concat", "equal", "exp", "expand_dims", "float32", "float64", "log1p", "logical_and"),
+    *("abs", "astype", "concat", "equal", "exp", "expand_dims", "float32", "float64", "floor", "int64", "log1p", "logical_and"),
     *("logical_not", "matmul", "matrix_transpose", "max", "maximum", "minimum", "ones_like", "reshape", "sqrt", "square", "stack", "sum"),
     *("take", "tanh", "unstack", "where", "zeros_like"),
 )
@@ -47,8 +47,6 @@ SEARCH = {
     "ceil": "of the standard; number of periodic images",
     "counting": "0, 1, ..., size - 1 on the device of another array; the standard's arange cannot take a computed size everywhere",
     "cumulative_sum": "of the standard; where the neighbours of each atom start",
-    "floor": "of the standard; bin of an atom",
-    "int64": "of the standard; bin numbers",
     "nonzero": "of the standard, its size depends on the data; drops what lies beyond the cutoff",
     "searchsorted": "of the standard; atoms of a bin among the sorted ones",
     "size": "one size in 64 bits, so that it can be combined with sums of integers; TensorFlow mixes no widths",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from deepmd.array_model.namespace import Array, Namespace
@@ -20,6 +20,8 @@ class Layout:
     excluded : unordered pairs of types whose neighbours become empty slots (`pair_exclude_types`)
     typed : of mixed layouts, slots per neighbour type of sections that come before the mixed one and hold the same neighbours once
         more, for members of a hybrid that want sections
+    inner : shorter cutoffs (Angstrom) and slots of lists that are the beginnings of the rows of a mixed layout
+    messages : features of neighbours are read, so that every atom must be a centre
     """
 
     rcut: float
@@ -27,6 +29,8 @@ class Layout:
     mixed: bool = False
     excluded: tuple[tuple[int, int], ...] = ()
     typed: tuple[int, ...] = ()
+    inner: tuple[tuple[float, int], ...] = ()
+    messages: bool = False
 
     @property
     def sections(self) -> tuple[int, ...]:
@@ -54,6 +58,8 @@ class Pairs:
     widths : slots of each section (likewise)
     type_NM : of mixed layouts the type of the neighbour; in empty slots that of the first atom of the frame (spec core, section 4).
         (N, 0) for layouts whose sections are neighbour types
+    inner : slots that each inner list of the layout needs (like `widths`); the last of them may hold neighbours
+    place_N3 : of layouts with messages the position of each centre inside its cell, Angstrom, else (N, 0); atomic virials need it there
 
     Where the layout has `typed` sections, these come first.
 
@@ -69,6 +75,8 @@ class Pairs:
     counts: tuple[Any, ...]
     widths: tuple[Any, ...]
     type_NM: Array
+    place_N3: Array
+    inner: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,3 +100,24 @@ def slot_counts(like_NM: Array, slots: int, *, xp: Namespace) -> Array:
     """Return how many of `slots` each column of a mixed layout stands for (N, M): one, and the last for all that are not there."""
     ones = xp.ones_like(like_NM[:, :-1])
     return xp.concat([ones, float(slots) - xp.sum(ones, axis=1, keepdims=True)], axis=1)
+
+
+def inner_pairs(pairs: Pairs, number: int, rcut: float, *, xp: Namespace) -> Pairs:
+    """Return the pairs of an inner list of a mixed layout: the beginnings of the rows, empty beyond its cutoff (Angstrom), and the last slot."""
+    width = pairs.inner[number]
+
+    def cut(array: Array) -> Array:
+        first, rest = xp.split(array, (width, pairs.widths[0] - width), axis=1)
+        return xp.concat([first, rest[:, -1:, ...]], axis=1)
+
+    disp_NM3, mask_NM, index_NM, type_NM = (cut(each) for each in (pairs.disp_NM3, pairs.mask_NM, pairs.index_NM, pairs.type_NM))
+    near_NM = xp.logical_and(mask_NM, xp.sum(disp_NM3 * disp_NM3, axis=-1) <= rcut * rcut)
+    away_NM3 = disp_NM3[:, -1:, :] + xp.zeros_like(disp_NM3)
+    return replace(
+        pairs,
+        disp_NM3=xp.where(xp.expand_dims(near_NM, axis=-1), disp_NM3, away_NM3),
+        mask_NM=near_NM,
+        index_NM=xp.where(near_NM, index_NM, xp.zeros_like(index_NM)),
+        type_NM=xp.where(near_NM, type_NM, xp.zeros_like(type_NM) + type_NM[:, -1:]),
+        widths=(width + 1,),
+    )

@@ -13,9 +13,9 @@ _ALIASES: dict[tuple[str, str], str] = {}
 
 
 NOT_YET = {
-    "descriptor": (*("dpa2", "dpa3", "dpa4", "loc_frame"),),
+    "descriptor": ("dpa4", "loc_frame"),
     "fitting_net": ("population",),
-    "model": ("frozen", "pairtab", "linear_ener", "linear", "zbl", "pairwise_dprc", "dpa4", "spin_ener"),
+    "model": ("pairwise_dprc", "dpa4", "spin_ener"),
 }
 """Kinds that DeePMD-kit knows and we do not have."""
 

@@ -9,6 +9,7 @@ Sizes besides the dimension key: C neighbour candidates of an atom, B bins aroun
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from deepmd.array_model.namespace import Array, Namespace
 from deepmd.array_model.pairs import Layout, Pairs, spans
@@ -34,6 +35,7 @@ class Candidates:
     dist_NC : their length
     index_NC : number of j among the A atoms
     mask_NC : True for a pair of an atom with another one, or with an image of itself, within the cutoff (inclusive)
+    place_A3 : positions of all atoms, inside their cells, Angstrom
     """
 
     atom_N: Array
@@ -41,6 +43,7 @@ class Candidates:
     dist_NC: Array
     index_NC: Array
     mask_NC: Array
+    place_A3: Array
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def enclosing_cell(coord_A3: Array, rcut: float, *, xp: Namespace) -> Array:
     return xp.reshape(xp.concat([x, o, o, o, y, o, o, o, z], axis=0), (1, 3, 3))
 
 
-def candidates(coord_A3: Array, type_A: Array, frame_A: Array, cell_F33: Array, rcut: float, *, xp: Namespace) -> Candidates:
+def candidates(coord_A3: Array, type_A: Array, frame_A: Array, cell_F33: Array, rcut: float, periodic: Any = 1.0, *, xp: Namespace) -> Candidates:
     """Find all pairs within `rcut` (inclusive, Angstrom) by cell bins; work and memory are linear in the atoms.
 
     Every frame has its cell (lattice vectors in rows, any shape with a volume, either handedness). Bins are numbered
@@ -83,6 +86,7 @@ def candidates(coord_A3: Array, type_A: Array, frame_A: Array, cell_F33: Array, 
     type_A, frame_A : type and frame of each atom, 64 bit
     cell_F33 : cells, Angstrom
     rcut : cutoff, Angstrom
+    periodic : 0 where the cells only enclose atoms without a boundary, whose places are then those given; otherwise 1
     """
     inverse_F33 = _inverse(cell_F33, xp=xp)
     spacing_F3 = 1.0 / xp.sqrt(xp.sum(inverse_F33 * inverse_F33, axis=1))  # between lattice planes
@@ -94,7 +98,8 @@ def candidates(coord_A3: Array, type_A: Array, frame_A: Array, cell_F33: Array, 
     fraction_A3 = _transformed(coord_A3, xp.take(inverse_F33, frame_A, axis=0), xp=xp)
     wrap_A3 = xp.floor(fraction_A3)
     cell_A33, bins_A3 = xp.take(cell_F33, frame_A, axis=0), xp.take(bins_F3, frame_A, axis=0)
-    home_A3 = coord_A3 - _transformed(wrap_A3, cell_A33, xp=xp)
+    shift_A3 = _transformed(wrap_A3, cell_A33, xp=xp)
+    home_A3 = coord_A3 - shift_A3
     bin_A3 = xp.astype((fraction_A3 - wrap_A3) * xp.astype(bins_A3, xp.float64), xp.int64)
     bin_A3 = xp.minimum(bin_A3, bins_A3 - 1)  # a fraction may round to 1
 
@@ -125,7 +130,7 @@ def candidates(coord_A3: Array, type_A: Array, frame_A: Array, cell_F33: Array, 
     dist_P = xp.sqrt(xp.sum(disp_P3 * disp_P3, axis=-1))
     (kept,) = xp.nonzero(xp.logical_and(dist_P <= rcut, xp.logical_not(itself)))
     i_P, j_P, disp_P3, dist_P = (xp.take(each, kept, axis=0) for each in (i_P, j_P, disp_P3, dist_P))
-    return _tables(i_P, j_P, disp_P3, dist_P, xp.size(type_A, 0), xp=xp)
+    return _tables(i_P, j_P, disp_P3, dist_P, coord_A3 - periodic * shift_A3, xp=xp)
 
 
 def listed(coord_A3: Array, atom_N: Array, index_NC: Array, rcut: float, *, xp: Namespace) -> Candidates:
@@ -142,7 +147,7 @@ def listed(coord_A3: Array, atom_N: Array, index_NC: Array, rcut: float, *, xp: 
     index_NC = xp.where(mask_NC, index_NC, xp.zeros_like(index_NC))
     x, y, z = (_rows(column, index_NC, xp=xp) - xp.expand_dims(xp.take(column, atom_N, axis=0), axis=1) for column in xp.unstack(coord_A3, axis=1))
     dist_NC = xp.sqrt(x * x + y * y + z * z)
-    return Candidates(atom_N, (x, y, z), dist_NC, index_NC, xp.logical_and(mask_NC, dist_NC <= rcut))
+    return Candidates(atom_N, (x, y, z), dist_NC, index_NC, xp.logical_and(mask_NC, dist_NC <= rcut), coord_A3)
 
 
 def _inverse(cell_F33: Array, *, xp: Namespace) -> Array:
@@ -198,8 +203,9 @@ def _rows(x: Array, index_NC: Array, *, xp: Namespace) -> Array:
     return xp.reshape(taken, (xp.size(index_NC, 0), xp.size(index_NC, 1), *xp.shape(x)[1:]))
 
 
-def _tables(i_P: Array, j_P: Array, disp_P3: Array, dist_P: Array, num_atoms: int, *, xp: Namespace) -> Candidates:
+def _tables(i_P: Array, j_P: Array, disp_P3: Array, dist_P: Array, place_A3: Array, *, xp: Namespace) -> Candidates:
     """Give the pairs of each atom, which follow each other, a row as wide as the longest needs."""
+    num_atoms = xp.size(place_A3, 0)
     count_A = xp.segment_sum(xp.ones_like(i_P), i_P, num_atoms)
     slot_1C = xp.expand_dims(xp.counting(_largest(count_A, xp=xp), like=count_A), axis=0)
     mask_AC = slot_1C < xp.expand_dims(count_A, axis=1)
@@ -207,7 +213,7 @@ def _tables(i_P: Array, j_P: Array, disp_P3: Array, dist_P: Array, num_atoms: in
     pair_AC = xp.where(mask_AC, pair_AC, xp.zeros_like(pair_AC))
     x, y, z = (_rows(column, pair_AC, xp=xp) for column in xp.unstack(disp_P3, axis=1))
     atom_A = xp.counting(num_atoms, like=count_A)
-    return Candidates(atom_A, (x, y, z), _rows(dist_P, pair_AC, xp=xp), _rows(j_P, pair_AC, xp=xp), mask_AC)
+    return Candidates(atom_A, (x, y, z), _rows(dist_P, pair_AC, xp=xp), _rows(j_P, pair_AC, xp=xp), mask_AC, place_A3)
 
 
 # -- packing --------------------------------------------------------------------------------------------------------
@@ -235,17 +241,16 @@ def pack(found: Candidates, type_A: Array, frame_A: Array, layout: Layout, ntype
 
     kind_NC = _rows(type_A, found.index_NC, xp=xp)
     pair_NC, mask_NC = _nearest(found.dist_NC, xp.logical_and(found.mask_NC, kind_NC >= 0), row_N, sum(layout.sel), xp=xp)
-    part_NC = _entries(kind_NC, pair_NC, xp=xp)
-    seen_NC = mask_NC
+    part_NC, near_NC = _entries(kind_NC, pair_NC, xp=xp), mask_NC
     for a, b in {*layout.excluded, *((b, a) for a, b in layout.excluded)}:
-        hit_NC = xp.logical_and(xp.expand_dims(xp.equal(type_N, a), axis=1), xp.equal(part_NC, b))
-        seen_NC = xp.logical_and(seen_NC, xp.logical_not(hit_NC))
+        mask_NC = xp.logical_and(mask_NC, xp.logical_not(xp.logical_and(xp.expand_dims(xp.equal(type_N, a), axis=1), xp.equal(part_NC, b))))
     if layout.mixed:
         one_NC = xp.zeros_like(part_NC) + len(layout.typed)
         part_NC = xp.concat([part_NC, one_NC], axis=1) if layout.typed else one_NC
     if layout.typed:  # the same neighbours once more
-        pair_NC, mask_NC, seen_NC = (xp.concat([each, each], axis=1) for each in (pair_NC, mask_NC, seen_NC))
-    slot_NC, mask_NC, widths = _slots(part_NC, mask_NC, seen_NC, layout, xp=xp)
+        pair_NC, mask_NC = xp.concat([pair_NC, pair_NC], axis=1), xp.concat([mask_NC, mask_NC], axis=1)
+    slot_NC, mask_NC, widths = _slots(part_NC, mask_NC, near_NC if layout.messages else mask_NC, layout, xp=xp)
+    inner = _inner(_entries(found.dist_NC, pair_NC, xp=xp), mask_NC, slot_NC, layout, xp=xp)
     pair_NM, mask_NM = _placed(pair_NC, slot_NC, mask_NC, spans(widths)[-1][1], xp=xp)
     disp_NM = [xp.where(mask_NM, _entries(x, pair_NM, xp=xp), away) for x, away in zip(found.disp, (2.0 * layout.rcut, 0.0, 0.0), strict=True)]
 
@@ -267,6 +272,8 @@ def pack(found: Candidates, type_A: Array, frame_A: Array, layout: Layout, ntype
         counts=counts,
         widths=widths,
         type_NM=kind_NM,
+        place_N3=xp.take(found.place_A3, atom_N, axis=0) if layout.messages else xp.take(found.place_A3, atom_N, axis=0)[:, :0],
+        inner=inner,
     )
     return Packed(pairs, row_N, position_A)
 
@@ -287,18 +294,17 @@ def _nearest(dist_NC: Array, mask_NC: Array, row_N: Array, limit: int, *, xp: Na
     return order_NC + start_N1, slot_1C < xp.expand_dims(xp.take(count_N, row_N, axis=0), axis=1)
 
 
-def _slots(part_NC: Array, mask_NC: Array, seen_NC: Array, layout: Layout, *, xp: Namespace) -> tuple[Array, Array, tuple[Array, ...]]:
+def _slots(part_NC: Array, mask_NC: Array, counted_NC: Array, layout: Layout, *, xp: Namespace) -> tuple[Array, Array, tuple[Array, ...]]:
     """Return the slot of each neighbour, whether it has one, and the widths of the sections: what the longest row needs.
 
-    A neighbour that is not seen leaves its slot empty.
+    Those that are counted without being in the mask leave their slots empty.
     """
     slot_NC, kept_NC, widths, start = xp.zeros_like(part_NC), xp.zeros_like(part_NC), [], 0
     for section, sel in enumerate(layout.sections):
         hit_NC = xp.logical_and(mask_NC, xp.equal(part_NC, section))
-        rank_NC = xp.cumulative_sum(xp.astype(hit_NC, xp.int64), axis=1)
-        hit_NC = xp.logical_and(xp.logical_and(hit_NC, seen_NC), rank_NC <= sel)
-        used_NC = rank_NC * xp.astype(hit_NC, xp.int64)
-        widths.append(_largest(xp.reshape(used_NC, (-1,)), xp=xp))
+        rank_NC = xp.cumulative_sum(xp.astype(xp.logical_and(counted_NC, xp.equal(part_NC, section)), xp.int64), axis=1)
+        hit_NC = xp.logical_and(hit_NC, rank_NC <= sel)
+        widths.append(_largest(xp.reshape(rank_NC * xp.astype(hit_NC, xp.int64), (-1,)), xp=xp))
         slot_NC = xp.where(hit_NC, rank_NC - 1 + start, slot_NC)
         kept_NC = kept_NC + xp.astype(hit_NC, xp.int64)
         start = start + widths[-1]
@@ -307,13 +313,27 @@ def _slots(part_NC: Array, mask_NC: Array, seen_NC: Array, layout: Layout, *, xp
     return slot_NC, kept_NC > 0, tuple(widths)
 
 
+def _longest(rank_NC: Array, hit_NC: Array, *, xp: Namespace) -> Array:
+    """Return the largest rank that is hit, 0 if none is."""
+    return _largest(xp.reshape(xp.where(hit_NC, rank_NC, xp.zeros_like(rank_NC)), (-1,)), xp=xp)
+
+
+def _inner(dist_NC: Array, mask_NC: Array, slot_NC: Array, layout: Layout, *, xp: Namespace) -> tuple[Array, ...]:
+    """Return the slots that each inner list needs."""
+    widths = []
+    for rcut, sel in layout.inner:
+        hit_NC = xp.logical_and(xp.logical_and(mask_NC, dist_NC <= rcut), slot_NC < sel)
+        widths.append(_longest(slot_NC + 1, hit_NC, xp=xp))
+    return tuple(widths)
+
+
 def _with_empty_column(found: Candidates, *, xp: Namespace) -> Candidates:
     """Return candidates with a column of none: the last slot of a mixed row is taken from somewhere even if there are no neighbours."""
     none_N1 = xp.expand_dims(xp.zeros_like(found.atom_N), axis=1)
     away_N1 = xp.astype(none_N1, xp.float64)
     columns = tuple(xp.concat([x, away_N1], axis=1) for x in found.disp)
     index_NC, mask_NC = xp.concat([found.index_NC, none_N1], axis=1), xp.concat([found.mask_NC, none_N1 > 0], axis=1)
-    return Candidates(found.atom_N, columns, xp.concat([found.dist_NC, away_N1], axis=1), index_NC, mask_NC)
+    return Candidates(found.atom_N, columns, xp.concat([found.dist_NC, away_N1], axis=1), index_NC, mask_NC, found.place_A3)
 
 
 def _kinds(type_A: Array, frame_A: Array, atom_N: Array, kind_NM: Array, mask_NM: Array, *, xp: Namespace) -> Array:

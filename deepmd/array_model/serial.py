@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.namespace import PRECISIONS, Params
+from deepmd.array_model.namespace import PRECISIONS, Array, Params
 from deepmd.array_model.networks import Net
 
 
@@ -70,3 +70,37 @@ def net_from_dict(net: Net, tree: dict[str, Any], what: str) -> Params:
 def collection(networks: list[dict[str, Any] | None], ndim: int, ntypes: int, kind: str) -> dict[str, Any]:
     """Return the `NetworkCollection` dict; the first key varies fastest in `networks`."""
     return {"@class": "NetworkCollection", "@version": 1, "ndim": ndim, "ntypes": ntypes, "network_type": kind, "networks": networks}
+
+
+# -- linear maps by themselves ----------------------------------------------------------------------------------------
+
+
+def init_affine(shape: tuple[int, int, bool], seed: Sequence[int] | None, draw: Any) -> Params:
+    """Fresh (in, out, has a bias) map: weights N(0, 1/sqrt(in+out)), bias N(0, 1); `draw(seed_list)` returns a NumPy generator."""
+    width, out, bias = shape
+    rng = draw(seed)
+    params = {"w": rng.normal(0.0, (width + out) ** -0.5, (width, out))}
+    return {**params, "b": rng.normal(0.0, 1.0, (out,))} if bias else params
+
+
+def init_factor(size: int, scale: float, how: str, seed: Sequence[int] | None, draw: Any) -> Array:
+    """Fresh factor (size,) of an update: all `scale` ("const"), or N(0, scale) ("norm")."""
+    drawn = draw(seed).normal(0.0, scale, (size,))
+    return 0.0 * drawn + scale if how == "const" else drawn
+
+
+def affine_to_dict(params: Params, precision: str, trainable: bool) -> dict[str, Any]:
+    """Return the `Layer` dict of a linear map."""
+    bias = params.get("b")
+    fixed = {"use_timestep": False, "activation_function": "none", "resnet": False, "precision": PRECISIONS[precision], "trainable": trainable}
+    return {"@class": "Layer", "@version": 2, "bias": bias is not None, **fixed, "@variables": {"w": params["w"], "b": bias, "idt": None}}
+
+
+def affine_from_dict(tree: dict[str, Any], what: str) -> Params:
+    """Return the parameters of a stored `Layer` that is a linear map."""
+    check_version(tree, 2, what)
+    require(tree, "resnet", [None, False], what)
+    act = tree.get("activation_function") or "none"
+    if act.lower() not in ("none", "linear") or tree["@variables"].get("idt") is not None:
+        raise InputError(f"{what}: stored with activation {act!r} or a time step; a linear map is expected")
+    return {key: value for key, value in tree["@variables"].items() if key in ("w", "b") and value is not None}

@@ -100,12 +100,14 @@ def terms_needed(values: Callable[[list[float]], Array], tolerance: float, *, xp
 def terms_planned(values: Callable[[list[float]], Array], tolerance: float, before: int, *, stored: bool, xp: Namespace) -> int | None:
     """Return how many terms to use: what is needed (see `terms_needed`) where the weights are fixed and coefficients stored.
 
-    Training keeps the number planned `before` (0 for none) as long as it is enough, then takes more than is needed now.
+    Training keeps the number planned `before` (0 for none) as long as it is enough, then takes more than is needed now; not in single
+    precision, where slopes lose digits with the square of the number.
     """
     needed = terms_needed(values, tolerance, xp=xp)
     if needed is None or stored:
         return needed
-    return before if needed <= before else min(8 * math.ceil(HEADROOM * needed / 8), MOST_TERMS)
+    headroom = HEADROOM if tolerance <= TOLERANCE["float64"] else 1.0
+    return before if needed <= before else min(8 * math.ceil(headroom * needed / 8), MOST_TERMS)
 
 
 def tables(count: int, largest: float, *, xp: Namespace) -> Params:

@@ -68,8 +68,8 @@ def conditions_of(model: Any, frames: Frames, atoms: np.ndarray) -> Conditions:
 
     def values(name: str, width: int, system: System, frame: int) -> np.ndarray:
         array = system.data.get(name)
-        if array is None and name == "fparam" and model.fitting.default_fparam is not None:
-            return np.array(model.fitting.default_fparam, dtype=np.float64)
+        if array is None and name == "fparam" and model.default_fparam is not None:
+            return np.array(model.default_fparam, dtype=np.float64)
         if array is None or array.shape[-1] != width:
             given = "none" if array is None else f"{array.shape[-1]}"
             raise InputError(
@@ -77,9 +77,8 @@ def conditions_of(model: Any, frames: Frames, atoms: np.ndarray) -> Conditions:
             )
         return np.asarray(array[frame])
 
-    fitting = model.fitting
-    fparam = np.stack([values("fparam", fitting.numb_fparam, *item) for item in frames]) if fitting.numb_fparam else None
-    aparam = np.concatenate([values("aparam", fitting.numb_aparam, *item) for item in frames])[atoms] if fitting.numb_aparam else None
+    fparam = np.stack([values("fparam", model.numb_fparam, *item) for item in frames]) if model.numb_fparam else None
+    aparam = np.concatenate([values("aparam", model.numb_aparam, *item) for item in frames])[atoms] if model.numb_aparam else None
     return Conditions(fparam, aparam)
 
 

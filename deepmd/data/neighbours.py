@@ -39,6 +39,7 @@ class Neighbours:
     disp : r_j - r_i (P, 3), Angstrom
     dist : its length (P,)
     types, frame : type and frame of each atom (A,)
+    place : position of each atom (A, 3), inside its cell, Angstrom
     """
 
     i: np.ndarray
@@ -48,6 +49,7 @@ class Neighbours:
     types: np.ndarray
     frame: np.ndarray
     num_frames: int
+    place: np.ndarray
 
 
 def check_cell(cell: np.ndarray, where: str) -> None:
@@ -78,7 +80,17 @@ def find_neighbours(structures: Sequence[Structure], rcut: float) -> Neighbours:
     i, j, disp, dist = parts[0] if len(parts) == 1 else (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     types = np.concatenate([np.asarray(s.types, dtype=np.int64) for s in structures])
     frame = np.repeat(np.arange(len(structures)), [len(s.types) for s in structures])
-    return Neighbours(i, j, disp, dist, types, frame, len(structures))
+    return Neighbours(i, j, disp, dist, types, frame, len(structures), np.concatenate([_inside(s) for s in structures]))
+
+
+def _inside(structure: Structure) -> np.ndarray:
+    """Return the positions (n, 3) inside the cell."""
+    coord = np.asarray(structure.coord, dtype=np.float64)
+    if structure.cell is None:
+        return coord
+    fraction = np.linalg.solve(structure.cell.T, coord.T).T
+    inside: np.ndarray = coord - np.floor(fraction) @ structure.cell
+    return inside
 
 
 def _numbered(found: np.ndarray, real: np.ndarray, offset: int) -> np.ndarray:

@@ -29,7 +29,7 @@ def energy_bias(model: Any, frames: Frames) -> np.ndarray:
     """
     labelled = [(system, frame) for system, frame in frames if "energy" in system.data]
     assigned = np.full(model.ntypes, np.nan)
-    for number, value in enumerate(model.fitting.atom_ener):
+    for number, value in enumerate(model.atom_ener):
         assigned[number] = np.nan if value is None else value
     for number, value in enumerate((model.preset_out_bias or {}).get("energy", ())):
         assigned[number] = assigned[number] if value is None else value

@@ -57,19 +57,22 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
         row, dist, j = row[pair], dist[pair], j[pair]
     part = section[j]
     pair, row, part = _nearest(pair, row, part, dist, layout)
-    if layout.typed:
-        pair, row, part = _once_more(pair, row, types[neighbours.j[pair]], layout.typed)
 
     sections = len(layout.sections)
-    slot = _rank(row * sections + part)  # an excluded neighbour leaves an empty slot
+    slot = _rank(row)  # where messages are passed, an excluded neighbour leaves its slot empty
     for a, b in layout.excluded:
         type_i, type_j = types[neighbours.i[pair]], types[neighbours.j[pair]]
         keep = ~(((type_i == a) & (type_j == b)) | ((type_i == b) & (type_j == a)))
         pair, row, part, slot = pair[keep], row[keep], part[keep], slot[keep]
+    if layout.typed:
+        pair, row, part = _once_more(pair, row, types[neighbours.j[pair]], layout.typed)
 
+    if not layout.messages:
+        slot = _rank(row * sections + part)
     used = [int(slot[part == section].max(initial=-1)) + 1 for section in range(sections)]
     # the last slot of a mixed row stands for all that remain of `sel`
     widths = (*used[:-1], used[-1] + layout.mixed)
+    inner = tuple(int(slot[(slot < sel) & (neighbours.dist[pair] <= rcut)].max(initial=-1)) + 1 for rcut, sel in layout.inner)
     column = np.array([start for start, _ in spans(widths)], dtype=np.int64)[part] + slot
 
     # atoms that are neighbours but no centres of this block follow the centres
@@ -103,6 +106,8 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
         counts=tuple(int(n) for n in np.bincount(types[centres], minlength=ntypes)),
         widths=widths,
         type_NM=kinds,
+        place_N3=neighbours.place[centres] if layout.messages else np.zeros((len(centres), 0)),
+        inner=inner,
     )
     return Packed(pairs, np.concatenate([centres, others]), neighbours.num_frames)
 

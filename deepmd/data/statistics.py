@@ -59,10 +59,19 @@ def environment_statistics(model: Any, frames: Frames) -> list[tuple[np.ndarray,
 
 def apply_statistics(model: Any, params: Params, frames: Frames, protect: float) -> Params:
     """Return the parameters with the statistics of a sample: environment, biases of the output, frame and atomic parameters."""
+    bias_Td, std_Td = output_statistics(model, frames)
+    return {**_adapted(model, params, frames, protect), "out_bias": bias_Td[None], "out_std": std_Td[None]}
+
+
+def _adapted(model: Any, params: Params, frames: Frames, protect: float) -> Params:
+    """Return the parameters with the statistics of what goes in: environment, frame and atomic parameters; members have no bias."""
+    if model.members:
+        members = [_adapted(member, own, frames, protect) for member, own in zip(model.members, params["models"], strict=True)]
+        return {**params, "models": members}
+    if "descriptor" not in params:
+        return params
     params = dict(params)
     params["descriptor"] = model.descriptor.with_statistics(params["descriptor"], environment_statistics(model, frames), xp=plain)
-    bias_Td, std_Td = output_statistics(model, frames)
-    params["out_bias"], params["out_std"] = bias_Td[None], std_Td[None]
     fitting = dict(params["fitting"])
     each = [conditions_of(model, [(system, frame)], np.flatnonzero(system.types_of(frame) >= 0)) for system, frame in frames]
     for name, values in (("fparam", [c.fparam_FK for c in each]), ("aparam", [c.aparam_NK for c in each])):

@@ -14,6 +14,7 @@ from autograd import make_vjp
 from numpy.polynomial.chebyshev import chebvander
 
 from deepmd.adapters.numpy.namespace import differentiable
+from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.networks import apply_net
@@ -69,11 +70,18 @@ def compress_model(
     if not target.suffix:
         target = target.with_suffix(source.suffix)
     content = load_model(source)
+    if content.model.kind != "standard":
+        raise InputError(
+            f"{source}: is a model of type {content.model.kind}; models of type standard can be compressed, also before they are combined"
+        )
     distance = known_distance(content) or _distance_of_data(content, source, training_script)
     start = MARGIN * distance if extrapolate is None else distance / extrapolate
+    descriptor = content.model.descriptor
+    if not isinstance(descriptor, Expandable):
+        raise InputError(f"{source}: cannot be compressed: descriptors of type {descriptor.kind} are not stored as expansions")
     model, params, reason = content.model.with_evaluation("spectral").expanded(content.params, start / MARGIN, stored=True, xp=plain)
     if reason:
-        nets = f"activation function {content.model.descriptor.activation_function}, distances from {start:.3f} Angstrom"
+        nets = f"activation function {descriptor.activation_function}, distances from {start:.3f} Angstrom"
         raise InputError(f"{source}: cannot be compressed: {reason} ({nets})")
     values, slopes = deviations(model.descriptor, params["descriptor"])
     save_model(target, replace(content, min_nbor_dist=distance).with_expansion(model, params))

@@ -18,7 +18,7 @@ from deepmd.array_model.spectral import CHOICES
 from deepmd.array_model.tree import flatten
 from deepmd.data.neighbours import Neighbours, find_neighbours
 from deepmd.data.packing import pack
-from deepmd.infer.inputs import Frames, batch_size, blocks, cells_of, groups, numbers, of_centres
+from deepmd.infer.inputs import Frames, batch_size, blocks, cells_of, groups, numbers, of_centres, warn_of_order
 from deepmd.io.formats import backend_name, backend_of, framework, load_model
 from deepmd.io.model_file import ModelFile, evaluation_asked, planned
 
@@ -101,6 +101,7 @@ class DeepEval:
         self.evaluation = model.evaluation
         self.outside = 0
         self._domain_start = model.domain_start(params)
+        warn_of_order(model, params, self.model_path)
         self._evaluate: Evaluator | None = module.evaluator(model, params)
         self._side_by_side, self._workers, self._fewest = module.side_by_side, module.workers, module.FEWEST_ATOMS
 
@@ -122,14 +123,16 @@ class DeepEval:
             wanted = frozenset({output.atomic}) if wanted == {output.name} else (wanted | {output.atomic}) - {output.name}
         per_frame, width = output.per_frame, output.width
         widths = {output.name: width, output.atomic: width, "force": 3 * width, "virial": 9 * width, "atom_virial": 9 * width}
-        widths["descriptor"] = self._content.model.descriptor.widths.invariant
+        widths["descriptor"] = self._content.model.dim_descriptor
         out = {name: np.zeros((count if name in per_frame else count * natoms, widths[name])) for name in wanted}
         for first, last in groups(np.count_nonzero(frames.types >= 0, axis=1), self._batch_size):
             neighbours = find_neighbours([frames.structure(k) for k in range(first, last)], self.get_rcut())
             self._count_outside(neighbours)
             rows = {name: array[first:last] if name in per_frame else array[first * natoms : last * natoms] for name, array in out.items()}
             workers = self._workers()
-            parts = blocks(neighbours.types, self._batch_size, workers, self._fewest)
+            # where features of neighbours are read, atoms cannot be evaluated by parts
+            limit = None if self._content.model.layout().messages else self._batch_size
+            parts = blocks(neighbours.types, limit, workers, self._fewest)
             if len(parts) == 1:
                 self._add(rows, *self._block(neighbours, parts[0], frames, first, wanted))
                 continue
@@ -210,7 +213,7 @@ class DeepEval:
     def _parameters(self, name: str, values: Any, width: int, leading: list[tuple[int, ...]]) -> np.ndarray | None:
         """Return parameters in their full shape; `leading` lists the accepted leading shapes, the full one first."""
         if values is None and width and name == "fparam":
-            values = self._content.model.fitting.default_fparam
+            values = self._content.model.default_fparam
         if width == 0:
             if values is not None:
                 raise InputError(f"{name}: given, but the model {self.model_path} takes none; leave it out")
@@ -258,15 +261,15 @@ class DeepEval:
 
     def get_dim_fparam(self) -> int:
         """Return the number of frame parameters."""
-        return int(self._content.model.fitting.numb_fparam)
+        return int(self._content.model.numb_fparam)
 
     def get_dim_aparam(self) -> int:
         """Return the number of atomic parameters."""
-        return int(self._content.model.fitting.numb_aparam)
+        return int(self._content.model.numb_aparam)
 
     def has_default_fparam(self) -> bool:
         """Return whether `fparam` may be left out although the model has frame parameters."""
-        return self._content.model.fitting.default_fparam is not None
+        return self._content.model.default_fparam is not None
 
     def get_ntypes_spin(self) -> int:
         """Return the number of types with spin: none."""
@@ -381,9 +384,9 @@ def _planned(content: ModelFile, evaluation: str | None) -> tuple[Any, Params]:
 
 def model_size(content: ModelFile) -> dict[str, int]:
     """Count the weights of the nets; statistics and biases of types are not counted."""
-    parts = {"descriptor": content.params["descriptor"], "fitting-net": content.params["fitting"]["nets"]}
-    leaves = {name: flatten(part).items() for name, part in parts.items()}
-    sizes = {name: sum(int(np.size(leaf)) for path, leaf in items if not path.endswith(STATISTICS)) for name, items in leaves.items()}
+    places = {"descriptor": "/descriptor/", "fitting-net": "/fitting/nets/"}  # of the model, or of the members of a combination
+    leaves = {f"/{path}": np.size(leaf) for path, leaf in flatten(content.params).items() if not path.endswith(STATISTICS)}
+    sizes = {name: sum(int(size) for path, size in leaves.items() if place in path) for name, place in places.items()}
     return {**sizes, "total": sum(sizes.values())}
 
 

@@ -216,6 +216,11 @@ class ModelSection:
     pair_exclude_types: tuple[tuple[int, int], ...] = ()
     atom_exclude_types: tuple[int, ...] = ()
     preset_out_bias: dict[str, list[float | None]] | None = None
+    use_srtab: str | None = None
+    smin_alpha: float | None = None
+    sw_rmin: float | None = None
+    sw_rmax: float | None = None
+    srtab_add_bias: bool = True
 
     __pydantic_config__ = FORBID
 

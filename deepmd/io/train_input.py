@@ -18,6 +18,7 @@ from deepmd.array_model.losses import LOSSES, Loss, Target
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.registry import canonical, lookup
 from deepmd.io.checking import NO_DEFAULT, build, given, rename, without_comments
+from deepmd.io.combinations import KINDS, Given, read_combination, with_table
 from deepmd.io.sections import (
     LEARNING_RATES,
     OPTIMIZERS,
@@ -41,13 +42,17 @@ class TrainInput:
 
     Attributes
     ----------
-    model : options of descriptor and fitting net; `sel` may still be "auto"
+    model : its options; `sel` of a descriptor may still be "auto"
+    given : parameters that the input determines, {path: array}: those of tables and of frozen models
     section : the other keys of `model`
+    combination : the whole section `model` as it was given, where it describes more than a descriptor and a fitting net
     data, validation, training, learning_rate, optimizer, loss, validating : the sections
     """
 
-    model: StandardModel
+    model: Any
+    given: Given
     section: ModelSection
+    combination: dict[str, Any] | None
     data: DataSection
     validation: ValidationSection | None
     training: TrainingSection
@@ -56,9 +61,9 @@ class TrainInput:
     loss: Loss
     validating: ValidatingSection
 
-    def with_descriptor(self, descriptor: Any) -> TrainInput:
-        """Return the input with another descriptor, one whose `sel` is resolved."""
-        return replace(self, model=replace(self.model, descriptor=descriptor))
+    def with_model(self, model: Any) -> TrainInput:
+        """Return the input with another model, one whose `sel` is resolved."""
+        return replace(self, model=model)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the whole input with every default written out, as in `out.json`."""
@@ -78,8 +83,11 @@ class TrainInput:
 
     def model_dict(self) -> dict[str, Any]:
         """Return the `model` section with every default written out; it is kept in every model file."""
+        if self.combination is not None:
+            return self.combination
+        table = ("use_srtab", "smin_alpha", "sw_rmin", "sw_rmax", "srtab_add_bias")
         tree = {
-            **asdict(self.section),
+            **{key: value for key, value in asdict(self.section).items() if key not in table},
             "descriptor": self.model.descriptor.section(),
             "fitting_net": {"type": self.model.fitting.kind, **asdict(self.model.fitting)},
         }
@@ -91,9 +99,8 @@ class TrainInput:
 NOT_YET: dict[str, dict[str, Any]] = {
     "": {"nvnmd": NO_DEFAULT},
     "model": {
-        **dict.fromkeys(("type_embedding", "modifier", "spin", "compress", "model_dict", "shared_dict", "use_srtab"), None),
-        **dict.fromkeys(("smin_alpha", "sw_rmin", "sw_rmax", "finetune_head", "hybrid"), None),
-        "srtab_add_bias": True,
+        **dict.fromkeys(("type_embedding", "modifier", "spin", "compress", "model_dict", "shared_dict"), None),
+        **dict.fromkeys(("finetune_head", "hybrid"), None),
         "model_branch_alias": [],
         "info": {},
         "bridging_method": "None",
@@ -175,9 +182,11 @@ def parse_input(tree: dict[str, Any]) -> TrainInput:
     training = dict(tree["training"])
     data = training.pop("training_data", {})
     validation = training.pop("validation_data", None)
-    section, model = _model(tree["model"])
+    section, model, determined = _model(tree["model"])
     return TrainInput(
         model=model,
+        given=determined,
+        combination=None if model.kind == "standard" and not determined else json.loads(json.dumps(tree["model"])),
         section=section,
         data=build(DataSection, data, "training/training_data", NOT_YET["training/training_data"]),
         validation=None
@@ -203,7 +212,7 @@ def _chosen(section: Any, where: str, kinds: Mapping[str, type[T]], default: str
     return build(kinds[kind], {key: value for key, value in section.items() if key != "type"}, where, NOT_YET.get(where))
 
 
-def _loss(section: Any, model: StandardModel) -> Loss:
+def _loss(section: Any, model: Any) -> Loss:
     """Make the loss; its type follows from what the model predicts."""
     suited = [kind for kind, cls in LOSSES.items() if model.output.name in cls.predicts]
     loss = _chosen(section, "loss", LOSSES, suited[0])
@@ -235,11 +244,13 @@ def _part(section: Any, kind: str, where: str, default: str | None) -> Any:
     return build(cls, section, where, NOT_YET["model/descriptor" if kind == "descriptor" else where])
 
 
-def _model(section: Any) -> tuple[ModelSection, StandardModel]:
+def _model(section: Any) -> tuple[ModelSection, Any, Given]:
     if not isinstance(section, dict):
         raise InputError(f"model: must be an object with keys, got {section!r}")
     section = rename(section, {}, "model")
     kind = section.pop("type", "standard")
+    if kind in KINDS:
+        return read_combination(kind, section, _model)
     canonical("model", kind, "model/type")
     parts = {}
     for key in ("descriptor", "fitting_net"):
@@ -261,7 +272,7 @@ def _model(section: Any) -> tuple[ModelSection, StandardModel]:
         rcond=fitting.rcond,
         preset_out_bias=None if outer.preset_out_bias is None else {key: list(value) for key, value in outer.preset_out_bias.items()},
     )
-    return outer, model
+    return (outer, model, {}) if outer.use_srtab is None else (outer, *with_table(outer, model))
 
 
 def _without_output(outer: ModelSection, fitting: Any) -> tuple[int, ...]:

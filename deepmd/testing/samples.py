@@ -90,6 +90,22 @@ def systems(rcut: float, ntypes: int) -> dict[str, list[Sample]]:
     }
 
 
+def parts(model: Any) -> list[Any]:
+    """Return the descriptors and fitting nets of a model and of its members."""
+    own = [getattr(model, name) for name in ("descriptor", "fitting") if hasattr(model, name)]
+    return own + [part for member in model.members for part in parts(member)]
+
+
+def in_float64(model: Any) -> Any:
+    """Return the same model with all its parts in float64."""
+    if model.members:
+        return replace(model, models=tuple(in_float64(member) for member in model.members))
+    if not hasattr(model, "descriptor"):
+        return model
+    parts = tuple(replace(part, precision="float64") for part in model.descriptor.parts())
+    return replace(model, descriptor=model.descriptor.with_parts(parts), fitting=replace(model.fitting, precision="float64"))
+
+
 SYSTEMS = tuple(systems(1.0, 1))
 """Names of the systems."""
 
@@ -134,14 +150,13 @@ class Subject:
     @property
     def precision(self) -> str:
         """The lowest precision that the model computes in: a row of the table of tolerances."""
-        used = {PRECISIONS[getattr(part, "precision", "float64")] for part in (self.model.descriptor, self.model.fitting)}
+        used = {"float64", *(PRECISIONS[getattr(part, "precision", "float64")] for part in parts(self.model))}
         return next(name for name in ("bfloat16", "float16", "float32", "float64") if name in used)
 
     @cached_property
     def wide(self) -> Subject:
         """The same model in float64."""
-        descriptor, fitting = (replace(part, precision="float64") for part in (self.model.descriptor, self.model.fitting))
-        model = replace(self.model, descriptor=descriptor, fitting=fitting)
+        model = in_float64(self.model)
         return replace(self, model=model, params=model.in_precision(self.params, xp=plain))
 
     @cached_property
@@ -169,9 +184,9 @@ class Subject:
 
     def conditions(self, samples: Sequence[Sample], packed: Packed) -> Conditions:
         """Return the parameters that the model's fitting net wants."""
-        fitting, centres = self.model.fitting, packed.atoms[: len(packed.pairs.type_N)]
-        fparam = np.stack([sample.fparam for sample in samples])[:, : getattr(fitting, "numb_fparam", 0)]
-        aparam = np.concatenate([sample.aparam for sample in samples])[centres, : getattr(fitting, "numb_aparam", 0)]
+        centres = packed.atoms[: len(packed.pairs.type_N)]
+        fparam = np.stack([sample.fparam for sample in samples])[:, : self.model.numb_fparam]
+        aparam = np.concatenate([sample.aparam for sample in samples])[centres, : self.model.numb_aparam]
         return Conditions(fparam if fparam.size else None, aparam if aparam.shape[1] else None)
 
     def evaluate(self, packed: Packed, conditions: Conditions, wanted: frozenset[str] | None = None) -> Results:
@@ -221,9 +236,12 @@ def widened(packed: Packed, widths: Sequence[int], rcut: float) -> Packed:
 def reordered(packed: Packed, seed: int, rcut: float) -> Packed:
     """Return the packing with the slots of every section in another order for each atom, empty ones among them."""
     rng = np.random.default_rng(seed)
-    rows, fixed = (len(packed.pairs.type_N), 1), int(packed.pairs.type_NM.shape[1] > 0)  # the last slot of a mixed row has its place
-    columns = []
-    for start, stop in spans(packed.pairs.widths):
+    rows, mixed = (len(packed.pairs.type_N), 1), int(packed.pairs.type_NM.shape[1] > 0)  # the last slot of a mixed row has its place
+    columns, sections = [], spans(packed.pairs.widths)
+    for start, stop in sections:
+        fixed = mixed if (start, stop) == sections[-1] else 0
         moved = rng.permuted(np.tile(np.arange(start, stop - fixed), rows), axis=1)
         columns.append(np.concatenate([moved, np.full((rows[0], fixed), stop - 1)], axis=1))
+    # inner lists are the beginnings of rows: whole rows, when near ones may be anywhere
+    packed = replace(packed, pairs=replace(packed.pairs, inner=(packed.pairs.widths[-1] - 1,) * len(packed.pairs.inner)))
     return with_columns(packed, columns, packed.pairs.widths, rcut)

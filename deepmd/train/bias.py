@@ -44,7 +44,7 @@ def fitted_bias(content: ModelFile, frames: Frames, mode: str = "change") -> Par
         raise InputError(f"mode is {mode!r}; accepted: {', '.join(MODES)}")
     model = content.model
     if model.output.name != "energy":
-        raise InputError(f"biases are refitted for energies; this model has fitting_net type {model.fitting.kind!r}")
+        raise InputError(f"biases are refitted for energies; this model predicts {model.output.name}")
     labelled = [(system, frame) for system, frame in frames if "energy" in system.data]
     if not labelled:
         raise InputError("no frame has an energy, to which biases could be fitted")

@@ -114,9 +114,9 @@ def train(
     if start > numb_steps:
         raise InputError(f"training/numb_steps: {numb_steps}, but the checkpoint {restart} is at step {start} already")
 
-    trainable = tuple(flagged(params, options.model.trainables()))
-    if not trainable:
-        raise InputError("model: nothing is trainable: 'trainable' is false in descriptor and fitting_net")
+    trainable = tuple(path for path in flagged(params, options.model.trainables()) if path not in options.given)
+    if not trainable and numb_steps > 0:
+        raise InputError("model: nothing is trainable. Without training, numb_steps = 0 writes the model as it is")
     model = options.model.with_evaluation(progress.evaluation) if progress else options.model
     task = Task(model, trainable, options.loss, _adam(options))
     trainer = ExpandingTrainer(framework(TRAINERS[backend], backend).trainer, task, params, distance)
@@ -257,33 +257,28 @@ def _plan(options: TrainInput, section: DataSection, where: str) -> Plan:
 
 def _neighbours(options: TrainInput, plan: Plan, source: ModelFile | None, skip: bool) -> tuple[TrainInput, float | None]:
     """Resolve an automatic `sel`, and find the shortest distance of the data."""
-    descriptor = options.model.descriptor
-    automatic = [part.sel for part in descriptor.parts() if isinstance(part.sel, str)]
+    model = options.model
     if source is not None:
-        theirs = source.model.descriptor
-        if automatic and [part.kind for part in theirs.parts()] == [part.kind for part in descriptor.parts()]:
-            pairs = zip(descriptor.parts(), theirs.parts(), strict=True)
-            options = options.with_descriptor(descriptor.with_parts(tuple(replace(part, sel=other.sel) for part, other in pairs)))
-        return options, source.min_nbor_dist
+        return options.with_model(model.with_sel_of(source.model)), source.min_nbor_dist
     if skip:
-        if automatic:
+        if model.automatic:
             raise InputError(
-                f"model/descriptor/sel: {automatic[0]!r} needs the neighbour statistics that --skip-neighbor-stat leaves out; give numbers"
+                f"model/descriptor/sel: {model.automatic[0]!r} needs the neighbour statistics that --skip-neighbor-stat leaves out; give numbers"
             )
         return options, None
     distance, found = math.inf, {}
-    for rcut in {descriptor.rcut, *(part.rcut for part in descriptor.parts())}:
-        shortest, found[rcut] = statistics.neighbour_statistics(plan.systems, rcut, options.model.ntypes)
+    for rcut in model.cutoffs:
+        shortest, found[rcut] = statistics.neighbour_statistics(plan.systems, rcut, model.ntypes)
         distance = min(distance, shortest)
-    most = found[descriptor.rcut]
+    most = found[max(model.cutoffs)]
     log.info("training data with min nbor dist: %f", distance)
     log.info("training data with max nbor size: %s", most)
-    options = options.with_descriptor(descriptor.with_sel(found.__getitem__))
-    sel = options.model.layout().sel
-    if automatic:
-        log.info("sel is %s", list(sel))
-    elif any(count > slots for count, slots in zip([sum(most)] if descriptor.mixed else most, sel, strict=True)):
-        log.warning("sel = %s is smaller than the neighbour numbers %s of the data: the farthest neighbours are left out", list(sel), most)
+    options = options.with_model(model.with_sel(found.__getitem__))
+    layout = options.model.layout()
+    if model.automatic:
+        log.info("sel is %s", list(layout.sel))
+    elif any(count > slots for count, slots in zip([sum(most)] if layout.mixed else most, layout.sel, strict=True)):
+        log.warning("sel = %s is smaller than the neighbour numbers %s of the data: the farthest neighbours are left out", list(layout.sel), most)
     return options, distance if math.isfinite(distance) else None
 
 
@@ -291,12 +286,16 @@ def _initial(options: TrainInput, sampler: Sampler) -> Params:
     """Fresh parameters with the statistics of the data."""
     model = options.model
     params = model.init(np.random.default_rng, xp=plain)
+    params = replace_leaves(params, {**flatten(params), **options.given})
     fresh = flatten(params)
+    if set(fresh) - {"out_std"} <= set(options.given):
+        return params  # tables and frozen models bring along all that there is
+    known = set(options.given) - {"out_bias"}
 
     def compute() -> dict[str, np.ndarray]:
         frames = statistics.sample(sampler, options.section.data_stat_nbatch)
         after = flatten(statistics.apply_statistics(model, params, frames, options.section.data_stat_protect))
-        return {path.replace("/", "."): leaf for path, leaf in after.items() if not np.array_equal(leaf, fresh[path])}
+        return {path.replace("/", "."): leaf for path, leaf in after.items() if path not in known and not np.array_equal(leaf, fresh[path])}
 
     # as in DeePMD-kit, statistics are known by the model: they may have been gathered on other, larger data
     kept = cached(options.training.stat_file, options.training.stat_file_mode, key_of(_without_chance(options.model_dict())), compute)

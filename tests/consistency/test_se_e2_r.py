@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from deepmd.array_model.descriptors.se_e2_r import SeE2R
 from deepmd.testing import DescriptorAgreement, DescriptorConformance, variants
+from deepmd.testing.conformance import REALISTIC
 
 BASE = SeE2R(sel=(24, 24), rcut=3.0, rcut_smth=0.5, neuron=(2, 4))
 
@@ -23,3 +24,15 @@ class TestOptions(DescriptorAgreement):
     configs = variants(
         BASE, resnet_dt=[True], env_protection=[0.1], set_davg_zero=[True], activation_function=["silu"], precision=["float32", "half"]
     )
+
+
+class TestSpectral(DescriptorAgreement):
+    deviations = REALISTIC
+    configs = variants(replace(BASE, evaluation="spectral"), exclude_types=[((0, 1),)], sel=[(2, 3)], precision=["float32"])
+
+
+class TestFollowing(TestSpectral):
+    """Expansions whose coefficients follow the nets, as in training."""
+
+    stored = False
+    configs = {"excluded": replace(BASE, evaluation="spectral", exclude_types=((0, 1),))}

@@ -95,6 +95,11 @@ def everywhere(kit: Kit, folder: Path, frame: Frame) -> Iterator[tuple[str, str,
         yield f"LAMMPS, {ranks} rank{'s' * (ranks > 1)}", name, (out.energy, out.force, out.virial)
 
 
+def _deviation(value: np.ndarray, wanted: np.ndarray) -> str:
+    """Return the largest deviation, or a dash: DeePMD-kit's NumPy answers with NaN where it knows no derivatives."""
+    return "-" if np.isnan(value).all() else f"{np.abs(value - wanted).max():.1e}"
+
+
 def main() -> None:
     """Run."""
     kit = find_kit()
@@ -109,7 +114,7 @@ def main() -> None:
     lines = ["| evaluated by | file | energy, eV | force, eV/Å | virial, eV |", "|---|---|---|---|---|"]
     for who, name, values in results:
         scales = [f"{np.abs(value).max():.4g} (largest)" for value in reference]
-        each = scales if values is reference else [f"{np.abs(value - wanted).max():.1e}" for value, wanted in zip(values, reference, strict=True)]
+        each = scales if values is reference else [_deviation(value, wanted) for value, wanted in zip(values, reference, strict=True)]
         lines.append(f"| {who} | {name} | {' | '.join(each)} |")
     listed = [", ".join(f"{name} {version}" for name, version in versions.items()) for versions in (own, other)]
     lines += ["", f"Ours: {listed[0]}. Theirs: {listed[1]}."]

@@ -33,20 +33,15 @@ LAYOUTS = {
 
 
 def slow_rows(neighbours, layout, centre):
-    """For each section the neighbours of one centre (numbers of pairs, None where one is hidden), nearest first (spec core, section 2)."""
+    """For each section the neighbours of one centre (numbers of pairs), nearest first (spec core, section 2, steps 5 to 7)."""
     types = neighbours.types
     own = [p for p in range(len(neighbours.i)) if neighbours.i[p] == centre and neighbours.dist[p] <= layout.rcut]
     nearest = sorted(own, key=lambda p: neighbours.dist[p])[: sum(layout.sel)]
-    typed = layout.typed if layout.mixed else layout.sel
-    sections = [[p for p in nearest if types[neighbours.j[p]] == kind][:most] for kind, most in enumerate(typed)]
     hidden = {frozenset(pair) for pair in layout.excluded}
-    sections += [nearest] * layout.mixed
-    return [[None if frozenset((types[centre], types[neighbours.j[p]])) in hidden else p for p in section] for section in sections]
-
-
-def used_width(section):
-    """Slots up to the last one that is taken."""
-    return max((slot + 1 for slot, p in enumerate(section) if p is not None), default=0)
+    seen = [p for p in nearest if frozenset((types[centre], types[neighbours.j[p]])) not in hidden]
+    typed = layout.typed if layout.mixed else layout.sel
+    sections = [[p for p in seen if types[neighbours.j[p]] == kind][:most] for kind, most in enumerate(typed)]
+    return [*sections, seen] if layout.mixed else sections
 
 
 def quiet_pack(*arguments):
@@ -64,7 +59,7 @@ def check(packed, neighbours, layout, ntypes):
     """Compare a packing with the definition."""
     pairs, centres = packed.pairs, packed.atoms[: len(packed.pairs.type_N)]
     expected = [slow_rows(neighbours, layout, centre) for centre in centres]
-    used = [max((used_width(rows[t]) for rows in expected), default=0) for t in range(len(layout.sections))]
+    used = [max((len(rows[t]) for rows in expected), default=0) for t in range(len(layout.sections))]
     assert pairs.widths == (*used[:-1], used[-1] + layout.mixed)
     check_types(packed, neighbours, layout)
     assert np.array_equal(pairs.type_N, np.sort(pairs.type_N))
@@ -73,13 +68,12 @@ def check(packed, neighbours, layout, ntypes):
     assert pairs.counts == tuple((pairs.type_N == t).sum() for t in range(ntypes))
     for row, sections in enumerate(expected):
         for (start, _), section in zip(spans(pairs.widths), sections, strict=True):
-            slots = [start + slot for slot, p in enumerate(section) if p is not None]
-            seen = np.array([p for p in section if p is not None], dtype=np.int64)
-            disp, atoms = pairs.disp_NM3[row, slots], packed.atoms[pairs.index_NM[row, slots]]
-            assert np.array_equal(sort_rows(disp, atoms), sort_rows(neighbours.disp[seen], neighbours.j[seen]))
-            assert_close(np.linalg.norm(disp, axis=1), neighbours.dist[seen], "order")
-            assert pairs.mask_NM[row, slots].all()
-        assert pairs.mask_NM[row].sum() == sum(p is not None for section in sections for p in section)
+            stop = start + len(section)
+            disp, atoms = pairs.disp_NM3[row, start:stop], packed.atoms[pairs.index_NM[row, start:stop]]
+            assert np.array_equal(sort_rows(disp, atoms), sort_rows(neighbours.disp[section], neighbours.j[section]))
+            assert_close(np.linalg.norm(disp, axis=1), neighbours.dist[section], "order")
+            assert pairs.mask_NM[row, start:stop].all()
+        assert pairs.mask_NM[row].sum() == sum(map(len, sections))
     assert np.array_equal(
         np.unique(pairs.disp_NM3[~pairs.mask_NM], axis=0), [[2.0 * layout.rcut, 0.0, 0.0]] if (~pairs.mask_NM).any() else np.zeros((0, 3))
     )
@@ -136,7 +130,7 @@ def pair_lists(draw):
     dist = 0.5 + 0.11 * np.array(order, dtype=np.float64)
     i, j = (np.array([pair[k] for pair in found], dtype=np.int64) for k in (0, 1))
     disp = dist[:, None] * np.array([[0.0, 0.6, 0.8]])
-    return Neighbours(i, j, disp, dist, types, np.arange(natoms) // 4, 2)
+    return Neighbours(i, j, disp, dist, types, np.arange(natoms) // 4, 2, np.zeros((natoms, 3)))
 
 
 @given(pair_lists(), st.sampled_from([(1, 1), (2, 0), (0, 3), (4, 4), (30, 30)]), st.booleans())

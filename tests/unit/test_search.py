@@ -18,6 +18,7 @@ LAYOUTS = {
     "excluded": Layout(RCUT, (60, 60, 60), excluded=((0, 1), (2, 2))),
     "mixed": Layout(RCUT, (7,), mixed=True, excluded=((1, 2),)),
     "mixed and typed": Layout(RCUT, (7,), mixed=True, excluded=((1, 2),), typed=(3, 2, 4)),
+    "inner": Layout(RCUT, (40,), mixed=True, excluded=((1, 2),), inner=((0.7 * RCUT, 12), (0.9 * RCUT, 5)), messages=True),
 }
 CELLS = {
     "large": np.diag([9.0, 7.0, 11.0]),
@@ -64,9 +65,10 @@ def batch(frames: list[Structure]) -> tuple[np.ndarray, ...]:
 def find(coord, types, frame, cells, periodic, layout, *, xp):
     """What an exported file does: returns the fields of Pairs, and the row and position of atoms."""
     cells = cells if periodic else search.enclosing_cell(coord, layout.rcut, xp=xp) + xp.zeros_like(cells)
-    found = search.candidates(coord, types, frame, cells, layout.rcut, xp=xp)
+    found = search.candidates(coord, types, frame, cells, layout.rcut, float(periodic), xp=xp)
     packed = search.pack(found, types, frame, layout, 3, xp=xp)
-    return (*vars(packed.pairs).values(), packed.row_N, packed.position_A)
+    *fields, widths, kinds, place, inner = vars(packed.pairs).values()
+    return (*fields, (*widths, *inner), kinds, place, packed.row_N, packed.position_A)
 
 
 def in_numpy(layout, periodic):
@@ -78,8 +80,8 @@ def in_torch_trace(layout, periodic):
     from deepmd.adapters.torch.namespace import xp
 
     def flat(*arrays):
-        *fields, counts, widths, kinds, row, position = find(*arrays, periodic, layout, xp=xp)
-        return (*fields, torch.stack(counts), torch.stack(widths), kinds, row, position)
+        *fields, counts, widths, kinds, place, row, position = find(*arrays, periodic, layout, xp=xp)
+        return (*fields, torch.stack(counts), torch.stack(widths), kinds, place, row, position)
 
     example = [torch.from_numpy(a) for a in batch(structures(CELLS["large"] if periodic else None, 13, 2, 0))]
     with warnings.catch_warnings():
@@ -140,13 +142,14 @@ def test_packs_as_the_host_does(runs, framework, layout, cell):
     for seed, size in enumerate(SIZES.values()):
         frames = structures(CELLS[cell], *size, seed=seed)
         found = runs(framework, layout, CELLS[cell] is not None)(*batch(frames))
-        disp, mask, index, centre, type_N, frame_N, counts, widths, kinds, row, position = found
+        disp, mask, index, centre, type_N, frame_N, counts, widths, kinds, place, row, position = found
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SelWarning)  # the layout with few slots is meant to overflow
             host = pack(find_neighbours(frames, RCUT), LAYOUTS[layout], 3)
         want = host.pairs
         assert tuple(counts) == want.counts
-        assert tuple(widths) == want.widths
+        assert tuple(widths) == (*want.widths, *want.inner)
+        np.testing.assert_allclose(place, want.place_N3, rtol=0.0, atol=1e-12)
         np.testing.assert_array_equal(mask, want.mask_NM)
         np.testing.assert_array_equal(type_N, want.type_N)
         np.testing.assert_array_equal(frame_N, want.frame_N)

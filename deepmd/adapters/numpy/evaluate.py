@@ -45,7 +45,10 @@ def evaluator(model: Any, params: Params) -> Evaluator:
                 return value_Nd
 
             backward, value_Nd = make_vjp(values, pairs.disp_NM3)
-            grads += [backward(np.ones_like(value_Nd) * row) for row in np.eye(model.output.width)]
+            weights = [np.ones_like(value_Nd) * row for row in np.eye(model.output.width)]
+            if model.layout().messages and "atom_virial" in wanted:
+                weights += [place_N[:, None] for place_N in pairs.place_N3.T]
+            grads += [backward(weight) for weight in weights]
             descriptor_ND = features[0]
         else:
             value_Nd, descriptor_ND = model.atomic_output(params, pairs, conditions, xp=plain)

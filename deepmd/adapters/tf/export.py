@@ -114,11 +114,11 @@ def _claimed(tensor: Any, where: str) -> int:
 
 def _attributes(content: ModelFile) -> None:
     """Make the constants by which other programs know a model."""
-    model, fitting = content.model, content.model.fitting
+    model = content.model
     tf.constant(float(model.layout().rcut), tf.float64, name="descrpt_attr/rcut")  # its type is that of t_coord and t_box
     tf.constant(model.ntypes, tf.int32, name="descrpt_attr/ntypes")
-    tf.constant(fitting.numb_fparam, tf.int32, name="fitting_attr/dfparam")
-    tf.constant(fitting.numb_aparam, tf.int32, name="fitting_attr/daparam")
+    tf.constant(model.numb_fparam, tf.int32, name="fitting_attr/dfparam")
+    tf.constant(model.numb_aparam, tf.int32, name="fitting_attr/daparam")
     tf.constant(False, name="fitting_attr/aparam_nall")
     tf.constant(" ".join(model.type_map), name="model_attr/tmap")
     output: Output = model.output
@@ -143,18 +143,19 @@ def _evaluation(content: ModelFile) -> None:
     n, num_atoms = natoms[1], tf.size(type_A, out_type=tf.int64)
     num_frames = num_atoms // n
     frame_A = tf.range(num_atoms) // n
-    fparam_FK = _rows(fed, "t_fparam", num_frames, tf.ones_like(n), model.fitting.numb_fparam)
-    aparam_AK = _rows(fed, "t_aparam", num_frames, n, model.fitting.numb_aparam)
+    fparam_FK = _rows(fed, "t_fparam", num_frames, tf.ones_like(n), model.numb_fparam)
+    aparam_AK = _rows(fed, "t_aparam", num_frames, n, model.numb_aparam)
 
     layout = model.layout()
     cell_F33 = _cells(fed["t_box"], tf.size(fed["t_mesh"]), search.enclosing_cell(coord_A3, layout.rcut, xp=xp), num_frames)
-    found = search.candidates(coord_A3, type_A, frame_A, cell_F33, layout.rcut, xp=xp)
+    periodic = tf.cast(tf.size(fed["t_mesh"]) > max(OPEN), tf.float64)
+    found = search.candidates(coord_A3, type_A, frame_A, cell_F33, layout.rcut, periodic, xp=xp)
     packed = search.pack(found, type_A, frame_A, layout, model.ntypes, xp=xp)
     pairs = packed.pairs
     conditions = Conditions(fparam_FK, None if aparam_AK is None else tf.gather(aparam_AK, packed.row_N))
 
     value_Nd, descriptor_ND = model.atomic_output(in_graph(model, params, constant), pairs, conditions, xp=xp)
-    grads = gradients(model.output, value_Nd, pairs) if model.output.differentiable else []
+    grads = gradients(model, value_Nd, pairs, frozenset(model.output.names)) if model.output.differentiable else []
     out = assemble(model, value_Nd, descriptor_ND, grads, pairs, num_atoms, num_frames, frozenset(model.output.names), xp=xp)
 
     def output(name: str, values: Any) -> None:
@@ -199,13 +200,12 @@ def _placeholders(model: Any) -> dict[str, Any]:
         "t_box": make(tf.float64, [None], name="t_box"),  # readers look at its rank
         "t_mesh": make(tf.int32, [None], name="t_mesh"),
     }
-    fitting = model.fitting
-    if fitting.default_fparam is not None and fitting.numb_fparam:
-        default = tf.constant(fitting.default_fparam, tf.float64)
+    if model.default_fparam is not None and model.numb_fparam:
+        default = tf.constant(model.default_fparam, tf.float64)
         fed["t_fparam"] = tf.compat.v1.placeholder_with_default(default, None, name="t_fparam")
-    elif fitting.numb_fparam:
+    elif model.numb_fparam:
         fed["t_fparam"] = make(tf.float64, None, name="t_fparam")
-    if fitting.numb_aparam:
+    if model.numb_aparam:
         fed["t_aparam"] = make(tf.float64, None, name="t_aparam")
     return fed
 

@@ -11,8 +11,7 @@ import tensorflow as tf
 
 from deepmd.adapters.evaluation import NEEDS_GRADIENT, assemble, components
 from deepmd.adapters.tf.namespace import xp
-from deepmd.array_model.namespace import PRECISIONS, Params
-from deepmd.array_model.outputs import Output
+from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.array_model.tree import flatten, map_leaves, replace_leaves
 
@@ -68,21 +67,23 @@ def placeholders(model: Any) -> Inputs:
         return tf.compat.v1.placeholder(dtype, sizes, name=f"{PREFIX}/{name}")
 
     fed = {name: make(name, dtype, sizes) for name, (dtype, sizes) in _PAIRS.items()}
+    fed["place_N3"] = make("place_N3", tf.float64, [None, 3 if model.layout().messages else 0])
     fed["counts"] = make("counts", tf.int32, [model.ntypes])
     fed["widths"] = make("widths", tf.int32, [len(model.layout().sections)])
+    fed["inner"] = make("inner", tf.int32, [len(model.layout().inner)])
     fed["num_atoms"] = make("num_atoms", tf.int32, [])
     fed["num_frames"] = make("num_frames", tf.int32, [])
-    for name, size in (("fparam_FK", model.fitting.numb_fparam), ("aparam_NK", model.fitting.numb_aparam)):
+    for name, size in (("fparam_FK", model.numb_fparam), ("aparam_NK", model.numb_aparam)):
         if size:
             fed[name] = make(name, tf.float64, [None, size])
-    arrays = {name: fed[name] for name in _PAIRS}
-    pairs = Pairs(**arrays, counts=tuple(tf.unstack(fed["counts"])), widths=tuple(tf.unstack(fed["widths"])))
+    arrays = {name: fed[name] for name in (*_PAIRS, "place_N3")}
+    pairs = Pairs(**arrays, **{name: tuple(tf.unstack(fed[name])) for name in ("counts", "widths", "inner")})
     return Inputs(pairs, Conditions(fed.get("fparam_FK"), fed.get("aparam_NK")), fed["num_atoms"], fed["num_frames"], fed)
 
 
 def feed(inputs: Inputs, pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int) -> dict[Any, Any]:
     """Return the feed of one batch."""
-    values = {name: getattr(pairs, name) for name in (*_PAIRS, "counts", "widths")}
+    values = {name: getattr(pairs, name) for name in (*_PAIRS, "place_N3", "counts", "widths", "inner")}
     values.update({field.name: getattr(conditions, field.name) for field in fields(conditions)}, num_atoms=num_atoms, num_frames=num_frames)
     return {placeholder: values[name] for name, placeholder in inputs.fed.items()}
 
@@ -91,13 +92,13 @@ def predictions(model: Any, params: Params, inputs: Inputs, wanted: frozenset[st
     """Return tensors of the wanted outputs, by default of all."""
     wanted = frozenset(model.output.names) if wanted is None else wanted
     value_Nd, descriptor_ND = model.atomic_output(params, inputs.pairs, inputs.conditions, xp=xp)
-    grads = gradients(model.output, value_Nd, inputs.pairs) if wanted & NEEDS_GRADIENT else []
+    grads = gradients(model, value_Nd, inputs.pairs, wanted) if wanted & NEEDS_GRADIENT else []
     return assemble(model, value_Nd, descriptor_ND, grads, inputs.pairs, inputs.num_atoms, inputs.num_frames, wanted, xp=xp)
 
 
-def gradients(output: Output, value_Nd: Any, pairs: Pairs) -> list[Any]:
-    """Return d(component)/d(displacement) of each component, each (N, M, 3)."""
-    return [tf.gradients(total, pairs.disp_NM3)[0] for total in components(output, value_Nd, xp=xp)]
+def gradients(model: Any, value_Nd: Any, pairs: Pairs, wanted: frozenset[str]) -> list[Any]:
+    """Return the derivatives by displacements (N, M, 3) of `components`."""
+    return [tf.gradients(total, pairs.disp_NM3)[0] for total in components(model, value_Nd, pairs, wanted, xp=xp)]
 
 
 def in_graph(model: Any, params: Params, make: Any) -> Params:
@@ -106,11 +107,12 @@ def in_graph(model: Any, params: Params, make: Any) -> Params:
     Parts in bfloat16, which NumPy lacks, are kept in float32 and cast.
     """
     nodes = replace_leaves(params, {path: make(path, array) for path, array in flatten(params).items()})
-    parts = {"descriptor": model.descriptor.precision, "fitting": model.fitting.precision}
-    for key, precision in parts.items():
-        if PRECISIONS[precision] == "bfloat16":
-            nodes[key] = map_leaves(lambda leaf: tf.cast(leaf, tf.bfloat16) if leaf.dtype == tf.float32 else leaf, nodes[key])
-    return nodes
+
+    def narrow(part: Any) -> Any:
+        return map_leaves(lambda leaf: tf.cast(leaf, tf.bfloat16) if leaf.dtype == tf.float32 else leaf, part)
+
+    out: Params = model.narrowed(nodes, narrow)
+    return out
 
 
 def constant(path: str, array: np.ndarray) -> Any:

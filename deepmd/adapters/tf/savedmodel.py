@@ -88,16 +88,16 @@ def _replacing_folder(path: Path) -> Iterator[Path]:
 
 def _module(content: ModelFile) -> Any:
     """Return the functions that other programs call, under their names."""
-    model, fitting = content.model, content.model.fitting
+    model = content.model
     module = tf.Module()
-    default = fitting.default_fparam or ()
+    default = model.default_fparam or ()
     facts: dict[str, tuple[Any, Any]] = {
         "get_rcut": (float(model.layout().rcut), tf.float64),
         "get_type_map": (list(model.type_map), tf.string),
         "get_sel": (list(model.layout().sel), tf.int64),
         "get_sel_type": (list(range(model.ntypes)), tf.int64),
-        "get_dim_fparam": (fitting.numb_fparam, tf.int64),
-        "get_dim_aparam": (fitting.numb_aparam, tf.int64),
+        "get_dim_fparam": (model.numb_fparam, tf.int64),
+        "get_dim_aparam": (model.numb_aparam, tf.int64),
         "get_dim_chg_spin": (0, tf.int64),
         "get_pair_exclude_types": ([], tf.int64),  # pairs are excluded inside
         "has_default_fparam": (bool(default), tf.bool),
@@ -136,13 +136,13 @@ def _named(name: str, function: Callable[..., Any], signature: list[Any]) -> Any
 
 def _evaluations(content: ModelFile) -> dict[str, Any]:
     """Return the functions of `_ATTRIBUTES`; all call one that holds the parameters."""
-    fitting = content.model.fitting
+    model = content.model
     coord = tf.TensorSpec([None, None, 3], tf.float64, "coord")
     atype = tf.TensorSpec([None, None], tf.int32, "atype")
     box = tf.TensorSpec([None, None, None], tf.float64, "box")
     nlist, mapping = tf.TensorSpec([None, None, None], tf.int64, "nlist"), tf.TensorSpec([None, None], tf.int64, "mapping")
-    fparam = tf.TensorSpec([None, fitting.numb_fparam], tf.float64, "fparam")
-    aparam = tf.TensorSpec([None, None, fitting.numb_aparam], tf.float64, "aparam")
+    fparam = tf.TensorSpec([None, model.numb_fparam], tf.float64, "fparam")
+    aparam = tf.TensorSpec([None, None, model.numb_aparam], tf.float64, "aparam")
     model, core = content.model, _core(content)
 
     def make(atomic: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -174,15 +174,17 @@ _FIELDS = ("disp_NM3", "mask_NM", "index_NM", "centre_N", "type_N", "frame_N")
 def _core(content: ModelFile) -> Any:
     """Return the function from packed pairs to atomic energies and dE/d(displacement)."""
     model, params, _ = planned(content)
-    fitting, sections = model.fitting, len(model.layout().sel)
+    if model.layout().messages:
+        raise InputError("models that pass messages cannot be written as SavedModel yet; use .dp, .yaml or .pb")
+    sections = len(model.layout().sections)
 
     def energies(*arrays: Tensor) -> tuple[Tensor, Tensor]:
         *fields, counts, widths, type_NM, fparam_FK, aparam_NK = arrays
         sizes = {"counts": tuple(tf.unstack(counts)), "widths": tuple(tf.unstack(widths))}
-        pairs = Pairs(**dict(zip(_FIELDS, fields, strict=True)), **sizes, type_NM=type_NM)
-        conditions = Conditions(fparam_FK if fitting.numb_fparam else None, aparam_NK if fitting.numb_aparam else None)
+        pairs = Pairs(**dict(zip(_FIELDS, fields, strict=True)), **sizes, type_NM=type_NM, place_N3=type_NM[:, :0])
+        conditions = Conditions(fparam_FK if model.numb_fparam else None, aparam_NK if model.numb_aparam else None)
         energy_N1, _ = model.atomic_output(in_graph(model, params, constant), pairs, conditions, xp=xp)
-        (grad_NM3,) = gradients(model.output, energy_N1, pairs)
+        (grad_NM3,) = gradients(model, energy_N1, pairs, frozenset())
         return energy_N1, grad_NM3
 
     real, whole = tf.float64, tf.int64
@@ -191,8 +193,8 @@ def _core(content: ModelFile) -> Any:
         (whole, [model.ntypes]),
         (whole, [sections]),
         (whole, [None, None]),
-        (real, [None, fitting.numb_fparam]),
-        (real, [None, fitting.numb_aparam]),
+        (real, [None, model.numb_fparam]),
+        (real, [None, model.numb_aparam]),
     ]
     return _named("energies", energies, [tf.TensorSpec(shape, dtype) for dtype, shape in kinds])
 

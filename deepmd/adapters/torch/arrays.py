@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from deepmd.array_model.namespace import PRECISIONS, Params
+from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.array_model.tree import map_leaves
 
@@ -30,11 +30,11 @@ def params_to_torch(params: Params) -> Params:
 
 def narrowed(model: Any, params: Params) -> Params:
     """Return the parameters as physics sees them: parts in bfloat16, which NumPy lacks, are kept in float32 and cast."""
-    parts = {"descriptor": model.descriptor.precision, "fitting": model.fitting.precision}
-    out = dict(params)
-    for key, precision in parts.items():
-        if PRECISIONS[precision] == "bfloat16":
-            out[key] = map_leaves(lambda leaf: leaf.to(torch.bfloat16) if leaf.dtype == torch.float32 else leaf, params[key])
+
+    def narrow(part: Any) -> Any:
+        return map_leaves(lambda leaf: leaf.to(torch.bfloat16) if leaf.dtype == torch.float32 else leaf, part)
+
+    out: Params = model.narrowed(params, narrow)
     return out
 
 
@@ -46,7 +46,7 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray:
 
 def pairs_to_torch(pairs: Pairs) -> Pairs:
     """Return the pairs as tensors; counts and widths stay integers."""
-    names = ("disp_NM3", "mask_NM", "index_NM", "centre_N", "type_N", "frame_N", "type_NM")
+    names = ("disp_NM3", "mask_NM", "index_NM", "centre_N", "type_N", "frame_N", "type_NM", "place_N3")
     return replace(pairs, **{name: to_torch(getattr(pairs, name)) for name in names})
 
 

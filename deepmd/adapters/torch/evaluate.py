@@ -29,7 +29,7 @@ def predict(
             pairs = replace(pairs, disp_NM3=pairs.disp_NM3.requires_grad_())
         value_Nd, descriptor_ND = model.atomic_output(params, pairs, conditions, xp=xp)
         if needs_gradient:
-            totals = components(model.output, value_Nd, xp=xp)
+            totals = components(model, value_Nd, pairs, wanted, xp=xp)
             for number, total in enumerate(totals, start=1):
                 keep = training or number < len(totals)
                 grads += torch.autograd.grad(total, pairs.disp_NM3, create_graph=training, retain_graph=keep)

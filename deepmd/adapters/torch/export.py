@@ -170,16 +170,15 @@ class _Core(torch.nn.Module):  # type: ignore[misc]
         params = replace_leaves(self.names, {path: getattr(self, _name_of(path)) for path in flatten(self.names).values()})
         # sizes stay tensors, so that the trace slices by them
         sizes = tuple(counts.unbind()), tuple(widths.unbind())
-        pairs = Pairs(disp, mask, index, centre, types, frame, *sizes, kinds)
-        fitting = self.model.fitting
-        conditions = Conditions(fparam if fitting.numb_fparam else None, aparam if fitting.numb_aparam else None)
+        pairs = Pairs(disp, mask, index, centre, types, frame, *sizes, kinds, kinds[:, :0])
+        conditions = Conditions(fparam if self.model.numb_fparam else None, aparam if self.model.numb_aparam else None)
         value = self.model.atomic_output(narrowed(self.model, params), pairs, conditions, xp=_space())[0]
         return value.reshape(-1) if self.model.output.scalar else value
 
 
 def _geometry(disp: torch.Tensor, index: torch.Tensor, centre: torch.Tensor, frame: torch.Tensor) -> Pairs:
     """Return what the derivatives need of pairs."""
-    return Pairs(disp, disp, index, centre, centre, frame, (), (), index)
+    return Pairs(disp, disp, index, centre, centre, frame, (), (), index, index)
 
 
 class _Derive(torch.nn.Module):  # type: ignore[misc]
@@ -211,7 +210,9 @@ class _DeriveAtomic(torch.nn.Module):  # type: ignore[misc]
 def _scripted(content: ModelFile) -> Any:
     """Trace the parts on a small example and compile the shell around them."""
     model, params, _ = planned(content)
-    layout, fitting = model.layout(), model.fitting
+    layout = model.layout()
+    if layout.messages:
+        raise InputError("models that pass messages cannot be written as .pth yet; use .dp, .yaml or .pb")
 
     # two frames of a dense gas; primes, so that no two sizes agree by chance
     generator = torch.Generator().manual_seed(0)
@@ -220,7 +221,7 @@ def _scripted(content: ModelFile) -> Any:
     types, frame = torch.arange(atoms) % model.ntypes, torch.arange(atoms) // 7
     cell = 1.1 * layout.rcut * torch.eye(3, dtype=torch.float64).expand(2, 3, 3)
     listed = (coord, types, frame, torch.arange(5), torch.arange(5 * 11).reshape(5, 11) % 7)
-    conditions = torch.ones((2, fitting.numb_fparam), dtype=torch.float64), torch.ones((atoms, fitting.numb_aparam), dtype=torch.float64)
+    conditions = torch.ones((2, model.numb_fparam), dtype=torch.float64), torch.ones((atoms, model.numb_aparam), dtype=torch.float64)
 
     find = _Find(layout, model.ntypes)
     disp, mask, index, centre, type_N, frame_N, counts, widths, kinds, _, position = find(coord, types, frame, cell)
@@ -241,9 +242,9 @@ def _scripted(content: ModelFile) -> Any:
         domain_start=model.domain_start(params),
         sel=list(layout.sel),
         mixed=layout.mixed,
-        dim_fparam=fitting.numb_fparam,
-        dim_aparam=fitting.numb_aparam,
-        default_fparam=[float(value) for value in fitting.default_fparam or ()],
+        dim_fparam=model.numb_fparam,
+        dim_aparam=model.numb_aparam,
+        default_fparam=[float(value) for value in model.default_fparam or ()],
         parts={name: _traced(part, inputs) for name, (part, inputs) in examples.items()},
     )
     if isinstance(shell, TensorShell):

@@ -8,6 +8,7 @@ from typing import Any
 from deepmd.array_model import serial
 from deepmd.array_model.descriptors.base import Descriptor, Statistics
 from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
 from deepmd.array_model.pairs import Layout, Pairs
 from deepmd.array_model.registry import lookup, register
@@ -32,6 +33,8 @@ class Hybrid(Descriptor):
     def __post_init__(self) -> None:
         if not self.members or any(isinstance(member, Hybrid) for member in self.members):
             raise ValueError("list: needs at least one descriptor, none of them a hybrid")
+        if any(member.kind in ("dpa2", "dpa3") for member in self.members):
+            raise ValueError("list: descriptors that pass messages (dpa2, dpa3) are not supported as members yet")
 
     # -- what the rest of the package asks of a descriptor ---------------------------------------------------------
 
@@ -82,11 +85,15 @@ class Hybrid(Descriptor):
 
     def layout(self) -> Layout:
         """How neighbours are to be packed: each section as wide as the member with most slots needs it."""
-        sectioned = [member.layout().sel for member in self.members if not member.mixed]
+        each = [(member, member.layout()) for member in self.members]
+        for member, layout in each:
+            if layout.inner or layout.messages:
+                raise InputError(f"model/descriptor/list: {member.kind} in a hybrid is not supported")
+        sectioned = [layout.sel for member, layout in each if not member.mixed]
         typed = tuple(max(sel) for sel in zip(*sectioned, strict=True))
         if not self.mixed:
             return Layout(self.rcut, typed)
-        return Layout(self.rcut, (max(sum(member.layout().sel) for member in self.members),), mixed=True, typed=typed)
+        return Layout(self.rcut, (max(sum(layout.sel) for _, layout in each),), mixed=True, typed=typed)
 
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters of each member from its own seed."""
@@ -120,6 +127,44 @@ class Hybrid(Descriptor):
             equivariant_NG3=xp.concat(equivariant, axis=1) if equivariant else None,
         )
 
+    # -- expansions of the members' nets ----------------------------------------------------------------------------
+
+    @property
+    def evaluation(self) -> str | int:  # type: ignore[override]
+        """How the members are evaluated: the largest number of terms, or what is asked for."""
+        each = [member.evaluation for member in self.members]
+        planned = [evaluation for evaluation in each if isinstance(evaluation, int)]
+        return max(planned) if planned else next(choice for choice in ("spectral", "auto", "direct") if choice in each)
+
+    def with_evaluation(self, evaluation: str | int) -> Hybrid:
+        """Return the hybrid with another way to evaluate its members, except those that are to be evaluated directly."""
+        return replace(self, members=tuple(m if m.evaluation == "direct" else m.with_evaluation(evaluation) for m in self.members))
+
+    def expanded(self, params: Params, closest: float | None, *, stored: bool, xp: Namespace) -> tuple[Hybrid, Params, str]:
+        """Plan expansions of the members that have one, in training all of the same number of terms (see `Expandable`)."""
+
+        def plan(members: list[Any]) -> list[tuple[Any, Params, str]]:
+            return [m.expanded(own, closest, stored=stored, xp=xp) for m, own in zip(members, params["members"], strict=True)]
+
+        each = plan(list(self.members))
+        counts = [config.evaluation for config, _, _ in each if isinstance(config.evaluation, int)]
+        if counts and not stored:  # one number describes the plan, so that a restart finds the same
+            each = plan([config.with_evaluation(max(counts)) if isinstance(config.evaluation, int) else config for config, _, _ in each])
+        reasons = [] if counts else [reason for _, _, reason in each if reason]
+        return replace(self, members=tuple(config for config, _, _ in each)), {"members": [own for _, own, _ in each]}, "; ".join(reasons)
+
+    def without_tables(self, params: Params) -> Params:
+        """Return the parameters without expansions."""
+        return {"members": [member.without_tables(own) for member, own in zip(self.members, params["members"], strict=True)]}
+
+    def domain_start(self, params: Params) -> float:
+        """Distance (Angstrom) below which expansions continue linearly; 0 without expansions."""
+        return max(member.domain_start(own) for member, own in zip(self.members, params["members"], strict=True))  # type: ignore[no-any-return]
+
+    def first_atom_matters(self, params: Params) -> bool:
+        """Whether results of any member depend on the first atom of a frame. On the host."""
+        return any(member.first_atom_matters(own) for member, own in zip(self.members, params["members"], strict=True))
+
     # -- parts ------------------------------------------------------------------------------------------------------
 
     def _cut(self, member: Descriptor, pairs: Pairs, *, xp: Namespace) -> Pairs:
@@ -129,8 +174,10 @@ class Hybrid(Descriptor):
         def mine(array: Array) -> list[Array]:
             sections = xp.split(array, pairs.widths, axis=1)
             if member.mixed:  # the last slot of a row stands for all that remain
-                return [xp.concat([sections[-1][:, :-1][:, : sel[0]], sections[-1][:, -1:]], axis=1)]
-            return [section[:, :most] for section, most in zip(sections[: len(sel)], sel, strict=True)]
+                row = sections[-1]
+                return [xp.concat([row[:, :-1, ...][:, : _stop(pairs.widths[-1] - 1, sum(sel)), ...], row[:, -1:, ...]], axis=1)]
+            each = zip(sections[: len(sel)], pairs.widths[: len(sel)], sel, strict=True)
+            return [section[:, : _stop(width, most), ...] for section, width, most in each]
 
         masks = mine(pairs.mask_NM)
         return replace(
@@ -159,3 +206,8 @@ class Hybrid(Descriptor):
         serial.check_version(tree, 1, "descriptor hybrid")
         each = [lookup("descriptor", item["type"], f"model/descriptor/list/{k}").deserialize(item) for k, item in enumerate(tree["list"])]
         return cls(tuple(config for config, _ in each)), {"members": [params for _, params in each]}
+
+
+def _stop(width: Any, most: int) -> int:
+    """Return the end of a slice of at most `most` slots; frameworks whose sizes are not known yet cut it themselves."""
+    return min(width, most) if isinstance(width, int) else most

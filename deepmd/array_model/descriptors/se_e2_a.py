@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from deepmd.array_model import serial, spectral
-from deepmd.array_model.descriptors.base import Descriptor, Statistics
+from deepmd.array_model.descriptors.base import Statistics
+from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.environment import environment_columns, environment_rows, without_excluded
 from deepmd.array_model.errors import InputError
@@ -14,12 +15,11 @@ from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, d
 from deepmd.array_model.networks import Net, activation, apply_net, init_net
 from deepmd.array_model.pairs import Layout, Pairs, spans
 from deepmd.array_model.registry import register
-from deepmd.array_model.tree import map_leaves
 
 
 @register("descriptor", "se_e2_a", aliases=("se_a",))
 @dataclass(frozen=True)
-class SeE2A(Descriptor):
+class SeE2A(Expandable):
     """Options of the descriptor; `sel` is a list of numbers once neighbour statistics have resolved "auto"."""
 
     sel: tuple[int, ...] | str = "auto"
@@ -77,10 +77,6 @@ class SeE2A(Descriptor):
     def slot_totals(self) -> tuple[int, ...]:
         """All slots."""
         return (sum(self.slots),)
-
-    def with_evaluation(self, evaluation: str | int) -> SeE2A:
-        """Return the descriptor with another way to evaluate its nets."""
-        return replace(self, evaluation=evaluation)
 
     def layout(self) -> Layout:
         """How neighbours are to be packed."""
@@ -183,65 +179,6 @@ class SeE2A(Descriptor):
             terms = [xp.matmul(moments, c_KG) for moments, c_KG in zip(each, coefficients, strict=True)]
             parts.append(sum(terms[1:], terms[0]) + xp.matmul(rest_4J, start_JG))
         return xp.concat(parts, axis=0)
-
-    def _expansion(self, params: Params, centre: int, *, xp: Namespace) -> tuple[list[Array], Array]:
-        """Return what contracts the moments of a centre type, (2K, G) for each section, and the nets at s = 0 (J, G): stored, or from the nets."""
-        tables = params["tables"]
-        if "coefficients" in tables:
-            return xp.split(tables["coefficients"][centre], (2 * int(self.evaluation),) * len(self.slots), axis=0), tables["starts"][centre]
-        each = [xp.matmul(tables["transform"], values) for values in self._values(params, centre, tables["nodes"], xp=xp)]
-        return each, xp.concat([spectral.at_start(c_KG, xp=xp) for c_KG in each], axis=0)
-
-    def _values(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> list[Array]:
-        """Nets of a centre type, by neighbour type, (K, G) at some s before normalisation."""
-        s_K1 = xp.expand_dims((s_K - params["davg"][centre, 0, 0]) / params["dstd"][centre, 0, 0], axis=-1)
-        return [apply_net(self._net(), net, s_K1, xp=xp) for net in self._nets(params, centre)]
-
-    def expanded(self, params: Params, closest: float | None, *, stored: bool, xp: Namespace) -> tuple[SeE2A, Params, str]:
-        """Plan an expansion of the embedding nets, on the host. A number of terms planned before is never lowered.
-
-        Parameters
-        ----------
-        params : parameters; an expansion among them is replaced
-        closest : shortest distance of the data, Angstrom, if it is known
-        stored : keep the coefficients with the plan; otherwise they follow the nets, as training needs
-
-        Returns
-        -------
-        Options and parameters with the expansion, or those of direct evaluation and, if it was not asked for, the reason.
-        """
-        params = {name: value for name, value in params.items() if name != "tables"}
-        direct = replace(self, evaluation="direct")
-        if self.evaluation == "direct":
-            return direct, params, ""
-        if PRECISIONS[self.precision] not in spectral.TOLERANCE:
-            return direct, params, f"the precision is {self.precision}"
-        for name in ("davg", "dstd"):
-            if float(xp.max(xp.abs(params[name] - params[name][:, 0:1, :]), axis=None)) > 0.0:
-                return direct, params, f"{name} differs between the slots of a type"
-        wide = map_leaves(lambda leaf: xp.astype(leaf, xp.float64), params)
-        like = xp.zeros_like(wide["davg"][0, 0, 0:3])
-        row_4 = environment_rows(like + xp.asarray([spectral.domain_start(closest), 0.0, 0.0]), self.rcut_smth, self.rcut, self.env_protection, xp=xp)
-        largest = float(row_4[0])
-        if largest <= 0.0:
-            return direct, params, f"the shortest known distance, {closest} Angstrom, is not within the cutoff"
-
-        def values(nodes: list[float]) -> Array:
-            s_Q = (xp.asarray(nodes) + 1.0) * (0.5 * largest)
-            return xp.concat([net for centre in range(len(self.slots)) for net in self._values(wide, centre, s_Q, xp=xp)], axis=1)
-
-        before = 0 if stored or isinstance(self.evaluation, str) else self.evaluation
-        count = spectral.terms_planned(values, spectral.TOLERANCE[PRECISIONS[self.precision]], before, stored=stored, xp=xp)
-        if count is None:
-            return direct, params, f"the embedding nets need more than {spectral.MOST_TERMS} terms"
-        config = replace(self, evaluation=count)
-        tables = {**spectral.tables(count, largest, xp=xp), "closest": like[0] + spectral.domain_start(closest)}
-        if stored:
-            both = [config._expansion({**wide, "tables": tables}, centre, xp=xp) for centre in range(len(self.slots))]
-            kept = {name: tables[name] for name in ("scale", "closest")}
-            tables = {**kept, "coefficients": [xp.concat(c, axis=0) for c, _ in both], "starts": [start for _, start in both]}
-        dtype = dtype_of(self.precision, xp=xp)
-        return config, {**params, "tables": map_leaves(lambda leaf: xp.astype(leaf, dtype), tables)}, ""
 
     # -- files ------------------------------------------------------------------------------------------------------
 

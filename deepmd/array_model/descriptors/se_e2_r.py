@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from deepmd.array_model import serial
+from deepmd.array_model import serial, spectral
+from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.descriptors.sectioned import Sectioned
-from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.environment import environment_columns, without_excluded
+from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.networks import apply_net, init_net
 from deepmd.array_model.pairs import Pairs
 from deepmd.array_model.registry import register
@@ -19,19 +21,23 @@ SCALE = 5.0
 
 @register("descriptor", "se_e2_r", aliases=("se_r",))
 @dataclass(frozen=True)
-class SeE2R(Sectioned):
+class SeE2R(Sectioned, Expandable):
     """Options of the descriptor. Its nets belong to the type of the neighbour alone, so that `type_one_side` cannot be false."""
 
     type_one_side: bool = True
+    evaluation: str | int = "auto"
+    """How the embedding nets are evaluated (see `se_e2_a`)."""
 
     columns = 1
-    ndim = 1
+    keys_of_nets = 1
     type_name = "se_r"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.type_one_side:
             raise ValueError("type_one_side is false; se_e2_r has one net for each type of neighbour: accepted is true")
+        if isinstance(self.evaluation, str) and self.evaluation not in spectral.CHOICES:
+            raise ValueError(f"evaluation is {self.evaluation!r}; accepted: {', '.join(spectral.CHOICES)}")
 
     @property
     def widths(self) -> Widths:
@@ -40,7 +46,7 @@ class SeE2R(Sectioned):
 
     def init(self, ntypes: int, draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
-        nets = [init_net(self.net(), None if self.seed is None else [t, self.seed], draw) for t in range(ntypes)]
+        nets = [init_net(self._net(), None if self.seed is None else [t, self.seed], draw) for t in range(ntypes)]
         return self.with_nets(nets, draw, xp=xp)
 
     def trainables(self) -> dict[str, Any]:
@@ -52,13 +58,47 @@ class SeE2R(Sectioned):
 
         Slots beyond the widths of the batch are empty for every atom and depend on the centre type only: they are summed once per type.
         """
+        evaluate = self._spectral if isinstance(self.evaluation, int) else self._direct
+        return Features(xp.astype(evaluate(params, pairs, xp=xp) / (SCALE * float(sum(self.slots))), xp.float64), None)
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    def _nets(self, params: Params, centre: int) -> list[Params]:
+        nets: list[Params] = params["embeddings"]
+        return nets
+
+    def _direct(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Array:
+        """Sum of G(s) over all slots (N, G), every net evaluated for every slot."""
 
         def total(sections: list[Array]) -> Array:
-            terms = [xp.sum(apply_net(self.net(), net, s, xp=xp), axis=1) for net, s in zip(params["embeddings"], sections, strict=True)]
+            terms = [xp.sum(apply_net(self._net(), net, s, xp=xp), axis=1) for net, s in zip(params["embeddings"], sections, strict=True)]
             return sum(terms[1:], terms[0])
 
-        d_ND = total(self.rows(params, pairs, xp=xp)) + xp.take(total(self.rest(params, pairs)), pairs.type_N, axis=0)
-        return Features(xp.astype(d_ND / (SCALE * float(sum(self.slots))), xp.float64), None)
+        return total(self.rows(params, pairs, xp=xp)) + xp.take(total(self.rest(params, pairs)), pairs.type_N, axis=0)
+
+    def _spectral(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Array:
+        """Sum of G(s) over all slots (N, G) from moments; mean and deviation are those of the first slot, as of all."""
+        disp_NM3 = xp.astype(pairs.disp_NM3, dtype_of(self.precision, xp=xp))
+        s_NM = environment_columns(disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)[0]
+        x_NM, one_NM1 = spectral.abscissa(s_NM, params["tables"]["scale"]), xp.expand_dims(xp.ones_like(s_NM), axis=-1)
+        shown_NM = without_excluded(one_NM1, pairs, self.exclude_types, xp=xp)[:, :, 0]
+        sections = spectral.moments(x_NM, [shown_NM], pairs.widths, int(self.evaluation), xp=xp)
+        by_centre = zip(*(xp.split(moments_N1K[:, 0, :], pairs.counts, axis=0) for moments_N1K in sections), strict=True)
+        rest_1J = xp.concat([xp.sum(xp.ones_like(rest[0:1, :, 0]), axis=1, keepdims=True) for rest in self.rest(params, pairs)], axis=1)
+        parts = []
+        for centre, each in enumerate(by_centre):
+            coefficients, start_JG = self._expansion(params, centre, xp=xp)
+            terms = [xp.matmul(moments, c_KG) for moments, c_KG in zip(each, coefficients, strict=True)]
+            parts.append(sum(terms[1:], terms[0]) + xp.matmul(rest_1J, start_JG))
+        out_NG = xp.concat(parts, axis=0)
+        if not self.exclude_types:
+            return out_NG
+        for net, shown in zip(params["embeddings"], xp.split(shown_NM, pairs.widths, axis=1), strict=True):
+            hidden_N1 = xp.sum(1.0 - shown, axis=1, keepdims=True)
+            out_NG = out_NG + hidden_N1 * apply_net(self._net(), net, xp.zeros_like(rest_1J[:, 0:1]), xp=xp)
+        return out_NG
+
+    # -- files ------------------------------------------------------------------------------------------------------
 
     def extra_keys(self) -> dict[str, Any]:
         """Return the keys of this kind."""

@@ -19,7 +19,7 @@ from deepmd.array_model.tree import map_leaves
 class SeE3(Sectioned):
     """Options of the descriptor."""
 
-    ndim = 2
+    keys_of_nets = 2
     type_name = "se_e3"
 
     @property
@@ -31,7 +31,7 @@ class SeE3(Sectioned):
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3). Nets that have no use are zero."""
 
         def net(first: int, second: int) -> Params:
-            new = init_net(self.net(), None if self.seed is None else [first * ntypes + second, self.seed], draw)
+            new = init_net(self._net(), None if self.seed is None else [first * ntypes + second, self.seed], draw)
             return new if first <= second else map_leaves(xp.zeros_like, new)  # type: ignore[no-any-return]
 
         return self.with_nets([net(first, second) for second in range(ntypes) for first in range(ntypes)], draw, xp=xp)
@@ -56,6 +56,6 @@ class SeE3(Sectioned):
                 if not sel_a * sel_b:
                     continue
                 t_NP1 = xp.reshape(xp.matmul(whole[first], xp.matrix_transpose(whole[second])), (-1, sel_a * sel_b, 1))
-                g_NPD = apply_net(self.net(), params["embeddings"][first + second * count], t_NP1, xp=xp)
+                g_NPD = apply_net(self._net(), params["embeddings"][first + second * count], t_NP1, xp=xp)
                 terms.append(xp.matmul(xp.matrix_transpose(t_NP1), g_NPD)[:, 0, :] / float(sel_a * sel_b))
         return Features(xp.astype(sum(terms[1:], terms[0]), xp.float64), None)

@@ -48,6 +48,8 @@ class SeE3Tebd(Descriptor):
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
+        if isinstance(self.sel, int):
+            object.__setattr__(self, "sel", (self.sel,))
         activation(self.activation_function)
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is {self.precision!r}; accepted: {', '.join(PRECISIONS)}")
@@ -67,9 +69,7 @@ class SeE3Tebd(Descriptor):
     @property
     def slots(self) -> int:
         """Slots for neighbours of any type, once resolved."""
-        if isinstance(self.sel, str):
-            raise InputError(f"model/descriptor/sel: {self.sel!r} has not been resolved by neighbour statistics")
-        return self.sel if isinstance(self.sel, int) else sum(self.sel)
+        return sum(self._sel())
 
     @property
     def widths(self) -> Widths:
@@ -147,6 +147,11 @@ class SeE3Tebd(Descriptor):
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
+    def _sel(self) -> tuple[int, ...]:
+        if not isinstance(self.sel, tuple):
+            raise InputError(f"model/descriptor/sel: {self.sel!r} has not been resolved by neighbour statistics")
+        return self.sel
+
     def _net(self) -> Net:
         width = 1 if self.tebd_input_mode == "strip" else 1 + 2 * self.tebd_dim
         return Net(width, self.neuron, self.activation_function, self.resnet_dt)
@@ -179,7 +184,7 @@ class SeE3Tebd(Descriptor):
             "@version": 1,
             "rcut": self.rcut,
             "rcut_smth": self.rcut_smth,
-            "sel": [self.sel] if isinstance(self.sel, int) else list(self.sel),
+            "sel": list(self._sel()),
             "ntypes": ntypes,
             "neuron": list(self.neuron),
             "tebd_dim": self.tebd_dim,

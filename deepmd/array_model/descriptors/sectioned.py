@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from deepmd.array_model import serial
 from deepmd.array_model.descriptors.base import Descriptor, Statistics
-from deepmd.array_model.environment import environment_rows
+from deepmd.array_model.environment import environment_rows, without_excluded
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
 from deepmd.array_model.networks import Net, activation
@@ -33,7 +33,7 @@ class Sectioned(Descriptor):
 
     columns: ClassVar[int] = 4
     """Columns of the environment rows that it uses, and has statistics of."""
-    ndim: ClassVar[int]
+    keys_of_nets: ClassVar[int]
     """Number of types that a net belongs to."""
     type_name: ClassVar[str]
     """Its `type` in files."""
@@ -74,7 +74,7 @@ class Sectioned(Descriptor):
     def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
         """Environment rows (N, M, 4) before normalisation, zero where empty or excluded: the sample of the statistics."""
         rows_NM4 = environment_rows(pairs.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
-        return [xp.concat(self.without_excluded(xp.split(rows_NM4, pairs.widths, axis=1), pairs, xp=xp), axis=1)]
+        return [without_excluded(rows_NM4, pairs, self.exclude_types, xp=xp)]
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
         """Store mean and deviation of each centre type in all slots; the mean is dropped under `set_davg_zero`."""
@@ -85,7 +85,7 @@ class Sectioned(Descriptor):
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
-    def net(self) -> Net:
+    def _net(self) -> Net:
         """Shape of the embedding nets: all read one number."""
         return Net(1, self.neuron, self.activation_function, self.resnet_dt)
 
@@ -102,28 +102,12 @@ class Sectioned(Descriptor):
         for rows, width, (start, _) in zip(xp.split(rows_NMC, pairs.widths, axis=1), pairs.widths, spans(self.slots), strict=True):
             mean, std = (xp.take(params[name][:, start : start + width, :], pairs.type_N, axis=0) for name in ("davg", "dstd"))
             out.append((rows - mean) / std)
-        return self.without_excluded(out, pairs, xp=xp)
+        return xp.split(without_excluded(xp.concat(out, axis=1), pairs, self.exclude_types, xp=xp), pairs.widths, axis=1)  # type: ignore[no-any-return]
 
     def rest(self, params: Params, pairs: Pairs) -> list[Array]:
         """Rows of the slots of each section beyond the width of the batch (T, sel - width, columns): empty for every atom."""
         empty_TSC = -params["davg"] / params["dstd"]
         return [empty_TSC[:, start + width : stop, :] for (start, stop), width in zip(spans(self.slots), pairs.widths, strict=True)]
-
-    def without_excluded(self, sections: list[Array], pairs: Pairs, *, xp: Namespace) -> list[Array]:
-        """Zero the rows of real neighbours whose pair of types is in `exclude_types`; empty slots are never excluded."""
-        if not self.exclude_types:
-            return sections
-        out = []
-        for neighbour, (rows, mask) in enumerate(zip(sections, xp.split(pairs.mask_NM, pairs.widths, axis=1), strict=True)):
-            for centre in self._excluded_centres(neighbour):
-                hit = xp.logical_and(mask, xp.expand_dims(xp.equal(pairs.type_N, centre), axis=-1))
-                rows = xp.where(xp.expand_dims(hit, axis=-1), xp.zeros_like(rows), rows)
-            out.append(rows)
-        return out
-
-    def _excluded_centres(self, neighbour: int) -> list[int]:
-        """Return the types of centres that do not see a type of neighbours."""
-        return sorted({a if b == neighbour else b for a, b in self.exclude_types if neighbour in (a, b)})
 
     # -- files ------------------------------------------------------------------------------------------------------
 
@@ -134,7 +118,7 @@ class Sectioned(Descriptor):
     def serialize(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
         """Return the stored form (spec core, section 13.2)."""
         flags = [self.trainable] * len(self.neuron)
-        nets: list[dict[str, Any] | None] = [serial.net_to_dict(self.net(), p, self.precision, flags) for p in params["embeddings"]]
+        nets: list[dict[str, Any] | None] = [serial.net_to_dict(self._net(), p, self.precision, flags) for p in params["embeddings"]]
         return {
             "@class": "Descriptor",
             "type": self.type_name,
@@ -151,7 +135,7 @@ class Sectioned(Descriptor):
             "activation_function": self.activation_function,
             "precision": PRECISIONS[self.precision],
             "env_mat": {"rcut": self.rcut, "rcut_smth": self.rcut_smth, "protection": self.env_protection, "use_exp_switch": False},
-            "embeddings": serial.collection(nets, self.ndim, len(type_map), "embedding_network"),
+            "embeddings": serial.collection(nets, self.keys_of_nets, len(type_map), "embedding_network"),
             "@variables": {"davg": params["davg"], "dstd": params["dstd"]},
             "type_map": list(type_map),
             **self.extra_keys(),
@@ -178,8 +162,8 @@ class Sectioned(Descriptor):
             set_davg_zero=tree.get("set_davg_zero", False),
         )
         stored = tree["embeddings"]["networks"]
-        expected = len(config.slots) ** cls.ndim
+        expected = len(config.slots) ** cls.keys_of_nets
         if len(stored) != expected or any(item is None for item in stored):
             raise InputError(f"{what}: expected {expected} embedding nets, the file has {sum(item is not None for item in stored)}")
-        nets = [serial.net_from_dict(config.net(), item, f"{what}, net {k}") for k, item in enumerate(stored)]
+        nets = [serial.net_from_dict(config._net(), item, f"{what}, net {k}") for k, item in enumerate(stored)]
         return config, {**tree["@variables"], "embeddings": nets}

@@ -7,7 +7,8 @@ from typing import Any
 
 from deepmd.array_model import descriptors, fittings, serial
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
+from deepmd.array_model.models.base import Model, common_options
+from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
 from deepmd.array_model.outputs import ENERGY, Output
 from deepmd.array_model.pairs import Conditions, Layout, Pairs
 from deepmd.array_model.registry import lookup, register
@@ -19,7 +20,7 @@ assert fittings
 
 @register("model", "standard")
 @dataclass(frozen=True)
-class StandardModel:
+class StandardModel(Model):
     """What a model is, without its parameters.
 
     Attributes
@@ -41,12 +42,57 @@ class StandardModel:
 
     def layout(self) -> Layout:
         """How neighbours are to be packed for this model."""
-        return replace(self.descriptor.layout(), excluded=self.pair_exclude_types)
+        layout: Layout = replace(self.descriptor.layout(), excluded=self.pair_exclude_types)
+        return layout
 
     @property
-    def ntypes(self) -> int:
-        """Number of types T."""
-        return len(self.type_map)
+    def numb_fparam(self) -> int:
+        """Number of frame parameters."""
+        return int(self.fitting.numb_fparam)
+
+    @property
+    def numb_aparam(self) -> int:
+        """Number of atomic parameters."""
+        return int(self.fitting.numb_aparam)
+
+    @property
+    def default_fparam(self) -> tuple[float, ...] | None:
+        """Frame parameters where none are given."""
+        default: tuple[float, ...] | None = self.fitting.default_fparam
+        return default
+
+    @property
+    def atom_ener(self) -> tuple[float | None, ...]:
+        """Energies of isolated atoms by type (eV) that the fitting net fixes."""
+        return tuple(getattr(self.fitting, "atom_ener", ()))
+
+    @property
+    def dim_descriptor(self) -> int:
+        """Width D of the features."""
+        return int(self.descriptor.widths.invariant)
+
+    @property
+    def automatic(self) -> tuple[str, ...]:
+        """Values of `sel` that neighbour statistics have to resolve."""
+        return tuple(sel for part in self.descriptor.parts() for _, sel in part.sels().values() if isinstance(sel, str))
+
+    @property
+    def cutoffs(self) -> frozenset[float]:
+        """Cutoffs (Angstrom) of the descriptor and its parts."""
+        return frozenset({self.descriptor.rcut, *(rcut for part in self.descriptor.parts() for rcut, _ in part.sels().values())})
+
+    def with_sel(self, most: Any) -> StandardModel:
+        """Return the model with every automatic `sel` resolved."""
+        return replace(self, descriptor=self.descriptor.with_sel(most))
+
+    def with_sel_of(self, other: Any) -> StandardModel:
+        """Return the model with every automatic `sel` taken from a model with the same kinds of descriptors."""
+        parts, theirs = self.descriptor.parts(), other.descriptor.parts() if other.kind == self.kind else ()
+        if not self.automatic or [part.kind for part in theirs] != [part.kind for part in parts]:
+            return self
+        pairs = zip(parts, theirs, strict=True)
+        same = (part.with_sels({name: sel for name, (_, sel) in their.sels().items()}) for part, their in pairs)
+        return replace(self, descriptor=self.descriptor.with_parts(tuple(same)))
 
     def init(self, draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters in their precisions; `draw(seed_list)` returns a NumPy generator."""
@@ -70,6 +116,15 @@ class StandardModel:
         }
         out["fitting"]["bias_atom_e"] = cast(params["fitting"]["bias_atom_e"], "float64")
         return out
+
+    def narrowed(self, params: Params, narrow: Any) -> Params:
+        """Return the parameters with `narrow(part)` in place of each part in bfloat16, which NumPy lacks and stores in float32."""
+
+        def cast(part: Any, precision: str) -> Any:
+            return narrow(part) if PRECISIONS[precision] == "bfloat16" else part
+
+        descriptor = self.descriptor.in_precision(params["descriptor"], cast)
+        return {**params, "descriptor": descriptor, "fitting": cast(params["fitting"], self.fitting.precision)}
 
     def expanded(self, params: Params, closest: float | None, *, stored: bool, xp: Namespace) -> tuple[StandardModel, Params, str]:
         """Plan expansions of the descriptor's nets, on the host (see the descriptors); the text says why there are none."""
@@ -112,31 +167,16 @@ class StandardModel:
         value_Nd = self.fitting.apply(params["fitting"], features, self.descriptor.widths, pairs, conditions, *outer, xp=xp)
         return self.without_excluded(value_Nd, pairs, xp=xp), features.invariant_ND
 
-    def without_excluded(self, value: Array, pairs: Pairs, *, xp: Namespace) -> Array:
-        """Return atomic values (N, ...) with zeros for atoms of `atom_exclude_types`."""
-        for excluded in self.atom_exclude_types:
-            hit = xp.equal(pairs.type_N, excluded)
-            while len(xp.shape(hit)) < len(xp.shape(value)):
-                hit = xp.expand_dims(hit, axis=-1)
-            value = xp.where(hit, xp.zeros_like(value), value)
-        return value
-
     # -- files ------------------------------------------------------------------------------------------------------
 
     def serialize(self, params: Params) -> dict[str, Any]:
         """Return the stored form (spec core, section 13.2)."""
         return {
-            "@class": "Model",
+            **self.common(params),
             "type": "standard",
             "@version": 2,
-            "type_map": list(self.type_map),
-            "atom_exclude_types": list(self.atom_exclude_types),
-            "pair_exclude_types": [list(pair) for pair in self.pair_exclude_types],
-            "rcond": self.rcond,
-            "preset_out_bias": self.preset_out_bias,
             "descriptor": self.descriptor.serialize(params["descriptor"], self.type_map),
             "fitting": self.fitting.serialize(params["fitting"], self.type_map, self.descriptor.widths, self.descriptor.mixed),
-            "@variables": {"out_bias": params["out_bias"], "out_std": params["out_std"]},
         }
 
     @classmethod
@@ -145,15 +185,7 @@ class StandardModel:
         serial.check_version(tree, 2, "model")
         descriptor, descriptor_params = lookup("descriptor", tree["descriptor"]["type"], "model/descriptor").deserialize(tree["descriptor"])
         fitting, fitting_params = lookup("fitting_net", tree["fitting"]["type"], "model/fitting_net").deserialize(tree["fitting"])
-        model = cls(
-            type_map=tuple(tree["type_map"]),
-            descriptor=descriptor,
-            fitting=fitting,
-            pair_exclude_types=tuple((a, b) for a, b in tree.get("pair_exclude_types", ())),
-            atom_exclude_types=tuple(tree.get("atom_exclude_types", ())),
-            rcond=tree.get("rcond"),
-            preset_out_bias=tree.get("preset_out_bias"),
-        )
+        model = cls(**common_options(tree), descriptor=descriptor, fitting=fitting)
         if not descriptor.mixed and len(descriptor.slots) != model.ntypes:
             raise InputError(f"model: sel has {len(descriptor.slots)} entries, type_map has {model.ntypes}")
         outer = tree.get("@variables", {})

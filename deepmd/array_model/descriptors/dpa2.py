@@ -1,0 +1,287 @@
+"""DPA-2: a pair descriptor to start from, then layers of messages between atoms (spec dpa2_dpa3, section 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from deepmd.array_model import repformer, serial
+from deepmd.array_model.descriptors import mixed as mixed_rows
+from deepmd.array_model.descriptors.base import Descriptor, Statistics, nested_sels
+from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.descriptors.se_atten import SeAtten
+from deepmd.array_model.descriptors.se_e3_tebd import SeE3Tebd
+from deepmd.array_model.environment import environment_rows, switch
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.messages import affine
+from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
+from deepmd.array_model.pairs import Layout, Pairs, inner_pairs
+from deepmd.array_model.registry import register
+from deepmd.array_model.repformer import Repformer
+from deepmd.array_model.type_embedding import TypeEmbedding
+
+
+@dataclass(frozen=True)
+class Repinit:
+    """Options of the pair descriptor; `nsel` and `three_body_sel` are numbers once neighbour statistics have resolved "auto"."""
+
+    rcut: float
+    rcut_smth: float
+    nsel: int | str
+    neuron: tuple[int, ...] = (25, 50, 100)
+    axis_neuron: int = 16
+    tebd_dim: int = 8
+    tebd_input_mode: str = "concat"
+    set_davg_zero: bool = True
+    activation_function: str = "tanh"
+    resnet_dt: bool = False
+    type_one_side: bool = False
+    use_three_body: bool = False
+    three_body_neuron: tuple[int, ...] = (2, 4, 8)
+    three_body_sel: int | str = 40
+    three_body_rcut: float = 4.0
+    three_body_rcut_smth: float = 0.5
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+
+@register("descriptor", "dpa2")
+@dataclass(frozen=True)
+class Dpa2(Descriptor):
+    """Options of the descriptor."""
+
+    repinit: Repinit
+    repformer: Repformer
+    concat_output_tebd: bool = True
+    precision: str = "default"
+    smooth: bool = True
+    exclude_types: tuple[tuple[int, int], ...] = ()
+    env_protection: float = 0.0
+    trainable: bool = True
+    seed: int | None = None
+    add_tebd_to_repinit_out: bool = False
+    use_econf_tebd: bool = False
+    use_tebd_bias: bool = False
+    pair: SeAtten = field(init=False, repr=False, compare=False, metadata={"derived": True})
+    """The pair descriptor."""
+    three: SeE3Tebd | None = field(init=False, repr=False, compare=False, metadata={"derived": True})
+    """The three-body descriptor."""
+
+    mixed: ClassVar[bool] = True
+    __pydantic_config__ = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        init, block = self.repinit, self.repformer
+        if init.rcut <= block.rcut:
+            raise ValueError(f"repinit/rcut ({init.rcut}) must be larger than repformer/rcut ({block.rcut})")
+        if isinstance(init.nsel, int) and isinstance(block.nsel, int) and init.nsel <= block.nsel:
+            raise ValueError(f"repinit/nsel ({init.nsel}) must be larger than repformer/nsel ({block.nsel})")
+        lists = [(init.rcut, init.nsel), (block.rcut, block.nsel), *([(init.three_body_rcut, init.three_body_sel)] if init.use_three_body else [])]
+        slots = [number for _, number in sorted(lists, key=lambda each: each[0]) if isinstance(number, int)]
+        if slots != sorted(slots):
+            raise ValueError(f"a list with a longer cutoff must not have fewer slots; cutoffs and slots are {lists}")
+        shared: dict[str, Any] = {
+            name: getattr(self, name) for name in ("precision", "exclude_types", "env_protection", "trainable", "use_econf_tebd")
+        }
+        shared.update(use_tebd_bias=self.use_tebd_bias, concat_output_tebd=False)
+        shared.update({name: getattr(init, name) for name in ("tebd_dim", "tebd_input_mode", "set_davg_zero", "activation_function", "resnet_dt")})
+        pair = SeAtten(
+            sel=init.nsel,
+            rcut=init.rcut,
+            rcut_smth=init.rcut_smth,
+            neuron=init.neuron,
+            axis_neuron=init.axis_neuron,
+            attn_layer=0,
+            smooth_type_embedding=self.smooth,
+            type_one_side=init.type_one_side,
+            **shared,
+        )
+        three = SeE3Tebd(
+            sel=init.three_body_sel,
+            rcut=init.three_body_rcut,
+            rcut_smth=init.three_body_rcut_smth,
+            neuron=init.three_body_neuron,
+            smooth=self.smooth,
+            **shared,
+        )
+        object.__setattr__(self, "pair", pair)
+        object.__setattr__(self, "three", three if init.use_three_body else None)
+
+    # -- what the rest of the package asks of a descriptor ---------------------------------------------------------
+
+    @property
+    def rcut(self) -> float:  # type: ignore[override]
+        """Cutoff of the pair descriptor, Angstrom."""
+        return self.repinit.rcut
+
+    @property
+    def rcut_smth(self) -> float:  # type: ignore[override]
+        """Where its switch begins, Angstrom."""
+        return self.repinit.rcut_smth
+
+    @property
+    def widths(self) -> Widths:
+        """Widths of the features."""
+        block = self.repformer
+        return Widths(block.g1_dim + (self.repinit.tebd_dim if self.concat_output_tebd else 0), block.g2_dim)
+
+    @property
+    def slot_totals(self) -> tuple[int, ...]:
+        """Slots of the pair descriptor, of the three-body descriptor if there is one, and of the repformer."""
+        if isinstance(self.repformer.nsel, str):
+            raise InputError(f"model/descriptor/repformer/nsel: {self.repformer.nsel!r} has not been resolved by neighbour statistics")
+        return (self.pair.slots, *((self.three.slots,) if self.three else ()), self.repformer.nsel)
+
+    def sels(self) -> dict[str, tuple[float, Any]]:
+        """Slots of the three parts."""
+        init, block = self.repinit, self.repformer
+        return {
+            "repinit/nsel": (init.rcut, init.nsel),
+            "repinit/three_body_sel": (init.three_body_rcut, init.three_body_sel),
+            "repformer/nsel": (block.rcut, block.nsel),
+        }
+
+    def with_sels(self, values: dict[str, Any]) -> Dpa2:
+        """Return the descriptor with other slots."""
+        return nested_sels(self, values)  # type: ignore[no-any-return]
+
+    def layout(self) -> Layout:
+        """How neighbours are to be packed: the list of the pair descriptor, and its beginnings."""
+        slots, *rest = self.slot_totals
+        cutoffs = (*((self.repinit.three_body_rcut,) if self.three else ()), self.repformer.rcut)
+        return Layout(self.rcut, (slots,), mixed=True, inner=tuple(zip(cutoffs, rest, strict=True)), messages=True)
+
+    def section(self) -> dict[str, Any]:
+        """Return the section of the input that describes it."""
+        return {name: value for name, value in super().section().items() if name not in ("pair", "three")}
+
+    def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+        """Fresh parameters for types of these names (spec dpa2_dpa3, section 7)."""
+        block = self.repformer
+        blocks: dict[str, Any] = {"repinit": self.pair, **({"three_body": self.three} if self.three else {})}
+        params: Params = {"type_embedding": self._types().init(type_map, self._seed(0), draw, xp=xp)}
+        for number, (name, part) in enumerate(blocks.items()):
+            own = replace(part, seed=None if self.seed is None else self.seed + 1000 * (number + 1))
+            params[name] = {key: value for key, value in own.fresh(type_map, draw, xp=xp).items() if key not in ("type_embedding", "attention")}
+        if self._shape:
+            params["g1_shape_tranform"] = serial.init_affine(self._shape, self._seed(1), draw)
+        if self.add_tebd_to_repinit_out:
+            params["tebd_transform"] = serial.init_affine((self.repinit.tebd_dim, block.g1_dim, False), self._seed(2), draw)
+        zeros = xp.zeros_like(draw([0]).normal(size=(len(type_map), self.slot_totals[-1], 4)))
+        layers = [self._fresh_layer(number, draw, xp=xp) for number in range(block.nlayers)]
+        embedding = serial.init_affine((1, block.g2_dim, True), self._seed(3), draw)
+        return {**params, "repformers": {"davg": zeros, "dstd": zeros + 1.0, "g2_embd": embedding, "layers": layers}}
+
+    def trainables(self) -> dict[str, Any]:
+        """Which parameters training may change: all but the statistics."""
+        nets = dict.fromkeys(("embeddings", "embeddings_strip") if self.repinit.tebd_input_mode == "strip" else ("embeddings",), self.trainable)
+        layer = {name.split("/", maxsplit=1)[0]: self.trainable for name in self.repformer.shapes(last=True)}
+        inner = {name.split("/", maxsplit=1)[0]: self.trainable for name in self.repformer.shapes(last=False)}
+        inner.update({"attn2_lm": self.trainable and self.repformer.trainable_ln} if self.repformer.update_g2_has_attn else {})
+        factors = dict.fromkeys(self.repformer.residuals(last=False), self.trainable)
+        layers = [{**(layer if last else inner), **factors} for last in self._last]
+        out = {"type_embedding": self._types().trainables() if self.trainable else False, "repinit": nets}
+        out.update({"three_body": nets} if self.three else {})
+        out.update({"g1_shape_tranform": self.trainable} if self._shape else {})
+        out.update({"tebd_transform": self.trainable} if self.add_tebd_to_repinit_out else {})
+        return {**out, "repformers": {"g2_embd": self.trainable, "layers": layers}}
+
+    def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
+        """Environment rows of each part before normalisation: the sample of the statistics."""
+        out = self.pair.raw_rows(pairs, xp=xp)
+        if self.three:
+            out += self.three.raw_rows(self._three_pairs(pairs, xp=xp), xp=xp)
+        near, block = self._near_pairs(pairs, xp=xp), self.repformer
+        rows_NM4 = environment_rows(near.disp_NM3, block.rcut_smth, block.rcut, self.env_protection, xp=xp)
+        hidden_NM1 = xp.expand_dims(mixed_rows.excluded(near, self.exclude_types, xp=xp), axis=-1)
+        return [*out, xp.where(hidden_NM1, xp.zeros_like(rows_NM4), rows_NM4)]
+
+    def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
+        """Give each part its mean, unless it is to be zero, and its deviation."""
+        first, *middle, (mean_T4, std_T4) = statistics
+        params = {**params, "repinit": self.pair.with_statistics(params["repinit"], [first], xp=xp)}
+        if self.three:
+            params["three_body"] = self.three.with_statistics(params["three_body"], middle, xp=xp)
+        own = params["repformers"]
+        zeros = xp.zeros_like(own["davg"])
+        mean = zeros if self.repformer.set_davg_zero else zeros + xp.expand_dims(mean_T4, axis=1)
+        return {**params, "repformers": {**own, "davg": mean, "dstd": zeros + xp.expand_dims(std_T4, axis=1)}}
+
+    def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
+        """Features of each centre."""
+        dtype, types, block = dtype_of(self.precision, xp=xp), {"type_embedding": params["type_embedding"]}, self.repformer
+        start = [self.pair.apply({**params["repinit"], **types}, pairs, xp=xp).invariant_ND]
+        if self.three:
+            start.append(self.three.apply({**params["three_body"], **types}, self._three_pairs(pairs, xp=xp), xp=xp).invariant_ND)
+        g1_ND = xp.astype(xp.concat(start, axis=1), dtype)
+        if self._shape:
+            g1_ND = affine(params["g1_shape_tranform"], g1_ND, xp=xp)
+        table_TE = self._types().table(params["type_embedding"], xp=xp)
+        type_NE = xp.take(table_TE, pairs.type_N, axis=0)
+        if self.add_tebd_to_repinit_out:
+            g1_ND = g1_ND + affine(params["tebd_transform"], type_NE, xp=xp)
+
+        near, own = self._near_pairs(pairs, xp=xp), params["repformers"]
+        disp_NM3 = xp.astype(near.disp_NM3, dtype)
+        rows_NM4 = environment_rows(disp_NM3, block.rcut_smth, block.rcut, self.env_protection, xp=xp)
+        rows_NM4 = mixed_rows.normalised(rows_NM4, own["davg"], own["dstd"], near, xp=xp)
+        mask_NM = xp.logical_and(near.mask_NM, xp.logical_not(mixed_rows.excluded(near, self.exclude_types, xp=xp)))
+        s_NM = switch(xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1)), block.rcut_smth, block.rcut, xp=xp)
+        s_NM = xp.where(mask_NM, s_NM, xp.zeros_like(s_NM))
+        g1_ND, equivariant = repformer.run(block, own, g1_ND, rows_NM4, disp_NM3, mask_NM, s_NM, self.smooth, near, xp=xp)
+        out_ND = xp.concat([g1_ND, type_NE], axis=1) if self.concat_output_tebd else g1_ND
+        return Features(xp.astype(out_ND, xp.float64), xp.astype(equivariant, xp.float64))
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _shape(self) -> tuple[int, int, bool] | None:
+        """Map from what the repinit gives to nodes; none where the widths agree."""
+        width = self.pair.widths.invariant + (self.three.widths.invariant if self.three else 0)
+        return None if width == self.repformer.g1_dim else (width, self.repformer.g1_dim, False)
+
+    @property
+    def _last(self) -> list[bool]:
+        return [number == self.repformer.nlayers - 1 for number in range(self.repformer.nlayers)]
+
+    def _seed(self, *path: int) -> list[int] | None:
+        return None if self.seed is None else [*path[::-1], self.seed]
+
+    def _types(self) -> TypeEmbedding:
+        return TypeEmbedding((self.repinit.tebd_dim,), self.use_econf_tebd, self.use_tebd_bias, self.precision, trainable=self.trainable)
+
+    def _three_pairs(self, pairs: Pairs, *, xp: Namespace) -> Pairs:
+        return inner_pairs(pairs, 0, self.repinit.three_body_rcut, xp=xp)
+
+    def _near_pairs(self, pairs: Pairs, *, xp: Namespace) -> Pairs:
+        return inner_pairs(pairs, len(pairs.inner) - 1, self.repformer.rcut, xp=xp)
+
+    def _fresh_layer(self, number: int, draw: Any, *, xp: Namespace) -> Params:
+        block, last = self.repformer, self._last[number]
+        layer: Params = {}
+        for k, (path, shape) in enumerate(block.shapes(last).items()):
+            *outer, name = path.split("/")
+            place = layer.setdefault(outer[0], {}) if outer else layer
+            place[name] = serial.init_affine(shape, self._seed(4, number, k), draw)
+        if block.update_g2_has_attn and not last:
+            zeros = xp.zeros_like(draw([0]).normal(size=(block.g2_dim,)))
+            layer["attn2_lm"] = {"w": zeros + 1.0, "b": zeros}
+        for kind, (name, sizes) in enumerate(block.residuals(last).items()):
+            how = block.update_residual, block.update_residual_init
+            layer[name] = [serial.init_factor(size, *how, self._seed(5, number, kind, k), draw) for k, size in enumerate(sizes)]
+        return layer
+
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    def serialize(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
+        """Return the stored form (spec dpa2_dpa3, section 3)."""
+        from deepmd.array_model.descriptors import dpa2_files
+
+        return dpa2_files.to_dict(self, params, type_map)
+
+    @classmethod
+    def deserialize(cls, tree: dict[str, Any]) -> tuple[Dpa2, Params]:
+        """Return options and parameters from the stored form."""
+        from deepmd.array_model.descriptors import dpa2_files
+
+        return dpa2_files.from_dict(tree)

@@ -1,0 +1,252 @@
+"""DPA-3: a graph of atoms, edges and angles with messages between them (spec dpa2_dpa3, section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, ClassVar
+
+from deepmd.array_model import repflow, serial
+from deepmd.array_model.descriptors import mixed as mixed_rows
+from deepmd.array_model.descriptors.base import Descriptor, Statistics, nested_sels
+from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.environment import environment_rows
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
+from deepmd.array_model.networks import activation
+from deepmd.array_model.pairs import Layout, Pairs
+from deepmd.array_model.registry import register
+from deepmd.array_model.repflow import Repflow
+from deepmd.array_model.type_embedding import TypeEmbedding
+
+
+@register("descriptor", "dpa3")
+@dataclass(frozen=True)
+class Dpa3(Descriptor):
+    """Options of the descriptor."""
+
+    repflow: Repflow
+    concat_output_tebd: bool = False
+    activation_function: str = "silu"
+    precision: str = "default"
+    exclude_types: tuple[tuple[int, int], ...] = ()
+    env_protection: float = 0.0
+    trainable: bool = True
+    seed: int | None = None
+    use_econf_tebd: bool = False
+    use_tebd_bias: bool = False
+    use_loc_mapping: bool = True
+
+    mixed: ClassVar[bool] = True
+    not_yet: ClassVar[dict[str, Any]] = {"add_chg_spin_ebd": False, "default_chg_spin": None}
+    __pydantic_config__ = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        activation(self.activation_function)
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is {self.precision!r}; accepted: {', '.join(PRECISIONS)}")
+        if self.env_protection < 0.0:
+            raise ValueError(f"env_protection is {self.env_protection}; it must not be negative")
+
+    # -- what the rest of the package asks of a descriptor ---------------------------------------------------------
+
+    @property
+    def rcut(self) -> float:  # type: ignore[override]
+        """Cutoff of the edges, Angstrom."""
+        return self.repflow.e_rcut
+
+    @property
+    def rcut_smth(self) -> float:  # type: ignore[override]
+        """Where the switch of the edges begins, Angstrom."""
+        return self.repflow.e_rcut_smth
+
+    @property
+    def slots(self) -> tuple[int, int]:
+        """Slots for edges and for angle neighbours, once resolved."""
+        block = self.repflow
+        if isinstance(block.e_sel, str) or isinstance(block.a_sel, str):
+            raise InputError(f"model/descriptor/repflow: e_sel {block.e_sel!r}, a_sel {block.a_sel!r} have not been resolved by neighbour statistics")
+        return block.e_sel, block.a_sel
+
+    @property
+    def widths(self) -> Widths:
+        """Widths of the features."""
+        return Widths(self.repflow.n_dim * (2 if self.concat_output_tebd else 1), self.repflow.e_dim)
+
+    @property
+    def slot_totals(self) -> tuple[int, ...]:
+        """Slots for edges."""
+        return (self.slots[0],)
+
+    def sels(self) -> dict[str, tuple[float, Any]]:
+        """Slots for edges and for angle neighbours."""
+        block = self.repflow
+        return {"repflow/e_sel": (block.e_rcut, block.e_sel), "repflow/a_sel": (block.a_rcut, block.a_sel)}
+
+    def with_sels(self, values: dict[str, Any]) -> Dpa3:
+        """Return the descriptor with other slots."""
+        return nested_sels(self, values)  # type: ignore[no-any-return]
+
+    def layout(self) -> Layout:
+        """How neighbours are to be packed."""
+        edges, angles = self.slots
+        return Layout(self.rcut, (edges,), mixed=True, inner=((self.repflow.a_rcut, angles),), messages=True)
+
+    def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+        """Fresh parameters for types of these names (spec dpa2_dpa3, section 7)."""
+        block = self.repflow
+        layers: list[Params] = []
+        for number in range(block.nlayers):
+            layer: Params = {
+                name: serial.init_affine(shape, self._seed(2, number, k), draw) for k, (name, shape) in enumerate(block.shapes().items())
+            }
+            for kind, (name, sizes) in enumerate(block.residuals().items()):
+                layer[name] = [
+                    serial.init_factor(size, block.update_residual, block.update_residual_init, self._seed(3, number, kind, k), draw)
+                    for k, size in enumerate(sizes)
+                ]
+            layers.append(layer)
+        zeros = xp.zeros_like(draw([0]).normal(size=(len(type_map), self.slots[0], 4)))
+        return {
+            "davg": zeros,
+            "dstd": zeros + (self._fixed_std or 1.0),
+            "type_embedding": self._embedding().init(type_map, self._seed(0), draw, xp=xp),
+            "edge_embd": serial.init_affine((1, block.e_dim, True), self._seed(1, 0), draw),
+            "angle_embd": serial.init_affine((1, block.a_dim, False), self._seed(1, 1), draw),
+            "layers": layers,
+        }
+
+    def trainables(self) -> dict[str, Any]:
+        """Which parameters training may change: all but the statistics."""
+        table = self._embedding().trainables() if self.trainable else False
+        return {"type_embedding": table, "edge_embd": self.trainable, "angle_embd": self.trainable, "layers": self.trainable}
+
+    def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
+        """Environment rows (N, M, 4) before normalisation: the sample of the statistics."""
+        rows_NM4 = environment_rows(pairs.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
+        return [xp.where(xp.expand_dims(mixed_rows.excluded(pairs, self.exclude_types, xp=xp), axis=-1), xp.zeros_like(rows_NM4), rows_NM4)]
+
+    def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
+        """Store the deviation of each centre type unless it is fixed; the mean is always zero."""
+        if self._fixed_std:
+            return params
+        ((_, std_T4),) = statistics
+        return {**params, "dstd": xp.zeros_like(params["dstd"]) + xp.expand_dims(std_T4, axis=1)}
+
+    def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
+        """Features of each centre."""
+        dtype = dtype_of(self.precision, xp=xp)
+        disp_NM3 = xp.astype(pairs.disp_NM3, dtype)
+        rows_NM4 = repflow.edge_rows(self.repflow, disp_NM3, self.env_protection, xp=xp)
+        rows_NM4 = mixed_rows.normalised(rows_NM4, params["davg"], params["dstd"], pairs, xp=xp)
+        mask_NM = xp.logical_and(pairs.mask_NM, xp.logical_not(mixed_rows.excluded(pairs, self.exclude_types, xp=xp)))
+        table_TE = self._embedding().table(params["type_embedding"], xp=xp)
+        start_Nn = xp.take(table_TE, pairs.type_N, axis=0)
+        act = activation(self.activation_function)
+        node_Nn, equivariant = repflow.run(
+            self.repflow, self.activation_function, params, act(start_Nn, xp=xp), rows_NM4, disp_NM3, mask_NM, pairs, xp=xp
+        )
+        out = xp.concat([node_Nn, start_Nn], axis=1) if self.concat_output_tebd else node_Nn
+        return Features(xp.astype(out, xp.float64), xp.astype(equivariant, xp.float64))
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _fixed_std(self) -> float:
+        return 0.3 if self.repflow.skip_stat else self.repflow.fix_stat_std
+
+    def _seed(self, *path: int) -> list[int] | None:
+        return None if self.seed is None else [*path[::-1], self.seed]
+
+    def _embedding(self) -> TypeEmbedding:
+        return TypeEmbedding((self.repflow.n_dim,), self.use_econf_tebd, self.use_tebd_bias, self.precision, trainable=self.trainable)
+
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    def serialize(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
+        """Return the stored form (spec dpa2_dpa3, section 5)."""
+        block, precision = self.repflow, PRECISIONS[self.precision]
+        options = {name: value for name, value in asdict(block).items() if name != "skip_stat"}
+        options["fix_stat_std"] = self._fixed_std
+        shared = {name: options[name] for name in _OF_LAYERS}
+
+        def layer(stored: Params) -> dict[str, Any]:
+            maps = {name: serial.affine_to_dict(stored[name], precision, self.trainable) for name in block.shapes()}
+            factors = {"@variables": {name: stored[name] for name in block.residuals()}} if block.residuals() else {}
+            kept = {**shared, "e_sel": [block.e_sel], "ntypes": len(type_map), "activation_function": self.activation_function}
+            return {"@class": "RepFlowLayer", "@version": 2, **kept, "precision": precision, **maps, **factors}
+
+        return {
+            "@class": "Descriptor",
+            "type": "dpa3",
+            "@version": 2,
+            "ntypes": len(type_map),
+            "repflow_args": options,
+            "concat_output_tebd": self.concat_output_tebd,
+            "activation_function": self.activation_function,
+            "precision": precision,
+            "exclude_types": [list(pair) for pair in self.exclude_types],
+            "env_protection": self.env_protection,
+            "trainable": self.trainable,
+            "use_econf_tebd": self.use_econf_tebd,
+            "use_tebd_bias": self.use_tebd_bias,
+            "use_loc_mapping": self.use_loc_mapping,
+            "add_chg_spin_ebd": False,
+            "default_chg_spin": None,
+            "type_map": list(type_map),
+            "type_embedding": self._embedding().serialize(params["type_embedding"], type_map),
+            "repflow_variable": {
+                "edge_embd": serial.affine_to_dict(params["edge_embd"], precision, self.trainable),
+                "angle_embd": serial.affine_to_dict(params["angle_embd"], precision, self.trainable),
+                "repflow_layers": [layer(stored) for stored in params["layers"]],
+                "env_mat": {"rcut": self.rcut, "rcut_smth": self.rcut_smth, "protection": 0.0, "use_exp_switch": False},
+                "@variables": {"davg": params["davg"], "dstd": params["dstd"]},
+            },
+        }
+
+    @classmethod
+    def deserialize(cls, tree: dict[str, Any]) -> tuple[Dpa3, Params]:
+        """Return options and parameters from the stored form."""
+        what = "descriptor dpa3"
+        serial.check_version(tree, 2, what)
+        serial.require(tree, "add_chg_spin_ebd", [None, False], what)
+        names = {field.name for field in fields(Repflow)}
+        block = Repflow(**{name: value for name, value in tree["repflow_args"].items() if name in names})
+        config = cls(
+            repflow=block,
+            concat_output_tebd=tree["concat_output_tebd"],
+            activation_function=tree["activation_function"],
+            precision=tree["precision"],
+            exclude_types=tuple((a, b) for a, b in tree["exclude_types"]),
+            env_protection=tree["env_protection"],
+            trainable=bool(tree.get("trainable", True)),
+            use_econf_tebd=tree["use_econf_tebd"],
+            use_tebd_bias=tree.get("use_tebd_bias", True),
+            use_loc_mapping=tree.get("use_loc_mapping", True),
+        )
+        embedding, table = TypeEmbedding.deserialize(tree["type_embedding"], tuple(tree["type_map"]))
+        if replace(embedding, trainable=True) != replace(config._embedding(), trainable=True):
+            raise InputError(f"{what}: the stored type embedding {embedding} is not that of the descriptor, {config._embedding()}")
+        stored = tree["repflow_variable"]
+        layers = []
+        for number, item in enumerate(stored["repflow_layers"]):
+            where = f"{what}, layer {number}"
+            serial.check_version(item, 2, where)
+            layer: Params = {name: serial.affine_from_dict(item[name], f"{where}, {name}") for name in block.shapes()}
+            factors = item.get("@variables", item)  # older files have them beside the other keys
+            layer.update({name: list(factors[name]) for name in block.residuals()})
+            layers.append(layer)
+        return config, {
+            **stored["@variables"],
+            "type_embedding": table,
+            "edge_embd": serial.affine_from_dict(stored["edge_embd"], what),
+            "angle_embd": serial.affine_from_dict(stored["angle_embd"], what),
+            "layers": layers,
+        }
+
+
+_OF_LAYERS = (
+    *("e_rcut", "e_rcut_smth", "a_rcut", "a_rcut_smth", "a_sel", "n_dim", "e_dim", "a_dim", "a_compress_rate", "a_compress_e_rate"),
+    *("a_compress_use_split", "n_multi_edge_message", "axis_neuron", "update_angle", "update_style", "update_residual", "update_residual_init"),
+    *("optim_update", "smooth_edge_update", "use_dynamic_sel", "sel_reduce_factor", "sequential_update"),
+)
+"""Options of the block that every stored layer repeats."""

@@ -1,0 +1,63 @@
+"""What message-passing descriptors share: features of neighbours, symmetrisation, updates (spec dpa2_dpa3, section 1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.pairs import Pairs
+
+STYLES = ("res_avg", "res_incr", "res_residual")
+"""How updates are added to what they update."""
+
+
+def affine(layer: Params, x: Array, *, xp: Namespace) -> Array:
+    """Return x W + b; b may be absent."""
+    y = xp.matmul(x, layer["w"])
+    return y if layer.get("b") is None else y + layer["b"]
+
+
+def rows_of(w: Array, widths: tuple[int, ...]) -> list[Array]:
+    """Cut a matrix (in, out) into the rows that belong to each of several inputs laid side by side."""
+    out, start = [], 0
+    for width in widths:
+        out.append(w[start : start + width, :])
+        start += width
+    return out
+
+
+def of_neighbours(x_NK: Array, pairs: Pairs, *, xp: Namespace) -> Array:
+    """Return the features of each neighbour's owner (N, M, K); those of empty slots mean nothing."""
+    taken = xp.take(x_NK, xp.reshape(pairs.index_NM, (-1,)), axis=0)
+    rows, slots = xp.shape(pairs.index_NM)
+    return xp.reshape(taken, (rows, slots, xp.shape(x_NK)[1]))
+
+
+def beginning(x: Array, width: Any, pairs: Pairs, *, xp: Namespace) -> Array:
+    """Return the first `width` slots (axis 1) of something that has a value for every slot of a mixed row."""
+    return xp.split(x, (width, pairs.widths[0] - width), axis=1)[0]
+
+
+def symmetrised(g_NMG: Array, h_NM3: Array, w_NM: Array, norm: float | Array, axis: int, *, xp: Namespace) -> tuple[Array, Array]:
+    """Return invariants (N, axis G), flattened row by row, and the equivariant H^T (N, G, 3).
+
+    H = norm sum_j w_j h_j g_j (3, G), invariants (1/3) H[:, :axis]^T H (spec dpa2_dpa3, section 1.6). `norm` may differ by atom: (N, 1, 1).
+    """
+    weighted_NM3 = h_NM3 * xp.expand_dims(w_NM, axis=-1)
+    h_NG3 = norm * xp.matmul(xp.matrix_transpose(g_NMG), weighted_NM3)
+    sym_NAG = xp.matmul(h_NG3[:, :axis, :], xp.matrix_transpose(h_NG3)) / 3.0
+    return xp.reshape(sym_NAG, (-1, axis * xp.shape(g_NMG)[2])), h_NG3
+
+
+def updated(style: str, u: Array, updates: list[Array], residuals: list[Array]) -> Array:
+    """Return u with its updates added (spec dpa2_dpa3, section 1.7); `residuals` are the learned factors of res_residual."""
+    if not updates:
+        return u
+    if style == "res_residual":
+        for factor, update in zip(residuals, updates, strict=True):
+            u = u + factor * update
+        return u
+    total = sum(updates[1:], start=updates[0])
+    if style == "res_avg":
+        return (u + total) / (len(updates) + 1.0) ** 0.5
+    return u + total / float(len(updates)) ** 0.5

@@ -1,0 +1,121 @@
+"""pairtab: a pair potential given as a table of energies, interpolated by cubic splines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from deepmd.array_model import serial
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.models.base import Model, common_options
+from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.pairs import Conditions, Layout, Pairs
+from deepmd.array_model.registry import register
+from deepmd.array_model.tree import map_leaves
+
+TABLE = ("vdata", "tab_info", "tab_data")
+"""Parameters of the table: its rows (distance, energies of all pairs of types), what its grid is, and the splines."""
+
+
+@register("model", "pairtab")
+@dataclass(frozen=True)
+class PairTabModel(Model):
+    """Half the energy of a pair goes to each of its atoms: E_i = 1/2 sum_j u(r_ij) + out_bias of the type.
+
+    In interval k of the grid u = ((a3 w + a2) w + a1) w + a0 with w = (r - start) / step - k and the four coefficients of the pair
+    of types. Nearer than the grid begins u is constant; from the end of the grid, and from `rcut`, it is zero.
+
+    Attributes
+    ----------
+    rcut : cutoff, Angstrom (exclusive)
+    sel : most neighbours of an atom
+    start, stop, step : first and last distance of the given table and its spacing, Angstrom
+    intervals : number of splines, with those that continue the table to the cutoff
+    """
+
+    type_map: tuple[str, ...]
+    rcut: float
+    sel: int
+    start: float
+    stop: float
+    step: float
+    intervals: int
+    pair_exclude_types: tuple[tuple[int, int], ...] = ()
+    atom_exclude_types: tuple[int, ...] = ()
+    rcond: float | None = None
+    preset_out_bias: dict[str, list[Any]] | None = None
+
+    @property
+    def cutoffs(self) -> frozenset[float]:
+        """Its cutoff."""
+        return frozenset({self.rcut})
+
+    def layout(self) -> Layout:
+        """One section, whose types choose the columns of the table."""
+        return Layout(self.rcut, (self.sel,), mixed=True, excluded=self.pair_exclude_types)
+
+    def init(self, draw: Any, *, xp: Namespace) -> Params:
+        """Parameters of a table of zeros."""
+        size, columns = self.ntypes, 1 + self.ntypes * (self.ntypes + 1) // 2
+        shapes: dict[str, tuple[int, ...]] = {"vdata": (self.intervals + 1, columns), "tab_info": (4,), "tab_data": (size**2 * self.intervals * 4,)}
+        shapes |= {"out_bias": (1, size, 1), "out_std": (1, size, 1)}
+        zeros = {name: xp.zeros_like(draw([0]).normal(size=shape)) for name, shape in shapes.items()}
+        return {**zeros, "out_std": zeros["out_std"] + 1.0}
+
+    def in_precision(self, params: Params, *, xp: Namespace) -> Params:
+        """Everything is in float64."""
+        out: Params = map_leaves(lambda leaf: xp.astype(leaf, xp.float64), params)
+        return out
+
+    def atomic_output(self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace) -> tuple[Array, Array]:
+        """Atomic energies (N, 1), eV; no features."""
+        r_NM = xp.sqrt(xp.sum(pairs.disp_NM3 * pairs.disp_NM3, axis=-1))
+        u_NM = (r_NM - self.start) / self.step
+        u_NM = xp.maximum(u_NM, xp.zeros_like(u_NM))
+        last = float(self.intervals - 1)
+        interval_NM = xp.floor(xp.stop_gradient(u_NM))
+        inside_NM = xp.logical_and(pairs.mask_NM, xp.logical_and(r_NM < self.rcut, interval_NM <= last))
+        interval_NM = xp.minimum(interval_NM, last * xp.ones_like(interval_NM))
+        column_NM = xp.expand_dims(pairs.type_N, axis=-1) * self.ntypes + pairs.type_NM
+        row_NM = column_NM * self.intervals + xp.astype(interval_NM, xp.int64)
+        # where nothing is inside, any row will do; types of virtual atoms never get here
+        splines_R4 = xp.reshape(params["tab_data"], (self.ntypes**2 * self.intervals, 4))
+        chosen_P4 = xp.take(splines_R4, xp.reshape(row_NM, (-1,)), axis=0)
+        a3, a2, a1, a0 = xp.unstack(chosen_P4, axis=-1)
+        w_P = xp.reshape(u_NM - interval_NM, (-1,))
+        energy_NM = xp.reshape(((a3 * w_P + a2) * w_P + a1) * w_P + a0, xp.shape(u_NM))
+        energy_N = 0.5 * xp.sum(xp.where(inside_NM, energy_NM, xp.zeros_like(energy_NM)), axis=-1)
+        value_N1 = xp.expand_dims(energy_N, axis=-1) + xp.take(params["out_bias"][0, :, :], pairs.type_N, axis=0)
+        return self.without_excluded(value_N1, pairs, xp=xp), value_N1[:, :0]
+
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    def serialize(self, params: Params) -> dict[str, Any]:
+        """Return the stored form."""
+        table = {
+            "@class": "PairTab",
+            "@version": 1,
+            "rmin": self.start,
+            "rmax": self.stop,
+            "hh": self.step,
+            "ntypes": self.ntypes,
+            "rcut": self.rcut,
+            "nspline": self.intervals,
+            "@variables": {name: params[name] for name in TABLE},
+        }
+        return {**self.common(params), "type": "pairtab", "@version": 2, "tab": table, "rcut": self.rcut, "sel": self.sel}
+
+    @classmethod
+    def deserialize(cls, tree: dict[str, Any]) -> tuple[PairTabModel, Params]:
+        """Return model and parameters from the stored form."""
+        serial.check_version(tree, 2, "model pairtab")
+        table, options = tree["tab"], common_options(tree)
+        serial.check_version(table, 1, "model pairtab: tab")
+        serial.require(table, "ntypes", [len(options["type_map"])], "model pairtab: tab")
+        sel = tree["sel"] if isinstance(tree["sel"], int) else sum(tree["sel"])
+        intervals = table["nspline"]
+        if type(intervals) is not int or intervals < 1 or not table["hh"] > 0.0:
+            raise InputError(f"model pairtab: stored with {intervals!r} intervals of {table['hh']!r} Angstrom")
+        grid: dict[str, Any] = {"start": float(table["rmin"]), "stop": float(table["rmax"]), "step": float(table["hh"]), "intervals": intervals}
+        model = cls(**options, rcut=float(tree["rcut"]), sel=sel, **grid)
+        return model, {**{name: table["@variables"][name] for name in TABLE}, **{name: tree["@variables"][name] for name in ("out_bias", "out_std")}}

@@ -1,0 +1,84 @@
+"""zbl: a Deep Potential that gives way to a pair table where atoms come close (`use_srtab`; Wang et al., Appl. Phys. Lett. 2019)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from deepmd.array_model.environment import switch
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.models.linear import Combination
+from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.pairs import Pairs
+from deepmd.array_model.registry import register
+
+LARGEST_EXPONENT = 600.0
+NEGLIGIBLE = 1e-100
+"""Against the weight 1 of a neighbour at `sw_rmax`."""
+
+
+@register("model", "zbl")
+@dataclass(frozen=True)
+class ZblModel(Combination):
+    """E_i = (1 - w_i) E_i of the Deep Potential + w_i E_i of the table + bias of the type; members are (Deep Potential, table).
+
+    w_i is the switch from 1 at `sw_rmin` to 0 at `sw_rmax` of the soft minimum of the distances of atom i,
+    sum_j r_ij exp(-r_ij / smin_alpha) / sum_j exp(-r_ij / smin_alpha).
+
+    Attributes
+    ----------
+    sw_rmin, sw_rmax, smin_alpha : Angstrom
+    add_bias : whether the energy of the table gets the bias too (`srtab_add_bias`)
+    """
+
+    sw_rmin: float = 0.0
+    sw_rmax: float = 0.0
+    smin_alpha: float = 0.0
+    add_bias: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.models) != 2 or self.models[1].kind != "pairtab":
+            raise ValueError("models must be a Deep Potential and a pair table")
+        if not 0.0 <= self.sw_rmin < self.sw_rmax or not self.smin_alpha > 0.0:
+            given = f"sw_rmin is {self.sw_rmin}, sw_rmax {self.sw_rmax}, smin_alpha {self.smin_alpha}"
+            raise ValueError(f"{given}; needs 0 <= sw_rmin < sw_rmax, and smin_alpha > 0 (Angstrom)")
+
+    def with_sel(self, most: Any) -> Any:
+        """Return the model with every automatic `sel` resolved; the table has as many slots as the Deep Potential."""
+        network = self.models[0].with_sel(most)
+        return replace(self, models=(network, replace(self.models[1], sel=sum(network.layout().sel))))
+
+    def weigh(self, pairs: list[Pairs], *, xp: Namespace) -> list[Any]:
+        """Return the weights (N, 1) of the Deep Potential and of the table."""
+        disp_NM3, mask_NM = pairs[1].disp_NM3, pairs[1].mask_NM
+        r_NM = xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1))
+        # relative to sw_rmax, so that nothing underflows where the weight is not zero; without neighbours the minimum is beyond it
+        exponent_NM = (self.sw_rmax - r_NM) / self.smin_alpha
+        exponent_NM = xp.minimum(exponent_NM, LARGEST_EXPONENT * xp.ones_like(r_NM))
+        share_NM = xp.where(mask_NM, xp.exp(exponent_NM), xp.zeros_like(r_NM))
+        smallest_N = xp.sum(r_NM * share_NM, axis=-1) + 2.0 * self.sw_rmax * NEGLIGIBLE
+        smallest_N = smallest_N / (xp.sum(share_NM, axis=-1) + NEGLIGIBLE)
+        table_N1 = xp.expand_dims(switch(smallest_N, self.sw_rmin, self.sw_rmax, xp=xp), axis=-1)
+        return [1.0 - table_N1, table_N1]
+
+    def add(self, values: list[Array], bias_Nd: Array, pairs: list[Pairs], *, xp: Namespace) -> Array:
+        """Return the weighted sum of the members' values, and the bias of what gets it."""
+        network_N1, table_N1 = self.weigh(pairs, xp=xp)
+        return network_N1 * values[0] + table_N1 * values[1] + (bias_Nd if self.add_bias else network_N1 * bias_Nd)
+
+    def serialize(self, params: Params) -> dict[str, Any]:
+        """Return the stored form; DeePMD-kit knows no other `srtab_add_bias` than true there."""
+        numbers = {"sw_rmin": self.sw_rmin, "sw_rmax": self.sw_rmax, "smin_alpha": self.smin_alpha}
+        own = {} if self.add_bias else {"srtab_add_bias": False}
+        return {**super().serialize(params), "type": "zbl", "@version": 2, "weights": "mean", **numbers, **own}
+
+    @classmethod
+    def deserialize(cls, tree: dict[str, Any]) -> tuple[ZblModel, Params]:
+        """Return model and parameters from the stored form."""
+        options, params = cls.parts(tree, 2)
+        numbers: dict[str, Any] = {name: float(tree[name]) for name in ("sw_rmin", "sw_rmax", "smin_alpha")}
+        try:
+            return cls(**options, **numbers, add_bias=bool(tree.get("srtab_add_bias", True))), params
+        except ValueError as error:
+            raise InputError(f"model zbl: {error}") from error

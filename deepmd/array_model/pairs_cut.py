@@ -1,0 +1,106 @@
+"""One neighbour list for several parts: a layout that suits all of them, and the pairs of each part cut from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from deepmd.array_model.namespace import Array, Namespace
+from deepmd.array_model.pairs import Layout, Pairs
+
+ARRAYS = ("disp_NM3", "mask_NM", "index_NM")
+
+
+def union(layouts: Sequence[Layout], excluded: tuple[tuple[int, int], ...] = ()) -> Layout:
+    """Return the layout from which `cut` makes the pairs of each of `layouts`: the largest cutoff, the most slots.
+
+    It is mixed if all are. Otherwise a mixed part gets as many slots of every type as it has of all.
+    """
+    rcut = max(layout.rcut for layout in layouts)
+    sectioned = [layout for layout in layouts if not layout.mixed]
+    if not sectioned:
+        return Layout(rcut, (max(layout.sel[0] for layout in layouts),), mixed=True, excluded=excluded)
+    most = max((layout.sel[0] for layout in layouts if layout.mixed), default=0)
+    sel = tuple(max(most, *(layout.sel[number] for layout in sectioned)) for number in range(len(sectioned[0].sel)))
+    return Layout(rcut, sel, excluded=excluded)
+
+
+def cut(pairs: Pairs, outer: Layout, inner: Layout, *, xp: Namespace) -> Pairs:
+    """Return pairs that were packed for `outer` as they would have been packed for `inner`.
+
+    A mixed part of a sectioned list gets the sections side by side: its neighbours are not in the order of distance, and those
+    beyond its `sel` stay.
+    """
+    if inner.rcut < outer.rcut or not set(inner.excluded) <= set(outer.excluded):
+        pairs = _restricted(pairs, outer, inner, xp=xp)
+    if inner.mixed and not outer.mixed:
+        return _side_by_side(pairs, inner.rcut, xp=xp)
+    enough = all(mine >= most for mine, most in zip(inner.sel, outer.sel, strict=True))
+    return pairs if enough else _narrowed(pairs, inner, xp=xp)
+
+
+def _side_by_side(pairs: Pairs, rcut: float, *, xp: Namespace) -> Pairs:
+    """Return sections as one row with an empty slot at its end.
+
+    Empty slots count as of type 0; those of a mixed layout are of the type of the first atom of the frame, which sections do not tell.
+    """
+    zero_N1 = xp.expand_dims(0 * pairs.type_N, axis=-1)
+    ends = {"disp_NM3": _far(zero_N1, rcut, xp=xp), "mask_NM": xp.equal(zero_N1, 1), "index_NM": zero_N1}
+    arrays = {name: xp.concat([getattr(pairs, name), end], axis=1) for name, end in ends.items()}
+    kinds_NM = xp.concat([xp.where(pairs.mask_NM, _section_types(pairs, xp=xp), 0 * pairs.index_NM), zero_N1], axis=1)
+    return replace(pairs, **arrays, type_NM=kinds_NM, widths=(xp.shape(kinds_NM)[1],))
+
+
+def _section_types(pairs: Pairs, *, xp: Namespace) -> Array:
+    """Neighbour type of each slot (N, M) of a sectioned list."""
+    sections = xp.split(pairs.index_NM, pairs.widths, axis=1)
+    return xp.concat([0 * section + number for number, section in enumerate(sections)], axis=1)
+
+
+def _narrowed(pairs: Pairs, inner: Layout, *, xp: Namespace) -> Pairs:
+    """Keep the nearest `sel` slots of each section, and of a mixed row the empty last one."""
+    changes: dict[str, Any] = {}
+    for name in (*ARRAYS, "type_NM") if inner.mixed else ARRAYS:
+        array = getattr(pairs, name)
+        if inner.mixed:
+            parts = [array[:, :-1, ...][:, : _within(pairs.widths[0] - 1, inner.sel[0]), ...], array[:, -1:, ...]]
+        else:
+            sections = zip(xp.split(array, pairs.widths, axis=1), pairs.widths, inner.sel, strict=True)
+            parts = [part[:, : _within(width, sel), ...] for part, width, sel in sections]
+        changes[name] = xp.concat(parts, axis=1)
+        if name == "mask_NM":
+            widths = [xp.shape(part)[1] for part in parts]
+            changes["widths"] = (widths[0] + 1,) if inner.mixed else tuple(widths)
+    return replace(pairs, **changes)
+
+
+def _within(width: Any, sel: int) -> int:
+    """Return where to cut a section; while a graph is built its width is not known, and cutting beyond it changes nothing."""
+    return min(width, sel) if isinstance(width, int) else sel
+
+
+def _restricted(pairs: Pairs, outer: Layout, inner: Layout, *, xp: Namespace) -> Pairs:
+    """Make empty slots of neighbours beyond the cutoff of `inner`, and of the pairs of types that it excludes."""
+    disp_NM3 = xp.stop_gradient(pairs.disp_NM3)
+    keep_NM = xp.sum(disp_NM3 * disp_NM3, axis=-1) <= inner.rcut**2
+    kinds_NM = pairs.type_NM if outer.mixed else _section_types(pairs, xp=xp)
+    for a, b in inner.excluded:
+        for centre, neighbour in ((a, b), (b, a)):
+            hit = xp.logical_and(xp.expand_dims(xp.equal(pairs.type_N, centre), axis=-1), xp.equal(kinds_NM, neighbour))
+            keep_NM = xp.logical_and(keep_NM, xp.logical_not(hit))
+    zero_NM = 0 * pairs.index_NM
+    changes = {
+        "disp_NM3": xp.where(xp.expand_dims(keep_NM, axis=-1), pairs.disp_NM3, _far(zero_NM, inner.rcut, xp=xp)),
+        "mask_NM": xp.logical_and(pairs.mask_NM, keep_NM),
+        "index_NM": xp.where(keep_NM, pairs.index_NM, zero_NM),
+    }
+    if outer.mixed:
+        changes["type_NM"] = xp.where(keep_NM, pairs.type_NM, pairs.type_NM[:, -1:] + zero_NM)
+    return replace(pairs, **changes)
+
+
+def _far(zero: Array, rcut: float, *, xp: Namespace) -> Array:
+    """Vectors (..., 3) of empty slots, from integer zeros (...)."""
+    zero = xp.astype(zero, xp.float64)
+    return xp.stack([zero + 2.0 * rcut, zero, zero], axis=-1)

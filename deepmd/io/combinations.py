@@ -1,0 +1,157 @@
+"""Sections `model` that are made of other models: pairtab, frozen, linear_ener, and `use_srtab`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from deepmd.array_model.errors import InputError, nearest
+from deepmd.array_model.models.linear import LinearModel
+from deepmd.array_model.models.zbl import ZblModel
+from deepmd.array_model.tree import flatten
+from deepmd.io.checking import build
+from deepmd.io.pair_table import read_table
+from deepmd.io.sections import FORBID, ModelSection
+
+Given = dict[str, np.ndarray]
+"""{path: array} of the parameters that an input determines: tables and frozen models."""
+
+Read = Callable[[dict[str, Any]], tuple[ModelSection, Any, Given]]
+"""What reads a section `model` of any kind."""
+
+KINDS = ("pairtab", "frozen", "linear_ener", "linear")
+"""Types of the section that are read here."""
+
+
+@dataclass(frozen=True)
+class PairTabSection:
+    """`model` of type pairtab, without the keys of all models."""
+
+    tab_file: str
+    rcut: float
+    sel: int | tuple[int, ...]
+
+    __pydantic_config__ = FORBID
+
+    def __post_init__(self) -> None:
+        if not self.rcut > 0.0 or self.most < 1:
+            raise ValueError(f"rcut is {self.rcut}, sel {self.sel}; both must be positive")
+
+    @property
+    def most(self) -> int:
+        """Slots of all types."""
+        return self.sel if isinstance(self.sel, int) else sum(self.sel)
+
+
+@dataclass(frozen=True)
+class FrozenSection:
+    """`model` of type frozen."""
+
+    model_file: str
+
+    __pydantic_config__ = FORBID
+
+
+@dataclass(frozen=True)
+class LinearSection:
+    """`model` of type linear_ener, without the keys of all models."""
+
+    models: tuple[dict[str, Any], ...]
+    weights: str | tuple[float, ...]
+    shared_dict: dict[str, Any] | None = None
+
+    __pydantic_config__ = FORBID
+
+    def __post_init__(self) -> None:
+        if self.shared_dict:
+            raise ValueError("shared_dict is known, but not supported yet. Remove it to go on without")
+
+
+def read_combination(kind: str, section: dict[str, Any], read: Read) -> tuple[ModelSection, Any, Given]:
+    """Make the model of a section of one of `KINDS`; `read` makes its members.
+
+    Raises
+    ------
+    InputError
+        Something is unknown, missing, cannot be read or does not fit together.
+    """
+    cls: Any = {"pairtab": PairTabSection, "frozen": FrozenSection}.get(kind, LinearSection)
+    names = cls.__dataclass_fields__
+    own = build(cls, {key: value for key, value in section.items() if key in names}, "model")
+    common = {key: value for key, value in section.items() if key not in names}
+    known = (*names, *ModelSection.__dataclass_fields__)
+    for key in common:
+        if key not in known:
+            raise InputError(f"model: unknown key {key!r}.{nearest(key, known)} Known: {', '.join(known)}")
+    if kind == "frozen":
+        return _frozen(own, common)
+    if kind == "pairtab":
+        outer = build(ModelSection, common, "model")
+        model, params = read_table(own.tab_file, own.rcut, own.most, outer.type_map, "model/tab_file", **_options(outer))
+        return outer, model, flatten(params)
+    return _linear(own, common, read)
+
+
+def _options(outer: ModelSection) -> dict[str, Any]:
+    bias = None if outer.preset_out_bias is None else {key: list(value) for key, value in outer.preset_out_bias.items()}
+    return {"pair_exclude_types": outer.pair_exclude_types, "atom_exclude_types": outer.atom_exclude_types, "preset_out_bias": bias}
+
+
+def _frozen(own: FrozenSection, common: dict[str, Any]) -> tuple[ModelSection, Any, Given]:
+    """Return a model file as it is."""
+    from deepmd.io.formats import load_model
+
+    content = load_model(own.model_file)
+    outer = build(ModelSection, {**common, "type_map": common.get("type_map", list(content.model.type_map))}, "model")
+    if outer.type_map != content.model.type_map:
+        raise InputError(f"model/type_map is {list(outer.type_map)}, but {own.model_file} has {list(content.model.type_map)}")
+    return outer, content.model, flatten(content.params)
+
+
+def _linear(own: LinearSection, common: dict[str, Any], read: Read) -> tuple[ModelSection, Any, Given]:
+    """Return a sum of models. What files bring along as biases becomes part of the bias of the sum."""
+    first = own.models[0] if own.models else {}
+    if "type_map" not in common and "type_map" in first:
+        common = {**common, "type_map": first["type_map"]}
+    outer = build(ModelSection, common, "model")
+    members, given = [], {}
+    for number, each in enumerate(own.models):
+        inherited = {} if each.get("type") == "frozen" else {"type_map": list(outer.type_map)}
+        try:
+            _, member, theirs = read({**inherited, **each})
+        except InputError as error:
+            raise InputError(f"model/models/{number}: {error}") from error
+        members.append(member)
+        given.update({f"models/{number}/{path}": value for path, value in theirs.items()})
+    weights = own.weights if isinstance(own.weights, str) else tuple(own.weights)
+    try:
+        model = LinearModel(outer.type_map, tuple(members), **_options(outer), weights=weights)
+    except ValueError as error:
+        raise InputError(f"model: {error}") from error
+    total = np.zeros((1, model.ntypes, 1))
+    for number, weight in enumerate(model.numbers):
+        path = f"models/{number}/out_bias"
+        if path in given:
+            total = total + weight * given[path]
+            given[path] = 0.0 * given[path]
+    return outer, model, {**given, "out_bias": total}
+
+
+def with_table(outer: ModelSection, model: Any) -> tuple[Any, Given]:
+    """Return the model of a section with `use_srtab`: a Deep Potential that gives way to a table at short distances."""
+    missing = [name for name in ("smin_alpha", "sw_rmin", "sw_rmax") if getattr(outer, name) is None]
+    if missing:
+        raise InputError(f"model/{missing[0]}: required with use_srtab, but missing")
+    slots = 1 if model.automatic else sum(model.layout().sel)  # an automatic one is resolved later
+    table, params = read_table(str(outer.use_srtab), max(model.cutoffs), slots, outer.type_map, "model/use_srtab")
+    options = {name: getattr(model, name) for name in ("pair_exclude_types", "atom_exclude_types", "rcond", "preset_out_bias")}
+    bare = replace(model, pair_exclude_types=(), atom_exclude_types=())
+    numbers = {name: getattr(outer, name) for name in ("smin_alpha", "sw_rmin", "sw_rmax")}
+    try:
+        whole = ZblModel(outer.type_map, (bare, table), **options, **numbers, add_bias=outer.srtab_add_bias)
+    except ValueError as error:
+        raise InputError(f"model: {error}") from error
+    return whole, {f"models/1/{path}": value for path, value in flatten(params).items()}

@@ -1,0 +1,107 @@
+"""Tables of pair potentials: text files of energies by distance, continued to a cutoff, as splines."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.models.pairtab import PairTabModel
+from deepmd.array_model.namespace import Params
+
+
+def read_table(path: str | Path, rcut: float, sel: int, type_map: tuple[str, ...], where: str, **options: Any) -> tuple[PairTabModel, Params]:
+    """Return the model of a table file and its parameters.
+
+    The first column of the file is the distance (Angstrom, evenly spaced), the others are energies (eV) of the pairs of types 0-0, 0-1,
+    ..., 0-N, 1-1, ..., N-N; what `numpy.loadtxt` reads.
+
+    Parameters
+    ----------
+    where : path of the section in the input, for errors
+    options : of the model
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, has the wrong number of columns, or its distances are not evenly spaced.
+    """
+    rows, ntypes = _rows(path, where), len(type_map)
+    columns = 1 + ntypes * (ntypes + 1) // 2
+    if rows.shape[1] != columns or len(rows) < 3:
+        raise InputError(
+            f"{where}: {path} has {rows.shape[0]} rows of {rows.shape[1]} columns; accepted: at least 3 rows of {columns}, "
+            f"a distance and one energy for each pair of the {ntypes} types"
+        )
+    steps = np.diff(rows[:, 0])
+    if not np.all(steps > 0.0) or np.ptp(steps) > 1e-6 * steps[0] or rows[0, 0] < 0.0:
+        raise InputError(f"{where}: the distances (first column) of {path} must grow evenly from 0 or more; steps are {steps.min()} to {steps.max()}")
+    if not rcut > rows[0, 0] + steps[0]:
+        raise InputError(f"{where}: rcut is {rcut}, but {path} begins at {rows[0, 0]} Angstrom")
+    start, stop, step = float(rows[0, 0]), float(rows[-1, 0]), float(steps[0])
+    rows = continued(rows, rcut)
+    table = {
+        "vdata": rows,
+        "tab_info": np.array([start, step, len(rows) - 1, ntypes], dtype=np.float64),
+        "tab_data": splines(rows[:, 1:], ntypes).reshape(-1),
+    }
+    bias = np.zeros((1, ntypes, 1))
+    model = PairTabModel(type_map, rcut, sel, start, stop, step, len(rows) - 1, **options)
+    return model, {**table, "out_bias": bias, "out_std": bias + 1.0}
+
+
+def continued(rows: np.ndarray, rcut: float) -> np.ndarray:
+    """Return a table (rows, 1 + pairs) that ends before the cutoff with rows that continue it, as DeePMD-kit does.
+
+    Energies that end at zero stay there. Others follow, in the n steps to the last multiple of the spacing before the cutoff, the
+    cubic polynomial that ends with value and slope zero. It begins with the last value, and with a slope (eV/Angstrom) that
+    equals the last difference of two rows (eV): too flat by the spacing, but that is what tables have meant so far.
+    """
+    step, last, before = rows[1, 0] - rows[0, 0], rows[-1], rows[-2]
+    missing = math.ceil((rcut - last[0]) / step - 1e-6)
+    if missing <= 0:
+        return rows
+    flat = not np.any(last[1:])
+    if not flat:
+        missing = max(missing - 1, 1)
+    u = (np.arange(1, missing + 1) / missing)[:, None]
+    slope = (last - before)[1:] * missing * step
+    energies = last[1:] * (2.0 * u**3 - 3.0 * u**2 + 1.0) + slope * (u**3 - 2.0 * u**2 + u)
+    distances = last[0] + step * np.arange(1, missing + 1)[:, None]
+    return np.concatenate([rows, np.concatenate([distances, 0.0 * energies if flat else energies], axis=1)])
+
+
+def splines(energies: np.ndarray, ntypes: int) -> np.ndarray:
+    """Return cubic splines (T, T, intervals, 4) through columns of energies, highest power first, in units of the spacing.
+
+    First and second derivatives are continuous, the first is zero at both ends.
+    """
+    inner = len(energies) - 2
+    matrix = 4.0 * np.eye(inner) + np.eye(inner, k=1) + np.eye(inner, k=-1)
+    slopes = np.zeros_like(energies)
+    slopes[1:-1] = np.linalg.solve(matrix, 3.0 * (energies[2:] - energies[:-2]))
+    y0, y1, m0, m1 = energies[:-1], energies[1:], slopes[:-1], slopes[1:]
+    each = np.stack([2.0 * (y0 - y1) + m0 + m1, 3.0 * (y1 - y0) - 2.0 * m0 - m1, m0, y0], axis=-1)
+    first, second = np.triu_indices(ntypes)
+    out = np.zeros((ntypes, ntypes, len(y0), 4))
+    out[first, second] = each.transpose(1, 0, 2)
+    out[second, first] = each.transpose(1, 0, 2)
+    return out
+
+
+def _rows(path: str | Path, where: str) -> np.ndarray:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # an empty file
+            rows: np.ndarray = np.loadtxt(path, ndmin=2, dtype=np.float64)
+    except OSError as error:
+        raise InputError(f"{where}: {path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, UserWarning, UnicodeDecodeError) as error:
+        raise InputError(f"{where}: {path} is not a table of numbers: {error}") from error
+    if not np.all(np.isfinite(rows)):
+        raise InputError(f"{where}: {path} holds numbers that are not finite")
+    return rows

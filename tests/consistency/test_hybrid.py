@@ -1,0 +1,53 @@
+"""hybrid: members with and without sections, with cutoffs and numbers of slots of their own, on every backend."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tolerances import assert_close
+
+from deepmd.array_model.descriptors.hybrid import Hybrid
+from deepmd.array_model.descriptors.se_e2_a import SeE2A
+from deepmd.array_model.descriptors.se_e2_r import SeE2R
+from deepmd.array_model.descriptors.se_e3_tebd import SeE3Tebd
+from deepmd.array_model.fittings.energy import EnergyFitting
+from deepmd.array_model.models.standard import StandardModel
+from deepmd.testing import DescriptorAgreement, DescriptorConformance, ModelConformance
+from deepmd.testing.conformance import REALISTIC
+from deepmd.testing.samples import Subject
+
+ANGLES = SeE2A(sel=(24, 24), rcut=3.0, rcut_smth=0.5, neuron=(2, 4), axis_neuron=2)
+NEAR = SeE2R(sel=(20, 20), rcut=2.2, rcut_smth=0.4, neuron=(3,))
+ANGLES_EXPANDED = replace(ANGLES, sel=(9, 9, 9), evaluation="spectral")
+MIXED = SeE3Tebd(sel=48, rcut=2.5, rcut_smth=0.5, neuron=(2, 4), tebd_dim=3)
+
+
+class TestHybrid(DescriptorConformance):
+    configs = {"sections": Hybrid((ANGLES, NEAR)), "both": Hybrid((MIXED, ANGLES))}
+
+
+class TestOptions(DescriptorAgreement):
+    deviations = REALISTIC
+    type_map = ("O", "H", "C")
+    configs = {
+        "overflow": Hybrid((replace(ANGLES, sel=(2, 1, 3)), replace(NEAR, sel=(1, 4, 0)))),
+        "mixed": Hybrid((MIXED, replace(MIXED, sel=5, tebd_input_mode="strip", rcut=3.0))),
+        "expanded": Hybrid((replace(NEAR, sel=(9, 9, 9), evaluation="spectral"), replace(MIXED, sel=9), ANGLES_EXPANDED)),
+        "both, overflow": Hybrid((replace(NEAR, sel=(1, 2, 0)), replace(MIXED, sel=4), replace(ANGLES, sel=(0, 1, 3), precision="float32"))),
+    }
+
+
+@pytest.mark.parametrize("members", [(ANGLES, NEAR), (NEAR, MIXED, ANGLES)], ids=["sections", "both"])
+def test_equals_its_members(members):
+    """With slots for all neighbours, and statistics that do not tell empty slots apart, members do not notice each other."""
+    model = StandardModel(("O", "H"), Hybrid(members), EnergyFitting(neuron=()))
+    params = ModelConformance.parameters(model)
+    whole = Subject(model, params, "numpy")
+    samples = whole.systems["several_frames"]
+    alone = []
+    for member, own in zip(members, params["descriptor"]["members"], strict=True):
+        single = StandardModel(("O", "H"), member, EnergyFitting(neuron=()))
+        alone.append(Subject(single, {**ModelConformance.parameters(single), "descriptor": own}, "numpy")(samples)["descriptor"])
+    assert_close(whole(samples)["descriptor"], np.concatenate(alone, axis=1), "descriptor")

@@ -1,0 +1,32 @@
+"""Combinations of models and pair tables whose outputs DeePMD-kit 3.2 (torch) has computed: pbc and open boundary, on every backend."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from support import FRAMEWORKS
+from test_golden import BOUNDARIES, content_of, sample_of, stored_in
+from tolerances import assert_close
+
+from deepmd.testing.samples import Subject
+
+CASES = ("pairtab", "linear_tables", "zbl_tables", "linear", "linear_pairtab", "zbl")
+
+
+@pytest.fixture(scope="module", params=product(CASES, FRAMEWORKS), ids="-".join)
+def golden(request):
+    case, backend = request.param
+    content = content_of(case)
+    return Subject(content.model, content.params, backend), stored_in(case)
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_equals_deepmd_kit(golden, boundary):
+    subject, stored = golden
+    sample, expected = sample_of(stored, boundary)
+    results = subject([sample])
+    assert set(results) == set(subject.model.output.names)
+    assert results.pop("descriptor").shape == (len(sample.aparam), 0)
+    for name, values in results.items():
+        assert_close(values.reshape(expected[name].shape), expected[name], "golden", "float64", floor=0.0, what=name)

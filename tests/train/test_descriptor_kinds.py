@@ -1,0 +1,75 @@
+"""Training, files and automatic `sel` of each kind of descriptor besides se_e2_a, whose tests look closer."""
+
+import json
+from contextlib import chdir
+
+import numpy as np
+import pytest
+from small_training import WATER, largest_difference, run, small_input
+from tolerances import assert_close
+
+from deepmd import DeepPot
+from deepmd.data.systems import load_system
+from deepmd.io import convert, load_model
+from deepmd.train.main import train
+
+SMALL = {"rcut": 3.0, "rcut_smth": 1.0, "neuron": [2, 4], "seed": 1}
+DISTANCES = {"type": "se_e2_r", "sel": [12, 20], **SMALL}
+ATTENTIVE = {"type": "se_atten", "sel": 40, "axis_neuron": 2, "tebd_dim": 2, "attn": 4, "attn_layer": 1, **SMALL}
+TYPED = {"type": "se_e3_tebd", "sel": 30, "tebd_dim": 2, **SMALL, "rcut": 2.5}
+KINDS = {
+    "se_e2_r": DISTANCES,
+    "se_e3": {"type": "se_e3", "sel": [10, 20], **SMALL},
+    "se_e3_tebd": TYPED,
+    "se_atten": ATTENTIVE,
+    "se_atten_v2": {**ATTENTIVE, "type": "se_atten_v2", "attn_layer": 0},
+    "hybrid": {"type": "hybrid", "list": [{**DISTANCES, "rcut": 3.5}, {**TYPED, "sel": 20, "rcut": 2.0, "tebd_input_mode": "strip"}]},
+}
+SAME = 1e-8
+
+
+def input_of(kind, **training):
+    tree = small_input(numb_steps=20, disp_freq=5, save_freq=20, **training)
+    tree["model"]["descriptor"], tree["model"]["data_stat_nbatch"] = KINDS[kind], 1
+    del tree["training"]["validation_data"]
+    tree["training"]["training_data"]["systems"] = [str(WATER / "water_330a")]
+    return tree
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_backends_walk_the_same_path_and_files_are_equal(tmp_path, kind):
+    pytest.importorskip("torch")
+    pytest.importorskip("tensorflow")
+    rows = {backend: run(tmp_path / backend, input_of(kind), backend) for backend in ("torch", "tf")}
+    assert largest_difference(rows["torch"], rows["tf"]) < SAME
+    source = tmp_path / "torch" / "model.ckpt.pt"
+    system = load_system(WATER / "water_330b", ("O", "H"), ())
+    frame = system.coord[:1], system.cell[:1], system.types
+    expected = DeepPot(str(source)).eval(*frame, atomic=True)
+    previous = source
+    for suffix in (".pth", ".yaml", ".pb", ".dp"):  # each from the one before
+        target = tmp_path / f"model{suffix}"
+        convert(previous, target)
+        for name, value, other in zip("efvav", expected, DeepPot(str(target)).eval(*frame, atomic=True), strict=False):
+            assert_close(other, value, "force", what=f"{suffix}: {name}")
+        previous = target
+    assert load_model(previous).model == load_model(source).model
+
+
+def test_automatic_sel(tmp_path):
+    """Sections count each type, a mixed descriptor all of them, and each member of a hybrid within its own cutoff."""
+    members = [{**DISTANCES, "sel": "auto:1.2"}, {**TYPED, "sel": "auto"}, {"type": "se_e3", **SMALL}]
+    tree = input_of("se_e2_r")
+    tree["model"]["descriptor"] = {"type": "hybrid", "list": members}
+    tree["training"]["numb_steps"] = 1
+    (tmp_path / "input.json").write_text(json.dumps(tree))
+    with chdir(tmp_path):
+        train("input.json", backend="torch")
+    sectioned, mixed, angles = load_model(tmp_path / "model.ckpt.pt").model.descriptor.parts()
+    assert len(sectioned.sel) == len(angles.sel) == 2
+    assert len(mixed.sel) == 1
+    assert all(sel % 4 == 0 for sel in (*sectioned.sel, *mixed.sel, *angles.sel))
+    assert sum(sectioned.sel) > mixed.sel[0] - 8 > 0
+    written = json.loads((tmp_path / "out.json").read_text())["model"]["descriptor"]["list"]
+    assert [np.ravel(item["sel"]).tolist() for item in written] == [list(part.sel) for part in (sectioned, mixed, angles)]
+    assert [item["type"] for item in written] == ["se_e2_r", "se_e3_tebd", "se_e3"]
