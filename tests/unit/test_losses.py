@@ -87,7 +87,7 @@ def test_shown_are_plain_means_per_atom(run):
 def test_only_terms_with_a_prefactor(run):
     loss = EnerLoss(start_pref_v=0.0, limit_pref_v=0.0)
     assert loss.terms() == ("e", "f")
-    assert loss.labels() == ("energy", "force")
+    assert tuple(loss.labels()) == ("energy", "force")
     few = {name: PREDICTION[name] for name in ("energy", "force")}
     errors, _ = run(loss_of(loss), few, {name: LABEL[name] for name in few}, FRAME, NATOMS)
     assert set(errors) == {"e", "f"}
