@@ -54,7 +54,12 @@ def assemble(
     def atomic_virial() -> Any:
         if not model.layout().messages:
             return derived(derivatives.atomic_virials, num_atoms)
-        return derivatives.atomic_virials_of_messages(grads_NM3[0], list(grads_NM3[1:]), pairs, num_atoms, xp=xp)
+        moved = grads_NM3[output.width :]
+        each = [
+            derivatives.atomic_virials_of_messages(grad, list(moved[3 * k : 3 * k + 3]), pairs, num_atoms, xp=xp)
+            for k, grad in enumerate(grads_NM3[: output.width])
+        ]
+        return each[0] if output.scalar else xp.stack(each, axis=1)
 
     makers: dict[str, Callable[[], Any]] = {
         output.atomic: lambda: value,
@@ -70,10 +75,10 @@ def assemble(
 def components(model: Any, value_Nd: Any, pairs: Pairs, wanted: frozenset[str], *, xp: Any) -> list[Any]:
     """Return the sums over all atoms that are to be differentiated.
 
-    One for each component, and for atomic virials of energies with messages those weighted with each coordinate of the centre.
+    One for each component, and for atomic virials with messages those of each component weighted with each coordinate of the centre.
     """
     columns = xp.unstack(value_Nd, axis=-1)
     sums = [xp.sum(column) for column in columns]
     if model.layout().messages and "atom_virial" in wanted:
-        sums += [xp.sum(columns[0] * place_N) for place_N in xp.unstack(pairs.place_N3, axis=-1)]
+        sums += [xp.sum(column * place_N) for column in columns for place_N in xp.unstack(pairs.place_N3, axis=-1)]
     return sums

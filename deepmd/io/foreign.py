@@ -59,6 +59,9 @@ COMPRESSED = (
     "the input of `dp compress`, or the checkpoint"
 )
 
+BY_DP = "Convert the model with DeePMD-kit to .dp, which is read: dp convert-backend IN OUT.dp"
+"""What to do about kinds that only `.dp` and `.yaml` bring."""
+
 OPTIONAL = ("out_bias", "out_std", "fitting/bias_atom_e")
 """Parameters that older files do not have: the bias was part of the nets then."""
 
@@ -156,7 +159,10 @@ def kind_of(part: str, *sections: Section) -> Any:
 def _merged(definition: Section, found: Found) -> Section:
     """Return the section that holds: over the definition what the file states."""
     _refuse(definition, "model")
-    canonical("model", definition.get("type", "standard"), "model/type")
+    kind = canonical("model", definition.get("type", "standard"), "model/type")
+    if kind != "standard" or definition.get("use_srtab"):
+        asked = "use_srtab" if kind == "standard" else f"type {kind!r}"
+        raise InputError(f"model: {asked} cannot be read from this kind of file yet. {BY_DP}")
     out = {**definition, **found.section}
     for part, place in PARTS.items():
         where, inner, stated = f"model/{part}", definition.get(part) or {}, found.section.get(part, {})

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tolerances import assert_close
+
 from deepmd.array_model.descriptors.dpa2 import Dpa2, Repinit
 from deepmd.array_model.descriptors.dpa3 import Dpa3
+from deepmd.array_model.fittings.dipole import DipoleFitting
+from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.repflow import Repflow
 from deepmd.array_model.repformer import Repformer
-from deepmd.testing import DescriptorAgreement, DescriptorConformance
+from deepmd.testing import DescriptorAgreement, DescriptorConformance, ModelAgreement
 from deepmd.testing.conformance import REALISTIC
 
 INIT = Repinit(rcut=3.0, rcut_smth=0.5, nsel=48, neuron=(2, 4), axis_neuron=2, tebd_dim=3)
@@ -45,3 +49,14 @@ class TestOptions(DescriptorAgreement):
         "dpa3, sequential": replace(DPA3, repflow=replace(FLOW, sequential_update=True, smooth_edge_update=False), exclude_types=((0, 1),)),
     }
     deviations = REALISTIC
+
+
+class TestDipole(ModelAgreement):
+    """Vectors of atoms that read messages, and their derivatives."""
+
+    configs = {"dpa3": StandardModel(("O", "H"), DPA3, DipoleFitting(neuron=(3,)))}
+    deviations = REALISTIC
+
+    def test_atomic_virials_sum_to_the_virial(self, reference):
+        results = reference(reference.systems["one_frame"])
+        assert_close(results["atom_virial"].sum(axis=0), results["virial"][0], "virial")

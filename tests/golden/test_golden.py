@@ -18,6 +18,12 @@ from deepmd.host import plain
 from deepmd.io import load_model
 from deepmd.testing.samples import Sample, Subject
 
+MESSAGES = (
+    *("dpa2_all_residual_norm", "dpa2_three_excluded", "dpa2_not_smooth_no_sqrt"),
+    *("dpa3_compress_2", "dpa3_sequential_smooth", "dpa3_use_dist_exp_switch"),
+)
+"""Options of dpa2 and dpa3."""
+
 CASES = {
     # case: row of the table of tolerances
     "se_e2_a": "float64",
@@ -42,8 +48,10 @@ CASES = {
     "se_e3_tebd": "float64",
     "dpa2": "float64",
     "dpa3": "float64",
+    **dict.fromkeys(MESSAGES, "float64"),
 }
 DIRECT = (
+    *MESSAGES,
     *(f"se_atten{ending}" for ending in ("", "_attn", "_strip", "_masked", "_one_side", "_scaled")),
     *("dpa2", "dpa3", "se_e3", "se_e3_tebd", "property"),
 )

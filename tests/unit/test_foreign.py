@@ -161,7 +161,7 @@ def test_a_pth_without_its_definition(modules):
     ("changes", "text"),
     [
         ({"model_def_script": "{"}, "stored input is damaged"),
-        ({"model_def_script": '{"type": "zbl", "descriptor": {"type": "se_e2_a"}}'}, "type 'zbl' is known, but not supported"),
+        ({"model_def_script": '{"type": "zbl", "descriptor": {"type": "se_e2_a"}}'}, "type 'zbl' cannot be read"),
         ({"model_def_script": '{"type_embedding": {"neuron": [8]}}'}, "model/type_embedding: models with this option are not supported"),
         ({"model_def_script": "{}", "atomic_model.descriptor.__class__": "DescrptDPA1"}, "DescrptDPA1"),
         ({"atomic_model.descriptor.__class__": "Other", "model_def_script": '{"descriptor": {"type": "se_e3"}}'}, "se_e3"),

@@ -47,7 +47,7 @@ def evaluator(model: Any, params: Params) -> Evaluator:
             backward, value_Nd = make_vjp(values, pairs.disp_NM3)
             weights = [np.ones_like(value_Nd) * row for row in np.eye(model.output.width)]
             if model.layout().messages and "atom_virial" in wanted:
-                weights += [place_N[:, None] for place_N in pairs.place_N3.T]
+                weights += [place_N[:, None] * row for row in np.eye(model.output.width) for place_N in pairs.place_N3.T]
             grads += [backward(weight) for weight in weights]
             descriptor_ND = features[0]
         else:

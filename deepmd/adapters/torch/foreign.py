@@ -20,7 +20,7 @@ from deepmd.adapters.torch.arrays import to_numpy
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.registry import canonical, lookup
 from deepmd.io.bounded import check_arrays
-from deepmd.io.foreign import COMPRESSED, Found, Section, assemble, kind_of, parse_definition
+from deepmd.io.foreign import BY_DP, COMPRESSED, Found, Section, assemble, kind_of, parse_definition
 from deepmd.io.model_file import ModelFile
 
 
@@ -118,9 +118,9 @@ def _read(values: Mapping[str, Any], definition: Section, path: Path) -> ModelFi
     for part, (module, _, place) in PARTS.items():
         cls = values.get(f"{module}{CLASS}")
         names = _names(part, cls, definition, path)
-        if names is None:  # assembling refuses it by the name that the definition gives it
-            section[part] = {} if definition.get(part) else {"type": str(cls)}
-            continue
+        if names is None:
+            stated = (definition.get(part) or {}).get("type", "")
+            raise InputError(f"{path}: model/{part}: type {stated!r} ({cls}) cannot be read from .pth and .pt files yet. {BY_DP}")
         prefix = f"{module}{names.block}"
         known = {field.name for field in fields(lookup(part, names.kind, part))} - TRAINING
         section[part] = {name: values[prefix + name] for name in known if values.get(prefix + name) is not None} | {"type": names.kind}
