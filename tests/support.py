@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
 from deepmd import host
+from deepmd.io.model_file import map_variables
 from deepmd.testing.backends import NAMES as FRAMEWORKS
 from deepmd.testing.backends import require
 
-__all__ = ["FRAMEWORKS", "RUNNERS", "UNSUPPORTED", "convert", "mark_unsupported", "require"]
+__all__ = ["FRAMEWORKS", "RUNNERS", "UNSUPPORTED", "convert", "differences", "mark_unsupported", "require", "stored_tree"]
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,26 @@ def _tf_graph(function, args, dynamic):
         outputs = function(*convert(args, placeholder), xp=xp)
     with session(graph) as running:
         return convert(outputs, lambda node: running.run(node, feed))
+
+
+def stored_tree(path):
+    """Return the tree of a `.dp` file with its arrays."""
+    with h5py.File(path) as file:
+        return map_variables(lambda name: file[name][...], json.loads(file.attrs["json"]))
+
+
+def differences(found, expected, where=""):
+    """Return where two trees differ, in keys, values or arrays."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        out = [f"{where}/{key}: only in one" for key in found.keys() ^ expected.keys()]
+        return out + [item for key in found.keys() & expected.keys() for item in differences(found[key], expected[key], f"{where}/{key}")]
+    if isinstance(expected, list | tuple) and isinstance(found, list | tuple) and len(found) == len(expected):
+        return [item for k, pair in enumerate(zip(found, expected, strict=True)) for item in differences(*pair, f"{where}/{k}")]
+    if isinstance(expected, np.ndarray) or isinstance(found, np.ndarray):
+        same = np.shape(found) == np.shape(expected) and np.array_equal(found, expected) and found.dtype == expected.dtype
+    else:
+        same = found == expected
+    return [] if same else [f"{where}: {found!r}, expected {expected!r}"]
 
 
 RUNNERS = SimpleNamespace(numpy=_numpy, read_only=_read_only, autograd=_autograd, strict=_strict, torch=_torch, tf_graph=_tf_graph)

@@ -18,7 +18,7 @@ FAR_BELOW = -3.0e4
 
 def layer_norm(x: Array, params: Params, eps: float, *, xp: Namespace) -> Array:
     """Normalise the last axis (..., K) to mean 0 and variance 1, then scale by `w` and shift by `b`."""
-    width = float(xp.shape(params["w"])[0])
+    width = xp.shape(params["w"])[0]
     centred = x - xp.sum(x, axis=-1, keepdims=True) / width
     variance = xp.sum(centred * centred, axis=-1, keepdims=True) / width
     return centred / xp.sqrt(variance + eps) * params["w"] + params["b"]

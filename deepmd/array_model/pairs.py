@@ -108,7 +108,7 @@ def inner_pairs(pairs: Pairs, number: int, rcut: float, *, xp: Namespace) -> Pai
 
     def cut(array: Array) -> Array:
         first, rest = xp.split(array, (width, pairs.widths[0] - width), axis=1)
-        return xp.concat([first, rest[:, -1:]], axis=1)
+        return xp.concat([first, rest[:, -1:, ...]], axis=1)
 
     disp_NM3, mask_NM, index_NM, type_NM = (cut(each) for each in (pairs.disp_NM3, pairs.mask_NM, pairs.index_NM, pairs.type_NM))
     near_NM = xp.logical_and(mask_NM, xp.sum(disp_NM3 * disp_NM3, axis=-1) <= rcut * rcut)

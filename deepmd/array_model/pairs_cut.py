@@ -64,14 +64,20 @@ def _narrowed(pairs: Pairs, inner: Layout, *, xp: Namespace) -> Pairs:
     for name in (*ARRAYS, "type_NM") if inner.mixed else ARRAYS:
         array = getattr(pairs, name)
         if inner.mixed:
-            parts = [array[:, :-1, ...][:, : inner.sel[0], ...], array[:, -1:, ...]]
+            parts = [array[:, :-1, ...][:, : _within(pairs.widths[0] - 1, inner.sel[0]), ...], array[:, -1:, ...]]
         else:
-            parts = [part[:, :sel, ...] for part, sel in zip(xp.split(array, pairs.widths, axis=1), inner.sel, strict=True)]
+            sections = zip(xp.split(array, pairs.widths, axis=1), pairs.widths, inner.sel, strict=True)
+            parts = [part[:, : _within(width, sel), ...] for part, width, sel in sections]
         changes[name] = xp.concat(parts, axis=1)
         if name == "mask_NM":
             widths = [xp.shape(part)[1] for part in parts]
             changes["widths"] = (widths[0] + 1,) if inner.mixed else tuple(widths)
     return replace(pairs, **changes)
+
+
+def _within(width: Any, sel: int) -> int:
+    """Return where to cut a section; while a graph is built its width is not known, and cutting beyond it changes nothing."""
+    return min(width, sel) if isinstance(width, int) else sel
 
 
 def _restricted(pairs: Pairs, outer: Layout, inner: Layout, *, xp: Namespace) -> Pairs:

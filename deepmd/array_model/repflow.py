@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from deepmd.array_model.environment import switch
+from deepmd.array_model.environment import environment_rows, switch
 from deepmd.array_model.messages import STYLES, affine, beginning, of_neighbours, rows_of, symmetrised, updated
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.networks import activation
@@ -46,12 +46,15 @@ class Repflow:
     sel_reduce_factor: float = 10.0
     sequential_update: bool = False
 
+    names: ClassVar[dict[str, str]] = {"edge_use_dist": "edge_init_use_dist", "use_env_envelope": "use_exp_switch"}
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         for name, rcut, smooth in (("e", self.e_rcut, self.e_rcut_smth), ("a", self.a_rcut, self.a_rcut_smth)):
             if not 0.0 <= smooth < rcut:
                 raise ValueError(f"{name}_rcut_smth ({smooth}) must lie in [0, {name}_rcut), and {name}_rcut is {rcut}")
+        if self.use_exp_switch and not min(self.e_rcut_smth, self.a_rcut_smth) > 0.0:
+            raise ValueError("use_exp_switch needs e_rcut_smth and a_rcut_smth larger than 0")
         if self.e_rcut < self.a_rcut:
             raise ValueError(f"e_rcut ({self.e_rcut}) must not be smaller than a_rcut ({self.a_rcut})")
         if isinstance(self.e_sel, int) and isinstance(self.a_sel, int) and not 0 < self.a_sel <= self.e_sel:
@@ -142,7 +145,18 @@ def decay(r: Array, rcut_smth: float, rcut: float, exponential: bool, *, xp: Nam
     if not exponential:
         return switch(r, rcut_smth, rcut, xp=xp)
     within = xp.minimum(r, xp.zeros_like(r) + rcut)
-    return xp.exp(-xp.exp(20.0 * (within - rcut_smth) / rcut_smth))
+    exponent = 20.0 * (within - rcut_smth) / rcut_smth
+    # from 7 on the result is zero; larger ones would overflow, and the derivative be zero times infinity
+    return xp.exp(-xp.exp(xp.minimum(exponent, xp.zeros_like(r) + 30.0)))
+
+
+def edge_rows(block: Repflow, disp_NM3: Array, protection: float, *, xp: Namespace) -> Array:
+    """Environment rows (N, M, 4) of displacements (Angstrom) with the switch of the block; those of empty slots mean nothing."""
+    if not block.use_exp_switch:
+        return environment_rows(disp_NM3, block.e_rcut_smth, block.e_rcut, protection, xp=xp)
+    r_NM1 = xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1, keepdims=True))
+    radial_NM1 = decay(r_NM1, block.e_rcut_smth, block.e_rcut, True, xp=xp) / (r_NM1 + protection)
+    return xp.concat([radial_NM1, radial_NM1 / (r_NM1 + protection) * disp_NM3], axis=-1)
 
 
 def run(

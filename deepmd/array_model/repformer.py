@@ -182,9 +182,10 @@ def run(
     else:
         y_NW1, h_NW3 = rows_NW4[:, :, 0:1], rows_NW4[:, :, 1:]
     g1_ND, g2_NWE = phi(g1_ND, xp=xp), phi(affine(params["g2_embd"], y_NW1, xp=xp), xp=xp)
-    *_, final = params["layers"]
-    for layer in params["layers"]:
-        g1_ND, g2_NWE, h_NW3 = _layer(block, phi, layer, g1_ND, g2_NWE, h_NW3, around, layer is final, xp=xp)
+    *inner, last = params["layers"]
+    for layer in inner:
+        g1_ND, g2_NWE, h_NW3 = _layer(block, phi, layer, g1_ND, g2_NWE, h_NW3, around, False, xp=xp)
+    g1_ND, g2_NWE, h_NW3 = _layer(block, phi, last, g1_ND, g2_NWE, h_NW3, around, True, xp=xp)
     _, equivariant = symmetrised(g2_NWE, h_NW3, w_NW, sym, block.axis_neuron, xp=xp)
     return g1_ND, equivariant
 

@@ -241,7 +241,7 @@ def pack(found: Candidates, type_A: Array, frame_A: Array, layout: Layout, ntype
 
     kind_NC = _rows(type_A, found.index_NC, xp=xp)
     pair_NC, mask_NC = _nearest(found.dist_NC, xp.logical_and(found.mask_NC, kind_NC >= 0), row_N, sum(layout.sel), xp=xp)
-    part_NC = _entries(kind_NC, pair_NC, xp=xp)
+    part_NC, near_NC = _entries(kind_NC, pair_NC, xp=xp), mask_NC
     for a, b in {*layout.excluded, *((b, a) for a, b in layout.excluded)}:
         mask_NC = xp.logical_and(mask_NC, xp.logical_not(xp.logical_and(xp.expand_dims(xp.equal(type_N, a), axis=1), xp.equal(part_NC, b))))
     if layout.mixed:
@@ -249,7 +249,7 @@ def pack(found: Candidates, type_A: Array, frame_A: Array, layout: Layout, ntype
         part_NC = xp.concat([part_NC, one_NC], axis=1) if layout.typed else one_NC
     if layout.typed:  # the same neighbours once more
         pair_NC, mask_NC = xp.concat([pair_NC, pair_NC], axis=1), xp.concat([mask_NC, mask_NC], axis=1)
-    slot_NC, mask_NC, widths = _slots(part_NC, mask_NC, layout, xp=xp)
+    slot_NC, mask_NC, widths = _slots(part_NC, mask_NC, near_NC if layout.messages else mask_NC, layout, xp=xp)
     inner = _inner(_entries(found.dist_NC, pair_NC, xp=xp), mask_NC, slot_NC, layout, xp=xp)
     pair_NM, mask_NM = _placed(pair_NC, slot_NC, mask_NC, spans(widths)[-1][1], xp=xp)
     disp_NM = [xp.where(mask_NM, _entries(x, pair_NM, xp=xp), away) for x, away in zip(found.disp, (2.0 * layout.rcut, 0.0, 0.0), strict=True)]
@@ -294,14 +294,17 @@ def _nearest(dist_NC: Array, mask_NC: Array, row_N: Array, limit: int, *, xp: Na
     return order_NC + start_N1, slot_1C < xp.expand_dims(xp.take(count_N, row_N, axis=0), axis=1)
 
 
-def _slots(part_NC: Array, mask_NC: Array, layout: Layout, *, xp: Namespace) -> tuple[Array, Array, tuple[Array, ...]]:
-    """Return the slot of each neighbour, whether it has one, and the widths of the sections: what the longest row needs."""
+def _slots(part_NC: Array, mask_NC: Array, counted_NC: Array, layout: Layout, *, xp: Namespace) -> tuple[Array, Array, tuple[Array, ...]]:
+    """Return the slot of each neighbour, whether it has one, and the widths of the sections: what the longest row needs.
+
+    Those that are counted without being in the mask leave their slots empty.
+    """
     slot_NC, kept_NC, widths, start = xp.zeros_like(part_NC), xp.zeros_like(part_NC), [], 0
     for section, sel in enumerate(layout.sections):
         hit_NC = xp.logical_and(mask_NC, xp.equal(part_NC, section))
-        rank_NC = xp.cumulative_sum(xp.astype(hit_NC, xp.int64), axis=1)
+        rank_NC = xp.cumulative_sum(xp.astype(xp.logical_and(counted_NC, xp.equal(part_NC, section)), xp.int64), axis=1)
         hit_NC = xp.logical_and(hit_NC, rank_NC <= sel)
-        widths.append(_largest(xp.sum(xp.astype(hit_NC, xp.int64), axis=1), xp=xp))
+        widths.append(_largest(xp.reshape(rank_NC * xp.astype(hit_NC, xp.int64), (-1,)), xp=xp))
         slot_NC = xp.where(hit_NC, rank_NC - 1 + start, slot_NC)
         kept_NC = kept_NC + xp.astype(hit_NC, xp.int64)
         start = start + widths[-1]

@@ -53,7 +53,9 @@ class TypeEmbedding:
 
     def table(self, params: Params, *, xp: Namespace) -> Array:
         """Return the vector of each type (T + 1, E); the last row, of zeros, is that of no atom."""
-        table_TE = apply_net(self.net(xp.shape(params["inputs"])[0]), params, params["inputs"], xp=xp)
+        # columns are counted, because sizes are tensors while torch traces; there are as many as types unless they are electrons
+        net = self.net(len(xp.unstack(params["inputs"], axis=-1)))
+        table_TE = apply_net(net, params, params["inputs"], xp=xp)
         return xp.concat([table_TE, xp.zeros_like(table_TE[0:1, :])], axis=0)
 
     def serialize(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:

@@ -58,17 +58,18 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
     part = section[j]
     pair, row, part = _nearest(pair, row, part, dist, layout)
 
+    sections = len(layout.sections)
+    slot = _rank(row)  # where messages are passed, an excluded neighbour leaves its slot empty
     for a, b in layout.excluded:
         type_i, type_j = types[neighbours.i[pair]], types[neighbours.j[pair]]
         keep = ~(((type_i == a) & (type_j == b)) | ((type_i == b) & (type_j == a)))
-        pair, row, part = pair[keep], row[keep], part[keep]
+        pair, row, part, slot = pair[keep], row[keep], part[keep], slot[keep]
     if layout.typed:
         pair, row, part = _once_more(pair, row, types[neighbours.j[pair]], layout.typed)
 
-    sections = len(layout.sections)
-    group = row * sections + part
-    slot = _rank(group)
-    used = np.bincount(group, minlength=len(centres) * sections).reshape(-1, sections).max(axis=0, initial=0).tolist()
+    if not layout.messages:
+        slot = _rank(row * sections + part)
+    used = [int(slot[part == section].max(initial=-1)) + 1 for section in range(sections)]
     # the last slot of a mixed row stands for all that remain of `sel`
     widths = (*used[:-1], used[-1] + layout.mixed)
     inner = tuple(int(slot[(slot < sel) & (neighbours.dist[pair] <= rcut)].max(initial=-1)) + 1 for rcut, sel in layout.inner)

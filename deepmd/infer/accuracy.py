@@ -205,7 +205,7 @@ def _report(errors: Errors) -> None:
 def _write_details(prefix: str, folder: str, details: Details, written: set[str]) -> None:
     """Append the rows of one system to the detail files; the first system of a file starts it anew."""
     for name, (columns, rows) in details.items():
-        unit = " (eV/Å³)" if name == "s" else ""
+        unit = " (eV/Å³)" if name == "s" else f" - {name.rpartition('.')[2]}" if ".out." in name else ""
         path = f"{prefix}.{name}" if "out" in name.split(".") else f"{prefix}.{name}.out"
         with Path(path).open("a" if name in written else "w", encoding="utf-8") as file:
             np.savetxt(file, rows, header=f"{folder}{unit}: {columns}")

@@ -70,6 +70,10 @@ def compress_model(
     if not target.suffix:
         target = target.with_suffix(source.suffix)
     content = load_model(source)
+    if content.model.kind != "standard":
+        raise InputError(
+            f"{source}: is a model of type {content.model.kind}; models of type standard can be compressed, also before they are combined"
+        )
     distance = known_distance(content) or _distance_of_data(content, source, training_script)
     start = MARGIN * distance if extrapolate is None else distance / extrapolate
     descriptor = content.model.descriptor

@@ -18,7 +18,7 @@ from deepmd.array_model.spectral import CHOICES
 from deepmd.array_model.tree import flatten
 from deepmd.data.neighbours import Neighbours, find_neighbours
 from deepmd.data.packing import pack
-from deepmd.infer.inputs import Frames, batch_size, blocks, cells_of, groups, numbers, of_centres
+from deepmd.infer.inputs import Frames, batch_size, blocks, cells_of, groups, numbers, of_centres, warn_of_order
 from deepmd.io.formats import backend_name, backend_of, framework, load_model
 from deepmd.io.model_file import ModelFile, evaluation_asked, planned
 
@@ -101,6 +101,7 @@ class DeepEval:
         self.evaluation = model.evaluation
         self.outside = 0
         self._domain_start = model.domain_start(params)
+        warn_of_order(model, params, self.model_path)
         self._evaluate: Evaluator | None = module.evaluator(model, params)
         self._side_by_side, self._workers, self._fewest = module.side_by_side, module.workers, module.FEWEST_ATOMS
 
@@ -383,9 +384,9 @@ def _planned(content: ModelFile, evaluation: str | None) -> tuple[Any, Params]:
 
 def model_size(content: ModelFile) -> dict[str, int]:
     """Count the weights of the nets; statistics and biases of types are not counted."""
-    parts = {"descriptor": content.params["descriptor"], "fitting-net": content.params["fitting"]["nets"]}
-    leaves = {name: flatten(part).items() for name, part in parts.items()}
-    sizes = {name: sum(int(np.size(leaf)) for path, leaf in items if not path.endswith(STATISTICS)) for name, items in leaves.items()}
+    places = {"descriptor": "/descriptor/", "fitting-net": "/fitting/nets/"}  # of the model, or of the members of a combination
+    leaves = {f"/{path}": np.size(leaf) for path, leaf in flatten(content.params).items() if not path.endswith(STATISTICS)}
+    sizes = {name: sum(int(size) for path, size in leaves.items() if place in path) for name, place in places.items()}
     return {**sizes, "total": sum(sizes.values())}
 
 

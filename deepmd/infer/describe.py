@@ -44,11 +44,11 @@ def _type_map(content: ModelFile) -> None:
 
 
 def _descriptor(content: ModelFile) -> None:
-    log.info("The descriptor parameter is %s", content.definition.get("descriptor", content.model.descriptor))
+    log.info("The descriptor parameter is %s", content.definition.get("descriptor", getattr(content.model, "descriptor", None)))
 
 
 def _fitting(content: ModelFile) -> None:
-    log.info("The fitting_net parameter is %s", content.definition.get("fitting_net", content.model.fitting))
+    log.info("The fitting_net parameter is %s", content.definition.get("fitting_net", getattr(content.model, "fitting", None)))
 
 
 def _size(content: ModelFile) -> None:

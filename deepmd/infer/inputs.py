@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +16,17 @@ from deepmd.data.neighbours import Neighbours, Structure, check_cell
 
 DEFAULT_BATCH_SIZE = 512
 """Most centre atoms of a block: enough to keep the frameworks busy, few enough that memory stays bounded."""
+
+
+class OrderWarning(UserWarning):
+    """Results depend on the order of the atoms."""
+
+
+def warn_of_order(model: Any, params: Any, path: str) -> None:
+    """Warn where empty neighbour slots carry the type of the first atom and count: such models come from other programs."""
+    if model.descriptor.first_atom_matters(params["descriptor"]):
+        text = f"{path}: stored with a mean of its environment rows (davg), so that results depend on the type of the first atom of a frame"
+        warnings.warn(f"{text}; that is how DeePMD-kit evaluates such models too", OrderWarning, stacklevel=3)
 
 
 @dataclass(frozen=True)

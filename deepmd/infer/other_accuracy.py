@@ -29,7 +29,7 @@ def _lines() -> dict[str, tuple[str, str, str]]:
         title = TITLES[name]
         out[name] = (f"{title} MAE            ", f"{title} RMSE           ", unit)
         out[f"{name}/natoms"] = (f"{title} MAE/Natoms     ", f"{title} RMSE/Natoms    ", unit)
-        out[f"atomic {name}"] = (f"Atomic {title} MAE    ", f"Atomic {title} RMSE   ", unit)
+        out[f"atomic {name}"] = (f"Atomic {title} MAE     ", f"Atomic {title} RMSE    ", unit)
     return out
 
 
@@ -66,8 +66,7 @@ def compare(potential: DeepEval, output: Output, system: System, frames: np.ndar
         if tensor and not system.mixed:
             details.update(_details(output, np.concatenate(list(rows)), each[:, counted[0]].reshape(len(frames), -1), ""))
         elif not tensor:
-            flat = [values.reshape(len(frames), -1) for values in (label, each)]
-            details.update(_details(output, flat[0], flat[1], f"a{output.name}"))
+            details.update(_details(output, label.reshape(len(frames), -1), each.reshape(len(frames), -1), f"a{output.name}"))
     return errors, details
 
 
@@ -92,5 +91,5 @@ def _details(output: Output, label: np.ndarray, predicted: np.ndarray, name: str
             parts = [f"{component}{k}" for k in range(number) for component in COMPONENTS[output.name]]
             columns = [f"{source}_{part}" for source in ("data", "pred") for part in parts]
         return {"out": (" ".join(columns), np.hstack([label, predicted]))}
-    kind = name.removeprefix("a") if name != output.name else name
-    return {f"{name}.out.{frame}": (f"data_{kind} pred_{kind}", np.stack([label[frame], predicted[frame]], axis=1)) for frame in range(len(label))}
+    pairs = (np.stack([label[frame], predicted[frame]], axis=1) for frame in range(len(label)))
+    return {f"{name}.out.{frame}": (f"data_{name} pred_{name}", pair) for frame, pair in enumerate(pairs)}

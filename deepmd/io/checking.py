@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -67,16 +68,20 @@ def build(cls: type[T], section: Any, where: str, not_yet: Mapping[str, Any] | N
     section = {key: value for key, value in section.items() if key not in ignored}
     section = rename(section, getattr(cls, "names", {}), where)
     known = [field.name for field in dataclasses.fields(cls) if not field.metadata.get("derived")]  # type: ignore[arg-type]
+    not_yet = {**(not_yet or {}), **getattr(cls, "not_yet", {})}
     for key in list(section):
         if key in known:
             continue
-        if not_yet and key in not_yet:
+        if key in not_yet:
             if not_yet[key] is NO_DEFAULT or section[key] not in (not_yet[key], None):
                 raise InputError(f"{where}/{key}: known, but not supported yet (given: {section[key]!r}). Remove it to go on without")
             del section[key]
             continue
-        everything = [*known, *getattr(cls, "names", {}), *(not_yet or {})]
+        everything = [*known, *getattr(cls, "names", {}), *not_yet]
         raise InputError(f"{where}: unknown key {key!r}.{nearest(key, everything)} Known: {', '.join(known)}")
+    for key, kind in typing.get_type_hints(cls).items():
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(section.get(key), dict):
+            section[key] = build(kind, section[key], f"{where}/{key}")
     try:
         return pydantic.TypeAdapter(cls).validate_python(section)
     except pydantic.ValidationError as error:

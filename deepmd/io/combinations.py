@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.array_model.errors import InputError
+from deepmd.array_model.errors import InputError, nearest
 from deepmd.array_model.models.linear import LinearModel
 from deepmd.array_model.models.zbl import ZblModel
 from deepmd.array_model.tree import flatten
@@ -82,6 +82,10 @@ def read_combination(kind: str, section: dict[str, Any], read: Read) -> tuple[Mo
     names = cls.__dataclass_fields__
     own = build(cls, {key: value for key, value in section.items() if key in names}, "model")
     common = {key: value for key, value in section.items() if key not in names}
+    known = (*names, *ModelSection.__dataclass_fields__)
+    for key in common:
+        if key not in known:
+            raise InputError(f"model: unknown key {key!r}.{nearest(key, known)} Known: {', '.join(known)}")
     if kind == "frozen":
         return _frozen(own, common)
     if kind == "pairtab":

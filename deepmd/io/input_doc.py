@@ -36,6 +36,8 @@ def _keys(cls: type) -> list[dict[str, Any]]:
     names: dict[str, str] = getattr(cls, "names", {})
     out = []
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        if field.metadata.get("derived"):
+            continue
         entry: dict[str, Any] = {"name": field.name, "type": str(field.type), "alias": [old for old, new in names.items() if new == field.name]}
         if field.default is dataclasses.MISSING:
             entry["required"] = True

@@ -216,7 +216,7 @@ def map_variables(function: Callable[[Any], Any], tree: Any, inside: bool = Fals
 def to_json(content: ModelFile, backend: str) -> str:
     """Return the JSON that native formats carry beside their named parameters: the tree with a parameter's path for each array."""
     names = paths(content.all_params)
-    tables = names["descriptor"].pop("tables", None)
+    tables = names["descriptor"].pop("tables", None) if "descriptor" in names else None
     expansion = None if tables is None or content.expansion is None else {"terms": content.expansion["terms"], **tables}
     tree = to_tree(replace(content, params=names, expansion=expansion), backend)
     return json.dumps(map_variables(lambda leaf: leaf if isinstance(leaf, str) else float(leaf), tree))

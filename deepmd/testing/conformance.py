@@ -187,7 +187,7 @@ class ModelConformance(ModelAgreement):
         """Moving everything changes nothing."""
         samples = subject.systems["several_frames"]
         moved = [sample.changed(coord=sample.structure.coord + np.array([0.3, -1.7, 8.1])) for sample in samples]
-        compare(subject(moved), subject(samples), subject)
+        compare(movable(subject, subject(moved)), movable(subject, subject(samples)), subject)
 
     def test_rotation(self, subject: Subject) -> None:
         """Energies and invariant features stay, forces and virials turn along; a mirror image too."""
@@ -214,7 +214,7 @@ class ModelConformance(ModelAgreement):
         (sample,) = subject.systems["triclinic_small"]
         single = subject([sample])
         expected = {name: 2.0 * values if name in ("energy", "virial") else np.concatenate([values, values]) for name, values in single.items()}
-        compare(subject([sample.doubled()]), expected, subject)
+        compare(movable(subject, subject([sample.doubled()])), movable(subject, expected), subject)
 
     def test_neighbour_order(self, subject: Subject) -> None:
         """The order of the slots of a section does not matter as long as its statistics are uniform."""
@@ -346,6 +346,12 @@ def compare(results: Results, expected: Results, subject: Subject, quantity: str
     assert results.keys() == expected.keys()
     for name, values in results.items():
         assert_close(values, expected[name], quantity or QUANTITY.get(name, "energy"), subject.precision, what=name)
+
+
+def movable(subject: Subject, results: Results) -> Results:
+    """Return what does not depend on which image of an atom lies in the cell: with messages all but atomic virials, as in DeePMD-kit."""
+    local = not subject.model.layout().messages
+    return {name: values for name, values in results.items() if local or name != "atom_virial"}
 
 
 def split(sample: Sample, atoms: int) -> list[Sample]:

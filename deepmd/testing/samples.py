@@ -242,4 +242,6 @@ def reordered(packed: Packed, seed: int, rcut: float) -> Packed:
         fixed = mixed if (start, stop) == sections[-1] else 0
         moved = rng.permuted(np.tile(np.arange(start, stop - fixed), rows), axis=1)
         columns.append(np.concatenate([moved, np.full((rows[0], fixed), stop - 1)], axis=1))
+    # inner lists are the beginnings of rows: whole rows, when near ones may be anywhere
+    packed = replace(packed, pairs=replace(packed.pairs, inner=(packed.pairs.widths[-1] - 1,) * len(packed.pairs.inner)))
     return with_columns(packed, columns, packed.pairs.widths, rcut)

@@ -11,6 +11,7 @@ from support import require
 from tolerances import assert_close
 
 from deepmd.array_model.descriptors.hybrid import Hybrid
+from deepmd.array_model.descriptors.se_atten import SeAtten
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.array_model.descriptors.se_e2_r import SeE2R
 from deepmd.array_model.descriptors.se_e3 import SeE3
@@ -245,16 +246,19 @@ def test_expansions_have_the_gradients_of_the_nets(backend, descriptor):
 
 
 NEAR = SeE2R(sel=(9, 9), rcut=2.6, rcut_smth=0.5, neuron=(2,), resnet_dt=True)
-OTHERS = {
+ATTENTIVE = SeAtten(sel=12, rcut=3.0, neuron=(2,), axis_neuron=1, tebd_dim=2, attn=2, attn_layer=1, set_davg_zero=False)
+DESCRIPTORS = {
     "se_e2_r": NEAR,
     "se_e3": SeE3(sel=(8, 8), rcut=3.0, rcut_smth=0.5, neuron=(2,), resnet_dt=True),
     "se_e3_tebd": SeE3Tebd(sel=12, rcut=3.0, rcut_smth=0.5, neuron=(2,), tebd_dim=2, set_davg_zero=False),
+    "se_atten": replace(ATTENTIVE, smooth_type_embedding=True, use_tebd_bias=True),
+    "se_atten, masked": replace(ATTENTIVE, normalize=False, attn_dotr=False, tebd_input_mode="strip", resnet_dt=True),
     "hybrid": Hybrid((NEAR, SeE3Tebd(sel=12, rcut=3.0, neuron=(2,), tebd_dim=2, tebd_input_mode="strip", use_tebd_bias=True))),
 }
 
 
 @pytest.mark.parametrize("backend", ["torch", "tf"])
-@pytest.mark.parametrize("descriptor", OTHERS.values(), ids=OTHERS)
+@pytest.mark.parametrize("descriptor", DESCRIPTORS.values(), ids=DESCRIPTORS)
 def test_other_descriptors(backend, descriptor):
     loss = EnerLoss(**{**OFF, "start_pref_e": 0.5, "start_pref_f": 2.0, "start_pref_v": 0.3})
     example = Example(DIRECT, descriptor)

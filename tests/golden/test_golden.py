@@ -31,6 +31,9 @@ CASES = {
     "se_atten": "float64",
     "se_atten_attn": "float64",
     "se_atten_strip": "float64",
+    "se_atten_masked": "float64",  # not smooth, with excluded types
+    "se_atten_one_side": "float64",  # strip, with time steps and attention
+    "se_atten_scaled": "float64",  # temperature, ln_eps, bias of the type embedding
     "dipole": "float64",
     "polar": "float64",
     "dos": "float64",
@@ -40,7 +43,10 @@ CASES = {
     "dpa2": "float64",
     "dpa3": "float64",
 }
-DIRECT = ("dpa2", "dpa3", "se_e3", "se_e3_tebd", "property", "se_atten", "se_atten_attn", "se_atten_strip")
+DIRECT = (
+    *(f"se_atten{ending}" for ending in ("", "_attn", "_strip", "_masked", "_one_side", "_scaled")),
+    *("dpa2", "dpa3", "se_e3", "se_e3_tebd", "property"),
+)
 """Cases without expansions."""
 FITTINGS = ("dipole", "polar", "dos", "property")
 """Cases of other outputs than energies, tested like these but not with larger nets."""

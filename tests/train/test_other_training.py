@@ -18,6 +18,8 @@ from deepmd.io import convert, load_model
 from deepmd.io.train_input import parse_input
 from deepmd.train.main import freeze
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
+
 COLUMNS = {
     "dipole": ["rmse_global_dipole", "rmse_local_dipole"],
     "polar": ["rmse_global_polar", "rmse_local_polar"],
@@ -78,6 +80,66 @@ def test_files(trained):
             assert_close(one, two, "spectral", what=suffix)
     for one, two in zip(predictions(source, auto_batch_size=4), expected, strict=True):
         assert_close(one, two, "spectral", what="blocks")
+
+
+def by_script(path, frame, types, output):
+    """Total, atomic values and, of dipoles, forces and virials from the TorchScript itself."""
+    torch = require("torch")
+    count = len(frame["coords"])
+    inputs = torch.tensor(frame["coords"]), torch.tensor(np.tile(types, (count, 1))), torch.tensor(frame["cells"])
+    out = {key: value.numpy() for key, value in torch.jit.load(str(path))(*inputs).items()}
+    total, atomic = (f"global_{output.name}", output.name) if output.name in ("dipole", "polar") else (output.label, output.atomic_label)
+    assert out["mask"].shape == (count, len(types))
+    results = [out[total].reshape(count, -1), out[atomic].reshape(count, len(types), -1)]
+    return [*results, out["force"].transpose(0, 2, 1, 3), out["virial"]] if output.differentiable else results
+
+
+def by_graph(path, frame, types, output):
+    """The same from the frozen graph, whose tensors leave out atoms without one."""
+    tf = require("tensorflow")
+    count, natoms = len(frame["coords"]), len(types)
+    definition = tf.compat.v1.GraphDef.FromString(path.read_bytes())
+    tensor = output.name in ("dipole", "polar")
+    names = [f"o_global_{output.name}", f"o_{output.name}"] if tensor else [f"o_{output.name}", f"o_atom_{output.name}"]
+    with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph) as running:
+        tf.import_graph_def(definition, name="")
+        fed = {
+            "t_coord:0": frame["coords"].ravel(),
+            "t_type:0": np.tile(types, count),
+            "t_natoms:0": [natoms, natoms, *np.bincount(types)],
+            "t_box:0": frame["cells"].ravel(),
+            "t_mesh:0": np.zeros(6),
+        }
+        names += ["o_force", "o_virial"] if output.differentiable else []
+        values = running.run([f"{name}:0" for name in names], fed)
+        sel_type = running.run("model_attr/sel_type:0")
+    atomic = np.zeros((count, natoms, output.width))
+    kept = np.isin(types, sel_type) if tensor else np.ones(natoms, dtype=bool)
+    atomic[:, kept] = values[1].reshape(count, -1, output.width)
+    results = [values[0].reshape(count, -1), atomic]
+    return [*results, values[2].reshape(count, 3, natoms, 3), values[3].reshape(count, 3, 9)] if output.differentiable else results
+
+
+@pytest.mark.parametrize("run_file", [by_script, by_graph])
+def test_native_files_by_themselves(trained, run_file):
+    """`.pth` and `.pb` give the same numbers to programs without this package."""
+    kind, place, _ = trained
+    path = place / f"{kind}_torch" / ("alone.pth" if run_file is by_script else "alone.pb")
+    convert(place / f"{kind}_torch" / "model.ckpt.pt", path)
+    frame = {name: np.load(place / f"train/set.000/{file}.npy") for name, file in (("coords", "coord"), ("cells", "box"))}
+    types = np.loadtxt(place / "train/type.raw", dtype=int)
+    frame["coords"] = frame["coords"].reshape(-1, len(types), 3)
+    with DeepEval(path, backend="numpy") as potential:
+        output = potential.output
+        if output.differentiable:
+            total, force, virial, atomic, _ = potential.eval_full(**frame, atom_types=types, atomic=True)
+            expected = [total, atomic, force, virial]
+        elif output.name == "polar":
+            expected = [potential.eval(**frame, atom_types=types, atomic=atomic) for atomic in (False, True)]
+        else:
+            expected = list(potential.eval(**frame, atom_types=types, atomic=True))
+    for number, (one, two) in enumerate(zip(run_file(path, frame, types, output), expected, strict=True)):
+        assert_close(one, two, "spectral", what=f"output {number}")
 
 
 TESTED = {

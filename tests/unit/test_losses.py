@@ -58,7 +58,7 @@ CASES = {
 
 def loss_of(loss):
     def function(prediction, label, frame_N, natoms_F, *, xp):
-        pairs = Pairs(None, None, None, None, None, frame_N, (), ())
+        pairs = Pairs(None, None, None, None, None, frame_N, (), (), None, None)
         errors = loss.errors(prediction, label, pairs, natoms_F, xp=xp)
         return errors, total(errors, loss.prefactors(0.5))
 

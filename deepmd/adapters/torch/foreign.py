@@ -52,8 +52,13 @@ DESCRIPTORS = {
 }
 
 STATISTICS = ("fparam_avg", "fparam_inv_std", "aparam_avg", "aparam_inv_std")
+FITTING_ARRAYS = {**nets("filter_layers", "nets"), **{name: name for name in ("bias_atom_e", *STATISTICS)}}
 FITTINGS = {
-    "EnergyFittingNet": Names("ener", "", {**nets("filter_layers", "nets"), **{name: name for name in ("bias_atom_e", *STATISTICS)}}),
+    "EnergyFittingNet": Names("ener", "", FITTING_ARRAYS),
+    "DipoleFittingNet": Names("dipole", "", FITTING_ARRAYS),
+    "PolarFittingNet": Names("polar", "", {**FITTING_ARRAYS, **{name: name for name in ("scale", "constant_matrix")}}),
+    "DOSFittingNet": Names("dos", "", FITTING_ARRAYS),
+    "PropertyFittingNet": Names("property", "", FITTING_ARRAYS),
 }
 
 PARTS = {
@@ -119,6 +124,8 @@ def _read(values: Mapping[str, Any], definition: Section, path: Path) -> ModelFi
         prefix = f"{module}{names.block}"
         known = {field.name for field in fields(lookup(part, names.kind, part))} - TRAINING
         section[part] = {name: values[prefix + name] for name in known if values.get(prefix + name) is not None} | {"type": names.kind}
+        if part == "fitting_net" and names.kind != "ener" and "atomic_model.out_std" in tensors:  # energies are never scaled
+            found["out_std"] = tensors["atomic_model.out_std"]
         for name, tensor in tensors.items():
             if name.startswith(prefix) and (ours := _path_of(name.removeprefix(prefix), names)):
                 found[f"{place}/{ours}"] = tensor

@@ -33,7 +33,12 @@ class TorchTrainer:
         adam = task.adam
         kind = torch.optim.AdamW if adam.decoupled else torch.optim.Adam
         self._optimizer = kind(
-            list(self._trained.values()), lr=0.0, betas=(adam.beta1, adam.beta2), eps=adam.epsilon, weight_decay=adam.weight_decay, fused=wide
+            [{"params": list(self._trained.values())}],  # a group, since tables and frozen models have nothing to train
+            lr=0.0,
+            betas=(adam.beta1, adam.beta2),
+            eps=adam.epsilon,
+            weight_decay=adam.weight_decay,
+            fused=wide,
         )
 
     def step(self, batch: Batch, lr: float, prefactors: dict[str, float], number: int) -> float:

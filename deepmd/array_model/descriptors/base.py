@@ -23,6 +23,8 @@ class Descriptor:
     """One fitting net serves all types, and neighbours come in one section."""
     names: ClassVar[dict[str, str]] = {}
     """Aliases of options."""
+    not_yet: ClassVar[dict[str, Any]] = {}
+    """Options that DeePMD-kit knows and we do not support, with the value that means "off"."""
     evaluation: str | int = "direct"
     precision: str
     rcut: float
@@ -50,14 +52,33 @@ class Descriptor:
         """Return the descriptor made of other parts."""
         return parts[0]
 
+    def sels(self) -> dict[str, tuple[float, Any]]:
+        """Options that number neighbour slots: {path in the section: (cutoff in Angstrom, value)}; a text stands for what the data need."""
+        return {"sel": (self.rcut, self.sel)}  # type: ignore[attr-defined]
+
+    def with_sels(self, values: dict[str, Any]) -> Descriptor:
+        """Return the descriptor with other values of some of `sels`."""
+        return replace(self, **values)  # type: ignore[type-var]
+
     def with_sel(self, most: Callable[[float], Sequence[int]]) -> Descriptor:
-        """Return the descriptor with every automatic `sel` resolved by `most(rcut)`, the largest numbers of neighbours by type."""
+        """Return the descriptor with every automatic `sel` resolved by `most(rcut)`, the largest numbers of neighbours by type.
+
+        Raises
+        ------
+        InputError
+            The numbers contradict each other.
+        """
 
         def resolved(part: Any) -> Any:
-            if not isinstance(part.sel, str):
-                return part
-            counts = most(part.rcut)
-            return replace(part, sel=resolve_sel(part.sel, [sum(counts)] if part.mixed else counts))
+            values = {}
+            for name, (rcut, sel) in part.sels().items():
+                if isinstance(sel, str):
+                    counts = most(rcut)
+                    values[name] = resolve_sel(sel, [sum(counts)] if part.mixed else counts)
+            try:
+                return part.with_sels(values) if values else part
+            except ValueError as error:
+                raise InputError(f"model/descriptor: with {values} from the neighbours of the data: {error}") from error
 
         return self.with_parts(tuple(resolved(part) for part in self.parts()))
 
@@ -112,6 +133,10 @@ class Descriptor:
         """Distance (Angstrom) below which expansions continue linearly; 0 without expansions. On the host."""
         return float(params["tables"]["closest"]) if "tables" in params else 0.0
 
+    def first_atom_matters(self, params: Params) -> bool:
+        """Whether results depend on the first atom of a frame, whose type empty mixed slots carry (spec core, section 4). On the host."""
+        return self.mixed and "davg" in params and bool(abs(params["davg"]).max() > 0.0)
+
     def serialize(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
         """Return the stored form (spec core, section 13.2)."""
         raise NotImplementedError
@@ -138,3 +163,13 @@ def resolve_sel(sel: str, most: Sequence[int]) -> tuple[int, ...]:
     if head != "auto" or ratio <= 0.0:
         raise InputError(f"model/descriptor/sel: {sel!r} is not understood. Accepted: a list with one number per type, auto, auto:RATIO")
     return tuple(max(4 * ((int(ratio * count) + 3) // 4), 4) for count in most)
+
+
+def nested_sels(outer: Any, values: dict[str, Any]) -> Any:
+    """Return options with other numbers of slots, {"section/option": (number,)}, in the sections that they consist of."""
+    changes: dict[str, dict[str, int]] = {}
+    for path, value in values.items():
+        section, name = path.split("/")
+        (number,) = (value,) if isinstance(value, int) else value
+        changes.setdefault(section, {})[name] = number
+    return replace(outer, **{section: replace(getattr(outer, section), **numbers) for section, numbers in changes.items()})

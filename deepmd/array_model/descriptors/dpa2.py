@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from deepmd.array_model import repformer, serial
 from deepmd.array_model.descriptors import mixed as mixed_rows
-from deepmd.array_model.descriptors.base import Descriptor, Statistics
+from deepmd.array_model.descriptors.base import Descriptor, Statistics, nested_sels
 from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.descriptors.se_atten import SeAtten
 from deepmd.array_model.descriptors.se_e3_tebd import SeE3Tebd
@@ -62,9 +62,9 @@ class Dpa2(Descriptor):
     add_tebd_to_repinit_out: bool = False
     use_econf_tebd: bool = False
     use_tebd_bias: bool = False
-    pair: SeAtten = field(init=False, repr=False, compare=False)
+    pair: SeAtten = field(init=False, repr=False, compare=False, metadata={"derived": True})
     """The pair descriptor."""
-    three: SeE3Tebd | None = field(init=False, repr=False, compare=False)
+    three: SeE3Tebd | None = field(init=False, repr=False, compare=False, metadata={"derived": True})
     """The three-body descriptor."""
 
     mixed: ClassVar[bool] = True
@@ -76,6 +76,10 @@ class Dpa2(Descriptor):
             raise ValueError(f"repinit/rcut ({init.rcut}) must be larger than repformer/rcut ({block.rcut})")
         if isinstance(init.nsel, int) and isinstance(block.nsel, int) and init.nsel <= block.nsel:
             raise ValueError(f"repinit/nsel ({init.nsel}) must be larger than repformer/nsel ({block.nsel})")
+        lists = [(init.rcut, init.nsel), (block.rcut, block.nsel), *([(init.three_body_rcut, init.three_body_sel)] if init.use_three_body else [])]
+        slots = [number for _, number in sorted(lists, key=lambda each: each[0]) if isinstance(number, int)]
+        if slots != sorted(slots):
+            raise ValueError(f"a list with a longer cutoff must not have fewer slots; cutoffs and slots are {lists}")
         shared: dict[str, Any] = {
             name: getattr(self, name) for name in ("precision", "exclude_types", "env_protection", "trainable", "use_econf_tebd")
         }
@@ -127,6 +131,19 @@ class Dpa2(Descriptor):
         if isinstance(self.repformer.nsel, str):
             raise InputError(f"model/descriptor/repformer/nsel: {self.repformer.nsel!r} has not been resolved by neighbour statistics")
         return (self.pair.slots, *((self.three.slots,) if self.three else ()), self.repformer.nsel)
+
+    def sels(self) -> dict[str, tuple[float, Any]]:
+        """Slots of the three parts."""
+        init, block = self.repinit, self.repformer
+        return {
+            "repinit/nsel": (init.rcut, init.nsel),
+            "repinit/three_body_sel": (init.three_body_rcut, init.three_body_sel),
+            "repformer/nsel": (block.rcut, block.nsel),
+        }
+
+    def with_sels(self, values: dict[str, Any]) -> Dpa2:
+        """Return the descriptor with other slots."""
+        return nested_sels(self, values)  # type: ignore[no-any-return]
 
     def layout(self) -> Layout:
         """How neighbours are to be packed: the list of the pair descriptor, and its beginnings."""

@@ -146,7 +146,7 @@ def _layer_to_dict(config: Dpa2, options: dict[str, Any], params: Params, last: 
 
 def from_dict(tree: dict[str, Any]) -> tuple[Dpa2, Params]:
     """Return options and parameters from the stored form."""
-    serial.check_version(tree, 3, WHAT)
+    serial.check_version(tree, 4, WHAT)  # 4 adds the tables of a compressed model, which are not needed
     arguments = dict(tree["repformer_args"])
     if tree["@version"] < 3:  # before these were options
         arguments = {**arguments, "use_sqrt_nnei": False, "g1_out_conv": False, "g1_out_mlp": False}

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from deepmd.array_model import repflow, serial
 from deepmd.array_model.descriptors import mixed as mixed_rows
-from deepmd.array_model.descriptors.base import Descriptor, Statistics
+from deepmd.array_model.descriptors.base import Descriptor, Statistics, nested_sels
 from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.environment import environment_rows
 from deepmd.array_model.errors import InputError
@@ -37,6 +37,7 @@ class Dpa3(Descriptor):
     use_loc_mapping: bool = True
 
     mixed: ClassVar[bool] = True
+    not_yet: ClassVar[dict[str, Any]] = {"add_chg_spin_ebd": False, "default_chg_spin": None}
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
@@ -75,6 +76,15 @@ class Dpa3(Descriptor):
     def slot_totals(self) -> tuple[int, ...]:
         """Slots for edges."""
         return (self.slots[0],)
+
+    def sels(self) -> dict[str, tuple[float, Any]]:
+        """Slots for edges and for angle neighbours."""
+        block = self.repflow
+        return {"repflow/e_sel": (block.e_rcut, block.e_sel), "repflow/a_sel": (block.a_rcut, block.a_sel)}
+
+    def with_sels(self, values: dict[str, Any]) -> Dpa3:
+        """Return the descriptor with other slots."""
+        return nested_sels(self, values)  # type: ignore[no-any-return]
 
     def layout(self) -> Layout:
         """How neighbours are to be packed."""
@@ -126,7 +136,7 @@ class Dpa3(Descriptor):
         """Features of each centre."""
         dtype = dtype_of(self.precision, xp=xp)
         disp_NM3 = xp.astype(pairs.disp_NM3, dtype)
-        rows_NM4 = environment_rows(disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
+        rows_NM4 = repflow.edge_rows(self.repflow, disp_NM3, self.env_protection, xp=xp)
         rows_NM4 = mixed_rows.normalised(rows_NM4, params["davg"], params["dstd"], pairs, xp=xp)
         mask_NM = xp.logical_and(pairs.mask_NM, xp.logical_not(mixed_rows.excluded(pairs, self.exclude_types, xp=xp)))
         table_TE = self._embedding().table(params["type_embedding"], xp=xp)

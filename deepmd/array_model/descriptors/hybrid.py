@@ -33,6 +33,8 @@ class Hybrid(Descriptor):
     def __post_init__(self) -> None:
         if not self.members or any(isinstance(member, Hybrid) for member in self.members):
             raise ValueError("list: needs at least one descriptor, none of them a hybrid")
+        if any(member.kind in ("dpa2", "dpa3") for member in self.members):
+            raise ValueError("list: descriptors that pass messages (dpa2, dpa3) are not supported as members yet")
 
     # -- what the rest of the package asks of a descriptor ---------------------------------------------------------
 
@@ -158,6 +160,10 @@ class Hybrid(Descriptor):
     def domain_start(self, params: Params) -> float:
         """Distance (Angstrom) below which expansions continue linearly; 0 without expansions."""
         return max(member.domain_start(own) for member, own in zip(self.members, params["members"], strict=True))  # type: ignore[no-any-return]
+
+    def first_atom_matters(self, params: Params) -> bool:
+        """Whether results of any member depend on the first atom of a frame. On the host."""
+        return any(member.first_atom_matters(own) for member, own in zip(self.members, params["members"], strict=True))
 
     # -- parts ------------------------------------------------------------------------------------------------------
 

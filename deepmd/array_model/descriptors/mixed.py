@@ -21,12 +21,14 @@ class Rows:
     switch_NM : weight by distance, zero in slots that are empty or excluded
     type_NM : type of the neighbour, in slots that are empty or excluded that of the first atom of the frame
     count_NM : how many slots each stands for
+    seen_NM : True for a neighbour, not for an empty or excluded slot
     """
 
     rows_NM4: Array
     switch_NM: Array
     type_NM: Array
     count_NM: Array
+    seen_NM: Array
 
 
 def excluded(pairs: Pairs, exclude_types: tuple[tuple[int, int], ...], *, xp: Namespace) -> Array:
@@ -59,15 +61,16 @@ def rows_of(options: Any, slots: int, params: Params, pairs: Pairs, *, xp: Names
     mean_N4, std_N4 = (xp.take(params[name][:, 0, :], pairs.type_N, axis=0) for name in ("davg", "dstd"))
     rows_NM4 = (rows_NM4 - xp.expand_dims(mean_N4, axis=1)) / xp.expand_dims(std_N4, axis=1)
     switch_NM = switch(xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1)), options.rcut_smth, options.rcut, xp=xp)
-    type_NM = pairs.type_NM
+    type_NM, seen_NM = pairs.type_NM, pairs.mask_NM
     if options.exclude_types:
         hidden_NM = excluded(pairs, options.exclude_types, xp=xp)
         rows_NM4 = xp.where(xp.expand_dims(hidden_NM, axis=-1), xp.zeros_like(rows_NM4), rows_NM4)
         switch_NM = xp.where(hidden_NM, xp.zeros_like(switch_NM), switch_NM)
+        seen_NM = xp.logical_and(seen_NM, xp.logical_not(hidden_NM))
         type_NM = xp.where(hidden_NM, xp.zeros_like(type_NM) + type_NM[:, -1:], type_NM)
     one_NM = xp.ones_like(switch_NM[:, :-1])
     rest_N1 = xp.ones_like(switch_NM[:, -1:]) * float(slots) - xp.sum(one_NM, axis=1, keepdims=True)
-    return Rows(rows_NM4, switch_NM, type_NM, xp.concat([one_NM, rest_N1], axis=1))
+    return Rows(rows_NM4, switch_NM, type_NM, xp.concat([one_NM, rest_N1], axis=1), seen_NM)
 
 
 def check_uniform(tree: dict[str, Any], what: str) -> None:

@@ -1,4 +1,4 @@
-"""se_atten (DPA-1) and se_atten_v2: types as vectors, attention between neighbours (Zhang et al. 2024; spec core, section 8)."""
+"""se_atten (DPA-1) and se_atten_v2: type embeddings and attention (Zhang et al., npj Comput. Mater. 2024; spec core, section 8)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 from deepmd.array_model import serial
 from deepmd.array_model.attention import GatedAttention, unit
+from deepmd.array_model.descriptors import mixed
 from deepmd.array_model.descriptors.base import Descriptor, Statistics
 from deepmd.array_model.descriptors.features import Features, Widths
-from deepmd.array_model.environment import environment_rows, switch
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
 from deepmd.array_model.networks import Net, activation, apply_net, init_net
-from deepmd.array_model.pairs import Layout, Pairs, slot_counts
+from deepmd.array_model.pairs import Layout, Pairs
 from deepmd.array_model.registry import register
 from deepmd.array_model.type_embedding import TypeEmbedding
 
@@ -67,7 +67,7 @@ class SeAtten(Descriptor):
     """Its `type` in files."""
     fixed: ClassVar[dict[str, Any]] = {}
     """Options that this kind does not leave open, and that its files do not hold."""
-    mixed = True
+    mixed: ClassVar[bool] = True
     names = {"n_axis_neuron": "axis_neuron", "n_neuron": "neuron"}
     __pydantic_config__ = {"extra": "forbid"}
 
@@ -149,8 +149,7 @@ class SeAtten(Descriptor):
 
     def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
         """Environment rows (N, M, 4) before normalisation, zero where empty or excluded: the sample of the statistics."""
-        rows_NM4 = environment_rows(pairs.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
-        return [xp.where(xp.expand_dims(self._seen(pairs, xp=xp), axis=-1), rows_NM4, xp.zeros_like(rows_NM4))]
+        return [mixed.raw_rows(self, pairs, xp=xp)]
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
         """Store mean and deviation of each centre type in all slots; the mean is dropped under `set_davg_zero`."""
@@ -164,28 +163,17 @@ class SeAtten(Descriptor):
 
         Empty slots take part, with the type of the first atom of the frame; the last of a row counts for all that are not there.
         """
-        dtype = dtype_of(self.precision, xp=xp)
-        disp_NM3 = xp.astype(pairs.disp_NM3, dtype)
+        found = mixed.rows_of(self, self.slots, params, pairs, xp=xp)
         types_TE = self._types().table(params["type_embedding"], xp=xp)[: xp.shape(params["davg"])[0], :]
-        seen_NM = self._seen(pairs, xp=xp)
-        counts_NM = slot_counts(disp_NM3[:, :, 0], self.slots, xp=xp)
-        gate_NM = xp.astype(seen_NM, dtype)
-        if self.smooth_type_embedding:
-            gate_NM = gate_NM * switch(xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1)), self.rcut_smth, self.rcut, xp=xp)
-        rows_NM4 = environment_rows(disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
-        mean_N14, std_N14 = (xp.take(params[name][:, 0:1, :], pairs.type_N, axis=0) for name in ("davg", "dstd"))
-        rows_NM4, neighbour_NM = (rows_NM4 - mean_N14) / std_N14, pairs.type_NM
-        if self.exclude_types:
-            hidden_NM = xp.logical_and(pairs.mask_NM, xp.logical_not(seen_NM))
-            rows_NM4 = xp.where(xp.expand_dims(hidden_NM, axis=-1), xp.zeros_like(rows_NM4), rows_NM4)
-            neighbour_NM = xp.where(hidden_NM, xp.zeros_like(neighbour_NM) + neighbour_NM[:, -1:], neighbour_NM)
-        pair_NM = neighbour_NM
+        pair_NM, rows_NM4, gate_NM = found.type_NM, found.rows_NM4, found.switch_NM
         if not self.type_one_side:
-            pair_NM = neighbour_NM * xp.shape(types_TE)[0] + xp.expand_dims(pairs.type_N, axis=-1)
+            pair_NM = pair_NM * xp.shape(types_TE)[0] + xp.expand_dims(pairs.type_N, axis=-1)
+        if not self.smooth_type_embedding:
+            gate_NM = xp.astype(found.seen_NM, dtype_of(self.precision, xp=xp))
         g_NMG = self._embedded(params, rows_NM4[:, :, 0:1], self._both(types_TE, xp=xp), pair_NM, gate_NM, xp=xp)
         if self.attn_layer:
-            g_NMG = self._attention().apply(params["attention"], g_NMG, unit(rows_NM4[:, :, 1:], xp=xp), gate_NM, counts_NM, xp=xp)
-        g_NG4 = xp.matmul(xp.matrix_transpose(g_NMG), rows_NM4 * xp.expand_dims(counts_NM, axis=-1)) / float(self.slots)
+            g_NMG = self._attention().apply(params["attention"], g_NMG, unit(rows_NM4[:, :, 1:], xp=xp), gate_NM, found.count_NM, xp=xp)
+        g_NG4 = xp.matmul(xp.matrix_transpose(g_NMG), rows_NM4 * xp.expand_dims(found.count_NM, axis=-1)) / float(self.slots)
         d_NGX = xp.matmul(g_NG4, xp.matrix_transpose(g_NG4[:, : self.axis_neuron, :]))
         invariant_ND = xp.reshape(d_NGX, (-1, self.neuron[-1] * self.axis_neuron))
         if self.concat_output_tebd:
@@ -220,14 +208,6 @@ class SeAtten(Descriptor):
             trainable_ln=self.trainable_ln,
             precision=self.precision,
         )
-
-    def _seen(self, pairs: Pairs, *, xp: Namespace) -> Array:
-        """Return True (N, M) for a real neighbour whose pair of types is not in `exclude_types`."""
-        seen_NM, centre_N1 = pairs.mask_NM, xp.expand_dims(pairs.type_N, axis=-1)
-        for a, b in sorted({(a, b) for pair in self.exclude_types for a, b in (pair, pair[::-1])}):
-            excluded = xp.logical_and(xp.equal(centre_N1, a), xp.equal(pairs.type_NM, b))
-            seen_NM = xp.logical_and(seen_NM, xp.logical_not(excluded))
-        return seen_NM
 
     def _both(self, types_TE: Array, *, xp: Namespace) -> Array:
         """Vectors of neighbour and centre, (T * T, 2E) with the neighbour varying slowest; of the neighbour alone with `type_one_side`."""
@@ -287,14 +267,11 @@ class SeAtten(Descriptor):
         serial.check_version(tree, 2, what)
         serial.require(tree, "spin", [None], what)
         serial.require(tree.get("env_mat", {}), "use_exp_switch", [None, False], what)
-        excluded = tuple((a, b) for a, b in tree["exclude_types"])
-        lists: dict[str, Any] = {"sel": tuple(tree["sel"]), "neuron": tuple(tree["neuron"]), "exclude_types": excluded}
-        options = {name: tree[name] for name in (*STORED, "ln_eps", "precision") if name in tree}
-        config = cls(**lists, **options)
+        mixed.check_uniform(tree, what)
+        options: dict[str, Any] = {name: tree[name] for name in (*STORED, "ln_eps", "precision") if name in tree}
+        options.update({name: tuple(tree[name]) for name in ("sel", "neuron")})
+        config = cls(exclude_types=tuple((a, b) for a, b in tree["exclude_types"]), **options)
         params = dict(tree["@variables"])
-        for name, array in params.items():
-            if float(abs(array - array[:, 0:1, :]).max()) > 0.0:
-                raise InputError(f"{what}: {name} differs between the slots of a type, which is not supported")
         for name, net in config._nets().items():
             (stored,) = tree[name]["networks"]
             params[name] = [serial.net_from_dict(net, stored, f"{what}, {name}")]

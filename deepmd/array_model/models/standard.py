@@ -74,12 +74,12 @@ class StandardModel(Model):
     @property
     def automatic(self) -> tuple[str, ...]:
         """Values of `sel` that neighbour statistics have to resolve."""
-        return tuple(part.sel for part in self.descriptor.parts() if isinstance(part.sel, str))
+        return tuple(sel for part in self.descriptor.parts() for _, sel in part.sels().values() if isinstance(sel, str))
 
     @property
     def cutoffs(self) -> frozenset[float]:
         """Cutoffs (Angstrom) of the descriptor and its parts."""
-        return frozenset({self.descriptor.rcut, *(part.rcut for part in self.descriptor.parts())})
+        return frozenset({self.descriptor.rcut, *(rcut for part in self.descriptor.parts() for rcut, _ in part.sels().values())})
 
     def with_sel(self, most: Any) -> StandardModel:
         """Return the model with every automatic `sel` resolved."""
@@ -91,7 +91,8 @@ class StandardModel(Model):
         if not self.automatic or [part.kind for part in theirs] != [part.kind for part in parts]:
             return self
         pairs = zip(parts, theirs, strict=True)
-        return replace(self, descriptor=self.descriptor.with_parts(tuple(replace(part, sel=their.sel) for part, their in pairs)))
+        same = (part.with_sels({name: sel for name, (_, sel) in their.sels().items()}) for part, their in pairs)
+        return replace(self, descriptor=self.descriptor.with_parts(tuple(same)))
 
     def init(self, draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters in their precisions; `draw(seed_list)` returns a NumPy generator."""

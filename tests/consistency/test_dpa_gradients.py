@@ -1,0 +1,17 @@
+"""Gradients of the loss of models that pass messages, with respect to each parameter."""
+
+from __future__ import annotations
+
+import pytest
+from test_dpa import DPA2, DPA3
+from test_loss_gradients import DIRECT, OFF, Example, Realistic, gradients_by
+
+from deepmd.array_model.losses import EnerLoss
+
+
+@pytest.mark.parametrize("backend", ["torch", "tf"])
+@pytest.mark.parametrize("descriptor", [DPA2, DPA3], ids=["dpa2", "dpa3"])
+def test_gradients(backend, descriptor):
+    loss = EnerLoss(**{**OFF, "start_pref_e": 0.5, "start_pref_f": 2.0, "start_pref_v": 0.3})
+    example = Example(DIRECT, descriptor, Realistic.parameters)
+    example.compare(loss, *gradients_by(backend, example, loss))

@@ -1,0 +1,61 @@
+"""Pair tables, sums of models and Deep Potentials with a table: the physics that every model must have."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from deepmd.array_model.descriptors.se_e2_a import SeE2A
+from deepmd.array_model.fittings.energy import EnergyFitting
+from deepmd.array_model.models.linear import LinearModel
+from deepmd.array_model.models.pairtab import PairTabModel
+from deepmd.array_model.models.standard import StandardModel
+from deepmd.array_model.models.zbl import ZblModel
+from deepmd.host import plain
+from deepmd.io.pair_table import splines
+from deepmd.testing.conformance import ModelConformance
+
+TYPES = ("O", "H")
+POTENTIAL = StandardModel(TYPES, SeE2A(sel=(30, 30), rcut=4.0, rcut_smth=0.5, neuron=(3, 6), axis_neuron=2), EnergyFitting(neuron=(5,)))
+
+
+def table(rcut, **options):
+    return PairTabModel(TYPES, rcut, 60, start=0.25, stop=rcut, step=0.25, intervals=round(rcut / 0.25) - 1, **options)
+
+
+CONFIGS = {
+    "pairtab": table(4.0),
+    "linear": LinearModel(TYPES, (POTENTIAL, table(4.5)), pair_exclude_types=((1, 1),), weights=(0.5, 2.0)),
+    "zbl": ZblModel(TYPES, (POTENTIAL, table(4.0)), atom_exclude_types=(1,), sw_rmin=0.5, sw_rmax=3.5, smin_alpha=0.3),
+}
+
+
+class TestModelKinds(ModelConformance):
+    """Other backends are compared by the golden cases and by training."""
+
+    configs: ClassVar = CONFIGS
+    backends: ClassVar = ("numpy",)
+
+    @classmethod
+    def parameters(cls, model):
+        rng = np.random.default_rng(20)
+        params = model.init(lambda _: rng, xp=plain)
+        cls.fill(model, params, rng)
+        params["out_bias"] = params["out_bias"] + rng.normal(size=params["out_bias"].shape)
+        return model.in_precision(params, xp=plain)
+
+    @classmethod
+    def fill(cls, model, params, rng):
+        """Random energies that end at zero in every table, random statistics in every descriptor."""
+        for member, own in zip(model.members, params.get("models", ()), strict=True):
+            cls.fill(member, own, rng)
+        if model.kind == "pairtab":
+            fade = (1.0 - np.linspace(0.0, 1.0, model.intervals + 1)[:, None]) ** 4
+            energies = fade * rng.normal(size=(model.intervals + 1, 3))
+            params["tab_data"] = splines(energies, model.ntypes).reshape(-1)
+        if "descriptor" in params:
+            params["descriptor"] = cls.statistics(model, params["descriptor"], rng)
+
+    def test_cutoff(self):
+        """A table ends as smoothly as its energies do."""

@@ -1,0 +1,67 @@
+"""Run by DeePMD-kit's Python: build models from sections, change every parameter, store each as `.dp` with what it gives for two structures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+
+def changed(tree, rng):
+    """The tree with random weights and statistics; statistics are the same in all slots of a type."""
+    if isinstance(tree, dict):
+        out = {}
+        for key, value in tree.items():
+            if key == "davg" and isinstance(value, np.ndarray):
+                out[key] = np.zeros_like(value) + rng.normal(0.0, 0.1, (len(value), 1, 4))
+            elif key == "dstd" and isinstance(value, np.ndarray):
+                out[key] = np.zeros_like(value) + rng.uniform(0.2, 0.5, (len(value), 1, 4))
+            elif key == "out_std":
+                out[key] = value
+            else:
+                out[key] = changed(value, rng)
+        return out
+    if isinstance(tree, list) and not all(isinstance(item, (int, float, str)) for item in tree):
+        return [changed(item, rng) for item in tree]
+    if isinstance(tree, np.ndarray) and tree.dtype.kind == "f":
+        return (tree + rng.normal(0.0, 0.3, tree.shape)).astype(tree.dtype)
+    return tree
+
+
+def evaluate(model, coord, types, cell):
+    """What the model gives for one structure."""
+    import torch
+
+    natoms, kept = len(types), []
+    hook = model.atomic_model.descriptor.register_forward_hook(lambda module, inputs, outputs: kept.append(outputs[0]))
+    given = torch.tensor(coord[None]), torch.tensor(types[None]), None if cell is None else torch.tensor(cell.reshape(1, 9))
+    found = model(*given, do_atomic_virial=True)
+    hook.remove()
+    shapes = {"energy": (1,), "atom_energy": (natoms,), "force": (natoms, 3), "virial": (1, 9), "atom_virial": (natoms, 9)}
+    out = {name: found[name].detach().numpy().reshape(shape) for name, shape in shapes.items()}
+    return {**out, "descriptor": kept[0].detach().numpy().reshape(natoms, -1)}
+
+
+def main():
+    from deepmd.dpmodel.model.model import get_model
+    from deepmd.dpmodel.utils.serialization import save_dp_model
+    from deepmd.pt.model.model import BaseModel
+
+    structures = dict(np.load("structures.npz"))
+    for number, (name, section) in enumerate(json.loads(Path("sections.json").read_text()).items()):
+        tree = changed(get_model(section).serialize(), np.random.default_rng(number))
+        model = BaseModel.deserialize(tree).eval()
+        out = {}
+        for boundary in ("pbc", "nopbc"):
+            coord, types = structures[f"{boundary}/coord"], structures[f"{boundary}/type"] % len(section["type_map"])
+            cell = structures.get(f"{boundary}/cell")
+            given = {"coord": coord, "type": types, **({} if cell is None else {"cell": cell})}
+            out.update({f"{boundary}/{key}": value for key, value in {**given, **evaluate(model, coord, types, cell)}.items()})
+        folder = Path(name)
+        folder.mkdir(exist_ok=True)
+        np.savez_compressed(folder / "expected.npz", **out)
+        save_dp_model(str(folder / "model.dp"), {"model": tree, "model_def_script": section, "backend": "dpmodel"})
+
+
+main()

@@ -1,0 +1,70 @@
+"""Training of models that pass messages: one curve on both frameworks, automatic slots, files."""
+
+from __future__ import annotations
+
+import json
+from contextlib import chdir
+
+import pytest
+from small_training import WATER, largest_difference, run, small_input
+from support import require
+
+from deepmd.io import load_model
+from deepmd.train.main import train
+
+KINDS = {
+    "dpa2": {
+        "type": "dpa2",
+        "repinit": {"rcut": 3.0, "rcut_smth": 1.0, "nsel": 40, "neuron": [2, 4], "axis_neuron": 2, "tebd_dim": 2},
+        "repformer": {
+            **{"rcut": 2.4, "rcut_smth": 0.5, "nsel": 20, "nlayers": 2, "g1_dim": 4, "g2_dim": 3, "axis_neuron": 2},
+            **{"attn1_hidden": 2, "attn1_nhead": 1, "attn2_hidden": 2, "attn2_nhead": 1, "update_style": "res_residual"},
+        },
+        "seed": 1,
+    },
+    "dpa3": {
+        "type": "dpa3",
+        "repflow": {
+            **{"e_rcut": 3.0, "e_rcut_smth": 1.0, "e_sel": 40, "a_rcut": 2.4, "a_rcut_smth": 0.5, "a_sel": 20},
+            **{"n_dim": 4, "e_dim": 3, "a_dim": 4, "nlayers": 2, "axis_neuron": 2},
+        },
+        "seed": 1,
+    },
+}
+AUTOMATIC = {"dpa2": {"repinit": ["nsel"], "repformer": ["nsel"]}, "dpa3": {"repflow": ["e_sel", "a_sel"]}}
+
+
+def input_of(kind, **training):
+    tree = small_input(numb_steps=20, disp_freq=5, save_freq=20, **training)
+    tree["model"]["descriptor"], tree["model"]["data_stat_nbatch"] = json.loads(json.dumps(KINDS[kind])), 1
+    del tree["training"]["validation_data"]
+    tree["training"]["training_data"]["systems"] = [str(WATER / "water_330a")]
+    return tree
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_backends_walk_the_same_path(tmp_path, kind):
+    require("torch")
+    require("tensorflow")
+    rows = {backend: run(tmp_path / backend, input_of(kind), backend) for backend in ("torch", "tf")}
+    assert len(rows["torch"]) == 5
+    assert largest_difference(rows["torch"], rows["tf"]) < 1e-8
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_automatic_slots(tmp_path, kind):
+    """Each list counts within its own cutoff."""
+    require("torch")
+    tree = input_of(kind)
+    for section, names in AUTOMATIC[kind].items():
+        tree["model"]["descriptor"][section].update(dict.fromkeys(names, "auto"))
+    tree["training"]["numb_steps"] = 1
+    (tmp_path / "input.json").write_text(json.dumps(tree))
+    with chdir(tmp_path):
+        train("input.json", backend="torch")
+    descriptor = load_model(tmp_path / "model.ckpt.pt").model.descriptor
+    found = [sel for name, (_, sel) in descriptor.sels().items() if "three" not in name]
+    assert all(isinstance(sel, int) and sel % 4 == 0 for sel in found)
+    assert found[0] > found[1] > 0
+    written = json.loads((tmp_path / "out.json").read_text())["model"]["descriptor"]
+    assert [written[section][name] for section, names in AUTOMATIC[kind].items() for name in names] == found
