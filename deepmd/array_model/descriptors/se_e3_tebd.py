@@ -126,7 +126,7 @@ class SeE3Tebd(Descriptor):
         t_NMM = xp.matmul(rows_NM3, xp.matrix_transpose(rows_NM3))
         weighted_NM3 = rows_NM3 * xp.expand_dims(found.count_NM, axis=-1)
         weight_NMM = xp.matmul(weighted_NM3, xp.matrix_transpose(weighted_NM3))
-        t_P1, types = xp.reshape(t_NMM, (-1, 1)), xp.shape(table_TE)[0]
+        t_P1, types = xp.reshape(t_NMM, (-1, 1)), len(pairs.counts) + 1  # a vector for no atom comes last
         both_Q = xp.reshape(xp.expand_dims(found.type_NM * types, axis=2) + xp.expand_dims(found.type_NM, axis=1), (-1,))
         first = xp.expand_dims(table_TE, axis=1) + xp.zeros_like(xp.expand_dims(table_TE, axis=0))
         second = xp.expand_dims(table_TE, axis=0) + xp.zeros_like(xp.expand_dims(table_TE, axis=1))
