@@ -101,7 +101,10 @@ def test_frozen_models_are_added_without_training(place, frames, backend, tmp_pa
     run(tmp_path / "sum", tree, backend)
     tree["model"] = {**members[1], "type_map": ["O", "H"]}
     run(tmp_path / "table", tree, backend)
-    both, first, second = (DeepPot(path) for path in (freeze(str(tmp_path / "sum"), str(tmp_path / "sum.dp")), one, freeze(str(tmp_path / "table"))))
+    both, first, second = (
+        DeepPot(path)
+        for path in (freeze(str(tmp_path / "sum"), str(tmp_path / "sum.dp")), one, freeze(str(tmp_path / "table"), str(tmp_path / "table.dp")))
+    )
     for name, found, *parts in zip(("energy", "force", "virial"), *(each.eval(*frames) for each in (both, first, second)), strict=True):
         assert_close(found, 0.25 * parts[0] + 2.0 * parts[1], name, "float64")
 
