@@ -16,8 +16,8 @@ from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.host import keep_memory
 
-FEWEST_ATOMS = 512
-"""Atoms of a block from which one more is worth it: TensorFlow spreads even small operations over its threads."""
+FEWEST_ATOMS = 64
+"""Atoms of a block from which one more is worth it."""
 
 
 def workers() -> int:
@@ -38,7 +38,7 @@ def evaluator(model: Any, params: Params) -> Evaluator:
     with graph.as_default():
         inputs = placeholders(model)
         outputs = predictions(model, in_graph(model, params, constant), inputs)
-    running = session(graph)
+    running = session(graph, blocks=True)
 
     def evaluate(pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]) -> dict[str, np.ndarray]:
         fetched: dict[str, np.ndarray] = running.run(

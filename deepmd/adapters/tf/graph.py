@@ -21,10 +21,15 @@ def threads() -> int:
     return int(os.environ.get("DP_INTRA_OP_PARALLELISM_THREADS") or os.environ.get("OMP_NUM_THREADS") or "0")
 
 
-def session(graph: Any) -> Any:
-    """Return a session that honours the thread settings of the environment."""
-    inter = int(os.environ.get("DP_INTER_OP_PARALLELISM_THREADS") or "0")
-    config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=threads(), inter_op_parallelism_threads=inter)
+def session(graph: Any, *, blocks: bool = False) -> Any:
+    """Return a session that honours the thread settings of the environment.
+
+    With `blocks` several runs share it at once: then the threads are better spent on operations side by side than inside of each.
+    """
+    inter, intra = int(os.environ.get("DP_INTER_OP_PARALLELISM_THREADS") or "0"), threads()
+    if blocks and intra > 1 and not os.environ.get("DP_INTRA_OP_PARALLELISM_THREADS"):
+        inter, intra = inter or intra, 1
+    config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=intra, inter_op_parallelism_threads=inter)
     # rewriting the graph before its first run takes longer than building it, and no run is faster for it
     config.graph_options.rewrite_options.disable_meta_optimizer = True
     return tf.compat.v1.Session(graph=graph, config=config)
