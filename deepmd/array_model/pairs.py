@@ -17,7 +17,8 @@ class Layout:
     rcut : cutoff radius, Angstrom (inclusive)
     sel : slots per neighbour type, or one number for a mixed section
     mixed : one section for all neighbour types, nearest first, and one empty slot at the end of every row (see `Pairs`)
-    excluded : unordered pairs of types whose neighbours become empty slots (`pair_exclude_types`)
+    excluded : unordered pairs of types whose neighbours are left out (`pair_exclude_types`); where messages are passed
+        they leave their slots empty, elsewhere those behind move up
     typed : of mixed layouts, slots per neighbour type of sections that come before the mixed one and hold the same neighbours once
         more, for members of a hybrid that want sections
     inner : shorter cutoffs (Angstrom) and slots of lists that are the beginnings of the rows of a mixed layout
