@@ -36,6 +36,8 @@ EXTRAS = {
     "segment_sum": "scatter-add of rows, the adjoint of take; the standard has no scatter",
     "split": "runs of given sizes along an axis; the adjoint of many slices is many sums of padded arrays, that of a split one concat",
     "stop_gradient": "a value that derivatives do not see; the standard knows no derivatives",
+    "with_adjoint": "with_adjoint(f, x) is y, where f(x) = (y, function from a gradient of y to that of x): first derivatives only; "
+    "None where a framework has to differentiate by itself: in training, in traces",
     "sigmoid": "stable in every framework, and its derivatives too",
 }
 """Names beyond the standard, each with its reason."""

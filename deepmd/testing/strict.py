@@ -45,6 +45,7 @@ xp = SimpleNamespace(
     sigmoid=_sigmoid,
     split=_split,
     stop_gradient=lambda x: x,
+    with_adjoint=None,
 )
 """Every name of `deepmd.array_model.namespace.REQUIRED`; half precisions, which the standard lacks, are float32."""
 

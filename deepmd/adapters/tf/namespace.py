@@ -148,6 +148,15 @@ xp = SimpleNamespace(
     tanh=tf.tanh,
     unstack=lambda x, *, axis: tf.unstack(x, axis=axis),
     where=tf.where,
+    with_adjoint=None,
     zeros_like=tf.zeros_like,
 )
 """Every name of `REQUIRED` and `SEARCH` in `deepmd.array_model.namespace`."""
+
+
+def _with_adjoint(function: Any, x: Any) -> Any:
+    return tf.custom_gradient(function)(x)
+
+
+inference = SimpleNamespace(**{**vars(xp), "with_adjoint": _with_adjoint})
+"""The same for evaluations, which are differentiated once."""
