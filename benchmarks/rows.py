@@ -38,6 +38,7 @@ class Row:
     unit : of the values
     natoms, batch : atoms of a frame, frames of a training step
     threads : 0 for those of the run
+    curve : rows of the learning curve that a training writes, and the steps from one to the next
     """
 
     name: str
@@ -48,6 +49,7 @@ class Row:
     natoms: int = 192
     batch: int = 1
     threads: int = 0
+    curve: tuple[int, int] = (5, 40)
 
 
 def both(own: dict[str, str], other: dict[str, str], pairs: dict[str, tuple[str, ...]] | None = None) -> tuple[Contestant, ...]:
