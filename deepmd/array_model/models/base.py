@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 from deepmd.array_model import serial
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
 from deepmd.array_model.outputs import ENERGY, Output
 from deepmd.array_model.pairs import Conditions, Layout, Pairs
+from deepmd.array_model.tree import map_leaves
 
 OUTER = ("out_bias", "out_std")
 """Parameters that every model has: bias and scale of the output (1, T, d)."""
@@ -123,13 +124,17 @@ class Model:
         """Fresh parameters in their precisions; `draw(seed_list)` returns a NumPy generator."""
         raise NotImplementedError
 
-    def in_precision(self, params: Params, *, xp: Namespace) -> Params:
-        """Return the parameters with every leaf in the precision that its part computes in."""
+    def cast(self, params: Params, change: Callable[[Any, str], Any]) -> Params:
+        """Return the parameters with `change(part, precision)` in place of each part, which computes in that precision."""
         raise NotImplementedError
 
-    def narrowed(self, params: Params, narrow: Any) -> Params:
+    def in_precision(self, params: Params, *, xp: Namespace) -> Params:
+        """Return the parameters with every leaf in the precision that its part computes in."""
+        return self.cast(params, lambda part, precision: map_leaves(lambda leaf: xp.astype(leaf, dtype_of(precision, xp=xp)), part))
+
+    def narrowed(self, params: Params, narrow: Callable[[Any], Any]) -> Params:
         """Return the parameters with `narrow(part)` in place of each part in bfloat16, which NumPy lacks and stores in float32."""
-        return params
+        return self.cast(params, lambda part, precision: narrow(part) if PRECISIONS[precision] == "bfloat16" else part)
 
     def first_atom_matters(self, params: Params) -> bool:
         """Whether results depend on the first atom of a frame (spec core, section 4). On the host."""
@@ -167,14 +172,11 @@ class Model:
         """Atomic values (N, d) of the output (energies in eV) and features (N, D) of the centres."""
         raise NotImplementedError
 
-    def without_excluded(self, value: Array, pairs: Pairs, *, xp: Namespace) -> Array:
-        """Return atomic values (N, ...) with zeros for atoms of `atom_exclude_types`."""
+    def without_excluded(self, value_Nd: Array, pairs: Pairs, *, xp: Namespace) -> Array:
+        """Return atomic values (N, d) with zeros for atoms of `atom_exclude_types`."""
         for excluded in self.atom_exclude_types:
-            hit = xp.equal(pairs.type_N, excluded)
-            while len(xp.shape(hit)) < len(xp.shape(value)):
-                hit = xp.expand_dims(hit, axis=-1)
-            value = xp.where(hit, xp.zeros_like(value), value)
-        return value
+            value_Nd = xp.where(xp.expand_dims(xp.equal(pairs.type_N, excluded), axis=-1), xp.zeros_like(value_Nd), value_Nd)
+        return value_Nd
 
     # -- files ------------------------------------------------------------------------------------------------------
 

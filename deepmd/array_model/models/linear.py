@@ -72,14 +72,10 @@ class Combination(Model):
         members = [model.init(draw, xp=xp) for model in self.models]
         return {"models": members, **{name: members[0][name] for name in OUTER}}
 
-    def in_precision(self, params: Params, *, xp: Namespace) -> Params:
-        """Return the parameters in the precisions of the members."""
-        outer = {name: xp.astype(params[name], xp.float64) for name in OUTER}
-        return {"models": [model.in_precision(p, xp=xp) for model, p in self._members(params)], **outer}
-
-    def narrowed(self, params: Params, narrow: Any) -> Params:
-        """Return the parameters with `narrow(part)` in place of each part in bfloat16."""
-        return {**params, "models": [model.narrowed(p, narrow) for model, p in self._members(params)]}
+    def cast(self, params: Params, change: Callable[[Any, str], Any]) -> Params:
+        """Change the parts of the members."""
+        outer = {name: change(params[name], "float64") for name in OUTER}
+        return {"models": [model.cast(p, change) for model, p in self._members(params)], **outer}
 
     def trainables(self) -> dict[str, Any]:
         """Which parameters training may change: those of the members."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,6 @@ from deepmd.array_model.models.base import Model
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.pairs import Conditions, Layout, Pairs
 from deepmd.array_model.registry import register
-from deepmd.array_model.tree import map_leaves
 
 TABLE = ("vdata", "tab_info", "tab_data")
 """Parameters of the table: its rows (distance, energies of all pairs of types), what its grid is, and the splines."""
@@ -57,9 +57,9 @@ class PairTabModel(Model):
         zeros = {name: xp.zeros_like(draw([0]).normal(size=shape)) for name, shape in shapes.items()}
         return {**zeros, "out_std": zeros["out_std"] + 1.0}
 
-    def in_precision(self, params: Params, *, xp: Namespace) -> Params:
+    def cast(self, params: Params, change: Callable[[Any, str], Any]) -> Params:
         """Everything is in float64."""
-        return map_leaves(lambda leaf: xp.astype(leaf, xp.float64), params)
+        return change(params, "float64")
 
     def atomic_output(self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace) -> tuple[Array, Array]:
         """Atomic energies (N, 1), eV; no features."""

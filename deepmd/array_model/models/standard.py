@@ -8,12 +8,11 @@ from typing import Any
 
 from deepmd.array_model import descriptors, fittings
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.models.base import Model
-from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
+from deepmd.array_model.models.base import OUTER, Model
+from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.outputs import ENERGY, Output
 from deepmd.array_model.pairs import Conditions, Layout, Pairs
 from deepmd.array_model.registry import lookup, register
-from deepmd.array_model.tree import map_leaves
 
 assert descriptors  # these two are imported for their registrations
 assert fittings
@@ -95,29 +94,14 @@ class StandardModel(Model):
         bias = xp.reshape(xp.concat([0.0 * fitting["bias_atom_e"][:, 0:1]] * self.output.width, axis=1), (1, self.ntypes, self.output.width))
         return self.in_precision({"descriptor": descriptor, "fitting": fitting, "out_bias": bias, "out_std": bias + 1.0}, xp=xp)
 
-    def in_precision(self, params: Params, *, xp: Namespace) -> Params:
-        """Return the parameters with every leaf in the precision that its part computes in."""
-
-        def cast(part: Any, precision: str) -> Any:
-            return map_leaves(lambda leaf: xp.astype(leaf, dtype_of(precision, xp=xp)), part)
-
-        out = {
-            "descriptor": self.descriptor.in_precision(params["descriptor"], cast),
-            "fitting": cast(params["fitting"], self.fitting.precision),
-            "out_bias": cast(params["out_bias"], "float64"),
-            "out_std": cast(params["out_std"], "float64"),
+    def cast(self, params: Params, change: Callable[[Any, str], Any]) -> Params:
+        """Change each part; biases of types are in float64."""
+        fitting = params["fitting"]
+        return {
+            "descriptor": self.descriptor.in_precision(params["descriptor"], change),
+            "fitting": {**change(fitting, self.fitting.precision), "bias_atom_e": change(fitting["bias_atom_e"], "float64")},
+            **{name: change(params[name], "float64") for name in OUTER},
         }
-        out["fitting"]["bias_atom_e"] = cast(params["fitting"]["bias_atom_e"], "float64")
-        return out
-
-    def narrowed(self, params: Params, narrow: Any) -> Params:
-        """Return the parameters with `narrow(part)` in place of each part in bfloat16, which NumPy lacks and stores in float32."""
-
-        def cast(part: Any, precision: str) -> Any:
-            return narrow(part) if PRECISIONS[precision] == "bfloat16" else part
-
-        descriptor = self.descriptor.in_precision(params["descriptor"], cast)
-        return {**params, "descriptor": descriptor, "fitting": cast(params["fitting"], self.fitting.precision)}
 
     def expanded(self, params: Params, closest: float | None, *, stored: bool, xp: Namespace) -> tuple[StandardModel, Params, str]:
         """Plan expansions of the descriptor's nets, on the host (see the descriptors); the text says why there are none."""
