@@ -53,7 +53,7 @@ SEARCH = {
     "searchsorted": "of the standard; atoms of a bin among the sorted ones",
     "size": "one size in 64 bits, so that it can be combined with sums of integers; TensorFlow mixes no widths",
 }
-"""Names that only `search.py` may use besides, each with its reason. Namespaces of tests and of `autograd` may lack them."""
+"""Names that only `deepmd/data/search.py` may use besides, each with its reason. Namespaces of tests and of `autograd` may lack them."""
 
 PLANNING = {
     "asarray": "of the standard; constants of an expansion or of a type embedding from Python numbers",

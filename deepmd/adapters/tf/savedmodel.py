@@ -20,9 +20,9 @@ import tensorflow as tf
 from deepmd.adapters.evaluation import assemble
 from deepmd.adapters.tf.graph import constant, gradients, in_graph
 from deepmd.adapters.tf.namespace import xp
-from deepmd.array_model import search
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.pairs import Conditions, Pairs
+from deepmd.data import search
 from deepmd.io.dp_file import load_dp, save_dp
 from deepmd.io.model_file import ModelFile, planned
 

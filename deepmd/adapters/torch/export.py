@@ -20,11 +20,12 @@ from deepmd.adapters.torch.foreign import read_pth
 from deepmd.adapters.torch.namespace import xp
 from deepmd.adapters.torch.shell import Found, Shell
 from deepmd.adapters.torch.tensor_shell import TensorShell
-from deepmd.array_model import derivatives, search
+from deepmd.array_model import derivatives
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Layout, Pairs
 from deepmd.array_model.tree import flatten, paths, replace_leaves
+from deepmd.data import search
 from deepmd.io.atomic import replacing
 from deepmd.io.bounded import check_arrays
 from deepmd.io.model_file import ModelFile, from_json, planned, to_json

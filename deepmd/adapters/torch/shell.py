@@ -21,7 +21,7 @@ Found = tuple[
     torch.Tensor,
     torch.Tensor,
 ]
-"""disp_NM3, mask_NM, index_NM, centre_N, type_N, frame_N, counts, widths, type_NM, row_N, position_A (see `deepmd.array_model.search.Packed`)."""
+"""disp_NM3, mask_NM, index_NM, centre_N, type_N, frame_N, counts, widths, type_NM, row_N, position_A (see `deepmd.data.search.Packed`)."""
 
 BLOCK = 256
 """Centres that are evaluated at once."""
