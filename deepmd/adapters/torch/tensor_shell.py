@@ -11,7 +11,10 @@ from deepmd.array_model.outputs import Output
 class TensorShell(Shell):
     """A whole model of d components for each atom."""
 
+    # TorchScript sees the annotations of one class only, so those of lists that may be empty are repeated
     chosen: list[int]
+    excluded: list[int]
+    no_types: list[int]
     shape: list[int]
 
     def __init__(self, output: Output, **facts: Any) -> None:
