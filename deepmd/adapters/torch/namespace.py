@@ -86,6 +86,7 @@ xp = SimpleNamespace(
     minimum=torch.minimum,
     nonzero=lambda x: torch.nonzero(x, as_tuple=True),
     ones_like=torch.ones_like,
+    received=lambda x: x,
     recurrence=_recurrence,
     reshape=torch.reshape,
     searchsorted=lambda x, values, *, side: torch.searchsorted(x, values, right=side == "right"),
