@@ -159,6 +159,21 @@ def moments(x_NM: Array, columns: list[Array], widths: tuple[Any, ...], count: i
     return out
 
 
+def moments_of_rows(x_NM: Array, rows_NCM: Array, count: int, *, xp: Namespace) -> Array:
+    """Return what `moments` does of one section (N, C, 2K), for components that lie in one array (N, C, M).
+
+    Its derivative adds as many arrays as there are operations on all components, not as there are components.
+    """
+    x0_NM = xp.stop_gradient(xp.minimum(x_NM, xp.ones_like(x_NM)))
+    y_NM = 2.0 * (x0_NM * x0_NM) - 1.0
+    basis_NMK = xp.matrix_transpose(xp.recurrence(xp.ones_like(y_NM), y_NM, 2.0 * y_NM, count // 2))
+    both_NCM = xp.concat([rows_NCM, rows_NCM * xp.expand_dims(x0_NM, axis=1)], axis=1)
+    stepped_NCM = both_NCM * xp.expand_dims(x_NM - x0_NM, axis=1)
+    sums = [xp.matmul(rows, basis_NMK) for rows in (both_NCM, stepped_NCM)]
+    halves_ = [xp.split(each_NCK, (xp.shape(rows_NCM)[1],) * 2, axis=1) for each_NCK in sums]
+    return xp.concat([half for each in halves_ for half in each], axis=2)
+
+
 def at_start(c_KG: Array, *, xp: Namespace) -> Array:
     """Return a function at s = 0, (1, G), from what contracts its moments (2K, G): there x = -1 and T_m(y) = 1."""
     count = xp.shape(c_KG)[0] // 4

@@ -181,7 +181,7 @@ def _expansion_from_tree(tree: dict[str, Any], content: ModelFile) -> dict[str, 
     terms, tables = tree["terms"], map_leaves(np.asarray, tree["@variables"])
     if type(terms) is not int or terms < 2 or terms % 2:
         raise InputError(f"expansion: stored with {terms!r} terms; accepted: a positive even number")
-    sections, width = len(content.model.layout().sel), content.model.descriptor.neuron[-1]
+    sections, width = content.model.descriptor.functions(content.model.ntypes), content.model.descriptor.neuron[-1]
     expected: dict[str, tuple[int, ...]] = {"scale": (), "closest": ()}
     for centre in range(content.model.ntypes):
         expected.update({f"coefficients/{centre}": (2 * sections * terms, width), f"starts/{centre}": (sections, width)})

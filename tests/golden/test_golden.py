@@ -52,7 +52,7 @@ CASES = {
 }
 DIRECT = (
     *MESSAGES,
-    *(f"se_atten{ending}" for ending in ("", "_attn", "_strip", "_masked", "_one_side", "_scaled")),
+    *(f"se_atten{ending}" for ending in ("_attn", "_masked", "_one_side", "_scaled")),
     *("dpa2", "dpa3", "se_e3", "se_e3_tebd", "property"),
 )
 """Cases without expansions."""
