@@ -111,18 +111,19 @@ def deviations(descriptor: Any, params: Params) -> tuple[float, float]:
     All pairs of types are compared at `GRID` points of the domain, both ends included.
     """
     params = map_leaves(lambda leaf: np.asarray(leaf, dtype=np.float64), params)
-    tables, terms, ntypes = params["tables"], int(descriptor.evaluation), len(params["davg"])
+    tables, terms = params["tables"], int(descriptor.evaluation)
     x_Q = np.linspace(-1.0, 1.0, GRID)
     even_QK = chebvander(2.0 * x_Q * x_Q - 1.0, terms // 2 - 1)
     basis_QK = np.concatenate([even_QK, x_Q[:, None] * even_QK], axis=1)
     differences, sizes = np.zeros(2), np.zeros(2)
-    for centre in range(ntypes):
+    for group, functions in enumerate(descriptor.functions(len(params["davg"]))):
         # of each function: coefficients of the values, then of the slopes
-        stored = tables["coefficients"][centre].reshape(descriptor.functions(ntypes), 2, terms, descriptor.neuron[-1])
-        for number in range(len(stored)):
+        stored = tables["coefficients"][group].reshape(functions, 2, terms, descriptor.neuron[-1])
+        for number in range(functions):
 
-            def values(x_Q1: Any, centre: int = centre, number: int = number) -> Any:
-                return descriptor._values(params, centre, (x_Q1[:, 0] + 1.0) / tables["scale"], xp=differentiable)[number]
+            def values(x_Q1: Any, group: int = group, number: int = number) -> Any:
+                argument_Q = descriptor._argument(x_Q1[:, 0], tables["scale"], xp=differentiable)
+                return descriptor._values(params, group, argument_Q, xp=differentiable)[number]
 
             exact = _value_and_slope(values, x_Q)
             for k in range(2):

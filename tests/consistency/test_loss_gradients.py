@@ -235,6 +235,7 @@ MIXED = SeAtten(sel=40, rcut=3.0, neuron=(2, 4), axis_neuron=2, tebd_dim=2, attn
 WITH_EXPANSION = {
     "one-sided": DESCRIPTOR,
     "two-sided": replace(DESCRIPTOR, type_one_side=False, neuron=(2, 4)),
+    "se_e3": SeE3(sel=(8, 8), rcut=3.0, rcut_smth=0.5, neuron=(2, 4), resnet_dt=True),
     "se_atten": MIXED,
     "se_atten, strip": replace(MIXED, tebd_input_mode="strip", resnet_dt=True),
     "se_atten, gated": replace(MIXED, tebd_input_mode="strip", smooth_type_embedding=True, type_one_side=True),

@@ -250,20 +250,20 @@ class SeAtten(Expandable):
 
     # -- expansions: without attention, of one net for each pair of types ------------------------------------------
 
-    def functions(self, ntypes: int) -> int:
+    def functions(self, ntypes: int) -> tuple[int, ...]:
         """Return their number for each centre type: by neighbour type, after one that all share where the switch gates the others."""
-        return ntypes + self._gated
+        return (ntypes + self._gated,) * ntypes
 
     @property
     def _gated(self) -> bool:
         return self.tebd_input_mode == "strip" and self.smooth_type_embedding
 
-    def _obstacle(self, ntypes: int) -> str:
+    def _obstacle(self, ntypes: int, *, stored: bool) -> str:
         if self.attn_layer:
             return "attention layers need the nets of every neighbour"
         if self.evaluation == "auto" and ntypes * WIDTH_PER_TYPE > sum(self.neuron):
             return f"for {ntypes} types the nets themselves cost less"
-        return super()._obstacle(ntypes)
+        return super()._obstacle(ntypes, stored=stored)
 
     def _values(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> list[Array]:
         types_TE, nets = self._vectors(params, xp=xp), self._shapes()
