@@ -228,6 +228,63 @@ def contracted_adjoint(
     return xp.concat(parts, axis=0), adjoint
 
 
+def moments_of_rows(x_NM: Array, rows_NCM: Array, count: int, *, xp: Namespace) -> Array:
+    """Return what `moments` does of one section (N, C, 2K), for components that lie in one array (N, C, M).
+
+    Its derivative adds as many arrays as there are operations on all components, not as there are components.
+    """
+    x0_NM = xp.stop_gradient(xp.minimum(x_NM, xp.ones_like(x_NM)))
+    y_NM = 2.0 * (x0_NM * x0_NM) - 1.0
+    basis_NMK = xp.matrix_transpose(xp.recurrence(xp.ones_like(y_NM), y_NM, 2.0 * y_NM, count // 2))
+    both_NCM = xp.concat([rows_NCM, rows_NCM * xp.expand_dims(x0_NM, axis=1)], axis=1)
+    stepped_NCM = both_NCM * xp.expand_dims(x_NM - x0_NM, axis=1)
+    sums = [xp.matmul(rows, basis_NMK) for rows in (both_NCM, stepped_NCM)]
+    halves_ = [xp.split(each_NCK, (xp.shape(rows_NCM)[1],) * 2, axis=1) for each_NCK in sums]
+    return xp.concat([half for each in halves_ for half in each], axis=2)
+
+
+BEND = 2.0
+"""Where the abscissa of a scalar product t turns from linear to logarithmic: x = asinh(t / BEND), over its value at the end of the
+domain. Nets vary where their input is about one, and the domain is many times that; without it there were several times the terms."""
+
+
+def _asinh(t: Array, *, xp: Namespace) -> Array:
+    size = xp.log1p(xp.abs(t) + t * t / (1.0 + xp.sqrt(1.0 + t * t)))
+    return xp.where(t < 0.0, -size, size)
+
+
+def product_at(x: Array, scale: Array, *, xp: Namespace) -> Array:
+    """Return the scalar product of an abscissa, where 2 / scale is the end of the domain."""
+    angle = x * _asinh(2.0 / (BEND * scale), xp=xp)
+    return 0.5 * BEND * (xp.exp(angle) - xp.exp(-angle))
+
+
+def product_moments(t_NP: Array, share_P: Array, scale: Array, count: int, *, xp: Namespace) -> Array:
+    """Sum t, x t, (t - t0) x'(t0) t and (t - t0) x'(t0) x t, times T_m(2 x^2 - 1) with m < K/2, over all pairs of neighbours.
+
+    Parameters
+    ----------
+    t_NP : scalar products, t0 the same within the domain (-2 / scale, 2 / scale) and cut off from differentiation
+    share_P : how many pairs each stands for
+    scale, count : see `product_at`; number of terms K, even
+
+    Returns
+    -------
+    (N, 2K): the four sums one after the other
+    """
+    end_NP = 2.0 / scale * xp.ones_like(t_NP)
+    t0_NP = xp.stop_gradient(xp.maximum(xp.minimum(t_NP, end_NP), -end_NP))
+    span = _asinh(2.0 / (BEND * scale), xp=xp)
+    x0_NP = _asinh(t0_NP / BEND, xp=xp) / span
+    step_NP = (t_NP - t0_NP) / (span * xp.sqrt(BEND**2 + t0_NP * t0_NP))
+    y_NP = 2.0 * (x0_NP * x0_NP) - 1.0
+    basis_NPK = xp.matrix_transpose(xp.recurrence(xp.ones_like(y_NP), y_NP, 2.0 * y_NP, count // 2))
+    row_NP = t_NP * share_P
+    rows_N2P = xp.stack([row_NP, row_NP * x0_NP], axis=1)
+    sums = [xp.matmul(rows, basis_NPK) for rows in (rows_N2P, rows_N2P * xp.expand_dims(step_NP, axis=1))]
+    return xp.concat([xp.reshape(each_N2K, (-1, count)) for each_N2K in sums], axis=1)
+
+
 def at_start(c_KG: Array, *, xp: Namespace) -> Array:
     """Return a function at s = 0, (1, G), from what contracts its moments (2K, G): there x = -1 and T_m(y) = 1."""
     count = xp.shape(c_KG)[0] // 4
