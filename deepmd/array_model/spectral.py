@@ -147,18 +147,10 @@ def moments(x_NM: Array, columns: list[Array], widths: Sizes, count: int, *, xp:
     -------
     For each section (N, components, 2K): the four sums one after the other
     """
-    x0_NM = xp.stop_gradient(xp.minimum(x_NM, xp.ones_like(x_NM)))
-    step_NM, y_NM = x_NM - x0_NM, 2.0 * (x0_NM * x0_NM) - 1.0
-    rows = []
-    for column in columns:
-        odd = column * x0_NM
-        rows += [column, odd, step_NM * column, step_NM * odd]
-    rows_NCM = xp.stack(rows, axis=1)
-    out = []
-    for basis_NKM, part in zip(_bases(y_NM, widths, count, xp=xp), xp.split(rows_NCM, widths, axis=2), strict=True):
-        sums_NCK = xp.matmul(part, xp.matrix_transpose(basis_NKM))
-        out.append(xp.reshape(sums_NCK, (-1, len(columns), 2 * count)))
-    return out
+    rows_NCM = xp.stack(columns, axis=1)
+    return [
+        moments_of_rows(x, rows, count, xp=xp) for x, rows in zip(xp.split(x_NM, widths, axis=1), xp.split(rows_NCM, widths, axis=2), strict=True)
+    ]
 
 
 def _bases(y_NM: Array, widths: Sizes, count: int, *, xp: Namespace) -> list[Array]:
