@@ -47,7 +47,7 @@ def every_row(quick: bool) -> list[Row]:
     rows = []
     for name in DESCRIPTORS:
         title = titles.get(name, name)
-        curve = (4, 8) if name == "se_e3" else (5, 20)  # a step of se_e3 takes up to ten seconds
+        curve = (4, 8) if name in ("se_e3", "dpa1-2") else (5, 20)  # steps of these take seconds
         rows.append(Row(f"{name}-train", f"{title}: training", "train", PER_STEP, trainers, curve=curve))
         rows.append(Row(f"{name}-eval", f"{title}: evaluation", "eval", PER_ATOM, files))
     return rows

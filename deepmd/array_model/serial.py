@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from deepmd.array_model.errors import InputError
@@ -21,6 +21,21 @@ def require(tree: dict[str, Any], key: str, accepted: Sequence[Any], what: str) 
     """Raise InputError when a stored option has a value that is not supported."""
     if tree.get(key) not in accepted:
         raise InputError(f"{what}: stored with {key} = {tree.get(key)!r}, which is not supported (accepted: {list(accepted)})")
+
+
+def options_to_dict(config: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Return options of a config as files have them: lists in place of tuples, the canonical name of a precision."""
+    values = {name: getattr(config, name) for name in names}
+    return {name: PRECISIONS[value] if name == "precision" else _with_sequences(list, value) for name, value in values.items()}
+
+
+def options_from_dict(tree: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Return the options that a stored dict holds, by {key: option}; what is absent or null has its default."""
+    return {option: _with_sequences(tuple, tree[key]) for key, option in names.items() if tree.get(key) is not None}
+
+
+def _with_sequences(kind: type, value: Any) -> Any:
+    return kind(_with_sequences(kind, item) for item in value) if isinstance(value, list | tuple) else value
 
 
 def layer_to_dict(params: Params, precision: str, trainable: bool, activation: str = "none", resnet: bool = False) -> dict[str, Any]:

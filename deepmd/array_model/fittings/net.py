@@ -152,16 +152,14 @@ class Fitting:
         """Return the stored form (spec core, section 13.2)."""
         ntypes, net = len(type_map), self.net(widths)
         nets: list[dict[str, Any] | None] = [serial.net_to_dict(net, p, self.precision, self.layer_flags()) for p in params["nets"]]
-        options = {each.name: getattr(self, each.name) for each in fields(Fitting) if each.name != "seed"}
         own = {"embedding_width": widths.equivariant} if self.needs_equivariant else {"dim_out": self.output.width, "atom_ener": None}
         return {
             "@class": "Fitting",
             "@version": self.version,
             "ntypes": ntypes,
             "dim_descrpt": widths.invariant,
-            **{name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
+            **serial.options_to_dict(self, STORED),
             "dim_case_embd": 0,
-            "precision": PRECISIONS[self.precision],
             "mixed_types": mixed,
             "nets": serial.collection(nets, 0 if mixed else 1, ntypes, "fitting_network"),
             "@variables": {**dict.fromkeys(("case_embd", *STATISTICS)), **{key: value for key, value in params.items() if key != "nets"}},
@@ -180,9 +178,7 @@ class Fitting:
     @classmethod
     def options(cls, tree: dict[str, Any]) -> dict[str, Any]:
         """Return the options that a stored form holds; what it does not has its default."""
-        names = {**{each.name: each.name for each in fields(Fitting) if each.name != "seed"}, **cls.stored}
-        held = {option: tree[key] for key, option in names.items() if key in tree}
-        return {option: tuple(value) if isinstance(value, list) else value for option, value in held.items()}
+        return serial.options_from_dict(tree, {**{name: name for name in STORED}, **cls.stored})
 
     @classmethod
     def deserialize(cls, tree: dict[str, Any]) -> tuple[Any, Params]:
@@ -196,3 +192,7 @@ class Fitting:
         stored = tree["nets"]["networks"]
         nets = [serial.net_from_dict(config.net(widths), item, f"{what}, net {k}") for k, item in enumerate(stored)]
         return config, {"nets": nets, **{key: value for key, value in tree["@variables"].items() if value is not None}}
+
+
+STORED = tuple(each.name for each in fields(Fitting) if each.name != "seed")
+"""Options that every stored form has."""

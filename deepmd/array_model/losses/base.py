@@ -71,6 +71,8 @@ class Loss:
     """Outputs of models that it is for."""
     names: ClassVar[dict[str, str]] = {}
     """Aliases of options."""
+    shows_total: ClassVar[bool] = False
+    """Whether the learning curve has a column for the root of the loss, `rmse`."""
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
@@ -98,10 +100,6 @@ class Loss:
     def suited(self, target: Target) -> Loss:
         """Return the loss for a model."""
         return self
-
-    def shows_total(self) -> bool:
-        """Whether the learning curve has a column for the root of the loss, `rmse`."""
-        return False
 
     def is_square(self, term: str) -> bool:
         """Whether the root of what is shown is displayed."""

@@ -46,6 +46,7 @@ class EnerLoss(Loss):
 
     kind: ClassVar[str] = "ener"
     predicts: ClassVar[tuple[str, ...]] = ("energy",)
+    shows_total: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,10 +76,6 @@ class EnerLoss(Loss):
     def needed(self) -> frozenset[str]:
         """Return the outputs that the loss reads."""
         return super().needed() | (frozenset(["atom_energy"]) if self.enable_atom_ener_coeff else frozenset())
-
-    def shows_total(self) -> bool:
-        """Whether the learning curve has a column for the root of the loss."""
-        return True
 
     def is_square(self, term: str) -> bool:
         """Whether the root of what is shown is displayed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, ClassVar
 
 from deepmd.array_model import serial
@@ -195,11 +195,7 @@ class Model:
             "@class": "Model",
             "type": self.kind,
             "@version": self.version,
-            "type_map": list(self.type_map),
-            "atom_exclude_types": list(self.atom_exclude_types),
-            "pair_exclude_types": [list(pair) for pair in self.pair_exclude_types],
-            "rcond": self.rcond,
-            "preset_out_bias": self.preset_out_bias,
+            **serial.options_to_dict(self, COMMON),
             "@variables": {name: params[name] for name in OUTER},
             **self.stored(params),
         }
@@ -215,14 +211,12 @@ class Model:
         """
         serial.check_version(tree, cls.version, f"model {cls.kind}")
         options, params = cls.read(tree)
-        common: dict[str, Any] = {
-            "pair_exclude_types": tuple((a, b) for a, b in tree.get("pair_exclude_types", ())),
-            "atom_exclude_types": tuple(tree.get("atom_exclude_types", ())),
-            "rcond": tree.get("rcond"),
-            "preset_out_bias": tree.get("preset_out_bias"),
-        }
         try:
-            model = cls(tuple(tree["type_map"]), **common, **options)
+            model = cls(**serial.options_from_dict(tree, {name: name for name in COMMON}), **options)
         except ValueError as error:
             raise InputError(f"model {cls.kind}: {error}") from error
         return model, {**{name: tree["@variables"][name] for name in OUTER if name not in params}, **params}
+
+
+COMMON = tuple(each.name for each in fields(Model))
+"""Options that every stored form has."""
