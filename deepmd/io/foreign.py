@@ -54,6 +54,9 @@ PASSED = {
 }
 """Keys without influence on what a trained model computes."""
 
+WITHOUT_MEANING = {"se_e2_r": ("type_one_side",)}
+"""Options of a kind that DeePMD-kit stores and passes over: there, too, a net belongs to a type of neighbours, whatever the option says."""
+
 COMPRESSED = (
     "a compressed model: tables replace its embedding nets, which are not in the file. Needed: the model from before the compression, "
     "the input of `dp compress`, or the checkpoint"
@@ -62,8 +65,8 @@ COMPRESSED = (
 BY_DP = "Convert the model with DeePMD-kit to .dp, which is read: dp convert-backend IN OUT.dp"
 """What to do about kinds that only `.dp` and `.yaml` bring."""
 
-OPTIONAL = ("out_bias", "out_std", "fitting/bias_atom_e")
-"""Parameters that older files do not have: the bias was part of the nets then."""
+OPTIONAL = ("out_bias", "out_std", "fitting/bias_atom_e", "fitting/scale", "fitting/constant_matrix")
+"""Parameters that files may lack: in older ones the bias was part of the nets; checkpoints leave to the options of polar what these fix."""
 
 MOST_TYPES = 1000
 
@@ -105,7 +108,7 @@ def assemble(definition: Section, found: Found, where: str) -> ModelFile:
         template = ModelFile(model, fresh, definition or section, found.min_nbor_dist)
         expected = flatten(fresh)
         unused = [path for path in expected if path.startswith("fitting/aparam_")] if model.fitting.use_aparam_as_mask else []
-        arrays = {**{path: expected[path] for path in (*OPTIONAL, *unused)}, **found.arrays}
+        arrays = {**{path: expected[path] for path in (*OPTIONAL, *unused) if path in expected}, **found.arrays}
         left = sorted(set(arrays) - set(expected))
         if left:  # the model would be evaluated without them
             raise InputError(f"the file has parameters that its description does not explain: {', '.join(left[:5])}")
@@ -187,6 +190,7 @@ def _merged_part(part: str, where: str, inner: Section, stated: Section, place: 
     known = {field.name for field in fields(cls)}
     _refuse({key: value for key, value in inner.items() if key not in known}, f"model/{part}", where)
     out = {**rename(inner, cls.names, where), **stated, "type": cls.kind}
+    out = {key: value for key, value in out.items() if key not in WITHOUT_MEANING.get(cls.kind, ())}
     if out.get("precision", "default") == "default":  # meant what the environment of the training said
         weights = (array for path, array in found.arrays.items() if path.startswith(f"{place}/") and "/w" in path)
         out["precision"] = next((array.dtype.name for array in weights), "default")

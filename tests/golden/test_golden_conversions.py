@@ -23,7 +23,7 @@ WITHOUT_PTH = [f".{name}" for name in ("dp", "yaml", "dp", "pb", "yaml", "pb", "
 
 KINDS = {
     # case: its way
-    **dict.fromkeys(("se_e2_a", "se_e2_a_fparam", "se_e2_r", "se_e3", "se_atten_attn", "se_atten_strip", "se_e3_tebd", "hybrid"), WALK),
+    **dict.fromkeys(("se_e2_a_fparam", "se_e2_r", "se_e3", "se_atten_attn", "se_atten_strip", "se_e3_tebd", "hybrid"), WALK),
     **dict.fromkeys(("dipole", "polar", "dos", "property"), WALK),
     **dict.fromkeys(("pairtab", "linear", "linear_pairtab", "zbl"), WALK),
     **dict.fromkeys(("dpa2", "dpa3"), WITHOUT_PTH),
