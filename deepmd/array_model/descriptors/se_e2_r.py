@@ -105,5 +105,5 @@ class SeE2R(Sectioned, Expandable):
     @classmethod
     def deserialize(cls, tree: dict[str, Any]) -> tuple[Any, Params]:
         """Return options and parameters from the stored form."""
-        serial.require(tree, "type_one_side", [None, True], "descriptor se_e2_r")
+        serial.require(tree, "type_one_side", [None, True, False], "descriptor se_e2_r")  # DeePMD-kit passes over it
         return super().deserialize(tree)
