@@ -85,3 +85,11 @@ def test_without_a_map(lammps, models, tmp_path):
     """LAMMPS then treats images as atoms of other ranks, even on one."""
     folder, frame = models("dpa3"), random_frame()
     check(run_lammps(lammps, tmp_path / "run", [folder / "model.pth"], frame), folder / "model.dp", frame)
+
+
+@pytest.mark.parametrize("case", ["dpa2", "dpa3"])
+def test_saved_model(lammps, models, tmp_path, case):
+    folder, frame = models(case), random_frame()
+    path = tmp_path / "model.savedmodel"
+    save_model(path, load_model(folder / "model.dp"))
+    check(run_lammps(lammps, tmp_path / "run", [path], frame, first=MAP), folder / "model.dp", frame)
