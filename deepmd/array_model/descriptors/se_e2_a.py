@@ -12,7 +12,7 @@ from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.environment import environment_columns, environment_rows, without_excluded
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
-from deepmd.array_model.networks import Net, activation, apply_net, init_net
+from deepmd.array_model.networks import Net, activation, init_net
 from deepmd.array_model.pairs import Layout, Pairs, spans
 from deepmd.array_model.registry import register
 
@@ -116,7 +116,7 @@ class SeE2A(Expandable):
         g_NG4 = xp.matrix_transpose(g_N4G)
         d_NGX = xp.matmul(g_NG4, g_N4G[:, :, : self.axis_neuron])
         return Features(
-            invariant_ND=xp.astype(xp.reshape(d_NGX, (-1, self.widths.invariant)), xp.float64),
+            invariant_ND=xp.astype(xp.reshape(d_NGX, (-1, self.neuron[-1] * self.axis_neuron)), xp.float64),
             equivariant_NG3=xp.astype(g_NG4[:, :, 1:], xp.float64),
         )
 
@@ -145,18 +145,18 @@ class SeE2A(Expandable):
         rows_NM4 = without_excluded(rows_NM4, pairs, self.exclude_types, xp=xp)
         empty_TS4 = -params["davg"] / params["dstd"]
 
-        def total(nets: list[Params], sections: list[Array]) -> Array:
-            each = zip(nets, sections, strict=True)
-            terms = [xp.matmul(xp.matrix_transpose(x), apply_net(self._net(), net, x[:, :, 0:1], xp=xp)) for net, x in each]
+        def total(centre: int, sections: list[Array]) -> Array:
+            each = zip(self._embeddings(params, centre, xp=xp), sections, strict=True)
+            terms = [xp.matmul(xp.matrix_transpose(x), embedding(x[:, :, 0:1])) for embedding, x in each]
             return sum(terms[1:], terms[0])
 
         if self.type_one_side:
-            nets, empty = self._nets(params, 0), [empty_TS4[:, part, :] for part in self._unused(pairs)]
-            return total(nets, xp.split(rows_NM4, pairs.widths, axis=1)) + xp.take(total(nets, empty), pairs.type_N, axis=0)
+            empty = [empty_TS4[:, part, :] for part in self._unused(pairs)]
+            return total(0, xp.split(rows_NM4, pairs.widths, axis=1)) + xp.take(total(0, empty), pairs.type_N, axis=0)
         parts = []
         for centre, rows in enumerate(xp.split(rows_NM4, pairs.counts, axis=0)):
-            nets, empty = self._nets(params, centre), [empty_TS4[centre : centre + 1, part, :] for part in self._unused(pairs)]
-            parts.append(total(nets, xp.split(rows, pairs.widths, axis=1)) + total(nets, empty))
+            empty = [empty_TS4[centre : centre + 1, part, :] for part in self._unused(pairs)]
+            parts.append(total(centre, xp.split(rows, pairs.widths, axis=1)) + total(centre, empty))
         return xp.concat(parts, axis=0)
 
     def _spectral(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Array:
@@ -214,11 +214,15 @@ class SeE2A(Expandable):
     @classmethod
     def deserialize(cls, tree: dict[str, Any]) -> tuple[SeE2A, Params]:
         """Return options and parameters from the stored form."""
-        what = "descriptor se_e2_a"
+        config, what = cls._options(tree, "descriptor se_e2_a"), "descriptor se_e2_a"
+        return config, config._arrays(tree, len(config.slots) ** (1 if config.type_one_side else 2), what)
+
+    @staticmethod
+    def _options(tree: dict[str, Any], what: str) -> SeE2A:
         serial.check_version(tree, 3, what)  # 3 adds the tables of a compressed model, which are not needed
         serial.require(tree, "spin", [None], what)
         serial.require(tree.get("env_mat", {}), "use_exp_switch", [None, False], what)
-        config = cls(
+        return SeE2A(
             sel=tuple(tree["sel"]),
             rcut=tree["rcut"],
             rcut_smth=tree["rcut_smth"],
@@ -233,11 +237,12 @@ class SeE2A(Expandable):
             env_protection=tree.get("env_protection", 0.0),
             set_davg_zero=tree.get("set_davg_zero", False),
         )
+
+    def _arrays(self, tree: dict[str, Any], expected: int, what: str) -> Params:
         stored = tree["embeddings"]["networks"]
-        expected = len(config.slots) ** (1 if config.type_one_side else 2)
         if len(stored) != expected or any(item is None for item in stored):
             present = sum(item is not None for item in stored)
             reason = "" if present else ": a compressed model, with tables in their place. Needed: the model from before the compression"
             raise InputError(f"{what}: expected {expected} embedding nets, the file has {present}{reason}")
-        nets = [serial.net_from_dict(config._net(), item, f"{what}, net {k}") for k, item in enumerate(stored)]
-        return config, {**tree["@variables"], "embeddings": nets}
+        nets = [serial.net_from_dict(self._net(), item, f"{what}, net {k}") for k, item in enumerate(stored)]
+        return {**tree["@variables"], "embeddings": nets}

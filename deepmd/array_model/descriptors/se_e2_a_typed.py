@@ -1,0 +1,100 @@
+"""se_e2_a with a type embedding: one net for all pairs of types, which reads their vectors (the `type_embedding` section of a model)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from deepmd.array_model import serial
+from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.descriptors.se_e2_a import SeE2A
+from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
+from deepmd.array_model.networks import Net, apply_net, init_net
+from deepmd.array_model.pairs import Pairs
+from deepmd.array_model.registry import register
+from deepmd.array_model.type_embedding import TypeEmbedding
+
+
+def typed(descriptor: SeE2A, types: TypeEmbedding) -> SeE2ATyped:
+    """Return the descriptor with a type embedding."""
+    return SeE2ATyped(**{item.name: getattr(descriptor, item.name) for item in fields(descriptor)}, types=types)
+
+
+@register("descriptor", "se_e2_a_typed")
+@dataclass(frozen=True)
+class SeE2ATyped(SeE2A):
+    """Options of se_e2_a, and of the type embedding. One fitting net serves all types: it reads the vector of the centre besides."""
+
+    types: TypeEmbedding = field(default_factory=lambda: TypeEmbedding(activation_function="tanh"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if PRECISIONS[self.types.precision] != PRECISIONS[self.precision]:
+            raise ValueError(f"precision is {self.types.precision}; accepted: that of the descriptor, {self.precision}")
+
+    @property
+    def mixed_types(self) -> bool:
+        """One fitting net serves all types, though neighbours come in sections."""
+        return True
+
+    @property
+    def widths(self) -> Widths:
+        """Widths of the features: the vector of the type of the centre comes last."""
+        plain = super().widths
+        return Widths(plain.invariant + self.types.neuron[-1], plain.equivariant)
+
+    def section(self) -> dict[str, Any]:
+        """Return the section of the input that describes it, beside that of the type embedding."""
+        return {**{name: value for name, value in super().section().items() if name != "types"}, "type": "se_e2_a"}
+
+    def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+        """Fresh parameters; `draw(seed_list)` returns a NumPy generator. DeePMD-kit has it in TensorFlow only, which draws others."""
+        net = init_net(self._net(), None if self.seed is None else [0, self.seed], draw)
+        zeros = xp.zeros_like(draw([0]).normal(size=(len(type_map), sum(self.slots), 4)))
+        vectors = self.types.init(type_map, None if self.types.seed is None else [1, self.types.seed], draw, xp=xp)
+        return {"davg": zeros, "dstd": zeros + 1.0, "embeddings": [net], "type_embedding": vectors}
+
+    def trainables(self) -> dict[str, Any]:
+        """Which parameters training may change: a tree of flags, one for everything below it."""
+        return {**super().trainables(), "type_embedding": self.types.trainables()}
+
+    def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
+        """Features of each centre: those of se_e2_a with G_j = Net([s_j, e_j, e_i]) or, if `type_one_side`, Net([s_j, e_j]), then e_i."""
+        features = super().apply(params, pairs, xp=xp)
+        own_NE = xp.take(xp.astype(self.types.table(params["type_embedding"], xp=xp), xp.float64), pairs.type_N, axis=0)
+        return replace(features, invariant_ND=xp.concat([features.invariant_ND, own_NE], axis=1))
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    def _net(self) -> Net:
+        return replace(super()._net(), in_dim=1 + self.types.neuron[-1] * (1 if self.type_one_side else 2))
+
+    def _embeddings(self, params: Params, centre: int, *, xp: Namespace) -> list[Callable[[Array], Array]]:
+        table_TE, (weights,) = self.types.table(params["type_embedding"], xp=xp), params["embeddings"]
+
+        def function(neighbour: int) -> Callable[[Array], Array]:
+            read = [neighbour] if self.type_one_side else [neighbour, centre]
+
+            def embedding(s: Array) -> Array:
+                both = [table_TE[number, :] + xp.zeros_like(s) for number in read]
+                return apply_net(self._net(), weights, xp.concat([s, *both], axis=-1), xp=xp)
+
+            return embedding
+
+        return [function(neighbour) for neighbour in range(len(self.slots))]
+
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    def serialize(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
+        """Return the stored form, that of se_e2_a with one net and the type embedding; DeePMD-kit has none."""
+        tree = super().serialize(params, type_map)
+        nets = serial.collection(tree["embeddings"]["networks"], 0, len(type_map), "embedding_network")
+        return {**tree, "type": self.kind, "embeddings": nets, "type_embedding": self.types.serialize(params["type_embedding"], type_map)}
+
+    @classmethod
+    def deserialize(cls, tree: dict[str, Any]) -> tuple[SeE2ATyped, Params]:
+        """Return options and parameters from the stored form."""
+        types, vectors = TypeEmbedding.deserialize(tree["type_embedding"], tuple(tree["type_map"]))
+        config = typed(cls._options(tree, "descriptor se_e2_a_typed"), types)
+        return config, {**config._arrays(tree, 1, "descriptor se_e2_a_typed"), "type_embedding": vectors}
