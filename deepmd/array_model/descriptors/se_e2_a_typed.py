@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from deepmd.array_model import serial
 from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
@@ -26,6 +25,7 @@ def typed(descriptor: SeE2A, types: TypeEmbedding) -> SeE2ATyped:
 class SeE2ATyped(SeE2A):
     """Options of se_e2_a, and of the type embedding. One fitting net serves all types: it reads the vector of the centre besides."""
 
+    type_name = "se_e2_a_typed"
     types: TypeEmbedding = field(default_factory=lambda: TypeEmbedding(activation_function="tanh"))
 
     def __post_init__(self) -> None:
@@ -51,9 +51,8 @@ class SeE2ATyped(SeE2A):
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator. DeePMD-kit has it in TensorFlow only, which draws others."""
         net = init_net(self._net(), None if self.seed is None else [0, self.seed], draw)
-        zeros = xp.zeros_like(draw([0]).normal(size=(len(type_map), sum(self.slots), 4)))
         vectors = self.types.init(type_map, None if self.types.seed is None else [1, self.types.seed], draw, xp=xp)
-        return {"davg": zeros, "dstd": zeros + 1.0, "embeddings": [net], "type_embedding": vectors}
+        return {**self.no_statistics(len(type_map), draw, xp=xp), "embeddings": [net], "type_embedding": vectors}
 
     def trainables(self) -> dict[str, Any]:
         """Which parameters training may change: a tree of flags, one for everything below it."""
@@ -66,6 +65,11 @@ class SeE2ATyped(SeE2A):
         return replace(features, invariant_ND=xp.concat([features.invariant_ND, own_NE], axis=1))
 
     # -- parts ------------------------------------------------------------------------------------------------------
+
+    @property
+    def keys_of_nets(self) -> int:
+        """One net for all."""
+        return 0
 
     def _net(self) -> Net:
         return replace(super()._net(), in_dim=1 + self.types.neuron[-1] * (1 if self.type_one_side else 2))
@@ -86,15 +90,15 @@ class SeE2ATyped(SeE2A):
 
     # -- files ------------------------------------------------------------------------------------------------------
 
-    def serialize(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
-        """Return the stored form, that of se_e2_a with one net and the type embedding; DeePMD-kit has none."""
-        tree = super().serialize(params, type_map)
-        nets = serial.collection(tree["embeddings"]["networks"], 0, len(type_map), "embedding_network")
-        return {**tree, "type": self.kind, "embeddings": nets, "type_embedding": self.types.serialize(params["type_embedding"], type_map)}
+    def stored_parts(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
+        """Return the net and the type embedding; DeePMD-kit has no such files."""
+        return {**super().stored_parts(params, type_map), "type_embedding": self.types.serialize(params["type_embedding"], type_map)}
+
+    def parts_from(self, tree: dict[str, Any], what: str) -> Params:
+        """Return the parameters of the net and of the type embedding."""
+        return {**super().parts_from(tree, what), "type_embedding": TypeEmbedding.deserialize(tree["type_embedding"], tuple(tree["type_map"]))[1]}
 
     @classmethod
-    def deserialize(cls, tree: dict[str, Any]) -> tuple[SeE2ATyped, Params]:
-        """Return options and parameters from the stored form."""
-        types, vectors = TypeEmbedding.deserialize(tree["type_embedding"], tuple(tree["type_map"]))
-        config = typed(cls._options(tree, "descriptor se_e2_a_typed"), types)
-        return config, {**config._arrays(tree, 1, "descriptor se_e2_a_typed"), "type_embedding": vectors}
+    def options_from(cls, tree: dict[str, Any]) -> dict[str, Any]:
+        """Return the options from the stored form."""
+        return {**super().options_from(tree), "types": TypeEmbedding.deserialize(tree["type_embedding"], tuple(tree["type_map"]))[0]}
