@@ -7,8 +7,8 @@ from typing import Any
 
 from deepmd.array_model import serial
 from deepmd.array_model.electrons import configuration
-from deepmd.array_model.namespace import Array, Namespace, Params
-from deepmd.array_model.networks import Net, apply_net, init_net
+from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
+from deepmd.array_model.networks import Net, activation, apply_net, init_net
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,17 @@ class TypeEmbedding:
     activation_function: str = "Linear"
     resnet_dt: bool = False
     trainable: bool = True
+    seed: int | None = None
+    """Of fresh parameters where the embedding is a section of its own."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        activation(self.activation_function)
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is {self.precision!r}; accepted: {', '.join(PRECISIONS)}")
+        if not self.neuron or min(self.neuron) < 1:
+            raise ValueError(f"neuron is {list(self.neuron)}: needs positive widths")
 
     def net(self, ntypes: int) -> Net:
         """Shape of the net."""

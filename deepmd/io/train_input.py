@@ -13,10 +13,12 @@ import yaml
 
 from deepmd.array_model import models
 from deepmd.array_model.descriptors.hybrid import Hybrid
+from deepmd.array_model.descriptors.se_e2_a_typed import SeE2ATyped, typed
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.array_model.losses import LOSSES, Loss, Target
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.registry import canonical, lookup
+from deepmd.array_model.type_embedding import TypeEmbedding
 from deepmd.io.checking import NO_DEFAULT, build, given, rename, without_comments
 from deepmd.io.combinations import KINDS, Given, read_combination, with_table
 from deepmd.io.sections import (
@@ -91,6 +93,8 @@ class TrainInput:
             "descriptor": self.model.descriptor.section(),
             "fitting_net": {"type": self.model.fitting.kind, **asdict(self.model.fitting)},
         }
+        if isinstance(self.model.descriptor, SeE2ATyped):
+            tree["type_embedding"] = asdict(self.model.descriptor.types)
         if not tree["fitting_net"]["exclude_types"]:
             del tree["fitting_net"]["exclude_types"]  # DeePMD-kit's input does not know it
         return json.loads(json.dumps(tree))  # type: ignore[no-any-return]
@@ -99,7 +103,7 @@ class TrainInput:
 NOT_YET: dict[str, dict[str, Any]] = {
     "": {"nvnmd": NO_DEFAULT},
     "model": {
-        **dict.fromkeys(("type_embedding", "modifier", "spin", "compress", "model_dict", "shared_dict"), None),
+        **dict.fromkeys(("modifier", "spin", "compress", "model_dict", "shared_dict"), None),
         **dict.fromkeys(("finetune_head", "hybrid"), None),
         "model_branch_alias": [],
         "info": {},
@@ -259,6 +263,8 @@ def _model(section: Any) -> tuple[ModelSection, Any, Given]:
         parts[key] = section.pop(key)
     fitting = _part(parts["fitting_net"], "fitting_net", "model/fitting_net", "ener")
     descriptor = _part(parts["descriptor"], "descriptor", "model/descriptor", None)
+    if (types := section.pop("type_embedding", None)) is not None:
+        descriptor = _typed(descriptor, types)
     outer = build(ModelSection, section, "model", NOT_YET["model"])
     _check_types(outer, descriptor, fitting)
     if fitting.needs_equivariant and not descriptor.widths.equivariant:
@@ -273,6 +279,19 @@ def _model(section: Any) -> tuple[ModelSection, Any, Given]:
         preset_out_bias=None if outer.preset_out_bias is None else {key: list(value) for key, value in outer.preset_out_bias.items()},
     )
     return (outer, model, {}) if outer.use_srtab is None else (outer, *with_table(outer, model))
+
+
+def _typed(descriptor: Any, section: Any) -> Any:
+    """Return the descriptor with the type embedding of the model."""
+    if descriptor.kind != "se_e2_a":
+        raise InputError(f"model/type_embedding: is for descriptors of type se_e2_a; {descriptor.kind} has none, or its own")
+    if not isinstance(section, dict):
+        raise InputError(f"model/type_embedding: must be an object with keys, got {section!r}")
+    types = build(TypeEmbedding, {"activation_function": "tanh", **section}, "model/type_embedding")
+    try:
+        return typed(descriptor, types)
+    except ValueError as error:
+        raise InputError(f"model/type_embedding: {error}") from error
 
 
 def _without_output(outer: ModelSection, fitting: Any) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ class Descriptor:
 
     kind: ClassVar[str]
     mixed: ClassVar[bool] = False
-    """One fitting net serves all types, and neighbours come in one section."""
+    """Neighbours come in one section."""
     names: ClassVar[dict[str, str]] = {}
     """Aliases of options."""
     not_yet: ClassVar[dict[str, Any]] = {}
@@ -29,6 +29,11 @@ class Descriptor:
     precision: str
     rcut: float
     rcut_smth: float
+
+    @property
+    def mixed_types(self) -> bool:
+        """One fitting net serves all types."""
+        return self.mixed
 
     @property
     def widths(self) -> Widths:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from deepmd.array_model import spectral
@@ -30,6 +32,10 @@ class Expandable(Descriptor):
         """Nets of a centre type, by neighbour type."""
         raise NotImplementedError
 
+    def _embeddings(self, params: Params, centre: int, *, xp: Namespace) -> list[Callable[[Array], Array]]:
+        """Functions from s as the nets read it (..., 1) to (..., G), of a centre type, by neighbour type."""
+        return [partial(apply_net, self._net(), net, xp=xp) for net in self._nets(params, centre)]
+
     def _obstacle(self, ntypes: int, *, stored: bool) -> str:
         """Return why there can be no expansion, or why it would not pay where the choice is left open; "" if neither is so."""
         return "" if PRECISIONS[self.precision] in spectral.TOLERANCE else f"the precision is {self.precision}"
@@ -50,7 +56,7 @@ class Expandable(Descriptor):
     def _values(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> list[Array]:
         """Functions of a centre type, (K, G) at some s before normalisation."""
         s_K1 = self._normalised(params, centre, s_K, xp=xp)
-        return [apply_net(self._net(), net, s_K1, xp=xp) for net in self._nets(params, centre)]
+        return [embedding(s_K1) for embedding in self._embeddings(params, centre, xp=xp)]
 
     def _reach(self, params: Params, s: float, *, xp: Namespace) -> float:
         """Return the end of the domain when s is the largest radial part of a row."""

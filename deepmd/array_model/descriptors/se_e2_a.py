@@ -5,105 +5,49 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from deepmd.array_model import serial, spectral
-from deepmd.array_model.descriptors.base import Statistics
+from deepmd.array_model import spectral
 from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.descriptors.sectioned import Sectioned
 from deepmd.array_model.environment import environment_adjoint, environment_columns, environment_rows, without_excluded
-from deepmd.array_model.errors import InputError
-from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
-from deepmd.array_model.networks import Net, activation, apply_net, init_net
-from deepmd.array_model.pairs import Layout, Pairs, spans
+from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
+from deepmd.array_model.networks import init_net
+from deepmd.array_model.pairs import Pairs, spans
 from deepmd.array_model.registry import register
 
 
 @register("descriptor", "se_e2_a", aliases=("se_a",))
 @dataclass(frozen=True)
-class SeE2A(Expandable):
+class SeE2A(Sectioned, Expandable):
     """Options of the descriptor; `sel` is a list of numbers once neighbour statistics have resolved "auto"."""
 
-    sel: tuple[int, ...] | str = "auto"
-    rcut: float = 6.0
-    rcut_smth: float = 0.5
-    neuron: tuple[int, ...] = (10, 20, 40)
     axis_neuron: int = 4
-    activation_function: str = "tanh"
-    resnet_dt: bool = False
     type_one_side: bool = False
-    precision: str = "default"
-    trainable: bool = True
-    seed: int | None = None
-    exclude_types: tuple[tuple[int, int], ...] = ()
-    env_protection: float = 0.0
-    set_davg_zero: bool = False
     evaluation: str | int = "auto"
     """How the embedding nets are evaluated: "direct", "spectral", "auto"; the number of terms once an expansion is planned."""
 
+    type_name = "se_e2_a"
+    newest = 3  # which adds the tables of a compressed model, that are not needed
+    stored = ("axis_neuron", "type_one_side")
     names = {"n_axis_neuron": "axis_neuron", "n_neuron": "neuron"}
-    __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
-        activation(self.activation_function)
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision is {self.precision!r}; accepted: {', '.join(PRECISIONS)}")
-        if not 0.0 <= self.rcut_smth < self.rcut:
-            raise ValueError(f"rcut_smth ({self.rcut_smth}) must lie in [0, rcut), and rcut is {self.rcut}")
-        if not self.neuron or min(self.neuron) < 1 or not 1 <= self.axis_neuron <= self.neuron[-1]:
-            raise ValueError(
-                f"neuron is {list(self.neuron)}, axis_neuron {self.axis_neuron}: needs positive widths and 1 <= axis_neuron <= neuron[-1]"
-            )
-        if not isinstance(self.sel, str) and (not self.sel or min(self.sel) < 0 or sum(self.sel) == 0):
-            raise ValueError(f"sel is {list(self.sel)}: needs one number of slots >= 0 for each type, not all zero")
-        if isinstance(self.evaluation, str) and self.evaluation not in spectral.CHOICES:
-            raise ValueError(f"evaluation is {self.evaluation!r}; accepted: {', '.join(spectral.CHOICES)}")
-        if self.env_protection < 0.0:
-            raise ValueError(f"env_protection is {self.env_protection}; it must not be negative")
+        super().__post_init__()
+        if not 1 <= self.axis_neuron <= self.neuron[-1]:
+            raise ValueError(f"axis_neuron is {self.axis_neuron}: needs 1 <= axis_neuron <= neuron[-1], and neuron is {list(self.neuron)}")
 
     # -- what the rest of the package asks of a descriptor ---------------------------------------------------------
-
-    @property
-    def slots(self) -> tuple[int, ...]:
-        """Slots per neighbour type, once resolved."""
-        if isinstance(self.sel, str):
-            raise InputError(f"model/descriptor/sel: {self.sel!r} has not been resolved by neighbour statistics")
-        return self.sel
 
     @property
     def widths(self) -> Widths:
         """Widths of the features."""
         return Widths(self.neuron[-1] * self.axis_neuron, self.neuron[-1])
 
-    @property
-    def slot_totals(self) -> tuple[int, ...]:
-        """All slots."""
-        return (sum(self.slots),)
-
-    def layout(self) -> Layout:
-        """How neighbours are to be packed."""
-        return Layout(self.rcut, self.slots)
-
     def init(self, ntypes: int, draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
         seeds = range(ntypes) if self.type_one_side else [first * ntypes + second for second in range(ntypes) for first in range(ntypes)]
         nets = [init_net(self._net(), None if self.seed is None else [q, self.seed], draw) for q in seeds]
-        zeros = xp.zeros_like(draw([0]).normal(size=(ntypes, sum(self.slots), 4)))
-        return {"davg": zeros, "dstd": zeros + 1.0, "embeddings": nets}
-
-    def trainables(self) -> dict[str, Any]:
-        """Which parameters training may change: a tree of flags, one for everything below it."""
-        return {"embeddings": self.trainable}
-
-    def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
-        """Environment rows (N, M, 4) before normalisation, zero where empty or excluded: the sample of the statistics."""
-        rows_NM4 = environment_rows(pairs.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
-        return [without_excluded(rows_NM4, pairs, self.exclude_types, xp=xp)]
-
-    def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
-        """Store mean and deviation of each centre type in all slots; the mean is dropped under `set_davg_zero`."""
-        ((mean_T4, std_T4),) = statistics
-        like = xp.zeros_like(params["davg"])
-        mean, std = like + xp.expand_dims(mean_T4, axis=1), like + xp.expand_dims(std_T4, axis=1)
-        return {**params, "davg": like if self.set_davg_zero else mean, "dstd": std}
+        return {**self.no_statistics(ntypes, draw, xp=xp), "embeddings": nets}
 
     def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
         """Features of each centre.
@@ -116,14 +60,16 @@ class SeE2A(Expandable):
         g_NG4 = xp.matrix_transpose(g_N4G)
         d_NGX = xp.matmul(g_NG4, g_N4G[:, :, : self.axis_neuron])
         return Features(
-            invariant_ND=xp.astype(xp.reshape(d_NGX, (-1, self.widths.invariant)), xp.float64),
+            invariant_ND=xp.astype(xp.reshape(d_NGX, (-1, self.neuron[-1] * self.axis_neuron)), xp.float64),
             equivariant_NG3=xp.astype(g_NG4[:, :, 1:], xp.float64),
         )
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
-    def _net(self) -> Net:
-        return Net(1, self.neuron, self.activation_function, self.resnet_dt)
+    @property
+    def keys_of_nets(self) -> int:
+        """Number of types that a net belongs to: the neighbour, or centre and neighbour."""
+        return 1 if self.type_one_side else 2
 
     def _unused(self, pairs: Pairs) -> list[slice]:
         """Slots of each section beyond the widths of the batch."""
@@ -145,18 +91,18 @@ class SeE2A(Expandable):
         rows_NM4 = without_excluded(rows_NM4, pairs, self.exclude_types, xp=xp)
         empty_TS4 = -params["davg"] / params["dstd"]
 
-        def total(nets: list[Params], sections: list[Array]) -> Array:
-            each = zip(nets, sections, strict=True)
-            terms = [xp.matmul(xp.matrix_transpose(x), apply_net(self._net(), net, x[:, :, 0:1], xp=xp)) for net, x in each]
+        def total(centre: int, sections: list[Array]) -> Array:
+            each = zip(self._embeddings(params, centre, xp=xp), sections, strict=True)
+            terms = [xp.matmul(xp.matrix_transpose(x), embedding(x[:, :, 0:1])) for embedding, x in each]
             return sum(terms[1:], terms[0])
 
         if self.type_one_side:
-            nets, empty = self._nets(params, 0), [empty_TS4[:, part, :] for part in self._unused(pairs)]
-            return total(nets, xp.split(rows_NM4, pairs.widths, axis=1)) + xp.take(total(nets, empty), pairs.type_N, axis=0)
+            empty = [empty_TS4[:, part, :] for part in self._unused(pairs)]
+            return total(0, xp.split(rows_NM4, pairs.widths, axis=1)) + xp.take(total(0, empty), pairs.type_N, axis=0)
         parts = []
         for centre, rows in enumerate(xp.split(rows_NM4, pairs.counts, axis=0)):
-            nets, empty = self._nets(params, centre), [empty_TS4[centre : centre + 1, part, :] for part in self._unused(pairs)]
-            parts.append(total(nets, xp.split(rows, pairs.widths, axis=1)) + total(nets, empty))
+            empty = [empty_TS4[centre : centre + 1, part, :] for part in self._unused(pairs)]
+            parts.append(total(centre, xp.split(rows, pairs.widths, axis=1)) + total(centre, empty))
         return xp.concat(parts, axis=0)
 
     def _spectral(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Array:
@@ -200,62 +146,6 @@ class SeE2A(Expandable):
 
     # -- files ------------------------------------------------------------------------------------------------------
 
-    def serialize(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
-        """Return the stored form (spec core, section 13.2)."""
-        ntypes, net = len(type_map), self._net()
-        flags = [self.trainable] * len(self.neuron)
-        nets: list[dict[str, Any] | None] = [serial.net_to_dict(net, p, self.precision, flags) for p in params["embeddings"]]
-        return {
-            "@class": "Descriptor",
-            "type": "se_e2_a",
-            "@version": 2,
-            "rcut": self.rcut,
-            "rcut_smth": self.rcut_smth,
-            "sel": list(self.slots),
-            "neuron": list(self.neuron),
-            "axis_neuron": self.axis_neuron,
-            "resnet_dt": self.resnet_dt,
-            "set_davg_zero": self.set_davg_zero,
-            "trainable": self.trainable,
-            "type_one_side": self.type_one_side,
-            "exclude_types": [list(pair) for pair in self.exclude_types],
-            "env_protection": self.env_protection,
-            "activation_function": self.activation_function,
-            "precision": PRECISIONS[self.precision],
-            "spin": None,
-            "env_mat": {"rcut": self.rcut, "rcut_smth": self.rcut_smth, "protection": self.env_protection, "use_exp_switch": False},
-            "embeddings": serial.collection(nets, 1 if self.type_one_side else 2, ntypes, "embedding_network"),
-            "@variables": {"davg": params["davg"], "dstd": params["dstd"]},
-            "type_map": list(type_map),
-        }
-
-    @classmethod
-    def deserialize(cls, tree: dict[str, Any]) -> tuple[SeE2A, Params]:
-        """Return options and parameters from the stored form."""
-        what = "descriptor se_e2_a"
-        serial.check_version(tree, 3, what)  # 3 adds the tables of a compressed model, which are not needed
-        serial.require(tree, "spin", [None], what)
-        serial.require(tree.get("env_mat", {}), "use_exp_switch", [None, False], what)
-        config = cls(
-            sel=tuple(tree["sel"]),
-            rcut=tree["rcut"],
-            rcut_smth=tree["rcut_smth"],
-            neuron=tuple(tree["neuron"]),
-            axis_neuron=tree["axis_neuron"],
-            activation_function=tree["activation_function"],
-            resnet_dt=tree["resnet_dt"],
-            type_one_side=tree["type_one_side"],
-            precision=tree["precision"],
-            trainable=bool(tree.get("trainable", True)),
-            exclude_types=tuple((a, b) for a, b in tree.get("exclude_types", ())),
-            env_protection=tree.get("env_protection", 0.0),
-            set_davg_zero=tree.get("set_davg_zero", False),
-        )
-        stored = tree["embeddings"]["networks"]
-        expected = len(config.slots) ** (1 if config.type_one_side else 2)
-        if len(stored) != expected or any(item is None for item in stored):
-            present = sum(item is not None for item in stored)
-            reason = "" if present else ": a compressed model, with tables in their place. Needed: the model from before the compression"
-            raise InputError(f"{what}: expected {expected} embedding nets, the file has {present}{reason}")
-        nets = [serial.net_from_dict(config._net(), item, f"{what}, net {k}") for k, item in enumerate(stored)]
-        return config, {**tree["@variables"], "embeddings": nets}
+    def stored_parts(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
+        """Return the nets, and no spin."""
+        return {**super().stored_parts(params, type_map), "spin": None}

@@ -29,15 +29,13 @@ class SeE2R(Sectioned, Expandable):
     """How the embedding nets are evaluated (see `se_e2_a`)."""
 
     columns = 1
-    keys_of_nets = 1
     type_name = "se_r"
+    stored = ("type_one_side",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.type_one_side:
             raise ValueError("type_one_side is false; se_e2_r has one net for each type of neighbour: accepted is true")
-        if isinstance(self.evaluation, str) and self.evaluation not in spectral.CHOICES:
-            raise ValueError(f"evaluation is {self.evaluation!r}; accepted: {', '.join(spectral.CHOICES)}")
 
     @property
     def widths(self) -> Widths:
@@ -47,11 +45,7 @@ class SeE2R(Sectioned, Expandable):
     def init(self, ntypes: int, draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
         nets = [init_net(self._net(), None if self.seed is None else [t, self.seed], draw) for t in range(ntypes)]
-        return self.with_nets(nets, draw, xp=xp)
-
-    def trainables(self) -> dict[str, Any]:
-        """Which parameters training may change."""
-        return {"embeddings": self.trainable}
+        return {**self.no_statistics(ntypes, draw, xp=xp), "embeddings": nets}
 
     def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
         """Features of each centre: D_i = 1/(5 S) sum_j G(s_ij) over all S slots.
@@ -98,12 +92,12 @@ class SeE2R(Sectioned, Expandable):
 
     # -- files ------------------------------------------------------------------------------------------------------
 
-    def extra_keys(self) -> dict[str, Any]:
-        """Return the keys of this kind."""
-        return {"type_one_side": True, "spin": None}
+    def stored_parts(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
+        """Return the nets, and no spin."""
+        return {**super().stored_parts(params, type_map), "spin": None}
 
     @classmethod
     def deserialize(cls, tree: dict[str, Any]) -> tuple[Any, Params]:
-        """Return options and parameters from the stored form."""
-        serial.require(tree, "type_one_side", [None, True, False], "descriptor se_e2_r")  # DeePMD-kit passes over it
-        return super().deserialize(tree)
+        """Return options and parameters from the stored form; DeePMD-kit passes over `type_one_side`."""
+        serial.require(tree, "type_one_side", [None, True, False], "descriptor se_e2_r")
+        return super().deserialize({**tree, "type_one_side": True})

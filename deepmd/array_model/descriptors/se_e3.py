@@ -27,7 +27,6 @@ class SeE3(Sectioned, Expandable):
     evaluation: str | int = "auto"
     """How the embedding nets are evaluated (see `se_e2_a`)."""
 
-    keys_of_nets = 2
     type_name = "se_e3"
 
     @property
@@ -42,7 +41,8 @@ class SeE3(Sectioned, Expandable):
             new = init_net(self._net(), None if self.seed is None else [first * ntypes + second, self.seed], draw)
             return new if first <= second else map_leaves(xp.zeros_like, new)  # type: ignore[no-any-return]
 
-        return self.with_nets([net(first, second) for second in range(ntypes) for first in range(ntypes)], draw, xp=xp)
+        nets = [net(first, second) for second in range(ntypes) for first in range(ntypes)]
+        return {**self.no_statistics(ntypes, draw, xp=xp), "embeddings": nets}
 
     def trainables(self) -> dict[str, Any]:
         """Which parameters training may change: the nets of each unordered pair of types."""
@@ -61,6 +61,11 @@ class SeE3(Sectioned, Expandable):
         return Features(xp.astype(sum(terms[1:], terms[0]), xp.float64), None)
 
     # -- parts ------------------------------------------------------------------------------------------------------
+
+    @property
+    def keys_of_nets(self) -> int:
+        """A net belongs to both neighbours."""
+        return 2
 
     @property
     def _couples(self) -> list[tuple[int, int]]:

@@ -89,7 +89,7 @@ class StandardModel(Model):
     def init(self, draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters in their precisions; `draw(seed_list)` returns a NumPy generator."""
         descriptor = self.descriptor.fresh(self.type_map, draw, xp=xp)
-        nets = 1 if self.descriptor.mixed else self.ntypes
+        nets = 1 if self.descriptor.mixed_types else self.ntypes
         fitting = self.fitting.init(nets, self.ntypes, self.descriptor.widths, draw, xp=xp)
         bias = xp.reshape(xp.concat([0.0 * fitting["bias_atom_e"][:, 0:1]] * self.output.width, axis=1), (1, self.ntypes, self.output.width))
         return self.in_precision({"descriptor": descriptor, "fitting": fitting, "out_bias": bias, "out_std": bias + 1.0}, xp=xp)
@@ -129,7 +129,7 @@ class StandardModel(Model):
         """Return the stored forms of descriptor and fitting net."""
         return {
             "descriptor": self.descriptor.serialize(params["descriptor"], self.type_map),
-            "fitting": self.fitting.serialize(params["fitting"], self.type_map, self.descriptor.widths, self.descriptor.mixed),
+            "fitting": self.fitting.serialize(params["fitting"], self.type_map, self.descriptor.widths, self.descriptor.mixed_types),
         }
 
     @classmethod

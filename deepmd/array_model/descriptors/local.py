@@ -1,0 +1,133 @@
+"""What all strictly local descriptors share: options and their checks, statistics, files (spec core, sections 3 to 6 and 13.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from deepmd.array_model import serial, spectral
+from deepmd.array_model.descriptors.base import Descriptor, Statistics
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.namespace import PRECISIONS, Namespace, Params
+from deepmd.array_model.networks import activation
+
+STORED = ("rcut", "rcut_smth", "activation_function", "resnet_dt", "precision", "trainable", "set_davg_zero", "env_protection")
+"""Options that the files of all of them hold."""
+
+SINCE = ("trainable", "set_davg_zero", "env_protection", "use_econf_tebd", "use_tebd_bias")
+"""Options that old files lack."""
+
+
+@dataclass(frozen=True)
+class Local(Descriptor):
+    """Options that all of them have; `sel` is resolved once it is no text. A kind gives `widths`, `apply` and what depends on its nets."""
+
+    sel: Any = "auto"
+    rcut: float = 6.0
+    rcut_smth: float = 0.5
+    neuron: tuple[int, ...] = (10, 20, 40)
+    activation_function: str = "tanh"
+    resnet_dt: bool = False
+    precision: str = "default"
+    trainable: bool = True
+    seed: int | None = None
+    exclude_types: tuple[tuple[int, int], ...] = ()
+    env_protection: float = 0.0
+    set_davg_zero: bool = False
+
+    columns: ClassVar[int] = 4
+    """Columns of the environment rows that it uses, and has statistics of."""
+    type_name: ClassVar[str]
+    """Its `type` in files."""
+    version: ClassVar[int] = 2
+    """Version of its files."""
+    newest: ClassVar[int] = 2
+    """Newest version of files that it reads."""
+    stored: ClassVar[tuple[str, ...]] = ()
+    """Options that its files hold besides `STORED`, under their own names and as they are."""
+    names = {"n_neuron": "neuron"}
+    __pydantic_config__ = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        activation(self.activation_function)
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is {self.precision!r}; accepted: {', '.join(PRECISIONS)}")
+        if not 0.0 <= self.rcut_smth < self.rcut:
+            raise ValueError(f"rcut_smth ({self.rcut_smth}) must lie in [0, rcut), and rcut is {self.rcut}")
+        if not self.neuron or min(self.neuron) < 1:
+            raise ValueError(f"neuron is {list(self.neuron)}: needs positive widths")
+        if not isinstance(self.sel, str) and (not self.sel or min(self.sel) < 0 or sum(self.sel) == 0):
+            raise ValueError(f"sel is {list(self.sel)}: needs numbers of slots >= 0, not all zero")
+        if self.env_protection < 0.0:
+            raise ValueError(f"env_protection is {self.env_protection}; it must not be negative")
+        if isinstance(self.evaluation, str) and self.evaluation not in spectral.CHOICES:
+            raise ValueError(f"evaluation is {self.evaluation!r}; accepted: {', '.join(spectral.CHOICES)}")
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Entries of `sel`, once resolved."""
+        if isinstance(self.sel, str):
+            raise InputError(f"model/descriptor/sel: {self.sel!r} has not been resolved by neighbour statistics")
+        return tuple(self.sel)
+
+    @property
+    def slot_totals(self) -> tuple[int, ...]:
+        """All slots."""
+        return (sum(self.numbers),)
+
+    def no_statistics(self, ntypes: int, draw: Any, *, xp: Namespace) -> Params:
+        """Return statistics (T, S, columns) that change nothing."""
+        zeros = xp.zeros_like(draw([0]).normal(size=(ntypes, sum(self.numbers), self.columns)))
+        return {"davg": zeros, "dstd": zeros + 1.0}
+
+    def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
+        """Store mean and deviation of each centre type in all slots; the mean is dropped under `set_davg_zero`."""
+        ((mean_T4, std_T4),) = statistics
+        like = xp.zeros_like(params["davg"])
+        mean, std = (like + xp.expand_dims(values[:, : self.columns], axis=1) for values in (mean_T4, std_T4))
+        return {**params, "davg": like if self.set_davg_zero else mean, "dstd": std}
+
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    def stored_parts(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
+        """Return what the stored form of this kind has besides options: nets, and keys that are always the same."""
+        raise NotImplementedError
+
+    def parts_from(self, tree: dict[str, Any], what: str) -> Params:
+        """Return the parameters of the nets from the stored form; `what` begins every error."""
+        raise NotImplementedError
+
+    @classmethod
+    def options_from(cls, tree: dict[str, Any]) -> dict[str, Any]:
+        """Return the options from the stored form."""
+        options = {name: tree[name] for name in (*STORED, *cls.stored) if name in tree or name not in SINCE}
+        pairs = tuple((a, b) for a, b in tree.get("exclude_types", ()))
+        options["trainable"] = bool(options.get("trainable", True))
+        return {**options, "sel": tuple(tree["sel"]), "neuron": tuple(tree["neuron"]), "exclude_types": pairs}
+
+    def serialize(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
+        """Return the stored form (spec core, section 13.2)."""
+        return {
+            "@class": "Descriptor",
+            "type": self.type_name,
+            "@version": self.version,
+            "sel": list(self.numbers),
+            "neuron": list(self.neuron),
+            **{name: getattr(self, name) for name in (*STORED, *self.stored)},
+            "precision": PRECISIONS[self.precision],
+            "exclude_types": [list(pair) for pair in self.exclude_types],
+            "env_mat": {"rcut": self.rcut, "rcut_smth": self.rcut_smth, "protection": self.env_protection, "use_exp_switch": False},
+            "@variables": {"davg": params["davg"], "dstd": params["dstd"]},
+            "type_map": list(type_map),
+            **self.stored_parts(params, type_map),
+        }
+
+    @classmethod
+    def deserialize(cls, tree: dict[str, Any]) -> tuple[Any, Params]:
+        """Return options and parameters from the stored form."""
+        what = f"descriptor {cls.kind}"
+        serial.check_version(tree, cls.newest, what)
+        serial.require(tree, "spin", [None], what)
+        serial.require(tree.get("env_mat", {}), "use_exp_switch", [None, False], what)
+        config = cls(**cls.options_from(tree))
+        return config, {**tree["@variables"], **config.parts_from(tree, what)}

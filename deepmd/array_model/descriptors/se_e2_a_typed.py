@@ -1,0 +1,104 @@
+"""se_e2_a with a type embedding: one net for all pairs of types, which reads their vectors (the `type_embedding` section of a model)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.descriptors.se_e2_a import SeE2A
+from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
+from deepmd.array_model.networks import Net, apply_net, init_net
+from deepmd.array_model.pairs import Pairs
+from deepmd.array_model.registry import register
+from deepmd.array_model.type_embedding import TypeEmbedding
+
+
+def typed(descriptor: SeE2A, types: TypeEmbedding) -> SeE2ATyped:
+    """Return the descriptor with a type embedding."""
+    return SeE2ATyped(**{item.name: getattr(descriptor, item.name) for item in fields(descriptor)}, types=types)
+
+
+@register("descriptor", "se_e2_a_typed")
+@dataclass(frozen=True)
+class SeE2ATyped(SeE2A):
+    """Options of se_e2_a, and of the type embedding. One fitting net serves all types: it reads the vector of the centre besides."""
+
+    type_name = "se_e2_a_typed"
+    types: TypeEmbedding = field(default_factory=lambda: TypeEmbedding(activation_function="tanh"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if PRECISIONS[self.types.precision] != PRECISIONS[self.precision]:
+            raise ValueError(f"precision is {self.types.precision}; accepted: that of the descriptor, {self.precision}")
+
+    @property
+    def mixed_types(self) -> bool:
+        """One fitting net serves all types, though neighbours come in sections."""
+        return True
+
+    @property
+    def widths(self) -> Widths:
+        """Widths of the features: the vector of the type of the centre comes last."""
+        plain = super().widths
+        return Widths(plain.invariant + self.types.neuron[-1], plain.equivariant)
+
+    def section(self) -> dict[str, Any]:
+        """Return the section of the input that describes it, beside that of the type embedding."""
+        return {**{name: value for name, value in super().section().items() if name != "types"}, "type": "se_e2_a"}
+
+    def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+        """Fresh parameters; `draw(seed_list)` returns a NumPy generator. DeePMD-kit has it in TensorFlow only, which draws others."""
+        net = init_net(self._net(), None if self.seed is None else [0, self.seed], draw)
+        vectors = self.types.init(type_map, None if self.types.seed is None else [1, self.types.seed], draw, xp=xp)
+        return {**self.no_statistics(len(type_map), draw, xp=xp), "embeddings": [net], "type_embedding": vectors}
+
+    def trainables(self) -> dict[str, Any]:
+        """Which parameters training may change: a tree of flags, one for everything below it."""
+        return {**super().trainables(), "type_embedding": self.types.trainables()}
+
+    def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
+        """Features of each centre: those of se_e2_a with G_j = Net([s_j, e_j, e_i]) or, if `type_one_side`, Net([s_j, e_j]), then e_i."""
+        features = super().apply(params, pairs, xp=xp)
+        own_NE = xp.take(xp.astype(self.types.table(params["type_embedding"], xp=xp), xp.float64), pairs.type_N, axis=0)
+        return replace(features, invariant_ND=xp.concat([features.invariant_ND, own_NE], axis=1))
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    @property
+    def keys_of_nets(self) -> int:
+        """One net for all."""
+        return 0
+
+    def _net(self) -> Net:
+        return replace(super()._net(), in_dim=1 + self.types.neuron[-1] * (1 if self.type_one_side else 2))
+
+    def _embeddings(self, params: Params, centre: int, *, xp: Namespace) -> list[Callable[[Array], Array]]:
+        table_TE, (weights,) = self.types.table(params["type_embedding"], xp=xp), params["embeddings"]
+
+        def function(neighbour: int) -> Callable[[Array], Array]:
+            read = [neighbour] if self.type_one_side else [neighbour, centre]
+
+            def embedding(s: Array) -> Array:
+                both = [table_TE[number, :] + xp.zeros_like(s) for number in read]
+                return apply_net(self._net(), weights, xp.concat([s, *both], axis=-1), xp=xp)
+
+            return embedding
+
+        return [function(neighbour) for neighbour in range(len(self.slots))]
+
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    def stored_parts(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
+        """Return the net and the type embedding; DeePMD-kit has no such files."""
+        return {**super().stored_parts(params, type_map), "type_embedding": self.types.serialize(params["type_embedding"], type_map)}
+
+    def parts_from(self, tree: dict[str, Any], what: str) -> Params:
+        """Return the parameters of the net and of the type embedding."""
+        return {**super().parts_from(tree, what), "type_embedding": TypeEmbedding.deserialize(tree["type_embedding"], tuple(tree["type_map"]))[1]}
+
+    @classmethod
+    def options_from(cls, tree: dict[str, Any]) -> dict[str, Any]:
+        """Return the options from the stored form."""
+        return {**super().options_from(tree), "types": TypeEmbedding.deserialize(tree["type_embedding"], tuple(tree["type_map"]))[0]}
