@@ -17,7 +17,6 @@ from deepmd.adapters.numpy.namespace import differentiable
 from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
-from deepmd.array_model.networks import apply_net
 from deepmd.array_model.spectral import MARGIN
 from deepmd.array_model.tree import map_leaves
 from deepmd.data.selection import systems_of
@@ -112,24 +111,24 @@ def deviations(descriptor: Any, params: Params) -> tuple[float, float]:
     All pairs of types are compared at `GRID` points of the domain, both ends included.
     """
     params = map_leaves(lambda leaf: np.asarray(leaf, dtype=np.float64), params)
-    tables, net, terms = params["tables"], descriptor._net(), int(descriptor.evaluation)
+    tables, terms = params["tables"], int(descriptor.evaluation)
     x_Q = np.linspace(-1.0, 1.0, GRID)
     even_QK = chebvander(2.0 * x_Q * x_Q - 1.0, terms // 2 - 1)
     basis_QK = np.concatenate([even_QK, x_Q[:, None] * even_QK], axis=1)
     differences, sizes = np.zeros(2), np.zeros(2)
-    for centre in range(len(descriptor.slots)):
-        mean, std = params["davg"][centre, 0, 0], params["dstd"][centre, 0, 0]
-        # by neighbour type: coefficients of the values, then of the slopes
-        stored = tables["coefficients"][centre].reshape(len(descriptor.slots), 2, terms, descriptor.neuron[-1])
-        for neighbour, weights in enumerate(descriptor._nets(params, centre)):
+    for group, functions in enumerate(descriptor.functions(len(params["davg"]))):
+        # of each function: coefficients of the values, then of the slopes
+        stored = tables["coefficients"][group].reshape(functions, 2, terms, descriptor.neuron[-1])
+        for number in range(functions):
 
-            def values(x_Q1: Any, weights: Params = weights, mean: float = mean, std: float = std) -> Any:
-                return apply_net(net, weights, ((x_Q1 + 1.0) / tables["scale"] - mean) / std, xp=differentiable)
+            def values(x_Q1: Any, group: int = group, number: int = number) -> Any:
+                argument_Q = descriptor._argument(x_Q1[:, 0], tables["scale"], xp=differentiable)
+                return descriptor._values(params, group, argument_Q, xp=differentiable)[number]
 
             exact = _value_and_slope(values, x_Q)
             for k in range(2):
                 sizes[k] = max(sizes[k], np.abs(exact[k]).max())
-                differences[k] = max(differences[k], np.abs(basis_QK @ stored[neighbour, k] - exact[k]).max())
+                differences[k] = max(differences[k], np.abs(basis_QK @ stored[number, k] - exact[k]).max())
     relative = differences / np.maximum(sizes, np.finfo(np.float64).tiny)
     return float(relative[0]), float(relative[1])
 

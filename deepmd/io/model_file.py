@@ -181,10 +181,10 @@ def _expansion_from_tree(tree: dict[str, Any], content: ModelFile) -> dict[str, 
     terms, tables = tree["terms"], map_leaves(np.asarray, tree["@variables"])
     if type(terms) is not int or terms < 2 or terms % 2:
         raise InputError(f"expansion: stored with {terms!r} terms; accepted: a positive even number")
-    sections, width = len(content.model.layout().sel), content.model.descriptor.neuron[-1]
+    width = content.model.descriptor.neuron[-1]
     expected: dict[str, tuple[int, ...]] = {"scale": (), "closest": ()}
-    for centre in range(content.model.ntypes):
-        expected.update({f"coefficients/{centre}": (2 * sections * terms, width), f"starts/{centre}": (sections, width)})
+    for group, functions in enumerate(content.model.descriptor.functions(content.model.ntypes)):
+        expected.update({f"coefficients/{group}": (2 * functions * terms, width), f"starts/{group}": (functions, width)})
     stored = {path: leaf.shape for path, leaf in flatten(tables).items()}
     for path in sorted({*expected, *stored}):
         if expected.get(path) != stored.get(path):

@@ -12,6 +12,7 @@ from deepmd import DeepPot
 from deepmd.array_model.descriptors.se_atten import SeAtten, SeAttenV2
 from deepmd.infer.inputs import OrderWarning
 from deepmd.testing import DescriptorAgreement, DescriptorConformance
+from deepmd.testing.conformance import REALISTIC
 
 # without a mean of the rows: with one, results depend on the type of the first atom
 BASE = SeAtten(sel=48, rcut=3.0, rcut_smth=0.5, neuron=(2, 4), axis_neuron=2, tebd_dim=3, attn=3, attn_layer=0)
@@ -39,6 +40,38 @@ class TestOptions(DescriptorAgreement):
         "strip": replace(BASE, tebd_input_mode="strip", type_one_side=True, resnet_dt=True, activation_function="silu"),
         "float32": replace(SMOOTH, precision="float32"),
     }
+
+
+EXPANDED = replace(BASE, evaluation="spectral")
+STRIPPED = replace(EXPANDED, tebd_input_mode="strip", resnet_dt=True)
+
+
+class TestSpectral(DescriptorConformance):
+    deviations = REALISTIC
+    configs = {
+        "base": EXPANDED,
+        "strip": STRIPPED,
+        "v2": SeAttenV2(sel=48, rcut=3.0, neuron=(2, 4), axis_neuron=2, tebd_dim=3, attn_layer=0, evaluation="spectral"),
+    }
+
+
+class TestSpectralOptions(DescriptorAgreement):
+    type_map = ("O", "H", "C")
+    deviations = REALISTIC
+    configs = {
+        "mean": replace(EXPANDED, set_davg_zero=False, exclude_types=((0, 2), (1, 1))),
+        "one-sided": replace(EXPANDED, set_davg_zero=False, type_one_side=True, use_econf_tebd=True, exclude_types=((0, 1),)),
+        "strip": replace(STRIPPED, set_davg_zero=False, type_one_side=True, use_tebd_bias=True),
+        "smooth strip": replace(STRIPPED, set_davg_zero=False, smooth_type_embedding=True, exclude_types=((1, 1),)),
+        "overflow": replace(STRIPPED, set_davg_zero=False, smooth_type_embedding=True, sel=4),
+        "float32": replace(EXPANDED, precision="float32"),
+    }
+
+
+class TestFollowing(TestSpectralOptions):
+    """Expansions whose coefficients follow the nets, as in training."""
+
+    stored = False
 
 
 @pytest.mark.parametrize("options", [{"attn_mask": True}, {"lmax": 2}, {"tebd_input_mode": "both"}, {"attn_layer": -1}, {"sel": 0}, {"ln_eps": 0.0}])

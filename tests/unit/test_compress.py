@@ -24,7 +24,7 @@ from deepmd.io.model_file import from_tree, planned, to_tree
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 WATER = ROOT / "examples" / "water" / "data" / "water_330a"
-CASES = sorted(path.name for path in GOLDEN.glob("se_e2_a*"))
+CASES = [*sorted(path.name for path in GOLDEN.glob("se_e2_a*")), "se_atten", "se_atten_strip"]
 PACKAGES = {".pth": "torch", ".pb": "tensorflow"}
 BACKENDS = {"numpy": "numpy", "torch": "torch", "tf": "tensorflow"}
 
@@ -32,6 +32,7 @@ BACKENDS = {"numpy": "numpy", "torch": "torch", "tf": "tensorflow"}
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:an atom has more neighbours:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*depend on the type of the first atom:UserWarning"),
 ]
 
 

@@ -14,15 +14,14 @@ from deepmd.array_model.tree import map_leaves
 
 
 class Expandable(Descriptor):
-    """A dataclass with the field `evaluation`. A kind gives `slots`, `_net` and `_nets`, and evaluates what `_expansion` returns."""
+    """A dataclass with the field `evaluation`. A kind gives `_net` and `_nets`, or `_values`, and evaluates what `_expansion` returns."""
 
     env_protection: float
     activation_function: str
 
-    @property
-    def slots(self) -> tuple[int, ...]:
-        """Slots per neighbour type."""
-        raise NotImplementedError
+    def functions(self, ntypes: int) -> tuple[int, ...]:
+        """Return how many functions of one number each group of them has: one for each neighbour type, in a group for each centre type."""
+        return (ntypes,) * ntypes
 
     def _net(self) -> Net:
         raise NotImplementedError
@@ -31,22 +30,43 @@ class Expandable(Descriptor):
         """Nets of a centre type, by neighbour type."""
         raise NotImplementedError
 
+    def _obstacle(self, ntypes: int, *, stored: bool) -> str:
+        """Return why there can be no expansion, or why it would not pay where the choice is left open; "" if neither is so."""
+        return "" if PRECISIONS[self.precision] in spectral.TOLERANCE else f"the precision is {self.precision}"
+
     def with_evaluation(self, evaluation: str | int) -> Any:
         """Return the descriptor with another way to evaluate its nets."""
         return replace(self, evaluation=evaluation)  # type: ignore[type-var]
 
     def _expansion(self, params: Params, centre: int, *, xp: Namespace) -> tuple[list[Array], Array]:
-        """Return what contracts the moments of a centre type, (2K, G) for each section, and the nets at s = 0 (J, G): stored, or from the nets."""
+        """Return what contracts the moments of a group, (2K, G) for each function, and these at x = -1 (J, G): stored, or from the nets."""
         tables = params["tables"]
         if "coefficients" in tables:
-            return xp.split(tables["coefficients"][centre], (2 * int(self.evaluation),) * len(self.slots), axis=0), tables["starts"][centre]
+            sizes = (2 * int(self.evaluation),) * self.functions(len(tables["coefficients"]))[centre]
+            return xp.split(tables["coefficients"][centre], sizes, axis=0), tables["starts"][centre]
         each = [xp.matmul(tables["transform"], values) for values in self._values(params, centre, tables["nodes"], xp=xp)]
         return each, xp.concat([spectral.at_start(c_KG, xp=xp) for c_KG in each], axis=0)
 
     def _values(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> list[Array]:
-        """Nets of a centre type, by neighbour type, (K, G) at some s before normalisation."""
-        s_K1 = xp.expand_dims((s_K - params["davg"][centre, 0, 0]) / params["dstd"][centre, 0, 0], axis=-1)
+        """Functions of a centre type, (K, G) at some s before normalisation."""
+        s_K1 = self._normalised(params, centre, s_K, xp=xp)
         return [apply_net(self._net(), net, s_K1, xp=xp) for net in self._nets(params, centre)]
+
+    def _reach(self, params: Params, s: float, *, xp: Namespace) -> float:
+        """Return the end of the domain when s is the largest radial part of a row."""
+        return s
+
+    def _argument(self, x: Array, scale: Array, *, xp: Namespace) -> Array:
+        """Return what the functions read at an abscissa."""
+        return (x + 1.0) / scale
+
+    def _pays(self, count: int) -> bool:
+        """Whether an expansion of this many terms costs less than the nets."""
+        return True
+
+    def _normalised(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> Array:
+        """Return s (K, 1) as the nets of a centre type read it."""
+        return xp.expand_dims((s_K - params["davg"][centre, 0, 0]) / params["dstd"][centre, 0, 0], axis=-1)
 
     def expanded(self, params: Params, closest: float | None, *, stored: bool, xp: Namespace) -> tuple[Any, Params, str]:
         """Plan an expansion of the embedding nets, on the host. A number of terms planned before is never lowered.
@@ -65,31 +85,36 @@ class Expandable(Descriptor):
         direct = self.with_evaluation("direct")
         if self.evaluation == "direct":
             return direct, params, ""
-        if PRECISIONS[self.precision] not in spectral.TOLERANCE:
-            return direct, params, f"the precision is {self.precision}"
+        ntypes = xp.shape(params["davg"])[0]
+        if reason := self._obstacle(ntypes, stored=stored):
+            return direct, params, reason
         for name in ("davg", "dstd"):
             if float(xp.max(xp.abs(params[name] - params[name][:, 0:1, :]), axis=None)) > 0.0:
                 return direct, params, f"{name} differs between the slots of a type"
         wide = map_leaves(lambda leaf: xp.astype(leaf, xp.float64), params)
-        like = xp.zeros_like(wide["davg"][0, 0, 0:3])
-        row_4 = environment_rows(like + xp.asarray([spectral.domain_start(closest), 0.0, 0.0]), self.rcut_smth, self.rcut, self.env_protection, xp=xp)
-        largest = float(row_4[0])
+        like = xp.zeros_like(wide["davg"][0, 0, 0:1])
+        start = xp.concat([like + spectral.domain_start(closest), like, like], axis=0)
+        largest = float(environment_rows(start, self.rcut_smth, self.rcut, self.env_protection, xp=xp)[0])
         if largest <= 0.0:
             return direct, params, f"the shortest known distance, {closest} Angstrom, is not within the cutoff"
+        largest, groups = self._reach(wide, largest, xp=xp), range(len(self.functions(ntypes)))
 
         def values(nodes: list[float]) -> Array:
-            s_Q = (xp.asarray(nodes) + 1.0) * (0.5 * largest)
-            return xp.concat([net for centre in range(len(self.slots)) for net in self._values(wide, centre, s_Q, xp=xp)], axis=1)
+            x_Q = self._argument(xp.asarray(nodes), xp.asarray(2.0 / largest), xp=xp)
+            return xp.concat([net for group in groups for net in self._values(wide, group, x_Q, xp=xp)], axis=1)
 
         before = 0 if stored or isinstance(self.evaluation, str) else self.evaluation
         count = spectral.terms_planned(values, spectral.TOLERANCE[PRECISIONS[self.precision]], before, stored=stored, xp=xp)
         if count is None:
             return direct, params, f"the embedding nets need more than {spectral.MOST_TERMS} terms"
+        if self.evaluation == "auto" and not self._pays(count):
+            return direct, params, f"the embedding nets themselves cost less than {count} terms"
         config = self.with_evaluation(count)
-        tables = {**spectral.tables(count, largest, xp=xp), "closest": like[0] + spectral.domain_start(closest)}
+        tables = {**spectral.tables(count, largest, xp=xp), "closest": start[0]}
+        tables["nodes"] = self._argument(xp.asarray(spectral.nodes(count)), tables["scale"], xp=xp)
         if stored:
-            both = [config._expansion({**wide, "tables": tables}, centre, xp=xp) for centre in range(len(self.slots))]
+            both = [config._expansion({**wide, "tables": tables}, group, xp=xp) for group in groups]
             kept = {name: tables[name] for name in ("scale", "closest")}
-            tables = {**kept, "coefficients": [xp.concat(c, axis=0) for c, _ in both], "starts": [start for _, start in both]}
+            tables = {**kept, "coefficients": [xp.concat(c, axis=0) for c, _ in both], "starts": [start_JG for _, start_JG in both]}
         dtype = dtype_of(self.precision, xp=xp)
         return config, {**params, "tables": map_leaves(lambda leaf: xp.astype(leaf, dtype), tables)}, ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from deepmd.array_model.environment import environment_rows, switch
+from deepmd.array_model.environment import environment_columns, environment_rows, switch
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.pairs import Pairs
@@ -18,6 +18,7 @@ class Rows:
     Attributes
     ----------
     rows_NM4 : normalised environment rows, those of excluded neighbours zero
+    s_NM : radial column before normalisation and exclusion
     switch_NM : weight by distance, zero in slots that are empty or excluded
     type_NM : type of the neighbour, in slots that are empty or excluded that of the first atom of the frame
     count_NM : how many slots each stands for
@@ -25,6 +26,7 @@ class Rows:
     """
 
     rows_NM4: Array
+    s_NM: Array
     switch_NM: Array
     type_NM: Array
     count_NM: Array
@@ -57,9 +59,9 @@ def rows_of(options: Any, slots: int, params: Params, pairs: Pairs, *, xp: Names
     params : has `davg` and `dstd` (T, slots, 4), the same in all slots of a type
     """
     disp_NM3 = xp.astype(pairs.disp_NM3, dtype_of(options.precision, xp=xp))
-    rows_NM4 = environment_rows(disp_NM3, options.rcut_smth, options.rcut, options.env_protection, xp=xp)
+    columns = environment_columns(disp_NM3, options.rcut_smth, options.rcut, options.env_protection, xp=xp)
     mean_N4, std_N4 = (xp.take(params[name][:, 0, :], pairs.type_N, axis=0) for name in ("davg", "dstd"))
-    rows_NM4 = (rows_NM4 - xp.expand_dims(mean_N4, axis=1)) / xp.expand_dims(std_N4, axis=1)
+    rows_NM4 = (xp.stack(columns, axis=-1) - xp.expand_dims(mean_N4, axis=1)) / xp.expand_dims(std_N4, axis=1)
     switch_NM = switch(xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1)), options.rcut_smth, options.rcut, xp=xp)
     type_NM, seen_NM = pairs.type_NM, pairs.mask_NM
     if options.exclude_types:
@@ -70,7 +72,7 @@ def rows_of(options: Any, slots: int, params: Params, pairs: Pairs, *, xp: Names
         type_NM = xp.where(hidden_NM, xp.zeros_like(type_NM) + type_NM[:, -1:], type_NM)
     one_NM = xp.ones_like(switch_NM[:, :-1])
     rest_N1 = xp.ones_like(switch_NM[:, -1:]) * float(slots) - xp.sum(one_NM, axis=1, keepdims=True)
-    return Rows(rows_NM4, switch_NM, type_NM, xp.concat([one_NM, rest_N1], axis=1), seen_NM)
+    return Rows(rows_NM4, columns[0], switch_NM, type_NM, xp.concat([one_NM, rest_N1], axis=1), seen_NM)
 
 
 def check_uniform(tree: dict[str, Any], what: str) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from deepmd.array_model import serial
+from deepmd.array_model import serial, spectral
 from deepmd.array_model.attention import GatedAttention, unit
 from deepmd.array_model.descriptors import mixed
-from deepmd.array_model.descriptors.base import Descriptor, Statistics
+from deepmd.array_model.descriptors.base import Statistics
+from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.descriptors.mixed import Rows
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
 from deepmd.array_model.networks import Net, activation, apply_net, init_net
@@ -24,10 +26,13 @@ STORED = (
 )
 """Options that files hold under their own names and as they are."""
 
+WIDTH_PER_TYPE = 16
+"""Moments are summed for each neighbour type, nets are evaluated once: they cost the same when this times the types is the sum of `neuron`."""
+
 
 @register("descriptor", "se_atten", aliases=("dpa1",))
 @dataclass(frozen=True)
-class SeAtten(Descriptor):
+class SeAtten(Expandable):
     """Options of the descriptor; `sel` is the number of slots for neighbours of all types, or a list whose sum counts."""
 
     sel: tuple[int, ...] | int | str = "auto"
@@ -62,6 +67,8 @@ class SeAtten(Descriptor):
     stripped_type_embedding: bool | None = None
     """Deprecated: `tebd_input_mode` "strip"."""
     lmax: int = 1
+    evaluation: str | int = "auto"
+    """How the embedding nets are evaluated (see `se_e2_a`); with attention layers only directly."""
 
     type_name: ClassVar[str] = "dpa1"
     """Its `type` in files."""
@@ -94,6 +101,8 @@ class SeAtten(Descriptor):
             raise ValueError(f"tebd_dim is {self.tebd_dim}, attn {self.attn}, attn_layer {self.attn_layer}: needs positive widths, layers >= 0")
         if self.scaling_factor <= 0.0 or (self.ln_eps is not None and self.ln_eps <= 0.0) or self.env_protection < 0.0:
             raise ValueError("scaling_factor and ln_eps must be positive, env_protection not negative")
+        if isinstance(self.evaluation, str) and self.evaluation not in spectral.CHOICES:
+            raise ValueError(f"evaluation is {self.evaluation!r}; accepted: {', '.join(spectral.CHOICES)}")
         for name, value in {"attn_mask": False, "lmax": 1, **self.fixed}.items():
             if getattr(self, name) != value:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; accepted: {value!r}")
@@ -137,14 +146,14 @@ class SeAtten(Descriptor):
             return None if self.seed is None else [*path, self.seed]
 
         ones = 1.0 + xp.zeros_like(draw([0]).normal(size=(len(type_map), self.slots, 4)))
-        nets = {name: [init_net(net, seed(k, 0), draw)] for k, (name, net) in enumerate(self._nets().items())}
+        nets = {name: [init_net(net, seed(k, 0), draw)] for k, (name, net) in enumerate(self._shapes().items())}
         attention = self._attention().init(seed(2, 0), draw, xp=xp)
         types = self._types().init(type_map, seed(1), draw, xp=xp)
         return {"davg": 0.0 * ones, "dstd": ones, **nets, "attention": attention, "type_embedding": types}
 
     def trainables(self) -> dict[str, Any]:
         """Which parameters training may change: a tree of flags, one for everything below it."""
-        nets = dict.fromkeys(self._nets(), self.trainable)
+        nets = dict.fromkeys(self._shapes(), self.trainable)
         return {**nets, "attention": self._attention().trainables(self.trainable), "type_embedding": self._types().trainables()}
 
     def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
@@ -164,25 +173,17 @@ class SeAtten(Descriptor):
         Empty slots take part, with the type of the first atom of the frame; the last of a row counts for all that are not there.
         """
         found = mixed.rows_of(self, self.slots, params, pairs, xp=xp)
-        types_TE = self._types().table(params["type_embedding"], xp=xp)[: xp.shape(params["davg"])[0], :]
-        pair_NM, rows_NM4, gate_NM = found.type_NM, found.rows_NM4, found.switch_NM
-        if not self.type_one_side:
-            pair_NM = pair_NM * xp.shape(types_TE)[0] + xp.expand_dims(pairs.type_N, axis=-1)
-        if not self.smooth_type_embedding:
-            gate_NM = xp.astype(found.seen_NM, dtype_of(self.precision, xp=xp))
-        g_NMG = self._embedded(params, rows_NM4[:, :, 0:1], self._both(types_TE, xp=xp), pair_NM, gate_NM, xp=xp)
-        if self.attn_layer:
-            g_NMG = self._attention().apply(params["attention"], g_NMG, unit(rows_NM4[:, :, 1:], xp=xp), gate_NM, found.count_NM, xp=xp)
-        g_NG4 = xp.matmul(xp.matrix_transpose(g_NMG), rows_NM4 * xp.expand_dims(found.count_NM, axis=-1)) / float(self.slots)
+        evaluate = self._spectral if isinstance(self.evaluation, int) else self._direct
+        g_NG4 = xp.matrix_transpose(evaluate(params, pairs, found, xp=xp) / float(self.slots))
         d_NGX = xp.matmul(g_NG4, xp.matrix_transpose(g_NG4[:, : self.axis_neuron, :]))
         invariant_ND = xp.reshape(d_NGX, (-1, self.neuron[-1] * self.axis_neuron))
         if self.concat_output_tebd:
-            invariant_ND = xp.concat([invariant_ND, xp.take(types_TE, pairs.type_N, axis=0)], axis=1)
+            invariant_ND = xp.concat([invariant_ND, xp.take(self._vectors(params, xp=xp), pairs.type_N, axis=0)], axis=1)
         return Features(invariant_ND=xp.astype(invariant_ND, xp.float64), equivariant_NG3=xp.astype(g_NG4[:, :, 1:], xp.float64))
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
-    def _nets(self) -> dict[str, Net]:
+    def _shapes(self) -> dict[str, Net]:
         """Embedding nets: of distance and types together, or one of each."""
         types = self.tebd_dim * (1 if self.type_one_side else 2)
         widths = {"embeddings": 1 + types} if self.tebd_input_mode == "concat" else {"embeddings": 1, "embeddings_strip": types}
@@ -209,6 +210,22 @@ class SeAtten(Descriptor):
             precision=self.precision,
         )
 
+    def _vectors(self, params: Params, *, xp: Namespace) -> Array:
+        """Vector of each type (T, E)."""
+        return self._types().table(params["type_embedding"], xp=xp)[: xp.shape(params["davg"])[0], :]
+
+    def _direct(self, params: Params, pairs: Pairs, found: Rows, *, xp: Namespace) -> Array:
+        """Sum of R (x) G over all slots (N, 4, G), the nets evaluated for every slot."""
+        types_TE, pair_NM, rows_NM4, gate_NM = self._vectors(params, xp=xp), found.type_NM, found.rows_NM4, found.switch_NM
+        if not self.type_one_side:
+            pair_NM = pair_NM * xp.shape(types_TE)[0] + xp.expand_dims(pairs.type_N, axis=-1)
+        if not self.smooth_type_embedding:
+            gate_NM = xp.astype(found.seen_NM, dtype_of(self.precision, xp=xp))
+        g_NMG = self._embedded(params, rows_NM4[:, :, 0:1], self._both(types_TE, xp=xp), pair_NM, gate_NM, xp=xp)
+        if self.attn_layer:
+            g_NMG = self._attention().apply(params["attention"], g_NMG, unit(rows_NM4[:, :, 1:], xp=xp), gate_NM, found.count_NM, xp=xp)
+        return xp.matmul(xp.matrix_transpose(rows_NM4 * xp.expand_dims(found.count_NM, axis=-1)), g_NMG)
+
     def _both(self, types_TE: Array, *, xp: Namespace) -> Array:
         """Vectors of neighbour and centre, (T * T, 2E) with the neighbour varying slowest; of the neighbour alone with `type_one_side`."""
         if self.type_one_side:
@@ -223,13 +240,64 @@ class SeAtten(Descriptor):
         def of_pairs(table: Array, width: int) -> Array:
             return xp.reshape(xp.take(table, xp.reshape(pair_NM, (-1,)), axis=0), (*xp.shape(pair_NM), width))
 
-        nets = self._nets()
+        nets = self._shapes()
         if self.tebd_input_mode == "concat":
             x_NMK = xp.concat([s_NM1, of_pairs(both_PE, xp.shape(both_PE)[1])], axis=-1)
             return apply_net(nets["embeddings"], params["embeddings"][0], x_NMK, xp=xp)
         g_NMG = apply_net(nets["embeddings"], params["embeddings"][0], s_NM1, xp=xp)
         t_NMG = of_pairs(apply_net(nets["embeddings_strip"], params["embeddings_strip"][0], both_PE, xp=xp), self.neuron[-1])
         return g_NMG * (1.0 + (t_NMG * xp.expand_dims(gate_NM, axis=-1) if self.smooth_type_embedding else t_NMG))
+
+    # -- expansions: without attention, of one net for each pair of types ------------------------------------------
+
+    def functions(self, ntypes: int) -> tuple[int, ...]:
+        """Return their number for each centre type: by neighbour type, after one that all share where the switch gates the others."""
+        return (ntypes + self._gated,) * ntypes
+
+    @property
+    def _gated(self) -> bool:
+        return self.tebd_input_mode == "strip" and self.smooth_type_embedding
+
+    def _obstacle(self, ntypes: int, *, stored: bool) -> str:
+        if self.attn_layer:
+            return "attention layers need the nets of every neighbour"
+        if self.evaluation == "auto" and ntypes * WIDTH_PER_TYPE > sum(self.neuron):
+            return f"for {ntypes} types the nets themselves cost less"
+        return super()._obstacle(ntypes, stored=stored)
+
+    def _values(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> list[Array]:
+        types_TE, nets = self._vectors(params, xp=xp), self._shapes()
+        both_TE = self._both(types_TE, xp=xp)
+        if not self.type_one_side:
+            both_TE = xp.reshape(both_TE, (-1, *xp.shape(types_TE)[:1], 2 * self.tebd_dim))[:, centre, :]
+        s_K1 = self._normalised(params, centre, s_K, xp=xp)
+        if self.tebd_input_mode == "concat":
+            s_1K1, both_T1E = xp.expand_dims(s_K1, axis=0), xp.expand_dims(both_TE, axis=1)
+            x_TKE = xp.concat([s_1K1 + xp.zeros_like(both_T1E[:, :, 0:1]), both_T1E + xp.zeros_like(s_1K1)], axis=-1)
+            g_TKG = apply_net(nets["embeddings"], params["embeddings"][0], x_TKE, xp=xp)
+            return [g_TKG[neighbour, :, :] for neighbour in range(xp.shape(types_TE)[0])]
+        g_KG = apply_net(nets["embeddings"], params["embeddings"][0], s_K1, xp=xp)
+        gates_TG = apply_net(nets["embeddings_strip"], params["embeddings_strip"][0], both_TE, xp=xp)
+        gates = [gates_TG[neighbour, :] for neighbour in range(xp.shape(types_TE)[0])]
+        return [g_KG, *(g_KG * gate for gate in gates)] if self._gated else [g_KG * (1.0 + gate) for gate in gates]
+
+    def _spectral(self, params: Params, pairs: Pairs, found: Rows, *, xp: Namespace) -> Array:
+        """Sum of R (x) G over all slots (N, 4, G) from moments: neighbours of a type are those whose rows are not set to zero."""
+        tables, weights = params["tables"], [found.count_NM] if self._gated else []
+        for neighbour in range(len(pairs.counts)):
+            here_NM = xp.astype(xp.equal(found.type_NM, neighbour), dtype_of(self.precision, xp=xp))
+            weights.append(here_NM * (found.switch_NM if self._gated else found.count_NM))
+        rows_N41M = xp.expand_dims(xp.matrix_transpose(found.rows_NM4), axis=2)
+        rows_NCM = xp.reshape(rows_N41M * xp.expand_dims(xp.stack(weights, axis=1), axis=1), (-1, 4 * len(weights), *xp.shape(found.s_NM)[1:]))
+        x_NM = spectral.abscissa(found.s_NM, tables["scale"])
+        moments_NCK = spectral.moments_of_rows(x_NM, rows_NCM, int(self.evaluation), xp=xp)
+        moments_N4K = xp.reshape(moments_NCK, (-1, 4, len(weights) * 2 * int(self.evaluation)))
+        parts = []
+        for centre, part in enumerate(xp.split(moments_N4K, pairs.counts, axis=0)):
+            stored = "coefficients" in tables
+            c_KG = tables["coefficients"][centre] if stored else xp.concat(self._expansion(params, centre, xp=xp)[0], axis=0)
+            parts.append(xp.matmul(part, c_KG))
+        return xp.concat(parts, axis=0)
 
     # -- files ------------------------------------------------------------------------------------------------------
 
@@ -238,7 +306,7 @@ class SeAtten(Descriptor):
         ntypes, flags, attention = len(type_map), [self.trainable] * len(self.neuron), self._attention()
         nets = {
             name: serial.collection([serial.net_to_dict(net, params[name][0], self.precision, flags)], 0, ntypes, "embedding_network")
-            for name, net in self._nets().items()
+            for name, net in self._shapes().items()
         }
         return {
             "@class": "Descriptor",
@@ -272,7 +340,7 @@ class SeAtten(Descriptor):
         options.update({name: tuple(tree[name]) for name in ("sel", "neuron")})
         config = cls(exclude_types=tuple((a, b) for a, b in tree["exclude_types"]), **options)
         params = dict(tree["@variables"])
-        for name, net in config._nets().items():
+        for name, net in config._shapes().items():
             (stored,) = tree[name]["networks"]
             params[name] = [serial.net_from_dict(net, stored, f"{what}, {name}")]
         params["attention"] = config._attention().deserialize(tree["attention_layers"], f"{what}, attention")
