@@ -92,4 +92,5 @@ class TypeEmbedding:
         return config, {**params, "inputs": config.inputs(type_map)}
 
 
-OPTIONS = tuple(each.name for each in fields(TypeEmbedding))
+OPTIONS = tuple(each.name for each in fields(TypeEmbedding) if each.name != "seed")
+"""Options that the stored form has."""

@@ -1,4 +1,4 @@
-"""What the rest of the package may ask of every model: answers follow from its members and descriptors, or are those of neither."""
+"""What the rest of the package may ask of every model; most answers follow from its descriptors and fitting nets, those of members included."""
 
 from __future__ import annotations
 
@@ -62,6 +62,11 @@ class Model:
         """Descriptors of the model and its members."""
         return tuple(descriptor for model in self.members for descriptor in model.descriptors)
 
+    @property
+    def fittings(self) -> tuple[Any, ...]:
+        """Fitting nets of the model and its members."""
+        return tuple(fitting for model in self.members for fitting in model.fittings)
+
     def each(self, params: Params) -> list[tuple[Any, Params]]:
         """Return `descriptors`, each with its parameters."""
         return [one for model, p in zip(self.members, params.get("models", ()), strict=True) for one in model.each(p)]
@@ -73,17 +78,17 @@ class Model:
     @property
     def numb_fparam(self) -> int:
         """Number of frame parameters."""
-        return max((model.numb_fparam for model in self.members), default=0)
+        return max((fitting.numb_fparam for fitting in self.fittings), default=0)
 
     @property
     def numb_aparam(self) -> int:
         """Number of atomic parameters."""
-        return max((model.numb_aparam for model in self.members), default=0)
+        return max((fitting.numb_aparam for fitting in self.fittings), default=0)
 
     @property
     def default_fparam(self) -> tuple[float, ...] | None:
-        """Frame parameters where none are given: those of the first member that has some."""
-        return next((model.default_fparam for model in self.members if model.default_fparam is not None), None)
+        """Frame parameters where none are given: those of the first fitting net that has some."""
+        return next((fitting.default_fparam for fitting in self.fittings if fitting.default_fparam is not None), None)
 
     @property
     def atom_ener(self) -> tuple[float | None, ...]:

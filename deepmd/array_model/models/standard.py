@@ -38,6 +38,11 @@ class StandardModel(Model):
         """The descriptor."""
         return (self.descriptor,)
 
+    @property
+    def fittings(self) -> tuple[Any, ...]:
+        """The fitting net."""
+        return (self.fitting,)
+
     def each(self, params: Params) -> list[tuple[Any, Params]]:
         """Return the descriptor with its parameters."""
         return [(self.descriptor, params["descriptor"])]
@@ -45,21 +50,6 @@ class StandardModel(Model):
     def changed(self, change: Callable[[Any], Any]) -> StandardModel:
         """Return the model with another descriptor."""
         return replace(self, descriptor=change(self.descriptor))
-
-    @property
-    def numb_fparam(self) -> int:
-        """Number of frame parameters of the fitting net."""
-        return self.fitting.numb_fparam
-
-    @property
-    def numb_aparam(self) -> int:
-        """Number of atomic parameters of the fitting net."""
-        return self.fitting.numb_aparam
-
-    @property
-    def default_fparam(self) -> tuple[float, ...] | None:
-        """Frame parameters where none are given."""
-        return self.fitting.default_fparam
 
     @property
     def atom_ener(self) -> tuple[float | None, ...]:
