@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from deepmd.array_model.namespace import REQUIRED, STANDARD
+from deepmd.array_model.networks import composed_silut
 from deepmd.array_model.pairs import spans
 
 
@@ -103,7 +104,7 @@ def numpy_namespace(source: Any, **own: Any) -> SimpleNamespace:
     names.update(concat=source.concatenate, sum=source.sum, matrix_transpose=lambda x: source.swapaxes(x, -1, -2), received=lambda x: x)
     names.update(matmul=folded_matmul(source.matmul), astype=_astype, sigmoid=lambda x: 0.5 * (1.0 + source.tanh(0.5 * x)))
     names.update(recurrence=recurrence, split=split, unstack=lambda x, *, axis: [x[..., k] for k in range(x.shape[axis])], stop_gradient=lambda x: x)
-    names.update(own)
+    names.update(silut=lambda x, threshold: composed_silut(x, threshold, xp=SimpleNamespace(**names)), **own)
     assert set(REQUIRED) <= set(names), set(REQUIRED) - set(names)
     return SimpleNamespace(**names)
 

@@ -38,6 +38,7 @@ EXTRAS = {
     "split": "runs of given sizes along an axis; the adjoint of many slices is many sums of padded arrays, that of a split one concat",
     "stop_gradient": "a value that derivatives do not see; the standard knows no derivatives",
     "sigmoid": "stable in every framework, and its derivatives too",
+    "silut": "activation of two branches (networks.composed_silut); differentiated twice as written, it is most of a step and of its memory",
 }
 """Names beyond the standard, each with its reason."""
 
