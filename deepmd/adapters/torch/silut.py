@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -16,10 +17,9 @@ def silut(x: torch.Tensor, threshold: float) -> torch.Tensor:
     return out
 
 
-def _beyond(x: torch.Tensor, threshold: float) -> torch.Tensor | None:
-    """Return where the tanh is, None if nowhere, which is nearly always."""
-    beyond = x >= threshold
-    return beyond if bool(beyond.any()) else None
+def _reached(x: torch.Tensor, threshold: float) -> bool:
+    """Whether any value is on the tanh; hardly ever."""
+    return not math.isinf(threshold) and x.numel() > 0 and not float(x.amax()) < threshold
 
 
 def _continued(x: torch.Tensor, threshold: float) -> tuple[torch.Tensor, float, float]:
@@ -32,12 +32,12 @@ class _Value(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, threshold: float) -> torch.Tensor:
         ctx.save_for_backward(x)
-        ctx.threshold = threshold
-        y, beyond = torch.nn.functional.silu(x), _beyond(x, threshold)
-        if beyond is None:
+        ctx.threshold = threshold if _reached(x, threshold) else math.inf  # derivatives need not look again
+        y = torch.nn.functional.silu(x)
+        if math.isinf(ctx.threshold):
             return y
         t, offset, _ = _continued(x, threshold)
-        return torch.where(beyond, t + offset, y)
+        return torch.where(x < threshold, y, t + offset)
 
     @staticmethod
     def backward(ctx: Any, g: torch.Tensor) -> Any:  # type: ignore[override]
@@ -48,11 +48,10 @@ class _Value(torch.autograd.Function):  # type: ignore[misc]
 def _sloped(x: torch.Tensor, g: torch.Tensor, threshold: float) -> torch.Tensor:
     """Return g times the derivative."""
     out: torch.Tensor = torch.ops.aten.silu_backward(g, x)
-    beyond = _beyond(x, threshold)
-    if beyond is None:
+    if math.isinf(threshold):
         return out
     t, _, slope = _continued(x, threshold)
-    return torch.where(beyond, g * (slope * (1.0 - t * t)), out)
+    return torch.where(x < threshold, out, g * (slope * (1.0 - t * t)))
 
 
 class _Slope(torch.autograd.Function):  # type: ignore[misc]
@@ -69,8 +68,7 @@ class _Slope(torch.autograd.Function):  # type: ignore[misc]
         s = torch.sigmoid(x)
         curvature = torch.mul(s, -2.0).add_(1.0).mul_(x).add_(2.0)  # silu'' = s (1 - s) (2 + x (1 - 2 s))
         curvature.mul_(s).mul_(s.neg_().add_(1.0))
-        beyond = _beyond(x, ctx.threshold)
-        if beyond is not None:
+        if not math.isinf(ctx.threshold):
             t, _, slope = _continued(x, ctx.threshold)
-            curvature = torch.where(beyond, -2.0 * slope**2 * t * (1.0 - t * t), curvature)
+            curvature = torch.where(x < ctx.threshold, curvature, -2.0 * slope**2 * t * (1.0 - t * t))
         return curvature.mul_(g).mul_(h), _sloped(x, h, ctx.threshold), None
