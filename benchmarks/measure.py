@@ -45,6 +45,11 @@ def _train(row: Row, contestant: Contestant, side: Side, environment: dict[str, 
     rows, every = (3, row.curve[1] // 4) if quick else row.curve
     folder = place.folder / "train"
     place.write_input(folder / "input.json", rows * every, every, row.batch)
+    return time_training([*side.dp, contestant.target], environment, folder, rows, every)
+
+
+def time_training(dp: list[str], environment: dict[str, str], folder: Path, rows: int, every: int, limit: float = LIMIT) -> dict:
+    """Train the input.json of a folder, which writes `rows` rows of its curve, one `every` so many steps; arguments as for `run`."""
     curve = folder / "lcurve.out"
     curve.unlink(missing_ok=True)
     seen: dict[int, float] = {}
@@ -58,7 +63,7 @@ def _train(row: Row, contestant: Contestant, side: Side, environment: dict[str, 
             if lines:
                 seen.setdefault(int(lines[-1].split()[0]), time.perf_counter())
 
-    _, memory = run([*side.dp, contestant.target, "train", "input.json"], environment, folder, LIMIT, look)
+    _, memory = run([*dp, "train", "input.json"], environment, folder, limit, look)
     times = [seen[step] for step in range(every, rows * every + 1, every) if step in seen]
     if len(times) < rows:
         raise RuntimeError(f"rows of the learning curve appeared at steps {sorted(seen)} only")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from deepmd.array_model.namespace import REQUIRED, STANDARD
+from deepmd.array_model.networks import composed_silut
 from deepmd.array_model.pairs import spans
 
 
@@ -109,7 +110,7 @@ def numpy_namespace(source: Any, **own: Any) -> SimpleNamespace:
         stop_gradient=lambda x: x,
         with_adjoint=None,
     )
-    names.update(own)
+    names.update(silut=lambda x, threshold: composed_silut(x, threshold, xp=SimpleNamespace(**names)), **own)
     assert set(REQUIRED) <= set(names), set(REQUIRED) - set(names)
     return SimpleNamespace(**names)
 

@@ -40,6 +40,7 @@ EXTRAS = {
     "with_adjoint": "with_adjoint(f, x) is y, where f(x) = (y, function from a gradient of y to that of x): first derivatives only; "
     "None where a framework has to differentiate by itself: in training, in traces",
     "sigmoid": "stable in every framework, and its derivatives too",
+    "silut": "activation of two branches (networks.composed_silut); differentiated twice as written, it is most of a step and of its memory",
 }
 """Names beyond the standard, each with its reason."""
 

@@ -14,16 +14,23 @@ from deepmd.array_model.errors import nearest
 from deepmd.array_model.namespace import Array, Namespace, Params
 
 
-def _silut(threshold: float) -> Callable[..., Array]:
-    """Silu that continues as a tanh beyond the threshold with the same value and slope."""
+def silut_constants(threshold: float) -> tuple[float, float]:
+    """Value and slope of silu at the threshold."""
     value = 1.0 / (1.0 + math.exp(-threshold))
-    offset, slope = threshold * value, value + threshold * value * (1.0 - value)
+    return threshold * value, value + threshold * value * (1.0 - value)
 
-    def silut(x: Array, *, xp: Namespace) -> Array:
-        silu = x * xp.sigmoid(x)
-        return xp.where(x < threshold, silu, xp.tanh(slope * (x - threshold)) + offset)
 
-    return silut
+def composed_silut(x: Array, threshold: float, *, xp: Namespace) -> Array:
+    """Silu that continues as a tanh beyond the threshold with the same value and slope; silu for an infinite one."""
+    silu = x * xp.sigmoid(x)
+    if math.isinf(threshold):
+        return silu
+    offset, slope = silut_constants(threshold)
+    return xp.where(x < threshold, silu, xp.tanh(slope * (x - threshold)) + offset)
+
+
+def _silut(threshold: float) -> Callable[..., Array]:
+    return lambda x, *, xp: xp.silut(x, threshold)
 
 
 def _gelu(x: Array, *, xp: Namespace) -> Array:
@@ -46,7 +53,7 @@ ACTIVATIONS: dict[str, Callable[..., Array]] = {
     "sigmoid": lambda x, *, xp: xp.sigmoid(x),
     "gelu": _gelu,
     "gelu_tf": _gelu,
-    "silu": lambda x, *, xp: x * xp.sigmoid(x),
+    "silu": _silut(math.inf),
     "silut": _silut(3.0),
     "custom_silu": _silut(3.0),
     "linear": lambda x, *, xp: x,

@@ -11,6 +11,7 @@ import numpy as np
 
 from deepmd.adapters.evaluation import NEEDS_GRADIENT, assemble
 from deepmd.array_model.namespace import STANDARD, Params
+from deepmd.array_model.networks import composed_silut
 from deepmd.array_model.pairs import Conditions, Pairs, spans
 from deepmd.array_model.tree import map_leaves
 from deepmd.host import plain
@@ -35,7 +36,7 @@ def _recurrence(first: Any, second: Any, factor: Any, count: int) -> Any:
     return standard.stack(terms[:count], axis=1)
 
 
-xp = SimpleNamespace(
+xp: Any = SimpleNamespace(
     **{name: getattr(standard, name) for name in STANDARD},
     float16=standard.float32,
     bfloat16=standard.float32,
@@ -44,6 +45,7 @@ xp = SimpleNamespace(
     shape=lambda x: x.shape,
     segment_sum=_segment_sum,
     sigmoid=_sigmoid,
+    silut=lambda x, threshold: composed_silut(x, threshold, xp=xp),
     split=_split,
     stop_gradient=lambda x: x,
     with_adjoint=None,

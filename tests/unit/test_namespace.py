@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tolerances import assert_close
 
 from deepmd import host
 from deepmd.array_model.namespace import EXTRAS, PLANNING, PRECISIONS, REQUIRED, SEARCH, STANDARD, dtype_of
+from deepmd.array_model.networks import composed_silut
 from deepmd.testing import strict
 
 RNG = np.random.default_rng(3)
@@ -46,6 +48,7 @@ EXAMPLES = {
         ((A, B, A, 3), {}, np.stack([A, B, A * B - A], axis=1)),
     ],
     "reshape": [((A, (-1,)), {}, A.reshape(-1)), ((STACK, (-1, 3)), {}, STACK.reshape(-1, 3))],
+    "silut": [((A, 1.0), {}, composed_silut(A, 1.0, xp=host.plain)), ((A, math.inf), {}, A / (1.0 + np.exp(-A)))],
     "split": [
         ((A, (1, 0, 3)), {"axis": 0}, [A[:1], A[1:1], A[1:]]),
         ((A, (2, 1)), {"axis": 1}, [A[:, :2], A[:, 2:]]),

@@ -8,6 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from deepmd.array_model.networks import composed_silut
+
 
 def shape(x: Any) -> tuple[Any, ...]:
     """Sizes: Python ints where known, scalar tensors elsewhere."""
@@ -104,7 +106,7 @@ def _recurrence(first: Any, second: Any, factor: Any, count: int) -> Any:
     return tf.stack(terms[:count], axis=1)
 
 
-xp = SimpleNamespace(
+xp: Any = SimpleNamespace(
     abs=tf.abs,
     argsort=_argsort,
     astype=tf.cast,
@@ -138,6 +140,7 @@ xp = SimpleNamespace(
     segment_sum=_segment_sum,
     shape=shape,
     sigmoid=tf.sigmoid,
+    silut=lambda x, threshold: composed_silut(x, threshold, xp=xp),
     size=_size,
     split=lambda x, sizes, *, axis: tf.split(x, list(sizes), axis=axis),
     sqrt=tf.sqrt,

@@ -10,6 +10,9 @@ from typing import Any
 
 import torch
 
+from deepmd.adapters.torch.silut import silut
+from deepmd.array_model.networks import composed_silut
+
 
 def _take(x: torch.Tensor, indices: torch.Tensor, *, axis: int) -> torch.Tensor:
     assert axis == 0
@@ -59,7 +62,7 @@ def _recurrence(first: torch.Tensor, second: torch.Tensor, factor: torch.Tensor,
     return out
 
 
-xp = SimpleNamespace(
+xp: Any = SimpleNamespace(
     abs=torch.abs,
     argsort=lambda x, *, axis: torch.argsort(x, dim=axis, stable=True),
     astype=lambda x, dtype: x.to(dtype),
@@ -93,6 +96,7 @@ xp = SimpleNamespace(
     segment_sum=_segment_sum,
     shape=lambda x: tuple(x.shape),
     sigmoid=torch.sigmoid,
+    silut=lambda x, threshold: composed_silut(x, threshold, xp=xp) if torch.jit.is_tracing() else silut(x, threshold),
     size=lambda x, axis: x.shape[axis],
     split=lambda x, sizes, *, axis: torch.split_with_sizes(x, list(sizes), dim=axis),
     sqrt=torch.sqrt,

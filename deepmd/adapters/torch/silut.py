@@ -1,0 +1,74 @@
+"""The activation of `networks.composed_silut` with its first and second derivative by few operations each, which keep their input only."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from deepmd.array_model.networks import silut_constants
+
+
+def silut(x: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Return silu, continued as a tanh beyond the threshold; can be differentiated twice."""
+    out: torch.Tensor = _Value.apply(x, threshold)
+    return out
+
+
+def _reached(x: torch.Tensor, threshold: float) -> bool:
+    """Whether any value is on the tanh; hardly ever."""
+    return not math.isinf(threshold) and x.numel() > 0 and not float(x.amax()) < threshold
+
+
+def _continued(x: torch.Tensor, threshold: float) -> tuple[torch.Tensor, float, float]:
+    """Return the tanh, the value and the slope at the threshold."""
+    offset, slope = silut_constants(threshold)
+    return torch.tanh(slope * (x - threshold)), offset, slope
+
+
+class _Value(torch.autograd.Function):  # type: ignore[misc]
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, threshold: float) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        ctx.threshold = threshold if _reached(x, threshold) else math.inf  # derivatives need not look again
+        y = torch.nn.functional.silu(x)
+        if math.isinf(ctx.threshold):
+            return y
+        t, offset, _ = _continued(x, threshold)
+        return torch.where(x < threshold, y, t + offset)
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> Any:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        return _Slope.apply(x, g, ctx.threshold), None
+
+
+def _sloped(x: torch.Tensor, g: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Return g times the derivative."""
+    out: torch.Tensor = torch.ops.aten.silu_backward(g, x)
+    if math.isinf(threshold):
+        return out
+    t, _, slope = _continued(x, threshold)
+    return torch.where(x < threshold, out, g * (slope * (1.0 - t * t)))
+
+
+class _Slope(torch.autograd.Function):  # type: ignore[misc]
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, g: torch.Tensor, threshold: float) -> torch.Tensor:
+        ctx.save_for_backward(x, g)
+        ctx.threshold = threshold
+        return _sloped(x, g, threshold)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, h: torch.Tensor) -> Any:
+        x, g = ctx.saved_tensors
+        s = torch.sigmoid(x)
+        curvature = torch.mul(s, -2.0).add_(1.0).mul_(x).add_(2.0)  # silu'' = s (1 - s) (2 + x (1 - 2 s))
+        curvature.mul_(s).mul_(s.neg_().add_(1.0))
+        if not math.isinf(ctx.threshold):
+            t, _, slope = _continued(x, ctx.threshold)
+            curvature = torch.where(x < ctx.threshold, curvature, -2.0 * slope**2 * t * (1.0 - t * t))
+        return curvature.mul_(g).mul_(h), _sloped(x, h, ctx.threshold), None
