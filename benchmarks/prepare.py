@@ -1,5 +1,6 @@
 """Data and models to measure with, made of what the project ships."""
 
+import copy
 import hashlib
 import json
 import shutil
@@ -38,12 +39,15 @@ class Workplace:
     root : where folders like this one go; what was made before with the same settings is used again
     data : folder with systems of O and H whose number of atoms divides 192; None for those of examples/water
     quick : train the model for a few steps only
+    descriptor : options in place of those of examples/water; no compressed files then
     """
 
-    def __init__(self, root: Path, data: Path | None, quick: bool) -> None:
+    def __init__(self, root: Path, data: Path | None, quick: bool, descriptor: dict | None = None) -> None:
         self.steps = STEPS // 10 if quick else STEPS
         self.source = data or SHIPPED / "data"
-        name = hashlib.sha256(f"{self.source.resolve()} {self.steps}".encode()).hexdigest()[:8]
+        self.descriptor = descriptor
+        settings = f"{self.source.resolve()} {self.steps}" + (json.dumps(descriptor) if descriptor else "")
+        name = hashlib.sha256(settings.encode()).hexdigest()[:8]
         self.folder = (root / name).resolve()
         self.missing: dict[tuple[str, str], str] = {}
         self._prepare_data()
@@ -56,9 +60,12 @@ class Workplace:
         return path
 
     def write_input(self, path: Path, steps: int, disp_freq: int, batch: int = 1) -> None:
-        """Write the input of examples/water for these data."""
+        """Write the input of examples/water, or with another descriptor, for these data."""
         options = json.loads((SHIPPED / "input.json").read_text())
-        options["model"]["descriptor"]["seed"] = options["model"]["fitting_net"]["seed"] = 1
+        if self.descriptor:
+            options["model"]["descriptor"] = copy.deepcopy(self.descriptor)
+        for section in (options["model"]["fitting_net"], *_simple(options["model"]["descriptor"])):
+            section["seed"] = 1
         training = options["training"]
         training.update(numb_steps=steps, disp_freq=disp_freq, save_freq=10**9, seed=1)
         training["training_data"] = {"systems": [str(path) for path in self._systems], "batch_size": batch}
@@ -66,7 +73,13 @@ class Workplace:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(options, indent=4))
 
-    def prepare_ours(self, side: Side, threads: int) -> None:
+    def prepare(self, sides: dict[str, Side], threads: int) -> None:
+        """Train the model and write it in the formats of both programs."""
+        self._prepare_ours(sides["ours"], threads)
+        if "theirs" in sides:
+            self._prepare_theirs(sides["theirs"])
+
+    def _prepare_ours(self, side: Side, threads: int) -> None:
         """Train the model, unless it is there, and write it in every format, in any case: the formats are being worked on."""
         home = self.folder / "ours"
         if not (home / "model.dp").exists():
@@ -77,9 +90,10 @@ class Workplace:
         print(f"writing our model files in {home}")
         for suffix in ("pth", "pb"):
             self._dp(side, "convert-backend", "model.dp", f"model.{suffix}")
-            self._try(side, f"compressed.{suffix}", "compress", "-i", f"model.{suffix}", "-o", f"compressed.{suffix}")
+            if not self.descriptor:
+                self._try(side, f"compressed.{suffix}", "compress", "-i", f"model.{suffix}", "-o", f"compressed.{suffix}")
 
-    def prepare_theirs(self, side: Side) -> None:
+    def _prepare_theirs(self, side: Side) -> None:
         """Have DeePMD-kit convert the model to its own files, and compress it."""
         home = self.folder / "theirs"
         home.mkdir(exist_ok=True)
@@ -90,7 +104,7 @@ class Workplace:
         print(f"writing the model files of DeePMD-kit in {home}")
         for suffix in ("pb", "pth"):
             self._try(side, f"model.{suffix}", "convert-backend", "model.dp", f"model.{suffix}")
-        if not (home / "compressed.pb").exists() and (home / "model.pb").exists():
+        if not self.descriptor and not (home / "compressed.pb").exists() and (home / "model.pb").exists():
             self.write_input(home / "input.json", 1, 1)
             run([side.python, "-c", COMPLETE_PB, "model.pb", "input.json", "complete.pb"], side.environment(1), home, LIMIT)
             self._try(side, "compressed.pb", "compress", "-i", "complete.pb", "-o", "compressed.pb")
@@ -139,6 +153,11 @@ class Workplace:
         system = load_system(self._systems[0], TYPE_MAP)
         coord, cell = _repeat(system.coord[:1], system.cell[:1], (times,) * 3)
         np.savez(path, coord=coord, cell=cell.reshape(1, 9), types=np.tile(system.types, times**3))
+
+
+def _simple(descriptor: dict) -> list[dict]:
+    """Return the sections of a descriptor that have nets: itself, or the members of a hybrid."""
+    return descriptor.get("list", [descriptor])
 
 
 def _repeat(coord: np.ndarray, cell: np.ndarray, times: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:

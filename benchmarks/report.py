@@ -6,7 +6,7 @@ from statistics import median
 
 from rows import KIT, WITH
 
-BEGIN, END = "<!-- tables: written by benchmarks/run.py -->", "<!-- end of tables -->"
+MARKERS = ("<!-- tables: written by benchmarks/run.py -->", "<!-- end of tables -->")
 GIGA = 1e9
 
 
@@ -51,7 +51,7 @@ def _table(headings: list[str], lines: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in [headings, ["---"] * len(headings), *lines])
 
 
-def _comparison(rows: list[dict]) -> str:
+def comparison(rows: list[dict]) -> str:
     """Each of ours beside its fastest rival, as shipped and with allocator settings."""
     lines = []
     for row in rows:
@@ -86,7 +86,7 @@ def _everything(rows: list[dict]) -> str:
     return _table(["work", "program", "unit", "median", "smallest to largest", "peak memory, GB", "processes"], lines)
 
 
-def _agreement(rows: list[dict]) -> str:
+def agreement(rows: list[dict]) -> str:
     """How far the largest force component differs between the contestants of a row: they do the same work."""
     deviations: dict[str, float] = {}
     for row in rows:
@@ -98,7 +98,7 @@ def _agreement(rows: list[dict]) -> str:
     return f"Largest relative difference of the largest force component between files and programs: {', '.join(texts)}." if texts else ""
 
 
-def _conditions(results: dict) -> str:
+def conditions(results: dict) -> str:
     machine, settings = results["machine"], results["settings"]
     lines = [
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory'] / GIGA:.0f} GB, {machine['system']}",
@@ -178,15 +178,23 @@ def write(results: dict, docs: Path) -> None:
     """Put tables between the markers of a page, and plots into the folder of its name."""
     rows = [row for row in results["rows"].values() if row["rounds"]]
     parts = [
-        _conditions(results),
-        _comparison(rows),
-        _agreement(rows),
+        conditions(results),
+        comparison(rows),
+        agreement(rows),
         _plots(rows, docs.with_suffix("")),
         "### Every measurement",
         _everything(rows),
     ]
-    page = docs.read_text() if docs.exists() else f"# Benchmarks\n\n{BEGIN}\n{END}\n"
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    docs.write_text(f"{before}{BEGIN}\n\n" + "\n\n".join(part for part in parts if part) + f"\n\n{END}{after}")
+    put(docs, MARKERS, parts)
+
+
+def put(docs: Path, markers: tuple[str, str], parts: list[str]) -> None:
+    """Write parts, those that are not empty, between the markers of a page, which gets them at its end if it has none."""
+    begin, end = markers
+    page = docs.read_text() if docs.exists() else "# Benchmarks\n"
+    if begin not in page:
+        page += f"\n{begin}\n{end}\n"
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    docs.write_text(f"{before}{begin}\n\n" + "\n\n".join(part for part in parts if part) + f"\n\n{end}{after}")
     print(f"written: {docs}")

@@ -38,6 +38,7 @@ class Row:
     unit : of the values
     natoms, batch : atoms of a frame, frames of a training step
     threads : 0 for those of the run
+    curve : rows of the learning curve that a training writes, and the steps from one to the next
     """
 
     name: str
@@ -48,9 +49,10 @@ class Row:
     natoms: int = 192
     batch: int = 1
     threads: int = 0
+    curve: tuple[int, int] = (5, 40)
 
 
-def _both(own: dict[str, str], other: dict[str, str], pairs: dict[str, tuple[str, ...]] | None = None) -> tuple[Contestant, ...]:
+def both(own: dict[str, str], other: dict[str, str], pairs: dict[str, tuple[str, ...]] | None = None) -> tuple[Contestant, ...]:
     """Ours, theirs as shipped, theirs with allocator settings; `pairs` names the rivals of each of ours (default: all)."""
     rivals = {name: tuple(f"{KIT} {each}" for each in (pairs or {}).get(name, other)) for name in own}
     mine = [Contestant(f"ours {name}", "ours", target, against=rivals[name]) for name, target in own.items()]
@@ -67,20 +69,20 @@ PER_ATOM, PER_STEP = "us/atom", "ms/step"
 def all_rows(cores: int, quick: bool) -> list[Row]:
     """Return every row; with `quick` the small ones only."""
     sizes = (192, 1536) if quick else (192, 1536, 12288)
-    files = _both(NATIVE, {".pb": "model.pb", ".pth": "model.pth"})
-    compressed = _both(COMPRESSED, {".pb": "compressed.pb"})
-    trainers = _both(TRAINERS, {"pt": "--pt", "tf": "--tf"}, {"torch": ("pt",), "tf": ("tf",)})
+    files = both(NATIVE, {".pb": "model.pb", ".pth": "model.pth"})
+    compressed = both(COMPRESSED, {".pb": "compressed.pb"})
+    trainers = both(TRAINERS, {"pt": "--pt", "tf": "--tf"}, {"torch": ("pt",), "tf": ("tf",)})
     return [
         Row("train", "training, 192 atoms, batch 1", "train", PER_STEP, trainers),
         *(Row(f"eval-{n}", f"evaluation, {n:,} atoms", "eval", PER_ATOM, files, n) for n in sizes),
         *(Row(f"compressed-{n}", f"compressed, {n:,} atoms", "eval", PER_ATOM, compressed, n) for n in sizes),
-        Row("numpy", f"NumPy, 192 atoms ({KIT}: energy only)", "eval", PER_ATOM, _both({".dp": "model.dp"}, {".dp": "model.dp"})),
+        Row("numpy", f"NumPy, 192 atoms ({KIT}: energy only)", "eval", PER_ATOM, both({".dp": "model.dp"}, {".dp": "model.dp"})),
         Row(
             "cold",
             "cold start, 192 atoms",
             "cold",
             "s",
-            _both(NATIVE, {".pb": "model.pb", ".pth": "model.pth"}, {".pth": (".pth",), ".pb": (".pb",)}),
+            both(NATIVE, {".pb": "model.pb", ".pth": "model.pth"}, {".pth": (".pth",), ".pb": (".pb",)}),
         ),
         *_scaling(cores, quick),
     ]

@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -100,7 +101,7 @@ def play_round(row: Row, sides: dict[str, Side], results: Results, args: argpars
     results.finish(row)
 
 
-def play(rows: list[Row], sides: dict[str, Side], results: Results, args: argparse.Namespace, place: Workplace) -> None:
+def play(rows: list[Row], sides: dict[str, Side], results: Results, args: argparse.Namespace, place_of: Callable[[Row], Workplace]) -> None:
     """Round after round through all rows, so that an interruption leaves them all equally well known."""
     begin = time.monotonic()
     done = {row.name: results.begin(row) for row in rows}
@@ -112,11 +113,11 @@ def play(rows: list[Row], sides: dict[str, Side], results: Results, args: argpar
                 print("time is up; the same command goes on from here")
                 return
             print(f"-- round {number + 1} of {args.rounds}: {row.title}")
-            play_round(row, sides, results, args, place)
+            play_round(row, sides, results, args, place_of(row))
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def _arguments(description: str | None, stem: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes, few repetitions, two rounds: to see that everything works")
     parser.add_argument("--only", nargs="+", default=["*"], metavar="ROW", help="rows to measure, with wildcards: eval-* train")
     parser.add_argument("--list", action="store_true", help="print the names of the rows and stop")
@@ -126,12 +127,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="measure with these systems of O and H instead of examples/water")
     parser.add_argument("--fresh", action="store_true", help="forget earlier results instead of completing them")
     parser.add_argument("--report", action="store_true", help="measure nothing; write tables and plots again")
-    parser.add_argument("--output", type=Path, help="results (default: docs/benchmarks/results.json; quick: below --work)")
+    parser.add_argument("--output", type=Path, help=f"results (default: docs/benchmarks/{stem}.json; quick: below --work)")
     parser.add_argument("--docs", type=Path, help="page with the tables (default: docs/benchmarks.md; quick: below --work)")
     parser.add_argument("--work", type=Path, default=ROOT / "build/benchmarks", help="folder for data and models (default: build/benchmarks)")
     args = parser.parse_args()
     args.rounds = args.rounds or (2 if args.quick else 5)
-    args.output = args.output or (args.work / "quick.json" if args.quick else ROOT / "docs/benchmarks/results.json")
+    args.output = args.output or (args.work / f"quick-{stem}.json" if args.quick else ROOT / f"docs/benchmarks/{stem}.json")
     args.docs = args.docs or (args.work / "quick.md" if args.quick else ROOT / "docs/benchmarks.md")
     return args
 
@@ -142,15 +143,30 @@ def _interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def main() -> None:
-    """Run."""
-    args = _arguments()
+def command(
+    description: str | None,
+    stem: str,
+    every_row: Callable[[bool], list[Row]],
+    prepare: Callable[[argparse.Namespace, dict[str, Side], list[Row]], Callable[[Row], Workplace]],
+    write: Callable[[dict, Path], None],
+) -> None:
+    """Do what the command line says.
+
+    Parameters
+    ----------
+    stem : name of the file of results
+    every_row : returns all rows; with True the quick ones
+    prepare : makes the models, and returns a function from a row to where its models are
+    write : writes the tables of results to a page
+    """
+    args = _arguments(description, stem)
     if args.report:
-        report.write(json.loads(args.output.read_text()), args.docs)
+        write(json.loads(args.output.read_text()), args.docs)
         return
-    rows = [row for row in all_rows(os.cpu_count() or 1, args.quick) if any(fnmatch.fnmatch(row.name, pattern) for pattern in args.only)]
+    names = [row.name for row in every_row(args.quick)]
+    rows = [row for row in every_row(args.quick) if any(fnmatch.fnmatch(row.name, pattern) for pattern in args.only)]
     if args.list or not rows:
-        print(*(row.name for row in all_rows(os.cpu_count() or 1, args.quick)))
+        print(*names)
         raise SystemExit(0 if args.list else f"--only {' '.join(args.only)}: no such row; accepted: the names above")
     own, other = ours(), theirs()
     if other is None:
@@ -160,17 +176,21 @@ def main() -> None:
     args.output.parent.mkdir(parents=True, exist_ok=True)
     settings = {"threads": args.threads, "quick": args.quick, "data": "examples/water" if args.data is None else args.data.name}
     results = Results(args.output, {"machine": machine(own, other), "settings": settings}, args.fresh)
-    place = Workplace(args.work, args.data, args.quick)
-    place.prepare_ours(own, args.threads)
-    if other:
-        place.prepare_theirs(other)
+    place_of = prepare(args, sides, rows)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        play(rows, sides, results, args, place)
+        play(rows, sides, results, args, place_of)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here")
-    report.write(results.content, args.docs)
+    write(results.content, args.docs)
+
+
+def _prepare(args: argparse.Namespace, sides: dict[str, Side], rows: list[Row]) -> Callable[[Row], Workplace]:
+    """Make the one model of all rows."""
+    place = Workplace(args.work, args.data, args.quick)
+    place.prepare(sides, args.threads)
+    return lambda _: place
 
 
 if __name__ == "__main__":
-    main()
+    command(__doc__, "results", lambda quick: all_rows(os.cpu_count() or 1, quick), _prepare, report.write)

@@ -75,9 +75,7 @@ def freeze_options(parser: Parser) -> None:
 def test_options(parser: Parser) -> None:
     """Add the options of `dp test`."""
     parser.add_argument("-m", "--model", default="frozen_model", metavar="FILE", help="model file")
-    data = parser.add_mutually_exclusive_group()
-    data.add_argument("-s", "--system", metavar="DIR", help="folder that is searched for systems (default: .)")
-    data.add_argument("-f", "--datafile", metavar="FILE", help="file with the path of one system a line")
+    data = data_options(parser)
     data.add_argument("--train-data", metavar="INPUT", help="input file whose training data are meant")
     data.add_argument("--valid-data", metavar="INPUT", help="input file whose validation data are meant")
     parser.add_argument("-n", "--numb-test", type=int, default=0, metavar="N", help="frames of each system, 0 for all (default)")

@@ -100,9 +100,15 @@ def numpy_namespace(source: Any, **own: Any) -> SimpleNamespace:
     """Return a namespace over `numpy` or a package that wraps it; `own` replaces names."""
     names = {name: getattr(source, name) for name in STANDARD if hasattr(source, name)}
     names.update(float16=np.float16, float32=np.float32, float64=np.float64, bfloat16=np.float32, shape=shape)
-    names.update(concat=source.concatenate, sum=source.sum, matrix_transpose=lambda x: source.swapaxes(x, -1, -2))
+    names.update(concat=source.concatenate, sum=source.sum, matrix_transpose=lambda x: source.swapaxes(x, -1, -2), received=lambda x: x)
     names.update(matmul=folded_matmul(source.matmul), astype=_astype, sigmoid=lambda x: 0.5 * (1.0 + source.tanh(0.5 * x)))
-    names.update(recurrence=recurrence, split=split, unstack=lambda x, *, axis: [x[..., k] for k in range(x.shape[axis])], stop_gradient=lambda x: x)
+    names.update(
+        recurrence=recurrence,
+        split=split,
+        unstack=lambda x, *, axis: [x[..., k] for k in range(x.shape[axis])],
+        stop_gradient=lambda x: x,
+        with_adjoint=None,
+    )
     names.update(own)
     assert set(REQUIRED) <= set(names), set(REQUIRED) - set(names)
     return SimpleNamespace(**names)

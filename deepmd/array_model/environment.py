@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from deepmd.array_model.namespace import Array, Namespace
 from deepmd.array_model.pairs import Pairs, spans
 
@@ -20,6 +22,29 @@ def environment_columns(disp: Array, rcut_smth: float, rcut: float, protection: 
     radial = switch(r, rcut_smth, rcut, xp=xp) * inverse
     angular = radial * inverse
     return [radial, angular * x, angular * y, angular * z]
+
+
+def environment_adjoint(disp_NM3: Array, rcut_smth: float, rcut: float, protection: float, *, xp: Namespace) -> tuple[Array, Any]:
+    """Return `environment_columns` stacked, (N, 4, M), and the function from a gradient of that shape to that of displacements (N, M, 3).
+
+    The derivatives are those of w(r), s = w/(r+p) and s/(r+p) in closed form: a quarter of the operations that a framework would make of it.
+    """
+    x, y, z = xp.unstack(disp_NM3, axis=-1)
+    r = xp.sqrt(x * x + y * y + z * z)
+    inverse = 1.0 / (r + protection)
+    u = xp.minimum(xp.maximum((r - rcut_smth) * (1.0 / (rcut - rcut_smth)), xp.zeros_like(r)), xp.ones_like(r))
+    radial = (1.0 - u * u * u * (10.0 + u * (6.0 * u - 15.0))) * inverse
+    angular = radial * inverse
+    toward_N3M = xp.matrix_transpose(disp_NM3)
+    rows_N4M = xp.concat([xp.expand_dims(radial, axis=1), toward_N3M * xp.expand_dims(angular, axis=1)], axis=1)
+
+    def adjoint(grad_N4M: Array) -> Array:
+        slope = (xp.square(u * (1.0 - u)) * (-30.0 / (rcut - rcut_smth)) - radial) * inverse
+        grad_N3M = grad_N4M[:, 1:, :]
+        along = grad_N4M[:, 0, :] * slope + xp.sum(grad_N3M * toward_N3M, axis=1) * ((slope - angular) * inverse)
+        return xp.matrix_transpose(grad_N3M * xp.expand_dims(angular, axis=1) + toward_N3M * xp.expand_dims(along / r, axis=1))
+
+    return rows_N4M, adjoint
 
 
 def environment_rows(disp: Array, rcut_smth: float, rcut: float, protection: float, *, xp: Namespace) -> Array:

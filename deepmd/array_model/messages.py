@@ -28,7 +28,7 @@ def rows_of(w: Array, widths: tuple[int, ...]) -> list[Array]:
 
 def of_neighbours(x_NK: Array, pairs: Pairs, *, xp: Namespace) -> Array:
     """Return the features of each neighbour's owner (N, M, K); those of empty slots mean nothing."""
-    taken = xp.take(x_NK, xp.reshape(pairs.index_NM, (-1,)), axis=0)
+    taken = xp.take(xp.received(x_NK), xp.reshape(pairs.index_NM, (-1,)), axis=0)
     rows, slots = xp.shape(pairs.index_NM)
     return xp.reshape(taken, (rows, slots, xp.shape(x_NK)[1]))
 

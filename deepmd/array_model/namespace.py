@@ -31,11 +31,14 @@ STANDARD = (
 EXTRAS = {
     "float16": "precision option of DeePMD inputs that the standard does not know",
     "bfloat16": "likewise; a namespace without it maps it to float32",
+    "received": "features of all atoms from those of the centres: the same, but in exported files whose caller shares out atoms among processes",
     "recurrence": "y_{k+1} = f y_k - y_{k-1}, all of them in one new axis before the last; no framework needs to keep or differentiate the steps",
     "shape": "sizes as Python ints where known and scalar tensors elsewhere; `.shape` is None-ridden in TensorFlow graphs",
     "segment_sum": "scatter-add of rows, the adjoint of take; the standard has no scatter",
     "split": "runs of given sizes along an axis; the adjoint of many slices is many sums of padded arrays, that of a split one concat",
     "stop_gradient": "a value that derivatives do not see; the standard knows no derivatives",
+    "with_adjoint": "with_adjoint(f, x) is y, where f(x) = (y, function from a gradient of y to that of x): first derivatives only; "
+    "None where a framework has to differentiate by itself: in training, in traces",
     "sigmoid": "stable in every framework, and its derivatives too",
 }
 """Names beyond the standard, each with its reason."""
@@ -51,7 +54,7 @@ SEARCH = {
     "searchsorted": "of the standard; atoms of a bin among the sorted ones",
     "size": "one size in 64 bits, so that it can be combined with sums of integers; TensorFlow mixes no widths",
 }
-"""Names that only `search.py` may use besides, each with its reason. Namespaces of tests and of `autograd` may lack them."""
+"""Names that only `deepmd/data/search.py` may use besides, each with its reason. Namespaces of tests and of `autograd` may lack them."""
 
 PLANNING = {
     "asarray": "of the standard; constants of an expansion or of a type embedding from Python numbers",

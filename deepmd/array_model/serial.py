@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from deepmd.array_model.errors import InputError
@@ -23,26 +23,51 @@ def require(tree: dict[str, Any], key: str, accepted: Sequence[Any], what: str) 
         raise InputError(f"{what}: stored with {key} = {tree.get(key)!r}, which is not supported (accepted: {list(accepted)})")
 
 
+def options_to_dict(config: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Return options of a config as files have them: lists in place of tuples, the canonical name of a precision."""
+    values = {name: getattr(config, name) for name in names}
+    return {name: PRECISIONS[value] if name == "precision" else _with_sequences(list, value) for name, value in values.items()}
+
+
+def options_from_dict(tree: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Return the options that a stored dict holds, by {key: option}; what is absent or null has its default."""
+    return {option: _with_sequences(tuple, tree[key]) for key, option in names.items() if tree.get(key) is not None}
+
+
+def _with_sequences(kind: type, value: Any) -> Any:
+    return kind(_with_sequences(kind, item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def layer_to_dict(params: Params, precision: str, trainable: bool, activation: str = "none", resnet: bool = False) -> dict[str, Any]:
+    """Return the `Layer` dict of one layer; by default of a linear map."""
+    arrays = {name: params.get(name) for name in ("w", "b", "idt")}
+    return {
+        "@class": "Layer",
+        "@version": 2,
+        "bias": arrays["b"] is not None,
+        "use_timestep": arrays["idt"] is not None,
+        "activation_function": activation,
+        "resnet": resnet,
+        "precision": PRECISIONS[precision],
+        "trainable": bool(trainable),
+        "@variables": arrays,
+    }
+
+
+def layer_from_dict(tree: dict[str, Any], what: str, activation: str = "none", resnet: bool = False) -> Params:
+    """Return the parameters of a stored `Layer` after checking that it is the one that the configuration describes."""
+    check_version(tree, 2, what)
+    require(tree, "resnet", [True] if resnet else [None, False], what)
+    stored = tree.get("activation_function") or "none"
+    if stored.lower() != activation.lower() and not {stored.lower(), activation.lower()} <= {"none", "linear"}:
+        raise InputError(f"{what}: stored with activation {stored!r}, which differs from {activation!r}")
+    return {key: value for key, value in tree["@variables"].items() if key in ("w", "b", "idt") and value is not None}
+
+
 def net_to_dict(net: Net, params: Params, precision: str, trainable: Sequence[bool]) -> dict[str, Any]:
     """Return the `EmbeddingNetwork` or `FittingNetwork` dict of a net."""
     precision = PRECISIONS[precision]
-    layers = []
-    for number, (layer, widths) in enumerate(zip(params["layers"], net.widths(), strict=True)):
-        hidden = number < len(net.neuron)
-        layers.append(
-            {
-                "@class": "Layer",
-                "@version": 2,
-                "bias": layer.get("b") is not None,
-                "use_timestep": layer.get("idt") is not None,
-                "activation_function": net.activation_function if hidden else "none",
-                "resnet": hidden,
-                "precision": precision,
-                "trainable": bool(trainable[number]),
-                "@variables": {"w": layer["w"], "b": layer.get("b"), "idt": layer.get("idt")},
-            }
-        )
-        assert widths[2] or layer.get("idt") is None
+    layers = [layer_to_dict(layer, precision, flag, *kind) for layer, flag, kind in zip(params["layers"], trainable, _kinds(net), strict=True)]
     common = {"in_dim": net.in_dim, "neuron": list(net.neuron), "activation_function": net.activation_function, "resnet_dt": net.resnet_dt}
     if net.out_dim is None:
         return {"@class": "EmbeddingNetwork", "@version": 2, **common, "bias": net.bias, "precision": precision, "layers": layers}
@@ -55,16 +80,13 @@ def net_from_dict(net: Net, tree: dict[str, Any], what: str) -> Params:
     check_version(tree, 2, what)
     if tree["in_dim"] != net.in_dim or tuple(tree["neuron"]) != net.neuron or len(tree["layers"]) != len(net.widths()):
         raise InputError(f"{what}: stored widths {tree['in_dim']} -> {tree['neuron']} differ from the expected {net.in_dim} -> {list(net.neuron)}")
-    layers = []
-    for number, stored in enumerate(tree["layers"]):
-        hidden = number < len(net.neuron)
-        check_version(stored, 2, f"{what}, layer {number}")
-        require(stored, "resnet", [True] if hidden else [False], f"{what}, layer {number}")
-        act = stored.get("activation_function") or "none"
-        if act.lower() != (net.activation_function.lower() if hidden else "none"):
-            raise InputError(f"{what}, layer {number}: stored activation {act!r} differs from the net's {net.activation_function!r}")
-        layers.append({key: value for key, value in stored["@variables"].items() if key in ("w", "b", "idt") and value is not None})
-    return {"layers": layers}
+    return {"layers": [layer_from_dict(tree["layers"][k], f"{what}, layer {k}", *kind) for k, kind in enumerate(_kinds(net))]}
+
+
+def _kinds(net: Net) -> list[tuple[str, bool]]:
+    """Return activation and whether there is a shortcut, of each layer as files have it."""
+    hidden = [(net.activation_function, True)] * len(net.neuron)
+    return hidden if net.out_dim is None else [*hidden, ("none", False)]
 
 
 def collection(networks: list[dict[str, Any] | None], ndim: int, ntypes: int, kind: str) -> dict[str, Any]:
@@ -91,16 +113,11 @@ def init_factor(size: int, scale: float, how: str, seed: Sequence[int] | None, d
 
 def affine_to_dict(params: Params, precision: str, trainable: bool) -> dict[str, Any]:
     """Return the `Layer` dict of a linear map."""
-    bias = params.get("b")
-    fixed = {"use_timestep": False, "activation_function": "none", "resnet": False, "precision": PRECISIONS[precision], "trainable": trainable}
-    return {"@class": "Layer", "@version": 2, "bias": bias is not None, **fixed, "@variables": {"w": params["w"], "b": bias, "idt": None}}
+    return layer_to_dict(params, precision, trainable)
 
 
 def affine_from_dict(tree: dict[str, Any], what: str) -> Params:
     """Return the parameters of a stored `Layer` that is a linear map."""
-    check_version(tree, 2, what)
-    require(tree, "resnet", [None, False], what)
-    act = tree.get("activation_function") or "none"
-    if act.lower() not in ("none", "linear") or tree["@variables"].get("idt") is not None:
-        raise InputError(f"{what}: stored with activation {act!r} or a time step; a linear map is expected")
-    return {key: value for key, value in tree["@variables"].items() if key in ("w", "b") and value is not None}
+    if tree["@variables"].get("idt") is not None:
+        raise InputError(f"{what}: stored with a time step; a linear map is expected")
+    return layer_from_dict(tree, what)

@@ -23,6 +23,9 @@ from typing import Any
 
 from deepmd.array_model.namespace import Array, Namespace, Params
 
+Sizes = tuple[Any, ...]
+"""Sizes of parts of an array, ints or scalar tensors."""
+
 CHOICES = ("auto", "direct", "spectral")
 """Accepted values of the option `evaluation`."""
 
@@ -130,7 +133,7 @@ def abscissa(s: Array, scale: Array) -> Array:
     return s * scale - 1.0
 
 
-def moments(x_NM: Array, columns: list[Array], widths: tuple[Any, ...], count: int, *, xp: Namespace) -> list[Array]:
+def moments(x_NM: Array, columns: list[Array], widths: Sizes, count: int, *, xp: Namespace) -> list[Array]:
     """Sum R, x R, (x - x0) R and (x - x0) x R, times T_m(2 x0^2 - 1) with m < K/2, over the neighbours of each section.
 
     Parameters
@@ -144,19 +147,77 @@ def moments(x_NM: Array, columns: list[Array], widths: tuple[Any, ...], count: i
     -------
     For each section (N, components, 2K): the four sums one after the other
     """
-    x0_NM = xp.stop_gradient(xp.minimum(x_NM, xp.ones_like(x_NM)))
-    step_NM, y_NM = x_NM - x0_NM, 2.0 * (x0_NM * x0_NM) - 1.0
-    rows = []
-    for column in columns:
-        odd = column * x0_NM
-        rows += [column, odd, step_NM * column, step_NM * odd]
-    rows_NCM = xp.stack(rows, axis=1)
-    out = []
-    for y, part in zip(xp.split(y_NM, widths, axis=1), xp.split(rows_NCM, widths, axis=2), strict=True):
-        basis_NKM = xp.recurrence(xp.ones_like(y), y, 2.0 * y, count // 2)
-        sums_NCK = xp.matmul(part, xp.matrix_transpose(basis_NKM))
-        out.append(xp.reshape(sums_NCK, (-1, len(columns), 2 * count)))
-    return out
+    rows_NCM = xp.stack(columns, axis=1)
+    return [
+        moments_of_rows(x, rows, count, xp=xp) for x, rows in zip(xp.split(x_NM, widths, axis=1), xp.split(rows_NCM, widths, axis=2), strict=True)
+    ]
+
+
+def _bases(y_NM: Array, widths: Sizes, count: int, *, xp: Namespace) -> list[Array]:
+    """Return T_m(y), m < K/2, of each section, (N, K/2, M)."""
+    return [xp.recurrence(xp.ones_like(y), y, 2.0 * y, count // 2) for y in xp.split(y_NM, widths, axis=1)]
+
+
+def contracted(
+    x_NM: Array, columns: list[Array], widths: Sizes, counts: Sizes, coefficients: list[list[Array]], count: int, *, xp: Namespace
+) -> Array:
+    """Sum R (x) G(x) over the neighbours, (N, components, G), for frameworks that differentiate it.
+
+    Parameters
+    ----------
+    x_NM, columns, widths : see `moments`
+    counts : atoms of each centre type
+    coefficients : what contracts the moments, (2K, G), of each section of each centre type
+    count : number of terms K, even
+    """
+    by_centre = zip(*(xp.split(moments_NCK, counts, axis=0) for moments_NCK in moments(x_NM, columns, widths, count, xp=xp)), strict=True)
+    parts = []
+    for each, matrices in zip(by_centre, coefficients, strict=True):
+        terms = [xp.matmul(moments_NCK, c_KG) for moments_NCK, c_KG in zip(each, matrices, strict=True)]
+        parts.append(sum(terms[1:], terms[0]))
+    return xp.concat(parts, axis=0)
+
+
+def contracted_adjoint(
+    x_NM: Array, columns_NCM: Array, widths: Sizes, counts: Sizes, coefficients: list[list[Array]], count: int, *, xp: Namespace
+) -> tuple[Array, Any]:
+    """Return `contracted` for fixed coefficients, and the function from a gradient of that shape to those of x and of the columns (N, C, M).
+
+    The value needs no slopes within the domain: the sums of R and x R are enough, and beyond it the slope at x = 1, where all T_m(y) are 1.
+    The adjoint contracts the other way round, which gives each atom a polynomial and its slope, and evaluates these at its neighbours.
+    """
+    atoms, components, width = xp.shape(columns_NCM)
+    x0_NM = xp.minimum(x_NM, xp.ones_like(x_NM))
+    x0_N1M, step_N1M = xp.expand_dims(x0_NM, axis=1), xp.expand_dims(x_NM - x0_NM, axis=1)
+    rows_NCM = xp.reshape(xp.stack([columns_NCM, columns_NCM * x0_N1M], axis=2), (atoms, 2 * components, width))
+    bases = _bases(2.0 * (x0_NM * x0_NM) - 1.0, widths, count, xp=xp)
+    columns, steps, x0s = (xp.split(array, widths, axis=2) for array in (columns_NCM, step_N1M, x0_N1M))
+    sums = []
+    for basis_NKM, rows, column, step in zip(bases, xp.split(rows_NCM, widths, axis=2), columns, steps, strict=True):
+        inner = xp.matmul(rows, xp.matrix_transpose(basis_NKM))
+        sums += [xp.reshape(inner, (-1, components, count)), xp.matmul(column, xp.matrix_transpose(step))]
+    parts = []
+    for each, matrices in zip(xp.split(xp.concat(sums, axis=2), counts, axis=0), coefficients, strict=True):
+        ends = [part for c_KG in matrices for part in (c_KG[:count, :], xp.sum(c_KG[count:, :], axis=0, keepdims=True))]
+        parts.append(xp.matmul(each, xp.concat(ends, axis=0)))
+
+    def adjoint(grad_NCG: Array) -> tuple[Array, Array]:
+        parts = [
+            xp.matmul(grad, xp.matrix_transpose(xp.concat(matrices, axis=0)))
+            for grad, matrices in zip(xp.split(grad_NCG, counts, axis=0), coefficients, strict=True)
+        ]
+        by_x, by_columns = [], []
+        each = xp.split(xp.concat(parts, axis=0), (2 * count,) * len(bases), axis=2)
+        for sums_NCK, basis_NKM, column, step, x0 in zip(each, bases, columns, steps, x0s, strict=True):
+            halves_NKM = xp.matmul(xp.reshape(sums_NCK, (-1, 4 * components, count // 2)), basis_NKM)
+            halves_NC4M = xp.reshape(halves_NKM, (atoms, components, 4, xp.shape(column)[2]))
+            even, odd, even_slope, odd_slope = (halves_NC4M[:, :, k, :] for k in range(4))
+            slope = even_slope + x0 * odd_slope
+            by_x.append(xp.sum(column * slope, axis=1))
+            by_columns.append(even + x0 * odd + step * slope)
+        return xp.concat(by_x, axis=1), xp.concat(by_columns, axis=2)
+
+    return xp.concat(parts, axis=0), adjoint
 
 
 def moments_of_rows(x_NM: Array, rows_NCM: Array, count: int, *, xp: Namespace) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from deepmd.array_model import serial
@@ -75,14 +75,8 @@ class TypeEmbedding:
             "@class": "TypeEmbedNet",
             "@version": 2,
             "ntypes": len(type_map),
-            "neuron": list(self.neuron),
-            "resnet_dt": self.resnet_dt,
-            "precision": PRECISIONS[self.precision],
-            "activation_function": self.activation_function,
-            "trainable": self.trainable,
             "padding": True,
-            "use_econf_tebd": self.use_econf_tebd,
-            "use_tebd_bias": self.use_tebd_bias,
+            **serial.options_to_dict(self, OPTIONS),
             "type_map": list(type_map),
             "embedding": serial.net_to_dict(self.net(len(type_map)), params, self.precision, [self.trainable] * len(self.neuron)),
         }
@@ -93,14 +87,9 @@ class TypeEmbedding:
         what = "type embedding"
         serial.check_version(tree, 2, what)
         serial.require(tree, "padding", [None, True], what)
-        config = cls(
-            neuron=tuple(tree["neuron"]),
-            use_econf_tebd=bool(tree.get("use_econf_tebd", False)),
-            use_tebd_bias=bool(tree.get("use_tebd_bias", True)),
-            precision=tree["precision"],
-            activation_function=tree["activation_function"],
-            resnet_dt=tree["resnet_dt"],
-            trainable=bool(tree.get("trainable", True)),
-        )
+        config = cls(**{"use_tebd_bias": True, **serial.options_from_dict(tree, {name: name for name in OPTIONS})})
         params = serial.net_from_dict(config.net(len(type_map)), tree["embedding"], what)
         return config, {**params, "inputs": config.inputs(type_map)}
+
+
+OPTIONS = tuple(each.name for each in fields(TypeEmbedding))

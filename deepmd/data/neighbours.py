@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -63,15 +64,15 @@ def check_cell(cell: np.ndarray, where: str) -> None:
 def find_neighbours(structures: Sequence[Structure], rcut: float) -> Neighbours:
     """Find all pairs within `rcut` (inclusive, Angstrom), periodic images included. Work and memory are linear in the atoms."""
     # the open interval of the search becomes closed
-    search = vesin.NeighborList(cutoff=float(np.nextafter(rcut, np.inf)), full_list=True, sorted=True)
+    cutoff = float(np.nextafter(rcut, np.inf))
     parts, offset = [], 0
     for structure in structures:
         real = np.flatnonzero(structure.types >= 0)
         periodic = structure.cell is not None
-        box = structure.cell if periodic else np.zeros((3, 3))
-        i, j, disp, dist = search.compute(
+        i, j, disp, dist = _search(
+            cutoff,
             points=np.ascontiguousarray(structure.coord if len(real) == len(structure.types) else structure.coord[real], dtype=np.float64),
-            box=np.ascontiguousarray(box, dtype=np.float64),
+            box=np.ascontiguousarray(structure.cell if periodic else np.zeros((3, 3)), dtype=np.float64),
             periodic=periodic,
             quantities="ijDd",
         )
@@ -81,6 +82,21 @@ def find_neighbours(structures: Sequence[Structure], rcut: float) -> Neighbours:
     types = np.concatenate([np.asarray(s.types, dtype=np.int64) for s in structures])
     frame = np.repeat(np.arange(len(structures)), [len(s.types) for s in structures])
     return Neighbours(i, j, disp, dist, types, frame, len(structures), np.concatenate([_inside(s) for s in structures]))
+
+
+FEW_ATOMS = 2**16
+"""So many atoms have numbers that sort in two passes."""
+
+
+def _search(cutoff: float, **question: Any) -> tuple[np.ndarray, ...]:
+    """Return all pairs, sorted by their first atom. Searching each pair once and turning it round takes half of the time of searching both."""
+    if len(question["points"]) >= FEW_ATOMS:
+        whole: tuple[np.ndarray, ...] = vesin.NeighborList(cutoff=cutoff, full_list=True, sorted=True).compute(**question)
+        return whole
+    i, j, disp, dist = vesin.NeighborList(cutoff=cutoff, full_list=False, sorted=False).compute(**question)
+    order = np.argsort(np.concatenate([i, j]).astype(np.uint16), kind="stable")
+    pairs = ((i, j), (j, i), (disp, -disp), (dist, dist))
+    return tuple(np.take(np.concatenate(both), order, axis=0) for both in pairs)
 
 
 def _inside(structure: Structure) -> np.ndarray:

@@ -59,7 +59,7 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
     pair, row, part = _nearest(pair, row, part, dist, layout)
 
     sections = len(layout.sections)
-    slot = _rank(row)  # where messages are passed, an excluded neighbour leaves its slot empty
+    slot = _rank(row) if layout.messages else row  # where messages are passed, an excluded neighbour leaves its slot empty
     for a, b in layout.excluded:
         type_i, type_j = types[neighbours.i[pair]], types[neighbours.j[pair]]
         keep = ~(((type_i == a) & (type_j == b)) | ((type_i == b) & (type_j == a)))

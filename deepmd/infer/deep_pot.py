@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Self
 
@@ -15,17 +16,15 @@ from deepmd.array_model.namespace import Params
 from deepmd.array_model.outputs import Output
 from deepmd.array_model.pairs import Conditions
 from deepmd.array_model.spectral import CHOICES
-from deepmd.array_model.tree import flatten
 from deepmd.data.neighbours import Neighbours, find_neighbours
-from deepmd.data.packing import pack
+from deepmd.data.packing import Packed, pack
 from deepmd.infer.inputs import Frames, batch_size, blocks, cells_of, groups, numbers, of_centres, warn_of_order
+from deepmd.io.facts import model_size, observed_types
 from deepmd.io.formats import backend_name, backend_of, framework, load_model
 from deepmd.io.model_file import ModelFile, evaluation_asked, planned
 
 GLOBAL = frozenset({"energy", "force", "virial"})
 ATOMIC = frozenset({"atom_energy", "atom_virial"})
-STATISTICS = ("davg", "dstd", "inputs")
-"""Parameters of descriptors that are no weights."""
 
 
 class ExpansionWarning(UserWarning):
@@ -133,32 +132,40 @@ class DeepEval:
             # where features of neighbours are read, atoms cannot be evaluated by parts
             limit = None if self._content.model.layout().messages else self._batch_size
             parts = blocks(neighbours.types, limit, workers, self._fewest)
+            # packed one after the other, since two threads would only wait for the interpreter; as many ahead as bounded memory allows
+            packed = (self._packed(neighbours, centres, frames, first) for centres in parts)
             if len(parts) == 1:
-                self._add(rows, *self._block(neighbours, parts[0], frames, first, wanted))
+                self._add(rows, *self._block(*next(packed), neighbours.num_frames, wanted))
                 continue
             with self._side_by_side(), ThreadPoolExecutor(workers) as pool:
-                for done in pool.map(lambda centres: self._block(neighbours, centres, frames, first, wanted), parts):  # noqa: B023
-                    self._add(rows, *done)  # in the order of the blocks, so that sums are always the same
+                running: deque[Any] = deque()
+                for block in packed:
+                    running.append(pool.submit(self._block, *block, neighbours.num_frames, wanted))
+                    if len(running) > workers:
+                        self._add(rows, *running.popleft().result())
+                for done in running:  # in the order of the blocks, so that sums are always the same
+                    self._add(rows, *done.result())
         out = {name: array if name in per_frame else array.reshape(count, natoms, array.shape[1]) for name, array in out.items()}
         if output.intensive and output.name in asked:
             counted = np.count_nonzero((frames.types >= 0) & ~np.isin(frames.types, self.types_without_output), axis=1)
             out[output.name] = out[output.atomic].sum(axis=1) / np.maximum(counted, 1)[:, None]
         return {name: out[name] for name in asked}
 
-    def _block(
-        self, neighbours: Neighbours, centres: np.ndarray, frames: Frames, first: int, wanted: frozenset[str]
-    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Evaluate the centres of one block: its atoms, centres first, and the results in their order."""
-        assert self._evaluate is not None
+    def _packed(self, neighbours: Neighbours, centres: np.ndarray, frames: Frames, first: int) -> tuple[Packed, Conditions]:
+        """Pack the centres of one block: its atoms, centres first."""
         model = self._content.model
         packed = pack(of_centres(neighbours, centres), model.layout(), model.ntypes, centres=centres)
         inside = packed.atoms[: len(centres)]
         frame, atom = np.divmod(inside, frames.types.shape[1])
-        conditions = Conditions(
+        return packed, Conditions(
             fparam_FK=None if frames.fparam is None else frames.fparam[first : first + neighbours.num_frames],
             aparam_NK=None if frames.aparam is None else frames.aparam[first + frame, atom],
         )
-        return packed.atoms, self._evaluate(packed.pairs, conditions, len(packed.atoms), neighbours.num_frames, wanted)
+
+    def _block(self, packed: Packed, conditions: Conditions, num_frames: int, wanted: frozenset[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Evaluate one block: its atoms, and the results in their order."""
+        assert self._evaluate is not None
+        return packed.atoms, self._evaluate(packed.pairs, conditions, len(packed.atoms), num_frames, wanted)
 
     def _add(self, out: dict[str, np.ndarray], atoms: np.ndarray, results: dict[str, np.ndarray]) -> None:
         """Add the results of a block to `out`, whose rows are the atoms (or frames) of the group."""
@@ -380,20 +387,3 @@ def _planned(content: ModelFile, evaluation: str | None) -> tuple[Any, Params]:
     if reason and (evaluation or evaluation_asked(content)) == "spectral":
         warnings.warn(f"the embedding nets are evaluated directly: {reason}", ExpansionWarning, stacklevel=3)
     return model, params
-
-
-def model_size(content: ModelFile) -> dict[str, int]:
-    """Count the weights of the nets; statistics and biases of types are not counted."""
-    places = {"descriptor": "/descriptor/", "fitting-net": "/fitting/nets/"}  # of the model, or of the members of a combination
-    leaves = {f"/{path}": np.size(leaf) for path, leaf in flatten(content.params).items() if not path.endswith(STATISTICS)}
-    sizes = {name: sum(int(size) for path, size in leaves.items() if place in path) for name, place in places.items()}
-    return {**sizes, "total": sum(sizes.values())}
-
-
-def observed_types(content: ModelFile) -> dict[str, Any]:
-    """Return the elements of the training data: as noted in the file, else those with an energy bias, else all."""
-    noted = content.definition.get("info", {}).get("observed_type")
-    if noted is None:
-        type_map, bias = content.model.type_map, np.asarray(content.params["out_bias"]).reshape(len(content.model.type_map), -1)
-        noted = [element for element, row in zip(type_map, bias, strict=True) if np.any(row != 0.0)] or type_map
-    return {"type_num": len(noted), "observed_type": sorted(noted)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from deepmd.infer.deep_pot import DeepEval
 
 class DeepTensor(DeepEval):
     """A model of dipoles or polarizabilities of d components, in the unit of its training data; arguments as for `DeepEval`."""
+
+    atomic_unless_told: ClassVar[bool] = True
+    """What `eval` returns where `atomic` is not given."""
 
     @property
     def output_tensor_name(self) -> str:
@@ -32,17 +35,17 @@ class DeepTensor(DeepEval):
         coords: Any,
         cells: Any,
         atom_types: Any,
-        atomic: bool = True,
+        atomic: bool | None = None,
         fparam: Any = None,
         aparam: Any = None,
         mixed_type: bool = False,
     ) -> np.ndarray:
         """Return the tensors of the atoms (F, n, d), or without `atomic` their sum (F, d); arguments and errors as for `DeepPot.eval`.
 
-        Tensors of rank two are flattened row by row. Atoms whose type has none get zeros.
+        Tensors of rank two are flattened row by row. Atoms whose type has none get zeros. `atomic` is true unless given, but for
+        `DeepGlobalPolar` it is false.
         """
-        output = self.output
-        name = output.atomic if atomic else output.name
+        name = self.output.atomic if (self.atomic_unless_told if atomic is None else atomic) else self.output.name
         return self._run(self._frames(coords, cells, atom_types, fparam, aparam, mixed_type), frozenset({name}))[name]
 
     def eval_full(
@@ -93,10 +96,17 @@ class DeepPolar(DeepTensor):
     outputs = ("polar",)
 
 
-class DeepGlobalPolar(DeepTensor):
+class DeepGlobalPolar(DeepPolar):
     """A model of polarizabilities whose `eval` gives the sum over the atoms unless told otherwise."""
 
-    outputs = ("polar",)
+    atomic_unless_told = False
+
+
+class _Vector(DeepEval):
+    """A model of d numbers, of each frame and of each atom."""
+
+    always_both: ClassVar[bool] = False
+    """Whether `eval` returns the values of the atoms even without `atomic`."""
 
     def eval(
         self,
@@ -107,24 +117,21 @@ class DeepGlobalPolar(DeepTensor):
         fparam: Any = None,
         aparam: Any = None,
         mixed_type: bool = False,
-    ) -> np.ndarray:
-        """Return the sum over the atoms (F, 9), or with `atomic` the tensors of the atoms (F, n, 9)."""
-        return super().eval(coords, cells, atom_types, atomic, fparam, aparam, mixed_type)
+    ) -> tuple[np.ndarray, ...]:
+        """Return the values of the frames (F, d), and with `atomic` those of the atoms (F, n, d); `DeepDOS` always returns both.
 
-
-class _Vector(DeepEval):
-    """A model of d numbers, of each frame and of each atom."""
-
-    def _both(self, coords: Any, cells: Any, atom_types: Any, fparam: Any, aparam: Any, mixed_type: bool) -> tuple[np.ndarray, np.ndarray]:
-        output = self.output
-        out = self._run(self._frames(coords, cells, atom_types, fparam, aparam, mixed_type), frozenset({output.name, output.atomic}))
-        return out[output.name], out[output.atomic]
+        Arguments and errors as for `DeepPot.eval`.
+        """
+        names = (self.output.name, self.output.atomic) if atomic or self.always_both else (self.output.name,)
+        out = self._run(self._frames(coords, cells, atom_types, fparam, aparam, mixed_type), frozenset(names))
+        return tuple(out[name] for name in names)
 
 
 class DeepDOS(_Vector):
     """A model of densities of states; arguments as for `DeepEval`."""
 
     outputs = ("dos",)
+    always_both = True
 
     @property
     def numb_dos(self) -> int:
@@ -134,22 +141,6 @@ class DeepDOS(_Vector):
     def get_numb_dos(self) -> int:
         """Return the number of grid points."""
         return self.numb_dos
-
-    def eval(
-        self,
-        coords: Any,
-        cells: Any,
-        atom_types: Any,
-        atomic: bool = False,
-        fparam: Any = None,
-        aparam: Any = None,
-        mixed_type: bool = False,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the densities of states of the frames (F, numb_dos) and of the atoms (F, n, numb_dos), whether `atomic` or not.
-
-        Arguments and errors as for `DeepPot.eval`.
-        """
-        return self._both(coords, cells, atom_types, fparam, aparam, mixed_type)
 
 
 class DeepProperty(_Vector):
@@ -168,20 +159,3 @@ class DeepProperty(_Vector):
     def get_intensive(self) -> bool:
         """Return whether the property is a mean over the atoms, not a sum."""
         return bool(self.output.intensive)
-
-    def eval(
-        self,
-        coords: Any,
-        cells: Any,
-        atom_types: Any,
-        atomic: bool = False,
-        fparam: Any = None,
-        aparam: Any = None,
-        mixed_type: bool = False,
-    ) -> tuple[np.ndarray, ...]:
-        """Return the property of the frames (F, d), and with `atomic` that of the atoms (F, n, d).
-
-        Arguments and errors as for `DeepPot.eval`.
-        """
-        both = self._both(coords, cells, atom_types, fparam, aparam, mixed_type)
-        return both if atomic else both[:1]

@@ -12,7 +12,7 @@ import numpy as np
 
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.data.systems import count_types, elements_of, find_systems, load_system
-from deepmd.infer.deep_pot import model_size, observed_types
+from deepmd.io.facts import model_size, observed_types
 from deepmd.io.formats import load_model
 from deepmd.io.model_file import ModelFile
 

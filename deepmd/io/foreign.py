@@ -54,6 +54,9 @@ PASSED = {
 }
 """Keys without influence on what a trained model computes."""
 
+WITHOUT_MEANING = {"se_e2_r": ("type_one_side",)}
+"""Options of a kind that DeePMD-kit stores and passes over: there, too, a net belongs to a type of neighbours, whatever the option says."""
+
 COMPRESSED = (
     "a compressed model: tables replace its embedding nets, which are not in the file. Needed: the model from before the compression, "
     "the input of `dp compress`, or the checkpoint"
@@ -62,8 +65,8 @@ COMPRESSED = (
 BY_DP = "Convert the model with DeePMD-kit to .dp, which is read: dp convert-backend IN OUT.dp"
 """What to do about kinds that only `.dp` and `.yaml` bring."""
 
-OPTIONAL = ("out_bias", "out_std", "fitting/bias_atom_e")
-"""Parameters that older files do not have: the bias was part of the nets then."""
+OPTIONAL = ("out_bias", "out_std", "fitting/bias_atom_e", "fitting/scale", "fitting/constant_matrix")
+"""Parameters that files may lack: in older ones the bias was part of the nets; checkpoints leave to the options of polar what these fix."""
 
 MOST_TYPES = 1000
 
@@ -105,7 +108,7 @@ def assemble(definition: Section, found: Found, where: str) -> ModelFile:
         template = ModelFile(model, fresh, definition or section, found.min_nbor_dist)
         expected = flatten(fresh)
         unused = [path for path in expected if path.startswith("fitting/aparam_")] if model.fitting.use_aparam_as_mask else []
-        arrays = {**{path: expected[path] for path in (*OPTIONAL, *unused)}, **found.arrays}
+        arrays = {**{path: expected[path] for path in (*OPTIONAL, *unused) if path in expected}, **found.arrays}
         left = sorted(set(arrays) - set(expected))
         if left:  # the model would be evaluated without them
             raise InputError(f"the file has parameters that its description does not explain: {', '.join(left[:5])}")
@@ -158,7 +161,7 @@ def kind_of(part: str, *sections: Section) -> Any:
 
 def _merged(definition: Section, found: Found) -> Section:
     """Return the section that holds: over the definition what the file states."""
-    _refuse(definition, "model")
+    _refuse(definition, "model", "model")
     kind = canonical("model", definition.get("type", "standard"), "model/type")
     if kind != "standard" or definition.get("use_srtab"):
         asked = "use_srtab" if kind == "standard" else f"type {kind!r}"
@@ -168,23 +171,35 @@ def _merged(definition: Section, found: Found) -> Section:
         where, inner, stated = f"model/{part}", definition.get(part) or {}, found.section.get(part, {})
         if not isinstance(inner, dict):
             raise InputError(f"{where}: must be an object with keys, got {inner!r}")
-        name = kind_of(part, found.section, definition)
-        if name is None:
-            raise InputError(f"{where}/type: the file does not say what it is. Give the input it was trained with (dp convert-backend --input)")
-        cls = lookup(part, name, where)
-        _refuse(inner, where)
-        out[part] = {**rename(inner, cls.names, where), **stated, "type": cls.kind}
-        if out[part].get("precision", "default") == "default":  # meant what the environment of the training said
-            out[part]["precision"] = next(
-                (array.dtype.name for path, array in found.arrays.items() if path.startswith(place) and "/w" in path), "default"
-            )
-        _tell_unknown(out[part], {"type", *(field.name for field in fields(cls))}, where)
+        out[part] = _merged_part(part, where, inner, stated, place, found)
     _tell_unknown(out, {"type_map", "pair_exclude_types", "atom_exclude_types", "preset_out_bias", *PARTS}, "model")
     return out
 
 
-def _refuse(section: Section, where: str) -> None:
-    for key, accepted in OFF[where].items():
+def _merged_part(part: str, where: str, inner: Section, stated: Section, place: str, found: Found) -> Section:
+    """Return the section of a part that holds; `place` is where its parameters are."""
+    name = kind_of(part, {part: stated}, {part: inner})
+    if name is None:
+        raise InputError(f"{where}/type: the file does not say what it is. Give the input it was trained with (dp convert-backend --input)")
+    cls = lookup(part, name, where)
+    if cls.kind == "hybrid":
+        given, members = inner.get("list") or [{}] * len(stated["list"]), stated.get("list") or [{}] * len(inner["list"])
+        pairs = enumerate(zip(given, members, strict=True))
+        merged = [_merged_part(part, f"{where}/list/{k}", own, told, f"{place}/members/{k}", found) for k, (own, told) in pairs]
+        return {"type": "hybrid", "list": merged}
+    known = {field.name for field in fields(cls)}
+    _refuse({key: value for key, value in inner.items() if key not in known}, f"model/{part}", where)
+    out = {**rename(inner, cls.names, where), **stated, "type": cls.kind}
+    out = {key: value for key, value in out.items() if key not in WITHOUT_MEANING.get(cls.kind, ())}
+    if out.get("precision", "default") == "default":  # meant what the environment of the training said
+        weights = (array for path, array in found.arrays.items() if path.startswith(f"{place}/") and "/w" in path)
+        out["precision"] = next((array.dtype.name for array in weights), "default")
+    _tell_unknown(out, {"type", *known}, f"model/{part}")
+    return out
+
+
+def _refuse(section: Section, part: str, where: str) -> None:
+    for key, accepted in OFF[part].items():
         if section.get(key) not in (None, False, *accepted):
             raise InputError(f"{where}/{key}: models with this option are not supported (given: {section[key]!r})")
 
@@ -195,12 +210,19 @@ def _tell_unknown(section: Section, known: set[str], where: str) -> None:
         log.warning("%s: the file was made with options that are not known here and are passed over: %s", where, ", ".join(unknown))
 
 
+def _built(part: str, section: Section, where: str) -> Any:
+    """Return the configuration of a part."""
+    cls = lookup(part, section["type"], where)
+    if cls.kind == "hybrid":
+        return cls(tuple(_built(part, member, f"{where}/list/{k}") for k, member in enumerate(section["list"])))
+    known = {field.name for field in fields(cls)}
+    return build(cls, {key: value for key, value in section.items() if key in known}, where)
+
+
 def _model(section: Section) -> StandardModel:
     parts = {}
     for part in PARTS:
-        cls = lookup(part, section[part]["type"], f"model/{part}")
-        known = {field.name for field in fields(cls)}
-        parts[part] = build(cls, {key: value for key, value in section[part].items() if key in known}, f"model/{part}")
+        parts[part] = _built(part, section[part], f"model/{part}")
     names = section.get("type_map")
     if not names:
         raise InputError("model/type_map: the file does not name its elements. Give the input it was trained with (dp convert-backend --input)")

@@ -39,12 +39,14 @@ xp = SimpleNamespace(
     **{name: getattr(standard, name) for name in STANDARD},
     float16=standard.float32,
     bfloat16=standard.float32,
+    received=lambda x: x,
     recurrence=_recurrence,
     shape=lambda x: x.shape,
     segment_sum=_segment_sum,
     sigmoid=_sigmoid,
     split=_split,
     stop_gradient=lambda x: x,
+    with_adjoint=None,
 )
 """Every name of `deepmd.array_model.namespace.REQUIRED`; half precisions, which the standard lacks, are float32."""
 

@@ -15,7 +15,7 @@ NOTE = "# If there is no available reference data, rmse_*_{val,trn} will print n
 
 def columns(loss: Loss) -> list[str]:
     """Return the names of the quantities of a row, sorted: `rmse` if the loss shows it, then one per term."""
-    return [*(["rmse"] if loss.shows_total() else []), *sorted(loss.columns().values())]
+    return [*(["rmse"] if loss.shows_total else []), *sorted(loss.columns().values())]
 
 
 def displayed(loss: Loss, errors: dict[str, float], found: dict[str, bool]) -> dict[str, float]:

@@ -75,7 +75,7 @@ class TestFittings(ModelAgreement):
         """Virials are minus the derivatives by strain, shear included; atomic virials sum to them."""
         output = reference.model.output
         if not output.differentiable:
-            pytest.skip("no derivatives")
+            pytest.skip(f"{output.name} is an output without derivatives by positions (Output.differentiable), so it has no virial")
         step = STEPS["float64"]
         (sample,) = reference.systems["triclinic_small"]
         strains = step * np.concatenate([np.eye(9), -np.eye(9)]).reshape(18, 3, 3)

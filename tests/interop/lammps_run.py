@@ -15,6 +15,7 @@ INPUT = """
 units metal
 boundary {boundary}
 atom_style atomic
+{first}
 neighbor {skin} bin
 neigh_modify every 10 delay 0 check no
 read_data structure.data
@@ -69,17 +70,18 @@ def run_lammps(
     elements: str = "O H",
     *,
     settings: str = "",
+    first: str = "",
     extra: str = "",
     ranks: int = 1,
     steps: int = 0,
     skin: float = 2.0,
 ) -> Outcome:
-    """Run LAMMPS in a new folder; `settings` follow the models in pair_style, `extra` are commands before `run`."""
+    """Run LAMMPS in a new folder; `settings` follow the models in pair_style, `first` and `extra` are commands before atoms and before `run`."""
     folder.mkdir(parents=True)
     write_data(folder / "structure.data", frame, len(elements.split()))
     boundary = "p p p" if frame.cell is not None else "f f f"
     names = " ".join(str(model) for model in models)
-    text = INPUT.format(boundary=boundary, models=names, settings=settings, elements=elements, extra=extra, steps=steps, skin=skin)
+    text = INPUT.format(boundary=boundary, models=names, settings=settings, elements=elements, first=first, extra=extra, steps=steps, skin=skin)
     (folder / "in.lammps").write_text(text)
     command = ["lmp", "-in", "in.lammps"] if ranks == 1 else ["mpiexec", "-n", ranks, kit.home / "bin/lmp", "-in", "in.lammps"]
     kit.run(command, folder)

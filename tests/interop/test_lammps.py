@@ -12,6 +12,7 @@ from tolerances import assert_close
 from water import run_dp
 
 from deepmd import DeepPot
+from deepmd.io import load_model, save_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::deepmd.data.packing.SelWarning")
 
@@ -59,6 +60,32 @@ def check(outcome, path, frame, accuracy=ACCURACY):
 def test_first_step_is_that_of_our_deep_pot(lammps, files, tmp_path, case, name, ranks):
     frame = random_frame()
     check(run_lammps(lammps, tmp_path / "run", [files[case, name]], frame, ranks=ranks), files[case, "model.dp"], frame)
+
+
+KINDS = (
+    *("se_e2_r", "se_e3", "se_e3_tebd", "se_atten", "se_atten_attn", "se_atten_strip", "hybrid"),
+    *("pairtab", "zbl", "zbl_tables", "linear", "linear_pairtab"),
+)
+"""Stored models of the other kinds of descriptors and models."""
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("case", KINDS)
+def test_other_kinds(lammps, files, tmp_path, case, ranks):
+    """Rows of mixed neighbours have no mean, as they are trained by default: with one, results would depend on the first atom of each rank."""
+    content, frame = load_model(files[case, "model.dp"]), random_frame()
+    if content.model.first_atom_matters(content.params):
+        content = content.with_params(without_mean(content.params))
+    for suffix in (".dp", ".pth"):
+        save_model(tmp_path / f"model{suffix}", content)
+    check(run_lammps(lammps, tmp_path / "run", [tmp_path / "model.pth"], frame, ranks=ranks), tmp_path / "model.dp", frame)
+
+
+def without_mean(params):
+    """Parameters whose environment matrices have no mean."""
+    if isinstance(params, dict):
+        return {name: 0.0 * value if name == "davg" else without_mean(value) for name, value in params.items()}
+    return [without_mean(value) for value in params] if isinstance(params, list) else params
 
 
 def test_single_precision(lammps, files, tmp_path):

@@ -8,8 +8,9 @@ from contextlib import chdir
 import pytest
 from small_training import WATER, largest_difference, run, small_input
 from support import require
+from test_conversions import CHECKPOINTS, FORMATS, PAIRS, same_file
 
-from deepmd.io import load_model
+from deepmd.io import convert, load_model
 from deepmd.train.main import train
 
 KINDS = {
@@ -68,3 +69,27 @@ def test_automatic_slots(tmp_path, kind):
     assert found[0] > found[1] > 0
     written = json.loads((tmp_path / "out.json").read_text())["model"]["descriptor"]
     assert [written[section][name] for section, names in AUTOMATIC[kind].items() for name in names] == found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_conversion(tmp_path, kind):
+    """Between all formats and from the checkpoints of both frameworks: nothing is lost. What the files give is tested elsewhere."""
+    require("torch")
+    require("tensorflow")
+    files = {}
+    for backend, name in CHECKPOINTS.items():
+        tree = input_of(kind)
+        tree["training"].update(numb_steps=3, save_freq=3)
+        run(tmp_path / backend, tree, backend)
+        files[backend] = tmp_path / backend / name
+    for suffix in FORMATS:
+        files[suffix] = tmp_path / f"model{suffix}"
+        convert(files["torch"], files[suffix])
+    for source, target in PAIRS:
+        there = tmp_path / f"there{target}"
+        convert(files[source], there)
+        if source == "tf":  # another training, equal up to rounding
+            assert load_model(there).model == load_model(files[".dp"]).model
+            same_file(there, files["tf"])
+        else:
+            same_file(there, files[".dp"])

@@ -183,7 +183,7 @@ def test_tensors_of_some_atoms(tmp_path):
     ("changes", "message"),
     [
         ({"loss": {"type": "ener"}}, "loss/type: 'ener' is not for models of fitting_net type 'dipole'. Accepted: tensor"),
-        ({"loss": {"type": "tensor"}}, "one of them positive"),
+        ({"loss": {"type": "tensor"}}, "all prefactors are zero"),
         ({"loss": {"pref": 1.0, "target": {}}}, "unknown key 'target'"),
         ({"fitting": {"sel_type": [2]}}, "model/fitting_net/sel_type: type 2 does not exist"),
     ],

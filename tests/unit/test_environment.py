@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tolerances import TOLERANCES, assert_close
 
-from deepmd.array_model.environment import environment_columns, environment_rows, switch
+from deepmd.array_model.environment import environment_adjoint, environment_columns, environment_rows, switch
 from deepmd.host import plain
 
 DISP = np.random.default_rng(1).normal(size=(4, 3, 3)) * np.array([0.2, 1.0, 3.0])[:, None]
@@ -44,6 +44,25 @@ def test_columns_equal_slow_twin(run, protection):
     assert len(columns) == 4
     for column, expected in zip(columns, np.moveaxis(slow_rows(DISP, 0.5, 3.0, protection), -1, 0), strict=True):
         assert_close(column, expected, "function")
+
+
+@pytest.mark.parametrize("protection", [0.0, 0.1])
+def test_the_written_adjoint_is_that_of_the_rows(run, protection):
+    weights = np.random.default_rng(2).normal(size=(4, 4, 3))
+
+    def function(disp, weights, *, xp):
+        rows, adjoint = environment_adjoint(disp, 0.5, 3.0, protection, xp=xp)
+        return [rows, adjoint(weights)]
+
+    rows, gradient = run(function, DISP, weights)
+    assert_close(rows, np.swapaxes(slow_rows(DISP, 0.5, 3.0, protection), 1, 2), "function")
+    expected = np.zeros_like(DISP)
+    for place in np.ndindex(DISP.shape):
+        shift = np.zeros_like(DISP)
+        shift[place] = 1e-5
+        sides = [np.sum(weights * np.swapaxes(slow_rows(DISP + sign * shift, 0.5, 3.0, protection), 1, 2)) for sign in (1, -1)]
+        expected[place] = (sides[0] - sides[1]) / 2e-5
+    assert_close(gradient, expected, "finite difference")
 
 
 def test_switch_is_one_inside_and_zero_outside(run):

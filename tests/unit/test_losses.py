@@ -70,7 +70,7 @@ def test_equals_formulas(run, name):
     options, expected = CASES[name]
     loss = EnerLoss(**{**ON, **options})
     errors, sum_of_all = run(loss_of(loss), PREDICTION, LABEL, FRAME, NATOMS)
-    assert tuple(errors) == TERMS
+    assert tuple(errors) == tuple(TERMS)
     for term in TERMS:
         assert_close(errors[term]["loss"], expected[term].mean(), "function", what=term)
     weights = loss.prefactors(0.5)
@@ -86,7 +86,7 @@ def test_shown_are_plain_means_per_atom(run):
 
 def test_only_terms_with_a_prefactor(run):
     loss = EnerLoss(start_pref_v=0.0, limit_pref_v=0.0)
-    assert loss.terms() == ("e", "f")
+    assert tuple(loss.terms()) == ("e", "f")
     assert tuple(loss.labels()) == ("energy", "force")
     few = {name: PREDICTION[name] for name in ("energy", "force")}
     errors, _ = run(loss_of(loss), few, {name: LABEL[name] for name in few}, FRAME, NATOMS)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support import differences, stored_tree
+from support import differences, require, stored_tree
+from tolerances import assert_close
 
 from deepmd.array_model.descriptors.dpa2 import Dpa2, Repinit
 from deepmd.array_model.descriptors.dpa3 import Dpa3
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.repformer import Repformer
+from deepmd.array_model.tree import flatten
 from deepmd.host import plain
-from deepmd.io import load_model
+from deepmd.io import load_model, save_model
 from deepmd.io.model_file import to_tree
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = sorted(path.name for path in GOLDEN.glob("dpa*"))
+QUANTITIES = ("energy", "force", "virial", "atom_energy", "atom_virial")
+needs_torchscript = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
 OLD = Dpa2(
     Repinit(rcut=4.0, rcut_smth=0.5, nsel=8, neuron=(2,), axis_neuron=2, tebd_dim=2),
     Repformer(
@@ -28,6 +33,88 @@ OLD = Dpa2(
     precision="float64",
 )
 PARAMS = OLD.fresh(("O", "H"), lambda _: np.random.default_rng(1), xp=plain)
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """Our `.pth` of a stored model; writing it has made the name of DeePMD-kit's operator known, which is all that loading needs."""
+    torch = require("torch")
+
+    @cache
+    def made(case):
+        path = tmp_path_factory.mktemp(case) / "model.pth"
+        save_model(path, load_model(GOLDEN / case / "model.dp"))
+        return path, torch.jit.load(str(path))
+
+    return made
+
+
+def of_case(case, boundary):
+    """The structure of a stored result as tensors, all atoms inside the cell; and the result."""
+    torch, stored = require("torch"), np.load(GOLDEN / case / "expected.npz")
+    found = {key.split("/")[1]: stored[key] for key in stored.files if key.startswith(f"{boundary}/")}
+    coord, cell = found["coord"], found.get("cell")
+    coord = coord if cell is None else coord @ np.linalg.inv(cell) % 1.0 @ cell
+    return torch.tensor(coord[None]), torch.tensor(found["type"][None]), cell, found
+
+
+def images(coord, types, cell, rcut):
+    """Atoms with all images within the cutoff, and a list of neighbours within a little more, shuffled."""
+    torch, rng = require("torch"), np.random.default_rng(0)
+    coord, types = coord[0].numpy(), types[0].numpy()
+    reach = np.ceil((rcut + 1.0) * np.linalg.norm(np.linalg.inv(cell), axis=0)).astype(int)
+    shifts = np.stack(np.meshgrid(*(np.arange(-k, k + 1) for k in reach), indexing="ij"), axis=-1).reshape(-1, 3)
+    shifts = shifts[np.argsort(np.abs(shifts).sum(axis=1), kind="stable")]
+    everything = (coord[None] + (shifts @ cell)[:, None]).reshape(-1, 3)
+    owner = np.tile(np.arange(len(coord)), len(shifts))
+    distance = np.linalg.norm(everything[None] - coord[:, None], axis=-1)
+    near = [rng.permutation(np.flatnonzero((row < rcut + 0.7) & (row > 0.0))) for row in distance]
+    nlist = np.full((len(coord), max(map(len, near)) + 2), -1)
+    for row, found in zip(nlist, near, strict=True):
+        row[: len(found)] = found
+    return (torch.tensor(array[None]) for array in (everything, types[owner], nlist, owner))
+
+
+def agree(found, expected, names):
+    for name, ours in names.items():
+        values = found[ours].detach().numpy()
+        assert_close(values.reshape(expected[name].shape), expected[name], "golden", what=name)
+
+
+@needs_torchscript
+@pytest.mark.parametrize("boundary", ["pbc", "nopbc"])
+@pytest.mark.parametrize("case", CASES)
+def test_torchscript(compiled, case, boundary):
+    coord, types, cell, expected = of_case(case, boundary)
+    box = None if cell is None else require("torch").tensor(cell.reshape(1, 9))
+    _, module = compiled(case)
+    assert module.has_message_passing()
+    for _ in range(3):  # the executor optimises after the first calls
+        found = module(coord, types, box, None, None, True)
+    agree(found, expected, {name: name for name in QUANTITIES})
+
+
+@needs_torchscript
+@pytest.mark.parametrize("case", ["dpa2", "dpa3"])
+def test_torchscript_with_images(compiled, case):
+    coord, types, cell, expected = of_case(case, "pbc")
+    _, module = compiled(case)
+    extended, kinds, nlist, owner = images(coord, types, cell, module.get_rcut())
+    found = module.forward_lower(extended, kinds, nlist, owner, None, None, True)
+    agree({**found, "extended_force": found["extended_force"][:, : types.shape[1]]}, expected, {"energy": "energy", "force": "extended_force"})
+    folded = np.zeros((types.shape[1], 9))
+    np.add.at(folded, owner[0].numpy(), found["extended_virial"][0].numpy())
+    assert_close(folded, expected["atom_virial"].reshape(folded.shape), "golden", what="atomic virial")
+    with pytest.raises(require("torch").jit.Error, match="atom_modify map yes"):
+        module.forward_lower(extended, kinds, nlist, None)
+
+
+@needs_torchscript
+@pytest.mark.parametrize("case", CASES)
+def test_torchscript_is_read_back(compiled, case):
+    expected, found = (flatten(load_model(path).params) for path in (GOLDEN / case / "model.dp", compiled(case)[0]))
+    assert expected.keys() == found.keys()
+    assert all(np.array_equal(expected[path], found[path]) for path in expected)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -39,6 +39,7 @@ EXAMPLES = {
     "maximum": [((A, B), {}, np.maximum(A, B))],
     "minimum": [((A, B), {}, np.minimum(A, B))],
     "ones_like": [((A,), {}, np.ones((4, 3))), ((TYPES,), {}, np.ones(4, dtype=np.int64))],
+    "received": [((A,), {}, A)],
     "recurrence": [
         *(((np.ones((4, 3)), X, 2.0 * X, count), {}, CHEBYSHEV[:, :count]) for count in (1, 2, 3, 6)),
         *(((np.ones_like(x), x, 2.0 * x, 3), {}, np.zeros((len(x), 3, x.shape[1]))) for x in (A[:0], A[:, :0])),
@@ -118,7 +119,8 @@ def test_astype(run, name):
 
 
 def test_every_name_has_an_example():
-    assert set(REQUIRED) - set(EXAMPLES) - {name for name in REQUIRED if name == "astype" or "float" in name or name == "int64"} == set()
+    own_tests = {"with_adjoint"}
+    assert set(REQUIRED) - set(EXAMPLES) - own_tests - {name for name in REQUIRED if name == "astype" or "float" in name or name == "int64"} == set()
     assert len(REQUIRED) == len(set(REQUIRED)) == len(STANDARD) + len(EXTRAS)
 
 
@@ -162,6 +164,38 @@ def loss_of_pieces(x, kept, rows, sizes, *, xp):
 
 LOSSES = [loss_of_rows, loss_of_pieces]
 SIZES = (1, 0, 3)
+
+
+def with_wrong_adjoint(x, *, xp):
+    """A function whose adjoint is not that of its operations, so that it shows who was asked."""
+    return xp.with_adjoint(lambda y: (y * y * y, lambda grad: 7.0 * grad * y), x)
+
+
+def test_a_written_adjoint_replaces_the_derivative_in_torch():
+    torch = require("torch")
+    from deepmd.adapters.torch.namespace import inference
+
+    x = torch.tensor(A, requires_grad=True)
+    y = with_wrong_adjoint(2.0 * x, xp=inference)
+    (first,) = torch.autograd.grad((torch.tensor(B) * y).sum(), x)
+    assert_close(y.detach().numpy(), 8.0 * A**3, "function")
+    assert_close(first.numpy(), 2.0 * 7.0 * B * (2.0 * A), "function")
+
+
+def test_a_written_adjoint_replaces_the_derivative_in_tensorflow():
+    tf = require("tensorflow")
+    from deepmd.adapters.tf.graph import session
+    from deepmd.adapters.tf.namespace import inference
+
+    graph = tf.Graph()
+    with graph.as_default():
+        x = tf.compat.v1.placeholder(tf.float64, [None, 3])
+        y = with_wrong_adjoint(2.0 * x, xp=inference)
+        (first,) = tf.gradients(tf.reduce_sum(tf.constant(B) * y), x)
+    with session(graph) as running:
+        value, gradient = running.run((y, first), {x: A})
+    assert_close(value, 8.0 * A**3, "function")
+    assert_close(gradient, 2.0 * 7.0 * B * (2.0 * A), "function")
 
 
 def numeric_gradient(function, x, step=1e-5):

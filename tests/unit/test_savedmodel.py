@@ -14,7 +14,7 @@ from deepmd.array_model.errors import InputError
 from deepmd.array_model.tree import flatten
 from deepmd.io.formats import convert, load_model, save_model
 
-CASES = ("se_e2_a_fparam",)
+CASES = ("se_e2_a_fparam", "dpa2", "dpa3")
 NAMES = {
     "energy": "energy_redu",
     "force": "energy_derv_r",
@@ -93,7 +93,7 @@ def test_facts(written):
     assert float(module.get_rcut()) == layout.rcut
     assert module.get_sel().numpy().tolist() == list(layout.sel)
     assert [name.decode() for name in module.get_type_map().numpy()] == ["O", "H"]
-    assert not bool(module.has_message_passing())
+    assert bool(module.has_message_passing()) is layout.messages
 
 
 def test_functions_have_the_names_and_arguments_that_programs_look_up(written):
@@ -123,6 +123,7 @@ def test_what_is_there_is_replaced(written, tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["other.savedmodel"]
 
 
+@pytest.mark.filterwarnings("ignore::deepmd.infer.inputs.OrderWarning")
 def test_deep_pot_takes_it(written):
     case, path, _ = written
     expected, inputs = golden(case, "pbc"), whole(case, "pbc")

@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 import pytest
 
-from deepmd.array_model import search
 from deepmd.array_model.pairs import Layout
+from deepmd.data import search
 from deepmd.data.neighbours import Structure, find_neighbours
 from deepmd.data.packing import SelWarning, pack
 from deepmd.host import plain

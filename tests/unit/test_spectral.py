@@ -121,6 +121,35 @@ def test_moments_equal_slow_twin(run, rows, count):
         assert_close(each, slow, "function")
 
 
+@pytest.mark.parametrize("count", [2, 10])
+def test_the_written_adjoint_is_that_of_the_sums(run, count):
+    """Of both arguments, on both sides of the end of the domain; sections without neighbours and types without atoms included."""
+    x_NM = np.concatenate([RNG.uniform(-1.0, 0.99, (4, 4)), np.full((4, 1), 1.3)], axis=1)
+    columns_NCM = RNG.normal(size=(4, 3, 5))
+    coefficients = [[contracting(RNG.normal(size=count))[:, None] * RNG.normal(size=6) for _ in WIDTHS] for _ in range(3)]
+    weights, counts = RNG.normal(size=(4, 3, 6)), (3, 0, 1)
+
+    def sums(x, columns, *, xp):
+        return spectral.contracted(x, [columns[:, c, :] for c in range(3)], WIDTHS, counts, coefficients, count, xp=xp)
+
+    def written(x, columns, coefficients, weights, *, xp):
+        out, adjoint = spectral.contracted_adjoint(x, columns, WIDTHS, counts, coefficients, count, xp=xp)
+        return [out, *adjoint(weights)]
+
+    out, by_x, by_columns = run(written, x_NM, columns_NCM, coefficients, weights)
+    assert_close(out, sums(x_NM, columns_NCM, xp=plain), "function")
+    for gradient, number in ((by_x, 0), (by_columns, 1)):
+        expected = np.zeros_like(gradient)
+        for place in np.ndindex(gradient.shape):
+            sides = []
+            for step in (1e-5, -1e-5):
+                arguments = [x_NM.copy(), columns_NCM.copy()]
+                arguments[number][place] += step
+                sides.append(np.sum(weights * sums(*arguments, xp=plain)))
+            expected[place] = (sides[0] - sides[1]) / 2e-5
+        assert_close(gradient, expected, "finite difference")
+
+
 # -- how many terms -----------------------------------------------------------------------------------------------------
 
 

@@ -28,7 +28,7 @@ def test_aliases_comments_and_defaults():
     assert options.model.fitting.resnet_dt
     assert options.training.numb_steps == 10
     assert options.data.auto_prob == "prob_uniform"
-    assert options.loss.terms() == ("e", "f")
+    assert tuple(options.loss.terms()) == ("e", "f")
 
 
 def test_what_is_written_out_reads_back_the_same():

@@ -37,7 +37,7 @@ def evaluator(model: Any, params: Params) -> Evaluator:
     graph = tf.Graph()
     with graph.as_default():
         inputs = placeholders(model)
-        outputs = predictions(model, in_graph(model, params, constant), inputs)
+        outputs = predictions(model, in_graph(model, params, constant), inputs, training=False)
     running = session(graph, blocks=True)
 
     def evaluate(pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]) -> dict[str, np.ndarray]:

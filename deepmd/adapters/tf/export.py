@@ -15,10 +15,10 @@ from deepmd.adapters.evaluation import assemble
 from deepmd.adapters.tf.foreign import is_foreign, is_parameter, read_graph
 from deepmd.adapters.tf.graph import constant, gradients, in_graph
 from deepmd.adapters.tf.namespace import xp
-from deepmd.array_model import search
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.outputs import Output
 from deepmd.array_model.pairs import Conditions
+from deepmd.data import search
 from deepmd.io.atomic import replacing
 from deepmd.io.bounded import check_arrays
 from deepmd.io.model_file import ModelFile, from_json, planned, to_json

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from deepmd.adapters.evaluation import NEEDS_GRADIENT, assemble, components
-from deepmd.adapters.tf.namespace import xp
+from deepmd.adapters.tf.namespace import inference, xp
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.array_model.tree import flatten, map_leaves, replace_leaves
@@ -93,10 +93,10 @@ def feed(inputs: Inputs, pairs: Pairs, conditions: Conditions, num_atoms: int, n
     return {placeholder: values[name] for name, placeholder in inputs.fed.items()}
 
 
-def predictions(model: Any, params: Params, inputs: Inputs, wanted: frozenset[str] | None = None) -> dict[str, Any]:
-    """Return tensors of the wanted outputs, by default of all."""
+def predictions(model: Any, params: Params, inputs: Inputs, wanted: frozenset[str] | None = None, *, training: bool) -> dict[str, Any]:
+    """Return tensors of the wanted outputs, by default of all; while training they can be differentiated once more."""
     wanted = frozenset(model.output.names) if wanted is None else wanted
-    value_Nd, descriptor_ND = model.atomic_output(params, inputs.pairs, inputs.conditions, xp=xp)
+    value_Nd, descriptor_ND = model.atomic_output(params, inputs.pairs, inputs.conditions, xp=xp if training else inference)
     grads = gradients(model, value_Nd, inputs.pairs, wanted) if wanted & NEEDS_GRADIENT else []
     return assemble(model, value_Nd, descriptor_ND, grads, inputs.pairs, inputs.num_atoms, inputs.num_frames, wanted, xp=xp)
 

@@ -131,6 +131,7 @@ xp = SimpleNamespace(
     minimum=tf.minimum,
     nonzero=_nonzero,
     ones_like=tf.ones_like,
+    received=lambda x: x,
     recurrence=_recurrence,
     reshape=tf.reshape,
     searchsorted=_searchsorted,
@@ -148,6 +149,15 @@ xp = SimpleNamespace(
     tanh=tf.tanh,
     unstack=lambda x, *, axis: tf.unstack(x, axis=axis),
     where=tf.where,
+    with_adjoint=None,
     zeros_like=tf.zeros_like,
 )
 """Every name of `REQUIRED` and `SEARCH` in `deepmd.array_model.namespace`."""
+
+
+def _with_adjoint(function: Any, x: Any) -> Any:
+    return tf.custom_gradient(function)(x)
+
+
+inference = SimpleNamespace(**{**vars(xp), "with_adjoint": _with_adjoint})
+"""The same for evaluations, which are differentiated once."""

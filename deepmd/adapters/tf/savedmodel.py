@@ -11,6 +11,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ import tensorflow as tf
 from deepmd.adapters.evaluation import assemble
 from deepmd.adapters.tf.graph import constant, gradients, in_graph
 from deepmd.adapters.tf.namespace import xp
-from deepmd.array_model import search
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.pairs import Conditions, Pairs
+from deepmd.data import search
 from deepmd.io.dp_file import load_dp, save_dp
 from deepmd.io.model_file import ModelFile, planned
 
@@ -102,7 +103,7 @@ def _module(content: ModelFile) -> Any:
         "get_pair_exclude_types": ([], tf.int64),  # pairs are excluded inside
         "has_default_fparam": (bool(default), tf.bool),
         "get_default_fparam": (list(default), tf.float64),
-        "has_message_passing": (False, tf.bool),
+        "has_message_passing": (model.layout().messages, tf.bool),
         "is_aparam_nall": (False, tf.bool),
         "mixed_types": (model.layout().mixed, tf.bool),
         "model_output_type": (["energy"], tf.string),
@@ -135,7 +136,7 @@ def _named(name: str, function: Callable[..., Any], signature: list[Any]) -> Any
 
 
 def _evaluations(content: ModelFile) -> dict[str, Any]:
-    """Return the functions of `_ATTRIBUTES`; all call one that holds the parameters."""
+    """Return the functions of `_ATTRIBUTES`; all call one that holds the parameters, with messages one of two."""
     model = content.model
     coord = tf.TensorSpec([None, None, 3], tf.float64, "coord")
     atype = tf.TensorSpec([None, None], tf.int32, "atype")
@@ -143,18 +144,19 @@ def _evaluations(content: ModelFile) -> dict[str, Any]:
     nlist, mapping = tf.TensorSpec([None, None, None], tf.int64, "nlist"), tf.TensorSpec([None, None], tf.int64, "mapping")
     fparam = tf.TensorSpec([None, model.numb_fparam], tf.float64, "fparam")
     aparam = tf.TensorSpec([None, None, model.numb_aparam], tf.float64, "aparam")
-    model, core = content.model, _core(content)
+    core = _core(content, atomic=False)
+    cores = {False: core, True: _core(content, atomic=True) if model.layout().messages else core}
 
     def make(atomic: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
         def call(coord: Tensor, atype: Tensor, box: Tensor, fparam: Tensor, aparam: Tensor) -> dict[str, Tensor]:
             atoms = _atoms(coord, atype)
             packed = _found(model, *atoms, box)
-            return _outputs(model, core, packed, atype, xp.shape(coord)[1], fparam, aparam, atomic, force_of_ghosts=False)
+            return _outputs(model, cores[atomic], packed, atype, xp.shape(coord)[1], fparam, aparam, atomic, force_of_ghosts=False)
 
         def call_lower(coord: Tensor, atype: Tensor, nlist: Tensor, mapping: Tensor, fparam: Tensor, aparam: Tensor) -> dict[str, Tensor]:
             atoms = _atoms(coord, atype)
-            packed = _listed(model, *atoms, nlist)
-            return _outputs(model, core, packed, atype, xp.shape(nlist)[1], fparam, aparam, atomic, force_of_ghosts=True)
+            packed = _listed(model, *atoms, nlist, mapping)
+            return _outputs(model, cores[atomic], packed, atype, xp.shape(nlist)[1], fparam, aparam, atomic, force_of_ghosts=True)
 
         return call, call_lower
 
@@ -168,34 +170,28 @@ def _evaluations(content: ModelFile) -> dict[str, Any]:
     return out
 
 
-_FIELDS = ("disp_NM3", "mask_NM", "index_NM", "centre_N", "type_N", "frame_N")
+_FIELDS = ("disp_NM3", "mask_NM", "index_NM", "centre_N", "type_N", "frame_N", "type_NM", "place_N3")
 
 
-def _core(content: ModelFile) -> Any:
-    """Return the function from packed pairs to atomic energies and dE/d(displacement)."""
+def _core(content: ModelFile, *, atomic: bool) -> Any:
+    """Return the function from packed pairs to atomic energies and the derivatives that the outputs need (K, N, M, 3)."""
     model, params, _ = planned(content)
-    if model.layout().messages:
-        raise InputError("models that pass messages cannot be written as SavedModel yet; use .dp, .yaml or .pb")
-    sections = len(model.layout().sections)
+    layout = model.layout()
+    wanted = frozenset({"atom_virial"} if atomic else ())
 
     def energies(*arrays: Tensor) -> tuple[Tensor, Tensor]:
-        *fields, counts, widths, type_NM, fparam_FK, aparam_NK = arrays
-        sizes = {"counts": tuple(tf.unstack(counts)), "widths": tuple(tf.unstack(widths))}
-        pairs = Pairs(**dict(zip(_FIELDS, fields, strict=True)), **sizes, type_NM=type_NM, place_N3=type_NM[:, :0])
+        *fields, counts, widths, inner, fparam_FK, aparam_NK = arrays
+        sizes = {"counts": tuple(tf.unstack(counts)), "widths": tuple(tf.unstack(widths)), "inner": tuple(tf.unstack(inner))}
+        pairs = Pairs(**dict(zip(_FIELDS, fields, strict=True)), **sizes)
         conditions = Conditions(fparam_FK if model.numb_fparam else None, aparam_NK if model.numb_aparam else None)
         energy_N1, _ = model.atomic_output(in_graph(model, params, constant), pairs, conditions, xp=xp)
-        (grad_NM3,) = gradients(model, energy_N1, pairs, frozenset())
-        return energy_N1, grad_NM3
+        return energy_N1, tf.stack(gradients(model, energy_N1, pairs, wanted))
 
     real, whole = tf.float64, tf.int64
-    kinds = [(real, [None, None, 3]), (tf.bool, [None, None]), (whole, [None, None]), *3 * [(whole, [None])]]
-    kinds += [
-        (whole, [model.ntypes]),
-        (whole, [sections]),
-        (whole, [None, None]),
-        (real, [None, model.numb_fparam]),
-        (real, [None, model.numb_aparam]),
-    ]
+    kinds = [(real, [None, None, 3]), (tf.bool, [None, None]), (whole, [None, None]), *3 * [(whole, [None])], (whole, [None, None])]
+    kinds += [(real, [None, 3 if layout.messages else 0])]
+    kinds += [(whole, [size]) for size in (model.ntypes, len(layout.sections), len(layout.inner))]
+    kinds += [(real, [None, model.numb_fparam]), (real, [None, model.numb_aparam])]
     return _named("energies", energies, [tf.TensorSpec(shape, dtype) for dtype, shape in kinds])
 
 
@@ -212,18 +208,22 @@ def _found(model: Any, coord_A3: Tensor, type_A: Tensor, frame_A: Tensor, box: T
     open_F33 = tf.tile(search.enclosing_cell(coord_A3, layout.rcut, xp=xp), tf.stack([num_frames, 1, 1]))
     missing = tf.where(tf.size(box) > 0, 0, num_frames)
     cell_F33 = tf.concat([tf.reshape(box, [-1, 3, 3]), open_F33[:missing]], axis=0)
-    found = search.candidates(coord_A3, type_A, frame_A, cell_F33, layout.rcut, xp=xp)
+    periodic = tf.cast(tf.size(box) > 0, tf.float64)
+    found = search.candidates(coord_A3, type_A, frame_A, cell_F33, layout.rcut, periodic, xp=xp)
     return search.pack(found, type_A, frame_A, layout, model.ntypes, xp=xp)
 
 
-def _listed(model: Any, coord_A3: Tensor, type_A: Tensor, frame_A: Tensor, nlist: Tensor) -> search.Packed:
-    """Take the neighbours from lists (F, nloc, W)."""
+def _listed(model: Any, coord_A3: Tensor, type_A: Tensor, frame_A: Tensor, nlist: Tensor, mapping: Tensor) -> search.Packed:
+    """Take the neighbours from lists (F, nloc, W); where messages are passed they are replaced by their owners."""
     layout, sizes = model.layout(), tf.shape(nlist, out_type=tf.int64)
     num_all = tf.size(type_A, out_type=tf.int64) // tf.maximum(sizes[0], 1)
     start_F11 = tf.reshape(num_all * tf.range(sizes[0]), [-1, 1, 1])
     index_NC = tf.reshape(tf.where(nlist < 0, nlist, nlist + start_F11), tf.stack([sizes[0] * sizes[1], sizes[2]]))
     atom_N = tf.reshape(start_F11[:, :, 0] + tf.range(sizes[1]), [-1])
-    return search.pack(search.listed(coord_A3, atom_N, index_NC, layout.rcut, xp=xp), type_A, frame_A, layout, model.ntypes, xp=xp)
+    found = search.listed(coord_A3, atom_N, index_NC, layout.rcut, xp=xp)
+    if layout.messages:
+        found = replace(found, index_NC=tf.gather(tf.reshape(mapping + start_F11[:, :, 0], [-1]), found.index_NC))
+    return search.pack(found, type_A, frame_A, layout, model.ntypes, xp=xp)
 
 
 def _outputs(
@@ -234,9 +234,11 @@ def _outputs(
     num_frames, nall = tf.shape(atype)[0], tf.shape(atype)[1]
     aparam_NK = tf.gather(tf.reshape(aparam, tf.stack([num_frames * nloc, aparam.shape[2]])), packed.row_N)
     fields = [getattr(pairs, name) for name in _FIELDS]
-    energy_N1, grad_NM3 = core(*fields, tf.stack(pairs.counts), tf.stack(pairs.widths), pairs.type_NM, fparam, aparam_NK)
+    inner = tf.stack(pairs.inner) if pairs.inner else tf.zeros([0], tf.int64)
+    energy_N1, grads_KNM3 = core(*fields, tf.stack(pairs.counts), tf.stack(pairs.widths), inner, fparam, aparam_NK)
     wanted = frozenset({"energy", "force", "virial"} | ({"atom_virial"} if atomic else set()))
-    out = assemble(model, energy_N1, None, [grad_NM3], pairs, num_frames * nall, num_frames, wanted, xp=xp)
+    grads = tf.unstack(grads_KNM3, num=4 if model.layout().messages and atomic else 1)
+    out = assemble(model, energy_N1, None, grads, pairs, num_frames * nall, num_frames, wanted, xp=xp)
 
     def of_atoms(values: Tensor, width: int) -> Tensor:
         return tf.reshape(tf.gather(values, packed.position_A), tf.stack([num_frames, nall, 1, width]))

@@ -32,7 +32,7 @@ class TfTrainer:
             self._setters: dict[str, tuple[Any, Any]] = {}
             self._inputs = placeholders(task.model)
             tensors = in_graph(task.model, params, lambda path, array: tf.convert_to_tensor(self._variable(f"param/{path}", array)))
-            prediction = predictions(task.model, tensors, self._inputs, task.loss.needed())
+            prediction = predictions(task.model, tensors, self._inputs, task.loss.needed(), training=True)
             self._labels = {name: self._label(name, shape) for name, shape in task.loss.labels().items()}
             self._natoms = tf.compat.v1.placeholder(tf.float64, [None], name="label/natoms")
             self._scalars = {

@@ -12,7 +12,7 @@ import torch
 
 from deepmd.adapters.evaluation import NEEDS_GRADIENT, Evaluator, assemble, components
 from deepmd.adapters.torch.arrays import conditions_to_torch, narrowed, pairs_to_torch, params_to_torch, to_numpy
-from deepmd.adapters.torch.namespace import xp
+from deepmd.adapters.torch.namespace import inference, xp
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.host import keep_memory
@@ -27,7 +27,7 @@ def predict(
     with torch.set_grad_enabled(training or needs_gradient):
         if needs_gradient:
             pairs = replace(pairs, disp_NM3=pairs.disp_NM3.requires_grad_())
-        value_Nd, descriptor_ND = model.atomic_output(params, pairs, conditions, xp=xp)
+        value_Nd, descriptor_ND = model.atomic_output(params, pairs, conditions, xp=xp if training else inference)
         if needs_gradient:
             totals = components(model, value_Nd, pairs, wanted, xp=xp)
             for number, total in enumerate(totals, start=1):
@@ -39,7 +39,7 @@ def predict(
         return assemble(model, value_Nd, descriptor_ND, grads, pairs, num_atoms, num_frames, wanted, xp=xp)
 
 
-FEWEST_ATOMS = 256
+FEWEST_ATOMS = 64
 """Atoms of a block from which two on one thread each are faster than one on two."""
 
 

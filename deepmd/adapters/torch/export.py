@@ -7,6 +7,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,15 +17,17 @@ import torch
 
 from deepmd.adapters.torch.archive import Module, attributes, read_archive
 from deepmd.adapters.torch.arrays import narrowed, params_to_torch, to_numpy
+from deepmd.adapters.torch.energy_shell import EnergyShell
 from deepmd.adapters.torch.foreign import read_pth
 from deepmd.adapters.torch.namespace import xp
-from deepmd.adapters.torch.shell import Found, Shell
+from deepmd.adapters.torch.shell import Border, Found
 from deepmd.adapters.torch.tensor_shell import TensorShell
-from deepmd.array_model import derivatives, search
+from deepmd.array_model import derivatives
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Layout, Pairs
 from deepmd.array_model.tree import flatten, paths, replace_leaves
+from deepmd.data import search
 from deepmd.io.atomic import replacing
 from deepmd.io.bounded import check_arrays
 from deepmd.io.model_file import ModelFile, from_json, planned, to_json
@@ -90,8 +93,8 @@ def _path_of(name: str) -> str:
 
 def _as_tuple(packed: search.Packed) -> Found:
     p = packed.pairs
-    sizes = torch.stack(p.counts), torch.stack(p.widths)
-    return (p.disp_NM3, p.mask_NM, p.index_NM, p.centre_N, p.type_N, p.frame_N, *sizes, p.type_NM, packed.row_N, packed.position_A)
+    sizes = torch.stack(p.counts), torch.stack(p.widths), torch.stack(p.inner) if p.inner else torch.stack(p.widths)[:0]
+    return (p.disp_NM3, p.mask_NM, p.index_NM, p.centre_N, p.type_N, p.frame_N, *sizes, p.type_NM, p.place_N3, packed.row_N, packed.position_A)
 
 
 class _OpenCell(torch.nn.Module):  # type: ignore[misc]
@@ -110,18 +113,26 @@ class _Find(torch.nn.Module):  # type: ignore[misc]
         super().__init__()
         self.layout, self.ntypes = layout, ntypes
 
-    def forward(self, coord_A3: torch.Tensor, type_A: torch.Tensor, frame_A: torch.Tensor, cell_F33: torch.Tensor) -> Found:
-        found = search.candidates(coord_A3, type_A, frame_A, cell_F33, self.layout.rcut, xp=xp)
+    def forward(self, coord_A3: torch.Tensor, type_A: torch.Tensor, frame_A: torch.Tensor, cell_F33: torch.Tensor, periodic: torch.Tensor) -> Found:
+        found = search.candidates(coord_A3, type_A, frame_A, cell_F33, self.layout.rcut, periodic, xp=xp)
         return _as_tuple(search.pack(found, type_A, frame_A, self.layout, self.ntypes, xp=xp))
 
 
 class _TakeListed(_Find):
-    """Atoms and a neighbour list to pairs."""
+    """Atoms and a neighbour list to pairs; `owner_A` says for each atom whose features it has."""
 
     def forward(  # type: ignore[override]
-        self, coord_A3: torch.Tensor, type_A: torch.Tensor, frame_A: torch.Tensor, atom_N: torch.Tensor, index_NC: torch.Tensor
+        self,
+        coord_A3: torch.Tensor,
+        type_A: torch.Tensor,
+        frame_A: torch.Tensor,
+        atom_N: torch.Tensor,
+        index_NC: torch.Tensor,
+        owner_A: torch.Tensor,
     ) -> Found:
         found = search.listed(coord_A3, atom_N, index_NC, self.layout.rcut, xp=xp)
+        if self.layout.messages:
+            found = replace(found, index_NC=owner_A[found.index_NC])
         return _as_tuple(search.pack(found, type_A, frame_A, self.layout, self.ntypes, xp=xp))
 
 
@@ -144,8 +155,34 @@ def _space() -> Any:
         return SimpleNamespace(**{**vars(xp), "matmul": torch.jit.script(_in_two_halves)})
 
 
+def _from_other_ranks(x_NK: torch.Tensor, row_N: torch.Tensor, position_A: torch.Tensor, border: Border) -> torch.Tensor:
+    """Return features of all atoms (A, K) from those of the centres, which are theirs unless there are other ranks."""
+    send_list, send_proc, recv_proc, send_num, recv_num, communicator, own, foreign = border
+    if communicator.numel() == 0:
+        return x_NK.view_as(x_NK)  # an array of its own: the trace would take the array that was given for the one returned
+    blank_AK = torch.zeros([position_A.size(0), x_NK.size(1)], dtype=torch.float64, device=x_NK.device)
+    listed_AK = blank_AK.index_copy(0, row_N, x_NK.to(torch.float64))  # the order of the caller, its own atoms first
+    found = torch.ops.deepmd.border_op(send_list, send_proc, recv_proc, send_num, recv_num, listed_AK, communicator, own, foreign)
+    return torch.zeros_like(blank_AK).index_copy(0, position_A, found[0]).to(x_NK.dtype)
+
+
+@cache
+def _exchange() -> Any:
+    """Return the compiled exchange of features.
+
+    The operator in it is DeePMD-kit's, whose C++ and Python load it; here it has a name only, and no file is executed.
+    """
+    if not hasattr(torch.ops.deepmd, "border_op"):
+        _LIBRARY.define("border_op(" + ", ".join(f"Tensor _{k}" for k in range(9)) + ") -> Tensor[]")
+    with _known_deprecation():
+        return torch.jit.script(_from_other_ranks)
+
+
+_LIBRARY = torch.library.Library("deepmd", "FRAGMENT")
+
+
 class _Core(torch.nn.Module):  # type: ignore[misc]
-    """Pairs to atomic energies (N,) or other values (N, d); the parameters are buffers named by their paths, expanded nets too."""
+    """Pairs to atomic values (N, d); the parameters are buffers named by their paths, expanded nets too."""
 
     def __init__(self, model: Any, params: Params) -> None:
         super().__init__()
@@ -163,22 +200,28 @@ class _Core(torch.nn.Module):  # type: ignore[misc]
         frame: torch.Tensor,
         counts: torch.Tensor,
         widths: torch.Tensor,
+        inner: torch.Tensor,
         kinds: torch.Tensor,
         fparam: torch.Tensor,
         aparam: torch.Tensor,
+        row: torch.Tensor,
+        position: torch.Tensor,
+        border: Border,
     ) -> torch.Tensor:
         params = replace_leaves(self.names, {path: getattr(self, _name_of(path)) for path in flatten(self.names).values()})
         # sizes stay tensors, so that the trace slices by them
         sizes = tuple(counts.unbind()), tuple(widths.unbind())
-        pairs = Pairs(disp, mask, index, centre, types, frame, *sizes, kinds, kinds[:, :0])
+        pairs = Pairs(disp, mask, index, centre, types, frame, *sizes, kinds, kinds[:, :0], tuple(inner.unbind()))
         conditions = Conditions(fparam if self.model.numb_fparam else None, aparam if self.model.numb_aparam else None)
-        value = self.model.atomic_output(narrowed(self.model, params), pairs, conditions, xp=_space())[0]
-        return value.reshape(-1) if self.model.output.scalar else value
+        space = _space()
+        if self.model.layout().messages:
+            space = SimpleNamespace(**{**vars(space), "received": lambda x_NK: _exchange()(x_NK, row, position, border)})
+        return self.model.atomic_output(narrowed(self.model, params), pairs, conditions, xp=space)[0]
 
 
-def _geometry(disp: torch.Tensor, index: torch.Tensor, centre: torch.Tensor, frame: torch.Tensor) -> Pairs:
+def _geometry(disp: torch.Tensor, index: torch.Tensor, centre: torch.Tensor, frame: torch.Tensor, place: torch.Tensor) -> Pairs:
     """Return what the derivatives need of pairs."""
-    return Pairs(disp, disp, index, centre, centre, frame, (), (), index, index)
+    return Pairs(disp, disp, index, centre, centre, frame, (), (), index, place)
 
 
 class _Derive(torch.nn.Module):  # type: ignore[misc]
@@ -194,16 +237,33 @@ class _Derive(torch.nn.Module):  # type: ignore[misc]
         position: torch.Tensor,
         num_frames: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        pairs = _geometry(disp, index, centre, frame)
+        pairs = _geometry(disp, index, centre, frame, disp)
         force = derivatives.forces(grad, pairs, xp.size(position, 0), xp=xp)
         return xp.take(force, position, axis=0), derivatives.virials(grad, pairs, num_frames, xp=xp)
 
 
 class _DeriveAtomic(torch.nn.Module):  # type: ignore[misc]
-    """dE/d(displacement) to atomic virials, in the caller's order of atoms."""
+    """dE/d(displacement), and with messages its moments, to atomic virials, in the caller's order of atoms."""
 
-    def forward(self, grad: torch.Tensor, disp: torch.Tensor, index: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-        virial = derivatives.atomic_virials(grad, _geometry(disp, index, position, position), xp.size(position, 0), xp=xp)
+    def __init__(self, messages: bool) -> None:
+        super().__init__()
+        self.messages = messages
+
+    def forward(
+        self,
+        grad: torch.Tensor,
+        moments: torch.Tensor,
+        disp: torch.Tensor,
+        index: torch.Tensor,
+        centre: torch.Tensor,
+        place: torch.Tensor,
+        position: torch.Tensor,
+    ) -> torch.Tensor:
+        pairs, num_atoms = _geometry(disp, index, centre, centre, place), xp.size(position, 0)
+        if self.messages:
+            virial = derivatives.atomic_virials_of_messages(grad, list(moments.unbind()), pairs, num_atoms, xp=xp)
+        else:
+            virial = derivatives.atomic_virials(grad, pairs, num_atoms, xp=xp)
         return xp.take(virial, position, axis=0)
 
 
@@ -211,8 +271,6 @@ def _scripted(content: ModelFile) -> Any:
     """Trace the parts on a small example and compile the shell around them."""
     model, params, _ = planned(content)
     layout = model.layout()
-    if layout.messages:
-        raise InputError("models that pass messages cannot be written as .pth yet; use .dp, .yaml or .pb")
 
     # two frames of a dense gas; primes, so that no two sizes agree by chance
     generator = torch.Generator().manual_seed(0)
@@ -220,39 +278,40 @@ def _scripted(content: ModelFile) -> Any:
     coord = layout.rcut * torch.rand((atoms, 3), generator=generator, dtype=torch.float64)
     types, frame = torch.arange(atoms) % model.ntypes, torch.arange(atoms) // 7
     cell = 1.1 * layout.rcut * torch.eye(3, dtype=torch.float64).expand(2, 3, 3)
-    listed = (coord, types, frame, torch.arange(5), torch.arange(5 * 11).reshape(5, 11) % 7)
+    listed = (coord, types, frame, torch.arange(5), torch.arange(5 * 11).reshape(5, 11) % 7, torch.arange(atoms))
     conditions = torch.ones((2, model.numb_fparam), dtype=torch.float64), torch.ones((atoms, model.numb_aparam), dtype=torch.float64)
 
+    frames = (coord, types, frame, cell, torch.ones(1, dtype=torch.float64))
     find = _Find(layout, model.ntypes)
-    disp, mask, index, centre, type_N, frame_N, counts, widths, kinds, _, position = find(coord, types, frame, cell)
-    examples: dict[str, tuple[torch.nn.Module, tuple[torch.Tensor, ...]]] = {
+    disp, mask, index, centre, type_N, frame_N, counts, widths, inner, kinds, place, row, position = find(*frames)
+    moments, nothing = torch.stack([disp] * (3 if layout.messages else 1)), tuple(torch.empty(0, dtype=torch.int64) for _ in range(8))
+    geometry = (disp, mask, index, centre, type_N, frame_N, counts, widths, inner, kinds)
+    examples: dict[str, tuple[torch.nn.Module, tuple[Any, ...]]] = {
         "open_cell": (_OpenCell(layout.rcut), (coord,)),
-        "find": (find, (coord, types, frame, cell)),
+        "find": (find, frames),
         "take_listed": (_TakeListed(layout, model.ntypes), listed),
-        "core": (_Core(model, params), (disp, mask, index, centre, type_N, frame_N, counts, widths, kinds, *conditions)),
+        "core": (_Core(model, params), (*geometry, *conditions, row, position, nothing)),
         "derive": (_Derive(), (disp, disp, index, centre, frame_N, position, torch.tensor(2))),
-        "derive_atomic": (_DeriveAtomic(), (disp, disp, index, position)),
+        "derive_atomic": (_DeriveAtomic(layout.messages), (disp, moments, disp, index, centre, place, position)),
     }
-    kind = Shell if model.output.scalar else TensorShell
+    kind = EnergyShell if model.output.scalar else TensorShell
     shell = kind(
         definition=to_json(content, "torch"),
         model_def_script=json.dumps(content.definition),
         type_map=list(model.type_map),
-        rcut=float(layout.rcut),
+        layout=layout,
+        output=model.output,
+        excluded=list(model.atom_exclude_types),
         domain_start=model.domain_start(params),
-        sel=list(layout.sel),
-        mixed=layout.mixed,
         dim_fparam=model.numb_fparam,
         dim_aparam=model.numb_aparam,
         default_fparam=[float(value) for value in model.default_fparam or ()],
         parts={name: _traced(part, inputs) for name, (part, inputs) in examples.items()},
     )
-    if isinstance(shell, TensorShell):
-        shell.describe(model.output, tuple(model.atom_exclude_types), model.ntypes)
     return torch.jit.script(shell.eval())
 
 
-def _traced(part: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
+def _traced(part: torch.nn.Module, inputs: tuple[Any, ...]) -> Any:
     """Trace a part; a size that would be frozen into the trace is an error."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("error", torch.jit.TracerWarning)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,12 @@ from deepmd.io.bounded import check_arrays
 from deepmd.io.foreign import BY_DP, COMPRESSED, Found, Section, assemble, kind_of, parse_definition
 from deepmd.io.model_file import ModelFile
 
+LEAVES = {"matrix": "w", "bias": "b", "idt": "idt"}
+
 
 def nets(attribute: str, path: str) -> dict[str, str]:
     """Return the rows of a collection of nets for `Names.arrays`."""
-    leaves = {"matrix": "w", "bias": "b", "idt": "idt"}
-    return {rf"{attribute}\._?networks\.(\d+)\.layers\.(\d+)\.{theirs}": rf"{path}/\1/layers/\2/{ours}" for theirs, ours in leaves.items()}
+    return {rf"{attribute}\._?networks\.(\d+)\.layers\.(\d+)\.{theirs}": rf"{path}/\1/layers/\2/{ours}" for theirs, ours in LEAVES.items()}
 
 
 @dataclass(frozen=True)
@@ -37,28 +38,68 @@ class Names:
     Attributes
     ----------
     kind : what an input calls it
-    block : attribute that has the options and the arrays, with a dot behind it, or "" for the module itself
-    arrays : regular expression of a name below it: our path below the part, with the groups of the expression
+    block : attribute that has most options and arrays, with a dot behind it, or "" for the module itself, which may have the others
+    arrays : regular expression of a name below the module: our path below the part, with the groups of the expression
+    options : our options that are attributes of another name
+    unread : our options under whose names a module keeps something else
     """
 
     kind: str
     block: str
     arrays: Mapping[str, str]
+    options: Mapping[str, str] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
+
+STATISTICS = {"mean": "davg", "stddev": "dstd"}
+
+
+def block(name: str, *strips: str) -> dict[str, str]:
+    """Return the rows of nets and statistics of a descriptor in `name` (a regular expression with the dot, or "")."""
+    rows = {**nets("filter_layers", "embeddings"), **STATISTICS}
+    for strip in strips:
+        rows |= nets(strip, "embeddings_strip")
+    return {name + theirs: ours for theirs, ours in rows.items()}
+
+
+TYPES = {
+    rf"type_embedding\.embedding\.embedding_net\.layers\.(\d+)\.{theirs}": rf"type_embedding/layers/\1/{ours}" for theirs, ours in LEAVES.items()
+}
+LAYER = r"se_atten\.dpa1_attention\.attention_layers\.(\d+)\."
+ATTENTION = {
+    **{
+        rf"{LAYER}attention_layer\.{proj}\.{theirs}": rf"attention/\1/{proj}/layers/0/{ours}"
+        for proj in ("in_proj", "out_proj")
+        for theirs, ours in LEAVES.items()
+    },
+    **{rf"{LAYER}attn_layer_norm\.{theirs}": rf"attention/\1/norm/{ours}" for theirs, ours in LEAVES.items()},
+}
+DPA1 = {**block(r"se_atten\.", "filter_layers_strip"), **TYPES, **ATTENTION}
+ATTN = {"attn": "attn_dim", "smooth_type_embedding": "smooth"}
 
 DESCRIPTORS = {
     # class: its names
-    "DescrptSeA": Names("se_e2_a", "sea.", {**nets("filter_layers", "embeddings"), "mean": "davg", "stddev": "dstd"}),
+    "DescrptSeA": Names("se_e2_a", "sea.", block(r"sea\.")),
+    "DescrptSeR": Names("se_e2_r", "", block("")),
+    "DescrptSeT": Names("se_e3", "seat.", block(r"seat\.")),
+    "DescrptDPA1": Names("se_atten", "se_atten.", DPA1, ATTN),
+    "DescrptSeAttenV2": Names("se_atten_v2", "se_atten.", DPA1, ATTN),
+    "DescrptSeTTebd": Names("se_e3_tebd", "se_ttebd.", {**block(r"se_ttebd\.", "filter_layers_strip"), **TYPES}),
 }
 
-STATISTICS = ("fparam_avg", "fparam_inv_std", "aparam_avg", "aparam_inv_std")
-FITTING_ARRAYS = {**nets("filter_layers", "nets"), **{name: name for name in ("bias_atom_e", *STATISTICS)}}
+HYBRID, MEMBERS = "DescrptHybrid", "descrpt_list."
+"""Class of a hybrid, and the attribute that has its members."""
+
+FITTING_ARRAYS = {
+    **nets("filter_layers", "nets"),
+    **{name: name for name in ("bias_atom_e", "fparam_avg", "fparam_inv_std", "aparam_avg", "aparam_inv_std")},
+}
 FITTINGS = {
     "EnergyFittingNet": Names("ener", "", FITTING_ARRAYS),
     "DipoleFittingNet": Names("dipole", "", FITTING_ARRAYS),
-    "PolarFittingNet": Names("polar", "", {**FITTING_ARRAYS, **{name: name for name in ("scale", "constant_matrix")}}),
-    "DOSFittingNet": Names("dos", "", FITTING_ARRAYS),
-    "PropertyFittingNet": Names("property", "", FITTING_ARRAYS),
+    "PolarFittingNet": Names("polar", "", {**FITTING_ARRAYS, **{name: name for name in ("scale", "constant_matrix")}}, unread=("scale",)),
+    "DOSFittingNet": Names("dos", "", FITTING_ARRAYS, {"numb_dos": "dim_out"}),
+    "PropertyFittingNet": Names("property", "", FITTING_ARRAYS, {"property_name": "var_name"}),
 }
 
 PARTS = {
@@ -116,19 +157,9 @@ def _read(values: Mapping[str, Any], definition: Section, path: Path) -> ModelFi
     tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
     found = {"out_bias": tensors["atomic_model.out_bias"]} if "atomic_model.out_bias" in tensors else {}
     for part, (module, _, place) in PARTS.items():
-        cls = values.get(f"{module}{CLASS}")
-        names = _names(part, cls, definition, path)
-        if names is None:
-            stated = (definition.get(part) or {}).get("type", "")
-            raise InputError(f"{path}: model/{part}: type {stated!r} ({cls}) cannot be read from .pth and .pt files yet. {BY_DP}")
-        prefix = f"{module}{names.block}"
-        known = {field.name for field in fields(lookup(part, names.kind, part))} - TRAINING
-        section[part] = {name: values[prefix + name] for name in known if values.get(prefix + name) is not None} | {"type": names.kind}
-        if part == "fitting_net" and names.kind != "ener" and "atomic_model.out_std" in tensors:  # energies are never scaled
-            found["out_std"] = tensors["atomic_model.out_std"]
-        for name, tensor in tensors.items():
-            if name.startswith(prefix) and (ours := _path_of(name.removeprefix(prefix), names)):
-                found[f"{place}/{ours}"] = tensor
+        section[part] = _part(part, module, place, values, definition.get(part) or {}, found, path)
+    if section["fitting_net"]["type"] != "ener" and "atomic_model.out_std" in tensors:  # energies are never scaled
+        found["out_std"] = tensors["atomic_model.out_std"]
     if any(".compress_data." in name and tensor.numel() for name, tensor in tensors.items()) and not any("/embeddings/" in name for name in found):
         raise InputError(f"{path}: {COMPRESSED}")
     check_arrays((tensor.numel() * tensor.element_size() for tensor in found.values()), path)
@@ -138,12 +169,58 @@ def _read(values: Mapping[str, Any], definition: Section, path: Path) -> ModelFi
     return assemble(definition, Found(section, arrays, float(distance) if known_distance else None), str(path))  # type: ignore[arg-type]
 
 
-def _names(part: str, cls: Any, definition: Section, path: Path) -> Names | None:
-    """Return the names of a part: by its class, which checkpoints do not store, or by what the definition says."""
+def _part(
+    part: str, module: str, place: str, values: Mapping[str, Any], inner: Any, found: dict[str, torch.Tensor], path: Path, where: str = ""
+) -> Section:
+    """Return what a module states of a section, and add its arrays to `found`.
+
+    Parameters
+    ----------
+    module : its name, with a dot behind it
+    place : where we keep its parameters
+    inner : its section in the definition
+    where : the path of that, if it is not that of the part
+    """
+    where, cls = where or f"model/{part}", values.get(f"{module}{CLASS}")
+    stated = inner if isinstance(inner, dict) else {}
+    if cls == HYBRID or (cls is None and stated.get("type") == "hybrid"):
+        return {"type": "hybrid", "list": _members(part, module, place, values, stated.get("list"), found, path)}
+    names = _names(part, cls, stated, path)
+    if names is None:
+        raise InputError(f"{path}: {where}: type {stated.get('type', '')!r} ({cls}) cannot be read from .pth and .pt files yet. {BY_DP}")
+    for name, value in values.items():
+        if isinstance(value, torch.Tensor) and name.startswith(module) and (ours := _path_of(name.removeprefix(module), names)):
+            found[f"{place}/{ours}"] = value
+    out: Section = {"type": names.kind}
+    for name in {option.name for option in fields(lookup(part, names.kind, part))} - TRAINING - {*names.unread}:
+        attribute = names.options.get(name, name)
+        value = values.get(f"{module}{names.block}{attribute}", values.get(f"{module}{attribute}"))
+        if value is not None:
+            out[name] = value
+    return out
+
+
+def _members(
+    part: str, module: str, place: str, values: Mapping[str, Any], sections: Any, found: dict[str, torch.Tensor], path: Path
+) -> list[Section]:
+    """Return what the members of a hybrid state."""
+    pattern = re.compile(re.escape(f"{module}{MEMBERS}") + r"(\d+)\.")
+    numbers = {int(match[1]) for name in values if (match := pattern.match(name))}
+    given = sections if isinstance(sections, list) else [{}] * len(numbers)
+    if sorted(numbers) != list(range(len(given))):
+        raise InputError(f"{path}: model/{part}/list: the input has {len(given)} members, the file has those of numbers {sorted(numbers)}")
+    return [
+        _part(part, f"{module}{MEMBERS}{number}.", f"{place}/members/{number}", values, inner, found, path, f"model/{part}/list/{number}")
+        for number, inner in enumerate(given)
+    ]
+
+
+def _names(part: str, cls: Any, stated: Section, path: Path) -> Names | None:
+    """Return the names of a part: by its class, which checkpoints do not store, or by its section."""
     kinds = PARTS[part][1]
     if cls is not None:
         return kinds.get(str(cls))
-    kind = canonical(part, kind_of(part, definition), f"{path}: model/{part}/type")
+    kind = canonical(part, kind_of(part, {part: stated}), f"{path}: model/{part}/type")
     return {names.kind: names for names in kinds.values()}.get(kind)
 
 

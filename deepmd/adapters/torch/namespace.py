@@ -35,13 +35,13 @@ def _counting(size: Any, *, like: torch.Tensor) -> torch.Tensor:
 
 def _steps(first: torch.Tensor, second: torch.Tensor, factor: torch.Tensor, count: int) -> torch.Tensor:
     out = first.new_empty((first.size(0), count, first.size(1)))
-    out.select(1, 0).copy_(first)
+    rows = out.unbind(1)
+    rows[0].copy_(first)
     if count > 1:
-        out.select(1, 1).copy_(second)
+        rows[1].copy_(second)
     for k in range(2, count):
-        row = out.select(1, k)
-        torch.mul(factor, out.select(1, k - 1), out=row)
-        row.sub_(out.select(1, k - 2))
+        torch.mul(factor, rows[k - 1], out=rows[k])
+        rows[k].sub_(rows[k - 2])
     return out
 
 
@@ -86,9 +86,10 @@ xp = SimpleNamespace(
     minimum=torch.minimum,
     nonzero=lambda x: torch.nonzero(x, as_tuple=True),
     ones_like=torch.ones_like,
+    received=lambda x: x,
     recurrence=_recurrence,
     reshape=torch.reshape,
-    searchsorted=lambda x, values, *, side: torch.searchsorted(x, values, right=side == "right"),
+    searchsorted=lambda x, values, *, side: torch.searchsorted(x.contiguous(), values.contiguous(), right=side == "right"),
     segment_sum=_segment_sum,
     shape=lambda x: tuple(x.shape),
     sigmoid=torch.sigmoid,
@@ -103,6 +104,23 @@ xp = SimpleNamespace(
     tanh=torch.tanh,
     unstack=lambda x, *, axis: torch.unbind(x, dim=axis),
     where=torch.where,
+    with_adjoint=None,
     zeros_like=torch.zeros_like,
 )
 """Every name of `REQUIRED` and `SEARCH` in `deepmd.array_model.namespace`."""
+
+
+class _WithAdjoint(torch.autograd.Function):  # type: ignore[misc]
+    @staticmethod
+    def forward(ctx: Any, function: Any, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor
+        out, ctx.adjoint = function(x)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        return None, ctx.adjoint(grad)
+
+
+inference = SimpleNamespace(**{**vars(xp), "with_adjoint": _WithAdjoint.apply})
+"""The same for evaluations, which are differentiated once."""

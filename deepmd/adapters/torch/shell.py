@@ -8,6 +8,8 @@ import warnings
 
 import torch
 
+from deepmd.adapters.torch.facts import Facts
+
 Found = tuple[
     torch.Tensor,
     torch.Tensor,
@@ -20,152 +22,28 @@ Found = tuple[
     torch.Tensor,
     torch.Tensor,
     torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
 ]
-"""disp_NM3, mask_NM, index_NM, centre_N, type_N, frame_N, counts, widths, type_NM, row_N, position_A (see `deepmd.array_model.search.Packed`)."""
+"""disp_NM3, mask_NM, index_NM, centre_N, type_N, frame_N, counts, widths, inner, type_NM, place_N3, row_N, position_A
+(see `deepmd.data.search.Packed`)."""
 
-BLOCK = 256
-"""Centres that are evaluated at once."""
+Border = tuple[
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+    torch.Tensor,
+]
+"""What `deepmd::border_op` wants to know to fetch features of atoms from other ranks: lists, processes and numbers of what is sent and
+received, the communicator (empty without other ranks), numbers of own and of foreign atoms."""
 
 
-class Shell(torch.nn.Module):  # type: ignore[misc]
-    """A whole model; the arguments are its facts and its traced parts."""
-
-    definition: str
-    model_def_script: str
-    type_map: list[str]
-    sel: list[int]
-    no_types: list[int]
-    default_fparam: torch.Tensor
-
-    def __init__(
-        self,
-        definition: str,
-        model_def_script: str,
-        type_map: list[str],
-        rcut: float,
-        domain_start: float,
-        sel: list[int],
-        mixed: bool,
-        dim_fparam: int,
-        dim_aparam: int,
-        default_fparam: list[float],
-        parts: dict[str, torch.nn.Module],
-    ) -> None:
-        super().__init__()
-        self.definition = definition
-        self.model_def_script = model_def_script
-        self.type_map = type_map
-        self.rcut = rcut
-        self.domain_start = domain_start
-        self.warned = False
-        self.block = BLOCK
-        self.sel = sel
-        self.mixed = mixed
-        self.dim_fparam = dim_fparam
-        self.dim_aparam = dim_aparam
-        # no list: TorchScript rounds lists of numbers to float32 on the way to a tensor
-        self.register_buffer("default_fparam", torch.tensor(default_fparam, dtype=torch.float64))
-        self.no_types = []
-        self.open_cell = parts["open_cell"]
-        self.find = parts["find"]
-        self.take_listed = parts["take_listed"]
-        self.core = parts["core"]
-        self.derive = parts["derive"]
-        self.derive_atomic = parts["derive_atomic"]
-
-    # -- what the file says about itself --------------------------------------------------------------------------------
-
-    @torch.jit.export
-    def get_definition(self) -> str:
-        """JSON from which the whole model is rebuilt, with the named buffers of `core` for arrays."""
-        return self.definition
-
-    @torch.jit.export
-    def get_model_def_script(self) -> str:
-        """JSON of the model section of the training input."""
-        return self.model_def_script
-
-    @torch.jit.export
-    def get_type_map(self) -> list[str]:
-        """Element names."""
-        return self.type_map
-
-    @torch.jit.export
-    def get_ntypes(self) -> int:
-        """Return the number of types."""
-        return len(self.type_map)
-
-    @torch.jit.export
-    def get_rcut(self) -> float:
-        """Cutoff, Angstrom."""
-        return self.rcut
-
-    @torch.jit.export
-    def get_sel(self) -> list[int]:
-        """Slots of each section."""
-        return self.sel
-
-    @torch.jit.export
-    def get_nnei(self) -> int:
-        """Slots of all sections."""
-        return sum(self.sel)
-
-    @torch.jit.export
-    def get_nsel(self) -> int:
-        """Slots of all sections."""
-        return sum(self.sel)
-
-    @torch.jit.export
-    def get_sel_type(self) -> list[int]:
-        """Types with an output of their own; none stands for all."""
-        return self.no_types
-
-    @torch.jit.export
-    def model_output_type(self) -> list[str]:
-        """Names of the outputs."""
-        return ["energy"]
-
-    @torch.jit.export
-    def mixed_types(self) -> bool:
-        """Whether all neighbour types share one section."""
-        return self.mixed
-
-    @torch.jit.export
-    def has_message_passing(self) -> bool:
-        """Whether ghost atoms need features of their own."""
-        return False
-
-    @torch.jit.export
-    def has_spin(self) -> bool:
-        """Whether atoms have spins."""
-        return False
-
-    @torch.jit.export
-    def get_dim_fparam(self) -> int:
-        """Return the number of frame parameters."""
-        return self.dim_fparam
-
-    @torch.jit.export
-    def has_default_fparam(self) -> bool:
-        """Whether frame parameters may be left out."""
-        return self.default_fparam.numel() > 0
-
-    @torch.jit.export
-    def get_dim_aparam(self) -> int:
-        """Return the number of atomic parameters."""
-        return self.dim_aparam
-
-    @torch.jit.export
-    def is_aparam_nall(self) -> bool:
-        """Whether ghost atoms have atomic parameters too."""
-        return False
-
-    @torch.jit.export
-    def get_dim_chg_spin(self) -> int:
-        """Return the number of charge and spin inputs."""
-        return 0
-
-    # -- evaluation -----------------------------------------------------------------------------------------------------
+class Shell(Facts):
+    """A whole model. Subclasses know the names of what it predicts."""
 
     def forward(
         self,
@@ -185,20 +63,18 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         atype : (F, n); a negative type is a virtual atom
         box : (F, 9) or (F, 3, 3), lattice vectors in rows, Angstrom; None for an open boundary
         fparam, aparam : (F, K), (F, n, K)
-        do_atomic_virial : whether to return `atom_virial`
+        do_atomic_virial : whether to return atomic virials
         charge_spin : must be None; models with it are not supported
 
         Returns
         -------
-        `energy` (F, 1), `atom_energy` (F, n, 1), `force` (F, n, 3), `virial` (F, 9), `atom_virial` (F, n, 9); eV and Angstrom
+        what `_named` of the subclass says; eV and Angstrom
         """
         nf = coord.size(0)
         found = self._found(coord, atype, box)
-        out = self._evaluate(found, nf, atype.numel() // nf, fparam, aparam, do_atomic_virial, charge_spin, coord.dtype)
-        result = {"energy": out["energy"], "atom_energy": out["atom_energy"], "force": out["force"], "virial": out["virial"]}
-        if do_atomic_virial:
-            result["atom_virial"] = out["atom_virial"]
-        return result
+        nothing = self._border(None, 0, 0)
+        out = self._evaluate(found, nf, atype.numel() // nf, fparam, aparam, do_atomic_virial, charge_spin, coord.dtype, nothing)
+        return self._named(out, atype, False)
 
     @torch.jit.export
     def forward_lower(
@@ -210,6 +86,7 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         fparam: torch.Tensor | None = None,
         aparam: torch.Tensor | None = None,
         do_atomic_virial: bool = False,
+        comm_dict: dict[str, torch.Tensor] | None = None,
         charge_spin: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """Evaluate with a neighbour list, as LAMMPS does: periodic images are atoms of their own, after the nloc centres.
@@ -218,22 +95,22 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         ----------
         extended_coord, extended_atype : (F, nall, 3) or (F, 3 nall), Angstrom; (F, nall)
         nlist : (F, nloc, W) neighbours in any order, also beyond the cutoff, -1 where empty
-        mapping : owner of each atom; not needed
+        mapping : (F, nall) owner of each atom among the centres; needed where messages are passed, unless there is `comm_dict`.
+            Derivatives by images are then given to their owners, those of the images are zero
         fparam, aparam : (F, K), (F, nloc, K)
-        do_atomic_virial : whether to return `extended_virial`
+        do_atomic_virial : whether to return atomic virials
+        comm_dict : how LAMMPS shares out atoms among several ranks; only read where messages are passed
         charge_spin : must be None; models with it are not supported
 
         Returns
         -------
-        `energy` (F, 1), `atom_energy` (F, nloc, 1), `extended_force` (F, nall, 3), `virial` (F, 9), `extended_virial` (F, nall, 9)
+        what `_named` of the subclass says, derivatives for all nall atoms
         """
         nf, nloc = nlist.size(0), nlist.size(1)
-        found = self._listed(extended_coord, extended_atype, nlist)
-        out = self._evaluate(found, nf, nloc, fparam, aparam, do_atomic_virial, charge_spin, extended_coord.dtype)
-        result = {"energy": out["energy"], "atom_energy": out["atom_energy"], "extended_force": out["force"], "virial": out["virial"]}
-        if do_atomic_virial:
-            result["extended_virial"] = out["atom_virial"]
-        return result
+        border = self._border(comm_dict, nloc, extended_atype.numel() // nf - nloc)
+        found = self._listed(extended_coord, extended_atype, nlist, mapping, border[5].numel() > 0)
+        out = self._evaluate(found, nf, nloc, fparam, aparam, do_atomic_virial, charge_spin, extended_coord.dtype, border)
+        return self._named(out, extended_atype[:, :nloc], True)
 
     @torch.jit.export
     def forward_common_lower(
@@ -252,35 +129,27 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
     ) -> dict[str, torch.Tensor]:
         """Evaluate as `forward_lower`, under the names that DeePMD-kit's Python asks for.
 
-        `do_atomic_virial`, `comm_dict`, `extra_nlist_sort` and `extended_coord_corr` are accepted and have no meaning here: atoms
-        need no features of others, neighbours are sorted anyway, and there are no spins.
+        `do_atomic_virial`, `extra_nlist_sort` and `extended_coord_corr` are accepted and have no meaning here: the caller sums atomic
+        virials itself, whether it wants them or not, neighbours are sorted anyway, and there are no spins.
         """
-        # the caller sums atomic virials itself, whether it wants them or not
-        out = self.forward_lower(extended_coord, extended_atype, nlist, mapping, fparam, aparam, True, charge_spin)
-        return {
-            "energy": out["atom_energy"],
-            "mask": (extended_atype[:, : nlist.size(1)] >= 0).to(torch.int32),
-            "energy_redu": out["energy"],
-            "energy_derv_r": out["extended_force"].unsqueeze(2),
-            "energy_derv_c": out["extended_virial"].unsqueeze(2),
-            "energy_derv_c_redu": out["virial"].unsqueeze(1),
-        }
+        out = self.forward_lower(extended_coord, extended_atype, nlist, mapping, fparam, aparam, True, comm_dict, charge_spin)
+        return self._common(out, extended_atype[:, : nlist.size(1)])
 
     def _found(self, coord: torch.Tensor, atype: torch.Tensor, box: torch.Tensor | None) -> Found:
         """Find the neighbours of all atoms."""
         coord_A3, type_A, frame_A = self._atoms(coord, atype)
         with torch.no_grad():
-            cell = self.open_cell(coord_A3)
+            cell, periodic = self.open_cell(coord_A3), torch.zeros(1, dtype=torch.float64)
             if box is not None and box.numel() > 0:
-                cell = box.detach().reshape(-1, 3, 3).to(torch.float64)
+                cell, periodic = box.detach().reshape(-1, 3, 3).to(torch.float64), torch.ones(1, dtype=torch.float64)
                 solid = torch.linalg.det(cell).abs() > 1e-8 * cell.abs().amax(dim=2).amax(dim=1) ** 3
                 if not bool(solid.all()):
                     raise ValueError("box has no volume: give three independent lattice vectors in rows, or None for an open boundary")
-            found: Found = self.find(coord_A3, type_A, frame_A, cell.expand(coord.size(0), 3, 3))
+            found: Found = self.find(coord_A3, type_A, frame_A, cell.expand(coord.size(0), 3, 3), periodic.to(coord_A3.device))
         return found
 
-    def _listed(self, coord: torch.Tensor, atype: torch.Tensor, nlist: torch.Tensor) -> Found:
-        """Take the neighbours from lists."""
+    def _listed(self, coord: torch.Tensor, atype: torch.Tensor, nlist: torch.Tensor, mapping: torch.Tensor | None, shared: bool) -> Found:
+        """Take the neighbours from lists; where messages are passed they are replaced by their owners, unless those are on other ranks."""
         nf, nloc = nlist.size(0), nlist.size(1)
         coord_A3, type_A, frame_A = self._atoms(coord, atype)
         with torch.no_grad():
@@ -288,8 +157,27 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
             frame_F11 = torch.arange(nf, device=nlist.device).reshape(nf, 1, 1)
             index_NC = torch.where(nlist < 0, -1, nlist.to(torch.int64) + frame_F11 * nall).reshape(nf * nloc, nlist.size(2))
             atom_N = (torch.arange(nloc, device=nlist.device).reshape(1, nloc) + frame_F11.reshape(nf, 1) * nall).reshape(-1)
-            found: Found = self.take_listed(coord_A3, type_A, frame_A, atom_N, index_NC)
+            owner_A = torch.arange(nf * nall, device=nlist.device)
+            if self.messages and not shared and nall > nloc:
+                if mapping is None:
+                    raise ValueError(
+                        f"{nall - nloc} of {nall} atoms are images, and nothing says of which atoms: this model passes messages between atoms and "
+                        "needs mapping. In LAMMPS: atom_modify map yes"
+                    )
+                owner_A = (mapping.reshape(nf, -1)[:, :nall].to(torch.int64) + frame_F11.reshape(nf, 1) * nall).reshape(-1)
+            found: Found = self.take_listed(coord_A3, type_A, frame_A, atom_N, index_NC, owner_A)
         return found
+
+    def _border(self, comm_dict: dict[str, torch.Tensor] | None, nloc: int, nghost: int) -> Border:
+        """Return what is known of other ranks; tensors without elements if there are none, or their atoms do not matter."""
+        if comm_dict is None or not self.messages:
+            none = torch.empty(0, dtype=torch.int64)
+            return none, none, none, none, none, none, none, none
+        if "send_list" not in comm_dict or "communicator" not in comm_dict:
+            raise ValueError("comm_dict needs send_list, send_proc, recv_proc, send_num, recv_num, communicator")
+        own, foreign = torch.tensor(nloc, dtype=torch.int32), torch.tensor(nghost, dtype=torch.int32)
+        lists = comm_dict["send_list"], comm_dict["send_proc"], comm_dict["recv_proc"], comm_dict["send_num"], comm_dict["recv_num"]
+        return lists[0], lists[1], lists[2], lists[3], lists[4], comm_dict["communicator"], own, foreign
 
     def _atoms(self, coord: torch.Tensor, atype: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Put the atoms of all frames on one axis: positions, types, frames."""
@@ -302,7 +190,7 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
             raise ValueError(f"atype has type {int(type_A.max())}; the model has {len(self.type_map)} types, counted from 0")
         if not bool(torch.isfinite(coord_A3).all()):
             raise ValueError("coord has a value that is not finite")
-        frame_A = torch.arange(nf, device=type_A.device).reshape(nf, 1).expand(nf, type_A.size(0) // nf).reshape(-1)
+        frame_A = torch.arange(nf, device=type_A.device).reshape(nf, 1).expand(nf, type_A.size(0) // nf).reshape(-1).contiguous()
         return coord_A3, type_A, frame_A
 
     def _evaluate(
@@ -315,43 +203,87 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         do_atomic_virial: bool,
         charge_spin: torch.Tensor | None,
         dtype: torch.dtype,
+        border: Border,
     ) -> dict[str, torch.Tensor]:
-        """Energies and derivatives, in the caller's order of atoms and, but for the energies, in the caller's precision."""
+        """Evaluate in the caller's order of atoms; derivatives in the caller's precision.
+
+        Returns
+        -------
+        `total` (F, d), `atomic` (F, nloc, d) and of differentiable values `force` (F, nall, d, 3), `virial` (F, d, 9), and if wanted
+        `atom_virial` (F, nall, d, 9)
+        """
         if charge_spin is not None:
             raise ValueError("charge_spin is given, but this model does not depend on charge and spin")
-        disp, mask, index, centre, types, frame, counts, widths, kinds, row, position = found
+        disp, mask, index, centre, types, frame, counts, widths, inner, kinds, place, row, position = found
         self._warn(disp, widths)
         fparam_FK = self._fparam(fparam, nf, disp)
         aparam_NK = self._aparam(aparam, nf, nloc, disp).index_select(0, row)
+        # with messages atomic virials need the derivatives of the values weighted with each coordinate of their atoms, too
+        moments = 3 if self.messages and do_atomic_virial and self.differentiable else 0
+        each = self.dim * (1 + moments) if self.differentiable else 0
         stops = counts.cumsum(0)
-        energies: list[torch.Tensor] = []
+        values: list[torch.Tensor] = []
         grads: list[torch.Tensor] = []
         before = torch.is_grad_enabled()
         # a block at a time: what is between stays in the processor's caches, and memory does not grow with the atoms
         for start in range(0, max(centre.size(0), 1), self.block):
             a, b = start, min(start + self.block, centre.size(0))
             inside = torch.clamp(stops, a, b) - torch.clamp(stops - counts, a, b)  # centres of each type
-            torch.set_grad_enabled(True)  # the caller may be inside no_grad; TorchScript has no enable_grad
-            leaf = disp[a:b].detach().requires_grad_(True)
+            torch.set_grad_enabled(self.differentiable)  # the caller may be inside no_grad; TorchScript has no enable_grad
+            leaf = disp[a:b].detach().requires_grad_(self.differentiable)
             g = (mask[a:b], index[a:b], centre[a:b], types[a:b], frame[a:b])
-            energy = self.core(leaf, g[0], g[1], g[2], g[3], g[4], inside, widths, kinds[a:b], fparam_FK, aparam_NK[a:b])
-            grad = torch.autograd.grad([energy.sum()], [leaf])[0]
+            sizes, order = (inside, widths, inner), (row, position)
+            value = self.core(
+                leaf, g[0], g[1], g[2], g[3], g[4], sizes[0], sizes[1], sizes[2], kinds[a:b], fparam_FK, aparam_NK[a:b], order[0], order[1], border
+            )
+            for number in range(each):
+                # the sums over components come first, then their three moments one component after another
+                component = number if number < self.dim else (number - self.dim) // 3
+                column = value[:, component]
+                summed = (column if number < self.dim else column * place[a:b, (number - self.dim) % 3]).sum()
+                grad = torch.autograd.grad([summed], [leaf], retain_graph=number + 1 < each)[0]
+                assert grad is not None
+                grads.append(grad)
             torch.set_grad_enabled(before)
-            assert grad is not None
-            energies.append(energy.detach())
-            grads.append(grad)
+            values.append(value.detach())
         with torch.no_grad():
-            energy_N, grad_NM3 = torch.cat(energies), torch.cat(grads)
-            nall = position.size(0) // nf
-            force_A3, virial_F9 = self.derive(grad_NM3, disp, index, centre, frame, position, torch.tensor(nf))
-            out = {
-                "energy": energy_N.new_zeros([nf]).index_add(0, frame, energy_N).reshape(nf, 1),
-                "atom_energy": energy_N.new_zeros([nf * nloc]).index_add(0, row, energy_N).reshape(nf, nloc, 1),
-                "force": force_A3.reshape(nf, nall, 3).to(dtype),
-                "virial": virial_F9.to(dtype),
-            }
+            value_Nd = torch.cat(values)
+            total_Fd = value_Nd.new_zeros([nf, self.dim]).index_add(0, frame, value_Nd)
+            if self.intensive:
+                one_N = torch.ones_like(value_Nd[:, 0])
+                for kind in self.excluded:
+                    one_N = one_N * (types != kind).to(one_N.dtype)
+                total_Fd = total_Fd / value_Nd.new_zeros([nf]).index_add(0, frame, one_N).clamp(min=1.0).unsqueeze(1)
+            atomic_Ad = value_Nd.new_zeros([nf * nloc, self.dim]).index_add(0, row, value_Nd)
+            out = {"total": total_Fd, "atomic": atomic_Ad.reshape(nf, nloc, self.dim)}
+            if self.differentiable:
+                whole = [torch.cat(grads[number::each]) for number in range(each)]
+                out.update(self._derivatives(whole, found, nf, do_atomic_virial, dtype))
+        return out
+
+    def _derivatives(self, grads: list[torch.Tensor], found: Found, nf: int, do_atomic_virial: bool, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+        """Return forces, virials and atomic virials of every component."""
+        disp, index, centre, frame, place, position = found[0], found[2], found[3], found[5], found[10], found[12]
+        nall = position.size(0) // nf
+        forces: list[torch.Tensor] = []
+        virials: list[torch.Tensor] = []
+        atomic: list[torch.Tensor] = []
+        for k in range(self.dim):
+            force_A3, virial_F9 = self.derive(grads[k], disp, index, centre, frame, position, torch.tensor(nf))
+            forces.append(force_A3)
+            virials.append(virial_F9)
             if do_atomic_virial:
-                out["atom_virial"] = self.derive_atomic(grad_NM3, disp, index, position).reshape(nf, nall, 9).to(dtype)
+                moments = grads[k : k + 1]
+                if self.messages:
+                    first = self.dim + 3 * k
+                    moments = grads[first : first + 3]
+                atomic.append(self.derive_atomic(grads[k], torch.stack(moments), disp, index, centre, place, position))
+        out = {
+            "force": torch.stack(forces, dim=1).reshape(nf, nall, self.dim, 3).to(dtype),
+            "virial": torch.stack(virials, dim=1).to(dtype),
+        }
+        if do_atomic_virial:
+            out["atom_virial"] = torch.stack(atomic, dim=1).reshape(nf, nall, self.dim, 9).to(dtype)
         return out
 
     def _warn(self, disp: torch.Tensor, widths: torch.Tensor) -> None:

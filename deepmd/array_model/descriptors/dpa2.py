@@ -186,6 +186,10 @@ class Dpa2(Descriptor):
         out.update({"tebd_transform": self.trainable} if self.add_tebd_to_repinit_out else {})
         return {**out, "repformers": {"g2_embd": self.trainable, "layers": layers}}
 
+    def first_atom_matters(self, params: Params) -> bool:
+        """Whether the pair or the three-body descriptor says so; empty slots of the repformer carry no weight."""
+        return any(part.first_atom_matters(params[name]) for name, part in (("repinit", self.pair), ("three_body", self.three)) if part)
+
     def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
         """Environment rows of each part before normalisation: the sample of the statistics."""
         out = self.pair.raw_rows(pairs, xp=xp)

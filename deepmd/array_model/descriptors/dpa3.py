@@ -120,6 +120,10 @@ class Dpa3(Descriptor):
         table = self._embedding().trainables() if self.trainable else False
         return {"type_embedding": table, "edge_embd": self.trainable, "angle_embd": self.trainable, "layers": self.trainable}
 
+    def first_atom_matters(self, params: Params) -> bool:
+        """No: empty slots carry no weight."""
+        return False
+
     def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
         """Environment rows (N, M, 4) before normalisation: the sample of the statistics."""
         rows_NM4 = environment_rows(pairs.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)

@@ -9,7 +9,7 @@ from deepmd.array_model import spectral
 from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.descriptors.sectioned import Sectioned
-from deepmd.array_model.environment import environment_columns, environment_rows, without_excluded
+from deepmd.array_model.environment import environment_adjoint, environment_columns, environment_rows, without_excluded
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.networks import init_net
 from deepmd.array_model.pairs import Pairs, spans
@@ -107,24 +107,42 @@ class SeE2A(Sectioned, Expandable):
 
     def _spectral(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Array:
         """Sum of R (x) G(s) over all slots (N, 4, G) from moments; mean and deviation are those of the first slot, as of all."""
-        tables, disp_NM3 = params["tables"], xp.astype(pairs.disp_NM3, dtype_of(self.precision, xp=xp))
-        columns = environment_columns(disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
-        x_NM = spectral.abscissa(columns[0], tables["scale"])
+        scale, disp_NM3 = params["tables"]["scale"], xp.astype(pairs.disp_NM3, dtype_of(self.precision, xp=xp))
+        both = [self._expansion(params, centre, xp=xp) for centre in range(len(self.slots))]
+        how = pairs.widths, pairs.counts, [coefficients for coefficients, _ in both], int(self.evaluation)
+        switched = self.rcut_smth, self.rcut, self.env_protection
         inverse_N4 = xp.take(1.0 / params["dstd"][:, 0, :], pairs.type_N, axis=0)
         shift_N4 = xp.take(params["davg"][:, 0, :], pairs.type_N, axis=0) * inverse_N4
-        columns = [column * inverse_N4[:, c : c + 1] - shift_N4[:, c : c + 1] for c, column in enumerate(columns)]
-        if self.exclude_types:
-            columns = xp.unstack(without_excluded(xp.stack(columns, axis=-1), pairs, self.exclude_types, xp=xp), axis=-1)
-        sections = spectral.moments(x_NM, columns, pairs.widths, int(self.evaluation), xp=xp)
-        by_centre = zip(*(xp.split(moments_N4K, pairs.counts, axis=0) for moments_N4K in sections), strict=True)
+
+        def differentiated(disp_NM3: Array) -> tuple[Array, Any]:
+            rows_N4M, to_disp = environment_adjoint(disp_NM3, *switched, xp=xp)
+            inverse_N41, shift_N41 = xp.expand_dims(inverse_N4, axis=-1), xp.expand_dims(shift_N4, axis=-1)
+            x_NM = spectral.abscissa(rows_N4M[:, 0, :], scale)
+            sums_N4G, to_rows = spectral.contracted_adjoint(x_NM, rows_N4M * inverse_N41 - shift_N41, *how, xp=xp)
+
+            def adjoint(grad_N4G: Array) -> Array:
+                by_x_NM, by_rows_N4M = to_rows(grad_N4G)
+                by_rows_N4M = by_rows_N4M * inverse_N41
+                radial_N1M = by_rows_N4M[:, :1, :] + xp.expand_dims(by_x_NM * scale, axis=1)
+                return to_disp(xp.concat([radial_N1M, by_rows_N4M[:, 1:, :]], axis=1))
+
+            return sums_N4G, adjoint
+
+        if xp.with_adjoint is not None and not self.exclude_types:
+            sums_N4G = xp.with_adjoint(differentiated, disp_NM3)
+        else:
+            columns = environment_columns(disp_NM3, *switched, xp=xp)
+            x_NM = spectral.abscissa(columns[0], scale)
+            columns = [column * inverse_N4[:, c : c + 1] - shift_N4[:, c : c + 1] for c, column in enumerate(columns)]
+            if self.exclude_types:
+                columns = xp.unstack(without_excluded(xp.stack(columns, axis=-1), pairs, self.exclude_types, xp=xp), axis=-1)
+            sums_N4G = spectral.contracted(x_NM, columns, *how, xp=xp)
         empty_TS4 = -params["davg"] / params["dstd"]
-        parts = []
-        for centre, each in enumerate(by_centre):
-            coefficients, start_JG = self._expansion(params, centre, xp=xp)
+        rests = []
+        for centre, (_, start_JG) in enumerate(both):
             rest_4J = xp.stack([xp.sum(empty_TS4[centre, part, :], axis=0) for part in self._unused(pairs)], axis=1)
-            terms = [xp.matmul(moments, c_KG) for moments, c_KG in zip(each, coefficients, strict=True)]
-            parts.append(sum(terms[1:], terms[0]) + xp.matmul(rest_4J, start_JG))
-        return xp.concat(parts, axis=0)
+            rests.append(xp.matmul(rest_4J, start_JG))
+        return sums_N4G + xp.take(xp.stack(rests, axis=0), pairs.type_N, axis=0)
 
     # -- files ------------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from deepmd.array_model import spectral
+from deepmd.array_model import serial, spectral
 from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.descriptors.sectioned import Sectioned
@@ -76,15 +76,13 @@ class SeE2R(Sectioned, Expandable):
         s_NM = environment_columns(disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)[0]
         x_NM, one_NM1 = spectral.abscissa(s_NM, params["tables"]["scale"]), xp.expand_dims(xp.ones_like(s_NM), axis=-1)
         shown_NM = without_excluded(one_NM1, pairs, self.exclude_types, xp=xp)[:, :, 0]
-        sections = spectral.moments(x_NM, [shown_NM], pairs.widths, int(self.evaluation), xp=xp)
-        by_centre = zip(*(xp.split(moments_N1K[:, 0, :], pairs.counts, axis=0) for moments_N1K in sections), strict=True)
         rest_1J = xp.concat([xp.sum(xp.ones_like(rest[0:1, :, 0]), axis=1, keepdims=True) for rest in self.rest(params, pairs)], axis=1)
-        parts = []
-        for centre, each in enumerate(by_centre):
-            coefficients, start_JG = self._expansion(params, centre, xp=xp)
-            terms = [xp.matmul(moments, c_KG) for moments, c_KG in zip(each, coefficients, strict=True)]
-            parts.append(sum(terms[1:], terms[0]) + xp.matmul(rest_1J, start_JG))
-        out_NG = xp.concat(parts, axis=0)
+        both = [self._expansion(params, centre, xp=xp) for centre in range(len(self.slots))]
+        sums_N1G = spectral.contracted(
+            x_NM, [shown_NM], pairs.widths, pairs.counts, [coefficients for coefficients, _ in both], int(self.evaluation), xp=xp
+        )
+        rest_TG = xp.concat([xp.matmul(rest_1J, start_JG) for _, start_JG in both], axis=0)
+        out_NG = sums_N1G[:, 0, :] + xp.take(rest_TG, pairs.type_N, axis=0)
         if not self.exclude_types:
             return out_NG
         for net, shown in zip(params["embeddings"], xp.split(shown_NM, pairs.widths, axis=1), strict=True):
@@ -97,3 +95,9 @@ class SeE2R(Sectioned, Expandable):
     def stored_parts(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
         """Return the nets, and no spin."""
         return {**super().stored_parts(params, type_map), "spin": None}
+
+    @classmethod
+    def deserialize(cls, tree: dict[str, Any]) -> tuple[Any, Params]:
+        """Return options and parameters from the stored form; DeePMD-kit passes over `type_one_side`."""
+        serial.require(tree, "type_one_side", [None, True, False], "descriptor se_e2_r")
+        return super().deserialize({**tree, "type_one_side": True})

@@ -29,6 +29,7 @@ class DipoleFitting(Fitting):
 
     names: ClassVar[dict[str, str]] = {**Fitting.names, "dipole_type": "sel_type"}
     needs_equivariant: ClassVar[bool] = True
+    fixed: ClassVar[dict[str, Any]] = {"r_differentiable": True, "c_differentiable": True}
 
     @property
     def output(self) -> Output:
@@ -42,7 +43,3 @@ class DipoleFitting(Fitting):
     def finish(self, params: Params, f_NK: Array, features: Features, bias_Td: Array, std_Td: Array, pairs: Pairs, *, xp: Namespace) -> Array:
         """Atomic dipoles (N, 3), without bias: a constant vector would not turn with the system."""
         return xp.sum(xp.expand_dims(f_NK, axis=-1) * features.equivariant_NG3, axis=1)
-
-    def stored(self, widths: Widths) -> dict[str, Any]:
-        """Return the keys of this kind."""
-        return {"var_name": "dipole", "embedding_width": widths.equivariant, "r_differentiable": True, "c_differentiable": True}

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
-from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.fittings.net import Fitting
-from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.outputs import Output
-from deepmd.array_model.pairs import Pairs
 from deepmd.array_model.registry import register
 
 
@@ -21,6 +18,8 @@ class DosFitting(Fitting):
     precision: str = "float64"
     numb_dos: int = 300
 
+    stored: ClassVar[dict[str, str]] = {"dim_out": "numb_dos"}
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.numb_dos < 1:
@@ -30,16 +29,3 @@ class DosFitting(Fitting):
     def output(self) -> Output:
         """Density of states."""
         return Output("dos", self.numb_dos, label="dos", atomic_label="atom_dos")
-
-    def finish(self, params: Params, f_NK: Array, features: Features, bias_Td: Array, std_Td: Array, pairs: Pairs, *, xp: Namespace) -> Array:
-        """Atomic densities of states (N, numb_dos)."""
-        return f_NK + xp.take(bias_Td, pairs.type_N, axis=0)
-
-    def stored(self, widths: Widths) -> dict[str, Any]:
-        """Return the keys of this kind."""
-        return {"var_name": "dos", "dim_out": self.numb_dos, "atom_ener": None}
-
-    @classmethod
-    def options(cls, tree: dict[str, Any]) -> dict[str, Any]:
-        """Return the options of this kind."""
-        return {"numb_dos": tree["dim_out"]}

@@ -17,7 +17,7 @@ STATISTICS = ("fparam_avg", "fparam_inv_std", "aparam_avg", "aparam_inv_std")
 
 @dataclass(frozen=True)
 class Fitting:
-    """Options that every fitting net has. A kind gives `output`, `net_width`, `finish`, and what its stored form has besides."""
+    """Options that every fitting net has. A kind gives its own, its `output`, and what differs: `net_width`, `finish`, `stored`."""
 
     numb_fparam: int = 0
     numb_aparam: int = 0
@@ -37,6 +37,10 @@ class Fitting:
     version: ClassVar[int] = 4
     needs_equivariant: ClassVar[bool] = False
     """It reads the equivariant features of the descriptor, which must have some."""
+    stored: ClassVar[dict[str, str]] = {}
+    """Keys of its stored form besides the common ones, and the option that each holds."""
+    fixed: ClassVar[dict[str, Any]] = {}
+    """Likewise, those that always have the same value."""
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
@@ -68,8 +72,8 @@ class Fitting:
         return (False,) * nets
 
     def finish(self, params: Params, f_NK: Array, features: Features, bias_Td: Array, std_Td: Array, pairs: Pairs, *, xp: Namespace) -> Array:
-        """Atomic values (N, d), float64, from the nets' (N, K) and the model's bias and scale of each type."""
-        raise NotImplementedError
+        """Atomic values (N, d), float64, from the nets' (N, K) and the model's bias and scale of each type; most kinds add the bias."""
+        return f_NK + xp.take(bias_Td, pairs.type_N, axis=0)
 
     def extra_init(self, ntypes: int, like_T1: Array, *, xp: Namespace) -> Params:
         """Return fresh parameters besides nets and statistics; `like_T1` (T, 1) holds zeros."""
@@ -144,51 +148,37 @@ class Fitting:
 
     # -- files ------------------------------------------------------------------------------------------------------
 
-    def stored(self, widths: Widths) -> dict[str, Any]:
-        """Return what the stored form of this kind has besides the common keys; `var_name` is required."""
-        raise NotImplementedError
-
-    def extra_arrays(self) -> tuple[str, ...]:
-        """Names of its parameters besides nets and statistics."""
-        return ()
-
     def serialize(self, params: Params, type_map: tuple[str, ...], widths: Widths, mixed: bool) -> dict[str, Any]:
         """Return the stored form (spec core, section 13.2)."""
         ntypes, net = len(type_map), self.net(widths)
         nets: list[dict[str, Any] | None] = [serial.net_to_dict(net, p, self.precision, self.layer_flags()) for p in params["nets"]]
-        arrays = {**{key: params.get(key) for key in STATISTICS}, **{key: params[key] for key in self.extra_arrays()}}
+        own = {"embedding_width": widths.equivariant} if self.needs_equivariant else {"dim_out": self.output.width, "atom_ener": None}
         return {
             "@class": "Fitting",
             "@version": self.version,
             "ntypes": ntypes,
             "dim_descrpt": widths.invariant,
-            "neuron": list(self.neuron),
-            "resnet_dt": self.resnet_dt,
-            "numb_fparam": self.numb_fparam,
-            "numb_aparam": self.numb_aparam,
+            **serial.options_to_dict(self, STORED),
             "dim_case_embd": 0,
-            "default_fparam": None if self.default_fparam is None else list(self.default_fparam),
-            "rcond": self.rcond,
-            "activation_function": self.activation_function,
-            "precision": PRECISIONS[self.precision],
             "mixed_types": mixed,
-            "exclude_types": list(self.exclude_types),
             "nets": serial.collection(nets, 0 if mixed else 1, ntypes, "fitting_network"),
-            "@variables": {"bias_atom_e": params["bias_atom_e"], "case_embd": None, **arrays},
+            "@variables": {**dict.fromkeys(("case_embd", *STATISTICS)), **{key: value for key, value in params.items() if key != "nets"}},
             "type_map": list(type_map),
             "tot_ener_zero": False,
             "trainable": list(self.layer_flags()),
             "layer_name": None,
-            "use_aparam_as_mask": self.use_aparam_as_mask,
             "spin": None,
             "type": self.kind,
-            **self.stored(widths),
+            "var_name": self.output.name,
+            **own,
+            **self.fixed,
+            **{key: getattr(self, option) for key, option in self.stored.items()},
         }
 
     @classmethod
     def options(cls, tree: dict[str, Any]) -> dict[str, Any]:
-        """Return the options of this kind from its stored form, besides the common ones."""
-        return {}
+        """Return the options that a stored form holds; what it does not has its default."""
+        return serial.options_from_dict(tree, {**{name: name for name in STORED}, **cls.stored})
 
     @classmethod
     def deserialize(cls, tree: dict[str, Any]) -> tuple[Any, Params]:
@@ -197,10 +187,12 @@ class Fitting:
         serial.check_version(tree, cls.version, what)
         for key, accepted in (("spin", [None]), ("dim_case_embd", [None, 0]), ("tot_ener_zero", [None, False])):
             serial.require(tree, key, accepted, what)
-        common = {field.name for field in fields(Fitting)} & set(tree)
-        values: dict[str, Any] = {name: tuple(tree[name]) if isinstance(tree[name], list) else tree[name] for name in common - {"seed"}}
-        config = cls(**values, **cls.options(tree))
+        config = cls(**cls.options(tree))
         widths = Widths(tree["dim_descrpt"], tree.get("embedding_width") or 0)
         stored = tree["nets"]["networks"]
         nets = [serial.net_from_dict(config.net(widths), item, f"{what}, net {k}") for k, item in enumerate(stored)]
         return config, {"nets": nets, **{key: value for key, value in tree["@variables"].items() if value is not None}}
+
+
+STORED = tuple(each.name for each in fields(Fitting) if each.name != "seed")
+"""Options that every stored form has."""

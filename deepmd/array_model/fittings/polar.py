@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.fittings.net import Fitting
@@ -39,6 +39,7 @@ class PolarFitting(Fitting):
     names: ClassVar[dict[str, str]] = {**Fitting.names, "pol_type": "sel_type"}
     version: ClassVar[int] = 5
     needs_equivariant: ClassVar[bool] = True
+    stored: ClassVar[dict[str, str]] = {"fit_diag": "fit_diag", "shift_diag": "shift_diag"}
 
     @property
     def output(self) -> Output:
@@ -64,10 +65,6 @@ class PolarFitting(Fitting):
         rows = [like_T1[number : number + 1, :] + value for number, value in enumerate(scales)]
         return {"scale": xp.concat(rows, axis=0), "constant_matrix": xp.reshape(like_T1, (-1,))}
 
-    def extra_arrays(self) -> tuple[str, ...]:
-        """Return the parameters of this kind."""
-        return ("scale", "constant_matrix")
-
     def finish(self, params: Params, f_NK: Array, features: Features, bias_Td: Array, std_Td: Array, pairs: Pairs, *, xp: Namespace) -> Array:
         """Atomic polarizabilities (N, 9)."""
         scale_N1 = xp.astype(xp.take(params["scale"], pairs.type_N, axis=0), xp.float64)
@@ -86,12 +83,3 @@ class PolarFitting(Fitting):
         shift_N1 = scale_N1 * xp.take(mean_T1, pairs.type_N, axis=0)
         zero_N1 = xp.zeros_like(shift_N1)
         return alpha_N9 + xp.concat([shift_N1 if k in DIAGONAL else zero_N1 for k in range(9)], axis=1)
-
-    def stored(self, widths: Widths) -> dict[str, Any]:
-        """Return the keys of this kind."""
-        return {"var_name": "polar", "embedding_width": widths.equivariant, "fit_diag": self.fit_diag, "shift_diag": self.shift_diag}
-
-    @classmethod
-    def options(cls, tree: dict[str, Any]) -> dict[str, Any]:
-        """Return the options of this kind; the scale is among the parameters."""
-        return {"fit_diag": tree["fit_diag"], "shift_diag": tree["shift_diag"]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.descriptors.features import Features
 from deepmd.array_model.fittings.net import Fitting
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.outputs import Output
@@ -32,6 +32,10 @@ class PropertyFitting(Fitting):
     distinguish_types: bool = True
 
     version: ClassVar[int] = 6
+    stored: ClassVar[dict[str, str]] = {
+        **{"var_name": "property_name", "task_dim": "task_dim"},
+        **{"intensive": "intensive", "distinguish_types": "distinguish_types"},
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,13 +55,7 @@ class PropertyFitting(Fitting):
         type_N = pairs.type_N if self.distinguish_types else xp.zeros_like(pairs.type_N)
         return f_NK * xp.take(std_Td, type_N, axis=0) + xp.take(bias_Td, type_N, axis=0)
 
-    def stored(self, widths: Widths) -> dict[str, Any]:
-        """Return the keys of this kind."""
-        own = {"task_dim": self.task_dim, "intensive": self.intensive, "distinguish_types": self.distinguish_types}
-        return {"var_name": self.property_name, "dim_out": self.task_dim, "atom_ener": None, **own}
-
     @classmethod
     def options(cls, tree: dict[str, Any]) -> dict[str, Any]:
-        """Return the options of this kind."""
-        intensive, distinguish = tree.get("intensive", False), tree.get("distinguish_types", False)
-        return {"property_name": tree["var_name"], "task_dim": tree["task_dim"], "intensive": intensive, "distinguish_types": distinguish}
+        """Return the options that a stored form holds; one without `distinguish_types` is from before there was a choice."""
+        return {"distinguish_types": False, **super().options(tree)}

@@ -2,7 +2,7 @@
 
 from deepmd.array_model.losses.base import Errors, Label, Loss, Target, mean, total
 from deepmd.array_model.losses.dos import DosLoss
-from deepmd.array_model.losses.ener import LABELS, TERMS, EnerLoss, huber
+from deepmd.array_model.losses.ener import TERMS, EnerLoss, huber
 from deepmd.array_model.losses.property import PropertyLoss
 from deepmd.array_model.losses.tensor import TensorLoss
 
@@ -10,7 +10,6 @@ LOSSES: dict[str, type[Loss]] = {cls.kind: cls for cls in (EnerLoss, TensorLoss,
 """Losses by the `type` of the input."""
 
 __all__ = [
-    "LABELS",
     "LOSSES",
     "TERMS",
     "DosLoss",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.outputs import ENERGY, Output
 from deepmd.array_model.pairs import Pairs
 
 Errors = dict[str, dict[str, Array]]
@@ -22,32 +23,41 @@ class Label:
 
 
 @dataclass(frozen=True)
+class Term:
+    """What a term of a loss compares: an output of the model with a label, and what the learning curve calls it."""
+
+    output: str
+    label: str
+    values: Label
+    column: str = ""
+
+
+@dataclass(frozen=True)
 class Target:
     """What a loss has to know of the model.
 
     Attributes
     ----------
-    name, width : of the output and its components
-    label, atomic_label : what the data call the total and the atomic values
-    intensive : the total is a mean over atoms
+    output : what it predicts
     without : types without output
     deviation : of the total in the training data, by component; () where it is not known
     """
 
-    name: str = ""
-    width: int = 0
-    label: str = ""
-    atomic_label: str = ""
-    intensive: bool = False
+    output: Output = ENERGY
     without: tuple[int, ...] = ()
     deviation: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, model: Any, params: Params | None = None) -> Target:
         """Return the target of a model, with the deviation of its first type if there are parameters (on the host)."""
-        out = model.output
-        deviation = () if params is None else tuple(float(params["out_std"][0, 0, k]) for k in range(out.width))
-        return cls(out.name, out.width, out.label, out.atomic_label, out.intensive, tuple(model.atom_exclude_types), deviation)
+        deviation = () if params is None else tuple(float(params["out_std"][0, 0, k]) for k in range(model.output.width))
+        return cls(model.output, tuple(model.atom_exclude_types), deviation)
+
+    def term(self, column: str, atomic: bool = False) -> Term:
+        """Return the term that compares totals, or atomic values."""
+        out = self.output
+        names = (out.atomic, out.atomic_label) if atomic else (out.name, out.label)
+        return Term(*names, Label((out.width,), per_atom=atomic), column)
 
 
 class Loss:
@@ -61,51 +71,35 @@ class Loss:
     """Outputs of models that it is for."""
     names: ClassVar[dict[str, str]] = {}
     """Aliases of options."""
+    shows_total: ClassVar[bool] = False
+    """Whether the learning curve has a column for the root of the loss, `rmse`."""
     __pydantic_config__ = {"extra": "forbid"}
 
-    def start(self, term: str) -> float:
-        """Prefactor at the first step."""
-        return float(getattr(self, f"start_pref_{term}"))
+    def __post_init__(self) -> None:
+        for term in self.every_term():
+            if min(self.span(term)) < 0.0:
+                given = ", ".join(f"{name} is {getattr(self, name)}" for name in dict.fromkeys(self.options_of(term)))
+                raise ValueError(f"{given}; prefactors must not be negative")
+        if not self.terms():
+            raise ValueError("all prefactors are zero: there is nothing to train on")
 
-    def limit(self, term: str) -> float:
-        """Prefactor at zero learning rate."""
-        return float(getattr(self, f"limit_pref_{term}"))
+    # -- what a kind says about itself ------------------------------------------------------------------------------
 
-    def terms(self) -> tuple[str, ...]:
-        """Terms that are on."""
+    def every_term(self) -> dict[str, Term]:
+        """Return all terms, whether on or not, in the order of the loss."""
         raise NotImplementedError
 
-    def prefactors(self, ratio: float) -> dict[str, float]:
-        """Prefactor of each term that is on, at `ratio` = lr / start_lr."""
-        return {term: self.limit(term) + (self.start(term) - self.limit(term)) * ratio for term in self.terms()}
+    def weights(self) -> dict[str, Label]:
+        """Return the data that weigh terms without being compared with anything."""
+        return {}
+
+    def options_of(self, term: str) -> tuple[str, str]:
+        """Names of the options with the first and the last prefactor."""
+        return f"start_pref_{term}", f"limit_pref_{term}"
 
     def suited(self, target: Target) -> Loss:
         """Return the loss for a model."""
         return self
-
-    def label(self, term: str) -> str:
-        """Return the label that a term compares with."""
-        raise NotImplementedError
-
-    def labels(self) -> dict[str, Label]:
-        """Return the data that the loss reads."""
-        raise NotImplementedError
-
-    def found(self, available: frozenset[str]) -> dict[str, bool]:
-        """Return which terms have their labels among those that the data have."""
-        return {term: self.label(term) in available for term in self.terms()}
-
-    def needed(self) -> frozenset[str]:
-        """Return the outputs that the loss reads."""
-        raise NotImplementedError
-
-    def columns(self) -> dict[str, str]:
-        """Return what the learning curve calls each term."""
-        raise NotImplementedError
-
-    def shows_total(self) -> bool:
-        """Whether the learning curve has a column for the root of the loss, `rmse`."""
-        return False
 
     def is_square(self, term: str) -> bool:
         """Whether the root of what is shown is displayed."""
@@ -114,6 +108,62 @@ class Loss:
     def errors(self, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace) -> Errors:
         """Return for each term its contribution to the loss and the mean that is displayed; `natoms_F` are the real atoms of each frame."""
         raise NotImplementedError
+
+    # -- what follows -----------------------------------------------------------------------------------------------
+
+    def span(self, term: str) -> tuple[float, float]:
+        """Prefactors at the first step and at zero learning rate."""
+        start, limit = (float(getattr(self, name)) for name in self.options_of(term))
+        return start, limit
+
+    def prefactors(self, ratio: float) -> dict[str, float]:
+        """Prefactor of each term that is on, at `ratio` = lr / start_lr."""
+        spans = {term: self.span(term) for term in self.terms()}
+        return {term: limit + (start - limit) * ratio for term, (start, limit) in spans.items()}
+
+    def terms(self) -> dict[str, Term]:
+        """Terms that are on."""
+        return {name: term for name, term in self.every_term().items() if self.span(name) != (0.0, 0.0)}
+
+    def labels(self) -> dict[str, Label]:
+        """Return the data that the loss reads."""
+        return {**{term.label: term.values for term in self.terms().values()}, **self.weights()}
+
+    def found(self, available: frozenset[str]) -> dict[str, bool]:
+        """Return which terms have their labels among those that the data have."""
+        return {name: term.label in available for name, term in self.terms().items()}
+
+    def needed(self) -> frozenset[str]:
+        """Return the outputs that the loss reads."""
+        return frozenset(term.output for term in self.terms().values())
+
+    def columns(self) -> dict[str, str]:
+        """Return what the learning curve calls each term."""
+        return {name: term.column for name, term in self.terms().items()}
+
+
+@dataclass(frozen=True)
+class OutputLoss(Loss):
+    """A loss for models with outputs of several widths, which `target` describes."""
+
+    target: Target = field(default=Target(), kw_only=True, metadata={"derived": True})
+
+    def suited(self, target: Target) -> OutputLoss:
+        """Return the loss for a model."""
+        return replace(self, target=target)
+
+    def difference(self, term: str, delta: Array, label: dict[str, Array], *, xp: Namespace) -> Array:
+        """Return what a term squares, from label minus prediction."""
+        return delta
+
+    def errors(self, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace) -> Errors:
+        """Return mean square differences: totals (F, d), shown per atom, and atomic values (N, d) of the atoms that have one."""
+        out = {}
+        for name, term in self.terms().items():
+            delta = self.difference(name, label[term.label] - prediction[term.output], label, xp=xp)
+            square = atomic_square if term.values.per_atom else total_square
+            out[name] = square(delta, pairs, self.target.without, natoms_F, xp=xp)
+        return out
 
 
 def mean(x: Array, *, xp: Namespace) -> Array:

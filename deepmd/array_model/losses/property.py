@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
-from deepmd.array_model.losses.base import Errors, Label, Loss, Target, mean
+from deepmd.array_model.losses.base import Errors, OutputLoss, Term, mean
 from deepmd.array_model.namespace import Array, Namespace
 from deepmd.array_model.pairs import Pairs
 
@@ -13,7 +13,7 @@ MEASURES = ("smooth_mae", "mae", "mse", "rmse")
 
 
 @dataclass(frozen=True)
-class PropertyLoss(Loss):
+class PropertyLoss(OutputLoss):
     """Options of the `property` loss.
 
     Attributes
@@ -26,7 +26,6 @@ class PropertyLoss(Loss):
     loss_func: str = "smooth_mae"
     metric: tuple[str, ...] = ("mae",)
     beta: float = 1.0
-    target: Target = field(default=Target(), metadata={"derived": True})
 
     kind: ClassVar[str] = "property"
     predicts: ClassVar[tuple[str, ...]] = ("property",)
@@ -40,37 +39,17 @@ class PropertyLoss(Loss):
         if not self.metric:
             raise ValueError("metric names nothing to show")
 
-    def suited(self, target: Target) -> PropertyLoss:
-        """Return the loss for a model."""
-        return replace(self, target=target)
+    def every_term(self) -> dict[str, Term]:
+        """Return the metrics: the first term is what is trained on, the others are only shown."""
+        return {name: self.target.term(name) for name in self.metric}
 
-    def start(self, term: str) -> float:
-        """Prefactor: the first term is what is trained on, the others are only shown."""
-        return 1.0 if term == self.terms()[0] else 0.0
-
-    def limit(self, term: str) -> float:
-        """Prefactor, the same at all learning rates."""
-        return self.start(term)
-
-    def terms(self) -> tuple[str, ...]:
+    def terms(self) -> dict[str, Term]:
         """Return the metrics."""
-        return self.metric
+        return self.every_term()
 
-    def label(self, term: str) -> str:
-        """Return the label that a term compares with."""
-        return self.target.label
-
-    def labels(self) -> dict[str, Label]:
-        """Return the data that the loss reads."""
-        return {self.target.label: Label((self.target.width,))}
-
-    def needed(self) -> frozenset[str]:
-        """Return the outputs that the loss reads."""
-        return frozenset(["property"])
-
-    def columns(self) -> dict[str, str]:
-        """Return what the learning curve calls each term."""
-        return {term: term for term in self.terms()}
+    def span(self, term: str) -> tuple[float, float]:
+        """Prefactors, the same at all learning rates."""
+        return (1.0, 1.0) if term == self.metric[0] else (0.0, 0.0)
 
     def is_square(self, term: str) -> bool:
         """Whether the root of what is shown is displayed."""
@@ -78,10 +57,11 @@ class PropertyLoss(Loss):
 
     def errors(self, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace) -> Errors:
         """Return the loss with the first term, and the metrics of totals (F, d), which are divided by the atoms unless intensive."""
-        delta_Fd = label[self.target.label] - prediction["property"]
-        if not self.target.intensive:
+        out = self.target.output
+        delta_Fd = label[out.label] - prediction[out.name]
+        if not out.intensive:
             delta_Fd = delta_Fd / xp.expand_dims(natoms_F, axis=-1)
-        deviation = self.target.deviation or (1.0,) * self.target.width
+        deviation = self.target.deviation or (1.0,) * out.width
         scaled_Fd = xp.stack([column / value for column, value in zip(xp.unstack(delta_Fd, axis=1), deviation, strict=True)], axis=1)
         if self.loss_func == "rmse":
             loss = xp.sqrt(mean(scaled_Fd * scaled_Fd, xp=xp))

@@ -1,23 +1,44 @@
-"""What the rest of the package may ask of every model, with the answers of those that have nothing special to say."""
+"""What the rest of the package may ask of every model: answers follow from its members and descriptors, or are those of neither."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, ClassVar
 
-from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model import serial
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
 from deepmd.array_model.outputs import ENERGY, Output
 from deepmd.array_model.pairs import Conditions, Layout, Pairs
+from deepmd.array_model.tree import map_leaves
+
+OUTER = ("out_bias", "out_std")
+"""Parameters that every model has: bias and scale of the output (1, T, d)."""
 
 
+@dataclass(frozen=True)
 class Model:
-    """A model: a frozen dataclass of options with these methods. `kind` is set by `register`."""
+    """A model, without its parameters. `kind` is set by `register`.
+
+    Attributes
+    ----------
+    type_map : element names; the index is the type
+    pair_exclude_types : unordered pairs of types that do not see each other
+    atom_exclude_types : types whose atomic output is zero
+    rcond, preset_out_bias : how the bias was to be fitted (kept with the file)
+    """
+
+    type_map: tuple[str, ...]
+    _: KW_ONLY
+    pair_exclude_types: tuple[tuple[int, int], ...] = ()
+    atom_exclude_types: tuple[int, ...] = ()
+    rcond: float | None = None
+    preset_out_bias: dict[str, list[Any]] | None = None
 
     kind: ClassVar[str]
-    type_map: tuple[str, ...]
-    pair_exclude_types: tuple[tuple[int, int], ...]
-    atom_exclude_types: tuple[int, ...]
-    rcond: float | None
-    preset_out_bias: dict[str, list[Any]] | None
+    version: ClassVar[int] = 2
+    """Of its stored form."""
 
     # -- what it is -------------------------------------------------------------------------------------------------
 
@@ -32,34 +53,47 @@ class Model:
         return ENERGY
 
     @property
+    def members(self) -> tuple[Any, ...]:
+        """Models that this one combines; their parameters are `params["models"]`."""
+        return ()
+
+    @property
+    def descriptors(self) -> tuple[Any, ...]:
+        """Descriptors of the model and its members."""
+        return tuple(descriptor for model in self.members for descriptor in model.descriptors)
+
+    def each(self, params: Params) -> list[tuple[Any, Params]]:
+        """Return `descriptors`, each with its parameters."""
+        return [one for model, p in zip(self.members, params.get("models", ()), strict=True) for one in model.each(p)]
+
+    def changed(self, change: Callable[[Any], Any]) -> Any:
+        """Return the model with `change(descriptor)` in place of every descriptor."""
+        return self
+
+    @property
     def numb_fparam(self) -> int:
         """Number of frame parameters."""
-        return 0
+        return max((model.numb_fparam for model in self.members), default=0)
 
     @property
     def numb_aparam(self) -> int:
         """Number of atomic parameters."""
-        return 0
+        return max((model.numb_aparam for model in self.members), default=0)
 
     @property
     def default_fparam(self) -> tuple[float, ...] | None:
-        """Frame parameters where none are given."""
-        return None
+        """Frame parameters where none are given: those of the first member that has some."""
+        return next((model.default_fparam for model in self.members if model.default_fparam is not None), None)
 
     @property
     def atom_ener(self) -> tuple[float | None, ...]:
-        """Energies of isolated atoms by type (eV) that are fixed beforehand, None where one is to be fitted."""
-        return ()
+        """Energies of isolated atoms by type (eV) that are fixed beforehand, by the first member; None where one is to be fitted."""
+        return tuple(self.members[0].atom_ener) if self.members else ()
 
     @property
     def dim_descriptor(self) -> int:
         """Width D of the features; 0 where there are none."""
         return 0
-
-    @property
-    def members(self) -> tuple[Any, ...]:
-        """Models that this one combines; their parameters are `params["models"]`."""
-        return ()
 
     def layout(self) -> Layout:
         """How neighbours are to be packed for this model."""
@@ -68,16 +102,17 @@ class Model:
     @property
     def automatic(self) -> tuple[str, ...]:
         """Values of `sel` that neighbour statistics have to resolve."""
-        return ()
+        return tuple(sel for descriptor in self.descriptors for part in descriptor.parts() for _, sel in part.sels().values() if isinstance(sel, str))
 
     @property
     def cutoffs(self) -> frozenset[float]:
         """Cutoffs (Angstrom) of its parts, all that `with_sel` may ask for."""
-        return frozenset()
+        inner = frozenset(rcut for each in self.descriptors for part in each.parts() for rcut, _ in part.sels().values())
+        return inner.union((each.rcut for each in self.descriptors), *(model.cutoffs for model in self.members))
 
     def with_sel(self, most: Any) -> Any:
         """Return the model with every automatic `sel` resolved by `most(rcut)`, the largest numbers of neighbours by type."""
-        return self
+        return self.changed(lambda descriptor: descriptor.with_sel(most))
 
     def with_sel_of(self, other: Any) -> Any:
         """Return the model with every automatic `sel` taken from another model of the same kinds; as it is if the kinds differ."""
@@ -89,17 +124,21 @@ class Model:
         """Fresh parameters in their precisions; `draw(seed_list)` returns a NumPy generator."""
         raise NotImplementedError
 
-    def in_precision(self, params: Params, *, xp: Namespace) -> Params:
-        """Return the parameters with every leaf in the precision that its part computes in."""
+    def cast(self, params: Params, change: Callable[[Any, str], Any]) -> Params:
+        """Return the parameters with `change(part, precision)` in place of each part, which computes in that precision."""
         raise NotImplementedError
 
-    def narrowed(self, params: Params, narrow: Any) -> Params:
+    def in_precision(self, params: Params, *, xp: Namespace) -> Params:
+        """Return the parameters with every leaf in the precision that its part computes in."""
+        return self.cast(params, lambda part, precision: map_leaves(lambda leaf: xp.astype(leaf, dtype_of(precision, xp=xp)), part))
+
+    def narrowed(self, params: Params, narrow: Callable[[Any], Any]) -> Params:
         """Return the parameters with `narrow(part)` in place of each part in bfloat16, which NumPy lacks and stores in float32."""
-        return params
+        return self.cast(params, lambda part, precision: narrow(part) if PRECISIONS[precision] == "bfloat16" else part)
 
     def first_atom_matters(self, params: Params) -> bool:
         """Whether results depend on the first atom of a frame (spec core, section 4). On the host."""
-        return False
+        return any(descriptor.first_atom_matters(p) for descriptor, p in self.each(params))
 
     def trainables(self) -> Any:
         """Which parameters training may change: a tree of flags, one for everything below it; what is absent is fixed."""
@@ -109,12 +148,13 @@ class Model:
 
     @property
     def evaluation(self) -> str | int:
-        """How embedding nets are evaluated (an option of the descriptors)."""
-        return "direct"
+        """How embedding nets are evaluated (an option of the descriptors): the number of terms, which all expansions share, or the choice."""
+        choices = [descriptor.evaluation for descriptor in self.descriptors]
+        return next((choice for kind in (int, str) for choice in choices if isinstance(choice, kind) and choice != "direct"), "direct")
 
     def with_evaluation(self, evaluation: str | int) -> Any:
         """Return the model with another way to evaluate its embedding nets; one without any stays as it is."""
-        return self
+        return self.changed(lambda descriptor: descriptor.with_evaluation(evaluation))
 
     def expanded(self, params: Params, closest: float | None, *, stored: bool, xp: Namespace) -> tuple[Any, Params, str]:
         """Plan expansions of embedding nets, on the host (see the descriptors); the text says why there are none."""
@@ -125,52 +165,58 @@ class Model:
         return params
 
     def domain_start(self, params: Params) -> float:
-        """Distance (Angstrom) below which expansions continue linearly; 0 without expansions. On the host."""
-        return 0.0
+        """Largest distance (Angstrom) below which an expansion continues linearly; 0 without expansions. On the host."""
+        return max((descriptor.domain_start(p) for descriptor, p in self.each(params)), default=0.0)
 
     def atomic_output(self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace) -> tuple[Array, Array]:
         """Atomic values (N, d) of the output (energies in eV) and features (N, D) of the centres."""
         raise NotImplementedError
 
-    def without_excluded(self, value: Array, pairs: Pairs, *, xp: Namespace) -> Array:
-        """Return atomic values (N, ...) with zeros for atoms of `atom_exclude_types`."""
+    def without_excluded(self, value_Nd: Array, pairs: Pairs, *, xp: Namespace) -> Array:
+        """Return atomic values (N, d) with zeros for atoms of `atom_exclude_types`."""
         for excluded in self.atom_exclude_types:
-            hit = xp.equal(pairs.type_N, excluded)
-            while len(xp.shape(hit)) < len(xp.shape(value)):
-                hit = xp.expand_dims(hit, axis=-1)
-            value = xp.where(hit, xp.zeros_like(value), value)
-        return value
+            value_Nd = xp.where(xp.expand_dims(xp.equal(pairs.type_N, excluded), axis=-1), xp.zeros_like(value_Nd), value_Nd)
+        return value_Nd
 
     # -- files ------------------------------------------------------------------------------------------------------
 
-    def common(self, params: Params) -> dict[str, Any]:
-        """Return what the stored forms of all models share."""
-        return {
-            "@class": "Model",
-            "type_map": list(self.type_map),
-            "atom_exclude_types": list(self.atom_exclude_types),
-            "pair_exclude_types": [list(pair) for pair in self.pair_exclude_types],
-            "rcond": self.rcond,
-            "preset_out_bias": self.preset_out_bias,
-            "@variables": {"out_bias": params["out_bias"], "out_std": params["out_std"]},
-        }
-
-    def serialize(self, params: Params) -> dict[str, Any]:
-        """Return the stored form."""
+    def stored(self, params: Params) -> dict[str, Any]:
+        """Return what the stored form of this kind has besides the common keys."""
         raise NotImplementedError
 
     @classmethod
-    def deserialize(cls, tree: dict[str, Any]) -> tuple[Any, Params]:
-        """Return model and parameters from the stored form."""
+    def read(cls, tree: dict[str, Any]) -> tuple[dict[str, Any], Params]:
+        """Return the options of this kind and its parameters from the stored form, besides the common ones."""
         raise NotImplementedError
 
+    def serialize(self, params: Params) -> dict[str, Any]:
+        """Return the stored form (spec core, section 13.2)."""
+        return {
+            "@class": "Model",
+            "type": self.kind,
+            "@version": self.version,
+            **serial.options_to_dict(self, COMMON),
+            "@variables": {name: params[name] for name in OUTER},
+            **self.stored(params),
+        }
 
-def common_options(tree: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that the stored forms of all models share."""
-    return {
-        "type_map": tuple(tree["type_map"]),
-        "pair_exclude_types": tuple((a, b) for a, b in tree.get("pair_exclude_types", ())),
-        "atom_exclude_types": tuple(tree.get("atom_exclude_types", ())),
-        "rcond": tree.get("rcond"),
-        "preset_out_bias": tree.get("preset_out_bias"),
-    }
+    @classmethod
+    def deserialize(cls, tree: dict[str, Any]) -> tuple[Any, Params]:
+        """Return model and parameters from the stored form.
+
+        Raises
+        ------
+        InputError
+            It is newer than this program, or contradicts itself.
+        """
+        serial.check_version(tree, cls.version, f"model {cls.kind}")
+        options, params = cls.read(tree)
+        try:
+            model = cls(**serial.options_from_dict(tree, {name: name for name in COMMON}), **options)
+        except ValueError as error:
+            raise InputError(f"model {cls.kind}: {error}") from error
+        return model, {**{name: tree["@variables"][name] for name in OUTER if name not in params}, **params}
+
+
+COMMON = tuple(each.name for each in fields(Model))
+"""Options that every stored form has."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from deepmd.array_model import serial
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.models.base import Model, common_options
+from deepmd.array_model.models.base import Model
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.pairs import Conditions, Layout, Pairs
 from deepmd.array_model.registry import register
-from deepmd.array_model.tree import map_leaves
 
 TABLE = ("vdata", "tab_info", "tab_data")
 """Parameters of the table: its rows (distance, energies of all pairs of types), what its grid is, and the splines."""
@@ -33,17 +33,12 @@ class PairTabModel(Model):
     intervals : number of splines, with those that continue the table to the cutoff
     """
 
-    type_map: tuple[str, ...]
     rcut: float
     sel: int
     start: float
     stop: float
     step: float
     intervals: int
-    pair_exclude_types: tuple[tuple[int, int], ...] = ()
-    atom_exclude_types: tuple[int, ...] = ()
-    rcond: float | None = None
-    preset_out_bias: dict[str, list[Any]] | None = None
 
     @property
     def cutoffs(self) -> frozenset[float]:
@@ -62,10 +57,9 @@ class PairTabModel(Model):
         zeros = {name: xp.zeros_like(draw([0]).normal(size=shape)) for name, shape in shapes.items()}
         return {**zeros, "out_std": zeros["out_std"] + 1.0}
 
-    def in_precision(self, params: Params, *, xp: Namespace) -> Params:
+    def cast(self, params: Params, change: Callable[[Any, str], Any]) -> Params:
         """Everything is in float64."""
-        out: Params = map_leaves(lambda leaf: xp.astype(leaf, xp.float64), params)
-        return out
+        return change(params, "float64")
 
     def atomic_output(self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace) -> tuple[Array, Array]:
         """Atomic energies (N, 1), eV; no features."""
@@ -90,8 +84,8 @@ class PairTabModel(Model):
 
     # -- files ------------------------------------------------------------------------------------------------------
 
-    def serialize(self, params: Params) -> dict[str, Any]:
-        """Return the stored form."""
+    def stored(self, params: Params) -> dict[str, Any]:
+        """Return the table and its range."""
         table = {
             "@class": "PairTab",
             "@version": 1,
@@ -103,19 +97,17 @@ class PairTabModel(Model):
             "nspline": self.intervals,
             "@variables": {name: params[name] for name in TABLE},
         }
-        return {**self.common(params), "type": "pairtab", "@version": 2, "tab": table, "rcut": self.rcut, "sel": self.sel}
+        return {"tab": table, "rcut": self.rcut, "sel": self.sel}
 
     @classmethod
-    def deserialize(cls, tree: dict[str, Any]) -> tuple[PairTabModel, Params]:
-        """Return model and parameters from the stored form."""
-        serial.check_version(tree, 2, "model pairtab")
-        table, options = tree["tab"], common_options(tree)
+    def read(cls, tree: dict[str, Any]) -> tuple[dict[str, Any], Params]:
+        """Return range, grid and table."""
+        table = tree["tab"]
         serial.check_version(table, 1, "model pairtab: tab")
-        serial.require(table, "ntypes", [len(options["type_map"])], "model pairtab: tab")
+        serial.require(table, "ntypes", [len(tree["type_map"])], "model pairtab: tab")
         sel = tree["sel"] if isinstance(tree["sel"], int) else sum(tree["sel"])
         intervals = table["nspline"]
         if type(intervals) is not int or intervals < 1 or not table["hh"] > 0.0:
             raise InputError(f"model pairtab: stored with {intervals!r} intervals of {table['hh']!r} Angstrom")
-        grid: dict[str, Any] = {"start": float(table["rmin"]), "stop": float(table["rmax"]), "step": float(table["hh"]), "intervals": intervals}
-        model = cls(**options, rcut=float(tree["rcut"]), sel=sel, **grid)
-        return model, {**{name: table["@variables"][name] for name in TABLE}, **{name: tree["@variables"][name] for name in ("out_bias", "out_std")}}
+        grid = {"start": float(table["rmin"]), "stop": float(table["rmax"]), "step": float(table["hh"]), "intervals": intervals}
+        return {"rcut": float(tree["rcut"]), "sel": sel, **grid}, {name: table["@variables"][name] for name in TABLE}

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from deepmd.array_model.environment import switch
-from deepmd.array_model.errors import InputError
 from deepmd.array_model.models.linear import Combination
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.pairs import Pairs
@@ -15,6 +14,8 @@ from deepmd.array_model.registry import register
 LARGEST_EXPONENT = 600.0
 NEGLIGIBLE = 1e-100
 """Against the weight 1 of a neighbour at `sw_rmax`."""
+
+RANGES = ("sw_rmin", "sw_rmax", "smin_alpha")
 
 
 @register("model", "zbl")
@@ -67,18 +68,14 @@ class ZblModel(Combination):
         network_N1, table_N1 = self.weigh(pairs, xp=xp)
         return network_N1 * values[0] + table_N1 * values[1] + (bias_Nd if self.add_bias else network_N1 * bias_Nd)
 
-    def serialize(self, params: Params) -> dict[str, Any]:
-        """Return the stored form; DeePMD-kit knows no other `srtab_add_bias` than true there."""
-        numbers = {"sw_rmin": self.sw_rmin, "sw_rmax": self.sw_rmax, "smin_alpha": self.smin_alpha}
+    def stored(self, params: Params) -> dict[str, Any]:
+        """Return members and ranges; DeePMD-kit knows no other `srtab_add_bias` than true there."""
         own = {} if self.add_bias else {"srtab_add_bias": False}
-        return {**super().serialize(params), "type": "zbl", "@version": 2, "weights": "mean", **numbers, **own}
+        return {**super().stored(params), "weights": "mean", **{name: getattr(self, name) for name in RANGES}, **own}
 
     @classmethod
-    def deserialize(cls, tree: dict[str, Any]) -> tuple[ZblModel, Params]:
-        """Return model and parameters from the stored form."""
-        options, params = cls.parts(tree, 2)
-        numbers: dict[str, Any] = {name: float(tree[name]) for name in ("sw_rmin", "sw_rmax", "smin_alpha")}
-        try:
-            return cls(**options, **numbers, add_bias=bool(tree.get("srtab_add_bias", True))), params
-        except ValueError as error:
-            raise InputError(f"model zbl: {error}") from error
+    def read(cls, tree: dict[str, Any]) -> tuple[dict[str, Any], Params]:
+        """Return members and ranges."""
+        options, params = super().read(tree)
+        ranges = {name: float(tree[name]) for name in RANGES}
+        return {**options, **ranges, "add_bias": bool(tree.get("srtab_add_bias", True))}, params

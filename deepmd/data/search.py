@@ -1,7 +1,7 @@
 """Neighbour search and packing over `xp`, for exported files: they must find neighbours without any other package.
 
-The only module whose sizes depend on data and whose names may come from `namespace.SEARCH`. Within this package neighbours
-come from `deepmd.data`, which is faster and whose result is the same.
+The only module over `xp` whose sizes depend on data and whose names may come from `namespace.SEARCH`. Within this package neighbours
+come from `neighbours.py` and `packing.py`, which are faster and whose result is the same.
 
 Sizes besides the dimension key: C neighbour candidates of an atom, B bins around an atom, P pairs in one row after another.
 """
@@ -304,7 +304,7 @@ def _slots(part_NC: Array, mask_NC: Array, counted_NC: Array, layout: Layout, *,
         hit_NC = xp.logical_and(mask_NC, xp.equal(part_NC, section))
         rank_NC = xp.cumulative_sum(xp.astype(xp.logical_and(counted_NC, xp.equal(part_NC, section)), xp.int64), axis=1)
         hit_NC = xp.logical_and(hit_NC, rank_NC <= sel)
-        widths.append(_largest(xp.reshape(rank_NC * xp.astype(hit_NC, xp.int64), (-1,)), xp=xp))
+        widths.append(_longest(rank_NC, hit_NC, xp=xp))
         slot_NC = xp.where(hit_NC, rank_NC - 1 + start, slot_NC)
         kept_NC = kept_NC + xp.astype(hit_NC, xp.int64)
         start = start + widths[-1]

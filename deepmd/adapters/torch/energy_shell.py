@@ -1,0 +1,35 @@
+"""The TorchScript shell of models of energies (see `shell.py`, whose rules hold here too)."""
+
+import torch
+
+from deepmd.adapters.torch.shell import Shell
+
+
+class EnergyShell(Shell):
+    """A whole model of energies."""
+
+    @torch.jit.export
+    def model_output_type(self) -> list[str]:
+        """Names of the outputs."""
+        return ["energy"]
+
+    def _named(self, out: dict[str, torch.Tensor], atype: torch.Tensor, extended: bool) -> dict[str, torch.Tensor]:
+        """Return `energy` (F, 1), `atom_energy` (F, n, 1), `force` (F, n, 3), `virial` (F, 9), `atom_virial` (F, n, 9).
+
+        With images `extended_force` and `extended_virial` in place of `force` and `atom_virial`.
+        """
+        result = {"energy": out["total"], "atom_energy": out["atomic"], "virial": out["virial"].squeeze(1)}
+        result["extended_force" if extended else "force"] = out["force"].squeeze(2)
+        if "atom_virial" in out:
+            result["extended_virial" if extended else "atom_virial"] = out["atom_virial"].squeeze(2)
+        return result
+
+    def _common(self, out: dict[str, torch.Tensor], atype: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {
+            "energy": out["atom_energy"],
+            "mask": (atype >= 0).to(torch.int32),
+            "energy_redu": out["energy"],
+            "energy_derv_r": out["extended_force"].unsqueeze(2),
+            "energy_derv_c": out["extended_virial"].unsqueeze(2),
+            "energy_derv_c_redu": out["virial"].unsqueeze(1),
+        }

@@ -1,0 +1,127 @@
+"""Every ordered conversion between the formats for every kind of model; the programs inside native files give what DeePMD-kit has computed."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from test_golden import BOUNDARIES, DIPOLE, STORED, content_of, sample_of, stored_in
+from tolerances import assert_close
+
+from deepmd.array_model.tree import flatten
+from deepmd.io import convert, load_model, save_model
+
+# torch says of TorchScript as a whole that it is deprecated; C++ programs read no other format yet
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
+
+WALK = [f".{name}" for name in ("dp", "yaml", "dp", "pth", "dp", "pb", "yaml", "pth", "yaml", "pb", "pth", "pb", "dp")]
+"""A closed way along which every format is converted into every other exactly once."""
+
+WITHOUT_PTH = [f".{name}" for name in ("dp", "yaml", "dp", "pb", "yaml", "pb", "dp")]
+"""The same for models that pass messages, which have no `.pth`."""
+
+KINDS = {
+    # case: its way
+    **dict.fromkeys(("se_e2_a_fparam", "se_e2_r", "se_e3", "se_atten_attn", "se_atten_strip", "se_e3_tebd", "hybrid"), WALK),
+    **dict.fromkeys(("dipole", "polar", "dos", "property"), WALK),
+    **dict.fromkeys(("pairtab", "linear", "linear_pairtab", "zbl"), WALK),
+    **dict.fromkeys(("dpa2", "dpa3"), WITHOUT_PTH),
+}
+
+ENERGY = {name: name for name in ("energy", "force", "virial", "atom_energy", "atom_virial")}
+TENSOR = {"force": "force", "virial": "virial", "atom_virial": "atom_virial"}
+
+
+@pytest.mark.parametrize("way", [WALK, WITHOUT_PTH])
+def test_a_way_has_every_ordered_pair_once(way):
+    steps = list(pairwise(way))
+    formats = set(way)
+    assert sorted(steps) == sorted((a, b) for a in formats for b in formats if a != b)
+    assert way[0] == way[-1]
+
+
+def assert_same(content, wanted, what):
+    """The same model, bit by bit."""
+    assert (content.model, content.definition, content.min_nbor_dist) == (wanted.model, wanted.definition, wanted.min_nbor_dist), what
+    leaves, expected = flatten(content.params), flatten(wanted.params)
+    assert leaves.keys() == expected.keys(), what
+    for name, leaf in expected.items():
+        assert np.asarray(leaves[name]).dtype == np.asarray(leaf).dtype, f"{what}: {name}"
+        assert np.asarray(leaves[name]).tobytes() == np.asarray(leaf).tobytes(), f"{what}: {name}"
+
+
+def run_pth(path, sample):
+    """Results of TorchScript."""
+    torch = pytest.importorskip("torch")
+    structure = sample.structure
+    given = {"coord": structure.coord[None], "atype": structure.types[None].astype(np.int64)}
+    given |= {} if structure.cell is None else {"box": structure.cell.reshape(1, 9)}
+    given |= {name: value[None] for name, value in (("fparam", sample.fparam), ("aparam", sample.aparam)) if value.size}
+    out = torch.jit.load(str(path))(**{name: torch.from_numpy(value) for name, value in given.items()}, do_atomic_virial=True)
+    return {name: value.detach().numpy() for name, value in out.items()}
+
+
+def run_pb(path, sample):
+    """Results of a graph, the component of a vector quantity behind the atom as elsewhere."""
+    tf = pytest.importorskip("tensorflow")
+    structure = sample.structure
+    periodic, natoms = structure.cell is not None, len(structure.types)
+    feed = {"t_coord": structure.coord.reshape(1, -1), "t_type": structure.types[None], "t_natoms": [natoms, natoms, 0, 0]}
+    feed |= {"t_box": (structure.cell if periodic else np.zeros((3, 3))).reshape(9), "t_mesh": [0] * (6 if periodic else 1)}
+    feed |= {f"t_{name}": value.reshape(1, -1) for name, value in (("fparam", sample.fparam), ("aparam", sample.aparam)) if value.size}
+    with tf.Graph().as_default() as graph:
+        tf.compat.v1.import_graph_def(tf.compat.v1.GraphDef.FromString(path.read_bytes()), name="")
+    names = [node.name for node in graph.as_graph_def().node if node.name.startswith("o_")]
+    with tf.compat.v1.Session(graph=graph) as session:
+        out = session.run({name.removeprefix("o_"): f"{name}:0" for name in names}, {f"{name}:0": value for name, value in feed.items()})
+    if "dipole" in out:
+        out |= {name: np.swapaxes(out[name].reshape(1, 3, natoms, -1), 1, 2) for name in ("force", "atom_virial")}
+    return out
+
+
+def names_in_file(case, suffix):
+    """What the results of a case are called in native files: {name: our name}."""
+    if case not in STORED:
+        return ENERGY
+    if case in ("dipole", "polar"):
+        return {f"global_{case}": case, case: f"atom_{case}", **(TENSOR if case == "dipole" else {})}
+    total = content_of(case).model.output.label if case == "property" and suffix == ".pth" else case
+    return {total: case, f"atom_{total}": f"atom_{case}"}
+
+
+def assert_program(path, case):
+    """What a native file computes by itself is what DeePMD-kit has computed."""
+    stored = stored_in(case)
+    for boundary in BOUNDARIES:
+        sample, expected = sample_of(stored, boundary)
+        results = PROGRAMS[path.suffix](path, sample)
+        for theirs, ours in names_in_file(case, path.suffix).items():
+            key, shape = STORED.get(case, {}).get(ours, (ours, expected[ours].shape if ours in expected else None))
+            assert_close(
+                results[theirs].reshape(shape), expected[key].reshape(shape), "golden", floor=0.0, what=f"{path.suffix} {boundary}: {theirs}"
+            )
+
+
+PROGRAMS = {".pth": run_pth, ".pb": run_pb}
+
+
+@pytest.mark.parametrize("case", KINDS)
+def test_conversions(tmp_path, case):
+    pytest.importorskip("torch")
+    pytest.importorskip("tensorflow")
+    wanted, way = content_of(case), KINDS[case]
+    path = tmp_path / "0.dp"
+    save_model(path, wanted)
+    written = {}
+    for number, suffix in enumerate(way[1:], start=1):
+        written[suffix] = tmp_path / f"{number}{suffix}"
+        convert(path, written[suffix])
+        path = written[suffix]
+        assert_same(load_model(path), wanted, f"{way[number - 1]} to {suffix}")
+    for suffix in PROGRAMS.keys() & written.keys():
+        assert_program(written[suffix], case)
+
+
+def test_every_stored_quantity_is_compared():
+    assert set(DIPOLE) == set(names_in_file("dipole", ".pth").values())

@@ -1,0 +1,120 @@
+"""Small models of every kind that DeePMD-kit's torch trains, as sections of its input, with labels for the water of the examples."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from kit import ROOT, Kit
+
+DATA = ROOT / "examples/water/data/water_330a"
+FRAMES, ATOMS = 3, 96
+
+SECTIONED = {"sel": [16, 32], "rcut": 3.7, "rcut_smth": 0.6, "neuron": [3, 6], "seed": 1}
+MIXED = {**SECTIONED, "sel": 48, "tebd_dim": 3, "set_davg_zero": False}
+DPA1 = {"type": "se_atten", **MIXED, "axis_neuron": 2, "attn": 5, "attn_layer": 0}
+SE_E2_A = {"type": "se_e2_a", **SECTIONED, "axis_neuron": 2, "type_one_side": True}
+SE_E2_R = {"type": "se_e2_r", **SECTIONED}
+SE_E3 = {"type": "se_e3", **SECTIONED, "rcut": 2.8, "sel": [6, 12]}
+SE_E3_TEBD = {"type": "se_e3_tebd", **MIXED, "rcut": 2.8, "sel": 18}
+
+ENER = {"type": "ener", "start_pref_e": 0.02, "limit_pref_e": 1, "start_pref_f": 1000, "limit_pref_f": 1}
+TENSOR = {"type": "tensor", "pref": 1.0, "pref_atomic": 0.0}
+DOS = {"type": "dos", "start_pref_dos": 1.0, "limit_pref_dos": 1.0, "start_pref_cdf": 0.0, "limit_pref_cdf": 0.0}
+DOS |= {f"{name}_pref_{kind}": 0.0 for name in ("start", "limit") for kind in ("ados", "acdf")}
+PROPERTY = {"type": "property", "loss_func": "mse", "metric": ["mae"]}
+
+
+def fitting(kind: str = "ener", **options: Any) -> dict[str, Any]:
+    """Section of a small fitting net."""
+    return {"type": kind, "neuron": [7, 7], "seed": 1, **options}
+
+
+KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    # name: (descriptor, fitting net, loss)
+    "se_e2_r": (SE_E2_R, fitting(numb_fparam=1, default_fparam=[0.5]), ENER),
+    "se_e3": ({**SE_E3, "resnet_dt": True}, fitting(), ENER),
+    "se_e3_tebd": (SE_E3_TEBD, fitting(), ENER),
+    "se_e3_tebd_strip": ({**SE_E3_TEBD, "tebd_input_mode": "strip", "use_econf_tebd": True}, fitting(), ENER),
+    "se_atten": ({**DPA1, "use_tebd_bias": True, "exclude_types": [[0, 1]]}, fitting(), ENER),
+    "se_atten_attention": ({**DPA1, "attn_layer": 2, "scaling_factor": 0.7, "ln_eps": 1e-4, "attn_dotr": False}, fitting(), ENER),
+    "se_atten_strip": ({**DPA1, "tebd_input_mode": "strip", "smooth_type_embedding": True, "type_one_side": True}, fitting(), ENER),
+    "se_atten_v2": ({**DPA1, "type": "se_atten_v2", "attn_layer": 1, "concat_output_tebd": False, "use_econf_tebd": True}, fitting(), ENER),
+    "hybrid": ({"type": "hybrid", "list": [SE_E2_A, {**SE_E2_R, "rcut": 3.0, "sel": [9, 18]}]}, fitting(), ENER),
+    "hybrid_mixed": ({"type": "hybrid", "list": [SE_E2_A, {**DPA1, "attn_layer": 1}, SE_E3_TEBD]}, fitting(), ENER),
+    "dipole": (SE_E2_A, fitting("dipole"), TENSOR),
+    "dipole_mixed": (DPA1, fitting("dipole", resnet_dt=False), TENSOR),
+    "polar": (SE_E2_A, fitting("polar", scale=[1.5, 0.7], fit_diag=False), TENSOR),
+    "polar_diagonal": (DPA1, fitting("polar", fit_diag=True, shift_diag=True), TENSOR),
+    "dos": (SE_E2_A, fitting("dos", numb_dos=5), DOS),
+    "property": (DPA1, fitting("property", property_name="gap", task_dim=2, intensive=True), PROPERTY),
+    "property_extensive": (SE_E2_A, fitting("property", property_name="gap", task_dim=2, distinguish_types=True), PROPERTY),
+}
+
+
+def write_data(folder: Path) -> None:
+    """Copy some frames of water, with random labels for what the data lack."""
+    draw, labels = np.random.default_rng(0), {"dipole": 3, "polarizability": 9, "dos": 5, "gap": 2, "fparam": 1}
+    (folder / "set.000").mkdir(parents=True)
+    for name in ("coord", "box", "energy", "force"):
+        np.save(folder / f"set.000/{name}.npy", np.load(DATA / f"set.000/{name}.npy")[:FRAMES])
+    for name, size in labels.items():
+        np.save(folder / f"set.000/{name}.npy", draw.normal(size=(FRAMES, size)))
+    for name in ("type.raw", "type_map.raw"):
+        shutil.copy(DATA / name, folder)
+
+
+def write_input(folder: Path, name: str) -> None:
+    """Write the input of a training of two steps."""
+    descriptor, fitting_net, loss = KINDS[name]
+    training = {"training_data": {"systems": ["../data"], "batch_size": 1}, "numb_steps": 2, "seed": 1, "disp_freq": 2, "save_freq": 2}
+    options = {
+        "model": {"type_map": ["O", "H"], "descriptor": descriptor, "fitting_net": fitting_net},
+        "learning_rate": {"type": "exp", "start_lr": 0.001, "stop_lr": 1e-5, "decay_steps": 20},
+        "loss": loss,
+        "training": {**training, "save_ckpt": "model.ckpt"},
+    }
+    folder.mkdir(parents=True)
+    (folder / "input.json").write_text(json.dumps(options))
+
+
+WORK = """
+import json, os, sys
+import numpy as np
+from deepmd.main import main
+from deepmd.infer import DeepPot
+from deepmd.infer.deep_dipole import DeepDipole
+from deepmd.infer.deep_dos import DeepDOS
+from deepmd.infer.deep_polar import DeepPolar
+from deepmd.infer.deep_property import DeepProperty
+
+home, given = os.getcwd(), dict(np.load("given.npz"))
+for name, kind in json.load(open("jobs.json")).items():
+    os.chdir(os.path.join(home, name))
+    main(["--pt", "train", "input.json", "--skip-neighbor-stat"])
+    main(["--pt", "freeze", "-o", "frozen"])
+    main(["convert-backend", "frozen.pth", "theirs.dp"])
+    cls = {"ener": DeepPot, "dipole": DeepDipole, "polar": DeepPolar, "dos": DeepDOS, "property": DeepProperty}[kind]
+    options = {"fparam": given["fparam"]} if name == "se_e2_r" else {}
+    model, arrays = cls("frozen.pth"), (given["coord"][None], given["cell"][None], given["types"])
+    if kind == "ener":
+        values = dict(zip(("energy", "force", "virial", "atom_energy", "atom_virial"), model.eval(*arrays, atomic=True, **options)))
+    elif kind in ("dipole", "polar"):
+        values = {f"atom_{kind}": model.eval(*arrays, atomic=True), kind: model.eval(*arrays, atomic=False)}
+    else:
+        values = dict(zip((kind, f"atom_{kind}"), model.eval(*arrays, atomic=True)))
+    np.savez("expected.npz", **values)
+"""
+
+
+def train_all(kit: Kit, folder: Path, given: dict[str, np.ndarray]) -> None:
+    """Train, freeze, convert and evaluate every kind, all in one process, since its start takes long."""
+    write_data(folder / "data")
+    for name in KINDS:
+        write_input(folder / name, name)
+    np.savez(folder / "given.npz", **given)
+    (folder / "jobs.json").write_text(json.dumps({name: row[1]["type"] for name, row in KINDS.items()}))
+    kit.run(["python", "-c", WORK], folder)

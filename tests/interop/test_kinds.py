@@ -1,0 +1,49 @@
+"""Models of every kind that DeePMD-kit's torch trains: its `.pth`, `.pt` and `.dp` are read here."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from other_kinds import KINDS, train_all
+from tolerances import assert_close
+
+from deepmd import DeepPot
+from deepmd.infer import DeepDipole, DeepDOS, DeepPolar, DeepProperty
+
+FILES = ("frozen.pth", "model.ckpt-2.pt", "theirs.dp")
+
+
+@pytest.fixture(scope="module")
+def given(water):
+    """A structure, and what goes with it."""
+    return {"coord": water.coord, "cell": water.cell, "types": water.types, "fparam": np.array([[0.7]])}
+
+
+@pytest.fixture(scope="module")
+def folder(kit, place, given):
+    """Where all models are."""
+    train_all(kit, place / "kinds", given)
+    return place / "kinds"
+
+
+def evaluate(path, kind, given):
+    """What our classes give."""
+    arrays = given["coord"][None], given["cell"][None], given["types"]
+    if kind == "ener":
+        potential = DeepPot(path)
+        fparam = given["fparam"] if potential.get_dim_fparam() else None
+        names = ("energy", "force", "virial", "atom_energy", "atom_virial")
+        return dict(zip(names, potential.eval(*arrays, atomic=True, fparam=fparam), strict=True))
+    if kind in ("dipole", "polar"):
+        model = {"dipole": DeepDipole, "polar": DeepPolar}[kind](path)
+        return {f"atom_{kind}": model.eval(*arrays, atomic=True), kind: model.eval(*arrays, atomic=False)}
+    model = {"dos": DeepDOS, "property": DeepProperty}[kind](path)
+    return dict(zip((kind, f"atom_{kind}"), model.eval(*arrays, atomic=True), strict=True))
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("file", FILES)
+def test_its_files_are_read(folder, given, name, file):
+    expected = dict(np.load(folder / name / "expected.npz"))
+    for key, values in evaluate(folder / name / file, KINDS[name][1]["type"], given).items():
+        assert_close(values, expected[key].reshape(values.shape), "golden", floor=0.0, what=key)
