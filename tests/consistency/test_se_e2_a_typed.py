@@ -45,7 +45,7 @@ class TestFollowing(TestTypedOptions):
 
 @pytest.mark.parametrize("evaluation", ["direct", "spectral"])
 @pytest.mark.parametrize("backend", ["numpy", "torch", "tf"])
-@pytest.mark.parametrize("case", ["se_e2_a_typed", "se_e2_a_typed_one_side"])
+@pytest.mark.parametrize("case", ["typed_se_e2_a", "typed_se_e2_a_one_side"])
 def test_equals_deepmd_kit(case, backend, evaluation):
     """Its features stop before the vector of the type of the centre."""
     stored = np.load(GOLDEN / case / "expected.npz")

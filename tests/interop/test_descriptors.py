@@ -9,6 +9,7 @@ import pytest
 from tolerances import assert_close
 
 from deepmd.array_model.descriptors.hybrid import Hybrid
+from deepmd.array_model.descriptors.se_atten import SeAtten, SeAttenV2
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.array_model.descriptors.se_e2_r import SeE2R
 from deepmd.array_model.descriptors.se_e3 import SeE3
@@ -39,6 +40,7 @@ ANGLES = SeE2A(sel=(20, 20), rcut=4.0, neuron=(3, 6), axis_neuron=2, type_one_si
 DISTANCES = SeE2R(sel=(20, 20), rcut=3.5, neuron=(3, 6))
 TRIPLES = SeE3(sel=(9, 9), rcut=3.0, neuron=(2, 4))
 TYPED = SeE3Tebd(sel=20, rcut=3.0, neuron=(2, 4), tebd_dim=3, set_davg_zero=False)
+ATTENTIVE = SeAtten(sel=20, rcut=3.0, neuron=(2, 4), axis_neuron=2, tebd_dim=3, attn=3, attn_layer=1, set_davg_zero=False, ln_eps=1e-3)
 STRIP = replace(TYPED, tebd_input_mode="strip", exclude_types=((1, 1),))
 
 DESCRIPTORS = {
@@ -50,6 +52,9 @@ DESCRIPTORS = {
     "se_e3_tebd-three": replace(TYPED, use_econf_tebd=True, use_tebd_bias=True),
     "se_e3_tebd-strip": STRIP,
     "se_e3_tebd-not-smooth": replace(STRIP, smooth=False, concat_output_tebd=False),
+    "se_atten": ATTENTIVE,
+    "se_atten-strip": replace(ATTENTIVE, sel=(9, 9), attn_layer=0, tebd_input_mode="strip", type_one_side=True, use_tebd_bias=True),
+    "se_atten_v2": SeAttenV2(sel=20, rcut=3.0, neuron=(2, 4), axis_neuron=2, tebd_dim=3, attn_layer=0, set_davg_zero=False),
     "hybrid-sections": Hybrid((replace(ANGLES, sel=(3, 30)), replace(DISTANCES, sel=(24, 2), rcut=2.5), TRIPLES)),
     "hybrid-both": Hybrid((replace(ANGLES, sel=(2, 1)), replace(TYPED, sel=4), replace(TYPED, sel=7, rcut=2.5), replace(DISTANCES, sel=(1, 3)))),
     "hybrid-mixed-three": Hybrid((replace(TYPED, sel=4), replace(STRIP, sel=30, rcut=2.5))),

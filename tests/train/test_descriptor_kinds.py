@@ -23,6 +23,9 @@ KINDS = {
     "se_e3_tebd": TYPED,
     "se_atten": ATTENTIVE,
     "se_atten_v2": {**ATTENTIVE, "type": "se_atten_v2", "attn_layer": 0},
+    "se_e3, expanded": {"type": "se_e3", "sel": [10, 20], **SMALL, "evaluation": "spectral"},
+    "se_atten, expanded": {**ATTENTIVE, "attn_layer": 0, "evaluation": "spectral"},
+    "se_atten_v2, expanded": {**ATTENTIVE, "type": "se_atten_v2", "attn_layer": 0, "evaluation": "spectral"},
     "hybrid": {"type": "hybrid", "list": [{**DISTANCES, "rcut": 3.5}, {**TYPED, "sel": 20, "rcut": 2.0, "tebd_input_mode": "strip"}]},
 }
 SAME = 1e-8

@@ -24,7 +24,7 @@ from deepmd.io.model_file import from_tree, planned, to_tree
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 WATER = ROOT / "examples" / "water" / "data" / "water_330a"
-CASES = [*sorted(path.name for path in GOLDEN.glob("se_e2_a*")), "se_atten", "se_atten_strip"]
+CASES = [*sorted(path.name for path in GOLDEN.glob("se_e2_a*")), "se_atten", "se_atten_strip", "se_e3", "typed_se_e2_a"]
 PACKAGES = {".pth": "torch", ".pb": "tensorflow"}
 BACKENDS = {"numpy": "numpy", "torch": "torch", "tf": "tensorflow"}
 

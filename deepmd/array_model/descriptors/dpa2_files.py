@@ -29,10 +29,9 @@ OF_PAIRS = ("update_g2_has_g1g1", "update_g2_has_attn", "update_h2")
 
 def _nets(config: Dpa2) -> dict[str, dict[str, Net]]:
     """Embedding nets of the parts by their names."""
-    out = {"repinit": config.pair._shapes()}
+    out = {"repinit": config.pair.shapes()}
     if config.three:
-        strip = {"embeddings_strip": config.three._strip()} if config.repinit.tebd_input_mode == "strip" else {}
-        out["three_body"] = {"embeddings": config.three._net(), **strip}
+        out["three_body"] = config.three.shapes()
     return out
 
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+from deepmd.array_model import serial
+from deepmd.array_model.descriptors.local import Local
 from deepmd.array_model.environment import environment_columns, environment_rows, switch
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
-from deepmd.array_model.pairs import Pairs
+from deepmd.array_model.networks import Net, init_net
+from deepmd.array_model.pairs import Layout, Pairs, slot_counts
+from deepmd.array_model.type_embedding import TypeEmbedding
+
+MODES = ("concat", "strip")
+"""Types beside the number in one net, or in a net of their own."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +77,7 @@ def rows_of(options: Any, slots: int, params: Params, pairs: Pairs, *, xp: Names
         switch_NM = xp.where(hidden_NM, xp.zeros_like(switch_NM), switch_NM)
         seen_NM = xp.logical_and(seen_NM, xp.logical_not(hidden_NM))
         type_NM = xp.where(hidden_NM, xp.zeros_like(type_NM) + type_NM[:, -1:], type_NM)
-    one_NM = xp.ones_like(switch_NM[:, :-1])
-    rest_N1 = xp.ones_like(switch_NM[:, -1:]) * float(slots) - xp.sum(one_NM, axis=1, keepdims=True)
-    return Rows(rows_NM4, columns[0], switch_NM, type_NM, xp.concat([one_NM, rest_N1], axis=1), seen_NM)
-
-
-def check_uniform(tree: dict[str, Any], what: str) -> None:
-    """Raise InputError when stored statistics differ between slots: one slot stands for all those that no atom fills."""
-    for name in ("davg", "dstd"):
-        values = tree["@variables"][name]
-        if not isinstance(values, str) and float(abs(values - values[:, :1, :]).max()) > 0.0:
-            raise InputError(f"{what}: stored with {name} that differs between slots, which is not supported")
+    return Rows(rows_NM4, columns[0], switch_NM, type_NM, slot_counts(switch_NM, slots, xp=xp), seen_NM)
 
 
 def normalised(rows_NM4: Array, davg_TS4: Array, dstd_TS4: Array, pairs: Pairs, *, xp: Namespace) -> Array:
@@ -91,3 +88,112 @@ def normalised(rows_NM4: Array, davg_TS4: Array, dstd_TS4: Array, pairs: Pairs, 
         used = xp.concat([xp.split(table, sizes, axis=1)[0], table[:, -1:, :]], axis=1)
         parts.append(xp.take(used, pairs.type_N, axis=0))
     return (rows_NM4 - parts[0]) / parts[1]
+
+
+def check_uniform(tree: dict[str, Any], what: str) -> None:
+    """Raise InputError when stored statistics differ between slots: one slot stands for all those that no atom fills."""
+    for name in ("davg", "dstd"):
+        values = tree["@variables"][name]
+        if not isinstance(values, str) and float(abs(values - values[:, :1, :]).max()) > 0.0:
+            raise InputError(f"{what}: stored with {name} that differs between slots, which is not supported")
+
+
+@dataclass(frozen=True)
+class Mixed(Local):
+    """Options of those whose nets read vectors of the types; `sel` is the number of slots for neighbours of all types, a list is summed."""
+
+    sel: tuple[int, ...] | int | str = "auto"
+    tebd_dim: int = 8
+    tebd_input_mode: str = "concat"
+    concat_output_tebd: bool = True
+    use_econf_tebd: bool = False
+    use_tebd_bias: bool = False
+    set_davg_zero: bool = True
+
+    mixed: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.sel, int):
+            object.__setattr__(self, "sel", (self.sel,))
+        super().__post_init__()
+        if self.tebd_input_mode not in MODES:
+            raise ValueError(f"tebd_input_mode is {self.tebd_input_mode!r}; accepted: {', '.join(MODES)}")
+        if self.tebd_dim < 1:
+            raise ValueError(f"tebd_dim is {self.tebd_dim}: needs a positive width")
+
+    @property
+    def slots(self) -> int:
+        """Slots for neighbours of all types, once resolved."""
+        return sum(self.numbers)
+
+    @property
+    def vectors_read(self) -> int:
+        """Number of types whose vectors the nets read."""
+        return 2
+
+    def layout(self) -> Layout:
+        """How neighbours are to be packed."""
+        return Layout(self.rcut, (self.slots,), mixed=True)
+
+    def init(self, ntypes: int, draw: Any, *, xp: Namespace) -> Params:
+        """Fresh parameters of types without names, which have no electron configuration."""
+        return self.fresh(tuple(f"type {number}" for number in range(ntypes)), draw, xp=xp)
+
+    def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+        """Fresh parameters; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
+        nets = {name: [init_net(net, self.seeds(k, 0), draw)] for k, (name, net) in enumerate(self.shapes().items())}
+        types = self.types().init(type_map, self.seeds(1), draw, xp=xp)
+        return {**self.no_statistics(len(type_map), draw, xp=xp), **nets, "type_embedding": types}
+
+    def trainables(self) -> dict[str, Any]:
+        """Which parameters training may change: a tree of flags, one for everything below it."""
+        return {**dict.fromkeys(self.shapes(), self.trainable), "type_embedding": self.types().trainables()}
+
+    def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
+        """Environment rows (N, M, 4) before normalisation, zero where empty or excluded: the sample of the statistics."""
+        return [raw_rows(self, pairs, xp=xp)]
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    def seeds(self, *path: int) -> list[int] | None:
+        """Return the seed list of a part."""
+        return None if self.seed is None else [*path, self.seed]
+
+    def shapes(self) -> dict[str, Net]:
+        """Embedding nets: of a number and types together, or one of each."""
+        types = self.tebd_dim * self.vectors_read
+        widths = {"embeddings": 1 + types} if self.tebd_input_mode == "concat" else {"embeddings": 1, "embeddings_strip": types}
+        return {name: Net(width, self.neuron, self.activation_function, self.resnet_dt) for name, width in widths.items()}
+
+    def types(self) -> TypeEmbedding:
+        """Options of the type embedding."""
+        return TypeEmbedding((self.tebd_dim,), self.use_econf_tebd, self.use_tebd_bias, self.precision, trainable=self.trainable)
+
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    def stored_parts(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
+        """Return the nets and the type embedding."""
+        ntypes, flags = len(type_map), [self.trainable] * len(self.neuron)
+        nets = {
+            name: serial.collection([serial.net_to_dict(net, params[name][0], self.precision, flags)], 0, ntypes, "embedding_network")
+            for name, net in self.shapes().items()
+        }
+        return {"ntypes": ntypes, **nets, "type_embedding": self.types().serialize(params["type_embedding"], type_map)}
+
+    @classmethod
+    def options_from(cls, tree: dict[str, Any]) -> dict[str, Any]:
+        """Return the options from the stored form."""
+        types, _ = TypeEmbedding.deserialize(tree["type_embedding"], tuple(tree["type_map"]))
+        return {**super().options_from(tree), "use_econf_tebd": types.use_econf_tebd, "use_tebd_bias": types.use_tebd_bias}
+
+    def parts_from(self, tree: dict[str, Any], what: str) -> Params:
+        """Return the parameters of the nets and of the type embedding."""
+        check_uniform(tree, what)
+        types, vectors = TypeEmbedding.deserialize(tree["type_embedding"], tuple(tree["type_map"]))
+        if types.neuron != (self.tebd_dim,):
+            raise InputError(f"{what}: the stored type embedding is not the one of its options")
+        nets = {}
+        for name, net in self.shapes().items():
+            (stored,) = tree[name]["networks"]
+            nets[name] = [serial.net_from_dict(net, stored, f"{what}, {name}")]
+        return {**nets, "type_embedding": vectors}

@@ -5,26 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from deepmd.array_model import serial, spectral
+from deepmd.array_model import spectral
 from deepmd.array_model.attention import GatedAttention, unit
-from deepmd.array_model.descriptors import mixed
-from deepmd.array_model.descriptors.base import Statistics
 from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.descriptors.features import Features, Widths
-from deepmd.array_model.descriptors.mixed import Rows
-from deepmd.array_model.errors import InputError
-from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
-from deepmd.array_model.networks import Net, activation, apply_net, init_net
-from deepmd.array_model.pairs import Layout, Pairs
+from deepmd.array_model.descriptors.mixed import Mixed, Rows, rows_of
+from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
+from deepmd.array_model.networks import apply_net
+from deepmd.array_model.pairs import Pairs
 from deepmd.array_model.registry import register
-from deepmd.array_model.type_embedding import TypeEmbedding
-
-STORED = (
-    *("rcut", "rcut_smth", "axis_neuron", "tebd_dim", "tebd_input_mode", "set_davg_zero", "attn", "attn_layer", "attn_dotr", "attn_mask"),
-    *("activation_function", "resnet_dt", "scaling_factor", "normalize", "temperature", "trainable_ln", "smooth_type_embedding"),
-    *("type_one_side", "concat_output_tebd", "use_econf_tebd", "use_tebd_bias", "env_protection", "trainable"),
-)
-"""Options that files hold under their own names and as they are."""
 
 WIDTH_PER_TYPE = 16
 """Moments are summed for each neighbour type, nets are evaluated once: they cost the same when this times the types is the sum of `neuron`."""
@@ -32,16 +21,10 @@ WIDTH_PER_TYPE = 16
 
 @register("descriptor", "se_atten", aliases=("dpa1",))
 @dataclass(frozen=True)
-class SeAtten(Expandable):
+class SeAtten(Mixed, Expandable):
     """Options of the descriptor; `sel` is the number of slots for neighbours of all types, or a list whose sum counts."""
 
-    sel: tuple[int, ...] | int | str = "auto"
-    rcut: float = 6.0
-    rcut_smth: float = 0.5
-    neuron: tuple[int, ...] = (10, 20, 40)
     axis_neuron: int = 4
-    tebd_dim: int = 8
-    tebd_input_mode: str = "concat"
     attn: int = 128
     attn_layer: int = 2
     attn_dotr: bool = True
@@ -52,57 +35,33 @@ class SeAtten(Expandable):
     scaling_factor: float = 1.0
     trainable_ln: bool = True
     ln_eps: float | None = None
-    concat_output_tebd: bool = True
     type_one_side: bool = False
-    use_econf_tebd: bool = False
-    use_tebd_bias: bool = False
-    activation_function: str = "tanh"
-    resnet_dt: bool = False
-    precision: str = "default"
-    trainable: bool = True
-    seed: int | None = None
-    exclude_types: tuple[tuple[int, int], ...] = ()
-    env_protection: float = 0.0
-    set_davg_zero: bool = True
     stripped_type_embedding: bool | None = None
     """Deprecated: `tebd_input_mode` "strip"."""
     lmax: int = 1
     evaluation: str | int = "auto"
     """How the embedding nets are evaluated (see `se_e2_a`); with attention layers only directly."""
 
-    type_name: ClassVar[str] = "dpa1"
-    """Its `type` in files."""
+    type_name = "dpa1"
+    stored: ClassVar[tuple[str, ...]] = (
+        *("axis_neuron", "tebd_dim", "tebd_input_mode", "attn", "attn_layer", "attn_dotr", "attn_mask", "scaling_factor", "normalize", "temperature"),
+        *("trainable_ln", "smooth_type_embedding", "type_one_side", "concat_output_tebd", "use_econf_tebd", "use_tebd_bias"),
+    )
     fixed: ClassVar[dict[str, Any]] = {}
     """Options that this kind does not leave open, and that its files do not hold."""
-    mixed: ClassVar[bool] = True
     names = {"n_axis_neuron": "axis_neuron", "n_neuron": "neuron"}
-    __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
-        if isinstance(self.sel, int):
-            object.__setattr__(self, "sel", (self.sel,))
         if self.stripped_type_embedding is not None:
             object.__setattr__(self, "tebd_input_mode", "strip" if self.stripped_type_embedding else self.tebd_input_mode)
             object.__setattr__(self, "stripped_type_embedding", None)
-        activation(self.activation_function)
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision is {self.precision!r}; accepted: {', '.join(PRECISIONS)}")
-        if not 0.0 <= self.rcut_smth < self.rcut:
-            raise ValueError(f"rcut_smth ({self.rcut_smth}) must lie in [0, rcut), and rcut is {self.rcut}")
-        if not self.neuron or min(self.neuron) < 1 or not 1 <= self.axis_neuron <= self.neuron[-1]:
-            raise ValueError(
-                f"neuron is {list(self.neuron)}, axis_neuron {self.axis_neuron}: needs positive widths and 1 <= axis_neuron <= neuron[-1]"
-            )
-        if isinstance(self.sel, tuple) and (not self.sel or min(self.sel) < 0 or sum(self.sel) == 0):
-            raise ValueError(f"sel is {list(self.sel)}: needs a number of slots > 0")
-        if self.tebd_input_mode not in ("concat", "strip"):
-            raise ValueError(f"tebd_input_mode is {self.tebd_input_mode!r}; accepted: concat, strip")
-        if self.tebd_dim < 1 or self.attn < 1 or self.attn_layer < 0:
-            raise ValueError(f"tebd_dim is {self.tebd_dim}, attn {self.attn}, attn_layer {self.attn_layer}: needs positive widths, layers >= 0")
-        if self.scaling_factor <= 0.0 or (self.ln_eps is not None and self.ln_eps <= 0.0) or self.env_protection < 0.0:
-            raise ValueError("scaling_factor and ln_eps must be positive, env_protection not negative")
-        if isinstance(self.evaluation, str) and self.evaluation not in spectral.CHOICES:
-            raise ValueError(f"evaluation is {self.evaluation!r}; accepted: {', '.join(spectral.CHOICES)}")
+        super().__post_init__()
+        if not 1 <= self.axis_neuron <= self.neuron[-1]:
+            raise ValueError(f"axis_neuron is {self.axis_neuron}: needs 1 <= axis_neuron <= neuron[-1], and neuron is {list(self.neuron)}")
+        if self.attn < 1 or self.attn_layer < 0:
+            raise ValueError(f"attn is {self.attn}, attn_layer {self.attn_layer}: needs a positive width, layers >= 0")
+        if self.scaling_factor <= 0.0 or (self.ln_eps is not None and self.ln_eps <= 0.0):
+            raise ValueError("scaling_factor and ln_eps must be positive")
         for name, value in {"attn_mask": False, "lmax": 1, **self.fixed}.items():
             if getattr(self, name) != value:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; accepted: {value!r}")
@@ -110,69 +69,29 @@ class SeAtten(Expandable):
     # -- what the rest of the package asks of a descriptor ---------------------------------------------------------
 
     @property
-    def slots(self) -> int:
-        """All slots."""
-        if isinstance(self.sel, str):
-            raise InputError(f"model/descriptor/sel: {self.sel!r} has not been resolved by neighbour statistics")
-        return self.sel if isinstance(self.sel, int) else sum(self.sel)
-
-    @property
-    def slot_totals(self) -> tuple[int, ...]:
-        """All slots."""
-        return (self.slots,)
-
-    @property
     def widths(self) -> Widths:
         """Widths of the features."""
         return Widths(self.neuron[-1] * self.axis_neuron + (self.tebd_dim if self.concat_output_tebd else 0), self.neuron[-1])
-
-    def layout(self) -> Layout:
-        """How neighbours are to be packed."""
-        return Layout(self.rcut, (self.slots,), mixed=True)
 
     def section(self) -> dict[str, Any]:
         """Return the section of the input that describes it."""
         absent = {"stripped_type_embedding", *self.fixed, *(name for name in ("temperature", "ln_eps") if getattr(self, name) is None)}
         return {name: value for name, value in super().section().items() if name not in absent}
 
-    def init(self, ntypes: int, draw: Any, *, xp: Namespace) -> Params:
-        """Fresh parameters of types without names, which have no electron configuration."""
-        return self.fresh(tuple(f"type {number}" for number in range(ntypes)), draw, xp=xp)
-
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
-
-        def seed(*path: int) -> list[int] | None:
-            return None if self.seed is None else [*path, self.seed]
-
-        ones = 1.0 + xp.zeros_like(draw([0]).normal(size=(len(type_map), self.slots, 4)))
-        nets = {name: [init_net(net, seed(k, 0), draw)] for k, (name, net) in enumerate(self._shapes().items())}
-        attention = self._attention().init(seed(2, 0), draw, xp=xp)
-        types = self._types().init(type_map, seed(1), draw, xp=xp)
-        return {"davg": 0.0 * ones, "dstd": ones, **nets, "attention": attention, "type_embedding": types}
+        return {**super().fresh(type_map, draw, xp=xp), "attention": self._attention().init(self.seeds(2, 0), draw, xp=xp)}
 
     def trainables(self) -> dict[str, Any]:
         """Which parameters training may change: a tree of flags, one for everything below it."""
-        nets = dict.fromkeys(self._shapes(), self.trainable)
-        return {**nets, "attention": self._attention().trainables(self.trainable), "type_embedding": self._types().trainables()}
-
-    def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
-        """Environment rows (N, M, 4) before normalisation, zero where empty or excluded: the sample of the statistics."""
-        return [mixed.raw_rows(self, pairs, xp=xp)]
-
-    def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
-        """Store mean and deviation of each centre type in all slots; the mean is dropped under `set_davg_zero`."""
-        ((mean_T4, std_T4),) = statistics
-        like = xp.zeros_like(params["davg"])
-        mean, std = like + xp.expand_dims(mean_T4, axis=1), like + xp.expand_dims(std_T4, axis=1)
-        return {**params, "davg": like if self.set_davg_zero else mean, "dstd": std}
+        return {**super().trainables(), "attention": self._attention().trainables(self.trainable)}
 
     def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
         """Features of each centre: g_i = (1/S) sum_j G_ij (x) R_ij over all S slots, D_i = g_i g_i^T cut to `axis_neuron` columns.
 
         Empty slots take part, with the type of the first atom of the frame; the last of a row counts for all that are not there.
         """
-        found = mixed.rows_of(self, self.slots, params, pairs, xp=xp)
+        found = rows_of(self, self.slots, params, pairs, xp=xp)
         evaluate = self._spectral if isinstance(self.evaluation, int) else self._direct
         g_NG4 = xp.matrix_transpose(evaluate(params, pairs, found, xp=xp) / float(self.slots))
         d_NGX = xp.matmul(g_NG4, xp.matrix_transpose(g_NG4[:, : self.axis_neuron, :]))
@@ -183,15 +102,10 @@ class SeAtten(Expandable):
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
-    def _shapes(self) -> dict[str, Net]:
-        """Embedding nets: of distance and types together, or one of each."""
-        types = self.tebd_dim * (1 if self.type_one_side else 2)
-        widths = {"embeddings": 1 + types} if self.tebd_input_mode == "concat" else {"embeddings": 1, "embeddings_strip": types}
-        return {name: Net(width, self.neuron, self.activation_function, self.resnet_dt) for name, width in widths.items()}
-
-    def _types(self) -> TypeEmbedding:
-        """Options of the type embedding."""
-        return TypeEmbedding((self.tebd_dim,), self.use_econf_tebd, self.use_tebd_bias, self.precision, trainable=self.trainable)
+    @property
+    def vectors_read(self) -> int:
+        """Number of types whose vectors the nets read."""
+        return 1 if self.type_one_side else 2
 
     def _attention(self) -> GatedAttention:
         """Options of the attention layers."""
@@ -212,7 +126,7 @@ class SeAtten(Expandable):
 
     def _vectors(self, params: Params, *, xp: Namespace) -> Array:
         """Vector of each type (T, E)."""
-        return self._types().table(params["type_embedding"], xp=xp)[: xp.shape(params["davg"])[0], :]
+        return self.types().table(params["type_embedding"], xp=xp)[: xp.shape(params["davg"])[0], :]
 
     def _direct(self, params: Params, pairs: Pairs, found: Rows, *, xp: Namespace) -> Array:
         """Sum of R (x) G over all slots (N, 4, G), the nets evaluated for every slot."""
@@ -240,7 +154,7 @@ class SeAtten(Expandable):
         def of_pairs(table: Array, width: int) -> Array:
             return xp.reshape(xp.take(table, xp.reshape(pair_NM, (-1,)), axis=0), (*xp.shape(pair_NM), width))
 
-        nets = self._shapes()
+        nets = self.shapes()
         if self.tebd_input_mode == "concat":
             x_NMK = xp.concat([s_NM1, of_pairs(both_PE, xp.shape(both_PE)[1])], axis=-1)
             return apply_net(nets["embeddings"], params["embeddings"][0], x_NMK, xp=xp)
@@ -266,7 +180,7 @@ class SeAtten(Expandable):
         return super()._obstacle(ntypes, stored=stored)
 
     def _values(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> list[Array]:
-        types_TE, nets = self._vectors(params, xp=xp), self._shapes()
+        types_TE, nets = self._vectors(params, xp=xp), self.shapes()
         both_TE = self._both(types_TE, xp=xp)
         if not self.type_one_side:
             both_TE = xp.reshape(both_TE, (-1, *xp.shape(types_TE)[:1], 2 * self.tebd_dim))[:, centre, :]
@@ -301,53 +215,21 @@ class SeAtten(Expandable):
 
     # -- files ------------------------------------------------------------------------------------------------------
 
-    def serialize(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
-        """Return the stored form (spec core, section 13.2)."""
-        ntypes, flags, attention = len(type_map), [self.trainable] * len(self.neuron), self._attention()
-        nets = {
-            name: serial.collection([serial.net_to_dict(net, params[name][0], self.precision, flags)], 0, ntypes, "embedding_network")
-            for name, net in self._shapes().items()
-        }
-        return {
-            "@class": "Descriptor",
-            "type": self.type_name,
-            "@version": 2,
-            "sel": [self.slots],
-            "ntypes": ntypes,
-            "neuron": list(self.neuron),
-            **{name: getattr(self, name) for name in STORED if name not in self.fixed},
-            "ln_eps": attention.ln_eps,
-            "precision": PRECISIONS[self.precision],
-            "exclude_types": [list(pair) for pair in self.exclude_types],
-            **nets,
-            "attention_layers": attention.serialize(params["attention"], self.trainable),
-            "env_mat": {"rcut": self.rcut, "rcut_smth": self.rcut_smth, "protection": self.env_protection, "use_exp_switch": False},
-            "type_embedding": self._types().serialize(params["type_embedding"], type_map),
-            "@variables": {"davg": params["davg"], "dstd": params["dstd"]},
-            "type_map": list(type_map),
-            "spin": None,
-        }
+    def stored_parts(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
+        """Return the nets, the type embedding and the attention layers."""
+        attention = self._attention()
+        layers = attention.serialize(params["attention"], self.trainable)
+        return {**super().stored_parts(params, type_map), "ln_eps": attention.ln_eps, "attention_layers": layers, "spin": None}
+
+    def parts_from(self, tree: dict[str, Any], what: str) -> Params:
+        """Return the parameters of the nets, of the type embedding and of the attention layers."""
+        attention = self._attention().deserialize(tree["attention_layers"], f"{what}, attention")
+        return {**super().parts_from(tree, what), "attention": attention}
 
     @classmethod
-    def deserialize(cls, tree: dict[str, Any]) -> tuple[Any, Params]:
-        """Return options and parameters from the stored form."""
-        what = f"descriptor {cls.type_name}"
-        serial.check_version(tree, 2, what)
-        serial.require(tree, "spin", [None], what)
-        serial.require(tree.get("env_mat", {}), "use_exp_switch", [None, False], what)
-        mixed.check_uniform(tree, what)
-        options: dict[str, Any] = {name: tree[name] for name in (*STORED, "ln_eps", "precision") if name in tree}
-        options.update({name: tuple(tree[name]) for name in ("sel", "neuron")})
-        config = cls(exclude_types=tuple((a, b) for a, b in tree["exclude_types"]), **options)
-        params = dict(tree["@variables"])
-        for name, net in config._shapes().items():
-            (stored,) = tree[name]["networks"]
-            params[name] = [serial.net_from_dict(net, stored, f"{what}, {name}")]
-        params["attention"] = config._attention().deserialize(tree["attention_layers"], f"{what}, attention")
-        types, params["type_embedding"] = TypeEmbedding.deserialize(tree["type_embedding"], tuple(tree["type_map"]))
-        if types.net(1).bias != config.use_tebd_bias or types.neuron != (config.tebd_dim,):
-            raise InputError(f"{what}: the stored type embedding is not the one of its options")
-        return config, params
+    def options_from(cls, tree: dict[str, Any]) -> dict[str, Any]:
+        """Return the options from the stored form."""
+        return {**super().options_from(tree), "ln_eps": tree.get("ln_eps")}
 
 
 @register("descriptor", "se_atten_v2")
@@ -360,3 +242,4 @@ class SeAttenV2(SeAtten):
 
     type_name = "se_atten_v2"
     fixed = {"tebd_input_mode": "strip", "smooth_type_embedding": True}
+    stored: ClassVar[tuple[str, ...]] = tuple(name for name in SeAtten.stored if name not in ("tebd_input_mode", "smooth_type_embedding"))
