@@ -9,7 +9,7 @@ from deepmd.array_model import serial, spectral
 from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.descriptors.sectioned import Sectioned
-from deepmd.array_model.environment import environment_columns, without_excluded
+from deepmd.array_model.environment import environment_adjoint, environment_columns, without_excluded
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.networks import apply_net, init_net
 from deepmd.array_model.pairs import Pairs
@@ -72,15 +72,30 @@ class SeE2R(Sectioned, Expandable):
 
     def _spectral(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Array:
         """Sum of G(s) over all slots (N, G) from moments; mean and deviation are those of the first slot, as of all."""
-        disp_NM3 = xp.astype(pairs.disp_NM3, dtype_of(self.precision, xp=xp))
-        s_NM = environment_columns(disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)[0]
-        x_NM, one_NM1 = spectral.abscissa(s_NM, params["tables"]["scale"]), xp.expand_dims(xp.ones_like(s_NM), axis=-1)
+        scale, disp_NM3 = params["tables"]["scale"], xp.astype(pairs.disp_NM3, dtype_of(self.precision, xp=xp))
+        switched = self.rcut_smth, self.rcut, self.env_protection
+        one_NM1 = xp.ones_like(disp_NM3[:, :, 0:1])
         shown_NM = without_excluded(one_NM1, pairs, self.exclude_types, xp=xp)[:, :, 0]
         rest_1J = xp.concat([xp.sum(xp.ones_like(rest[0:1, :, 0]), axis=1, keepdims=True) for rest in self.rest(params, pairs)], axis=1)
         both = [self._expansion(params, centre, xp=xp) for centre in range(len(self.slots))]
-        sums_N1G = spectral.contracted(
-            x_NM, [shown_NM], pairs.widths, pairs.counts, [coefficients for coefficients, _ in both], int(self.evaluation), xp=xp
-        )
+        how = pairs.widths, pairs.counts, [coefficients for coefficients, _ in both], int(self.evaluation)
+
+        def differentiated(disp_NM3: Array) -> tuple[Array, Any]:
+            rows_N4M, to_disp = environment_adjoint(disp_NM3, *switched, xp=xp)
+            x_NM = spectral.abscissa(rows_N4M[:, 0, :], scale)
+            sums_N1G, to_rows = spectral.contracted_adjoint(x_NM, xp.expand_dims(shown_NM, axis=1), *how, xp=xp)
+
+            def adjoint(grad_N1G: Array) -> Array:
+                radial_N1M = xp.expand_dims(to_rows(grad_N1G)[0] * scale, axis=1)
+                return to_disp(xp.concat([radial_N1M, xp.zeros_like(rows_N4M[:, 1:, :])], axis=1))
+
+            return sums_N1G, adjoint
+
+        if xp.with_adjoint is not None:
+            sums_N1G = xp.with_adjoint(differentiated, disp_NM3)
+        else:
+            s_NM = environment_columns(disp_NM3, *switched, xp=xp)[0]
+            sums_N1G = spectral.contracted(spectral.abscissa(s_NM, scale), [shown_NM], *how, xp=xp)
         rest_TG = xp.concat([xp.matmul(rest_1J, start_JG) for _, start_JG in both], axis=0)
         out_NG = sums_N1G[:, 0, :] + xp.take(rest_TG, pairs.type_N, axis=0)
         if not self.exclude_types:
