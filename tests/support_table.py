@@ -12,23 +12,21 @@ import other_kinds  # noqa: E402 - tests are no package
 import test_descriptor_kinds  # noqa: E402
 import test_dpa_training  # noqa: E402
 import test_golden  # noqa: E402
+import test_golden_compression  # noqa: E402
 import test_golden_conversions  # noqa: E402
 import test_golden_model_kinds  # noqa: E402
 from lammps_run import KINDS as LAMMPS  # noqa: E402
 from other_data import KINDS as TRAINED_FITTINGS  # noqa: E402
 
-from deepmd.array_model.descriptors.expandable import Expandable  # noqa: E402
-from deepmd.array_model.registry import lookup  # noqa: E402
-
 PAGE = TESTS.parent / "docs/support.md"
 BEGIN, END = "<!-- written by tests/support_table.py -->\n", "<!-- end -->\n"
 
-KINDS = {
-    # kind: (what it is, beginning of its stored cases)
-    **dict.fromkeys(("se_e2_a", "se_e2_r", "se_e3", "se_e3_tebd", "se_atten", "se_atten_v2", "hybrid", "dpa2", "dpa3"), "descriptor"),
-    **dict.fromkeys(("dipole", "polar", "dos", "property"), "fitting"),
-    **dict.fromkeys(("pairtab", "linear", "zbl"), "model"),
-}
+KINDS = (
+    *("se_e2_a", "se_e2_r", "se_e3", "se_e3_tebd", "se_atten", "se_atten_v2", "hybrid", "dpa2", "dpa3"),
+    *("dipole", "polar", "dos", "property"),
+    *("pairtab", "linear", "zbl"),
+)
+"""Descriptors, fitting nets, kinds of models; their stored cases begin with these names."""
 
 ELSEWHERE = {
     # tests of their own: kind: columns
@@ -46,7 +44,7 @@ def begins(cases: object, kind: str) -> bool:
     return any(case == kind or case.startswith(f"{kind}_") for case in cases)  # type: ignore[attr-defined]
 
 
-def columns(kind: str, what: str) -> dict[str, bool]:
+def columns(kind: str) -> dict[str, bool]:
     """Return what the tests show of a kind."""
     ways = {case: way for case, way in test_golden_conversions.KINDS.items() if case == kind or case.startswith(f"{kind}_")}
     trained = {**test_descriptor_kinds.KINDS, **test_dpa_training.KINDS, **TRAINED_FITTINGS}
@@ -58,14 +56,14 @@ def columns(kind: str, what: str) -> dict[str, bool]:
         "it reads our `.dp`": begins(other_kinds.DP_CASES, kind),
         "its `.pth` `.pt`": begins(other_kinds.KINDS, kind),
         "its `.pb`": False,
-        "compress": what == "descriptor" and issubclass(lookup("descriptor", kind, ""), Expandable),
+        "compress": kind in test_golden_compression.COMPRESSED,
         "LAMMPS": begins(LAMMPS, kind),
     }
 
 
 def table() -> str:
     """Return the table."""
-    rows = {kind: columns(kind, what) for kind, what in KINDS.items()}
+    rows = {kind: columns(kind) for kind in KINDS}
     for kind, names in ELSEWHERE.items():
         rows[kind].update(dict.fromkeys(names, True))
     names = list(rows["se_e2_a"])
