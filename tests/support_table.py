@@ -15,6 +15,7 @@ import test_golden  # noqa: E402
 import test_golden_compression  # noqa: E402
 import test_golden_conversions  # noqa: E402
 import test_golden_model_kinds  # noqa: E402
+import trained as trained_by_kit  # noqa: E402
 from lammps_run import KINDS as LAMMPS  # noqa: E402
 from other_data import KINDS as TRAINED_FITTINGS  # noqa: E402
 
@@ -30,7 +31,7 @@ KINDS = (
 
 ELSEWHERE = {
     # tests of their own: kind: columns
-    "se_e2_a": ("train", "`.dp` `.yaml` `.pb`", "`.pth`", "its `.pth` `.pt`", "its `.pb`", "it reads our `.dp`", "LAMMPS"),
+    "se_e2_a": ("train", "`.dp` `.yaml` `.pb`", "`.pth`", "its `.pth` `.pt`", "it reads our `.dp`", "LAMMPS"),
     "pairtab": ("train",),
     "linear": ("train",),
     "zbl": ("train",),
@@ -55,7 +56,7 @@ def columns(kind: str) -> dict[str, bool]:
         "`.pth`": any(".pth" in way for way in ways.values()),
         "it reads our `.dp`": begins(other_kinds.DP_CASES, kind),
         "its `.pth` `.pt`": begins(other_kinds.KINDS, kind),
-        "its `.pb`": False,
+        "its `.pb`": any("tf" in row[3] and row[1].get("type", "se_e2_a") == kind for row in trained_by_kit.VARIANTS.values()),
         "compress": kind in test_golden_compression.COMPRESSED,
         "LAMMPS": begins(LAMMPS, kind),
     }
