@@ -9,11 +9,17 @@ import pytest
 from test_golden import BOUNDARIES, DIPOLE, STORED, content_of, sample_of, stored_in
 from tolerances import assert_close
 
+from deepmd import DeepPot
 from deepmd.array_model.tree import flatten
+from deepmd.data.neighbours import Structure
 from deepmd.io import convert, load_model, save_model
+from deepmd.testing.samples import Sample
 
 # torch says of TorchScript as a whole that it is deprecated; C++ programs read no other format yet
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::deepmd.infer.inputs.OrderWarning"),
+]
 
 WALK = [f".{name}" for name in ("dp", "yaml", "dp", "pth", "dp", "pb", "yaml", "pth", "yaml", "pb", "pth", "pb", "dp")]
 """A closed way along which every format is converted into every other exactly once."""
@@ -121,6 +127,19 @@ def test_conversions(tmp_path, case):
         assert_same(load_model(path), wanted, f"{way[number - 1]} to {suffix}")
     for suffix in PROGRAMS.keys() & written.keys():
         assert_program(written[suffix], case)
+
+
+@pytest.mark.parametrize("run", [run_pth, run_pb])
+@pytest.mark.parametrize("case", ["zbl_tables", "zbl"])
+def test_an_atom_whose_neighbours_are_all_excluded(tmp_path, case, run):
+    """TorchScript once took two tiny constants for one, so that such an atom got its energy from the table."""
+    content = content_of(case)
+    path = tmp_path / f"model.{run.__name__.removeprefix('run_')}"
+    save_model(path, content)
+    save_model(tmp_path / "model.dp", content)
+    sample = Sample(Structure(np.diag([1.0, 0.0, 0.0])[:2], None, np.array([1, 1])), np.zeros(0), np.zeros((2, 0)))
+    expected = DeepPot(tmp_path / "model.dp").eval(sample.structure.coord[None], None, sample.structure.types, atomic=True)
+    assert_close(run(path, sample)["atom_energy"].reshape(-1), expected[3].reshape(-1), "golden", floor=0.0)
 
 
 def test_every_stored_quantity_is_compared():

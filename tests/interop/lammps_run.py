@@ -11,6 +11,12 @@ from kit import Frame, Kit
 BAR = 1.6021765e6
 """bar in units of eV/Angstrom^3, as LAMMPS has it in units metal."""
 
+KINDS = (
+    *("se_e2_r", "se_e3", "se_e3_tebd", "se_atten", "se_atten_attn", "se_atten_strip", "hybrid"),
+    *("pairtab", "zbl", "zbl_tables", "linear", "linear_pairtab"),
+)
+"""Stored models of the other kinds of descriptors and models."""
+
 INPUT = """
 units metal
 boundary {boundary}

@@ -55,6 +55,21 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
 }
 
 
+DP_CASES = {
+    # stored case whose `.dp` is given to DeePMD-kit: kind of output
+    **dict.fromkeys(("se_e2_r", "se_e3", "se_e3_tebd", "hybrid", "zbl", "zbl_tables"), "ener"),
+    **dict.fromkeys((f"se_atten{ending}" for ending in ("", "_attn", "_strip", "_masked", "_one_side", "_scaled")), "ener"),
+    **dict.fromkeys(("dpa2", "dpa3"), "ener"),
+    **{kind: kind for kind in ("dipole", "polar", "dos", "property")},
+}
+
+SUMS = ("linear", "linear_tables", "linear_pairtab", "pairtab")
+"""Kinds that DeePMD-kit's DeepPot and conversion do not take from a `.dp`, its own files included: "Unknown model type", "cannot reshape"."""
+
+NOT_READ = {"dp": ("zbl", "zbl_tables"), "pth": ()}
+"""Its NumPy leaves out the biases of the members of a sum, which its torch adds; these cases have some."""
+
+
 def write_data(folder: Path) -> None:
     """Copy some frames of water, with random labels for what the data lack."""
     draw, labels = np.random.default_rng(0), {"dipole": 3, "polarizability": 9, "dos": 5, "gap": 2, "fparam": 1}

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from kit import Frame
-from lammps_run import in_voigt_order, run_lammps
+from lammps_run import KINDS, in_voigt_order, run_lammps
 from tolerances import assert_close
 from water import run_dp
 
@@ -60,13 +60,6 @@ def check(outcome, path, frame, accuracy=ACCURACY):
 def test_first_step_is_that_of_our_deep_pot(lammps, files, tmp_path, case, name, ranks):
     frame = random_frame()
     check(run_lammps(lammps, tmp_path / "run", [files[case, name]], frame, ranks=ranks), files[case, "model.dp"], frame)
-
-
-KINDS = (
-    *("se_e2_r", "se_e3", "se_e3_tebd", "se_atten", "se_atten_attn", "se_atten_strip", "hybrid"),
-    *("pairtab", "zbl", "zbl_tables", "linear", "linear_pairtab"),
-)
-"""Stored models of the other kinds of descriptors and models."""
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

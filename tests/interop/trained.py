@@ -26,6 +26,8 @@ VARIANTS = {
     "float32": ({}, {"type_one_side": True, "precision": "float32"}, {"precision": "float32"}, "tf pt"),
     "unseen": ({"type_map": ["O", "H", "Na"]}, {"sel": [16, 32, 4]}, {"atom_ener": [-1.0, None, 0.5], "neuron": [12, 12, 6]}, "tf pt"),
     "older": ({}, {"type": "se_a", "neuron": [4, 8], "axis_neuron": None, "n_axis_neuron": 2}, {"neuron": None, "n_neuron": [12]}, "tf pt"),
+    "distances": ({}, {"type": "se_e2_r", "axis_neuron": None, "type_one_side": True, "resnet_dt": True}, {}, "tf"),
+    "triples": ({}, {"type": "se_e3", "axis_neuron": None, "sel": [8, 16], "rcut": 2.9}, {"numb_fparam": 1}, "tf"),
     "pair_excluded": ({"pair_exclude_types": [[1, 1]]}, {"env_protection": 0.01, "activation_function": "silut"}, {}, "pt"),
     "atom_excluded": ({"atom_exclude_types": [1]}, {"type_one_side": True}, {"numb_fparam": 1, "default_fparam": [0.3]}, "pt"),
 }

@@ -155,14 +155,19 @@ def _se_e2_a_guessed(graph: Graph, arrays: Arrays, section: Section) -> Section:
     }
 
 
-def _se_e2_a_completed(arrays: Arrays, excluded: Any, ntypes: int) -> Arrays:
-    """Drop time steps that checkpoints have for layers without a shortcut; add zeros for the nets of excluded pairs of types."""
+def _with_used_steps(arrays: Arrays, excluded: Any, ntypes: int) -> Arrays:
+    """Drop time steps that checkpoints have for layers without a shortcut."""
 
     def used(path: str) -> bool:
         before, after = arrays.get(f"{path.removesuffix('idt')}w", np.zeros((0, 0))).shape
         return not path.endswith("/idt") or after in (before, 2 * before)
 
-    arrays = {path: array for path, array in arrays.items() if used(path)}
+    return {path: array for path, array in arrays.items() if used(path)}
+
+
+def _se_e2_a_completed(arrays: Arrays, excluded: Any, ntypes: int) -> Arrays:
+    """Drop time steps without a use; add zeros for the nets of excluded pairs of types."""
+    arrays = _with_used_steps(arrays, excluded, ntypes)
     present = {path.split("/")[1] for path in arrays if path.startswith("embeddings/")}
     template = {path.split("/", 2)[2]: array for path, array in arrays.items() if path.startswith(f"embeddings/{min(present, default='')}/")}
     absent = {str(net) for a, b in excluded for net in (a + b * ntypes, b + a * ntypes)} - present
@@ -194,6 +199,74 @@ SE_E2_A = Names(
     _se_e2_a_guessed,
     _se_e2_a_completed,
     _se_e2_a_finished,
+)
+
+# -- se_e2_r and se_e3 ----------------------------------------------------------------------------------------------
+
+
+def _of_neighbours(match: re.Match[str], graph: Graph) -> str:
+    leaf, layer, neighbour = match.groups()
+    return f"embeddings/{neighbour}/layers/{int(layer) - 1}/{LEAVES[leaf]}"
+
+
+def _of_triples(match: re.Match[str], graph: Graph) -> str:
+    leaf, layer, first, second = match.groups()
+    return f"embeddings/{int(first) + int(second) * graph.ntypes}/layers/{int(layer) - 1}/{LEAVES[leaf]}"
+
+
+def _se_e2_r_stated(graph: Graph) -> Section:
+    node = next((node for node in graph.nodes.values() if node.op in ("ProdEnvMatR", "DescrptSeR")), None)
+    if node is None:
+        raise InputError("no operator ProdEnvMatR or DescrptSeR: the file is cut short, or not a model of se_e2_r")
+    if any(re.match(r"filter_type_\d+/", name) for name in graph.arrays):
+        raise InputError("model/descriptor/type_one_side: false; nets of se_e2_r for each type of centre are in DeePMD-kit's TensorFlow only")
+    rcut, smooth = (np.float32(node.attr[name].f) for name in ("rcut", "rcut_smth"))
+    return {"sel": [int(size) for size in node.attr["sel"].list.i], "rcut": float(smooth) + float(rcut - smooth), "rcut_smth": float(smooth)}
+
+
+def _se_e3_stated(graph: Graph) -> Section:
+    return {key: value for key, value in _se_e2_a_stated(graph).items() if key != "type_one_side"}
+
+
+def _asked(graph: Graph, arrays: Arrays, section: Section) -> Section:
+    raise InputError(f"the file does not tell the options of its descriptor: {ASK}")
+
+
+def _mirrored(arrays: Arrays, excluded: Any, ntypes: int) -> Arrays:
+    """Add the nets of pairs of neighbour types in the other order, which are never evaluated: there are none in these files."""
+    arrays = _with_used_steps(arrays, excluded, ntypes)
+    out = dict(arrays)
+    for path, array in arrays.items():
+        _, net, rest = path.split("/", 2) if path.startswith("embeddings/") else ("", "", "")
+        if net:
+            first, second = int(net) % ntypes, int(net) // ntypes
+            out.setdefault(f"embeddings/{second + first * ntypes}/{rest}", np.zeros_like(array))
+    return out
+
+
+SE_E2_R = Names(
+    "se_e2_r",
+    {
+        r"filter_type_all/(matrix|bias|idt)_(\d{1,3})_(\d{1,4})": _of_neighbours,
+        "descrpt_attr/t_avg": _plain("davg"),
+        "descrpt_attr/t_std": _plain("dstd"),
+    },
+    {"davg": (-1, 1), "dstd": (-1, 1)},
+    _se_e2_r_stated,
+    _asked,
+    _with_used_steps,
+)
+SE_E3 = Names(
+    "se_e3",
+    {
+        r"filter_type_all/(matrix|bias|idt)_(\d{1,3})_(\d{1,4})_(\d{1,4})": _of_triples,
+        "descrpt_attr/t_avg": _plain("davg"),
+        "descrpt_attr/t_std": _plain("dstd"),
+    },
+    {"davg": (-1, 4), "dstd": (-1, 4)},
+    _se_e3_stated,
+    _asked,
+    _mirrored,
 )
 
 # -- ener -----------------------------------------------------------------------------------------------------------
@@ -258,5 +331,5 @@ ENER = Names(
     _ener_completed,
 )
 
-DESCRIPTORS = {names.kind: names for names in (SE_E2_A,)}
+DESCRIPTORS = {names.kind: names for names in (SE_E2_A, SE_E2_R, SE_E3)}
 FITTINGS = {names.kind: names for names in (ENER,)}

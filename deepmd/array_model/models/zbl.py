@@ -12,8 +12,9 @@ from deepmd.array_model.pairs import Pairs
 from deepmd.array_model.registry import register
 
 LARGEST_EXPONENT = 600.0
-NEGLIGIBLE = 1e-100
-"""Against the weight 1 of a neighbour at `sw_rmax`."""
+NEGLIGIBLE_EXPONENT = -230.0
+"""Its exponential is negligible against the weight 1 of a neighbour at `sw_rmax`. No constant is that small: TorchScript takes two
+constants for one where they differ by less than 1e-8."""
 
 RANGES = ("sw_rmin", "sw_rmax", "smin_alpha")
 
@@ -58,8 +59,9 @@ class ZblModel(Combination):
         exponent_NM = (self.sw_rmax - r_NM) / self.smin_alpha
         exponent_NM = xp.minimum(exponent_NM, LARGEST_EXPONENT * xp.ones_like(r_NM))
         share_NM = xp.where(mask_NM, xp.exp(exponent_NM), xp.zeros_like(r_NM))
-        smallest_N = xp.sum(r_NM * share_NM, axis=-1) + 2.0 * self.sw_rmax * NEGLIGIBLE
-        smallest_N = smallest_N / (xp.sum(share_NM, axis=-1) + NEGLIGIBLE)
+        whole_N = xp.sum(share_NM, axis=-1)
+        rest_N = xp.exp(xp.zeros_like(whole_N) + NEGLIGIBLE_EXPONENT)
+        smallest_N = (xp.sum(r_NM * share_NM, axis=-1) + 2.0 * self.sw_rmax * rest_N) / (whole_N + rest_N)
         table_N1 = xp.expand_dims(switch(smallest_N, self.sw_rmin, self.sw_rmax, xp=xp), axis=-1)
         return [1.0 - table_N1, table_N1]
 

@@ -1,0 +1,47 @@
+"""`dp compress` of every kind of model: equal numbers where nets are stored as expansions, an error that says why elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from test_golden import BOUNDARIES, content_of, sample_of, shortest, stored_in
+from tolerances import assert_close
+
+from deepmd.array_model.errors import InputError
+from deepmd.infer.compress import compress_model
+from deepmd.io import load_model, save_model
+from deepmd.io.model_file import planned
+from deepmd.testing.samples import Subject
+
+COMPRESSED = ("se_e2_a", "se_e2_r", "dipole", "polar", "dos")
+REFUSED = {
+    **dict.fromkeys(("se_e3", "se_e3_tebd", "se_atten", "hybrid", "property", "dpa2", "dpa3"), "are not stored as expansions"),
+    **dict.fromkeys(("pairtab", "linear", "zbl"), "models of type standard can be compressed, also before they are combined"),
+}
+
+
+def stored_with_distance(case, path):
+    save_model(path, replace(content_of(case), min_nbor_dist=shortest(case)))
+
+
+@pytest.mark.parametrize("case", COMPRESSED)
+def test_compressed_gives_the_numbers_of_the_nets(tmp_path, case):
+    stored_with_distance(case, tmp_path / "model.dp")
+    compress_model(tmp_path / "model.dp", tmp_path / "compressed.dp")
+    content = load_model(tmp_path / "compressed.dp")
+    assert content.expansion is not None
+    model, params, _ = planned(content)
+    for boundary in BOUNDARIES:
+        sample, _ = sample_of(stored_in(case), boundary)
+        expected = Subject(content.model.with_evaluation("direct"), content.params, "numpy")([sample])
+        for name, values in Subject(model, params, "numpy")([sample]).items():
+            assert_close(values, expected[name], "spectral", floor=0.0, what=f"{boundary}: {name}")
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_others_say_why_not(tmp_path, case):
+    stored_with_distance(case, tmp_path / "model.dp")
+    with pytest.raises(InputError, match=REFUSED[case]):
+        compress_model(tmp_path / "model.dp", tmp_path / "compressed.dp")
+    assert not (tmp_path / "compressed.dp").exists()

@@ -1,0 +1,83 @@
+"""Write the table of docs/support.md from the tables that the tests run through: python tests/support_table.py."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent
+sys.path[:0] = [str(TESTS / folder) for folder in (".", "golden", "train", "interop") if str(TESTS / folder) not in sys.path]
+
+import other_kinds  # noqa: E402 - tests are no package
+import test_descriptor_kinds  # noqa: E402
+import test_dpa_training  # noqa: E402
+import test_golden  # noqa: E402
+import test_golden_compression  # noqa: E402
+import test_golden_conversions  # noqa: E402
+import test_golden_model_kinds  # noqa: E402
+import trained as trained_by_kit  # noqa: E402
+from lammps_run import KINDS as LAMMPS  # noqa: E402
+from other_data import KINDS as TRAINED_FITTINGS  # noqa: E402
+
+PAGE = TESTS.parent / "docs/support.md"
+BEGIN, END = "<!-- written by tests/support_table.py -->\n", "<!-- end -->\n"
+
+KINDS = (
+    *("se_e2_a", "se_e2_r", "se_e3", "se_e3_tebd", "se_atten", "se_atten_v2", "hybrid", "dpa2", "dpa3"),
+    *("dipole", "polar", "dos", "property"),
+    *("pairtab", "linear", "zbl"),
+)
+"""Descriptors, fitting nets, kinds of models; their stored cases begin with these names."""
+
+ELSEWHERE = {
+    # tests of their own: kind: columns
+    "se_e2_a": ("train", "`.dp` `.yaml` `.pb`", "`.pth`", "its `.pth` `.pt`", "it reads our `.dp`", "LAMMPS"),
+    "pairtab": ("train",),
+    "linear": ("train",),
+    "zbl": ("train",),
+    "se_atten_v2": ("NumPy, torch, TensorFlow", "`.dp` `.yaml` `.pb`", "`.pth`", "it reads our `.dp`", "LAMMPS"),
+}
+"""`se_atten_v2` is `se_atten` with `strip` and smooth type embedding, which is stored as a case of that."""
+
+
+def begins(cases: object, kind: str) -> bool:
+    """Whether any case is of a kind."""
+    return any(case == kind or case.startswith(f"{kind}_") for case in cases)  # type: ignore[attr-defined]
+
+
+def columns(kind: str) -> dict[str, bool]:
+    """Return what the tests show of a kind."""
+    ways = {case: way for case, way in test_golden_conversions.KINDS.items() if case == kind or case.startswith(f"{kind}_")}
+    trained = {**test_descriptor_kinds.KINDS, **test_dpa_training.KINDS, **TRAINED_FITTINGS}
+    return {
+        "NumPy, torch, TensorFlow": begins({**test_golden.CASES, **dict.fromkeys(test_golden_model_kinds.CASES)}, kind),
+        "train": kind in trained,
+        "`.dp` `.yaml` `.pb`": any({".dp", ".yaml", ".pb"} <= set(way) for way in ways.values()),
+        "`.pth`": any(".pth" in way for way in ways.values()),
+        "it reads our `.dp`": begins(other_kinds.DP_CASES, kind),
+        "its `.pth` `.pt`": begins(other_kinds.KINDS, kind),
+        "its `.pb`": any("tf" in row[3] and row[1].get("type", "se_e2_a") == kind for row in trained_by_kit.VARIANTS.values()),
+        "compress": kind in test_golden_compression.COMPRESSED,
+        "LAMMPS": begins(LAMMPS, kind),
+    }
+
+
+def table() -> str:
+    """Return the table."""
+    rows = {kind: columns(kind) for kind in KINDS}
+    for kind, names in ELSEWHERE.items():
+        rows[kind].update(dict.fromkeys(names, True))
+    names = list(rows["se_e2_a"])
+    lines = [f"| | {' | '.join(names)} |", f"|---{'|:-:' * len(names)}|"]
+    lines += [f"| `{kind}` | {' | '.join('yes' if row[name] else '-' for name in names)} |" for kind, row in rows.items()]
+    return "\n".join(lines) + "\n"
+
+
+def page(text: str) -> str:
+    """Return the page with the table of today."""
+    start, stop = text.index(BEGIN) + len(BEGIN), text.index(END)
+    return text[:start] + table() + text[stop:]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text()))
