@@ -31,11 +31,12 @@ KINDS = (
 
 ELSEWHERE = {
     # tests of their own: kind: columns
+    **dict.fromkeys(("dpa2", "dpa3"), ("LAMMPS",)),
     "se_e2_a": ("train", "`.dp` `.yaml` `.pb`", "`.pth`", "its `.pth` `.pt`", "it reads our `.dp`", "LAMMPS"),
     "pairtab": ("train",),
     "linear": ("train",),
     "zbl": ("train",),
-    "se_atten_v2": ("NumPy, torch, TensorFlow", "`.dp` `.yaml` `.pb`", "`.pth`", "it reads our `.dp`", "LAMMPS"),
+    "se_atten_v2": ("compress", "NumPy, torch, TensorFlow", "`.dp` `.yaml` `.pb`", "`.pth`", "it reads our `.dp`", "LAMMPS"),
 }
 """`se_atten_v2` is `se_atten` with `strip` and smooth type embedding, which is stored as a case of that."""
 

@@ -14,9 +14,10 @@ from deepmd.io import load_model, save_model
 from deepmd.io.model_file import planned
 from deepmd.testing.samples import Subject
 
-COMPRESSED = ("se_e2_a", "se_e2_r", "dipole", "polar", "dos")
+COMPRESSED = ("se_e2_a", "typed_se_e2_a", "se_e2_r", "se_e3", "se_atten", "se_atten_strip", "dipole", "polar", "dos", "property")
 REFUSED = {
-    **dict.fromkeys(("se_e3", "se_e3_tebd", "se_atten", "hybrid", "property", "dpa2", "dpa3"), "are not stored as expansions"),
+    **dict.fromkeys(("se_e3_tebd", "hybrid", "dpa2", "dpa3"), "are not stored as expansions"),
+    "se_atten_attn": "attention layers need the nets of every neighbour",
     **dict.fromkeys(("pairtab", "linear", "zbl"), "models of type standard can be compressed, also before they are combined"),
 }
 

@@ -24,22 +24,19 @@ pytestmark = [
 WALK = [f".{name}" for name in ("dp", "yaml", "dp", "pth", "dp", "pb", "yaml", "pth", "yaml", "pb", "pth", "pb", "dp")]
 """A closed way along which every format is converted into every other exactly once."""
 
-WITHOUT_PTH = [f".{name}" for name in ("dp", "yaml", "dp", "pb", "yaml", "pb", "dp")]
-"""The same for models that pass messages, which have no `.pth`."""
-
 KINDS = {
     # case: its way
     **dict.fromkeys(("se_e2_a_fparam", "se_e2_r", "se_e3", "se_atten_attn", "se_atten_strip", "se_e3_tebd", "hybrid"), WALK),
     **dict.fromkeys(("dipole", "polar", "dos", "property"), WALK),
     **dict.fromkeys(("pairtab", "linear", "linear_pairtab", "zbl"), WALK),
-    **dict.fromkeys(("dpa2", "dpa3"), WITHOUT_PTH),
+    **dict.fromkeys(("dpa2", "dpa3"), WALK),
 }
 
 ENERGY = {name: name for name in ("energy", "force", "virial", "atom_energy", "atom_virial")}
 TENSOR = {"force": "force", "virial": "virial", "atom_virial": "atom_virial"}
 
 
-@pytest.mark.parametrize("way", [WALK, WITHOUT_PTH])
+@pytest.mark.parametrize("way", [WALK])
 def test_a_way_has_every_ordered_pair_once(way):
     steps = list(pairwise(way))
     formats = set(way)
