@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from deepmd.array_model.descriptors.se_e3 import SeE3
+from deepmd.array_model.errors import InputError
 from deepmd.host import plain
 from deepmd.testing import DescriptorAgreement, DescriptorConformance, variants
 from deepmd.testing.conformance import REALISTIC
@@ -73,3 +76,14 @@ def test_beyond_the_domain_forces_are_derivatives():
     model, params, _ = within.model.expanded(within.params, 1.6 * within.closest, stored=True, xp=plain)
     assert model.domain_start(params) > within.closest
     TestSpectral().test_forces(Subject(model, params, "numpy"))
+
+
+@pytest.mark.parametrize("name", ["davg", "dstd"])
+def test_statistics_that_differ_between_slots_are_refused(name):
+    """One empty slot stands for all those that no atom of a batch fills."""
+    model, params = TestSeE3.subject_of("base", "numpy").model, TestSeE3.subject_of("base", "numpy").params["descriptor"]
+    tree = model.descriptor.serialize(params, ("O", "H"))
+    model.descriptor.deserialize(tree)
+    tree["@variables"] = {**tree["@variables"], name: params[name] + (params[name][:1] * 0.0 + 1.0).cumsum(axis=1)}
+    with pytest.raises(InputError, match=f"{name} that differs between slots"):
+        model.descriptor.deserialize(tree)
