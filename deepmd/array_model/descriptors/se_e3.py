@@ -16,7 +16,7 @@ from deepmd.array_model.pairs import Pairs, spans
 from deepmd.array_model.registry import register
 from deepmd.array_model.tree import map_leaves
 
-TERMS_PER_WIDTH = 12
+TERMS_PER_WIDTH = 6
 """An expansion of this many terms for each neuron of a net costs what the net does."""
 
 BLOCKS = 4
