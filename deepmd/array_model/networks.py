@@ -115,6 +115,30 @@ def apply_net(net: Net, params: Params, x: Array, *, xp: Namespace) -> Array:
     return x
 
 
+def summed_net(net: Net, params: Params, x_NP: Array, share_NP: Array, *, xp: Namespace) -> Array:
+    """Sum share * net(x) over P, (N, neuron[-1]), of a net that reads one number and has no layer without activation.
+
+    Nets of few neurons are bound by memory: features lie on the first axis, so that all else runs along long rows, and what the last layer
+    adds to its input is summed without making the sum of both.
+    """
+    act, (atoms, size) = activation(net.activation_function), xp.shape(x_NP)
+    x, share_1NP = xp.reshape(x_NP, (1, -1)), xp.expand_dims(share_NP, axis=0)
+
+    def total(y: Array, width: int) -> Array:
+        return xp.sum(xp.reshape(y, (width, atoms, size)) * share_1NP, axis=2)
+
+    for number, (layer, (width, out, shortcut)) in enumerate(zip(params["layers"], net.widths(), strict=True)):
+        y = act(xp.matmul(xp.matrix_transpose(layer["w"]), x) + xp.expand_dims(layer["b"], axis=1), xp=xp)
+        if number >= len(net.neuron) - 1:
+            x, y = total(x, width) if shortcut else x, total(y, out)
+        if layer.get("idt") is not None:
+            y = y * xp.expand_dims(layer["idt"], axis=1)
+        if shortcut:
+            y = y + (x if out == width else xp.concat([x, x], axis=0))
+        x = y
+    return xp.matrix_transpose(x)
+
+
 def init_net(net: Net, seed: Sequence[int] | None, draw: Any, first: int = 0) -> Params:
     """Fresh parameters: weights N(0, 1/sqrt(in+out)), biases N(0, 1), time steps N(0.1, 0.001) (spec core, section 13.3).
 

@@ -147,7 +147,7 @@ def tf_running(example):
 
     with graph.as_default():
         inputs = placeholders(example.model)
-        outputs = predictions(example.model, in_graph(example.model, example.params, make), inputs)
+        outputs = predictions(example.model, in_graph(example.model, example.params, make), inputs, training=True)
     fed = feed(inputs, example.packed.pairs, example.conditions, len(example.packed.atoms), example.packed.num_frames)
 
     def evaluate(loss):

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+import pytest
+
 from deepmd.array_model.descriptors.se_e3 import SeE3
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.networks import apply_net
+from deepmd.array_model.pairs import spans
 from deepmd.host import plain
 from deepmd.testing import DescriptorAgreement, DescriptorConformance, variants
 from deepmd.testing.conformance import REALISTIC
 from deepmd.testing.samples import Subject
+from deepmd.testing.tolerances import assert_close
 
 BASE = SeE3(sel=(8, 8), rcut=3.0, rcut_smth=0.5, neuron=(2, 4))
 
@@ -73,3 +80,46 @@ def test_beyond_the_domain_forces_are_derivatives():
     model, params, _ = within.model.expanded(within.params, 1.6 * within.closest, stored=True, xp=plain)
     assert model.domain_start(params) > within.closest
     TestSpectral().test_forces(Subject(model, params, "numpy"))
+
+
+@pytest.mark.parametrize("evaluation", ["direct", "spectral"])
+@pytest.mark.parametrize("exclude_types", [(), ((0, 1),)])
+def test_slots_are_those_of_the_formula(evaluation, exclude_types):
+    """Means of directions make empty slots count: the sum is that over every pair of slots, one by one (spec core, section 6.3)."""
+    descriptor = replace(BASE, sel=(40, 50), exclude_types=exclude_types, evaluation=evaluation)
+    given = TestSpectral.subject_of("base", "numpy")
+    params = TestSpectral.parameters(replace(given.model, descriptor=descriptor))["descriptor"]
+    params["davg"] = params["davg"] + np.asarray([[[0.0, 0.1, -0.2, 0.3]], [[0.0, -0.1, 0.3, 0.2]]])
+    pairs = replace(given, model=replace(given.model, descriptor=descriptor)).pack(given.systems["one_frame"]).pairs
+    assert all(width < sel for width, sel in zip(pairs.widths, descriptor.slots, strict=True))
+    planned, tables, _ = descriptor.expanded(params, given.closest, stored=True, xp=plain)
+    assert isinstance(planned.evaluation, int) == (evaluation == "spectral")
+
+    raw = np.split(descriptor.raw_rows(pairs, xp=plain)[0], [pairs.widths[0]], axis=1)
+    sections = []
+    for rows, (start, stop) in zip(raw, spans(descriptor.slots), strict=True):
+        full = np.concatenate([rows, np.zeros((len(rows), stop - start - rows.shape[1], 4))], axis=1)
+        section = ((full - params["davg"][pairs.type_N, start:stop]) / params["dstd"][pairs.type_N, start:stop])[:, :, 1:]
+        for a, b in [both for pair in exclude_types for both in (pair, pair[::-1])]:
+            if b == len(sections):
+                hidden = (pairs.type_N == a)[:, None] & pairs.mask_NM[:, slice(*spans(pairs.widths)[b])]
+                section[:, : rows.shape[1]][hidden] = 0.0
+        sections.append(section)
+    expected = 0.0
+    for first, second in ((0, 0), (0, 1), (1, 1)):
+        t = np.einsum("njc,nkc->njk", sections[first], sections[second])
+        values = apply_net(descriptor._net(), params["embeddings"][first + 2 * second], t[..., None], xp=plain)
+        expected = expected + np.einsum("njk,njkd->nd", t, values) / (descriptor.slots[first] * descriptor.slots[second])
+    actual = planned.apply(tables, pairs, xp=plain).invariant_ND
+    assert_close(actual, expected, "spectral" if evaluation == "spectral" else "descriptor")
+
+
+@pytest.mark.parametrize("name", ["davg", "dstd"])
+def test_statistics_that_differ_between_slots_are_refused(name):
+    """One empty slot stands for all those that no atom of a batch fills."""
+    model, params = TestSeE3.subject_of("base", "numpy").model, TestSeE3.subject_of("base", "numpy").params["descriptor"]
+    tree = model.descriptor.serialize(params, ("O", "H"))
+    model.descriptor.deserialize(tree)
+    tree["@variables"] = {**tree["@variables"], name: params[name] + (params[name][:1] * 0.0 + 1.0).cumsum(axis=1)}
+    with pytest.raises(InputError, match=f"{name} that differs between slots"):
+        model.descriptor.deserialize(tree)

@@ -8,15 +8,22 @@ from typing import Any
 from deepmd.array_model import spectral
 from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.descriptors.mixed import check_uniform
 from deepmd.array_model.descriptors.sectioned import Sectioned
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
-from deepmd.array_model.networks import apply_net, init_net
-from deepmd.array_model.pairs import Pairs
+from deepmd.array_model.networks import apply_net, init_net, summed_net
+from deepmd.array_model.pairs import Pairs, spans
 from deepmd.array_model.registry import register
 from deepmd.array_model.tree import map_leaves
 
-TERMS_PER_WIDTH = 12
+TERMS_PER_WIDTH = 6
 """An expansion of this many terms for each neuron of a net costs what the net does."""
+
+BLOCKS = 4
+"""Into how many a section is cut: of the pairs within it 1/2 + 1/(2 BLOCKS) are evaluated, as the others are the same the other way round."""
+
+Slots = tuple[Array, Array]
+"""Directional parts of rows (N, M, 3), and how many slots each stands for (M,)."""
 
 
 @register("descriptor", "se_e3", aliases=("se_at", "se_a_3be", "se_t"))
@@ -53,7 +60,8 @@ class SeE3(Sectioned, Expandable):
         """Features of each centre.
 
         D_i = sum_{a <= b} 1/(sel_a sel_b) sum_{j in a, k in b} t_jk G^{ab}(t_jk) over all slots, with t_jk the scalar product of the
-        directional parts of the rows of j and k. Rows of empty slots differ from zero where `davg` does, so every slot is paired.
+        directional parts of the rows of j and k. Rows of empty slots differ from zero where `davg` does, so every slot counts; those that no
+        atom of the batch fills are the same for a centre, mean and deviation being those of the first slot, and one stands for all.
         """
         evaluate = self._spectral if isinstance(self.evaluation, int) else self._direct
         each = evaluate(params, pairs, xp=xp)
@@ -76,36 +84,61 @@ class SeE3(Sectioned, Expandable):
         """Those of them that have slots."""
         return [(first, second) for first, second in self._couples if self.slots[first] * self.slots[second]]
 
+    def _slots(self, params: Params, pairs: Pairs, *, xp: Namespace) -> list[list[Slots]]:
+        """Rows of each section in `BLOCKS` blocks of equal length: those of the batch, one empty slot for all others, and some that count nothing."""
+        empty_T13 = -params["davg"][:, 0:1, 1:] / params["dstd"][:, 0:1, 1:]
+        empty_NB3 = xp.concat([xp.take(empty_T13, pairs.type_N, axis=0)] * BLOCKS, axis=1)
+        out = []
+        sections = zip(self.rows(params, pairs, xp=xp), pairs.widths, self.slots, spans(self.slots), strict=True)
+        for rows_NM4, width, sel, (start, _) in sections:
+            one_M, zero_1 = xp.ones_like(params["davg"][0, start : start + width, 0]), xp.zeros_like(params["davg"][0, 0:1, 0])
+            count_M = xp.concat([one_M, float(sel) - xp.sum(one_M, axis=0, keepdims=True), *[zero_1] * (BLOCKS - 1)], axis=0)
+            rows_NM3 = xp.concat([rows_NM4[:, :, 1:], empty_NB3], axis=1)
+            length = width // BLOCKS + 1
+            sizes = (*[length] * BLOCKS, width + BLOCKS - BLOCKS * length)
+            out.append(list(zip(xp.split(rows_NM3, sizes, axis=1), xp.split(count_M, sizes, axis=0), strict=True))[:BLOCKS])
+        return out
+
+    def _products(self, params: Params, pairs: Pairs, *, xp: Namespace) -> dict[tuple[int, int], tuple[Array, Array]]:
+        """Scalar products t (N, P) of pairs of slots for each pair of types, and how many pairs each stands for (P,)."""
+        slots, out = self._slots(params, pairs, xp=xp), {}
+        for first, second in self._present():
+            left, right = slots[first], slots[second]
+            if first < second:
+                sides = [(left, right)]
+            else:  # t_jk = t_kj: every block with itself, and twice with those behind it
+                sides = [([block], [block, *((rows, 2.0 * count) for rows, count in right[k + 1 :])]) for k, block in enumerate(left)]
+            t, share = [], []
+            for both in sides:
+                (a_NM3, a_M), (b_NM3, b_M) = ((xp.concat([r for r, _ in side], axis=1), xp.concat([c for _, c in side], axis=0)) for side in both)
+                size = xp.shape(a_M)[0] * xp.shape(b_M)[0]
+                t.append(xp.reshape(xp.matmul(a_NM3, xp.matrix_transpose(b_NM3)), (-1, size)))
+                share.append(xp.reshape(xp.expand_dims(a_M, axis=1) * b_M, (-1,)))
+            out[first, second] = xp.concat(t, axis=1), xp.concat(share, axis=0)
+        return out
+
     def _direct(self, params: Params, pairs: Pairs, *, xp: Namespace) -> dict[tuple[int, int], Array]:
         """Sum of t G(t) over all slots (N, D) for each pair of types, every net evaluated for every pair of slots."""
-        each = zip(self.rows(params, pairs, xp=xp), self.rest(params, pairs), strict=True)
-        whole = [xp.concat([rows, xp.take(rest, pairs.type_N, axis=0)], axis=1)[:, :, 1:] for rows, rest in each]
         out = {}
-        for first, second in self._present():
-            t_NMM = xp.matmul(whole[first], xp.matrix_transpose(whole[second]))
-            t_NP1 = xp.reshape(t_NMM, (-1, self.slots[first] * self.slots[second], 1))
-            g_NPD = apply_net(self._net(), params["embeddings"][first + second * len(self.slots)], t_NP1, xp=xp)
-            out[first, second] = xp.matmul(xp.matrix_transpose(t_NP1), g_NPD)[:, 0, :]
+        for (first, second), (t_NP, share_P) in self._products(params, pairs, xp=xp).items():
+            net = params["embeddings"][first + second * len(self.slots)]
+            out[first, second] = summed_net(self._net(), net, t_NP, t_NP * share_P, xp=xp)
         return out
 
     def _spectral(self, params: Params, pairs: Pairs, *, xp: Namespace) -> dict[tuple[int, int], Array]:
-        """Sum the same from moments; one slot with the mean and deviation of the first stands for all that no atom of the batch fills."""
-        empty_T13 = -params["davg"][:, 0:1, 1:] / params["dstd"][:, 0:1, 1:]
-        empty_N13 = xp.take(empty_T13, pairs.type_N, axis=0)
-        whole = [xp.concat([rows[:, :, 1:], empty_N13], axis=1) for rows in self.rows(params, pairs, xp=xp)]
-        counts = []
-        for rows, sel in zip(whole, self.slots, strict=True):
-            one_M = xp.ones_like(rows[0, :-1, 0])
-            counts.append(xp.concat([one_M, float(sel) - xp.sum(one_M, axis=0, keepdims=True)], axis=0))
+        """Sum the same from moments."""
         contraction, out = dict(zip(self._couples, self._expansion(params, 0, xp=xp)[0], strict=True)), {}
-        for first, second in self._present():
-            t_NMM = xp.matmul(whole[first], xp.matrix_transpose(whole[second]))
-            share_MM = xp.expand_dims(counts[first], axis=1) * counts[second]
-            size = xp.shape(counts[first])[0] * xp.shape(counts[second])[0]
-            t_NP, share_P = xp.reshape(t_NMM, (-1, size)), xp.reshape(share_MM, (-1,))
+        for couple, (t_NP, share_P) in self._products(params, pairs, xp=xp).items():
             moments_NK = spectral.product_moments(t_NP, share_P, params["tables"]["scale"], int(self.evaluation), xp=xp)
-            out[first, second] = xp.matmul(moments_NK, contraction[first, second])
+            out[couple] = xp.matmul(moments_NK, contraction[couple])
         return out
+
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    def parts_from(self, tree: dict[str, Any], what: str) -> Params:
+        """Return the parameters of the nets."""
+        check_uniform(tree, what)
+        return super().parts_from(tree, what)
 
     # -- expansions: functions of the scalar product, one group for all centres ------------------------------------
 
