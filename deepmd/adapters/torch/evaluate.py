@@ -39,7 +39,7 @@ def predict(
         return assemble(model, value_Nd, descriptor_ND, grads, pairs, num_atoms, num_frames, wanted, xp=xp)
 
 
-FEWEST_ATOMS = 64
+FEWEST_ATOMS = 256
 """Atoms of a block from which two on one thread each are faster than one on two."""
 
 
