@@ -37,7 +37,7 @@ class DeepEval:
     Parameters
     ----------
     model_file : `.dp`, `.yaml`, `.pth`, `.pt`, `.pb`, or the prefix of a TensorFlow checkpoint; the suffix decides which backend runs it
-    auto_batch_size : True: blocks of DP_INFER_BATCH_SIZE centre atoms (environment variable; default 512) at most; a number: blocks of
+    auto_batch_size : True: blocks of DP_INFER_BATCH_SIZE centre atoms (environment variable; default 768) at most; a number: blocks of
         that many atoms at most; False: everything at once. Results do not depend on it, memory does
     neighbor_list : must be None; neighbours are found by the `vesin` package
     head : must be None; models with several heads are not supported yet

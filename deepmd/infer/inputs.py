@@ -14,7 +14,7 @@ import numpy as np
 from deepmd.array_model.errors import InputError
 from deepmd.data.neighbours import Neighbours, Structure, check_cell
 
-DEFAULT_BATCH_SIZE = 512
+DEFAULT_BATCH_SIZE = 768
 """Most centre atoms of a block: enough to keep the frameworks busy, few enough that memory stays bounded."""
 
 
