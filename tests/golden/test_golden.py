@@ -165,7 +165,7 @@ def grown(content, factor):
     return {**content.params, "descriptor": {**content.params["descriptor"], "embeddings": nets}}
 
 
-@pytest.mark.parametrize(("case", "factor"), NEVER)
+@pytest.mark.parametrize(("case", "factor"), sorted(NEVER))
 def test_nets_without_expansion_are_evaluated_directly(case, factor):
     content = content_of(case)
     model, params, reason = expanded(content, grown(content, factor), shortest(case))
