@@ -27,7 +27,7 @@ def environment_columns(disp: Array, rcut_smth: float, rcut: float, protection: 
 def environment_adjoint(disp_NM3: Array, rcut_smth: float, rcut: float, protection: float, *, xp: Namespace) -> tuple[Array, Any]:
     """Return `environment_columns` stacked, (N, 4, M), and the function from a gradient of that shape to that of displacements (N, M, 3).
 
-    The derivatives are those of w(r), s = w/(r+p) and s/(r+p) in closed form: a quarter of the operations that a framework would make of it.
+    The derivatives are those of w(r), s = w/(r+p) and s/(r+p) in closed form, fewer operations than a framework makes of it.
     """
     x, y, z = xp.unstack(disp_NM3, axis=-1)
     r = xp.sqrt(x * x + y * y + z * z)

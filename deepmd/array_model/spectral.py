@@ -133,24 +133,29 @@ def abscissa(s: Array, scale: Array) -> Array:
     return s * scale - 1.0
 
 
-def moments(x_NM: Array, columns: list[Array], widths: Sizes, count: int, *, xp: Namespace) -> list[Array]:
-    """Sum R, x R, (x - x0) R and (x - x0) x R, times T_m(2 x0^2 - 1) with m < K/2, over the neighbours of each section.
+def moments(x_NM: Array, rows_NCM: Array, count: int, *, xp: Namespace) -> Array:
+    """Sum R, x R, (x - x0) R and (x - x0) x R, times T_m(2 x0^2 - 1) with m < K/2, over the neighbours of a section.
+
+    All components of R are in one array, so that the derivative adds as many arrays as there are operations, not components.
 
     Parameters
     ----------
     x_NM : abscissas
-    columns : the components of R, each (N, M)
-    widths : slots of each of the J sections
+    rows_NCM : R
     count : number of terms K, even
 
     Returns
     -------
-    For each section (N, components, 2K): the four sums one after the other
+    (N, C, 2K): the four sums one after the other
     """
-    rows_NCM = xp.stack(columns, axis=1)
-    return [
-        moments_of_rows(x, rows, count, xp=xp) for x, rows in zip(xp.split(x_NM, widths, axis=1), xp.split(rows_NCM, widths, axis=2), strict=True)
-    ]
+    x0_NM = xp.stop_gradient(xp.minimum(x_NM, xp.ones_like(x_NM)))
+    y_NM = 2.0 * (x0_NM * x0_NM) - 1.0
+    basis_NMK = xp.matrix_transpose(xp.recurrence(xp.ones_like(y_NM), y_NM, 2.0 * y_NM, count // 2))
+    both_NCM = xp.concat([rows_NCM, rows_NCM * xp.expand_dims(x0_NM, axis=1)], axis=1)
+    stepped_NCM = both_NCM * xp.expand_dims(x_NM - x0_NM, axis=1)
+    sums = [xp.matmul(rows, basis_NMK) for rows in (both_NCM, stepped_NCM)]
+    halves_ = [xp.split(each_NCK, (xp.shape(rows_NCM)[1],) * 2, axis=1) for each_NCK in sums]
+    return xp.concat([half for each in halves_ for half in each], axis=2)
 
 
 def _bases(y_NM: Array, widths: Sizes, count: int, *, xp: Namespace) -> list[Array]:
@@ -158,19 +163,19 @@ def _bases(y_NM: Array, widths: Sizes, count: int, *, xp: Namespace) -> list[Arr
     return [xp.recurrence(xp.ones_like(y), y, 2.0 * y, count // 2) for y in xp.split(y_NM, widths, axis=1)]
 
 
-def contracted(
-    x_NM: Array, columns: list[Array], widths: Sizes, counts: Sizes, coefficients: list[list[Array]], count: int, *, xp: Namespace
-) -> Array:
+def contracted(x_NM: Array, rows_NCM: Array, widths: Sizes, counts: Sizes, coefficients: list[list[Array]], count: int, *, xp: Namespace) -> Array:
     """Sum R (x) G(x) over the neighbours, (N, components, G), for frameworks that differentiate it.
 
     Parameters
     ----------
-    x_NM, columns, widths : see `moments`
+    x_NM, rows_NCM : see `moments`
+    widths : slots of each section
     counts : atoms of each centre type
     coefficients : what contracts the moments, (2K, G), of each section of each centre type
     count : number of terms K, even
     """
-    by_centre = zip(*(xp.split(moments_NCK, counts, axis=0) for moments_NCK in moments(x_NM, columns, widths, count, xp=xp)), strict=True)
+    sections = zip(xp.split(x_NM, widths, axis=1), xp.split(rows_NCM, widths, axis=2), strict=True)
+    by_centre = zip(*(xp.split(moments(x, rows, count, xp=xp), counts, axis=0) for x, rows in sections), strict=True)
     parts = []
     for each, matrices in zip(by_centre, coefficients, strict=True):
         terms = [xp.matmul(moments_NCK, c_KG) for moments_NCK, c_KG in zip(each, matrices, strict=True)]
@@ -218,21 +223,6 @@ def contracted_adjoint(
         return xp.concat(by_x, axis=1), xp.concat(by_columns, axis=2)
 
     return xp.concat(parts, axis=0), adjoint
-
-
-def moments_of_rows(x_NM: Array, rows_NCM: Array, count: int, *, xp: Namespace) -> Array:
-    """Return what `moments` does of one section (N, C, 2K), for components that lie in one array (N, C, M).
-
-    Its derivative adds as many arrays as there are operations on all components, not as there are components.
-    """
-    x0_NM = xp.stop_gradient(xp.minimum(x_NM, xp.ones_like(x_NM)))
-    y_NM = 2.0 * (x0_NM * x0_NM) - 1.0
-    basis_NMK = xp.matrix_transpose(xp.recurrence(xp.ones_like(y_NM), y_NM, 2.0 * y_NM, count // 2))
-    both_NCM = xp.concat([rows_NCM, rows_NCM * xp.expand_dims(x0_NM, axis=1)], axis=1)
-    stepped_NCM = both_NCM * xp.expand_dims(x_NM - x0_NM, axis=1)
-    sums = [xp.matmul(rows, basis_NMK) for rows in (both_NCM, stepped_NCM)]
-    halves_ = [xp.split(each_NCK, (xp.shape(rows_NCM)[1],) * 2, axis=1) for each_NCK in sums]
-    return xp.concat([half for each in halves_ for half in each], axis=2)
 
 
 BEND = 2.0

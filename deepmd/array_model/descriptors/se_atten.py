@@ -204,7 +204,7 @@ class SeAtten(Mixed, Expandable):
         rows_N41M = xp.expand_dims(xp.matrix_transpose(found.rows_NM4), axis=2)
         rows_NCM = xp.reshape(rows_N41M * xp.expand_dims(xp.stack(weights, axis=1), axis=1), (-1, 4 * len(weights), *xp.shape(found.s_NM)[1:]))
         x_NM = spectral.abscissa(found.s_NM, tables["scale"])
-        moments_NCK = spectral.moments_of_rows(x_NM, rows_NCM, int(self.evaluation), xp=xp)
+        moments_NCK = spectral.moments(x_NM, rows_NCM, int(self.evaluation), xp=xp)
         moments_N4K = xp.reshape(moments_NCK, (-1, 4, len(weights) * 2 * int(self.evaluation)))
         parts = []
         for centre, part in enumerate(xp.split(moments_N4K, pairs.counts, axis=0)):

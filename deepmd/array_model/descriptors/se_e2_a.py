@@ -111,12 +111,11 @@ class SeE2A(Sectioned, Expandable):
         both = [self._expansion(params, centre, xp=xp) for centre in range(len(self.slots))]
         how = pairs.widths, pairs.counts, [coefficients for coefficients, _ in both], int(self.evaluation)
         switched = self.rcut_smth, self.rcut, self.env_protection
-        inverse_N4 = xp.take(1.0 / params["dstd"][:, 0, :], pairs.type_N, axis=0)
-        shift_N4 = xp.take(params["davg"][:, 0, :], pairs.type_N, axis=0) * inverse_N4
+        inverse_N41 = xp.expand_dims(xp.take(1.0 / params["dstd"][:, 0, :], pairs.type_N, axis=0), axis=-1)
+        shift_N41 = xp.expand_dims(xp.take(params["davg"][:, 0, :], pairs.type_N, axis=0), axis=-1) * inverse_N41
 
         def differentiated(disp_NM3: Array) -> tuple[Array, Any]:
             rows_N4M, to_disp = environment_adjoint(disp_NM3, *switched, xp=xp)
-            inverse_N41, shift_N41 = xp.expand_dims(inverse_N4, axis=-1), xp.expand_dims(shift_N4, axis=-1)
             x_NM = spectral.abscissa(rows_N4M[:, 0, :], scale)
             sums_N4G, to_rows = spectral.contracted_adjoint(x_NM, rows_N4M * inverse_N41 - shift_N41, *how, xp=xp)
 
@@ -132,11 +131,10 @@ class SeE2A(Sectioned, Expandable):
             sums_N4G = xp.with_adjoint(differentiated, disp_NM3)
         else:
             columns = environment_columns(disp_NM3, *switched, xp=xp)
-            x_NM = spectral.abscissa(columns[0], scale)
-            columns = [column * inverse_N4[:, c : c + 1] - shift_N4[:, c : c + 1] for c, column in enumerate(columns)]
+            rows_N4M = xp.stack(columns, axis=1) * inverse_N41 - shift_N41
             if self.exclude_types:
-                columns = xp.unstack(without_excluded(xp.stack(columns, axis=-1), pairs, self.exclude_types, xp=xp), axis=-1)
-            sums_N4G = spectral.contracted(x_NM, columns, *how, xp=xp)
+                rows_N4M = xp.matrix_transpose(without_excluded(xp.matrix_transpose(rows_N4M), pairs, self.exclude_types, xp=xp))
+            sums_N4G = spectral.contracted(spectral.abscissa(columns[0], scale), rows_N4M, *how, xp=xp)
         empty_TS4 = -params["davg"] / params["dstd"]
         rests = []
         for centre, (_, start_JG) in enumerate(both):

@@ -75,7 +75,7 @@ class SeE2R(Sectioned, Expandable):
         scale, disp_NM3 = params["tables"]["scale"], xp.astype(pairs.disp_NM3, dtype_of(self.precision, xp=xp))
         switched = self.rcut_smth, self.rcut, self.env_protection
         one_NM1 = xp.ones_like(disp_NM3[:, :, 0:1])
-        shown_NM = without_excluded(one_NM1, pairs, self.exclude_types, xp=xp)[:, :, 0]
+        shown_N1M = xp.matrix_transpose(without_excluded(one_NM1, pairs, self.exclude_types, xp=xp))
         rest_1J = xp.concat([xp.sum(xp.ones_like(rest[0:1, :, 0]), axis=1, keepdims=True) for rest in self.rest(params, pairs)], axis=1)
         both = [self._expansion(params, centre, xp=xp) for centre in range(len(self.slots))]
         how = pairs.widths, pairs.counts, [coefficients for coefficients, _ in both], int(self.evaluation)
@@ -83,7 +83,7 @@ class SeE2R(Sectioned, Expandable):
         def differentiated(disp_NM3: Array) -> tuple[Array, Any]:
             rows_N4M, to_disp = environment_adjoint(disp_NM3, *switched, xp=xp)
             x_NM = spectral.abscissa(rows_N4M[:, 0, :], scale)
-            sums_N1G, to_rows = spectral.contracted_adjoint(x_NM, xp.expand_dims(shown_NM, axis=1), *how, xp=xp)
+            sums_N1G, to_rows = spectral.contracted_adjoint(x_NM, shown_N1M, *how, xp=xp)
 
             def adjoint(grad_N1G: Array) -> Array:
                 radial_N1M = xp.expand_dims(to_rows(grad_N1G)[0] * scale, axis=1)
@@ -95,12 +95,12 @@ class SeE2R(Sectioned, Expandable):
             sums_N1G = xp.with_adjoint(differentiated, disp_NM3)
         else:
             s_NM = environment_columns(disp_NM3, *switched, xp=xp)[0]
-            sums_N1G = spectral.contracted(spectral.abscissa(s_NM, scale), [shown_NM], *how, xp=xp)
+            sums_N1G = spectral.contracted(spectral.abscissa(s_NM, scale), shown_N1M, *how, xp=xp)
         rest_TG = xp.concat([xp.matmul(rest_1J, start_JG) for _, start_JG in both], axis=0)
         out_NG = sums_N1G[:, 0, :] + xp.take(rest_TG, pairs.type_N, axis=0)
         if not self.exclude_types:
             return out_NG
-        for net, shown in zip(params["embeddings"], xp.split(shown_NM, pairs.widths, axis=1), strict=True):
+        for net, shown in zip(params["embeddings"], xp.split(shown_N1M[:, 0, :], pairs.widths, axis=1), strict=True):
             hidden_N1 = xp.sum(1.0 - shown, axis=1, keepdims=True)
             out_NG = out_NG + hidden_N1 * apply_net(self._net(), net, xp.zeros_like(rest_1J[:, 0:1]), xp=xp)
         return out_NG
