@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import REQUIRED, STANDARD
 from deepmd.array_model.networks import composed_silut
 from deepmd.array_model.pairs import spans
@@ -32,6 +33,24 @@ def keep_memory() -> None:
         return
     for parameter, size in ((mmap_threshold, 2**30), (trim_threshold, 2**31 - 1), (top_pad, 2**26)):
         mallopt(parameter, size)
+
+
+def threads(name: str) -> int:
+    """Return the number of threads that a variable of the environment asks for, 0 if it leaves that to the framework.
+
+    Raises
+    ------
+    InputError
+        It is no number of threads.
+    """
+    given = os.environ.get(name, "").strip()
+    try:
+        number = int(given.split(",")[0] or "0")  # OMP_NUM_THREADS may name a number for each nested level
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise InputError(f"{name}: a number of threads is accepted (0: the default of the framework); in the environment it is {given!r}")
+    return number
 
 
 def import_without(name: str, other: str) -> Any:

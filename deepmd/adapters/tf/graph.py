@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from deepmd import host
 from deepmd.adapters.evaluation import NEEDS_GRADIENT, assemble, components
 from deepmd.adapters.tf.namespace import inference, xp
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.array_model.tree import flatten, map_leaves, replace_leaves
 
+INTRA, INTER = "DP_INTRA_OP_PARALLELISM_THREADS", "DP_INTER_OP_PARALLELISM_THREADS"
+
 
 def threads() -> int:
     """Return how many threads one operation may use by the settings of the environment; 0 leaves it to TensorFlow."""
-    return int(os.environ.get("DP_INTRA_OP_PARALLELISM_THREADS") or os.environ.get("OMP_NUM_THREADS") or "0")
+    return host.threads(INTRA) or host.threads("OMP_NUM_THREADS")
 
 
 def session(graph: Any, *, blocks: bool = False) -> Any:
     """Return a session that honours the thread settings of the environment.
 
-    With `blocks` several runs share it at once: then the threads are better spent on operations side by side than inside of each.
+    With `blocks` as many runs as there are threads share it at once: operations that divide themselves, too, would only wait for each other.
     """
-    inter, intra = int(os.environ.get("DP_INTER_OP_PARALLELISM_THREADS") or "0"), threads()
-    if blocks and intra > 1 and not os.environ.get("DP_INTRA_OP_PARALLELISM_THREADS"):
+    inter, intra = host.threads(INTER), threads()
+    if blocks and intra > 1:
         inter, intra = inter or intra, 1
     config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=intra, inter_op_parallelism_threads=inter)
     # rewriting the graph before its first run takes longer than building it, and no run is faster for it

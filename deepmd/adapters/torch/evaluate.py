@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from deepmd.adapters.torch.arrays import conditions_to_torch, narrowed, pairs_to
 from deepmd.adapters.torch.namespace import inference, xp
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
-from deepmd.host import keep_memory
+from deepmd.host import keep_memory, threads
 
 
 def predict(
@@ -43,6 +43,16 @@ FEWEST_ATOMS = 256
 """Atoms of a block from which two on one thread each are faster than one on two."""
 
 
+def honour_threads() -> None:
+    """Set the numbers of threads that the environment asks for; torch itself follows OMP_NUM_THREADS."""
+    intra, inter = threads("DP_INTRA_OP_PARALLELISM_THREADS"), threads("DP_INTER_OP_PARALLELISM_THREADS")
+    if intra:
+        torch.set_num_threads(intra)
+    if inter:
+        with suppress(RuntimeError):  # operations have run side by side before: torch keeps the number it had then
+            torch.set_num_interop_threads(inter)
+
+
 def workers() -> int:
     """Return how many blocks of atoms to evaluate side by side."""
     return int(torch.get_num_threads())
@@ -54,17 +64,18 @@ def side_by_side() -> Iterator[None]:
 
     Blocks of atoms evaluated next to each other keep the processor busier than one block whose small operations take turns.
     """
-    threads = torch.get_num_threads()
+    number = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(number)
 
 
 def evaluator(model: Any, params: Params) -> Evaluator:
     """Return the evaluator of a model (see `deepmd.adapters.evaluation`)."""
     keep_memory()
+    honour_threads()
     tensors = narrowed(model, params_to_torch(params))
 
     def evaluate(pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]) -> dict[str, np.ndarray]:

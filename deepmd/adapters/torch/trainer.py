@@ -9,7 +9,7 @@ import torch
 
 from deepmd.adapters.torch.arrays import conditions_to_torch, narrowed, pairs_to_torch, params_to_torch, to_numpy, to_torch
 from deepmd.adapters.torch.checkpoint import save_pt
-from deepmd.adapters.torch.evaluate import predict
+from deepmd.adapters.torch.evaluate import honour_threads, predict
 from deepmd.adapters.torch.namespace import xp
 from deepmd.adapters.training import Progress, Task
 from deepmd.array_model.losses import total
@@ -100,4 +100,5 @@ class TorchTrainer:
 def trainer(task: Task, params: Params) -> TorchTrainer:
     """Return the trainer of a task."""
     keep_memory()
+    honour_threads()
     return TorchTrainer(task, params)
