@@ -29,6 +29,7 @@ class Descriptor:
     precision: str
     rcut: float
     rcut_smth: float
+    trainable: bool
 
     @property
     def mixed_types(self) -> bool:
@@ -102,9 +103,9 @@ class Descriptor:
         """Fresh parameters for types of these names; most descriptors need no more than their number (`init`)."""
         return self.init(len(type_map), draw, xp=xp)
 
-    def trainables(self) -> dict[str, Any]:
-        """Which parameters training may change: a tree of flags, one for everything below it."""
-        raise NotImplementedError
+    def trainables(self) -> Any:
+        """Which parameters training may change: a tree of flags (see `flagged`)."""
+        return self.trainable
 
     def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
         """Environment rows (N, M, 4) of each part before normalisation, zero where empty or excluded: the sample of the statistics."""

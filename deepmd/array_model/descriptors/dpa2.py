@@ -172,19 +172,9 @@ class Dpa2(Descriptor):
         embedding = serial.init_affine((1, block.g2_dim, True), self._seed(3), draw)
         return {**params, "repformers": {"davg": zeros, "dstd": zeros + 1.0, "g2_embd": embedding, "layers": layers}}
 
-    def trainables(self) -> dict[str, Any]:
-        """Which parameters training may change: all but the statistics."""
-        nets = dict.fromkeys(("embeddings", "embeddings_strip") if self.repinit.tebd_input_mode == "strip" else ("embeddings",), self.trainable)
-        layer = {name.split("/", maxsplit=1)[0]: self.trainable for name in self.repformer.shapes(last=True)}
-        inner = {name.split("/", maxsplit=1)[0]: self.trainable for name in self.repformer.shapes(last=False)}
-        inner.update({"attn2_lm": self.trainable and self.repformer.trainable_ln} if self.repformer.update_g2_has_attn else {})
-        factors = dict.fromkeys(self.repformer.residuals(last=False), self.trainable)
-        layers = [{**(layer if last else inner), **factors} for last in self._last]
-        out = {"type_embedding": self._types().trainables() if self.trainable else False, "repinit": nets}
-        out.update({"three_body": nets} if self.three else {})
-        out.update({"g1_shape_tranform": self.trainable} if self._shape else {})
-        out.update({"tebd_transform": self.trainable} if self.add_tebd_to_repinit_out else {})
-        return {**out, "repformers": {"g2_embd": self.trainable, "layers": layers}}
+    def trainables(self) -> Any:
+        """Which parameters training may change; the layer norms only with `trainable_ln`."""
+        return self.trainable and (self.repformer.trainable_ln or ("attn2_lm",))
 
     def first_atom_matters(self, params: Params) -> bool:
         """Whether the pair or the three-body descriptor says so; empty slots of the repformer carry no weight."""

@@ -145,10 +145,6 @@ class Mixed(Local):
         types = self.types().init(type_map, self.seeds(1), draw, xp=xp)
         return {**self.no_statistics(len(type_map), draw, xp=xp), **nets, "type_embedding": types}
 
-    def trainables(self) -> dict[str, Any]:
-        """Which parameters training may change: a tree of flags, one for everything below it."""
-        return {**dict.fromkeys(self.shapes(), self.trainable), "type_embedding": self.types().trainables()}
-
     def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
         """Environment rows (N, M, 4) before normalisation, zero where empty or excluded: the sample of the statistics."""
         return [raw_rows(self, pairs, xp=xp)]

@@ -82,9 +82,9 @@ class SeAtten(Mixed, Expandable):
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
         return {**super().fresh(type_map, draw, xp=xp), "attention": self._attention().init(self.seeds(2, 0), draw, xp=xp)}
 
-    def trainables(self) -> dict[str, Any]:
-        """Which parameters training may change: a tree of flags, one for everything below it."""
-        return {**super().trainables(), "attention": self._attention().trainables(self.trainable)}
+    def trainables(self) -> Any:
+        """Which parameters training may change; the layer norms only with `trainable_ln`."""
+        return self.trainable and (self.trainable_ln or ("norm",))
 
     def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
         """Features of each centre: g_i = (1/S) sum_j G_ij (x) R_ij over all S slots, D_i = g_i g_i^T cut to `axis_neuron` columns.

@@ -55,8 +55,8 @@ class SeE2ATyped(SeE2A):
         return {**self.no_statistics(len(type_map), draw, xp=xp), "embeddings": [net], "type_embedding": vectors}
 
     def trainables(self) -> dict[str, Any]:
-        """Which parameters training may change: a tree of flags, one for everything below it."""
-        return {**super().trainables(), "type_embedding": self.types.trainables()}
+        """Which parameters training may change: the type embedding has a flag of its own."""
+        return {"embeddings": self.trainable, "type_embedding": self.types.trainables()}
 
     def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
         """Features of each centre: those of se_e2_a with G_j = Net([s_j, e_j, e_i]) or, if `type_one_side`, Net([s_j, e_j]), then e_i."""

@@ -34,10 +34,6 @@ class Sectioned(Local):
         """How neighbours are to be packed."""
         return Layout(self.rcut, self.slots)
 
-    def trainables(self) -> dict[str, Any]:
-        """Which parameters training may change: a tree of flags, one for everything below it."""
-        return {"embeddings": self.trainable}
-
     def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
         """Environment rows (N, M, 4) before normalisation, zero where empty or excluded: the sample of the statistics."""
         rows_NM4 = environment_rows(pairs.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
