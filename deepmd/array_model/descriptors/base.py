@@ -95,13 +95,9 @@ class Descriptor:
             del tree["evaluation"]  # DeePMD-kit's input does not know it
         return tree
 
-    def init(self, ntypes: int, draw: Any, *, xp: Namespace) -> Params:
-        """Fresh parameters; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
-        raise NotImplementedError
-
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
-        """Fresh parameters for types of these names; most descriptors need no more than their number (`init`)."""
-        return self.init(len(type_map), draw, xp=xp)
+        """Fresh parameters for types of these names; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
+        raise NotImplementedError
 
     def trainables(self) -> Any:
         """Which parameters training may change: a tree of flags (see `flagged`)."""

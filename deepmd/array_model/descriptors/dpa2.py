@@ -15,7 +15,7 @@ from deepmd.array_model.environment import environment_rows, switch
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.messages import affine
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
-from deepmd.array_model.pairs import Layout, Pairs, inner_pairs
+from deepmd.array_model.pairs import Layout, Pairs, excluded, inner_pairs
 from deepmd.array_model.registry import register
 from deepmd.array_model.repformer import Repformer
 from deepmd.array_model.type_embedding import TypeEmbedding
@@ -187,7 +187,7 @@ class Dpa2(Descriptor):
             out += self.three.raw_rows(self._three_pairs(pairs, xp=xp), xp=xp)
         near, block = self._near_pairs(pairs, xp=xp), self.repformer
         rows_NM4 = environment_rows(near.disp_NM3, block.rcut_smth, block.rcut, self.env_protection, xp=xp)
-        hidden_NM1 = xp.expand_dims(mixed_rows.excluded(near, self.exclude_types, xp=xp), axis=-1)
+        hidden_NM1 = xp.expand_dims(excluded(near, self.exclude_types, xp=xp), axis=-1)
         return [*out, xp.where(hidden_NM1, xp.zeros_like(rows_NM4), rows_NM4)]
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
@@ -219,7 +219,7 @@ class Dpa2(Descriptor):
         disp_NM3 = xp.astype(near.disp_NM3, dtype)
         rows_NM4 = environment_rows(disp_NM3, block.rcut_smth, block.rcut, self.env_protection, xp=xp)
         rows_NM4 = mixed_rows.normalised(rows_NM4, own["davg"], own["dstd"], near, xp=xp)
-        mask_NM = xp.logical_and(near.mask_NM, xp.logical_not(mixed_rows.excluded(near, self.exclude_types, xp=xp)))
+        mask_NM = xp.logical_and(near.mask_NM, xp.logical_not(excluded(near, self.exclude_types, xp=xp)))
         s_NM = switch(xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1)), block.rcut_smth, block.rcut, xp=xp)
         s_NM = xp.where(mask_NM, s_NM, xp.zeros_like(s_NM))
         g1_ND, equivariant = repformer.run(block, own, g1_ND, rows_NM4, disp_NM3, mask_NM, s_NM, self.smooth, near, xp=xp)
