@@ -84,10 +84,6 @@ class GatedAttention:
             out.append(layer)
         return out
 
-    def trainables(self, trainable: bool) -> dict[str, Any]:
-        """Which parameters of each layer training may change (see the descriptors)."""
-        return {"in_proj": trainable, "out_proj": trainable, "norm": trainable and self.trainable_ln}
-
     def apply(self, params: list[Params], g_NMG: Array, unit_NM3: Array, gate_NM: Array, counts_NM: Array, *, xp: Namespace) -> Array:
         """Return (N, M, G) after all layers.
 

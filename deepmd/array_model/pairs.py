@@ -103,6 +103,21 @@ def slot_counts(like_NM: Array, slots: int, *, xp: Namespace) -> Array:
     return xp.concat([ones, float(slots) - xp.sum(ones, axis=1, keepdims=True)], axis=1)
 
 
+def section_types(pairs: Pairs, *, xp: Namespace) -> Array:
+    """Neighbour type of each slot (N, M) of a layout whose sections are neighbour types."""
+    sections = xp.split(pairs.index_NM, pairs.widths, axis=1)
+    return xp.concat([0 * section + number for number, section in enumerate(sections)], axis=1)
+
+
+def excluded(pairs: Pairs, exclude_types: tuple[tuple[int, int], ...], kinds_NM: Array | None = None, *, xp: Namespace) -> Array:
+    """Return which slots (N, M) hold a neighbour whose unordered pair of types is in `exclude_types`; `kinds_NM` as in layouts that are not mixed."""
+    out_NM = xp.logical_and(pairs.mask_NM, xp.logical_not(pairs.mask_NM))
+    for a, b in sorted({pair for both in exclude_types for pair in (both, both[::-1])}):
+        neighbour_NM = xp.equal(pairs.type_NM if kinds_NM is None else kinds_NM, b)
+        out_NM = xp.where(xp.logical_and(xp.expand_dims(xp.equal(pairs.type_N, a), axis=1), neighbour_NM), pairs.mask_NM, out_NM)
+    return out_NM
+
+
 def inner_pairs(pairs: Pairs, number: int, rcut: float, *, xp: Namespace) -> Pairs:
     """Return the pairs of an inner list of a mixed layout: the beginnings of the rows, empty beyond its cutoff (Angstrom), and the last slot."""
     width = pairs.inner[number]

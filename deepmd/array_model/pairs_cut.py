@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from deepmd.array_model.namespace import Array, Namespace
-from deepmd.array_model.pairs import Layout, Pairs
+from deepmd.array_model.pairs import Layout, Pairs, excluded, section_types
 
 ARRAYS = ("disp_NM3", "mask_NM", "index_NM")
 
@@ -48,14 +48,8 @@ def _side_by_side(pairs: Pairs, rcut: float, *, xp: Namespace) -> Pairs:
     zero_N1 = xp.expand_dims(0 * pairs.type_N, axis=-1)
     ends = {"disp_NM3": _far(zero_N1, rcut, xp=xp), "mask_NM": xp.equal(zero_N1, 1), "index_NM": zero_N1}
     arrays = {name: xp.concat([getattr(pairs, name), end], axis=1) for name, end in ends.items()}
-    kinds_NM = xp.concat([xp.where(pairs.mask_NM, _section_types(pairs, xp=xp), 0 * pairs.index_NM), zero_N1], axis=1)
+    kinds_NM = xp.concat([xp.where(pairs.mask_NM, section_types(pairs, xp=xp), 0 * pairs.index_NM), zero_N1], axis=1)
     return replace(pairs, **arrays, type_NM=kinds_NM, widths=(xp.shape(kinds_NM)[1],))
-
-
-def _section_types(pairs: Pairs, *, xp: Namespace) -> Array:
-    """Neighbour type of each slot (N, M) of a sectioned list."""
-    sections = xp.split(pairs.index_NM, pairs.widths, axis=1)
-    return xp.concat([0 * section + number for number, section in enumerate(sections)], axis=1)
 
 
 def _narrowed(pairs: Pairs, inner: Layout, *, xp: Namespace) -> Pairs:
@@ -83,12 +77,9 @@ def _within(width: Any, sel: int) -> int:
 def _restricted(pairs: Pairs, outer: Layout, inner: Layout, *, xp: Namespace) -> Pairs:
     """Make empty slots of neighbours beyond the cutoff of `inner`, and of the pairs of types that it excludes."""
     disp_NM3 = xp.stop_gradient(pairs.disp_NM3)
-    keep_NM = xp.sum(disp_NM3 * disp_NM3, axis=-1) <= inner.rcut**2
-    kinds_NM = pairs.type_NM if outer.mixed else _section_types(pairs, xp=xp)
-    for a, b in inner.excluded:
-        for centre, neighbour in ((a, b), (b, a)):
-            hit = xp.logical_and(xp.expand_dims(xp.equal(pairs.type_N, centre), axis=-1), xp.equal(kinds_NM, neighbour))
-            keep_NM = xp.logical_and(keep_NM, xp.logical_not(hit))
+    kinds_NM = pairs.type_NM if outer.mixed else section_types(pairs, xp=xp)
+    keep_NM = xp.logical_not(excluded(pairs, inner.excluded, kinds_NM, xp=xp))
+    keep_NM = xp.logical_and(keep_NM, xp.sum(disp_NM3 * disp_NM3, axis=-1) <= inner.rcut**2)
     zero_NM = 0 * pairs.index_NM
     changes = {
         "disp_NM3": xp.where(xp.expand_dims(keep_NM, axis=-1), pairs.disp_NM3, _far(zero_NM, inner.rcut, xp=xp)),

@@ -26,16 +26,17 @@ def require(tree: dict[str, Any], key: str, accepted: Sequence[Any], what: str) 
 def options_to_dict(config: Any, names: Iterable[str]) -> dict[str, Any]:
     """Return options of a config as files have them: lists in place of tuples, the canonical name of a precision."""
     values = {name: getattr(config, name) for name in names}
-    return {name: PRECISIONS[value] if name == "precision" else _with_sequences(list, value) for name, value in values.items()}
+    return {name: PRECISIONS[value] if name == "precision" else with_sequences(list, value) for name, value in values.items()}
 
 
 def options_from_dict(tree: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """Return the options that a stored dict holds, by {key: option}; what is absent or null has its default."""
-    return {option: _with_sequences(tuple, tree[key]) for key, option in names.items() if tree.get(key) is not None}
+    return {option: with_sequences(tuple, tree[key]) for key, option in names.items() if tree.get(key) is not None}
 
 
-def _with_sequences(kind: type, value: Any) -> Any:
-    return kind(_with_sequences(kind, item) for item in value) if isinstance(value, list | tuple) else value
+def with_sequences(kind: type, value: Any) -> Any:
+    """Return the value with lists and tuples, nested ones too, as one of the two."""
+    return kind(with_sequences(kind, item) for item in value) if isinstance(value, list | tuple) else value
 
 
 def layer_to_dict(params: Params, precision: str, trainable: bool, activation: str = "none", resnet: bool = False) -> dict[str, Any]:

@@ -44,7 +44,6 @@ ARRAY_ATTRIBUTES = {"shape", "ndim", "size", "T", "mT", "device", "dtype", "asty
 
 INTEGERS = {
     ("networks.py", "out == width"): "layer widths from the configuration",
-    ("environment.py", "b == neighbour"): "types from the configuration",
     ("polar.py", "len(scales) != ntypes"): "entries of an option",
 }
 """Comparisons of plain integers inside functions that have `xp`, with what they compare."""

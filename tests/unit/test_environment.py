@@ -52,9 +52,10 @@ def test_the_written_adjoint_is_that_of_the_rows(run, protection):
 
     def function(disp, weights, *, xp):
         rows, adjoint = environment_adjoint(disp, 0.5, 3.0, protection, xp=xp)
-        return [rows, adjoint(weights)]
+        return [rows, adjoint(0.0 * weights[:, 0, :], weights), adjoint(weights[:, 0, :]), adjoint(weights[:, 0, :], 0.0 * weights)]
 
-    rows, gradient = run(function, DISP, weights)
+    rows, gradient, radial, padded = run(function, DISP, weights)
+    assert_close(radial, padded, "function")
     assert_close(rows, np.swapaxes(slow_rows(DISP, 0.5, 3.0, protection), 1, 2), "function")
     expected = np.zeros_like(DISP)
     for place in np.ndindex(DISP.shape):

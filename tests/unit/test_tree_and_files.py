@@ -51,10 +51,13 @@ def test_absent_leaves():
         ({"nets": [True, False]}, ["nets/0/w"]),
         ({"a": True, "nets": {"w": False}}, ["a"]),
         ({"nets": {"w": True}}, ["nets/0/w", "nets/1/w"]),
+        (("a",), ["nets/0/w", "nets/1/w"]),
+        ({"a": True, "nets": ("w",)}, ["a"]),
+        ((), ["a", "nets/0/w", "nets/1/w"]),
     ],
 )
 def test_flagged(flags, expected):
-    assert flagged({"a": 1, "nets": [{"w": 2}, {"w": 3}]}, flags) == expected
+    assert flagged({"a": 1, "davg": 0, "nets": [{"w": 2}, {"w": 3, "tables": {"w": 4}}]}, flags) == expected
 
 
 DESCRIPTOR = SeE2A(sel=(3, 4), rcut=3.0, neuron=(2, 4), axis_neuron=2, precision="float64")

@@ -29,6 +29,7 @@ class Descriptor:
     precision: str
     rcut: float
     rcut_smth: float
+    trainable: bool
 
     @property
     def mixed_types(self) -> bool:
@@ -94,17 +95,13 @@ class Descriptor:
             del tree["evaluation"]  # DeePMD-kit's input does not know it
         return tree
 
-    def init(self, ntypes: int, draw: Any, *, xp: Namespace) -> Params:
-        """Fresh parameters; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
-        raise NotImplementedError
-
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
-        """Fresh parameters for types of these names; most descriptors need no more than their number (`init`)."""
-        return self.init(len(type_map), draw, xp=xp)
-
-    def trainables(self) -> dict[str, Any]:
-        """Which parameters training may change: a tree of flags, one for everything below it."""
+        """Fresh parameters for types of these names; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
         raise NotImplementedError
+
+    def trainables(self) -> Any:
+        """Which parameters training may change: a tree of flags (see `flagged`)."""
+        return self.trainable
 
     def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
         """Environment rows (N, M, 4) of each part before normalisation, zero where empty or excluded: the sample of the statistics."""

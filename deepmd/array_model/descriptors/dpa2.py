@@ -15,7 +15,7 @@ from deepmd.array_model.environment import environment_rows, switch
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.messages import affine
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
-from deepmd.array_model.pairs import Layout, Pairs, inner_pairs
+from deepmd.array_model.pairs import Layout, Pairs, excluded, inner_pairs
 from deepmd.array_model.registry import register
 from deepmd.array_model.repformer import Repformer
 from deepmd.array_model.type_embedding import TypeEmbedding
@@ -172,19 +172,9 @@ class Dpa2(Descriptor):
         embedding = serial.init_affine((1, block.g2_dim, True), self._seed(3), draw)
         return {**params, "repformers": {"davg": zeros, "dstd": zeros + 1.0, "g2_embd": embedding, "layers": layers}}
 
-    def trainables(self) -> dict[str, Any]:
-        """Which parameters training may change: all but the statistics."""
-        nets = dict.fromkeys(("embeddings", "embeddings_strip") if self.repinit.tebd_input_mode == "strip" else ("embeddings",), self.trainable)
-        layer = {name.split("/", maxsplit=1)[0]: self.trainable for name in self.repformer.shapes(last=True)}
-        inner = {name.split("/", maxsplit=1)[0]: self.trainable for name in self.repformer.shapes(last=False)}
-        inner.update({"attn2_lm": self.trainable and self.repformer.trainable_ln} if self.repformer.update_g2_has_attn else {})
-        factors = dict.fromkeys(self.repformer.residuals(last=False), self.trainable)
-        layers = [{**(layer if last else inner), **factors} for last in self._last]
-        out = {"type_embedding": self._types().trainables() if self.trainable else False, "repinit": nets}
-        out.update({"three_body": nets} if self.three else {})
-        out.update({"g1_shape_tranform": self.trainable} if self._shape else {})
-        out.update({"tebd_transform": self.trainable} if self.add_tebd_to_repinit_out else {})
-        return {**out, "repformers": {"g2_embd": self.trainable, "layers": layers}}
+    def trainables(self) -> Any:
+        """Which parameters training may change; the layer norms only with `trainable_ln`."""
+        return self.trainable and (self.repformer.trainable_ln or ("attn2_lm",))
 
     def first_atom_matters(self, params: Params) -> bool:
         """Whether the pair or the three-body descriptor says so; empty slots of the repformer carry no weight."""
@@ -197,7 +187,7 @@ class Dpa2(Descriptor):
             out += self.three.raw_rows(self._three_pairs(pairs, xp=xp), xp=xp)
         near, block = self._near_pairs(pairs, xp=xp), self.repformer
         rows_NM4 = environment_rows(near.disp_NM3, block.rcut_smth, block.rcut, self.env_protection, xp=xp)
-        hidden_NM1 = xp.expand_dims(mixed_rows.excluded(near, self.exclude_types, xp=xp), axis=-1)
+        hidden_NM1 = xp.expand_dims(excluded(near, self.exclude_types, xp=xp), axis=-1)
         return [*out, xp.where(hidden_NM1, xp.zeros_like(rows_NM4), rows_NM4)]
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
@@ -229,7 +219,7 @@ class Dpa2(Descriptor):
         disp_NM3 = xp.astype(near.disp_NM3, dtype)
         rows_NM4 = environment_rows(disp_NM3, block.rcut_smth, block.rcut, self.env_protection, xp=xp)
         rows_NM4 = mixed_rows.normalised(rows_NM4, own["davg"], own["dstd"], near, xp=xp)
-        mask_NM = xp.logical_and(near.mask_NM, xp.logical_not(mixed_rows.excluded(near, self.exclude_types, xp=xp)))
+        mask_NM = xp.logical_and(near.mask_NM, xp.logical_not(excluded(near, self.exclude_types, xp=xp)))
         s_NM = switch(xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1)), block.rcut_smth, block.rcut, xp=xp)
         s_NM = xp.where(mask_NM, s_NM, xp.zeros_like(s_NM))
         g1_ND, equivariant = repformer.run(block, own, g1_ND, rows_NM4, disp_NM3, mask_NM, s_NM, self.smooth, near, xp=xp)

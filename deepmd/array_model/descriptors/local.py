@@ -7,14 +7,19 @@ from typing import Any, ClassVar
 
 from deepmd.array_model import serial, spectral
 from deepmd.array_model.descriptors.base import Descriptor, Statistics
+from deepmd.array_model.environment import environment_rows
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.namespace import PRECISIONS, Namespace, Params
+from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
 from deepmd.array_model.networks import activation
+from deepmd.array_model.pairs import Pairs, excluded, section_types
 
-STORED = ("rcut", "rcut_smth", "activation_function", "resnet_dt", "precision", "trainable", "set_davg_zero", "env_protection")
+STORED = (
+    *("sel", "rcut", "rcut_smth", "neuron", "activation_function", "resnet_dt", "precision", "trainable", "exclude_types"),
+    *("set_davg_zero", "env_protection"),
+)
 """Options that the files of all of them hold."""
 
-SINCE = ("trainable", "set_davg_zero", "env_protection", "use_econf_tebd", "use_tebd_bias")
+SINCE = ("trainable", "exclude_types", "set_davg_zero", "env_protection", "use_econf_tebd", "use_tebd_bias")
 """Options that old files lack."""
 
 
@@ -44,7 +49,9 @@ class Local(Descriptor):
     newest: ClassVar[int] = 2
     """Newest version of files that it reads."""
     stored: ClassVar[tuple[str, ...]] = ()
-    """Options that its files hold besides `STORED`, under their own names and as they are."""
+    """Options that its files hold besides `STORED`, under their own names."""
+    constants: ClassVar[dict[str, Any]] = {}
+    """Keys of its files that always have the same value."""
     names = {"n_neuron": "neuron"}
     __pydantic_config__ = {"extra": "forbid"}
 
@@ -87,6 +94,19 @@ class Local(Descriptor):
         mean, std = (like + xp.expand_dims(values[:, : self.columns], axis=1) for values in (mean_T4, std_T4))
         return {**params, "davg": like if self.set_davg_zero else mean, "dstd": std}
 
+    def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
+        """Environment rows (N, M, 4) before normalisation, zero where empty or excluded: the sample of the statistics."""
+        rows_NM4 = environment_rows(pairs.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
+        return [self.without_excluded(rows_NM4, pairs, xp=xp)]
+
+    def without_excluded(self, rows_NMC: Array, pairs: Pairs, *, xp: Namespace) -> Array:
+        """Zero the rows of neighbours whose pair of types is among `exclude_types`; empty slots are never excluded."""
+        if not self.exclude_types:
+            return rows_NMC
+        kinds_NM = pairs.type_NM if self.mixed else section_types(pairs, xp=xp)
+        hidden_NM = excluded(pairs, self.exclude_types, kinds_NM, xp=xp)
+        return xp.where(xp.expand_dims(hidden_NM, axis=-1), xp.zeros_like(rows_NMC), rows_NMC)
+
     # -- files ------------------------------------------------------------------------------------------------------
 
     def stored_parts(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
@@ -100,10 +120,8 @@ class Local(Descriptor):
     @classmethod
     def options_from(cls, tree: dict[str, Any]) -> dict[str, Any]:
         """Return the options from the stored form."""
-        options = {name: tree[name] for name in (*STORED, *cls.stored) if name in tree or name not in SINCE}
-        pairs = tuple((a, b) for a, b in tree.get("exclude_types", ()))
-        options["trainable"] = bool(options.get("trainable", True))
-        return {**options, "sel": tuple(tree["sel"]), "neuron": tuple(tree["neuron"]), "exclude_types": pairs}
+        names = [name for name in (*STORED, *cls.stored) if name in tree or name not in SINCE]
+        return {**{name: serial.with_sequences(tuple, tree[name]) for name in names}, "trainable": bool(tree.get("trainable", True))}
 
     def serialize(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
         """Return the stored form (spec core, section 13.2)."""
@@ -111,11 +129,9 @@ class Local(Descriptor):
             "@class": "Descriptor",
             "type": self.type_name,
             "@version": self.version,
+            **self.constants,
+            **serial.options_to_dict(self, (*STORED, *self.stored)),
             "sel": list(self.numbers),
-            "neuron": list(self.neuron),
-            **{name: getattr(self, name) for name in (*STORED, *self.stored)},
-            "precision": PRECISIONS[self.precision],
-            "exclude_types": [list(pair) for pair in self.exclude_types],
             "env_mat": {"rcut": self.rcut, "rcut_smth": self.rcut_smth, "protection": self.env_protection, "use_exp_switch": False},
             "@variables": {"davg": params["davg"], "dstd": params["dstd"]},
             "type_map": list(type_map),

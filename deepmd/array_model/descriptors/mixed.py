@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 
 from deepmd.array_model import serial
 from deepmd.array_model.descriptors.local import Local
-from deepmd.array_model.environment import environment_columns, environment_rows, switch
+from deepmd.array_model.environment import environment_columns, switch
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.networks import Net, init_net
 from deepmd.array_model.pairs import Layout, Pairs, slot_counts
+from deepmd.array_model.pairs import excluded as excluded
 from deepmd.array_model.type_embedding import TypeEmbedding
 
 MODES = ("concat", "strip")
@@ -38,46 +39,6 @@ class Rows:
     type_NM: Array
     count_NM: Array
     seen_NM: Array
-
-
-def excluded(pairs: Pairs, exclude_types: tuple[tuple[int, int], ...], *, xp: Namespace) -> Array:
-    """Return which slots (N, M) hold a neighbour whose pair of types is in `exclude_types`."""
-    out_NM = xp.logical_and(pairs.mask_NM, xp.logical_not(pairs.mask_NM))
-    for a, b in sorted({pair for both in exclude_types for pair in (both, both[::-1])}):
-        types = xp.logical_and(xp.expand_dims(xp.equal(pairs.type_N, a), axis=1), xp.equal(pairs.type_NM, b))
-        out_NM = xp.where(types, pairs.mask_NM, out_NM)
-    return out_NM
-
-
-def raw_rows(options: Any, pairs: Pairs, *, xp: Namespace) -> Array:
-    """Environment rows (N, M, 4) before normalisation, zero where empty or excluded; `options` are those of a descriptor."""
-    rows_NM4 = environment_rows(pairs.disp_NM3, options.rcut_smth, options.rcut, options.env_protection, xp=xp)
-    hidden_NM = excluded(pairs, options.exclude_types, xp=xp)
-    return xp.where(xp.expand_dims(hidden_NM, axis=-1), xp.zeros_like(rows_NM4), rows_NM4)
-
-
-def rows_of(options: Any, slots: int, params: Params, pairs: Pairs, *, xp: Namespace) -> Rows:
-    """Return the environment of each centre in the precision of a descriptor.
-
-    Parameters
-    ----------
-    options : has `rcut`, `rcut_smth`, `env_protection`, `exclude_types` and `precision`
-    slots : their number
-    params : has `davg` and `dstd` (T, slots, 4), the same in all slots of a type
-    """
-    disp_NM3 = xp.astype(pairs.disp_NM3, dtype_of(options.precision, xp=xp))
-    columns = environment_columns(disp_NM3, options.rcut_smth, options.rcut, options.env_protection, xp=xp)
-    mean_N4, std_N4 = (xp.take(params[name][:, 0, :], pairs.type_N, axis=0) for name in ("davg", "dstd"))
-    rows_NM4 = (xp.stack(columns, axis=-1) - xp.expand_dims(mean_N4, axis=1)) / xp.expand_dims(std_N4, axis=1)
-    switch_NM = switch(xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1)), options.rcut_smth, options.rcut, xp=xp)
-    type_NM, seen_NM = pairs.type_NM, pairs.mask_NM
-    if options.exclude_types:
-        hidden_NM = excluded(pairs, options.exclude_types, xp=xp)
-        rows_NM4 = xp.where(xp.expand_dims(hidden_NM, axis=-1), xp.zeros_like(rows_NM4), rows_NM4)
-        switch_NM = xp.where(hidden_NM, xp.zeros_like(switch_NM), switch_NM)
-        seen_NM = xp.logical_and(seen_NM, xp.logical_not(hidden_NM))
-        type_NM = xp.where(hidden_NM, xp.zeros_like(type_NM) + type_NM[:, -1:], type_NM)
-    return Rows(rows_NM4, columns[0], switch_NM, type_NM, slot_counts(switch_NM, slots, xp=xp), seen_NM)
 
 
 def normalised(rows_NM4: Array, davg_TS4: Array, dstd_TS4: Array, pairs: Pairs, *, xp: Namespace) -> Array:
@@ -135,25 +96,29 @@ class Mixed(Local):
         """How neighbours are to be packed."""
         return Layout(self.rcut, (self.slots,), mixed=True)
 
-    def init(self, ntypes: int, draw: Any, *, xp: Namespace) -> Params:
-        """Fresh parameters of types without names, which have no electron configuration."""
-        return self.fresh(tuple(f"type {number}" for number in range(ntypes)), draw, xp=xp)
-
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
         nets = {name: [init_net(net, self.seeds(k, 0), draw)] for k, (name, net) in enumerate(self.shapes().items())}
         types = self.types().init(type_map, self.seeds(1), draw, xp=xp)
         return {**self.no_statistics(len(type_map), draw, xp=xp), **nets, "type_embedding": types}
 
-    def trainables(self) -> dict[str, Any]:
-        """Which parameters training may change: a tree of flags, one for everything below it."""
-        return {**dict.fromkeys(self.shapes(), self.trainable), "type_embedding": self.types().trainables()}
-
-    def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
-        """Environment rows (N, M, 4) before normalisation, zero where empty or excluded: the sample of the statistics."""
-        return [raw_rows(self, pairs, xp=xp)]
-
     # -- parts ------------------------------------------------------------------------------------------------------
+
+    def rows(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Rows:
+        """Return the environment of each centre; `davg` and `dstd` (T, S, 4) are the same in all slots of a type."""
+        disp_NM3 = xp.astype(pairs.disp_NM3, dtype_of(self.precision, xp=xp))
+        columns = environment_columns(disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
+        mean_N4, std_N4 = (xp.take(params[name][:, 0, :], pairs.type_N, axis=0) for name in ("davg", "dstd"))
+        rows_NM4 = (xp.stack(columns, axis=-1) - xp.expand_dims(mean_N4, axis=1)) / xp.expand_dims(std_N4, axis=1)
+        switch_NM = switch(xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1)), self.rcut_smth, self.rcut, xp=xp)
+        type_NM, seen_NM = pairs.type_NM, pairs.mask_NM
+        if self.exclude_types:
+            hidden_NM = excluded(pairs, self.exclude_types, xp=xp)
+            rows_NM4 = self.without_excluded(rows_NM4, pairs, xp=xp)
+            switch_NM = xp.where(hidden_NM, xp.zeros_like(switch_NM), switch_NM)
+            seen_NM = xp.logical_and(seen_NM, xp.logical_not(hidden_NM))
+            type_NM = xp.where(hidden_NM, xp.zeros_like(type_NM) + type_NM[:, -1:], type_NM)
+        return Rows(rows_NM4, columns[0], switch_NM, type_NM, slot_counts(switch_NM, self.slots, xp=xp), seen_NM)
 
     def seeds(self, *path: int) -> list[int] | None:
         """Return the seed list of a part."""

@@ -9,7 +9,7 @@ from deepmd.array_model import spectral
 from deepmd.array_model.attention import GatedAttention, unit
 from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.descriptors.features import Features, Widths
-from deepmd.array_model.descriptors.mixed import Mixed, Rows, rows_of
+from deepmd.array_model.descriptors.mixed import Mixed, Rows
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.networks import apply_net
 from deepmd.array_model.pairs import Pairs
@@ -47,6 +47,7 @@ class SeAtten(Mixed, Expandable):
         *("axis_neuron", "tebd_dim", "tebd_input_mode", "attn", "attn_layer", "attn_dotr", "attn_mask", "scaling_factor", "normalize", "temperature"),
         *("trainable_ln", "smooth_type_embedding", "type_one_side", "concat_output_tebd", "use_econf_tebd", "use_tebd_bias"),
     )
+    constants: ClassVar[dict[str, Any]] = {"spin": None}
     fixed: ClassVar[dict[str, Any]] = {}
     """Options that this kind does not leave open, and that its files do not hold."""
     names = {"n_axis_neuron": "axis_neuron", "n_neuron": "neuron"}
@@ -82,16 +83,16 @@ class SeAtten(Mixed, Expandable):
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
         return {**super().fresh(type_map, draw, xp=xp), "attention": self._attention().init(self.seeds(2, 0), draw, xp=xp)}
 
-    def trainables(self) -> dict[str, Any]:
-        """Which parameters training may change: a tree of flags, one for everything below it."""
-        return {**super().trainables(), "attention": self._attention().trainables(self.trainable)}
+    def trainables(self) -> Any:
+        """Which parameters training may change; the layer norms only with `trainable_ln`."""
+        return self.trainable and (self.trainable_ln or ("norm",))
 
     def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
         """Features of each centre: g_i = (1/S) sum_j G_ij (x) R_ij over all S slots, D_i = g_i g_i^T cut to `axis_neuron` columns.
 
         Empty slots take part, with the type of the first atom of the frame; the last of a row counts for all that are not there.
         """
-        found = rows_of(self, self.slots, params, pairs, xp=xp)
+        found = self.rows(params, pairs, xp=xp)
         evaluate = self._spectral if isinstance(self.evaluation, int) else self._direct
         g_NG4 = xp.matrix_transpose(evaluate(params, pairs, found, xp=xp) / float(self.slots))
         d_NGX = xp.matmul(g_NG4, xp.matrix_transpose(g_NG4[:, : self.axis_neuron, :]))
@@ -219,7 +220,7 @@ class SeAtten(Mixed, Expandable):
         """Return the nets, the type embedding and the attention layers."""
         attention = self._attention()
         layers = attention.serialize(params["attention"], self.trainable)
-        return {**super().stored_parts(params, type_map), "ln_eps": attention.ln_eps, "attention_layers": layers, "spin": None}
+        return {**super().stored_parts(params, type_map), "ln_eps": attention.ln_eps, "attention_layers": layers}
 
     def parts_from(self, tree: dict[str, Any], what: str) -> Params:
         """Return the parameters of the nets, of the type embedding and of the attention layers."""

@@ -9,7 +9,7 @@ from typing import Any
 from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
-from deepmd.array_model.networks import Net, apply_net, init_net
+from deepmd.array_model.networks import Net, apply_net
 from deepmd.array_model.pairs import Pairs
 from deepmd.array_model.registry import register
 from deepmd.array_model.type_embedding import TypeEmbedding
@@ -26,6 +26,7 @@ class SeE2ATyped(SeE2A):
     """Options of se_e2_a, and of the type embedding. One fitting net serves all types: it reads the vector of the centre besides."""
 
     type_name = "se_e2_a_typed"
+    keys_of_nets = 0
     types: TypeEmbedding = field(default_factory=lambda: TypeEmbedding(activation_function="tanh"))
 
     def __post_init__(self) -> None:
@@ -50,13 +51,12 @@ class SeE2ATyped(SeE2A):
 
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator. DeePMD-kit has it in TensorFlow only, which draws others."""
-        net = init_net(self._net(), None if self.seed is None else [0, self.seed], draw)
         vectors = self.types.init(type_map, None if self.types.seed is None else [1, self.types.seed], draw, xp=xp)
-        return {**self.no_statistics(len(type_map), draw, xp=xp), "embeddings": [net], "type_embedding": vectors}
+        return {**super().fresh(type_map, draw, xp=xp), "type_embedding": vectors}
 
     def trainables(self) -> dict[str, Any]:
-        """Which parameters training may change: a tree of flags, one for everything below it."""
-        return {**super().trainables(), "type_embedding": self.types.trainables()}
+        """Which parameters training may change: the type embedding has a flag of its own."""
+        return {"embeddings": self.trainable, "type_embedding": self.types.trainables()}
 
     def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
         """Features of each centre: those of se_e2_a with G_j = Net([s_j, e_j, e_i]) or, if `type_one_side`, Net([s_j, e_j]), then e_i."""
@@ -65,11 +65,6 @@ class SeE2ATyped(SeE2A):
         return replace(features, invariant_ND=xp.concat([features.invariant_ND, own_NE], axis=1))
 
     # -- parts ------------------------------------------------------------------------------------------------------
-
-    @property
-    def keys_of_nets(self) -> int:
-        """One net for all."""
-        return 0
 
     def _net(self) -> Net:
         return replace(super()._net(), in_dim=1 + self.types.neuron[-1] * (1 if self.type_one_side else 2))

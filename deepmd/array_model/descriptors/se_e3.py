@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepmd.array_model import spectral
-from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.descriptors.mixed import check_uniform
 from deepmd.array_model.descriptors.sectioned import Sectioned
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
-from deepmd.array_model.networks import apply_net, init_net, summed_net
+from deepmd.array_model.networks import apply_net, summed_net
 from deepmd.array_model.pairs import Pairs, spans
 from deepmd.array_model.registry import register
 from deepmd.array_model.tree import map_leaves
@@ -28,33 +27,26 @@ Slots = tuple[Array, Array]
 
 @register("descriptor", "se_e3", aliases=("se_at", "se_a_3be", "se_t"))
 @dataclass(frozen=True)
-class SeE3(Sectioned, Expandable):
+class SeE3(Sectioned):
     """Options of the descriptor."""
 
-    evaluation: str | int = "auto"
-    """How the embedding nets are evaluated (see `se_e2_a`)."""
-
     type_name = "se_e3"
+    keys_of_nets = 2
 
     @property
     def widths(self) -> Widths:
         """Widths of the features."""
         return Widths(self.neuron[-1], 0)
 
-    def init(self, ntypes: int, draw: Any, *, xp: Namespace) -> Params:
-        """Fresh parameters; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3). Nets that have no use are zero."""
+    def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+        """Fresh parameters; nets that have no use are zero."""
+        params = super().fresh(type_map, draw, xp=xp)
+        nets = [net if use else map_leaves(xp.zeros_like, net) for net, use in zip(params["embeddings"], self._used, strict=True)]
+        return {**params, "embeddings": nets}
 
-        def net(first: int, second: int) -> Params:
-            new = init_net(self._net(), None if self.seed is None else [first * ntypes + second, self.seed], draw)
-            return new if first <= second else map_leaves(xp.zeros_like, new)  # type: ignore[no-any-return]
-
-        nets = [net(first, second) for second in range(ntypes) for first in range(ntypes)]
-        return {**self.no_statistics(ntypes, draw, xp=xp), "embeddings": nets}
-
-    def trainables(self) -> dict[str, Any]:
+    def trainables(self) -> Any:
         """Which parameters training may change: the nets of each unordered pair of types."""
-        types = range(len(self.slots))
-        return {"embeddings": [self.trainable and first <= second for second in types for first in types]}
+        return {"embeddings": [self.trainable and use for use in self._used]}
 
     def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
         """Features of each centre.
@@ -71,9 +63,10 @@ class SeE3(Sectioned, Expandable):
     # -- parts ------------------------------------------------------------------------------------------------------
 
     @property
-    def keys_of_nets(self) -> int:
-        """A net belongs to both neighbours."""
-        return 2
+    def _used(self) -> list[bool]:
+        """Which nets have a use: one for each unordered pair of types."""
+        types = range(len(self.slots))
+        return [first <= second for second in types for first in types]
 
     @property
     def _couples(self) -> list[tuple[int, int]]:

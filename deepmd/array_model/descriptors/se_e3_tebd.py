@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deepmd.array_model.descriptors.features import Features, Widths
-from deepmd.array_model.descriptors.mixed import Mixed, rows_of
+from deepmd.array_model.descriptors.mixed import Mixed
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.networks import apply_net
 from deepmd.array_model.pairs import Pairs
@@ -35,7 +35,7 @@ class SeE3Tebd(Mixed):
         parts of their rows and e the vectors of their types. In strip mode G = Gs(t_jk) (1 + k_jk Gt(e_j, e_k)), with k_jk the
         product of their switches if `smooth`, otherwise 1.
         """
-        found = rows_of(self, self.slots, params, pairs, xp=xp)
+        found = self.rows(params, pairs, xp=xp)
         table_TE = self.types().table(params["type_embedding"], xp=xp)
         rows_NM3 = found.rows_NM4[:, :, 1:]
         t_NMM = xp.matmul(rows_NM3, xp.matrix_transpose(rows_NM3))

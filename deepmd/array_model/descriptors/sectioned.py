@@ -3,45 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import Any, ClassVar
 
-from deepmd.array_model import serial
+from deepmd.array_model import serial, spectral
+from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.descriptors.local import Local
-from deepmd.array_model.environment import environment_rows, without_excluded
+from deepmd.array_model.environment import environment_adjoint, environment_columns, environment_rows
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
-from deepmd.array_model.networks import Net
+from deepmd.array_model.networks import Net, init_net
 from deepmd.array_model.pairs import Layout, Pairs, spans
 
 
 @dataclass(frozen=True)
-class Sectioned(Local):
-    """`sel` has one number of slots for each type."""
+class Sectioned(Local, Expandable):
+    """`sel` is a list with one number of slots for each type once neighbour statistics have resolved "auto"."""
 
     sel: tuple[int, ...] | str = "auto"
+    evaluation: str | int = "auto"
+    """How the embedding nets are evaluated: "direct", "spectral", "auto"; the number of terms once an expansion is planned."""
+
+    keys_of_nets: ClassVar[int] = 1
+    """Number of types that a net belongs to: the neighbour; before it the centre or another neighbour."""
 
     @property
     def slots(self) -> tuple[int, ...]:
         """Slots per neighbour type, once resolved."""
         return self.numbers
 
-    @property
-    def keys_of_nets(self) -> int:
-        """Number of types that a net belongs to."""
-        return 1
-
     def layout(self) -> Layout:
         """How neighbours are to be packed."""
         return Layout(self.rcut, self.slots)
 
-    def trainables(self) -> dict[str, Any]:
-        """Which parameters training may change: a tree of flags, one for everything below it."""
-        return {"embeddings": self.trainable}
-
-    def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
-        """Environment rows (N, M, 4) before normalisation, zero where empty or excluded: the sample of the statistics."""
-        rows_NM4 = environment_rows(pairs.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
-        return [without_excluded(rows_NM4, pairs, self.exclude_types, xp=xp)]
+    def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+        """Fresh parameters (spec core, section 13.3): of a pair of types the first varies fastest among nets, the second among their seeds."""
+        ntypes = len(type_map)
+        numbers = [sum(t * ntypes**k for k, t in enumerate(types)) for types in product(range(ntypes), repeat=self.keys_of_nets)]
+        nets = [init_net(self._net(), None if self.seed is None else [number, self.seed], draw) for number in numbers]
+        return {**self.no_statistics(ntypes, draw, xp=xp), "embeddings": nets}
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
@@ -53,16 +53,50 @@ class Sectioned(Local):
         """Normalised environment rows of each section (N, width, columns), those of excluded neighbours zero."""
         disp_NM3 = xp.astype(pairs.disp_NM3, dtype_of(self.precision, xp=xp))
         rows_NMC = environment_rows(disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)[:, :, : self.columns]
-        out = []
-        for rows, width, (start, _) in zip(xp.split(rows_NMC, pairs.widths, axis=1), pairs.widths, spans(self.slots), strict=True):
-            mean, std = (xp.take(params[name][:, start : start + width, :], pairs.type_N, axis=0) for name in ("davg", "dstd"))
-            out.append((rows - mean) / std)
-        return xp.split(without_excluded(xp.concat(out, axis=1), pairs, self.exclude_types, xp=xp), pairs.widths, axis=1)  # type: ignore[no-any-return]
+        used = [slice(start, start + width) for (start, _), width in zip(spans(self.slots), pairs.widths, strict=True)]
+        mean_TMC, std_TMC = (xp.concat([params[name][:, part, :] for part in used], axis=1) for name in ("davg", "dstd"))
+        rows_NMC = (rows_NMC - xp.take(mean_TMC, pairs.type_N, axis=0)) / xp.take(std_TMC, pairs.type_N, axis=0)
+        return xp.split(self.without_excluded(rows_NMC, pairs, xp=xp), pairs.widths, axis=1)  # type: ignore[no-any-return]
 
     def rest(self, params: Params, pairs: Pairs) -> list[Array]:
         """Rows of the slots of each section beyond the width of the batch (T, sel - width, columns): empty for every atom."""
         empty_TSC = -params["davg"] / params["dstd"]
         return [empty_TSC[:, start + width : stop, :] for (start, stop), width in zip(spans(self.slots), pairs.widths, strict=True)]
+
+    def summed(self, params: Params, pairs: Pairs, columns: Any, by_rows: Any, rest: list[Array], *, xp: Namespace) -> Array:
+        """Sum R (x) G(s) over all slots (N, C, G) from moments.
+
+        Parameters
+        ----------
+        columns : function from environment rows (N, 4, M) before normalisation to R (N, C, M)
+        by_rows : function from a gradient of R to that of the rows; None where R does not depend on them
+        rest : R of the slots of each section beyond the width of the batch (T, sel - width, C)
+        """
+        scale, disp_NM3 = params["tables"]["scale"], xp.astype(pairs.disp_NM3, dtype_of(self.precision, xp=xp))
+        both = [self._expansion(params, centre, xp=xp) for centre in range(len(self.slots))]
+        how = pairs.widths, pairs.counts, [coefficients for coefficients, _ in both], int(self.evaluation)
+        switched = self.rcut_smth, self.rcut, self.env_protection
+
+        def differentiated(disp_NM3: Array) -> tuple[Array, Any]:
+            rows_N4M, to_disp = environment_adjoint(disp_NM3, *switched, xp=xp)
+            sums_NCG, to_columns = spectral.contracted_adjoint(spectral.abscissa(rows_N4M[:, 0, :], scale), columns(rows_N4M), *how, xp=xp)
+
+            def adjoint(grad_NCG: Array) -> Array:
+                by_x_NM, by_columns_NCM = to_columns(grad_NCG)
+                return to_disp(by_x_NM * scale, by_rows(by_columns_NCM) if by_rows else None)
+
+            return sums_NCG, adjoint
+
+        if xp.with_adjoint is not None:
+            sums_NCG = xp.with_adjoint(differentiated, disp_NM3)
+        else:
+            each = environment_columns(disp_NM3, *switched, xp=xp)
+            sums_NCG = spectral.contracted(spectral.abscissa(each[0], scale), columns(xp.stack(each, axis=1)), *how, xp=xp)
+        rests = []
+        for centre, (_, start_JG) in enumerate(both):
+            rest_CJ = xp.stack([xp.sum(rest_TSC[centre, :, :], axis=0) for rest_TSC in rest], axis=1)
+            rests.append(xp.matmul(rest_CJ, start_JG))
+        return sums_NCG + xp.take(xp.stack(rests, axis=0), pairs.type_N, axis=0)
 
     # -- files ------------------------------------------------------------------------------------------------------
 
