@@ -107,6 +107,9 @@ DPA3 = {
     "no_mapping": dpa3(use_loc_mapping=False, activation_function="tanh"),
     "sequential": dpa3({"sequential_update": True}),
     "sequential_smooth": dpa3({"sequential_update": True, "use_dynamic_sel": True, "smooth_edge_update": True, "n_multi_edge_message": 2}, ntypes=3),
+    "charge_spin": dpa3(concat_output_tebd=True, add_chg_spin_ebd=True),
+    # vectors as long as there are spins have a shortcut
+    "charge_spin_wide": dpa3({"n_dim": 100}, ntypes=3, add_chg_spin_ebd=True, default_chg_spin=[-1.0, 2.0], use_tebd_bias=True),
     "econf_std": dpa3({"fix_stat_std": 0.0}, use_econf_tebd=True, concat_output_tebd=True),
     "pairs_excluded": dpa3({"e_sel": 14, "a_sel": 5}, pair=[[0, 0]]),
 }
