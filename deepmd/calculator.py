@@ -28,7 +28,7 @@ class DP(Calculator):  # type: ignore[misc]
     """Energy (eV), forces (eV/Angstrom), virial (eV) and stress (eV/Angstrom^3, ASE's sign: -virial/volume) of a model.
 
     A structure that is periodic in any direction is treated as periodic in all three; its cell needs three independent vectors.
-    `atoms.info["fparam"]` and `atoms.info["aparam"]` are read by models that take such parameters.
+    `atoms.info["fparam"]`, `atoms.info["aparam"]` and `atoms.info["charge_spin"]` are read by models that take such parameters.
 
     Parameters
     ----------
@@ -79,11 +79,8 @@ class DP(Calculator):  # type: ignore[misc]
         periodic = bool(np.any(atoms.pbc))
         if "stress" in properties and not periodic:
             raise PropertyNotImplementedError("stress: the structure has no periodic cell, so it has no volume")
-        parameters = {
-            name: atoms.info.get(name) for name, width in (("fparam", self.dp.get_dim_fparam()), ("aparam", self.dp.get_dim_aparam())) if width
-        }
         cells = atoms.cell.array[None] if periodic else None
-        energy, force, virial = self.dp.eval(atoms.positions[None], cells, self._types(atoms), **parameters)
+        energy, force, virial = self.dp.eval(atoms.positions[None], cells, self._types(atoms), **self.dp.conditions_in(atoms.info))
         self.results = {"energy": float(energy[0, 0]), "free_energy": float(energy[0, 0]), "forces": force[0], "virial": virial[0].reshape(3, 3)}
         if periodic:
             symmetric = 0.5 * (self.results["virial"] + self.results["virial"].T)

@@ -82,10 +82,17 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a fitting net may be told besides geometry: frame parameters (F, K) and atomic parameters (N, K), or None."""
+    """What a model may be told besides geometry; None where it does not ask.
+
+    Attributes
+    ----------
+    fparam_FK, aparam_NK : frame and atomic parameters of the fitting net
+    charge_spin_F2 : total charge (in units of e) and spin of each frame, for descriptors with `dim_chg_spin`
+    """
 
     fparam_FK: Array | None = None
     aparam_NK: Array | None = None
+    charge_spin_F2: Array | None = None
 
 
 def spans(sizes: tuple[Any, ...]) -> list[tuple[Any, Any]]:

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.array_model import charge_spin
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.losses import Label, Loss
 from deepmd.array_model.outputs import Output
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.data.neighbours import find_neighbours
 from deepmd.data.packing import pack
-from deepmd.data.systems import WIDTHS, System, Width
+from deepmd.data.systems import CONDITIONS, WIDTHS, System, Width
 
 
 @dataclass(frozen=True)
@@ -52,34 +53,39 @@ def data_of(output: Output, loss: Loss | None = None) -> dict[str, Width]:
         labels.update(loss.labels())
     widths = {name: math.prod(label.sizes) for name, label in labels.items()}
     return {
-        **{name: WIDTHS[name] for name in ("fparam", "aparam")},
+        **{name: WIDTHS[name] for name in CONDITIONS},
         **{name: (0, widths[name]) if label.per_atom else (widths[name], 0) for name, label in labels.items()},
     }
 
 
 def conditions_of(model: Any, frames: Frames, atoms: np.ndarray) -> Conditions:
-    """Return frame and atomic parameters of a batch, the model's default where a system has no fparam.
+    """Return frame and atomic parameters, charge and spin of a batch, the model's default where a system has none.
 
     Raises
     ------
     InputError
-        The model needs parameters that a system does not have, or they have the wrong number of values.
+        The model needs parameters that a system does not have, or they have the wrong number of values or a value that is not accepted.
     """
 
-    def values(name: str, width: int, system: System, frame: int) -> np.ndarray:
-        array = system.data.get(name)
-        if array is None and name == "fparam" and model.default_fparam is not None:
-            return np.array(model.default_fparam, dtype=np.float64)
+    def values(name: str, system: System, frame: int) -> np.ndarray:
+        (width, default), array = model.conditions[name], system.data.get(name)
+        if array is None and default is not None:
+            return np.array(default, dtype=np.float64)
         if array is None or array.shape[-1] != width:
             given = "none" if array is None else f"{array.shape[-1]}"
             raise InputError(
-                f"{system.path}: the model needs {width} values of {name} per {'frame' if name == 'fparam' else 'atom'}, {name}.npy has {given}"
+                f"{system.path}: the model needs {width} values of {name} per {'atom' if name == 'aparam' else 'frame'}, {name}.npy has {given}"
             )
+        if name == "charge_spin" and (text := charge_spin.problem(array[frame].tolist())):
+            raise InputError(f"{system.path}: {name}.npy, frame {frame}: {text}")
         return np.asarray(array[frame])
 
-    fparam = np.stack([values("fparam", model.numb_fparam, *item) for item in frames]) if model.numb_fparam else None
-    aparam = np.concatenate([values("aparam", model.numb_aparam, *item) for item in frames])[atoms] if model.numb_aparam else None
-    return Conditions(fparam, aparam)
+    found = {name: [values(name, *item) for item in frames] for name, (width, _) in model.conditions.items() if width}
+    return Conditions(
+        fparam_FK=np.stack(found["fparam"]) if "fparam" in found else None,
+        aparam_NK=np.concatenate(found["aparam"])[atoms] if "aparam" in found else None,
+        charge_spin_F2=np.stack(found["charge_spin"]) if "charge_spin" in found else None,
+    )
 
 
 def make_batch(model: Any, loss: Loss, frames: Frames) -> Batch:

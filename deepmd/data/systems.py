@@ -24,6 +24,7 @@ WIDTHS: dict[str, Width] = {
     "atom_ener_coeff": (0, 1),
     "fparam": (None, 0),
     "aparam": (0, None),
+    "charge_spin": (2, 0),
     "dipole": (3, 0),
     "atom_dipole": (0, 3),
     "polarizability": (9, 0),
@@ -32,6 +33,9 @@ WIDTHS: dict[str, Width] = {
     "atom_dos": (0, None),
 }
 """Data that are known besides coordinates and cells; others are read when their width is told (see `load_system`)."""
+
+CONDITIONS = ("fparam", "aparam", "charge_spin")
+"""Data that a model may be told besides the geometry (see `deepmd.array_model.pairs.Conditions`)."""
 
 SCALARS = ("energy", "atom_ener", "atom_pref", "atom_ener_coeff", "atomic_weight")
 """Data without an axis for their values."""

@@ -139,10 +139,10 @@ def compare(potential: DeepPot, system: System, frames: Sequence[int] | np.ndarr
     """
     data = {name: values[frames] for name, values in system.data.items()}
     cell = None if system.cell is None else system.cell[frames]
-    parameters = {name: data.get(name) for name in ("fparam", "aparam")}
+    parameters = potential.conditions_in(data)
     try:
         types = system.types[frames] if system.mixed else system.types
-        out = potential.eval(system.coord[frames], cell, types, atomic=atomic, mixed_type=system.mixed, **parameters)  # type: ignore[arg-type]
+        out = potential.eval(system.coord[frames], cell, types, atomic=atomic, mixed_type=system.mixed, **parameters)
     except InputError as error:
         raise InputError(f"{system.path}: {error}") from error
     real = np.broadcast_to(types >= 0, (len(frames), system.num_atoms))

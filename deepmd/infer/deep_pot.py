@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Self
 
@@ -18,7 +19,7 @@ from deepmd.array_model.pairs import Conditions
 from deepmd.array_model.spectral import CHOICES
 from deepmd.data.neighbours import Neighbours, find_neighbours
 from deepmd.data.packing import Packed, pack
-from deepmd.infer.inputs import Frames, batch_size, blocks, cells_of, groups, numbers, of_centres, warn_of_order
+from deepmd.infer.inputs import Frames, batch_size, blocks, cells_of, conditions_of, groups, numbers, of_centres, warn_of_order
 from deepmd.io.facts import model_size, observed_types
 from deepmd.io.formats import backend_name, backend_of, framework, load_model
 from deepmd.io.model_file import ModelFile, evaluation_asked, planned
@@ -107,10 +108,22 @@ class DeepEval:
     # -- predictions ------------------------------------------------------------------------------------------------
 
     def eval_descriptor(
-        self, coords: Any, cells: Any, atom_types: Any, fparam: Any = None, aparam: Any = None, mixed_type: bool = False
+        self,
+        coords: Any,
+        cells: Any,
+        atom_types: Any,
+        fparam: Any = None,
+        aparam: Any = None,
+        mixed_type: bool = False,
+        charge_spin: Any = None,
     ) -> np.ndarray:
         """Return the features of each atom (F, n, D), zero for virtual atoms; arguments and errors as for `eval`."""
-        return self._run(self._frames(coords, cells, atom_types, fparam, aparam, mixed_type), frozenset({"descriptor"}))["descriptor"]
+        frames = self._frames(coords, cells, atom_types, fparam, aparam, mixed_type, charge_spin)
+        return self._run(frames, frozenset({"descriptor"}))["descriptor"]
+
+    def conditions_in(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what some data hold of `fparam`, `aparam` and `charge_spin`, those that the model takes, as arguments for `eval`."""
+        return {name: data.get(name) for name, (size, _) in self._content.model.conditions.items() if size}
 
     def _run(self, frames: Frames, wanted: frozenset[str]) -> dict[str, np.ndarray]:
         """Evaluate block by block and put every result where it belongs."""
@@ -157,9 +170,11 @@ class DeepEval:
         packed = pack(of_centres(neighbours, centres), model.layout(), model.ntypes, centres=centres)
         inside = packed.atoms[: len(centres)]
         frame, atom = np.divmod(inside, frames.types.shape[1])
+        rows = slice(first, first + neighbours.num_frames)
         return packed, Conditions(
-            fparam_FK=None if frames.fparam is None else frames.fparam[first : first + neighbours.num_frames],
+            fparam_FK=None if frames.fparam is None else frames.fparam[rows],
             aparam_NK=None if frames.aparam is None else frames.aparam[first + frame, atom],
+            charge_spin_F2=None if frames.charge_spin is None else frames.charge_spin[rows],
         )
 
     def _block(self, packed: Packed, conditions: Conditions, num_frames: int, wanted: frozenset[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -186,7 +201,7 @@ class DeepEval:
 
     # -- checks -----------------------------------------------------------------------------------------------------
 
-    def _frames(self, coords: Any, cells: Any, atom_types: Any, fparam: Any, aparam: Any, mixed_type: bool) -> Frames:
+    def _frames(self, coords: Any, cells: Any, atom_types: Any, fparam: Any, aparam: Any, mixed_type: bool, charge_spin: Any) -> Frames:
         types = self._types(atom_types, mixed_type)
         natoms = types.shape[-1]
         coord = numbers("coords", coords)
@@ -201,8 +216,7 @@ class DeepEval:
             coord=coord,
             cell=cells_of(cells, count),
             types=np.broadcast_to(types, (count, natoms)),
-            fparam=self._parameters("fparam", fparam, self.get_dim_fparam(), [(count,)]),
-            aparam=self._parameters("aparam", aparam, self.get_dim_aparam(), [(count, natoms), (natoms,)]),
+            **conditions_of(self._content.model, self.model_path, count, natoms, fparam, aparam, charge_spin),
         )
 
     def _types(self, atom_types: Any, mixed_type: bool) -> np.ndarray:
@@ -216,25 +230,6 @@ class DeepEval:
             known = f"the type_map {self.get_type_map()} has types 0 to {self.get_ntypes() - 1}; a negative type is a virtual atom"
             raise InputError(f"atom_types: holds type {types.max()}, but {known}")
         return types.astype(np.int64)
-
-    def _parameters(self, name: str, values: Any, width: int, leading: list[tuple[int, ...]]) -> np.ndarray | None:
-        """Return parameters in their full shape; `leading` lists the accepted leading shapes, the full one first."""
-        if values is None and width and name == "fparam":
-            values = self._content.model.default_fparam
-        if width == 0:
-            if values is not None:
-                raise InputError(f"{name}: given, but the model {self.model_path} takes none; leave it out")
-            return None
-        full = (*leading[0], width)
-        accepted = ", ".join(str((*sizes, width)) for sizes in [*leading, ()])
-        if values is None:
-            raise InputError(f"{name}: missing, and the model {self.model_path} needs it; accepted shapes: {accepted}")
-        array = numbers(name, values)
-        for sizes in (*leading, ()):
-            shape = (*sizes, width)
-            if array.shape == shape or array.shape == (int(np.prod(shape)),) or (sizes and array.shape == (sizes[0], int(np.prod(shape[1:])))):
-                return np.broadcast_to(array.reshape(shape), full)
-        raise InputError(f"{name}: has shape {array.shape}, accepted: {accepted}")
 
     # -- what the model is ------------------------------------------------------------------------------------------
 
@@ -277,6 +272,14 @@ class DeepEval:
     def has_default_fparam(self) -> bool:
         """Return whether `fparam` may be left out although the model has frame parameters."""
         return self._content.model.default_fparam is not None
+
+    def has_chg_spin_ebd(self) -> bool:
+        """Return whether the model depends on charge and spin of a frame."""
+        return bool(self._content.model.dim_chg_spin)
+
+    def has_default_chg_spin(self) -> bool:
+        """Return whether `charge_spin` may be left out although the model depends on it."""
+        return self._content.model.default_chg_spin is not None
 
     def get_ntypes_spin(self) -> int:
         """Return the number of types with spin: none."""
@@ -344,6 +347,7 @@ class DeepPot(DeepEval):
         fparam: Any = None,
         aparam: Any = None,
         mixed_type: bool = False,
+        charge_spin: Any = None,
     ) -> tuple[np.ndarray, ...]:
         """Evaluate F frames of n atoms each.
 
@@ -356,6 +360,7 @@ class DeepPot(DeepEval):
         fparam : (F, K) frame parameters, or (K,) for all frames
         aparam : (F, n, K) atomic parameters, or (n, K) for all frames, or (K,) for all atoms
         mixed_type : each frame has its own types
+        charge_spin : (F, 2) total charge (in units of e) and spin of each frame, or (2,) for all; digits behind the point are dropped
 
         Returns
         -------
@@ -367,7 +372,7 @@ class DeepPot(DeepEval):
         InputError
             An argument has the wrong shape or values that cannot be used.
         """
-        frames = self._frames(coords, cells, atom_types, fparam, aparam, mixed_type)
+        frames = self._frames(coords, cells, atom_types, fparam, aparam, mixed_type, charge_spin)
         out = self._run(frames, GLOBAL | ATOMIC if atomic else GLOBAL)
         result = out["energy"], out["force"], out["virial"]
         return (*result, out["atom_energy"], out["atom_virial"]) if atomic else result

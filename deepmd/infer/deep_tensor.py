@@ -39,6 +39,7 @@ class DeepTensor(DeepEval):
         fparam: Any = None,
         aparam: Any = None,
         mixed_type: bool = False,
+        charge_spin: Any = None,
     ) -> np.ndarray:
         """Return the tensors of the atoms (F, n, d), or without `atomic` their sum (F, d); arguments and errors as for `DeepPot.eval`.
 
@@ -46,7 +47,7 @@ class DeepTensor(DeepEval):
         `DeepGlobalPolar` it is false.
         """
         name = self.output.atomic if (self.atomic_unless_told if atomic is None else atomic) else self.output.name
-        return self._run(self._frames(coords, cells, atom_types, fparam, aparam, mixed_type), frozenset({name}))[name]
+        return self._run(self._frames(coords, cells, atom_types, fparam, aparam, mixed_type, charge_spin), frozenset({name}))[name]
 
     def eval_full(
         self,
@@ -57,6 +58,7 @@ class DeepTensor(DeepEval):
         fparam: Any = None,
         aparam: Any = None,
         mixed_type: bool = False,
+        charge_spin: Any = None,
     ) -> tuple[np.ndarray, ...]:
         """Evaluate a tensor T and its derivatives.
 
@@ -74,7 +76,7 @@ class DeepTensor(DeepEval):
         if not output.differentiable:
             raise InputError(f"{self.model_path}: models of {output.name} have no derivatives; eval gives the tensors")
         wanted = frozenset({output.name, "force", "virial", *([output.atomic, "atom_virial"] if atomic else [])})
-        out = self._run(self._frames(coords, cells, atom_types, fparam, aparam, mixed_type), wanted)
+        out = self._run(self._frames(coords, cells, atom_types, fparam, aparam, mixed_type, charge_spin), wanted)
 
         def by_component(name: str) -> np.ndarray:
             count, natoms = out[name].shape[:2]
@@ -117,13 +119,14 @@ class _Vector(DeepEval):
         fparam: Any = None,
         aparam: Any = None,
         mixed_type: bool = False,
+        charge_spin: Any = None,
     ) -> tuple[np.ndarray, ...]:
         """Return the values of the frames (F, d), and with `atomic` those of the atoms (F, n, d); `DeepDOS` always returns both.
 
         Arguments and errors as for `DeepPot.eval`.
         """
         names = (self.output.name, self.output.atomic) if atomic or self.always_both else (self.output.name,)
-        out = self._run(self._frames(coords, cells, atom_types, fparam, aparam, mixed_type), frozenset(names))
+        out = self._run(self._frames(coords, cells, atom_types, fparam, aparam, mixed_type, charge_spin), frozenset(names))
         return tuple(out[name] for name in names)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from deepmd.array_model.errors import InputError
 from deepmd.data.selection import systems_of
-from deepmd.data.systems import load_system
+from deepmd.data.systems import CONDITIONS, load_system
 from deepmd.infer.deep_pot import DeepEval
 from deepmd.io.atomic import replacing
 
@@ -48,8 +48,8 @@ def evaluate_descriptors(
     except OSError as error:
         raise InputError(f"{output}: the folder cannot be made: {error.strerror}") from error
     for folder, path in zip(folders, paths, strict=True):
-        data = load_system(folder, potential.get_type_map(), ("fparam", "aparam"))
-        features = potential.eval_descriptor(data.coord, data.cell, data.types, data.data.get("fparam"), data.data.get("aparam"), data.mixed)
+        data = load_system(folder, potential.get_type_map(), CONDITIONS)
+        features = potential.eval_descriptor(data.coord, data.cell, data.types, mixed_type=data.mixed, **potential.conditions_in(data.data))
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.save(file, features.astype(DTYPES[dtype]))
         log.info("%s: descriptors of %d frames are in %s", folder, len(features), path)

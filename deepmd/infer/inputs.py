@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.array_model.charge_spin import problem
 from deepmd.array_model.errors import InputError
 from deepmd.data.neighbours import Neighbours, Structure, check_cell
 
@@ -38,7 +39,7 @@ class Frames:
     coord : (F, n, 3), Angstrom
     cell : (F, 3, 3), Angstrom, or None
     types : (F, n)
-    fparam, aparam : (F, K) and (F, n, K), or None where the model takes none
+    fparam, aparam, charge_spin : (F, K), (F, n, K) and (F, 2), or None where the model takes none
     """
 
     coord: np.ndarray
@@ -46,6 +47,7 @@ class Frames:
     types: np.ndarray
     fparam: np.ndarray | None
     aparam: np.ndarray | None
+    charge_spin: np.ndarray | None
 
     def structure(self, frame: int) -> Structure:
         """Return one frame."""
@@ -91,6 +93,45 @@ def cells_of(cells: Any, count: int) -> np.ndarray | None:
     for number, cell in enumerate(array):
         check_cell(cell, f"cells, frame {number}")
     return array
+
+
+def conditions_of(model: Any, path: str, count: int, natoms: int, fparam: Any, aparam: Any, charge_spin: Any) -> dict[str, np.ndarray | None]:
+    """Return what a model wants to know besides the structures of `count` frames; `path` names it in errors.
+
+    Raises
+    ------
+    InputError
+        Something is missing, not wanted, or has a shape or value that is not accepted.
+    """
+    given = {"fparam": fparam, "aparam": aparam, "charge_spin": charge_spin}
+    leading = {"aparam": [(count, natoms), (natoms,)]}
+    out = {
+        name: _parameters(name, given[name], leading.get(name, [(count,)]), width, default, path)
+        for name, (width, default) in model.conditions.items()
+    }
+    for frame, row in enumerate(() if out["charge_spin"] is None else out["charge_spin"].tolist()):
+        if text := problem(row):
+            raise InputError(f"charge_spin, frame {frame}: {text}")
+    return out
+
+
+def _parameters(name: str, values: Any, leading: list[tuple[int, ...]], width: int, default: Sequence[float] | None, path: str) -> np.ndarray | None:
+    """Return parameters in their full shape; `leading` lists the accepted leading shapes, the full one first."""
+    if width == 0:
+        if values is not None:
+            raise InputError(f"{name}: given, but the model {path} takes none; leave it out")
+        return None
+    values = default if values is None else values
+    full = (*leading[0], width)
+    accepted = ", ".join(str((*sizes, width)) for sizes in [*leading, ()])
+    if values is None:
+        raise InputError(f"{name}: missing, and the model {path} needs it; accepted shapes: {accepted}")
+    array = numbers(name, values)
+    for sizes in (*leading, ()):
+        shape = (*sizes, width)
+        if array.shape == shape or array.shape == (int(np.prod(shape)),) or (sizes and array.shape == (sizes[0], int(np.prod(shape[1:])))):
+            return np.broadcast_to(array.reshape(shape), full)
+    raise InputError(f"{name}: has shape {array.shape}, accepted: {accepted}")
 
 
 def groups(atoms: Sequence[int] | np.ndarray, limit: int | None) -> Iterator[tuple[int, int]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from deepmd.array_model.errors import InputError
 from deepmd.data.selection import systems_of
-from deepmd.data.systems import load_system
+from deepmd.data.systems import CONDITIONS, load_system
 from deepmd.infer.deep_pot import DeepPot
 
 log = logging.getLogger(__name__)
@@ -82,12 +82,13 @@ def calc_model_devi(
     atomic: bool = False,
     relative: float | None = None,
     relative_v: float | None = None,
+    charge_spin: Any = None,
 ) -> np.ndarray:
     """Return the deviation of models on frames.
 
     Parameters
     ----------
-    coord, box, atype, mixed_type, fparam, aparam : as for `DeepPot.eval`
+    coord, box, atype, mixed_type, fparam, aparam, charge_spin : as for `DeepPot.eval`
     models : at least two potentials with the same type map
     fname : file to write the result to
     frequency : steps between the frames, for the first column
@@ -109,7 +110,8 @@ def calc_model_devi(
     for model in models[1:]:
         if model.get_type_map() != models[0].get_type_map():
             raise InputError(f"{model.model_path}: its type_map {model.get_type_map()} differs from {models[0].get_type_map()}")
-    parts = [model.eval(coord, box, atype, fparam=fparam, aparam=aparam, mixed_type=mixed_type) for model in models]
+    conditions = {"fparam": fparam, "aparam": aparam, "charge_spin": charge_spin}
+    parts = [model.eval(coord, box, atype, mixed_type=mixed_type, **conditions) for model in models]
     energy, force, virial = (np.stack([part[k] for part in parts]) for k in range(3))
     count = energy.shape[1]
     types = np.broadcast_to(np.asarray(atype), (count, force.shape[2]))
@@ -177,7 +179,7 @@ def make_model_devi(
     potentials = [DeepPot(model, backend=backend) for model in models]
     parts = []
     for folder in folders:
-        data = load_system(folder, potentials[0].get_type_map(), (*labels, "fparam", "aparam"))
+        data = load_system(folder, potentials[0].get_type_map(), (*labels, *CONDITIONS))
         for name in labels:
             if name not in data.data and not (name == "virial" and data.cell is None):
                 raise InputError(f"{folder}: holds no {name}.npy, which --real_error compares with")
@@ -189,8 +191,7 @@ def make_model_devi(
             potentials,
             frequency=frequency,
             mixed_type=data.mixed,
-            fparam=data.data.get("fparam"),
-            aparam=data.data.get("aparam"),
+            **potentials[0].conditions_in(data.data),
             real_data=real,
             atomic=atomic,
             relative=relative,

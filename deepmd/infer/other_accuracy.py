@@ -74,7 +74,7 @@ def _predictions(
     potential: Any, output: Output, structures: tuple[Any, Any, Any], mixed: bool, data: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the totals (F, d) and the atomic values (F, n, d)."""
-    options = {"fparam": data.get("fparam"), "aparam": data.get("aparam"), "mixed_type": mixed}
+    options = {**potential.conditions_in(data), "mixed_type": mixed}
     if output.name in COMPONENTS:
         each: np.ndarray = potential.eval(*structures, atomic=True, **options)
         return each.sum(axis=1), each

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,11 +23,12 @@ Results = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Sample:
-    """One frame with parameters for the fitting net: `fparam` (K,) and `aparam` (n, K), of which a model takes what it declares."""
+    """One frame with what a model may be told besides: `fparam` (K,), `aparam` (n, K), `charge_spin` (2,); it takes what it declares."""
 
     structure: Structure
     fparam: np.ndarray
     aparam: np.ndarray
+    charge_spin: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def changed(self, **changes: Any) -> Sample:
         """Return the sample with other coordinates, another cell or other types."""
@@ -64,7 +65,7 @@ def make_sample(seed: int, natoms: int, cell: Any, ntypes: int, *, periodic: boo
     points = grid[rng.permutation(8)[:natoms]] + rng.uniform(-0.08, 0.08, (natoms, 3))
     cell = np.asarray(cell, dtype=np.float64)
     structure = Structure(points @ cell, cell if periodic else None, rng.permutation(np.arange(natoms) % ntypes))
-    return Sample(structure, rng.normal(size=4), rng.normal(size=(natoms, 4)))
+    return Sample(structure, rng.normal(size=4), rng.normal(size=(natoms, 4)), rng.integers([-4, 0], 4).astype(np.float64))
 
 
 def systems(rcut: float, ntypes: int) -> dict[str, list[Sample]]:
@@ -187,7 +188,8 @@ class Subject:
         centres = packed.atoms[: len(packed.pairs.type_N)]
         fparam = np.stack([sample.fparam for sample in samples])[:, : self.model.numb_fparam]
         aparam = np.concatenate([sample.aparam for sample in samples])[centres, : self.model.numb_aparam]
-        return Conditions(fparam if fparam.size else None, aparam if aparam.shape[1] else None)
+        charge_spin = np.stack([sample.charge_spin for sample in samples]) if self.model.dim_chg_spin else None
+        return Conditions(fparam if fparam.size else None, aparam if aparam.shape[1] else None, charge_spin)
 
     def evaluate(self, packed: Packed, conditions: Conditions, wanted: frozenset[str] | None = None) -> Results:
         """Return results in the order of `packed`; all that the model has if `wanted` does not name some."""

@@ -18,7 +18,7 @@ from deepmd.data.neighbours import find_neighbours
 from deepmd.data.output_statistics import energy_bias, type_counts
 from deepmd.data.packing import pack
 from deepmd.data.selection import systems_of
-from deepmd.data.systems import load_system
+from deepmd.data.systems import CONDITIONS, load_system
 from deepmd.host import plain
 from deepmd.io.formats import load_model, save_model
 from deepmd.io.model_file import ModelFile, planned
@@ -123,7 +123,7 @@ def change_bias(
     else:
         if numb_frames < 0:
             raise InputError(f"numb_frames is {numb_frames}; accepted: a number of frames, or 0 for all")
-        names = ("energy", "fparam", "aparam")
+        names = ("energy", *CONDITIONS)
         systems = [load_system(each, model.type_map, names) for each in systems_of(system=system, datafile=datafile)]
         frames = [(each, frame) for each in systems for frame in range(min(each.num_frames, numb_frames or each.num_frames))]
         params = fitted_bias(content, frames, mode)

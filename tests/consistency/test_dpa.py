@@ -46,6 +46,7 @@ class TestOptions(DescriptorAgreement):
         "dpa2, not smooth": Dpa2(replace(INIT, set_davg_zero=False, tebd_input_mode="strip"), HARD, smooth=False),
         "dpa2, float32": replace(DPA2, precision="float32", exclude_types=((0, 1),)),
         "dpa3, compressed": Dpa3(replace(FLOW, a_compress_rate=1, n_multi_edge_message=2, use_exp_switch=True), concat_output_tebd=True),
+        "dpa3, charge and spin": replace(DPA3, add_chg_spin_ebd=True, concat_output_tebd=True),
         "dpa3, sequential": replace(DPA3, repflow=replace(FLOW, sequential_update=True, smooth_edge_update=False), exclude_types=((0, 1),)),
     }
     deviations = REALISTIC

@@ -20,7 +20,7 @@ from deepmd.testing.samples import Sample, Subject
 
 MESSAGES = (
     *("dpa2_all_residual_norm", "dpa2_three_excluded", "dpa2_not_smooth_no_sqrt"),
-    *("dpa3_compress_2", "dpa3_sequential_smooth", "dpa3_use_dist_exp_switch"),
+    *("dpa3_compress_2", "dpa3_sequential_smooth", "dpa3_use_dist_exp_switch", "dpa3_charge_spin"),
 )
 """Options of dpa2 and dpa3."""
 
@@ -112,7 +112,7 @@ def sample_of(stored, boundary):
     natoms = len(expected["type"])
     structure = Structure(expected["coord"], expected.get("cell"), expected["type"])
     parameters = expected.get("fparam", np.zeros(0)).reshape(-1), expected.get("aparam", np.zeros((natoms, 0))).reshape(natoms, -1)
-    return Sample(structure, *parameters), expected
+    return Sample(structure, *parameters, expected.get("charge_spin", np.zeros(0))), expected
 
 
 def shortest(case):

@@ -29,7 +29,7 @@ KINDS = {
     **dict.fromkeys(("se_e2_a_fparam", "se_e2_r", "se_e3", "se_atten_attn", "se_atten_strip", "se_e3_tebd", "hybrid"), WALK),
     **dict.fromkeys(("dipole", "polar", "dos", "property"), WALK),
     **dict.fromkeys(("pairtab", "linear", "linear_pairtab", "zbl"), WALK),
-    **dict.fromkeys(("dpa2", "dpa3"), WALK),
+    **dict.fromkeys(("dpa2", "dpa3", "dpa3_charge_spin"), WALK),
 }
 
 ENERGY = {name: name for name in ("energy", "force", "virial", "atom_energy", "atom_virial")}
@@ -54,13 +54,18 @@ def assert_same(content, wanted, what):
         assert np.asarray(leaves[name]).tobytes() == np.asarray(leaf).tobytes(), f"{what}: {name}"
 
 
+def told(sample):
+    """What a model is told besides the geometry."""
+    return {name: value for name in ("fparam", "aparam", "charge_spin") if (value := getattr(sample, name)).size}
+
+
 def run_pth(path, sample):
     """Results of TorchScript."""
     torch = pytest.importorskip("torch")
     structure = sample.structure
     given = {"coord": structure.coord[None], "atype": structure.types[None].astype(np.int64)}
     given |= {} if structure.cell is None else {"box": structure.cell.reshape(1, 9)}
-    given |= {name: value[None] for name, value in (("fparam", sample.fparam), ("aparam", sample.aparam)) if value.size}
+    given |= {name: value[None] for name, value in told(sample).items()}
     out = torch.jit.load(str(path))(**{name: torch.from_numpy(value) for name, value in given.items()}, do_atomic_virial=True)
     return {name: value.detach().numpy() for name, value in out.items()}
 
@@ -72,7 +77,7 @@ def run_pb(path, sample):
     periodic, natoms = structure.cell is not None, len(structure.types)
     feed = {"t_coord": structure.coord.reshape(1, -1), "t_type": structure.types[None], "t_natoms": [natoms, natoms, 0, 0]}
     feed |= {"t_box": (structure.cell if periodic else np.zeros((3, 3))).reshape(9), "t_mesh": [0] * (6 if periodic else 1)}
-    feed |= {f"t_{name}": value.reshape(1, -1) for name, value in (("fparam", sample.fparam), ("aparam", sample.aparam)) if value.size}
+    feed |= {f"t_{name}": value.reshape(1, -1) for name, value in told(sample).items()}
     with tf.Graph().as_default() as graph:
         tf.compat.v1.import_graph_def(tf.compat.v1.GraphDef.FromString(path.read_bytes()), name="")
     names = [node.name for node in graph.as_graph_def().node if node.name.startswith("o_")]

@@ -46,7 +46,8 @@ def golden_frame(case: str, boundary: str = "pbc") -> Frame:
     """The structure of a stored result."""
     stored = np.load(GOLDEN / case / "expected.npz")
     found = {key.split("/")[1]: stored[key] for key in stored.files if key.startswith(f"{boundary}/")}
-    extra = {key: found[key].reshape(shape) for key, shape in (("fparam", (1, -1)), ("aparam", (1, len(found["type"]), -1))) if key in found}
+    shapes = {"fparam": (1, -1), "aparam": (1, len(found["type"]), -1), "charge_spin": (1, 2)}
+    extra = {key: found[key].reshape(shape) for key, shape in shapes.items() if key in found}
     return Frame(found["coord"], found["type"], found.get("cell"), **extra)
 
 

@@ -31,9 +31,9 @@ def dpa3(block: dict[str, Any] | None = None, ntypes: int = 2, **top: Any) -> di
     return model({"type": "dpa3", "repflow": {**REPFLOW, **(block or {})}}, ntypes, **top)
 
 
-def model(descriptor: dict[str, Any], ntypes: int, pair: list[list[int]] | None = None, **top: Any) -> dict[str, Any]:
+def model(descriptor: dict[str, Any], ntypes: int, pair: list[list[int]] | None = None, fitting_act: str = "tanh", **top: Any) -> dict[str, Any]:
     """Section of an energy model."""
-    fitting = {"type": "ener", "neuron": [4], "seed": 3, "precision": "float64"}
+    fitting = {"type": "ener", "neuron": [4], "seed": 3, "precision": "float64", "activation_function": fitting_act}
     descriptor = {**descriptor, "precision": "float64", "seed": 2, **top}
     section = {"type_map": ["O", "H", "C"][:ntypes], "descriptor": descriptor, "fitting_net": fitting}
     return {**section, "pair_exclude_types": pair} if pair else section
@@ -107,6 +107,9 @@ DPA3 = {
     "no_mapping": dpa3(use_loc_mapping=False, activation_function="tanh"),
     "sequential": dpa3({"sequential_update": True}),
     "sequential_smooth": dpa3({"sequential_update": True, "use_dynamic_sel": True, "smooth_edge_update": True, "n_multi_edge_message": 2}, ntypes=3),
+    "charge_spin": dpa3(concat_output_tebd=True, add_chg_spin_ebd=True),
+    # vectors as long as there are spins have a shortcut; sums of a hundred random numbers would saturate tanh and leave no force to compare
+    "charge_spin_wide": dpa3({"n_dim": 100}, ntypes=3, add_chg_spin_ebd=True, default_chg_spin=[-1.0, 2.0], use_tebd_bias=True, fitting_act="silu"),
     "econf_std": dpa3({"fix_stat_std": 0.0}, use_econf_tebd=True, concat_output_tebd=True),
     "pairs_excluded": dpa3({"e_sel": 14, "a_sel": 5}, pair=[[0, 0]]),
 }

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+CHARGE_SPIN = {"pbc": np.array([-2.0, 3.0]), "nopbc": np.array([1.9, 0.0])}
+"""Digits behind the point are dropped."""
+
 
 def changed(tree, rng):
     """The tree with random weights and statistics; statistics are the same in all slots of a type."""
@@ -29,14 +32,14 @@ def changed(tree, rng):
     return tree
 
 
-def evaluate(model, coord, types, cell):
-    """What the model gives for one structure."""
+def evaluate(model, coord, types, cell, charge_spin=None):
+    """What the model gives for one structure, with charge and spin (2,) if it wants them."""
     import torch
 
     natoms, kept = len(types), []
     hook = model.atomic_model.descriptor.register_forward_hook(lambda module, inputs, outputs: kept.append(outputs[0]))
     given = torch.tensor(coord[None]), torch.tensor(types[None]), None if cell is None else torch.tensor(cell.reshape(1, 9))
-    found = model(*given, do_atomic_virial=True)
+    found = model(*given, do_atomic_virial=True, charge_spin=None if charge_spin is None else torch.tensor(charge_spin[None]))
     hook.remove()
     shapes = {"energy": (1,), "atom_energy": (natoms,), "force": (natoms, 3), "virial": (1, 9), "atom_virial": (natoms, 9)}
     out = {name: found[name].detach().numpy().reshape(shape) for name, shape in shapes.items()}
@@ -57,7 +60,9 @@ def main():
             coord, types = structures[f"{boundary}/coord"], structures[f"{boundary}/type"] % len(section["type_map"])
             cell = structures.get(f"{boundary}/cell")
             given = {"coord": coord, "type": types, **({} if cell is None else {"cell": cell})}
-            out.update({f"{boundary}/{key}": value for key, value in {**given, **evaluate(model, coord, types, cell)}.items()})
+            more = {"charge_spin": CHARGE_SPIN[boundary]} if model.get_dim_chg_spin() else {}
+            results = evaluate(model, coord, types, cell, **more)
+            out.update({f"{boundary}/{key}": value for key, value in {**given, **more, **results}.items()})
         folder = Path(name)
         folder.mkdir(exist_ok=True)
         np.savez_compressed(folder / "expected.npz", **out)

@@ -24,7 +24,7 @@ from deepmd.infer import DeepPot
 out, models = {}, {}
 arrays = np.load("inputs.npz")
 for name, path in json.load(open("jobs.json")).items():
-    given = {key: arrays[f"{name}|{key}"] for key in ("coord", "types", "cell", "fparam", "aparam") if f"{name}|{key}" in arrays}
+    given = {key: arrays[f"{name}|{key}"] for key in ("coord", "types", "cell", "fparam", "aparam", "charge_spin") if f"{name}|{key}" in arrays}
     if path not in models:
         models = {path: DeepPot(path)}
     coord, types, cell = given.pop("coord"), given.pop("types"), given.pop("cell", None)
@@ -54,6 +54,7 @@ class Frame:
     cell: np.ndarray | None = None
     fparam: np.ndarray | None = None
     aparam: np.ndarray | None = None
+    charge_spin: np.ndarray | None = None
 
     def fields(self) -> dict[str, np.ndarray]:
         """Return what is there."""

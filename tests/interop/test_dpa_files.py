@@ -46,20 +46,25 @@ def test_deep_pot(evaluated, case, name, boundary):
 
 @pytest.fixture(scope="module")
 def models(place):
-    """The stored models as `.pth` and `.dp`, without a mean of the rows: with one, results depend on the type of the first atom of a rank."""
+    """The stored models as `.pth` and `.dp`, with statistics as data have them.
 
-    def without_mean(tree):
+    Without a mean of the rows: with one, results depend on the type of the first atom of a rank. With one deviation for all directions:
+    otherwise the virial is not symmetric, and LAMMPS keeps only half of it.
+    """
+    statistics = {"davg": lambda value: 0.0 * value, "dstd": lambda value: value[..., [0, 1, 1, 1]]}
+
+    def like_data(tree):
         if isinstance(tree, dict):
-            return {name: 0.0 * value if name == "davg" else without_mean(value) for name, value in tree.items()}
-        return [without_mean(item) for item in tree] if isinstance(tree, list) else tree
+            return {name: statistics.get(name, like_data)(value) for name, value in tree.items()}
+        return [like_data(item) for item in tree] if isinstance(tree, list) else tree
 
     def made(case):
-        folder = place / f"{case}_without_mean"
+        folder = place / f"{case}_like_data"
         if not folder.exists():
             folder.mkdir()
             content = load_model(GOLDEN / case / "model.dp")
             for suffix in ("dp", "pth"):
-                save_model(folder / f"model.{suffix}", content.with_params(without_mean(content.params)))
+                save_model(folder / f"model.{suffix}", content.with_params(like_data(content.params)))
         return folder
 
     return made
@@ -71,6 +76,26 @@ def test_lammps(lammps, models, tmp_path, case, ranks):
     folder, frame = models(case), random_frame()
     outcome = run_lammps(lammps, tmp_path / "run", [folder / "model.pth"], frame, ranks=ranks, first=MAP)
     check(outcome, folder / "model.dp", frame)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_charge_and_spin(lammps, models, tmp_path, ranks):
+    folder, frame = models("dpa3_charge_spin"), replace(random_frame(), charge_spin=np.array([[-2.0, 3.0]]))
+    given = "charge_spin -2 3"
+    outcome = run_lammps(lammps, tmp_path / "run", [folder / "model.pth"], frame, ranks=ranks, first=MAP, settings=given)
+    check(outcome, folder / "model.dp", frame)
+
+
+@pytest.mark.parametrize("suffix", ["pth", "savedmodel"])
+def test_default_charge_and_spin(lammps, models, tmp_path, suffix):
+    """Of the file, where the input names none."""
+    content = load_model(models("dpa3_charge_spin") / "model.dp")
+    descriptor = replace(content.model.descriptor, default_chg_spin=(-2.0, 3.0))
+    paths = [tmp_path / f"model.{name}" for name in ("dp", suffix)]
+    for path in paths:
+        save_model(path, replace(content, model=replace(content.model, descriptor=descriptor)))
+    frame = random_frame()
+    check(run_lammps(lammps, tmp_path / "run", paths[1:], frame, first=MAP), paths[0], frame)
 
 
 def test_atom_without_neighbours(lammps, models, tmp_path):

@@ -51,7 +51,8 @@ def test_equals_deepmd_kit(built, name):
     for boundary in BOUNDARIES:
         expected = {key.removeprefix(f"{boundary}/"): stored[key] for key in stored.files if key.startswith(f"{boundary}/")}
         structure = Structure(expected["coord"], expected.get("cell"), expected["type"])
-        results = subject([Sample(structure, np.zeros(0), np.zeros((len(expected["type"]), 0)))])
+        more = (expected["charge_spin"],) if "charge_spin" in expected else ()
+        results = subject([Sample(structure, np.zeros(0), np.zeros((len(expected["type"]), 0)), *more)])
         for key, values in results.items():
             assert_close(values, expected[key].reshape(values.shape), "golden", "float64", floor=0.0, what=f"{boundary}: {key}")
 

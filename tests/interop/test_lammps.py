@@ -32,7 +32,7 @@ def random_frame(atoms: int = 60, cell: np.ndarray | None = CELL, seed: int = 0)
 def expected(path, frame: Frame):
     """What our DeepPot gives, by the nets themselves on NumPy."""
     cell = None if frame.cell is None else frame.cell[None]
-    given = {key: value for key, value in (("fparam", frame.fparam), ("aparam", frame.aparam)) if value is not None}
+    given = {key: value for key, value in vars(frame).items() if key in ("fparam", "aparam", "charge_spin") and value is not None}
     values = DeepPot(str(path), evaluation="direct").eval(frame.coord[None], cell, frame.types, atomic=True, **given)
     return dict(zip(("energy", "force", "virial", "atom_energy", "atom_virial"), (value[0] for value in values), strict=True))
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import chdir
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from small_training import WATER, largest_difference, run, small_input
 from support import require
 from test_conversions import CHECKPOINTS, FORMATS, PAIRS, same_file
 
+from deepmd.array_model.errors import InputError
+from deepmd.host import plain
+from deepmd.infer.accuracy import measure_errors
 from deepmd.io import convert, load_model
 from deepmd.train.main import train
 
@@ -50,6 +56,52 @@ def test_both_backends_walk_the_same_path(tmp_path, kind):
     rows = {backend: run(tmp_path / backend, input_of(kind), backend) for backend in ("torch", "tf")}
     assert len(rows["torch"]) == 5
     assert largest_difference(rows["torch"], rows["tf"]) < 1e-8
+
+
+def with_charge_and_spin(folder, values, **options):
+    """An input of a dpa3 that is told charge and spin, and its data; without `values` these have no file of them."""
+    tree = input_of("dpa3")
+    tree["model"]["descriptor"].update(add_chg_spin_ebd=True, **options)
+    tree["training"]["training_data"]["systems"] = [str(shutil.copytree(WATER / "water_330a", folder / "data"))]
+    if values is not None:
+        frames = len(np.load(folder / "data/set.000/energy.npy"))
+        np.save(folder / "data/set.000/charge_spin.npy", np.resize(np.array(values), (frames, 2)))
+    return tree
+
+
+def test_charge_and_spin(tmp_path):
+    """The vectors of the values that occur are trained, the same on both frameworks, and stay in every format."""
+    require("torch")
+    require("tensorflow")
+    tree = with_charge_and_spin(tmp_path, [[1.0, 2.0], [-1.0, 0.0], [0.0, 3.0]])
+    rows = {backend: run(tmp_path / backend, tree, backend) for backend in ("torch", "tf")}
+    assert largest_difference(rows["torch"], rows["tf"]) < 1e-8
+    content = load_model(tmp_path / "torch/model.ckpt-20.pt")
+    trained = content.params["descriptor"]
+    fresh = replace(content.model.descriptor, seed=1).fresh(("O", "H"), np.random.default_rng, xp=plain)  # files do not hold the seed
+    for name, values in (("chg_embedding", [99, 100, 101]), ("spin_embedding", [0, 2, 3])):
+        (now,), (once,) = trained[name]["layers"], fresh[name]["layers"]
+        assert np.flatnonzero(np.any(now["w"] != once["w"], axis=1)).tolist() == values
+    for backend, suffix in (("torch", ".pt"), ("tf", "")):
+        convert(tmp_path / backend / f"model.ckpt-20{suffix}", tmp_path / "model.dp")
+        same_file(tmp_path / "model.dp", tmp_path / backend / f"model.ckpt-20{suffix}")
+    errors = measure_errors(tmp_path / "model.dp", system=str(tmp_path / "data"), numb_test=2)
+    assert errors["energy"][1] > 0.0
+
+
+def test_default_charge_and_spin(tmp_path):
+    """What data without charge and spin are trained with; without a default it is an error."""
+    require("torch")
+    tree = with_charge_and_spin(tmp_path, None, default_chg_spin=[1, 2])
+    other = with_charge_and_spin(tmp_path / "other", [[1.0, 2.0]])
+    rows = [run(tmp_path / f"run{number}", each, "torch") for number, each in enumerate((tree, other))]
+    assert largest_difference(*rows) == 0.0
+    del tree["model"]["descriptor"]["default_chg_spin"]
+    with pytest.raises(InputError, match=r"data: the model needs 2 values of charge_spin per frame, charge_spin\.npy has none"):
+        run(tmp_path / "none", tree, "torch")
+    np.save(tmp_path / "other/data/set.000/charge_spin.npy", np.load(tmp_path / "other/data/set.000/charge_spin.npy") + 98.0)
+    with pytest.raises(InputError, match=r"frame [0-9]+: the spin is 100; accepted: 0 to 99"):
+        run(tmp_path / "outside", other, "torch")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from support import differences, require, stored_tree
 from tolerances import assert_close
 
+from deepmd import DeepPot
 from deepmd.array_model.descriptors.dpa2 import Dpa2, Repinit
 from deepmd.array_model.descriptors.dpa3 import Dpa3
 from deepmd.array_model.errors import InputError
@@ -89,8 +91,9 @@ def test_torchscript(compiled, case, boundary):
     box = None if cell is None else require("torch").tensor(cell.reshape(1, 9))
     _, module = compiled(case)
     assert module.has_message_passing()
+    more = {"charge_spin": require("torch").tensor(expected["charge_spin"])} if "charge_spin" in expected else {}
     for _ in range(3):  # the executor optimises after the first calls
-        found = module(coord, types, box, None, None, True)
+        found = module(coord, types, box, None, None, True, **more)
     agree(found, expected, {name: name for name in QUANTITIES})
 
 
@@ -155,7 +158,61 @@ def test_newer_files_are_refused(case):
         {"dpa2": Dpa2, "dpa3": Dpa3}[case].deserialize({**descriptor, "@version": 9})
 
 
-def test_charge_and_spin_are_refused():
-    descriptor = stored_tree(GOLDEN / "dpa3" / "model.dp")["model"]["descriptor"]
-    with pytest.raises(InputError, match="add_chg_spin_ebd"):
-        Dpa3.deserialize({**descriptor, "add_chg_spin_ebd": True})
+@needs_torchscript
+def test_charge_and_spin_in_torchscript(compiled):
+    """What C++ asks for, and what is refused."""
+    torch = require("torch")
+    coord, types, _, expected = of_case("dpa3_charge_spin", "nopbc")
+    _, module = compiled("dpa3_charge_spin")
+    assert (module.get_dim_chg_spin(), module.has_chg_spin_ebd(), module.has_default_chg_spin()) == (2, True, False)
+    assert module.get_default_chg_spin() is None
+    for given in ([1.0, 0.0], [[1.0, 0.0]]):  # for all frames, or for each
+        assert_close(module(coord, types, charge_spin=torch.tensor(given))["energy"].numpy(), expected["energy"].reshape(1, 1), "golden")
+    for given, text in ((None, "charge_spin is missing"), ([[0.0, 100.0]], "column 1; accepted: 0 to 99"), ([1.0], "has 1 values")):
+        with pytest.raises(torch.jit.Error, match=text):
+            module(coord, types, charge_spin=None if given is None else torch.tensor(given))
+    _, without = compiled("dpa3")
+    assert (without.get_dim_chg_spin(), without.has_chg_spin_ebd()) == (0, False)
+
+
+@needs_torchscript
+def test_default_charge_and_spin(tmp_path):
+    """It stands in for what is not given, in every kind of file."""
+    torch, frame = require("torch"), of_case("dpa3_charge_spin", "nopbc")
+    coord, types, _, expected = frame
+    content = load_model(GOLDEN / "dpa3_charge_spin" / "model.dp")
+    descriptor = replace(content.model.descriptor, default_chg_spin=(1.0, 0.0))
+    path = tmp_path / "model.pth"
+    save_model(path, replace(content, model=replace(content.model, descriptor=descriptor)))
+    module = torch.jit.load(str(path))
+    assert module.has_default_chg_spin()
+    assert module.get_default_chg_spin().tolist() == [1.0, 0.0]
+    assert_close(module(coord, types)["energy"].numpy(), expected["energy"].reshape(1, 1), "golden")
+    with DeepPot(path, backend="numpy") as potential:
+        assert potential.has_default_chg_spin()
+        assert_close(potential.eval(coord.numpy(), None, types[0].numpy())[0], expected["energy"].reshape(1, 1), "golden")
+
+
+def test_charge_and_spin_of_an_evaluation():
+    coord, types, _, _ = (each.numpy() if hasattr(each, "numpy") else each for each in of_case("dpa3_charge_spin", "nopbc"))
+    with DeepPot(GOLDEN / "dpa3_charge_spin" / "model.dp") as potential:
+        assert potential.has_chg_spin_ebd()
+        assert not potential.has_default_chg_spin()
+
+        def energies(charge_spin):
+            return potential.eval(np.tile(coord, (2, 1, 1)), None, types[0], charge_spin=charge_spin)[0].ravel()
+
+        both = energies([[-2.0, 3.0], [1.0, 0.0]])
+        assert both[0] != both[1]
+        np.testing.assert_array_equal(energies([1.0, 0.0]), both[[1, 1]])
+        np.testing.assert_array_equal(energies([[-2.9, 3.9], [1.2, 0.0]]), both)  # digits behind the point are dropped
+        for given, text in (
+            (None, r"charge_spin: missing.*\(2, 2\), \(2,\)"),
+            ([[0.0, 0.0], [100.0, 0.0]], "charge_spin, frame 1: the charge is 100; accepted: -100 to 99"),
+            ([0.0, -1.0], "the spin is -1; accepted: 0 to 99"),
+            ([[1.0, 2.0, 3.0]], "has shape"),
+        ):
+            with pytest.raises(InputError, match=text):
+                energies(given)
+    with DeepPot(GOLDEN / "dpa3" / "model.dp") as potential, pytest.raises(InputError, match="charge_spin: given, but"):
+        potential.eval(coord, None, types[0], charge_spin=[0.0, 0.0])

@@ -145,6 +145,7 @@ def _evaluation(content: ModelFile) -> None:
     frame_A = tf.range(num_atoms) // n
     fparam_FK = _rows(fed, "t_fparam", num_frames, tf.ones_like(n), model.numb_fparam)
     aparam_AK = _rows(fed, "t_aparam", num_frames, n, model.numb_aparam)
+    charge_spin_F2 = _rows(fed, "t_charge_spin", num_frames, tf.ones_like(n), model.dim_chg_spin)
 
     layout = model.layout()
     cell_F33 = _cells(fed["t_box"], tf.size(fed["t_mesh"]), search.enclosing_cell(coord_A3, layout.rcut, xp=xp), num_frames)
@@ -152,7 +153,7 @@ def _evaluation(content: ModelFile) -> None:
     found = search.candidates(coord_A3, type_A, frame_A, cell_F33, layout.rcut, periodic, xp=xp)
     packed = search.pack(found, type_A, frame_A, layout, model.ntypes, xp=xp)
     pairs = packed.pairs
-    conditions = Conditions(fparam_FK, None if aparam_AK is None else tf.gather(aparam_AK, packed.row_N))
+    conditions = Conditions(fparam_FK, None if aparam_AK is None else tf.gather(aparam_AK, packed.row_N), charge_spin_F2)
 
     value_Nd, descriptor_ND = model.atomic_output(in_graph(model, params, constant), pairs, conditions, xp=xp)
     grads = gradients(model, value_Nd, pairs, frozenset(model.output.names)) if model.output.differentiable else []
@@ -200,13 +201,11 @@ def _placeholders(model: Any) -> dict[str, Any]:
         "t_box": make(tf.float64, [None], name="t_box"),  # readers look at its rank
         "t_mesh": make(tf.int32, [None], name="t_mesh"),
     }
-    if model.default_fparam is not None and model.numb_fparam:
-        default = tf.constant(model.default_fparam, tf.float64)
-        fed["t_fparam"] = tf.compat.v1.placeholder_with_default(default, None, name="t_fparam")
-    elif model.numb_fparam:
-        fed["t_fparam"] = make(tf.float64, None, name="t_fparam")
-    if model.numb_aparam:
-        fed["t_aparam"] = make(tf.float64, None, name="t_aparam")
+    for name, (size, default) in model.conditions.items():
+        if size and default is not None:
+            fed[f"t_{name}"] = tf.compat.v1.placeholder_with_default(tf.constant(default, tf.float64), None, name=f"t_{name}")
+        elif size:
+            fed[f"t_{name}"] = make(tf.float64, None, name=f"t_{name}")
     return fed
 
 

@@ -80,12 +80,13 @@ def placeholders(model: Any) -> Inputs:
     fed["inner"] = make("inner", tf.int32, [len(model.layout().inner)])
     fed["num_atoms"] = make("num_atoms", tf.int32, [])
     fed["num_frames"] = make("num_frames", tf.int32, [])
-    for name, size in (("fparam_FK", model.numb_fparam), ("aparam_NK", model.numb_aparam)):
+    conditions = {"fparam_FK": model.numb_fparam, "aparam_NK": model.numb_aparam, "charge_spin_F2": model.dim_chg_spin}
+    for name, size in conditions.items():
         if size:
             fed[name] = make(name, tf.float64, [None, size])
     arrays = {name: fed[name] for name in (*_PAIRS, "place_N3")}
     pairs = Pairs(**arrays, **{name: tuple(tf.unstack(fed[name])) for name in ("counts", "widths", "inner")})
-    return Inputs(pairs, Conditions(fed.get("fparam_FK"), fed.get("aparam_NK")), fed["num_atoms"], fed["num_frames"], fed)
+    return Inputs(pairs, Conditions(**{name: fed.get(name) for name in conditions}), fed["num_atoms"], fed["num_frames"], fed)
 
 
 def feed(inputs: Inputs, pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int) -> dict[Any, Any]:

@@ -91,7 +91,7 @@ def _module(content: ModelFile) -> Any:
     """Return the functions that other programs call, under their names."""
     model = content.model
     module = tf.Module()
-    default = model.default_fparam or ()
+    default, default_chg_spin = model.default_fparam or (), model.default_chg_spin or ()
     facts: dict[str, tuple[Any, Any]] = {
         "get_rcut": (float(model.layout().rcut), tf.float64),
         "get_type_map": (list(model.type_map), tf.string),
@@ -99,10 +99,12 @@ def _module(content: ModelFile) -> Any:
         "get_sel_type": (list(range(model.ntypes)), tf.int64),
         "get_dim_fparam": (model.numb_fparam, tf.int64),
         "get_dim_aparam": (model.numb_aparam, tf.int64),
-        "get_dim_chg_spin": (0, tf.int64),
+        "get_dim_chg_spin": (model.dim_chg_spin, tf.int64),
         "get_pair_exclude_types": ([], tf.int64),  # pairs are excluded inside
         "has_default_fparam": (bool(default), tf.bool),
         "get_default_fparam": (list(default), tf.float64),
+        "has_default_chg_spin": (bool(default_chg_spin), tf.bool),
+        "get_default_chg_spin": (list(default_chg_spin), tf.float64),
         "has_message_passing": (model.layout().messages, tf.bool),
         "is_aparam_nall": (False, tf.bool),
         "mixed_types": (model.layout().mixed, tf.bool),
@@ -144,28 +146,30 @@ def _evaluations(content: ModelFile) -> dict[str, Any]:
     nlist, mapping = tf.TensorSpec([None, None, None], tf.int64, "nlist"), tf.TensorSpec([None, None], tf.int64, "mapping")
     fparam = tf.TensorSpec([None, model.numb_fparam], tf.float64, "fparam")
     aparam = tf.TensorSpec([None, None, model.numb_aparam], tf.float64, "aparam")
+    # the last argument, of models that ask for it only
+    more = [tf.TensorSpec([None, model.dim_chg_spin], tf.float64, "charge_spin")] if model.dim_chg_spin else []
     core = _core(content, atomic=False)
     cores = {False: core, True: _core(content, atomic=True) if model.layout().messages else core}
 
     def make(atomic: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        def call(coord: Tensor, atype: Tensor, box: Tensor, fparam: Tensor, aparam: Tensor) -> dict[str, Tensor]:
+        def call(coord: Tensor, atype: Tensor, box: Tensor, *conditions: Tensor) -> dict[str, Tensor]:
             atoms = _atoms(coord, atype)
             packed = _found(model, *atoms, box)
-            return _outputs(model, cores[atomic], packed, atype, xp.shape(coord)[1], fparam, aparam, atomic, force_of_ghosts=False)
+            return _outputs(model, cores[atomic], packed, atype, xp.shape(coord)[1], conditions, atomic, force_of_ghosts=False)
 
-        def call_lower(coord: Tensor, atype: Tensor, nlist: Tensor, mapping: Tensor, fparam: Tensor, aparam: Tensor) -> dict[str, Tensor]:
+        def call_lower(coord: Tensor, atype: Tensor, nlist: Tensor, mapping: Tensor, *conditions: Tensor) -> dict[str, Tensor]:
             atoms = _atoms(coord, atype)
             packed = _listed(model, *atoms, nlist, mapping)
-            return _outputs(model, cores[atomic], packed, atype, xp.shape(nlist)[1], fparam, aparam, atomic, force_of_ghosts=True)
+            return _outputs(model, cores[atomic], packed, atype, xp.shape(nlist)[1], conditions, atomic, force_of_ghosts=True)
 
         return call, call_lower
 
     out = {}
     for atomic, word in ((False, "without"), (True, "with")):
         call, call_lower = make(atomic)
-        out[f"call_{word}_atomic_virial"] = _named(f"call_{word}_atomic_virial", call, [coord, atype, box, fparam, aparam])
+        out[f"call_{word}_atomic_virial"] = _named(f"call_{word}_atomic_virial", call, [coord, atype, box, fparam, aparam, *more])
         out[f"call_lower_{word}_atomic_virial"] = _named(
-            f"call_lower_{word}_atomic_virial", call_lower, [coord, atype, nlist, mapping, fparam, aparam]
+            f"call_lower_{word}_atomic_virial", call_lower, [coord, atype, nlist, mapping, fparam, aparam, *more]
         )
     return out
 
@@ -180,10 +184,14 @@ def _core(content: ModelFile, *, atomic: bool) -> Any:
     wanted = frozenset({"atom_virial"} if atomic else ())
 
     def energies(*arrays: Tensor) -> tuple[Tensor, Tensor]:
-        *fields, counts, widths, inner, fparam_FK, aparam_NK = arrays
+        *fields, counts, widths, inner, fparam_FK, aparam_NK, charge_spin_F2 = arrays
         sizes = {"counts": tuple(tf.unstack(counts)), "widths": tuple(tf.unstack(widths)), "inner": tuple(tf.unstack(inner))}
         pairs = Pairs(**dict(zip(_FIELDS, fields, strict=True)), **sizes)
-        conditions = Conditions(fparam_FK if model.numb_fparam else None, aparam_NK if model.numb_aparam else None)
+        conditions = Conditions(
+            fparam_FK=fparam_FK if model.numb_fparam else None,
+            aparam_NK=aparam_NK if model.numb_aparam else None,
+            charge_spin_F2=charge_spin_F2 if model.dim_chg_spin else None,
+        )
         energy_N1, _ = model.atomic_output(in_graph(model, params, constant), pairs, conditions, xp=xp)
         return energy_N1, tf.stack(gradients(model, energy_N1, pairs, wanted))
 
@@ -191,7 +199,7 @@ def _core(content: ModelFile, *, atomic: bool) -> Any:
     kinds = [(real, [None, None, 3]), (tf.bool, [None, None]), (whole, [None, None]), *3 * [(whole, [None])], (whole, [None, None])]
     kinds += [(real, [None, 3 if layout.messages else 0])]
     kinds += [(whole, [size]) for size in (model.ntypes, len(layout.sections), len(layout.inner))]
-    kinds += [(real, [None, model.numb_fparam]), (real, [None, model.numb_aparam])]
+    kinds += [(real, [None, size]) for size in (model.numb_fparam, model.numb_aparam, model.dim_chg_spin)]
     return _named("energies", energies, [tf.TensorSpec(shape, dtype) for dtype, shape in kinds])
 
 
@@ -227,15 +235,17 @@ def _listed(model: Any, coord_A3: Tensor, type_A: Tensor, frame_A: Tensor, nlist
 
 
 def _outputs(
-    model: Any, core: Any, packed: search.Packed, atype: Tensor, nloc: Tensor, fparam: Tensor, aparam: Tensor, atomic: bool, *, force_of_ghosts: bool
+    model: Any, core: Any, packed: search.Packed, atype: Tensor, nloc: Tensor, conditions: tuple[Tensor, ...], atomic: bool, *, force_of_ghosts: bool
 ) -> dict[str, Tensor]:
     """Evaluate; the energies are those of the first nloc atoms of each frame."""
     pairs = packed.pairs
+    fparam, aparam, *more = conditions
+    charge_spin_F2 = more[0] if more else fparam[:, :0]
     num_frames, nall = tf.shape(atype)[0], tf.shape(atype)[1]
     aparam_NK = tf.gather(tf.reshape(aparam, tf.stack([num_frames * nloc, aparam.shape[2]])), packed.row_N)
     fields = [getattr(pairs, name) for name in _FIELDS]
     inner = tf.stack(pairs.inner) if pairs.inner else tf.zeros([0], tf.int64)
-    energy_N1, grads_KNM3 = core(*fields, tf.stack(pairs.counts), tf.stack(pairs.widths), inner, fparam, aparam_NK)
+    energy_N1, grads_KNM3 = core(*fields, tf.stack(pairs.counts), tf.stack(pairs.widths), inner, fparam, aparam_NK, charge_spin_F2)
     wanted = frozenset({"energy", "force", "virial"} | ({"atom_virial"} if atomic else set()))
     grads = tf.unstack(grads_KNM3, num=4 if model.layout().messages and atomic else 1)
     out = assemble(model, energy_N1, None, grads, pairs, num_frames * nall, num_frames, wanted, xp=xp)

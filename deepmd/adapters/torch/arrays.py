@@ -52,5 +52,5 @@ def pairs_to_torch(pairs: Pairs) -> Pairs:
 
 def conditions_to_torch(conditions: Conditions) -> Conditions:
     """Return the conditions as tensors."""
-    values = (conditions.fparam_FK, conditions.aparam_NK)
-    return Conditions(*(None if value is None else to_torch(np.asarray(value, dtype=np.float64)) for value in values))
+    given = {name: value for name, value in vars(conditions).items() if value is not None}
+    return Conditions(**{name: to_torch(np.asarray(value, dtype=np.float64)) for name, value in given.items()})

@@ -2,6 +2,7 @@
 
 import torch
 
+from deepmd.array_model.charge_spin import LIMITS
 from deepmd.array_model.outputs import Output
 from deepmd.array_model.pairs import Layout
 
@@ -18,7 +19,9 @@ class Facts(torch.nn.Module):  # type: ignore[misc]
     sel: list[int]
     no_types: list[int]
     excluded: list[int]
+    limits_chg_spin: list[int]
     default_fparam: torch.Tensor
+    default_chg_spin: torch.Tensor
 
     def __init__(
         self,
@@ -32,6 +35,8 @@ class Facts(torch.nn.Module):  # type: ignore[misc]
         dim_fparam: int,
         dim_aparam: int,
         default_fparam: list[float],
+        dim_chg_spin: int,
+        default_chg_spin: list[float],
         parts: dict[str, torch.nn.Module],
     ) -> None:
         super().__init__()
@@ -51,8 +56,11 @@ class Facts(torch.nn.Module):  # type: ignore[misc]
         self.excluded = excluded
         self.dim_fparam = dim_fparam
         self.dim_aparam = dim_aparam
+        self.dim_chg_spin = dim_chg_spin
+        self.limits_chg_spin = [end for limits in LIMITS.values() for end in limits]
         # no list: TorchScript rounds lists of numbers to float32 on the way to a tensor
         self.register_buffer("default_fparam", torch.tensor(default_fparam, dtype=torch.float64))
+        self.register_buffer("default_chg_spin", torch.tensor(default_chg_spin, dtype=torch.float64))
         self.no_types = []
         self.open_cell = parts["open_cell"]
         self.find = parts["find"]
@@ -143,5 +151,20 @@ class Facts(torch.nn.Module):  # type: ignore[misc]
 
     @torch.jit.export
     def get_dim_chg_spin(self) -> int:
-        """Return the number of charge and spin inputs."""
-        return 0
+        """Return how many numbers say charge and spin of a frame: 2, or 0 where these do not matter."""
+        return self.dim_chg_spin
+
+    @torch.jit.export
+    def has_chg_spin_ebd(self) -> bool:
+        """Whether the model depends on charge and spin of a frame."""
+        return self.dim_chg_spin > 0
+
+    @torch.jit.export
+    def has_default_chg_spin(self) -> bool:
+        """Whether charge and spin may be left out."""
+        return self.default_chg_spin.numel() > 0
+
+    @torch.jit.export
+    def get_default_chg_spin(self) -> torch.Tensor | None:
+        """Return charge and spin where they are left out."""
+        return self.default_chg_spin if self.default_chg_spin.numel() > 0 else None

@@ -64,7 +64,7 @@ class Shell(Facts):
         box : (F, 9) or (F, 3, 3), lattice vectors in rows, Angstrom; None for an open boundary
         fparam, aparam : (F, K), (F, n, K)
         do_atomic_virial : whether to return atomic virials
-        charge_spin : must be None; models with it are not supported
+        charge_spin : (F, 2), or 2 values for all frames
 
         Returns
         -------
@@ -100,7 +100,7 @@ class Shell(Facts):
         fparam, aparam : (F, K), (F, nloc, K)
         do_atomic_virial : whether to return atomic virials
         comm_dict : how LAMMPS shares out atoms among several ranks; only read where messages are passed
-        charge_spin : must be None; models with it are not supported
+        charge_spin : (F, 2), or 2 values for all frames
 
         Returns
         -------
@@ -212,11 +212,10 @@ class Shell(Facts):
         `total` (F, d), `atomic` (F, nloc, d) and of differentiable values `force` (F, nall, d, 3), `virial` (F, d, 9), and if wanted
         `atom_virial` (F, nall, d, 9)
         """
-        if charge_spin is not None:
-            raise ValueError("charge_spin is given, but this model does not depend on charge and spin")
         disp, mask, index, centre, types, frame, counts, widths, inner, kinds, place, row, position = found
         self._warn(disp, widths)
-        fparam_FK = self._fparam(fparam, nf, disp)
+        fparam_FK = self._of_frames("fparam", fparam, self.dim_fparam, self.default_fparam, nf, disp)
+        charge_spin_F2 = self._charge_spin(charge_spin, nf, disp)
         aparam_NK = self._aparam(aparam, nf, nloc, disp).index_select(0, row)
         # with messages atomic virials need the derivatives of the values weighted with each coordinate of their atoms, too
         moments = 3 if self.messages and do_atomic_virial and self.differentiable else 0
@@ -233,8 +232,9 @@ class Shell(Facts):
             leaf = disp[a:b].detach().requires_grad_(self.differentiable)
             g = (mask[a:b], index[a:b], centre[a:b], types[a:b], frame[a:b])
             sizes, order = (inside, widths, inner), (row, position)
+            given = (fparam_FK, aparam_NK[a:b], charge_spin_F2)
             value = self.core(
-                leaf, g[0], g[1], g[2], g[3], g[4], sizes[0], sizes[1], sizes[2], kinds[a:b], fparam_FK, aparam_NK[a:b], order[0], order[1], border
+                leaf, g[0], g[1], g[2], g[3], g[4], sizes[0], sizes[1], sizes[2], kinds[a:b], given[0], given[1], given[2], order[0], order[1], border
             )
             for number in range(each):
                 # the sums over components come first, then their three moments one component after another
@@ -300,18 +300,30 @@ class Shell(Facts):
                 stacklevel=2,
             )
 
-    def _fparam(self, fparam: torch.Tensor | None, nf: int, like: torch.Tensor) -> torch.Tensor:
-        """Frame parameters (F, K), K = 0 for a model without."""
-        if self.dim_fparam == 0:
+    def _of_frames(self, name: str, given: torch.Tensor | None, width: int, default: torch.Tensor, nf: int, like: torch.Tensor) -> torch.Tensor:
+        """Values of the frames (F, width); without any, (F, 0), they are not looked at."""
+        if width == 0:
             return like.new_zeros([nf, 0])
-        if fparam is None:
-            if self.default_fparam.numel() == 0:
-                raise ValueError(f"fparam is missing: the model needs {self.dim_fparam} values for each frame")
-            fparam = self.default_fparam
-        fparam = fparam.detach().reshape(-1).to(torch.float64)
-        if fparam.size(0) != self.dim_fparam and fparam.size(0) != nf * self.dim_fparam:
-            raise ValueError(f"fparam has {fparam.size(0)} values; {nf} frames of {self.dim_fparam} are needed, or one for all")
-        return fparam.reshape(-1, self.dim_fparam).expand(nf, self.dim_fparam)
+        if given is None:
+            if default.numel() == 0:
+                raise ValueError(f"{name} is missing: the model needs {width} values for each frame")
+            given = default
+        values = given.detach().reshape(-1).to(torch.float64)
+        if values.size(0) != width and values.size(0) != nf * width:
+            raise ValueError(f"{name} has {values.size(0)} values; {nf} frames of {width} are needed, or one for all")
+        return values.reshape(-1, width).expand(nf, width)
+
+    def _charge_spin(self, given: torch.Tensor | None, nf: int, like: torch.Tensor) -> torch.Tensor:
+        """Charge and spin of the frames (F, 2), or (F, 0) for a model that does not depend on them."""
+        if given is not None and self.dim_chg_spin == 0:
+            raise ValueError("charge_spin is given, but this model does not depend on charge and spin")
+        values = self._of_frames("charge_spin", given, self.dim_chg_spin, self.default_chg_spin, nf, like)
+        for k in range(self.dim_chg_spin):
+            low, high = self.limits_chg_spin[2 * k], self.limits_chg_spin[2 * k + 1]
+            whole = values[:, k].trunc()
+            if bool((whole < low).any()) or bool((whole > high).any()):
+                raise ValueError(f"charge_spin holds {float(values[0, k])} in column {k}; accepted: {low} to {high}")
+        return values
 
     def _aparam(self, aparam: torch.Tensor | None, nf: int, nloc: int, like: torch.Tensor) -> torch.Tensor:
         """Atomic parameters (F * nloc, K), K = 0 for a model without."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Array, Namespace, Params
-from deepmd.array_model.pairs import Layout, Pairs
+from deepmd.array_model.pairs import Conditions, Layout, Pairs
 
 Statistics = tuple[Array, Array]
 """Mean and deviation (T, 4) of environment rows by centre type."""
@@ -26,6 +26,10 @@ class Descriptor:
     not_yet: ClassVar[dict[str, Any]] = {}
     """Options that DeePMD-kit knows and we do not support, with the value that means "off"."""
     evaluation: str | int = "direct"
+    dim_chg_spin: int = 0
+    """Numbers that it wants to know of each frame: its charge and spin (2), or none."""
+    default_chg_spin: tuple[float, float] | None = None
+    """What these are where they are not given."""
     precision: str
     rcut: float
     rcut_smth: float
@@ -114,6 +118,10 @@ class Descriptor:
     def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
         """Features of each centre."""
         raise NotImplementedError
+
+    def apply_under(self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace) -> Features:
+        """Features of each centre under the conditions of its frame; most descriptors look at the geometry alone."""
+        return self.apply(params, pairs, xp=xp)
 
     def in_precision(self, params: Params, cast: Any) -> Params:
         """Return the parameters in the precision that each part computes in; `cast(tree, precision)` does it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar
 
-from deepmd.array_model import repflow, serial
+from deepmd.array_model import charge_spin, repflow, serial
 from deepmd.array_model.descriptors import mixed as mixed_rows
 from deepmd.array_model.descriptors.base import Descriptor, Statistics, nested_sels
 from deepmd.array_model.descriptors.features import Features, Widths
@@ -13,7 +13,7 @@ from deepmd.array_model.environment import environment_rows
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
 from deepmd.array_model.networks import activation
-from deepmd.array_model.pairs import Layout, Pairs
+from deepmd.array_model.pairs import Conditions, Layout, Pairs
 from deepmd.array_model.registry import register
 from deepmd.array_model.repflow import Repflow
 from deepmd.array_model.type_embedding import TypeEmbedding
@@ -35,9 +35,10 @@ class Dpa3(Descriptor):
     use_econf_tebd: bool = False
     use_tebd_bias: bool = False
     use_loc_mapping: bool = True
+    add_chg_spin_ebd: bool = False
+    default_chg_spin: tuple[float, float] | None = None
 
     mixed: ClassVar[bool] = True
-    not_yet: ClassVar[dict[str, Any]] = {"add_chg_spin_ebd": False, "default_chg_spin": None}
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
@@ -46,6 +47,8 @@ class Dpa3(Descriptor):
             raise ValueError(f"precision is {self.precision!r}; accepted: {', '.join(PRECISIONS)}")
         if self.env_protection < 0.0:
             raise ValueError(f"env_protection is {self.env_protection}; it must not be negative")
+        if self.default_chg_spin is not None and (text := charge_spin.problem(self.default_chg_spin)):
+            raise ValueError(f"default_chg_spin: {text}")
 
     # -- what the rest of the package asks of a descriptor ---------------------------------------------------------
 
@@ -71,6 +74,11 @@ class Dpa3(Descriptor):
     def widths(self) -> Widths:
         """Widths of the features."""
         return Widths(self.repflow.n_dim * (2 if self.concat_output_tebd else 1), self.repflow.e_dim)
+
+    @property
+    def dim_chg_spin(self) -> int:  # type: ignore[override]
+        """Numbers that it wants to know of each frame: charge and spin, or none."""
+        return 2 if self.add_chg_spin_ebd else 0
 
     @property
     def slot_totals(self) -> tuple[int, ...]:
@@ -113,12 +121,14 @@ class Dpa3(Descriptor):
             "edge_embd": serial.init_affine((1, block.e_dim, True), self._seed(1, 0), draw),
             "angle_embd": serial.init_affine((1, block.a_dim, False), self._seed(1, 1), draw),
             "layers": layers,
+            **(charge_spin.fresh(self._frame_embedding(), self._seed(4), draw, xp=xp) if self.add_chg_spin_ebd else {}),
         }
 
     def trainables(self) -> dict[str, Any]:
         """Which parameters training may change: all but the statistics."""
         table = self._embedding().trainables() if self.trainable else False
-        return {"type_embedding": table, "edge_embd": self.trainable, "angle_embd": self.trainable, "layers": self.trainable}
+        frame = charge_spin.trainables(self._frame_embedding()) if self.add_chg_spin_ebd else {}
+        return {"type_embedding": table, **frame, "edge_embd": self.trainable, "angle_embd": self.trainable, "layers": self.trainable}
 
     def first_atom_matters(self, params: Params) -> bool:
         """No: empty slots carry no weight."""
@@ -136,8 +146,8 @@ class Dpa3(Descriptor):
         ((_, std_T4),) = statistics
         return {**params, "dstd": xp.zeros_like(params["dstd"]) + xp.expand_dims(std_T4, axis=1)}
 
-    def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
-        """Features of each centre."""
+    def apply_under(self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace) -> Features:
+        """Features of each centre; with `add_chg_spin_ebd` they depend on charge and spin of its frame."""
         dtype = dtype_of(self.precision, xp=xp)
         disp_NM3 = xp.astype(pairs.disp_NM3, dtype)
         rows_NM4 = repflow.edge_rows(self.repflow, disp_NM3, self.env_protection, xp=xp)
@@ -145,6 +155,9 @@ class Dpa3(Descriptor):
         mask_NM = xp.logical_and(pairs.mask_NM, xp.logical_not(mixed_rows.excluded(pairs, self.exclude_types, xp=xp)))
         table_TE = self._embedding().table(params["type_embedding"], xp=xp)
         start_Nn = xp.take(table_TE, pairs.type_N, axis=0)
+        if self.add_chg_spin_ebd:
+            term_Fn = charge_spin.term(self._frame_embedding(), self.activation_function, params, conditions.charge_spin_F2, xp=xp)
+            start_Nn = start_Nn + xp.take(term_Fn, pairs.frame_N, axis=0)
         act = activation(self.activation_function)
         node_Nn, equivariant = repflow.run(
             self.repflow, self.activation_function, params, act(start_Nn, xp=xp), rows_NM4, disp_NM3, mask_NM, pairs, xp=xp
@@ -163,6 +176,9 @@ class Dpa3(Descriptor):
 
     def _embedding(self) -> TypeEmbedding:
         return TypeEmbedding((self.repflow.n_dim,), self.use_econf_tebd, self.use_tebd_bias, self.precision, trainable=self.trainable)
+
+    def _frame_embedding(self) -> TypeEmbedding:
+        return TypeEmbedding((self.repflow.n_dim,), precision=self.precision, trainable=self.trainable)
 
     # -- files ------------------------------------------------------------------------------------------------------
 
@@ -194,10 +210,11 @@ class Dpa3(Descriptor):
             "use_econf_tebd": self.use_econf_tebd,
             "use_tebd_bias": self.use_tebd_bias,
             "use_loc_mapping": self.use_loc_mapping,
-            "add_chg_spin_ebd": False,
-            "default_chg_spin": None,
+            "add_chg_spin_ebd": self.add_chg_spin_ebd,
+            "default_chg_spin": self.default_chg_spin and list(self.default_chg_spin),
             "type_map": list(type_map),
             "type_embedding": self._embedding().serialize(params["type_embedding"], type_map),
+            **(charge_spin.serialize(self._frame_embedding(), params) if self.add_chg_spin_ebd else {}),
             "repflow_variable": {
                 "edge_embd": serial.affine_to_dict(params["edge_embd"], precision, self.trainable),
                 "angle_embd": serial.affine_to_dict(params["angle_embd"], precision, self.trainable),
@@ -212,7 +229,6 @@ class Dpa3(Descriptor):
         """Return options and parameters from the stored form."""
         what = "descriptor dpa3"
         serial.check_version(tree, 2, what)
-        serial.require(tree, "add_chg_spin_ebd", [None, False], what)
         names = {field.name for field in fields(Repflow)}
         block = Repflow(**{name: value for name, value in tree["repflow_args"].items() if name in names})
         config = cls(
@@ -226,6 +242,8 @@ class Dpa3(Descriptor):
             use_econf_tebd=tree["use_econf_tebd"],
             use_tebd_bias=tree.get("use_tebd_bias", True),
             use_loc_mapping=tree.get("use_loc_mapping", True),
+            add_chg_spin_ebd=bool(tree.get("add_chg_spin_ebd")),
+            default_chg_spin=tree.get("default_chg_spin") and tuple(tree["default_chg_spin"]),
         )
         embedding, table = TypeEmbedding.deserialize(tree["type_embedding"], tuple(tree["type_map"]))
         if replace(embedding, trainable=True) != replace(config._embedding(), trainable=True):
@@ -245,6 +263,7 @@ class Dpa3(Descriptor):
             "edge_embd": serial.affine_from_dict(stored["edge_embd"], what),
             "angle_embd": serial.affine_from_dict(stored["angle_embd"], what),
             "layers": layers,
+            **(charge_spin.deserialize(tree, what) if config.add_chg_spin_ebd else {}),
         }
 
 

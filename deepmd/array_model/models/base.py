@@ -91,6 +91,26 @@ class Model:
         return next((fitting.default_fparam for fitting in self.fittings if fitting.default_fparam is not None), None)
 
     @property
+    def dim_chg_spin(self) -> int:
+        """Number of values that say charge and spin of a frame: 2, or 0 for models that do not ask."""
+        return max((descriptor.dim_chg_spin for descriptor in self.descriptors), default=0)
+
+    @property
+    def default_chg_spin(self) -> tuple[float, float] | None:
+        """Charge and spin where none are given: those of the first descriptor that has some."""
+        asking = (descriptor.default_chg_spin for descriptor in self.descriptors if descriptor.dim_chg_spin)
+        return next((default for default in asking if default is not None), None)
+
+    @property
+    def conditions(self) -> dict[str, tuple[int, tuple[float, ...] | None]]:
+        """How many numbers of each kind it wants to know besides the geometry (`Conditions`), and what they are where none are given."""
+        return {
+            "fparam": (self.numb_fparam, self.default_fparam),
+            "aparam": (self.numb_aparam, None),
+            "charge_spin": (self.dim_chg_spin, self.default_chg_spin),
+        }
+
+    @property
     def atom_ener(self) -> tuple[float | None, ...]:
         """Energies of isolated atoms by type (eV) that are fixed beforehand, by the first member; None where one is to be fitted."""
         return tuple(self.members[0].atom_ener) if self.members else ()

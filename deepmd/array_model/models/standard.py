@@ -108,7 +108,7 @@ class StandardModel(Model):
 
     def atomic_output(self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace) -> tuple[Array, Array]:
         """Atomic values (N, d) of the output (energies in eV) and features (N, D) of the centres."""
-        features = self.descriptor.apply(params["descriptor"], pairs, xp=xp)
+        features = self.descriptor.apply_under(params["descriptor"], pairs, conditions, xp=xp)
         outer = params["out_bias"][0, :, :], params["out_std"][0, :, :]
         value_Nd = self.fitting.apply(params["fitting"], features, self.descriptor.widths, pairs, conditions, *outer, xp=xp)
         return self.without_excluded(value_Nd, pairs, xp=xp), features.invariant_ND

@@ -1,0 +1,69 @@
+"""Charge and spin of a frame as a term that the features of all its atoms start with (spec dpa2_dpa3, section 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from deepmd.array_model import serial
+from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.networks import activation, apply_net
+from deepmd.array_model.type_embedding import TypeEmbedding
+
+LIMITS = {"charge": (-100, 99), "spin": (0, 99)}
+"""Smallest and largest value of each; every integer between has a vector of its own."""
+
+TABLES = {"chg_embedding": LIMITS["charge"], "spin_embedding": LIMITS["spin"]}
+
+
+def problem(values: Sequence[float]) -> str:
+    """Return what is wrong with charge and spin of a frame, or nothing. On the host."""
+    if len(values) != len(LIMITS):
+        return f"has {len(values)} values; accepted: charge and spin"
+    outside = [
+        (name, value, limits) for (name, limits), value in zip(LIMITS.items(), values, strict=True) if not limits[0] <= int(value) <= limits[1]
+    ]
+    return "; ".join(f"the {name} is {value:g}; accepted: {low} to {high}" for name, value, (low, high) in outside)
+
+
+def _names(limits: tuple[int, int]) -> tuple[str, ...]:
+    return tuple(str(value) for value in range(limits[0], limits[1] + 1))
+
+
+def fresh(embedding: TypeEmbedding, seed: list[int] | None, draw: Any, *, xp: Namespace) -> Params:
+    """Fresh parameters; `embedding` tells width and precision of the vectors, which are learned as those of types are."""
+
+    def seed_of(part: int) -> list[int] | None:
+        return None if seed is None else [part, *seed]
+
+    tables = {name: embedding.init(_names(limits), seed_of(k), draw, xp=xp) for k, (name, limits) in enumerate(TABLES.items())}
+    (width,) = embedding.neuron
+    return {**tables, "mix_cs_mlp": serial.init_affine((2 * width, width, True), seed_of(2), draw)}
+
+
+def trainables(embedding: TypeEmbedding) -> dict[str, Any]:
+    """Which parameters training may change (see the descriptors)."""
+    return {**dict.fromkeys(TABLES, embedding.trainables()), "mix_cs_mlp": embedding.trainable}
+
+
+def term(embedding: TypeEmbedding, act: str, params: Params, charge_spin_F2: Array, *, xp: Namespace) -> Array:
+    """Return phi([C(charge), S(spin)] W + b) of each frame (F, K); digits behind the decimal point are dropped."""
+    index_F2 = xp.astype(charge_spin_F2, xp.int64)
+    rows = []
+    for column, (name, limits) in enumerate(TABLES.items()):
+        inputs_FI = xp.take(params[name]["inputs"], index_F2[:, column] - limits[0], axis=0)
+        rows.append(apply_net(embedding.net(limits[1] - limits[0] + 1), params[name], inputs_FI, xp=xp))
+    mix = params["mix_cs_mlp"]
+    return activation(act)(xp.matmul(xp.concat(rows, axis=1), mix["w"]) + mix["b"], xp=xp)
+
+
+def serialize(embedding: TypeEmbedding, params: Params) -> dict[str, Any]:
+    """Return the stored forms by their keys in that of the descriptor."""
+    tables = {name: {**embedding.serialize(params[name], _names(limits)), "type_map": None} for name, limits in TABLES.items()}
+    return {**tables, "mix_cs_mlp": serial.affine_to_dict(params["mix_cs_mlp"], embedding.precision, embedding.trainable)}
+
+
+def deserialize(tree: dict[str, Any], what: str) -> Params:
+    """Return the parameters from the stored form of a descriptor."""
+    tables = {name: TypeEmbedding.deserialize(tree[name], _names(limits))[1] for name, limits in TABLES.items()}
+    return {**tables, "mix_cs_mlp": serial.affine_from_dict(tree["mix_cs_mlp"], f"{what}, mix_cs_mlp")}
