@@ -15,10 +15,15 @@ ARRAYS = ("disp_NM3", "mask_NM", "index_NM")
 def union(layouts: Sequence[Layout], excluded: tuple[tuple[int, int], ...] = ()) -> Layout:
     """Return the layout from which `cut` makes the pairs of each of `layouts`: the largest cutoff, the most slots.
 
-    It is mixed if all are. Otherwise a mixed part gets as many slots of every type as it has of all.
+    It is mixed if all are. Otherwise a mixed part gets as many slots of every type as it has of all. With hybrids of both kinds every
+    neighbour comes twice.
     """
     rcut = max(layout.rcut for layout in layouts)
     sectioned = [layout for layout in layouts if not layout.mixed]
+    if any(layout.typed for layout in layouts):
+        typed = [layout.typed or layout.sel for layout in layouts if layout.typed or not layout.mixed]
+        most = max(sum(layout.sel) for layout in layouts)
+        return Layout(rcut, (most,), mixed=True, typed=tuple(max(each) for each in zip(*typed, strict=True)), excluded=excluded)
     if not sectioned:
         return Layout(rcut, (max(layout.sel[0] for layout in layouts),), mixed=True, excluded=excluded)
     most = max((layout.sel[0] for layout in layouts if layout.mixed), default=0)
@@ -32,12 +37,37 @@ def cut(pairs: Pairs, outer: Layout, inner: Layout, *, xp: Namespace) -> Pairs:
     A mixed part of a sectioned list gets the sections side by side: its neighbours are not in the order of distance, and those
     beyond its `sel` stay.
     """
+    if inner.typed:
+        halves = [cut(*_half(pairs, outer, mixed=mixed, xp=xp), _layout(inner, mixed=mixed), xp=xp) for mixed in (False, True)]
+        return _joined(*halves, xp=xp)
+    if outer.typed:
+        pairs, outer = _half(pairs, outer, mixed=inner.mixed, xp=xp)
     if inner.rcut < outer.rcut or not set(inner.excluded) <= set(outer.excluded):
         pairs = _restricted(pairs, outer, inner, xp=xp)
     if inner.mixed and not outer.mixed:
         return _side_by_side(pairs, inner.rcut, xp=xp)
     enough = all(mine >= most for mine, most in zip(inner.sel, outer.sel, strict=True))
     return pairs if enough else _narrowed(pairs, inner, xp=xp)
+
+
+def _layout(both: Layout, *, mixed: bool) -> Layout:
+    """Return the layout of the sections, or of the mixed row, of one that has both."""
+    return replace(both, typed=()) if mixed else replace(both, sel=both.typed, mixed=False, typed=())
+
+
+def _half(pairs: Pairs, layout: Layout, *, mixed: bool, xp: Namespace) -> tuple[Pairs, Layout]:
+    """Return the sections, or the mixed row, of pairs that have both, and their layout."""
+    half = slice(-1, None) if mixed else slice(None, -1)
+    arrays = {name: xp.concat(xp.split(getattr(pairs, name), pairs.widths, axis=1)[half], axis=1) for name in (*ARRAYS, "type_NM")}
+    kinds_NM = arrays.pop("type_NM")
+    return replace(pairs, **arrays, type_NM=kinds_NM if mixed else kinds_NM[:, :0], widths=pairs.widths[half]), _layout(layout, mixed=mixed)
+
+
+def _joined(sections: Pairs, row: Pairs, *, xp: Namespace) -> Pairs:
+    """Return sections and a mixed row as the pairs of a layout that has both."""
+    arrays = {name: xp.concat([getattr(sections, name), getattr(row, name)], axis=1) for name in ARRAYS}
+    kinds_NM = xp.concat([_section_types(sections, xp=xp), row.type_NM], axis=1)
+    return replace(row, **arrays, type_NM=kinds_NM, widths=(*sections.widths, *row.widths))
 
 
 def _side_by_side(pairs: Pairs, rcut: float, *, xp: Namespace) -> Pairs:

@@ -42,6 +42,9 @@ def compress_model(
 ) -> Path:
     """Write a model with its expansions stored; return the path. The networks stay in the file, so it converts as any other.
 
+    Members of hybrids and of sums of models are looked at one by one: those that have an expansion are evaluated by it, the others
+    by their nets, and the log says which and why.
+
     An expansion holds for a range of s, the switched inverse distance, and continues linearly at shorter distances. The range
     is that of the training data with a margin of a tenth in distance, which few terms represent. `extrapolate` = E makes it
     reach E times the largest s of the data, as the tables of DeePMD-kit do: down to the E-th part of the shortest distance of
@@ -59,7 +62,7 @@ def compress_model(
     Raises
     ------
     InputError
-        A file cannot be read or written, no shortest distance is known, or the nets have no expansion.
+        A file cannot be read or written, no shortest distance is known, or none of the nets has an expansion.
     """
     if extrapolate is not None and not (math.isfinite(extrapolate) and extrapolate >= 1.0):
         raise InputError(f"extrapolate is {extrapolate}; accepted: a number of at least 1")
@@ -69,26 +72,42 @@ def compress_model(
     if not target.suffix:
         target = target.with_suffix(source.suffix)
     content = load_model(source)
-    if content.model.kind != "standard":
-        raise InputError(
-            f"{source}: is a model of type {content.model.kind}; models of type standard can be compressed, also before they are combined"
-        )
+    if not content.model.each_part(content.params):
+        raise InputError(f"{source}: cannot be compressed: a model of type {content.model.kind} has no nets to expand")
     distance = known_distance(content) or _distance_of_data(content, source, training_script)
     start = MARGIN * distance if extrapolate is None else distance / extrapolate
-    descriptor = content.model.descriptor
-    if not isinstance(descriptor, Expandable):
-        raise InputError(f"{source}: cannot be compressed: descriptors of type {descriptor.kind} are not stored as expansions")
-    model, params, reason = content.model.with_evaluation("spectral").expanded(content.params, start / MARGIN, stored=True, xp=plain)
-    if reason:
-        nets = f"activation function {descriptor.activation_function}, distances from {start:.3f} Angstrom"
-        raise InputError(f"{source}: cannot be compressed: {reason} ({nets})")
-    values, slopes = deviations(model.descriptor, params["descriptor"])
-    save_model(target, replace(content, min_nbor_dist=distance).with_expansion(model, params))
+    content, reasons = _expanded(replace(content, min_nbor_dist=distance), start)
+    if not any(content.expansion or ()):
+        alone = [reason for _, reason in reasons]
+        reason = alone[0] if len(alone) == 1 else "; ".join(f"{where}: {reason}" for where, reason in reasons)
+        raise InputError(f"{source}: cannot be compressed: {reason}")
+    save_model(target, content)
     log.info("shortest distance of the data: %.3f Angstrom; the expansions hold from %.3f Angstrom to the cutoff", distance, start)
-    log.info("number of terms: %d", model.evaluation)
-    log.info("largest deviation from the networks, relative to the largest value: %.1e; of slopes: %.1e", values, slopes)
+    for where, part, own in content.evaluated.each_part(content.all_params):
+        if "tables" in own:
+            log.info("%s (%s): number of terms: %d", where, part.kind, part.evaluation)
+            text = "%s: largest deviation from the networks, relative to the largest value: %.1e; of slopes: %.1e"
+            log.info(text, where, *deviations(part, own))
+    for where, reason in reasons:
+        log.info("%s: its networks are evaluated as they are: %s", where, reason)
     log.info("Saved compressed model to %s", target)
     return target
+
+
+def _expanded(content: ModelFile, start: float) -> tuple[ModelFile, list[tuple[str, str]]]:
+    """Return the model with expansions that reach down to `start` (Angstrom), and of each part without one where it is and why not."""
+    parts, reasons = [], []
+    params = map_leaves(lambda leaf: leaf, content.params)  # dicts of its own
+    for where, part, own in content.model.each_part(params):
+        config, expanded, reason = part.with_evaluation("spectral").expanded(own, start / MARGIN, stored=True, xp=plain)
+        if not isinstance(part, Expandable):
+            reason = f"descriptors of type {part.kind} are not stored as expansions"
+        elif reason:
+            reason = f"{reason} (activation function {part.activation_function}, distances from {start:.3f} Angstrom)"
+        parts.append(config)
+        reasons += [(where, reason)] if reason else []
+        own.update(expanded)
+    return content.with_expansion(content.model.with_parts(parts), params), reasons
 
 
 def _distance_of_data(content: ModelFile, source: Path, training_script: str | os.PathLike[str] | None) -> float:

@@ -389,6 +389,6 @@ def _planned(content: ModelFile, evaluation: str | None) -> tuple[Any, Params]:
     if evaluation is not None and evaluation not in CHOICES:
         raise InputError(f"evaluation is {evaluation!r}; accepted: {', '.join(CHOICES)}.{nearest(str(evaluation), CHOICES)}")
     model, params, reason = planned(content, evaluation)
-    if reason and (evaluation or evaluation_asked(content)) == "spectral":
+    if reason and "spectral" in ([evaluation] if evaluation else evaluation_asked(content)):
         warnings.warn(f"the embedding nets are evaluated directly: {reason}", ExpansionWarning, stacklevel=3)
     return model, params

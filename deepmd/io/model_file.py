@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from deepmd.array_model import models, serial
+from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.registry import lookup
@@ -32,30 +33,41 @@ class ModelFile:
     params : its parameters, NumPy arrays
     definition : the `model` section of the input it was trained with, or {}
     min_nbor_dist : shortest distance in the training data, Angstrom, or None
-    expansion : of a compressed model, the tables that its descriptor evaluates instead of its nets, and their number of `terms`; or None
+    expansion : of a compressed model, for each part of its descriptors (`each_part`) the tables that it evaluates instead of its nets and
+        their number of `terms`, or nothing where the nets are evaluated; None if it is not compressed
     """
 
     model: Any
     params: Params
     definition: dict[str, Any] = field(default_factory=dict)
     min_nbor_dist: float | None = None
-    expansion: dict[str, Any] | None = None
+    expansion: list[dict[str, Any]] | None = None
 
     @property
     def all_params(self) -> Params:
-        """The parameters, and the tables of a compressed model where its descriptor looks for them."""
-        if self.expansion is None:
-            return self.params
-        tables = {name: value for name, value in self.expansion.items() if name != "terms"}
-        return {**self.params, "descriptor": {**self.params["descriptor"], "tables": tables}}
+        """The parameters, and the tables of a compressed model where its descriptors look for them."""
+        params: Params = map_leaves(lambda leaf: leaf, self.params)  # dicts of its own
+        for (_, _, own), entry in zip(self.model.each_part(params), self.expansion or (), strict=self.expansion is not None):
+            if entry:
+                own["tables"] = {name: value for name, value in entry.items() if name != "terms"}
+        return params
+
+    @property
+    def evaluated(self) -> Any:
+        """The model as it evaluates its expansion."""
+        return self.model.with_parts(
+            part.with_evaluation(entry["terms"] if entry else "direct")
+            for (_, part, _), entry in zip(self.model.each_part(self.params), self.expansion or (), strict=True)
+        )
 
     def with_params(self, params: Params) -> ModelFile:
         """Return the same model with other parameters; a stored expansion belonged to the old ones."""
         return replace(self, params=params, expansion=None)
 
     def with_expansion(self, model: Any, params: Params) -> ModelFile:
-        """Return the same model with what its `expanded` returned."""
-        return replace(self, expansion={"terms": int(model.evaluation), **params["descriptor"]["tables"]})
+        """Return the same model with the expansions among these parameters, as `expanded` returns both."""
+        each = ((part, own.get("tables")) for _, part, own in model.each_part(params))
+        return replace(self, expansion=[{"terms": int(part.evaluation), **tables} if tables else {} for part, tables in each])
 
 
 def planned(content: ModelFile, evaluation: str | None = None) -> tuple[Any, Params, str]:
@@ -76,19 +88,29 @@ def planned(content: ModelFile, evaluation: str | None = None) -> tuple[Any, Par
         The choice is unknown.
     """
     if content.expansion is not None and evaluation != "direct":
-        return content.model.with_evaluation(content.expansion["terms"]), content.all_params, ""
-    try:
-        model = content.model.with_evaluation(evaluation or evaluation_asked(content))
-    except ValueError as error:
-        raise InputError(f"model/descriptor: {error}") from error
-    out: tuple[Any, Params, str] = model.expanded(content.params, known_distance(content), stored=True, xp=plain)
+        return content.evaluated, content.all_params, ""
+    parts = []
+    for (where, part, _), asked in zip(content.model.each_part(content.params), evaluation_asked(content), strict=True):
+        try:
+            parts.append(part.with_evaluation(evaluation or asked))
+        except ValueError as error:
+            raise InputError(f"model/{where}: {error}") from error
+    out: tuple[Any, Params, str] = content.model.with_parts(parts).expanded(content.params, known_distance(content), stored=True, xp=plain)
     return out
 
 
-def evaluation_asked(content: ModelFile) -> str:
-    """Return the option `evaluation` of the input that the model was trained with."""
-    section = content.definition.get("descriptor")
-    return section.get("evaluation", "auto") if isinstance(section, dict) else "auto"
+def evaluation_asked(content: ModelFile) -> list[str]:
+    """Return the option `evaluation` of the input that the model was trained with, for each part of its descriptors."""
+    return [_section(content.definition, where).get("evaluation", "auto") for where, _, _ in content.model.each_part(content.params)]
+
+
+def _section(tree: Any, where: str) -> dict[str, Any]:
+    """Return the section at a path, or {} where there is none."""
+    for key in where.split("/"):
+        if isinstance(tree, list):
+            tree = {str(number): item for number, item in enumerate(tree)}
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree if isinstance(tree, dict) else {}
 
 
 def known_distance(content: ModelFile) -> float | None:
@@ -128,7 +150,7 @@ def from_tree(tree: dict[str, Any], where: str) -> ModelFile:
         distance = tree.get("@variables", {}).get("min_nbor_dist")
         distance = None if distance is None else float(np.asarray(distance).reshape(()))
         content = ModelFile(model, params, tree.get("model_def_script") or {}, distance)
-        return replace(content, expansion=_expansion_from_tree(tree["expansion"], content)) if tree.get("expansion") else content
+        return _expansion_from_tree(tree["expansion"], content) if tree.get("expansion") else content
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
     except KeyError as error:
@@ -170,27 +192,39 @@ class Drawn:
         return np.zeros(size)
 
 
-def _expansion_to_tree(expansion: dict[str, Any]) -> dict[str, Any]:
-    variables = {name: value for name, value in expansion.items() if name != "terms"}
-    return {"@class": "Expansion", "@version": 2, "terms": expansion["terms"], "@variables": variables}
+def _expansion_to_tree(expansion: list[dict[str, Any]]) -> dict[str, Any]:
+    def stored(terms: int, **tables: Any) -> dict[str, Any]:
+        return {"terms": terms, "@variables": tables}
+
+    return {"@class": "Expansion", "@version": 3, "parts": [stored(**entry) if entry else {} for entry in expansion]}
 
 
-def _expansion_from_tree(tree: dict[str, Any], content: ModelFile) -> dict[str, Any]:
-    """Return the expansion of a compressed model after checking that its tables fit the model."""
-    serial.require(tree, "@version", [2], "expansion")
+def _expansion_from_tree(tree: dict[str, Any], content: ModelFile) -> ModelFile:
+    """Return a compressed model after checking that its tables fit it. Version 2 was that of one descriptor."""
+    serial.require(tree, "@version", [2, 3], "expansion")
+    stored, parts = [tree] if tree["@version"] == 2 else tree["parts"], content.model.each_part(content.params)
+    if len(stored) != len(parts):
+        raise InputError(f"expansion: stored for {len(stored)} descriptors, the model has {len(parts)}")
+    each = [_tables(entry, part, content.model.ntypes, where) if entry else {} for entry, (where, part, _) in zip(stored, parts, strict=True)]
+    content = replace(content, expansion=each)
+    return content.with_expansion(content.evaluated, content.model.in_precision(content.all_params, xp=plain))
+
+
+def _tables(tree: dict[str, Any], part: Any, ntypes: int, where: str) -> dict[str, Any]:
+    """Return terms and tables of a part after checking that they fit it."""
     terms, tables = tree["terms"], map_leaves(np.asarray, tree["@variables"])
     if type(terms) is not int or terms < 2 or terms % 2:
-        raise InputError(f"expansion: stored with {terms!r} terms; accepted: a positive even number")
-    width = content.model.descriptor.neuron[-1]
+        raise InputError(f"expansion: {where}: stored with {terms!r} terms; accepted: a positive even number")
+    if not isinstance(part, Expandable):
+        raise InputError(f"expansion: {where}: stored for {part.kind}, which has none")
     expected: dict[str, tuple[int, ...]] = {"scale": (), "closest": ()}
-    for group, functions in enumerate(content.model.descriptor.functions(content.model.ntypes)):
-        expected.update({f"coefficients/{group}": (2 * functions * terms, width), f"starts/{group}": (functions, width)})
+    for group, functions in enumerate(part.functions(ntypes)):
+        expected.update({f"coefficients/{group}": (2 * functions * terms, part.neuron[-1]), f"starts/{group}": (functions, part.neuron[-1])})
     stored = {path: leaf.shape for path, leaf in flatten(tables).items()}
     for path in sorted({*expected, *stored}):
         if expected.get(path) != stored.get(path):
-            raise InputError(f"expansion: {path} has shape {stored.get(path, 'none')}, expected {expected.get(path, 'none')}")
-    whole = content.model.in_precision(replace(content, expansion=tables).all_params, xp=plain)
-    return {"terms": terms, **whole["descriptor"]["tables"]}
+            raise InputError(f"expansion: {where}: {path} has shape {stored.get(path, 'none')}, expected {expected.get(path, 'none')}")
+    return {"terms": terms, **tables}
 
 
 def _tidy(tree: Any) -> Any:
@@ -216,9 +250,10 @@ def map_variables(function: Callable[[Any], Any], tree: Any, inside: bool = Fals
 def to_json(content: ModelFile, backend: str) -> str:
     """Return the JSON that native formats carry beside their named parameters: the tree with a parameter's path for each array."""
     names = paths(content.all_params)
-    tables = names["descriptor"].pop("tables", None) if "descriptor" in names else None
-    expansion = None if tables is None or content.expansion is None else {"terms": content.expansion["terms"], **tables}
-    tree = to_tree(replace(content, params=names, expansion=expansion), backend)
+    named = replace(content, params=content.model.without_tables(names))
+    if content.expansion is not None:
+        named = named.with_expansion(content.evaluated, names)
+    tree = to_tree(named, backend)
     return json.dumps(map_variables(lambda leaf: leaf if isinstance(leaf, str) else float(leaf), tree))
 
 

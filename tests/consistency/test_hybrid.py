@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ from deepmd.array_model.descriptors.se_e2_r import SeE2R
 from deepmd.array_model.descriptors.se_e3_tebd import SeE3Tebd
 from deepmd.array_model.fittings.energy import EnergyFitting
 from deepmd.array_model.models.standard import StandardModel
+from deepmd.infer import DeepPot
+from deepmd.io import save_model
+from deepmd.io.model_file import ModelFile
 from deepmd.testing import DescriptorAgreement, DescriptorConformance, ModelConformance
 from deepmd.testing.conformance import REALISTIC
 from deepmd.testing.samples import Subject
@@ -22,6 +26,10 @@ ANGLES = SeE2A(sel=(24, 24), rcut=3.0, rcut_smth=0.5, neuron=(2, 4), axis_neuron
 NEAR = SeE2R(sel=(20, 20), rcut=2.2, rcut_smth=0.4, neuron=(3,))
 ANGLES_EXPANDED = replace(ANGLES, sel=(9, 9, 9), evaluation="spectral")
 MIXED = SeE3Tebd(sel=48, rcut=2.5, rcut_smth=0.5, neuron=(2, 4), tebd_dim=3)
+
+
+class Realistic(ModelConformance):
+    deviations = REALISTIC
 
 
 class TestHybrid(DescriptorConformance):
@@ -37,6 +45,37 @@ class TestOptions(DescriptorAgreement):
         "expanded": Hybrid((replace(NEAR, sel=(9, 9, 9), evaluation="spectral"), replace(MIXED, sel=9), ANGLES_EXPANDED)),
         "both, overflow": Hybrid((replace(NEAR, sel=(1, 2, 0)), replace(MIXED, sel=4), replace(ANGLES, sel=(0, 1, 3), precision="float32"))),
     }
+
+
+@pytest.mark.parametrize("backend", ["torch", "tf"])
+@pytest.mark.parametrize(("members", "expanded"), [((ANGLES, NEAR), 2), ((MIXED, ANGLES, NEAR), 2)], ids=["sections", "both"])
+def test_members_are_evaluated_with_their_adjoints_block_by_block(tmp_path, monkeypatch, backend, members, expanded):
+    """As they would be alone: the sums of each member with the adjoint that is written out, in blocks, equal to the nets at once."""
+    pytest.importorskip({"tf": "tensorflow"}.get(backend, backend))
+    inference = import_module(f"deepmd.adapters.{backend}.namespace").inference
+    used, original = [], inference.with_adjoint
+
+    def counted(*arguments):
+        used.append(1)
+        return original(*arguments)
+
+    monkeypatch.setattr(inference, "with_adjoint", counted)
+    model = StandardModel(("O", "H"), Hybrid(members), EnergyFitting(neuron=(5,)))
+    params = Realistic.parameters(model)
+    save_model(tmp_path / "model.dp", ModelFile(model, params))
+    (sample,) = Subject(model, params, "numpy").systems["one_frame"]
+    frame = sample.structure.coord[None], sample.structure.cell[None], sample.structure.types
+    with DeepPot(tmp_path / "model.dp", backend=backend, auto_batch_size=3) as potential:
+        assert isinstance(potential.evaluation, int)
+        results = potential.eval(*frame, atomic=True)
+    calls = len(used)
+    assert calls > 0
+    assert calls % expanded == 0
+    with DeepPot(tmp_path / "model.dp", backend=backend, evaluation="direct") as potential:
+        expected = potential.eval(*frame, atomic=True)
+    assert len(used) == calls
+    for value, wanted in zip(results, expected, strict=True):
+        assert_close(value, wanted, "spectral")
 
 
 @pytest.mark.parametrize("members", [(ANGLES, NEAR), (NEAR, MIXED, ANGLES)], ids=["sections", "both"])

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
+import pytest
+from support import FRAMEWORKS
+from tolerances import assert_close
 
+from deepmd.array_model.descriptors.hybrid import Hybrid
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
+from deepmd.array_model.descriptors.se_e3_tebd import SeE3Tebd
 from deepmd.array_model.fittings.energy import EnergyFitting
 from deepmd.array_model.models.linear import LinearModel
 from deepmd.array_model.models.pairtab import PairTabModel
@@ -15,6 +21,7 @@ from deepmd.array_model.models.zbl import ZblModel
 from deepmd.host import plain
 from deepmd.io.pair_table import splines
 from deepmd.testing.conformance import ModelConformance
+from deepmd.testing.samples import Subject
 
 TYPES = ("O", "H")
 POTENTIAL = StandardModel(TYPES, SeE2A(sel=(30, 30), rcut=4.0, rcut_smth=0.5, neuron=(3, 6), axis_neuron=2), EnergyFitting(neuron=(5,)))
@@ -24,9 +31,14 @@ def table(rcut, **options):
     return PairTabModel(TYPES, rcut, 60, start=0.25, stop=rcut, step=0.25, intervals=round(rcut / 0.25) - 1, **options)
 
 
+ANGLES = SeE2A(sel=(26, 30), rcut=3.5, rcut_smth=0.5, neuron=(2, 4), axis_neuron=2)
+TYPED = SeE3Tebd(sel=48, rcut=2.5, rcut_smth=0.5, neuron=(2, 4), tebd_dim=3)
+BOTH = StandardModel(TYPES, Hybrid((TYPED, ANGLES)), EnergyFitting(neuron=(5,)))
+
 CONFIGS = {
     "pairtab": table(4.0),
     "linear": LinearModel(TYPES, (POTENTIAL, table(4.5)), pair_exclude_types=((1, 1),), weights=(0.5, 2.0)),
+    "hybrid of both kinds": LinearModel(TYPES, (BOTH, POTENTIAL, table(4.5)), weights=(0.5, 2.0, 1.5)),
     "zbl": ZblModel(TYPES, (POTENTIAL, table(4.0)), atom_exclude_types=(1,), sw_rmin=0.5, sw_rmax=3.5, smin_alpha=0.3),
 }
 
@@ -59,3 +71,19 @@ class TestModelKinds(ModelConformance):
 
     def test_cutoff(self):
         """A table ends as smoothly as its energies do."""
+
+
+@pytest.mark.parametrize("backend", FRAMEWORKS)
+@pytest.mark.parametrize("name", ["linear", "hybrid of both kinds"])
+def test_members_do_not_notice_each_other(name, backend):
+    """Cut from one list, each has the energies that it has alone, statistics that tell empty slots apart included."""
+    model = replace(CONFIGS[name], pair_exclude_types=())
+    params = TestModelKinds.parameters(model)
+    params["out_bias"] = 0.0 * params["out_bias"]
+    whole = Subject(model, params, backend)
+    samples = whole.systems["several_frames"]
+    alone = [Subject(member, own, backend)(samples) for member, own in zip(model.models, params["models"], strict=True)]
+    for name, value in whole(samples).items():
+        if name != "descriptor":
+            expected = sum(weight * each[name] for weight, each in zip(model.numbers, alone, strict=True))
+            assert_close(value, expected, "energy", what=name)

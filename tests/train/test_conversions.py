@@ -86,6 +86,6 @@ def test_conversion_of_a_compressed_model_and_back(sources, frames, expected, tm
     for file in (there, back):
         same_file(file, sources["compressed.dp"])
     potential = DeepPot(there)
-    assert potential.evaluation == load_model(there).expansion["terms"]
+    assert [potential.evaluation] == [entry["terms"] for entry in load_model(there).expansion]
     for value, reference in zip(potential.eval(*frames), expected, strict=True):
         assert_close(value, reference, "spectral")

@@ -57,6 +57,23 @@ def test_expansions_and_nets_walk_the_same_path(tmp_path, backend):
     assert isinstance(evaluation_at(tmp_path / "spectral", 200, backend), int)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_members_of_a_hybrid_are_expanded_unless_the_input_says_otherwise(tmp_path, backend):
+    """The same path with expansions of both members, of one, and of none."""
+    rows = {}
+    for name, choices in {"both": (None, "auto"), "one": ("direct", None), "none": ("direct", "direct")}.items():
+        tree = small_input(numb_steps=20)
+        angles = tree["model"]["descriptor"]
+        distances = {"type": "se_e2_r", "sel": [16, 32], "rcut": 3.5, "rcut_smth": 1.0, "neuron": [2, 4], "seed": 3}
+        members = [{**each, **({"evaluation": how} if how else {})} for each, how in zip((angles, distances), choices, strict=True)]
+        tree["model"]["descriptor"] = {"type": "hybrid", "list": members}
+        rows[name] = run(tmp_path / name, tree, backend)
+        assert isinstance(evaluation_at(tmp_path / name, 20, backend), str if name == "none" else int)
+    assert largest_difference(rows["both"], rows["none"]) < SAME_PATH
+    assert largest_difference(rows["one"], rows["none"]) < SAME_PATH
+    assert rows["both"] != rows["one"] != rows["none"]
+
+
 # -- weights that grow --------------------------------------------------------------------------------------------------
 
 

@@ -12,20 +12,35 @@ import pytest
 from tolerances import TOLERANCES, assert_close
 
 from deepmd import DeepPot
+from deepmd.array_model.descriptors.hybrid import Hybrid
+from deepmd.array_model.descriptors.se_atten import SeAtten
+from deepmd.array_model.descriptors.se_e2_a import SeE2A
+from deepmd.array_model.descriptors.se_e2_r import SeE2R
+from deepmd.array_model.descriptors.se_e3_tebd import SeE3Tebd
 from deepmd.array_model.errors import InputError
+from deepmd.array_model.fittings.dipole import DipoleFitting
+from deepmd.array_model.fittings.dos import DosFitting
+from deepmd.array_model.fittings.energy import EnergyFitting
+from deepmd.array_model.fittings.polar import PolarFitting
+from deepmd.array_model.fittings.property import PropertyFitting
+from deepmd.array_model.models.linear import LinearModel
+from deepmd.array_model.models.pairtab import PairTabModel
+from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.tree import flatten, map_leaves
 from deepmd.data.neighbours import Structure, find_neighbours
 from deepmd.host import plain
 from deepmd.infer.compress import compress_model, deviations
-from deepmd.infer.deep_pot import ExpansionWarning
+from deepmd.infer.deep_pot import DeepEval, ExpansionWarning
 from deepmd.io import convert, load_model, save_model
-from deepmd.io.model_file import from_tree, planned, to_tree
+from deepmd.io.model_file import ModelFile, from_tree, planned, to_tree
+from deepmd.testing import ModelConformance
+from deepmd.testing.conformance import REALISTIC
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 WATER = ROOT / "examples" / "water" / "data" / "water_330a"
-CASES = [*sorted(path.name for path in GOLDEN.glob("se_e2_a*")), "se_atten", "se_atten_strip", "se_e3", "typed_se_e2_a"]
-PACKAGES = {".pth": "torch", ".pb": "tensorflow"}
+CASES = [*sorted(path.name for path in GOLDEN.glob("se_e2_a*")), "se_atten", "se_atten_strip", "se_e3", "typed_se_e2_a", "hybrid", "linear", "zbl"]
+PACKAGES = {".pth": "torch", ".pb": "tensorflow", ".savedmodel": "tensorflow"}
 BACKENDS = {"numpy": "numpy", "torch": "torch", "tf": "tensorflow"}
 
 # torch says of TorchScript as a whole that it is deprecated; C++ programs read no other format yet
@@ -47,7 +62,7 @@ def inputs(case):
 def source(folder, case="se_e2_a_two_side", **descriptor):
     """Save a model that knows the shortest distance; return its path."""
     content = load_model(GOLDEN / case / "model.dp")
-    model = replace(content.model, descriptor=replace(content.model.descriptor, **descriptor))
+    model = content.model.changed(lambda own: replace(own, **descriptor))
     save_model(folder / "m.dp", replace(content, model=model, params=model.in_precision(content.params, xp=plain), min_nbor_dist=inputs(case)[2]))
     return folder / "m.dp"
 
@@ -56,18 +71,31 @@ def compressed(folder, case="se_e2_a_two_side", **options):
     return compress_model(source(folder, case), folder / "c.dp", **options)
 
 
+def terms_of(path):
+    """Terms of each part of a compressed model, None where the nets are evaluated."""
+    return [entry.get("terms") for entry in load_model(path).expansion]
+
+
+def precision_of(path):
+    return next(descriptor.precision for descriptor in load_model(path).model.descriptors)
+
+
 def altered(path, factor):
     """Scale the stored coefficients of a compressed file, so that its expansions are no longer those of its nets."""
     content = load_model(path)
-    expansion = {**content.expansion, **{key: map_leaves(lambda leaf: factor * leaf, content.expansion[key]) for key in ("coefficients", "starts")}}
+    scaled = ("coefficients", "starts")
+    expansion = [
+        {key: map_leaves(lambda leaf: factor * leaf, value) if key in scaled else value for key, value in entry.items()}
+        for entry in content.expansion
+    ]
     save_model(path, replace(content, expansion=expansion))
     return path
 
 
 def same(content, other):
     assert (content.model, content.definition, content.min_nbor_dist) == (other.model, other.definition, other.min_nbor_dist)
-    assert content.expansion["terms"] == other.expansion["terms"]
     for tree, wanted in ((content.params, other.params), (content.expansion, other.expansion)):
+        assert not isinstance(wanted, list) or [entry.keys() for entry in tree] == [entry.keys() for entry in wanted]
         before, after = ({path: np.asarray(leaf) for path, leaf in flatten(each).items()} for each in (wanted, tree))
         assert after.keys() == before.keys()
         for path, leaf in before.items():
@@ -86,11 +114,11 @@ def test_numbers_are_those_of_the_networks(tmp_path, case, backend):
     results = []
     for evaluation in (None, "direct"):
         with DeepPot(path, backend=backend, evaluation=evaluation) as potential:
-            assert potential.evaluation == ("direct" if evaluation else load_model(path).expansion["terms"])
+            assert potential.evaluation == ("direct" if evaluation else max(terms_of(path)))
             results.append(potential.eval(coord, cell, types, atomic=True, **options))
             assert potential.outside == 0
     for value, wanted in zip(*results, strict=True):
-        assert_close(value, wanted, "spectral", load_model(path).model.descriptor.precision)
+        assert_close(value, wanted, "spectral", precision_of(path))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -110,26 +138,26 @@ def test_an_input_that_asked_for_direct_evaluation(tmp_path):
     content = load_model(path)
     save_model(path, replace(content, definition={"descriptor": {"evaluation": "direct"}}))
     assert DeepPot(path).evaluation == "direct"
-    assert DeepPot(compress_model(path, tmp_path / "c.dp")).evaluation == load_model(tmp_path / "c.dp").expansion["terms"]
+    assert [DeepPot(compress_model(path, tmp_path / "c.dp")).evaluation] == terms_of(tmp_path / "c.dp")
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", ["se_e2_a_fparam", "se_e2_a_float32", "se_e2_a_two_side"])
+@pytest.mark.parametrize("case", ["se_e2_a_fparam", "se_e2_a_float32", "se_e2_a_two_side", "hybrid", "linear", "zbl"])
 def test_every_format_keeps_the_expansion(tmp_path, case):
     """Around all formats, with tables that could not be made again from the networks."""
     path = altered(compressed(tmp_path, case), 1.25)
     arguments, options, _ = inputs(case)
     first, wanted = load_model(path), DeepPot(path).eval(*arguments, **options)
-    for suffix in (".yaml", ".pth", ".pb", ".dp"):
+    for suffix in (".yaml", ".pth", ".pb", ".savedmodel", ".dp"):
         if suffix in PACKAGES:
             pytest.importorskip(PACKAGES[suffix])
         convert(path, tmp_path / f"next{suffix}")
         path = tmp_path / f"next{suffix}"
         same(load_model(path), first)
         for value, reference in zip(DeepPot(path).eval(*arguments, **options), wanted, strict=True):
-            assert_close(value, reference, "golden", first.model.descriptor.precision, what=suffix)
+            assert_close(value, reference, "golden", precision_of(path), what=suffix)
 
 
 @pytest.mark.parametrize("suffix", [".dp", ".yaml", ".pth", ".pb"])
@@ -165,6 +193,14 @@ def test_new_parameters_drop_the_expansion(tmp_path):
     assert content.with_params(content.params).expansion is None
 
 
+def test_the_layout_of_one_descriptor_is_still_read(tmp_path):
+    content = load_model(compressed(tmp_path))
+    tree = to_tree(content, "numpy")
+    (part,) = tree["expansion"]["parts"]
+    tree["expansion"] = {"@class": "Expansion", "@version": 2, **part}
+    same(from_tree(tree, "somewhere"), content)
+
+
 def no_coefficients(tree):
     del tree["@variables"]["coefficients"]
 
@@ -173,22 +209,27 @@ def fewer_coefficients(tree):
     tree["@variables"]["coefficients"][1] = tree["@variables"]["coefficients"][1][:-1]
 
 
+def of_part(change):
+    return lambda tree: change(tree["parts"][0])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda tree: tree.update({"@version": 9}), "expansion: stored with @version = 9"),
         (lambda tree: tree.update({"@version": 1}), "expansion: stored with @version = 1"),
-        (lambda tree: tree.update(terms="many"), "expansion: stored with 'many' terms"),
-        (lambda tree: tree.update(terms=True), "expansion: stored with True terms"),
-        (lambda tree: tree.update(terms=0), "expansion: stored with 0 terms"),
-        (lambda tree: tree.update(terms=tree["terms"] + 1), "expansion: stored with .* even number"),
-        (lambda tree: tree.update(terms=tree["terms"] + 2), "expansion: coefficients/0 has shape"),
-        (lambda tree: tree.pop("terms"), "'terms' is missing"),
-        (lambda tree: tree.pop("@variables"), "'@variables' is missing"),
-        (lambda tree: tree["@variables"].update(scale=np.ones(2)), r"expansion: scale has shape \(2,\), expected \(\)"),
-        (lambda tree: tree["@variables"].update(bias=np.ones(2)), r"expansion: bias has shape \(2,\), expected none"),
-        (no_coefficients, "coefficients/0 has shape none"),
-        (fewer_coefficients, "coefficients/1 has shape"),
+        (lambda tree: tree.update(parts=[]), "expansion: stored for 0 descriptors, the model has 1"),
+        (of_part(lambda tree: tree.update(terms="many")), "expansion: descriptor: stored with 'many' terms"),
+        (of_part(lambda tree: tree.update(terms=True)), "stored with True terms"),
+        (of_part(lambda tree: tree.update(terms=0)), "stored with 0 terms"),
+        (of_part(lambda tree: tree.update(terms=tree["terms"] + 1)), "stored with .* even number"),
+        (of_part(lambda tree: tree.update(terms=tree["terms"] + 2)), "expansion: descriptor: coefficients/0 has shape"),
+        (of_part(lambda tree: tree.pop("terms")), "'terms' is missing"),
+        (of_part(lambda tree: tree.pop("@variables")), "'@variables' is missing"),
+        (of_part(lambda tree: tree["@variables"].update(scale=np.ones(2))), r"scale has shape \(2,\), expected \(\)"),
+        (of_part(lambda tree: tree["@variables"].update(bias=np.ones(2))), r"bias has shape \(2,\), expected none"),
+        (of_part(no_coefficients), "coefficients/0 has shape none"),
+        (of_part(fewer_coefficients), "coefficients/1 has shape"),
     ],
 )
 def test_damaged_expansions_are_refused(tmp_path, change, message):
@@ -219,7 +260,7 @@ def test_how_far_the_expansions_reach(tmp_path, extrapolate, share):
 
 
 def test_reaching_further_costs_terms(tmp_path):
-    terms = [load_model(compressed(tmp_path, extrapolate=e)).expansion["terms"] for e in (None, 2.0, 5.0)]
+    terms = [max(terms_of(compressed(tmp_path, extrapolate=e))) for e in (None, 2.0, 5.0)]
     assert terms == sorted(set(terms))
 
 
@@ -244,8 +285,8 @@ def test_the_distance_comes_from_the_data_where_the_file_has_none(tmp_path):
 def test_what_is_logged(tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="deepmd"):
         path = compressed(tmp_path)
-    terms, distance = load_model(path).expansion["terms"], inputs("se_e2_a_two_side")[2]
-    assert f"number of terms: {terms}" in caplog.text
+    (terms,), distance = terms_of(path), inputs("se_e2_a_two_side")[2]
+    assert f"descriptor (se_e2_a): number of terms: {terms}" in caplog.text
     assert f"shortest distance of the data: {distance:.3f} Angstrom; the expansions hold from {0.9 * distance:.3f} Angstrom" in caplog.text
     assert "largest deviation from the networks, relative to the largest value: " in caplog.text
     assert f"Saved compressed model to {path}" in caplog.text
@@ -266,6 +307,100 @@ def test_deviations_are_measured(tmp_path):
             found.append(deviations(model.descriptor, {**params["descriptor"], "tables": tables}))
         assert found[1][which] == pytest.approx(2.0 * found[0][which], rel=1e-4)
         assert found[0][1 - which] == (values, slopes)[1 - which]
+
+
+# -- several descriptors ----------------------------------------------------------------------------------------------
+
+TABLE = PairTabModel(("O", "H"), rcut=4.0, sel=40, start=0.1, stop=3.9, step=0.1, intervals=38)
+NEAR = SeE2A(sel=(20, 22), rcut=3.5, rcut_smth=0.5, neuron=(3, 6), axis_neuron=2)
+FAR = SeE2R(sel=(20, 22), rcut=4.0, rcut_smth=0.5, neuron=(4,))
+KINKED = replace(FAR, activation_function="relu")
+TYPED = SeE3Tebd(sel=42, rcut=3.0, rcut_smth=0.5, neuron=(2, 4), tebd_dim=2)
+
+
+class Realistic(ModelConformance):
+    deviations = REALISTIC
+
+
+def several(folder, *descriptors):
+    """Save the sum of energy models with these descriptors and of a table; return its path."""
+    networks = [StandardModel(("O", "H"), descriptor, EnergyFitting(neuron=(6, 6))) for descriptor in descriptors]
+    model = LinearModel(("O", "H"), (*networks, TABLE), weights="sum")
+    params = model.init(lambda _: np.random.default_rng(7), xp=plain)
+    params["models"] = [*map(Realistic.parameters, networks), params["models"][-1]]
+    save_model(folder / "m.dp", ModelFile(model, params, {}, inputs("hybrid")[2]))
+    return folder / "m.dp"
+
+
+NONE = {
+    "kinks": (KINKED, "the embedding nets need more than 512 terms"),
+    "mixed": (TYPED, "descriptors of type se_e3_tebd are not stored as expansions"),
+}
+
+
+@pytest.mark.parametrize(("suffix", "name"), [(".dp", "kinks"), (".pth", "mixed"), (".pb", "mixed")])
+def test_parts_without_expansion_stay_as_they_are(tmp_path, caplog, suffix, name):
+    """In a sum of a hybrid with one member that has none, a descriptor that has one, and a table."""
+    without, reason = NONE[name]
+    if suffix in PACKAGES:
+        pytest.importorskip(PACKAGES[suffix])
+    convert(several(tmp_path, Hybrid((NEAR, without)), FAR), tmp_path / f"in{suffix}")
+    with caplog.at_level(logging.INFO, logger="deepmd"):
+        path = compress_model(tmp_path / f"in{suffix}", tmp_path / "c")
+    near, none, far = terms_of(path)
+    assert (near > far > 0, none) == (True, None)  # each as many as it needs
+    for text in (
+        f"models/0/descriptor/list/0 (se_e2_a): number of terms: {near}",
+        f"models/0/descriptor/list/1: its networks are evaluated as they are: {reason}",
+        f"models/1/descriptor (se_e2_r): number of terms: {far}",
+    ):
+        assert text in caplog.text
+    arguments, wanted = inputs("hybrid")[0], {}
+    for evaluation in (None, "direct"):
+        wanted[evaluation] = DeepPot(path, evaluation=evaluation).eval(*arguments, atomic=True)
+    for value, reference in zip(wanted[None], wanted["direct"], strict=True):
+        assert_close(value, reference, "spectral")
+    changed = DeepPot(altered(path, 1.5)).eval(*arguments)[0]
+    assert abs(changed - wanted["direct"][0]).max() > 1e-3 * abs(wanted["direct"][0]).max()
+
+
+ATTENTIVE = SeAtten(sel=42, rcut=3.5, rcut_smth=0.5, neuron=(2, 4), axis_neuron=2, tebd_dim=2, attn_layer=0)
+FITTINGS = {
+    "dipole": DipoleFitting(neuron=(5,)),
+    "polar": PolarFitting(neuron=(5,)),
+    "dos": DosFitting(neuron=(5,), numb_dos=3),
+    "property": PropertyFitting(neuron=(5,), property_name="gap", task_dim=2),
+}
+
+
+@pytest.mark.parametrize("descriptor", [ATTENTIVE, Hybrid((NEAR, ATTENTIVE)), Hybrid((NEAR, FAR))], ids=["se_atten", "both", "hybrid"])
+@pytest.mark.parametrize("fitting", FITTINGS)
+def test_every_fitting_net_with_other_descriptors_than_its_golden_case(tmp_path, fitting, descriptor):
+    model = StandardModel(("O", "H"), descriptor, FITTINGS[fitting])
+    save_model(tmp_path / "m.dp", ModelFile(model, Realistic.parameters(model), {}, inputs("hybrid")[2]))
+    path = compress_model(tmp_path / "m.dp", tmp_path / "c.dp")
+    assert all(terms_of(path))
+    arguments, _, _ = inputs("hybrid")
+    results = [DeepEval(path, evaluation=evaluation).eval(*arguments) for evaluation in (None, "direct")]
+    for value, wanted in zip(*(out if isinstance(out, (list, tuple)) else (out,) for out in results), strict=True):
+        assert_close(value, wanted, "spectral")
+
+
+def test_no_part_has_an_expansion(tmp_path):
+    message = "list/0: the embedding nets need more than .*models/1/descriptor: descriptors of type se_e3_tebd"
+    path = several(tmp_path, Hybrid((replace(NEAR, activation_function="relu"),)), TYPED)
+    with pytest.raises(InputError, match=message):
+        compress_model(path, tmp_path / "c.dp")
+
+
+def test_what_the_input_says_of_each_part(tmp_path):
+    """The option `evaluation` of members of sums and hybrids holds in inference, as in training."""
+    path = several(tmp_path, Hybrid((NEAR, FAR)), FAR)
+    sections = [{"descriptor": {"list": [{"evaluation": "direct"}, {}]}}, {"descriptor": {"evaluation": "spectral"}}, {"tab_file": "t"}]
+    model, _, _ = planned(replace(load_model(path), definition={"type": "linear_ener", "models": sections}))
+    near, far, other = (part.evaluation for _, part, _ in model.each_part(load_model(path).params))
+    assert near == "direct"
+    assert far == other > 0
 
 
 # -- what cannot be compressed ----------------------------------------------------------------------------------------

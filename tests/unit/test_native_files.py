@@ -188,8 +188,8 @@ def compressed():
     content = load_model(GOLDEN / "se_e2_a_two_side" / "model.dp")
     model, params, _ = content.model.expanded(content.params, None, stored=True, xp=plain)
     content = content.with_expansion(model, params)
-    expansion = {key: [1.25 * leaf for leaf in value] if isinstance(value, list) else value for key, value in content.expansion.items()}
-    return replace(content, expansion=expansion)
+    (entry,) = content.expansion
+    return replace(content, expansion=[{key: [1.25 * leaf for leaf in value] if isinstance(value, list) else value for key, value in entry.items()}])
 
 
 MADE = {"with_default": with_default, "direct": direct, "compressed": compressed}

@@ -62,6 +62,10 @@ class Descriptor:
         """Return the descriptor made of other parts."""
         return parts[0]
 
+    def each_part(self, params: Params) -> list[tuple[str, Any, Params]]:
+        """Return `parts`: the path in the section, the part, its parameters."""
+        return [("", self, params)]
+
     def sels(self) -> dict[str, tuple[float, Any]]:
         """Options that number neighbour slots: {path in the section: (cutoff in Angstrom, value)}; a text stands for what the data need."""
         return {"sel": (self.rcut, self.sel)}  # type: ignore[attr-defined]

@@ -20,6 +20,7 @@ class Expandable(Descriptor):
 
     env_protection: float
     activation_function: str
+    neuron: tuple[int, ...]
 
     def functions(self, ntypes: int) -> tuple[int, ...]:
         """Return how many functions of one number each group of them has: one for each neighbour type, in a group for each centre type."""

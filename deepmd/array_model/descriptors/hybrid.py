@@ -83,6 +83,11 @@ class Hybrid(Descriptor):
         """Return the hybrid of other members."""
         return replace(self, members=parts)
 
+    def each_part(self, params: Params) -> list[tuple[str, Any, Params]]:
+        """Return the members: the path in the section, the member, its parameters."""
+        each = zip(self.members, params["members"], strict=True)
+        return [(f"/list/{number}", member, own) for number, (member, own) in enumerate(each)]
+
     def layout(self) -> Layout:
         """How neighbours are to be packed: each section as wide as the member with most slots needs it."""
         each = [(member, member.layout()) for member in self.members]

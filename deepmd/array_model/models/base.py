@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, ClassVar
 
@@ -71,9 +71,18 @@ class Model:
         """Return `descriptors`, each with its parameters."""
         return [one for model, p in zip(self.members, params.get("models", ()), strict=True) for one in model.each(p)]
 
+    def each_part(self, params: Params) -> list[tuple[str, Any, Params]]:
+        """Return the parts of `descriptors`, members of hybrids one by one: the path in the input's section, the part, its parameters."""
+        return []
+
     def changed(self, change: Callable[[Any], Any]) -> Any:
         """Return the model with `change(descriptor)` in place of every descriptor."""
         return self
+
+    def with_parts(self, parts: Iterable[Any]) -> Any:
+        """Return the model with other parts of its descriptors, in the order of `each_part`."""
+        remaining = iter(parts)
+        return self.changed(lambda descriptor: descriptor.with_parts(tuple(next(remaining) for _ in descriptor.parts())))
 
     @property
     def numb_fparam(self) -> int:
@@ -173,9 +182,10 @@ class Model:
 
     @property
     def evaluation(self) -> str | int:
-        """How embedding nets are evaluated (an option of the descriptors): the number of terms, which all expansions share, or the choice."""
+        """How embedding nets are evaluated (an option of the descriptors): the largest number of terms, or the choice."""
         choices = [descriptor.evaluation for descriptor in self.descriptors]
-        return next((choice for kind in (int, str) for choice in choices if isinstance(choice, kind) and choice != "direct"), "direct")
+        terms = max((choice for choice in choices if isinstance(choice, int)), default=0)
+        return terms or next((choice for choice in choices if choice != "direct"), "direct")
 
     def with_evaluation(self, evaluation: str | int) -> Any:
         """Return the model with another way to evaluate its embedding nets; one without any stays as it is."""

@@ -50,6 +50,15 @@ class Combination(Model):
         """Models that this one combines."""
         return self.models
 
+    def each_part(self, params: Params) -> list[tuple[str, Any, Params]]:
+        """Return the parts of the members' descriptors."""
+        each = enumerate(self._members(params))
+        return [(f"{self.section_of(number)}{where}", part, own) for number, (model, p) in each for where, part, own in model.each_part(p)]
+
+    def section_of(self, number: int) -> str:
+        """Return where in the input's section a member is described."""
+        return f"models/{number}/"
+
     def changed(self, change: Callable[[Any], Any]) -> Any:
         """Return the combination with other descriptors."""
         return replace(self, models=tuple(model.changed(change) for model in self.models))
@@ -84,11 +93,11 @@ class Combination(Model):
     # -- evaluation -------------------------------------------------------------------------------------------------
 
     def expanded(self, params: Params, closest: float | None, *, stored: bool, xp: Namespace) -> tuple[Any, Params, str]:
-        """Plan expansions of the members' embedding nets; all get as many terms as one of them needs."""
+        """Plan expansions of the members' embedding nets; in training all get as many terms as one of them needs."""
         done = [model.expanded(p, closest, stored=stored, xp=xp) for model, p in self._members(params)]
         terms = max((model.evaluation for model, _, _ in done if isinstance(model.evaluation, int)), default=0)
         for number, (model, p, _) in enumerate(done):
-            if isinstance(model.evaluation, int) and model.evaluation < terms:
+            if not stored and isinstance(model.evaluation, int) and model.evaluation < terms:  # one number describes the plan
                 done[number] = model.with_evaluation(terms).expanded(p, closest, stored=stored, xp=xp)
         reasons = [f"models/{number}: {reason}" for number, (_, _, reason) in enumerate(done) if reason]
         model = replace(self, models=tuple(model for model, _, _ in done))

@@ -47,6 +47,10 @@ class StandardModel(Model):
         """Return the descriptor with its parameters."""
         return [(self.descriptor, params["descriptor"])]
 
+    def each_part(self, params: Params) -> list[tuple[str, Any, Params]]:
+        """Return the parts of the descriptor."""
+        return [(f"descriptor{where}", part, own) for where, part, own in self.descriptor.each_part(params["descriptor"])]
+
     def changed(self, change: Callable[[Any], Any]) -> StandardModel:
         """Return the model with another descriptor."""
         return replace(self, descriptor=change(self.descriptor))

@@ -46,6 +46,10 @@ class ZblModel(Combination):
             given = f"sw_rmin is {self.sw_rmin}, sw_rmax {self.sw_rmax}, smin_alpha {self.smin_alpha}"
             raise ValueError(f"{given}; needs 0 <= sw_rmin < sw_rmax, and smin_alpha > 0 (Angstrom)")
 
+    def section_of(self, number: int) -> str:
+        """Return where in the input's section a member is described: the Deep Potential by that itself."""
+        return ""
+
     def with_sel(self, most: Any) -> Any:
         """Return the model with every automatic `sel` resolved; the table has as many slots as the Deep Potential."""
         network = self.models[0].with_sel(most)
