@@ -23,7 +23,7 @@ PAGE = TESTS.parent / "docs/support.md"
 BEGIN, END = "<!-- written by tests/support_table.py -->\n", "<!-- end -->\n"
 
 KINDS = (
-    *("se_e2_a", "se_e2_r", "se_e3", "se_e3_tebd", "se_atten", "se_atten_v2", "hybrid", "dpa2", "dpa3"),
+    *("se_e2_a", "se_e2_r", "se_e3", "se_e3_tebd", "se_atten", "se_atten_v2", "hybrid", "loc_frame", "dpa2", "dpa3"),
     *("dipole", "polar", "dos", "property"),
     *("pairtab", "linear", "zbl"),
 )
@@ -33,6 +33,7 @@ ELSEWHERE = {
     # tests of their own: kind: columns
     **dict.fromkeys(("dpa2", "dpa3"), ("LAMMPS",)),
     "se_e2_a": ("train", "`.dp` `.yaml` `.pb`", "`.pth`", "its `.pth` `.pt`", "it reads our `.dp`", "LAMMPS"),
+    "loc_frame": ("its `.pb`",),
     "pairtab": ("train",),
     "linear": ("train",),
     "zbl": ("train",),

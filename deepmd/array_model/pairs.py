@@ -7,6 +7,9 @@ from typing import Any
 
 from deepmd.array_model.namespace import Array, Namespace
 
+UNLIMITED = 2**31 - 1
+"""More neighbours than an atom has."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -23,6 +26,7 @@ class Layout:
         more, for members of a hybrid that want sections
     inner : shorter cutoffs (Angstrom) and slots of lists that are the beginnings of the rows of a mixed layout
     messages : features of neighbours are read, so that every atom must be a centre
+    by_section : too many neighbours cost each section its own farthest; elsewhere all but the nearest sum(sel) of a row go first
     """
 
     rcut: float
@@ -32,6 +36,12 @@ class Layout:
     typed: tuple[int, ...] = ()
     inner: tuple[tuple[float, int], ...] = ()
     messages: bool = False
+    by_section: bool = False
+
+    @property
+    def most(self) -> int:
+        """How many neighbours of a row, the nearest, are looked at."""
+        return UNLIMITED if self.by_section else sum(self.sel)
 
     @property
     def sections(self) -> tuple[int, ...]:

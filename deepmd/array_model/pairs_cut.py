@@ -66,7 +66,7 @@ def _half(pairs: Pairs, layout: Layout, *, mixed: bool, xp: Namespace) -> tuple[
 def _joined(sections: Pairs, row: Pairs, *, xp: Namespace) -> Pairs:
     """Return sections and a mixed row as the pairs of a layout that has both."""
     arrays = {name: xp.concat([getattr(sections, name), getattr(row, name)], axis=1) for name in ARRAYS}
-    kinds_NM = xp.concat([_section_types(sections, xp=xp), row.type_NM], axis=1)
+    kinds_NM = xp.concat([section_types(sections, xp=xp), row.type_NM], axis=1)
     return replace(row, **arrays, type_NM=kinds_NM, widths=(*sections.widths, *row.widths))
 
 

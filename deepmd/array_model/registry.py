@@ -13,7 +13,7 @@ _ALIASES: dict[tuple[str, str], str] = {}
 
 
 NOT_YET = {
-    "descriptor": ("dpa4", "loc_frame"),
+    "descriptor": ("dpa4",),
     "fitting_net": ("population",),
     "model": ("pairwise_dprc", "dpa4", "spin_ener"),
 }

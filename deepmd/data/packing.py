@@ -40,7 +40,8 @@ def _rank(group: np.ndarray) -> np.ndarray:
 def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarray | None = None) -> Packed:
     """Pack the neighbours of `centres` (numbers in the batch; default all real atoms) for a descriptor.
 
-    More neighbours than `sel`: the nearest sum(sel) stay, then of each section the nearest; a SelWarning tells.
+    More neighbours than `sel`: the nearest sum(sel) stay (all where a layout is `by_section`), then of each section the nearest; a
+    SelWarning tells.
     """
     types = neighbours.types
     centres = np.flatnonzero(types >= 0) if centres is None else centres
@@ -124,11 +125,11 @@ def _nearest(pair: np.ndarray, row: np.ndarray, part: np.ndarray, dist: np.ndarr
     if (count <= layout.sel).all():
         order = np.argsort(group + dist * (0.5 / layout.rcut), kind="stable")
         return pair[order], row[order], part[order]
-    overflow = count.sum(axis=1).max() > sum(layout.sel)
+    overflow = count.sum(axis=1).max() > layout.most
     _warn(count.max(axis=0), layout)
     if overflow:
         order = np.lexsort((dist, row))
-        order = order[_rank(row[order]) < sum(layout.sel)]
+        order = order[_rank(row[order]) < layout.most]
         pair, row, part, dist = pair[order], row[order], part[order], dist[order]
     order = np.lexsort((dist, part, row))
     pair, row, part = pair[order], row[order], part[order]

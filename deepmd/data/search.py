@@ -222,7 +222,8 @@ def _tables(i_P: Array, j_P: Array, disp_P3: Array, dist_P: Array, place_A3: Arr
 def pack(found: Candidates, type_A: Array, frame_A: Array, layout: Layout, ntypes: int, *, xp: Namespace) -> Packed:
     """Order centres by type, cut to `sel`, group by neighbour type; the same contract as `deepmd.data.packing`.
 
-    The nearest sum(sel) neighbours stay, then of each section the nearest. Virtual atoms (type < 0) are neither centres nor neighbours.
+    The nearest sum(sel) neighbours stay (all where a layout is `by_section`), then of each section the nearest. Virtual
+    atoms (type < 0) are neither centres nor neighbours.
 
     Parameters
     ----------
@@ -240,7 +241,7 @@ def pack(found: Candidates, type_A: Array, frame_A: Array, layout: Layout, ntype
     type_N, atom_N = xp.take(type_N, row_N, axis=0), xp.take(found.atom_N, row_N, axis=0)
 
     kind_NC = _rows(type_A, found.index_NC, xp=xp)
-    pair_NC, mask_NC = _nearest(found.dist_NC, xp.logical_and(found.mask_NC, kind_NC >= 0), row_N, sum(layout.sel), xp=xp)
+    pair_NC, mask_NC = _nearest(found.dist_NC, xp.logical_and(found.mask_NC, kind_NC >= 0), row_N, layout.most, xp=xp)
     part_NC, near_NC = _entries(kind_NC, pair_NC, xp=xp), mask_NC
     for a, b in {*layout.excluded, *((b, a) for a, b in layout.excluded)}:
         mask_NC = xp.logical_and(mask_NC, xp.logical_not(xp.logical_and(xp.expand_dims(xp.equal(type_N, a), axis=1), xp.equal(part_NC, b))))

@@ -32,29 +32,47 @@ def sample(sampler: Sampler, num_batches: int) -> list[tuple[System, int]]:
 
 
 def environment_statistics(model: Any, frames: Frames) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return mean and deviation (T, 4) of the environment rows of each centre type over all slots, empty ones as zeros.
+    """Return mean and deviation of the environment of each centre type.
 
-    One pair for each part of the descriptor that has statistics of its own. The mean is (mean of the radial column, 0, 0, 0); x, y
-    and z are pooled for their deviation.
+    One pair for each part of the descriptor that has statistics of its own. Those of rows (N, M, 4) are (T, 4), over all slots, empty
+    ones as zeros: the mean is (mean of the radial column, 0, 0, 0); x, y and z are pooled for their deviation. Of features (N, D) each
+    has its own, (T, D).
     """
-    parts = model.descriptor.slot_totals
-    total, square, count = (np.zeros((len(parts), model.ntypes, 2)) for _ in range(3))
     # widths follow the data here: all neighbours count, and slots that do not exist add nothing
-    layout = model.layout()
+    layout, parts = model.layout(), model.descriptor.slot_totals
+    sums: list[Any] = [0.0] * len(parts)
+    pooled = [True] * len(parts)
     for system, frame in frames:
         packed = pack(find_neighbours([system.structure(frame)], layout.rcut), layout, model.ntypes)
         for part, rows in enumerate(model.descriptor.raw_rows(packed.pairs, xp=plain)):
-            for kind in range(model.ntypes):
-                chosen = rows[packed.pairs.type_N == kind]
-                total[part, kind] += chosen[..., 0].sum(), chosen[..., 1:].sum()
-                square[part, kind] += (chosen[..., 0] ** 2).sum(), (chosen[..., 1:] ** 2).sum()
-                count[part, kind] += len(chosen) * parts[part] * np.array([1, 3])
+            pooled[part] = rows.ndim == 3
+            each = [rows[packed.pairs.type_N == kind] for kind in range(model.ntypes)]
+            sums[part] = sums[part] + np.stack([_of_rows(own, parts[part]) if pooled[part] else _of_features(own) for own in each], axis=1)
+    return [_mean_and_deviation(*pair) for pair in zip(sums, pooled, strict=True)]
+
+
+def _of_rows(rows: np.ndarray, slots: int) -> np.ndarray:
+    """Return sums, sums of squares and numbers (3, 2) of the radial column and of x, y and z."""
+    columns, count = (rows[..., 0], rows[..., 1:]), len(rows) * slots
+    return np.array([[column.sum() for column in columns], [(column**2).sum() for column in columns], [count, 3 * count]])
+
+
+def _of_features(rows: np.ndarray) -> np.ndarray:
+    """Return sums, sums of squares and numbers (3, D) of each feature."""
+    return np.stack([rows.sum(axis=0), (rows**2).sum(axis=0), np.full(rows.shape[1], len(rows))])
+
+
+def _mean_and_deviation(sums: Any, pooled: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and deviation from sums (3, T, columns)."""
+    total, square, count = sums
     seen = np.maximum(count, 1)
     mean = total / seen
     std = np.maximum(np.sqrt(np.maximum(square / seen - mean**2, 0.0)), SMALLEST_STD)
     std = np.where(count > 0, std, UNSEEN_STD)
-    mean[:, :, 1] = 0.0
-    return [(m[:, [0, 1, 1, 1]], s[:, [0, 1, 1, 1]]) for m, s in zip(mean, std, strict=True)]
+    if not pooled:
+        return mean, std
+    mean[:, 1] = 0.0
+    return mean[:, [0, 1, 1, 1]], std[:, [0, 1, 1, 1]]
 
 
 def apply_statistics(model: Any, params: Params, frames: Frames, protect: float) -> Params:

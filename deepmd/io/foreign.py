@@ -191,7 +191,7 @@ def _merged_part(part: str, where: str, inner: Section, stated: Section, place: 
     _refuse({key: value for key, value in inner.items() if key not in known}, f"model/{part}", where)
     out = {**rename(inner, cls.names, where), **stated, "type": cls.kind}
     out = {key: value for key, value in out.items() if key not in WITHOUT_MEANING.get(cls.kind, ())}
-    if out.get("precision", "default") == "default":  # meant what the environment of the training said
+    if "precision" in known and out.get("precision", "default") == "default":  # meant what the environment of the training said
         weights = (array for path, array in found.arrays.items() if path.startswith(f"{place}/") and "/w" in path)
         out["precision"] = next((array.dtype.name for array in weights), "default")
     _tell_unknown(out, {"type", *known}, f"model/{part}")

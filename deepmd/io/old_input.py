@@ -20,6 +20,8 @@ DESCRIPTOR = {
     **{"sel_a": "sel", "filter_neuron": "neuron", "filter_resnet_dt": "resnet_dt", "n_axis_neuron": "axis_neuron"},
     **{key: key for key in ("rcut", "rcut_smth", "axis_neuron", "type_one_side", "exclude_types", "set_davg_zero")},
 }
+LOC_FRAME = {key: key for key in ("sel_a", "sel_r", "rcut", "axis_rule")}
+"""Of inputs whose `use_smooth` is not true."""
 FITTING = {
     **{"fitting_neuron": "neuron", "n_neuron": "neuron", "fitting_resnet_dt": "resnet_dt", "resnet_dt": "resnet_dt"},
     **{key: key for key in ("numb_fparam", "numb_aparam", "rcond", "atom_ener")},
@@ -64,22 +66,24 @@ def modern(tree: dict[str, Any]) -> tuple[dict[str, Any], bool]:
 
 def _from_flat(tree: dict[str, Any]) -> dict[str, Any]:
     """Sort the keys of a flat input into sections."""
-    if not tree.get("use_smooth", False):
-        raise InputError("use_smooth: must be true in an input without sections; false means the descriptor loc_frame, which is not supported yet")
-    if any(tree.get("sel_r") or ()):
+    smooth = tree.get("use_smooth", False)
+    if smooth and any(tree.get("sel_r") or ()):
         raise InputError(f"sel_r: {tree['sel_r']!r} is known, but not supported yet: only neighbours of sel_a are seen. Remove it to go on without")
     loss = {key: key for key in tree if key.startswith(("start_pref_", "limit_pref_"))}
-    tables = {"descriptor": DESCRIPTOR, "fitting_net": FITTING, "learning_rate": RATE, "loss": loss, "model": MODEL, "training": TRAINING}
+    options = DESCRIPTOR if smooth else LOC_FRAME
+    tables = {"descriptor": options, "fitting_net": FITTING, "learning_rate": RATE, "loss": loss, "model": MODEL, "training": TRAINING}
     known = {*WITHOUT_EFFECT, *DROPPED, *(key for table in tables.values() for key in table)}
     for key, value in tree.items():
         if key not in known:
-            raise InputError(f"unknown key {key!r} in an input without sections.{nearest(key, sorted(known))}")
+            kind = "an input without sections" if smooth else "an input without sections whose use_smooth is not true"
+            raise InputError(f"unknown key {key!r} in {kind}.{nearest(key, sorted(known))}")
         wanted = WITHOUT_EFFECT.get(key)
         if wanted is not None and value != wanted:
             raise InputError(f"{key}: {value!r} is known, but not supported yet; accepted: {wanted}")
     parts = {name: rename({k: v for k, v in tree.items() if k in table}, table, name) for name, table in tables.items()}
     seed = {"seed": tree["seed"]} if "seed" in tree else {}
-    model = {**parts["model"], "descriptor": {"type": "se_e2_a", **parts["descriptor"], **seed}, "fitting_net": {**parts["fitting_net"], **seed}}
+    descriptor = {"type": "se_e2_a", **parts["descriptor"], **seed} if smooth else {"type": "loc_frame", **parts["descriptor"]}
+    model = {**parts["model"], "descriptor": descriptor, "fitting_net": {**parts["fitting_net"], **seed}}
     training = {**parts["training"], **{key: tree[key] for key in DROPPED if key in tree}}
     return {"model": model, "learning_rate": {"type": "exp", **parts["learning_rate"]}, "loss": parts["loss"], "training": training}
 

@@ -103,7 +103,7 @@ def in_float64(model: Any) -> Any:
         return replace(model, models=tuple(in_float64(member) for member in model.members))
     if not hasattr(model, "descriptor"):
         return model
-    parts = tuple(replace(part, precision="float64") for part in model.descriptor.parts())
+    parts = tuple(replace(part, precision="float64") if "precision" in vars(part) else part for part in model.descriptor.parts())
     return replace(model, descriptor=model.descriptor.with_parts(parts), fitting=replace(model.fitting, precision="float64"))
 
 

@@ -46,6 +46,8 @@ CASES = {
     "property": "float64",
     "hybrid": "float64",
     "se_e3_tebd": "float64",
+    "loc_frame": "float64",
+    "loc_frame_rule": "float64",
     "dpa2": "float64",
     "dpa3": "float64",
     **dict.fromkeys(MESSAGES, "float64"),
@@ -53,9 +55,11 @@ CASES = {
 DIRECT = (
     *MESSAGES,
     *(f"se_atten{ending}" for ending in ("_attn", "_masked", "_one_side", "_scaled")),
-    *("dpa2", "dpa3", "se_e3_tebd", "property"),
+    *("dpa2", "dpa3", "se_e3_tebd", "loc_frame", "loc_frame_rule", "property"),
 )
 """Cases without expansions."""
+OVERFLOW = ("se_e2_a_sel_overflow", "loc_frame", "loc_frame_rule")
+"""Cases with more neighbours than slots."""
 FITTINGS = ("dipole", "polar", "dos", "property")
 """Cases of other outputs than energies, tested like these but not with larger nets."""
 
@@ -156,7 +160,7 @@ def test_overflow_is_told(golden):
         warnings.simplefilter("always", SelWarning)
         layout = subject.model.layout()
         pack(find_neighbours([Structure(stored["pbc/coord"], stored["pbc/cell"], stored["pbc/type"])], layout.rcut), layout, 2)
-    assert bool(caught) == (case == "se_e2_a_sel_overflow")
+    assert bool(caught) == (case in OVERFLOW)
 
 
 def grown(content, factor):

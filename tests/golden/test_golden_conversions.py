@@ -29,7 +29,7 @@ KINDS = {
     **dict.fromkeys(("se_e2_a_fparam", "se_e2_r", "se_e3", "se_atten_attn", "se_atten_strip", "se_e3_tebd", "hybrid"), WALK),
     **dict.fromkeys(("dipole", "polar", "dos", "property"), WALK),
     **dict.fromkeys(("pairtab", "linear", "linear_pairtab", "zbl"), WALK),
-    **dict.fromkeys(("dpa2", "dpa3", "dpa3_charge_spin"), WALK),
+    **dict.fromkeys(("dpa2", "dpa3", "dpa3_charge_spin", "loc_frame_rule"), WALK),
 }
 
 ENERGY = {name: name for name in ("energy", "force", "virial", "atom_energy", "atom_virial")}

@@ -17,7 +17,9 @@ SMALL = {"rcut": 3.0, "rcut_smth": 1.0, "neuron": [2, 4], "seed": 1}
 DISTANCES = {"type": "se_e2_r", "sel": [12, 20], **SMALL}
 ATTENTIVE = {"type": "se_atten", "sel": 40, "axis_neuron": 2, "tebd_dim": 2, "attn": 4, "attn_layer": 1, **SMALL}
 TYPED = {"type": "se_e3_tebd", "sel": 30, "tebd_dim": 2, **SMALL, "rcut": 2.5}
+LOCAL = {"type": "loc_frame", "sel_a": [4, 8], "sel_r": [8, 12], "rcut": 3.5}
 KINDS = {
+    "loc_frame": LOCAL,
     "se_e2_r": DISTANCES,
     "se_e3": {"type": "se_e3", "sel": [10, 20], **SMALL},
     "se_e3_tebd": TYPED,

@@ -92,7 +92,7 @@ INPUTS = [
     ("model/type_map", ["O", "C"], ["type_map.raw", "'H'", "['O', 'C']"]),
     ("model/descriptor", ..., ["model/descriptor", "missing"]),
     ("model/descriptor/type", "se_e2_b", ["unknown type 'se_e2_b'", "Did you mean 'se_e2_"]),
-    ("model/descriptor/type", "loc_frame", ["'loc_frame'", "not supported yet"]),
+    ("model/descriptor/type", "dpa4", ["'dpa4'", "not supported yet"]),
     ("model/descriptor/type", ..., ["model/descriptor/type", "required"]),
     ("model/descriptor/rcutt", 6.0, ["unknown key 'rcutt'", "Did you mean 'rcut'?"]),
     ("model/descriptor/rcut", "six", ["model/descriptor/rcut", "'six'"]),

@@ -51,6 +51,23 @@ def test_flat():
     }
 
 
+def test_flat_and_not_smooth():
+    """What DeePMD-kit 3.2.0 makes of the same input."""
+    frame = {"sel_a": [16, 32], "sel_r": [30, 60], "rcut": 6.0, "axis_rule": [0, 1, 0, 0, 1, 1, 0, 0, 0, 0, 1, 0]}
+    smooth = ("use_smooth", "rcut_smth", "filter_neuron", "filter_resnet_dt", "n_axis_neuron")
+    given = {key: value for key, value in FLAT.items() if key not in smooth}
+    for flag in ({"use_smooth": False}, {}):
+        tree, old = modern({**given, **frame, **flag})
+        assert old
+        assert tree["model"]["descriptor"] == {"type": "loc_frame", **frame}
+        assert tree["model"]["fitting_net"] == {"seed": 1, "neuron": [240, 240], "resnet_dt": True}
+    tree["model"]["type_map"] = ["O", "H"]
+    assert parse_input(tree).model.descriptor.section() == {
+        "type": "loc_frame",
+        **{key: value if key == "rcut" else tuple(value) for key, value in frame.items()},
+    }
+
+
 def test_with_sections():
     tree, old = modern(SECTIONED)
     assert old
@@ -73,7 +90,7 @@ def test_the_result_is_an_input(given):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"use_smooth": False}, "use_smooth: must be true"),
+        ({"use_smooth": False}, "unknown key 'rcut_smth' in an input without sections whose use_smooth is not true"),
         ({"sel_r": [10, 20]}, r"sel_r: \[10, 20\] is known, but not supported yet"),
         ({"filter_neurons": [1]}, "unknown key 'filter_neurons' .*Did you mean 'filter_neuron'?"),
         ({"type_fitting_net": True}, "type_fitting_net: True is known, but not supported yet"),

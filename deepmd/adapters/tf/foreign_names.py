@@ -269,6 +269,26 @@ SE_E3 = Names(
     _mirrored,
 )
 
+# -- loc_frame ------------------------------------------------------------------------------------------------------
+
+
+def _loc_frame_stated(graph: Graph) -> Section:
+    node = next((node for node in graph.nodes.values() if node.op == "Descrpt"), None)
+    if node is None:
+        raise InputError("no operator Descrpt: the file is cut short, or not a model of loc_frame")
+    options = {name: [int(number) for number in node.attr[name].list.i] for name in ("sel_a", "sel_r", "axis_rule")}
+    return {**options, "rcut": float(np.float32(node.attr["rcut_r"].f))}
+
+
+LOC_FRAME = Names(
+    "loc_frame",
+    # the first name tells a kind where no input is stored; this one has none of its own, so it has to be told
+    {"(?!)": _plain(""), "descrpt_attr/t_avg": _plain("davg"), "descrpt_attr/t_std": _plain("dstd")},
+    {},
+    _loc_frame_stated,
+    _asked,
+)
+
 # -- ener -----------------------------------------------------------------------------------------------------------
 
 BIAS = "fitting_attr/t_bias_atom_e"
@@ -331,5 +351,5 @@ ENER = Names(
     _ener_completed,
 )
 
-DESCRIPTORS = {names.kind: names for names in (SE_E2_A, SE_E2_R, SE_E3)}
+DESCRIPTORS = {names.kind: names for names in (SE_E2_A, SE_E2_R, SE_E3, LOC_FRAME)}
 FITTINGS = {names.kind: names for names in (ENER,)}

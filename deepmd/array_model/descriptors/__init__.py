@@ -3,6 +3,7 @@
 from deepmd.array_model.descriptors import dpa2 as dpa2
 from deepmd.array_model.descriptors import dpa3 as dpa3
 from deepmd.array_model.descriptors import hybrid as hybrid
+from deepmd.array_model.descriptors import loc_frame as loc_frame
 from deepmd.array_model.descriptors import se_atten as se_atten
 from deepmd.array_model.descriptors import se_e2_a as se_e2_a
 from deepmd.array_model.descriptors import se_e2_a_typed as se_e2_a_typed

@@ -1,0 +1,188 @@
+"""loc_frame: coordinates of the neighbours in a frame that two of them span (DPMD: Zhang et al., PRL 120, 143001 (2018))."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from deepmd.array_model import serial
+from deepmd.array_model.descriptors.base import Descriptor, Statistics
+from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.pairs import Layout, Pairs, spans
+from deepmd.array_model.registry import register
+
+STORED = ("sel_a", "sel_r", "rcut", "axis_rule")
+
+OPPOSITE = 1e-4
+"""Of two axes with 1 + cos(angle) below it, the second is replaced."""
+
+SMALLEST = 1e-20
+"""Squared sine of the angle between two axes at and below which they are one line, and the second direction is none."""
+
+
+@register("descriptor", "loc_frame")
+@dataclass(frozen=True)
+class LocFrame(Descriptor):
+    """Options of the descriptor. It has no nets and no switch: features jump where neighbours change places or cross the cutoff.
+
+    Attributes
+    ----------
+    sel_a : nearest neighbours of each type that are seen with all coordinates
+    sel_r : neighbours of each type behind them that are seen with their distance
+    rcut : cutoff, Angstrom
+    axis_rule : six integers for each type of centre: list (0: those of `sel_a`, 1: those of `sel_r`), type and number of the neighbour on the
+        first axis, and the same of the second. () stands for the first two slots of all of `sel_a`
+    """
+
+    sel_a: tuple[int, ...]
+    sel_r: tuple[int, ...]
+    rcut: float = 6.0
+    axis_rule: tuple[int, ...] = ()
+
+    precision = "default"
+    exclude_types: ClassVar[tuple[tuple[int, int], ...]] = ()
+    __pydantic_config__ = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        ntypes, rule = len(self.sel_a), self.axis_rule
+        if len(self.sel_r) != ntypes:
+            raise ValueError(f"sel_r has {len(self.sel_r)} entries, sel_a has {ntypes}: both need one for each type")
+        if min((*self.sel_a, *self.sel_r), default=-1) < 0 or not sum(self.sel):
+            raise ValueError(f"sel_a is {list(self.sel_a)}, sel_r {list(self.sel_r)}: need numbers of slots >= 0, not all zero")
+        if self.rcut <= 0.0:
+            raise ValueError(f"rcut is {self.rcut}; it must be positive")
+        if not rule and sum(self.sel_a) < 2:
+            raise ValueError(f"sel_a is {list(self.sel_a)}: without axis_rule it needs two slots, for the neighbours on the axes")
+        if rule and len(rule) != 6 * ntypes:
+            raise ValueError(f"axis_rule has {len(rule)} numbers; accepted: none, or 6 for each type, {6 * ntypes}")
+        for start in range(0, len(rule), 3):
+            kind, neighbour, number = rule[start : start + 3]
+            if kind not in (0, 1) or not 0 <= neighbour < ntypes or not 0 <= number < (self.sel_a, self.sel_r)[kind][neighbour]:
+                raise ValueError(
+                    f"axis_rule: axis {start // 3 % 2 + 1} of type {start // 6} is {list(rule[start : start + 3])}; accepted: 0 (sel_a) or 1 "
+                    f"(sel_r), a type, and a number below its entry there; sel_a is {list(self.sel_a)}, sel_r {list(self.sel_r)}"
+                )
+
+    # -- what the rest of the package asks of a descriptor ---------------------------------------------------------
+
+    @property
+    def sel(self) -> tuple[int, ...]:
+        """Slots of each type."""
+        return tuple(a + r for a, r in zip(self.sel_a, self.sel_r, strict=True))
+
+    slots = sel
+
+    @property
+    def rcut_smth(self) -> float:  # type: ignore[override]
+        """There is no switch."""
+        return self.rcut
+
+    @property
+    def widths(self) -> Widths:
+        """Widths of the features."""
+        return Widths(4 * sum(self.sel_a) + sum(self.sel_r), 0)
+
+    @property
+    def slot_totals(self) -> tuple[int, ...]:
+        """All slots."""
+        return (sum(self.sel),)
+
+    def sels(self) -> dict[str, tuple[float, Any]]:
+        """No number of slots is automatic."""
+        return {}
+
+    def layout(self) -> Layout:
+        """How neighbours are to be packed: of each type the nearest, however many there are of others."""
+        return Layout(self.rcut, self.sel, by_section=True)
+
+    def init(self, ntypes: int, draw: Any, *, xp: Namespace) -> Params:
+        """Statistics (T, D) that change nothing."""
+        zeros_TD = xp.zeros_like(draw([0]).normal(size=(ntypes, self.widths.invariant)))
+        return {"davg": zeros_TD, "dstd": zeros_TD + 1.0}
+
+    def trainables(self) -> dict[str, Any]:
+        """Nothing can be trained."""
+        return {}
+
+    def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
+        """Features (N, D) before normalisation: each has statistics of its own."""
+        return [self._raw(pairs, xp=xp)]
+
+    def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
+        """Store mean and deviation (T, D) of each feature."""
+        ((mean_TD, std_TD),) = statistics
+        return {**params, "davg": mean_TD, "dstd": std_TD}
+
+    def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
+        """Features of each centre, those of empty slots being (0 - mean) / deviation."""
+        mean_ND, std_ND = (xp.take(params[name], pairs.type_N, axis=0) for name in ("davg", "dstd"))
+        return Features((self._raw(pairs, xp=xp) - mean_ND) / std_ND, None)
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    def _raw(self, pairs: Pairs, *, xp: Namespace) -> Array:
+        """Features (N, D): (1/r, z/r^2, x/r^2, y/r^2) of the slots of `sel_a`, then 1/r of those of `sel_r`; zero where empty."""
+        x, y, z = xp.unstack(pairs.disp_NM3, axis=-1)
+        r_NM = xp.sqrt(x * x + y * y + z * z)
+        # in a hybrid there may be neighbours beyond the own cutoff
+        seen_NM = xp.logical_and(pairs.mask_NM, r_NM <= self.rcut)
+        inverse_NM1 = xp.expand_dims(xp.where(seen_NM, 1.0 / r_NM, xp.zeros_like(r_NM)), axis=-1)
+        whole_NA4, radial_NR4 = self._lists(xp.concat([inverse_NM1, inverse_NM1 * pairs.disp_NM3], axis=-1), pairs.widths, xp=xp)
+        frame_N33 = self._frames((whole_NA4, radial_NR4), pairs.counts, xp=xp)
+        inverse_NA1 = whole_NA4[:, :, :1]
+        rows_NA4 = xp.concat([inverse_NA1, inverse_NA1 * xp.matmul(whole_NA4[:, :, 1:], frame_N33)], axis=-1)
+        return xp.concat([xp.reshape(rows_NA4, (-1, 4 * sum(self.sel_a))), radial_NR4[:, :, 0]], axis=1)
+
+    def _lists(self, rows_NM4: Array, widths: tuple[Any, ...], *, xp: Namespace) -> tuple[Array, Array]:
+        """Return the slots of `sel_a` (N, A, 4) and of `sel_r` (N, R, 4), type by type, with empty ones where the batch has none."""
+        none_N14 = xp.zeros_like(xp.sum(rows_NM4, axis=1, keepdims=True))
+        none_NS4 = xp.concat([none_N14] * max(self.sel), axis=1)
+        whole, radial = [], []
+        for section, near, far in zip(xp.split(rows_NM4, widths, axis=1), self.sel_a, self.sel_r, strict=True):
+            padded = xp.concat([section, none_NS4], axis=1)
+            whole.append(padded[:, :near, :])
+            radial.append(padded[:, near : near + far, :])
+        return xp.concat(whole, axis=1), xp.concat(radial, axis=1)
+
+    def _axes(self, centre: int) -> list[tuple[int, int]]:
+        """Return (list, slot) of the neighbours on both axes of a type, and of the one that replaces the second: the next in its list."""
+        if not self.axis_rule:
+            axes = [(0, 0), (0, 1)]
+        else:
+            rule, starts = self.axis_rule[6 * centre : 6 * centre + 6], [spans(self.sel_a), spans(self.sel_r)]
+            axes = [(kind, starts[kind][neighbour][0] + number) for kind, neighbour, number in (rule[:3], rule[3:])]
+        kind, slot = axes[1]
+        return [*axes, (kind, min(slot + 1, sum((self.sel_a, self.sel_r)[kind]) - 1))]
+
+    def _frames(self, lists: tuple[Array, Array], counts: tuple[Any, ...], *, xp: Namespace) -> Array:
+        """Return the unit vectors of z, x and y of each centre in columns (N, 3, 3): x points to the first neighbour, the second is at y > 0.
+
+        A direction that is not defined, since a neighbour is missing or all are on a line, is zero.
+        """
+        each, parts = [self._axes(centre) for centre in range(len(self.sel))], [xp.split(rows, counts, axis=0) for rows in lists]
+        x_N3, second_N3, next_N3 = (
+            xp.concat([parts[kind][centre][:, slot, 1:] for centre, (kind, slot) in enumerate(chosen)], axis=0) for chosen in zip(*each, strict=True)
+        )
+        opposite_N1 = xp.sum(x_N3 * second_N3, axis=-1, keepdims=True) < OPPOSITE - 1.0
+        second_N3 = xp.where(opposite_N1, next_N3, second_N3)
+        y_N3 = second_N3 - x_N3 * xp.sum(x_N3 * second_N3, axis=-1, keepdims=True)
+        square_N1 = xp.sum(y_N3 * y_N3, axis=-1, keepdims=True)
+        defined_N1 = square_N1 > SMALLEST
+        y_N3 = xp.where(defined_N1, y_N3 / xp.sqrt(xp.where(defined_N1, square_N1, xp.ones_like(square_N1))), xp.zeros_like(y_N3))
+        (x1, x2, x3), (y1, y2, y3) = xp.unstack(x_N3, axis=-1), xp.unstack(y_N3, axis=-1)
+        z_N3 = xp.stack([x2 * y3 - x3 * y2, x3 * y1 - x1 * y3, x1 * y2 - x2 * y1], axis=-1)
+        return xp.stack([z_N3, x_N3, y_N3], axis=-1)
+
+    # -- files ------------------------------------------------------------------------------------------------------
+
+    def serialize(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
+        """Return the stored form. It is ours alone: of this descriptor, DeePMD-kit has no form but TensorFlow's graphs."""
+        head = {"@class": "Descriptor", "type": self.kind, "@version": 1, **serial.options_to_dict(self, STORED)}
+        return {**head, "@variables": {"davg": params["davg"], "dstd": params["dstd"]}, "type_map": list(type_map)}
+
+    @classmethod
+    def deserialize(cls, tree: dict[str, Any]) -> tuple[LocFrame, Params]:
+        """Return options and parameters from the stored form."""
+        serial.check_version(tree, 1, "descriptor loc_frame")
+        return cls(**serial.options_from_dict(tree, {name: name for name in STORED})), dict(tree["@variables"])
