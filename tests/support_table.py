@@ -15,6 +15,7 @@ import test_golden  # noqa: E402
 import test_golden_compression  # noqa: E402
 import test_golden_conversions  # noqa: E402
 import test_golden_model_kinds  # noqa: E402
+import tf_kinds  # noqa: E402
 import trained as trained_by_kit  # noqa: E402
 from lammps_run import KINDS as LAMMPS  # noqa: E402
 from other_data import KINDS as TRAINED_FITTINGS  # noqa: E402
@@ -50,6 +51,7 @@ def begins(cases: object, kind: str) -> bool:
 def columns(kind: str) -> dict[str, bool]:
     """Return what the tests show of a kind."""
     ways = {case: way for case, way in test_golden_conversions.KINDS.items() if case == kind or case.startswith(f"{kind}_")}
+    read_tf = [name for name in tf_kinds.KINDS if name not in tf_kinds.REFUSED]
     trained = {**test_descriptor_kinds.KINDS, **test_dpa_training.KINDS, **TRAINED_FITTINGS}
     return {
         "NumPy, torch, TensorFlow": begins({**test_golden.CASES, **dict.fromkeys(test_golden_model_kinds.CASES)}, kind),
@@ -58,7 +60,8 @@ def columns(kind: str) -> dict[str, bool]:
         "`.pth`": any(".pth" in way for way in ways.values()),
         "it reads our `.dp`": begins(other_kinds.DP_CASES, kind),
         "its `.pth` `.pt`": begins(other_kinds.KINDS, kind),
-        "its `.pb`": any("tf" in row[3] and row[1].get("type", "se_e2_a") == kind for row in trained_by_kit.VARIANTS.values()),
+        "its `.pb`": begins(read_tf, kind)
+        or any("tf" in row[3] and row[1].get("type", "se_e2_a") == kind for row in trained_by_kit.VARIANTS.values()),
         "compress": kind in test_golden_compression.COMPRESSED,
         "LAMMPS": begins(LAMMPS, kind),
     }

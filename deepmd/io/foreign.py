@@ -161,7 +161,7 @@ def kind_of(part: str, *sections: Section) -> Any:
 
 def _merged(definition: Section, found: Found) -> Section:
     """Return the section that holds: over the definition what the file states."""
-    _refuse(definition, "model", "model")
+    _refuse({**definition, **found.section}, "model", "model")
     kind = canonical("model", definition.get("type", "standard"), "model/type")
     if kind != "standard" or definition.get("use_srtab"):
         asked = "use_srtab" if kind == "standard" else f"type {kind!r}"

@@ -82,18 +82,22 @@ def write_data(folder: Path) -> None:
         shutil.copy(DATA / name, folder)
 
 
-def write_input(folder: Path, name: str) -> None:
-    """Write the input of a training of two steps."""
-    descriptor, fitting_net, loss = KINDS[name]
+def training_options(model: dict[str, Any], loss: dict[str, Any]) -> dict[str, Any]:
+    """Return the input of a training of two steps on the data beside its folder."""
     training = {"training_data": {"systems": ["../data"], "batch_size": 1}, "numb_steps": 2, "seed": 1, "disp_freq": 2, "save_freq": 2}
-    options = {
-        "model": {"type_map": ["O", "H"], "descriptor": descriptor, "fitting_net": fitting_net},
+    return {
+        "model": {"type_map": ["O", "H"], **model},
         "learning_rate": {"type": "exp", "start_lr": 0.001, "stop_lr": 1e-5, "decay_steps": 20},
         "loss": loss,
         "training": {**training, "save_ckpt": "model.ckpt"},
     }
+
+
+def write_input(folder: Path, name: str) -> None:
+    """Write the input of a training of two steps."""
+    descriptor, fitting_net, loss = KINDS[name]
     folder.mkdir(parents=True)
-    (folder / "input.json").write_text(json.dumps(options))
+    (folder / "input.json").write_text(json.dumps(training_options({"descriptor": descriptor, "fitting_net": fitting_net}, loss)))
 
 
 WORK = """

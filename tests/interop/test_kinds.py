@@ -31,7 +31,7 @@ def folder(kit, place, given):
 
 def evaluate(path, kind, given):
     """What our classes give."""
-    arrays = given["coord"][None], given["cell"][None], given["types"]
+    arrays = given["coord"][None], None if given["cell"] is None else given["cell"][None], given["types"]
     if kind == "ener":
         potential = DeepPot(path)
         fparam = given["fparam"] if potential.get_dim_fparam() else None

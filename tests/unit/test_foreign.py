@@ -283,7 +283,7 @@ def doubled(graph):
     ("change", "text"),
     [
         (tables, "compressed model.*Needed: the model from before the compression"),
-        (of_type(b"dipole"), "type 'dipole', which is not supported"),
+        (of_type(b"wfc"), "type 'wfc', which is not supported"),
         (first_of("ProdEnvMatA"), "no operator ProdEnvMatA"),
         (another_activation, r"activation of the nets layer_\.\.\.: give the input .*--input"),
         (doubled, "goes from width 12 to 24"),

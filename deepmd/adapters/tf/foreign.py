@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +13,80 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from deepmd.adapters.tf.foreign_names import DESCRIPTORS, FITTINGS, Graph, Names
+from deepmd.adapters.tf.foreign_fittings import FITTINGS, unchosen
+from deepmd.adapters.tf.foreign_mixed import (
+    MIXED,
+    TYPED,
+    arranged,
+    check_cutoffs,
+    check_vacuum,
+    embedding_options,
+    has_types,
+    read_types,
+    table,
+    type_arrays,
+    width_of,
+    with_vectors,
+)
+from deepmd.adapters.tf.foreign_names import ASK, MEMBER, SECTIONED, Arrays, Graph, Names
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.registry import canonical
 from deepmd.io.foreign import COMPRESSED, MOST_TYPES, Found, Section, assemble, kind_of, parse_definition, section_of_input
 from deepmd.io.model_file import ModelFile
 
-PARTS = {"descriptor": (DESCRIPTORS, "descriptor"), "fitting_net": (FITTINGS, "fitting")}
-"""Sections of `model`: their kinds, and where we keep their parameters."""
+DESCRIPTORS = {names.kind: names for names in (*SECTIONED, *MIXED)}
+PARTS = {"descriptor": DESCRIPTORS, "fitting_net": FITTINGS}
+"""Sections of `model` and their kinds."""
+
+MODELS = {None: "ener", "ener": "ener", "dipole": "dipole", "polar": "polar", "global_polar": "polar", "dos": "dos"}
+"""What graphs call the kind of a model, and the fitting net that it has."""
 
 OUTER = {f"model_attr/{scope}t_out_bias": "out_bias" for scope in ("", "model_attr/")}
 """Arrays of the model itself."""
 
-PATTERNS = [re.compile(pattern) for kinds, _ in PARTS.values() for names in kinds.values() for pattern in names.arrays]
+PATTERNS = [re.compile(pattern) for names in (*DESCRIPTORS.values(), TYPED, *FITTINGS.values()) for pattern in names.arrays]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A descriptor, member of a hybrid, or fitting net.
+
+    Attributes
+    ----------
+    names : of its arrays
+    graph : what belongs to it
+    place : where we keep its parameters
+    given : its section of the input, or {}
+    where : the path of that
+    """
+
+    names: Names
+    graph: Graph
+    place: str
+    given: Section
+    where: str
+
+    def arrays(self) -> Arrays:
+        """Return its arrays under our paths and in our shapes."""
+        out = {}
+        for name, array in self.graph.arrays.items():
+            for pattern, path_of in self.names.arrays.items():
+                if (match := re.fullmatch(pattern, name)) and (path := path_of(match, self.graph)):
+                    sizes = self.names.trailing.get(path)
+                    out[path] = array if sizes is None else array.reshape(self.graph.ntypes, *sizes)
+        return out
 
 
 def is_parameter(name: str) -> bool:
     """Tell whether a constant or variable is a parameter of a model of DeePMD-kit."""
+    if match := MEMBER.fullmatch(name):
+        name = match[1] + match[3]
     return name in OUTER or any(pattern.fullmatch(name) for pattern in PATTERNS)
 
 
 def is_foreign(names: Iterable[str]) -> bool:
     """Tell whether constants or variables of these names belong to a model of DeePMD-kit."""
-    return any(is_parameter(name) or name.startswith(("descrpt_attr/", "model_attr/tmap")) for name in names)
+    return any(is_parameter(name) or name.startswith(("descrpt_attr", "model_attr/tmap")) for name in names)
 
 
 def read_graph(graph: Any, arrays: Mapping[str, np.ndarray], where: str, input_path: Path | None = None) -> ModelFile:
@@ -78,28 +130,64 @@ def graph_beside(prefix: str) -> Any:
 
 def _read(graph: Graph, where: str, input_path: Path | None) -> ModelFile:
     definition = _definition(graph, where) if input_path is None else section_of_input(input_path)
-    _check_kind(graph)
-    if not 0 < graph.ntypes <= MOST_TYPES or not graph.arrays["descrpt_attr/t_avg"].size:
+    kind = _kind(graph)
+    if not 0 < graph.ntypes <= MOST_TYPES:
         raise InputError(f"statistics of {graph.ntypes} types; accepted: 1 to {MOST_TYPES}")
-    names_of = {part: _names(part, graph, definition) for part in PARTS}
-    own = {part: _renamed(graph, names) for part, names in names_of.items()}
+    descriptors = _descriptors(graph, definition)
+    fitting = _part("fitting_net", graph, {"type": kind, **(definition.get("fitting_net") or {})} if definition else {}, "fitting", kind)
     elements = (graph.text("model_attr/tmap") or "").split() or definition.get("type_map")
-    section: Section = {"type_map": elements or [f"Type_{number}" for number in range(graph.ntypes)]}
-    for part, names in names_of.items():
-        section[part] = {"type": names.kind, **names.stated(graph)}
-    for part, names in names_of.items():
-        if not definition.get(part):
-            section[part] = {**names.guessed(graph, own[part], section), **section[part]}
-    found = {ours: graph.arrays[theirs] for theirs, ours in OUTER.items() if theirs in graph.arrays}
-    for part, names in names_of.items():
-        excluded = section[part].get("exclude_types") or (definition.get(part) or {}).get("exclude_types") or ()
-        found.update({f"{PARTS[part][1]}/{path}": array for path, array in names.completed(own[part], excluded, graph.ntypes).items()})
+    type_map = tuple(elements or [f"Type_{number}" for number in range(graph.ntypes)])
+    stated = [{"type": part.names.kind, **part.names.stated(part.graph)} for part in (*descriptors, fitting)]
+    owns = [part.arrays() for part in (*descriptors, fitting)]
+    if not definition:
+        for number, part in enumerate((*descriptors, fitting)):
+            section = {"descriptor": stated[0], "fitting_net": stated[-1]}
+            stated[number] = {**part.names.guessed(part.graph, owns[number], section), **stated[number]}
+    if has_types(graph):
+        stated, owns = _with_types(graph, descriptors, stated, owns, definition, type_map)
+    found = {ours: graph.arrays[theirs] for theirs, ours in OUTER.items() if theirs in graph.arrays and kind in ("ener", "dos")}
+    for part, section, own in zip((*descriptors, fitting), stated, owns, strict=True):
+        arrays = part.names.completed(own, {**part.given, **section}, part.graph)
+        found.update({f"{part.place}/{path}": array for path, array in arrays.items()})
     distance = graph.number("train_attr/min_nbor_dist")
     known = distance is not None and 0.0 < distance < math.inf
-    content = assemble(definition, Found(section, found, distance if known else None), where)
-    for names in names_of.values():
-        content = names.finished(content)
-    return content
+    whole: Section = {
+        "type_map": list(type_map),
+        "descriptor": {"type": "hybrid", "list": stated[:-1]} if graph.members else stated[0],
+        "fitting_net": stated[-1],
+        "type_embedding": None,  # that is in the descriptors
+    }
+    if without := unchosen(graph):
+        whole["atom_exclude_types"] = without
+    content = assemble(definition, Found(whole, found, distance if known else None), where)
+    return _finished(content, descriptors, fitting)
+
+
+def _with_types(
+    graph: Graph, descriptors: list[Part], stated: list[Section], owns: list[Arrays], definition: Section, type_map: tuple[str, ...]
+) -> tuple[list[Section], list[Arrays]]:
+    """Return sections and arrays of descriptors and fitting net with the type embedding where we keep it."""
+    options = embedding_options(graph, definition.get("type_embedding") or {})
+    vectors = table(options, type_arrays(graph), type_map)
+    stated, owns = list(stated), list(owns)
+    for number, part in enumerate(descriptors):
+        if part.names in (*MIXED, TYPED):
+            stated[number], owns[number] = read_types(part.names, stated[number], owns[number], options, type_map)
+    check_cutoffs([(part.names, section, own) for part, section, own in zip(descriptors, stated, owns, strict=False)])
+    widths = [width_of(part.names, part.given, own) for part, own in zip(descriptors, owns, strict=False)]
+    members = [(part.names, section) for part, section in zip(descriptors, stated, strict=False)]
+    check_vacuum(definition.get("fitting_net") or {}, members)
+    owns[-1], sections = arranged(owns[-1], members, widths, vectors)
+    return [*sections, stated[-1]], owns
+
+
+def _finished(content: ModelFile, descriptors: list[Part], fitting: Part) -> ModelFile:
+    """Return the model as these graphs evaluate it."""
+    configs, whole = content.model.descriptor.parts(), content.params["descriptor"]
+    each = whole.get("members", [whole])
+    done = [part.names.finished(config, own) for part, config, own in zip(descriptors, configs, each, strict=True)]
+    last = fitting.names.finished(content.model.fitting, content.params["fitting"])
+    return content.with_params({**content.params, "descriptor": {"members": done} if "members" in whole else done[0], "fitting": last})
 
 
 def _definition(graph: Graph, where: str) -> Section:
@@ -107,36 +195,41 @@ def _definition(graph: Graph, where: str) -> Section:
     return definition if isinstance(definition, dict) else {}
 
 
-def _check_kind(graph: Graph) -> None:
-    """Raise InputError for what is no energy model with its networks."""
+def _kind(graph: Graph) -> str:
+    """Return the kind of fitting net; raise InputError for others than those known here, and for what lacks its networks."""
     kind = graph.text("model_attr/model_type")
-    if kind not in (None, "ener"):
-        raise InputError(f"a model of type {kind!r}, which is not supported. Supported: ener")
-    if any(name.startswith("type_embed_net") for name in graph.nodes):
-        raise InputError("a model with type embedding, which is not supported")
+    if kind not in MODELS:
+        raise InputError(f"a model of type {kind!r}, which is not supported. Supported: {', '.join(str(name) for name in MODELS if name)}")
     if any(node.op.startswith("TabulateFusion") for node in graph.nodes.values()) and not any(name.startswith("filter_") for name in graph.arrays):
         raise InputError(COMPRESSED)
+    return MODELS[kind]
 
 
-def _names(part: str, graph: Graph, definition: Section) -> Names:
-    """Return the names of a part: by what the definition says, or by those that the graph has."""
-    kinds = PARTS[part][0]
-    if definition.get(part):
-        kind = canonical(part, kind_of(part, definition), f"model/{part}/type")
-        if kind not in kinds:
-            raise InputError(f"model/{part}: {kind!r} cannot be read from graphs. Known: {', '.join(kinds)}")
-        return kinds[kind]
-    for names in kinds.values():
+def _descriptors(graph: Graph, definition: Section) -> list[Part]:
+    """Return the descriptor, or the members of a hybrid."""
+    given = definition.get("descriptor") or {}
+    if not graph.members:
+        return [_part("descriptor", graph, given, "descriptor")]
+    if not given:
+        raise InputError(f"the file does not tell what the members of its hybrid descriptor are: {ASK}")
+    listed = given.get("list")
+    if not isinstance(listed, list) or len(listed) != graph.members:
+        raise InputError(f"model/descriptor/list: the file has {graph.members} members, the input has {listed!r:.200}")
+    return [
+        _part("descriptor", graph.member(number), member, f"descriptor/members/{number}", where=f"model/descriptor/list/{number}")
+        for number, member in enumerate(listed)
+    ]
+
+
+def _part(part: str, graph: Graph, given: Section, place: str, kind: str = "", where: str = "") -> Part:
+    """Return a part, of the kind that its section says or of the one whose names the graph has."""
+    kinds, where = PARTS[part], where or f"model/{part}"
+    if given:
+        asked = canonical(part, kind_of(part, {part: given}), f"{where}/type")
+        if asked not in kinds:
+            raise InputError(f"{where}: {asked!r} cannot be read from graphs. Known: {', '.join(kinds)}")
+        return Part(with_vectors(kinds[asked], graph), graph, place, given, where)
+    for names in [kinds[kind]] if kind else kinds.values():
         if any(re.fullmatch(next(iter(names.arrays)), name) for name in graph.arrays):
-            return names
+            return Part(names, graph, place, given, where)
     raise InputError(f"no {part} that is known here: the file is cut short, or a model of another kind. Known: {', '.join(kinds)}")
-
-
-def _renamed(graph: Graph, names: Names) -> dict[str, np.ndarray]:
-    """Return the arrays of a part under our paths and in our shapes."""
-    out = {}
-    for name, array in graph.arrays.items():
-        for pattern, path_of in names.arrays.items():
-            if (match := re.fullmatch(pattern, name)) and (path := path_of(match, graph)):
-                out[path] = array.reshape(graph.ntypes, *names.trailing[path]) if path in names.trailing else array
-    return out

@@ -1,6 +1,7 @@
 """How DeePMD-kit's TensorFlow graphs name the arrays of each kind of descriptor and fitting net, and what else tells of it.
 
-Another kind is another `Names` in `DESCRIPTORS` or `FITTINGS`.
+Descriptors that read no vectors of types; `foreign_mixed.py` has the others, `foreign_fittings.py` the fitting nets. Another kind is
+another `Names` in `DESCRIPTORS` or `FITTINGS`.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import numpy as np
 import tensorflow as tf
 
 from deepmd.array_model.errors import InputError
+from deepmd.array_model.namespace import Params
 from deepmd.array_model.networks import activation
 from deepmd.array_model.pairs import spans
 from deepmd.host import plain
 from deepmd.io.foreign import Section
-from deepmd.io.model_file import ModelFile
 
 Arrays = dict[str, np.ndarray]
 
@@ -26,6 +27,9 @@ LEAVES = {"matrix": "w", "bias": "b", "idt": "idt"}
 
 ACTIVATIONS = {"Tanh": "tanh", "Relu": "relu", "Relu6": "relu6", "Softplus": "softplus", "GeluCustom": "gelu", "Gelu": "gelu"}
 """Operators that mean an activation without doubt."""
+
+MEMBER = re.compile(r"(filter_type_(?:all|\d{1,4})|descrpt_attr|attention_layer_\d{1,3})_(\d{1,3})(/.*)")
+"""Names that belong to a member of a hybrid, whose number they have."""
 
 ASK = "give the input it was trained with (dp convert-backend --input)"
 
@@ -50,17 +54,41 @@ class Graph:
             raise InputError(f"{name} is not one number")
         return float(tf.make_ndarray(tensor).reshape(()))
 
+    def integers(self, name: str) -> list[int] | None:
+        """Return a constant with integers, or None if there is none of this name."""
+        return [int(value) for value in tf.make_ndarray(self.nodes[name].attr["value"].tensor).reshape(-1)] if name in self.nodes else None
+
+    @property
+    def members(self) -> int:
+        """Number of members of a hybrid; 0 for other descriptors."""
+        return 1 + max((int(match[2]) for name in self.arrays if (match := MEMBER.fullmatch(name))), default=-1)
+
+    def member(self, number: int) -> Graph:
+        """Return what belongs to a member of a hybrid, under the names that it has in a model of its own, and what belongs to none."""
+
+        def own(items: Mapping[str, Any]) -> dict[str, Any]:
+            named = {name: MEMBER.fullmatch(name) for name in items}
+            return {match[1] + match[3] if match else name: items[name] for name, match in named.items() if not match or int(match[2]) == number}
+
+        def others(node: Any) -> bool:
+            """Whether it makes the environment matrices of another member."""
+            read = [match for name in node.input if (match := MEMBER.fullmatch(name)) and match[1] == "descrpt_attr"]
+            return bool(read) and int(read[0][2]) != number
+
+        return Graph(own({name: node for name, node in self.nodes.items() if not others(node)}), own(self.arrays))
+
     @property
     def ntypes(self) -> int:
         """Number of types, from the statistics."""
-        if "descrpt_attr/t_avg" not in self.arrays:
+        found = [self.arrays[name] for name in ("descrpt_attr/t_avg", "descrpt_attr_0/t_avg") if name in self.arrays]
+        if not found:
             raise InputError("the statistics descrpt_attr/t_avg are missing: the file is cut short, or no model with a descriptor")
-        return len(self.arrays["descrpt_attr/t_avg"])
+        return len(found[0])
 
     @property
     def hidden(self) -> int:
         """Number of hidden layers of the fitting nets."""
-        return 1 + max((int(match[1]) for name in self.arrays if (match := re.match(r"layer_(\d{1,3})_type_", name))), default=-1)
+        return 1 + max((int(match[1]) for name in self.arrays if (match := re.match(r"layer_(\d{1,3})(?:_type_\d{1,4})?/", name))), default=-1)
 
 
 @dataclass(frozen=True)
@@ -74,8 +102,8 @@ class Names:
     trailing : sizes of an array by our path, after that of the types, where they differ
     stated : function of the graph that returns the options that it tells whether or not an input is stored
     guessed : function of (graph, arrays by our paths below the part, what is stated of the whole model) that returns the others
-    completed : function of (arrays by our paths below the part, pairs of excluded types, number of types) that adds what files leave out
-    finished : function of the whole model; returns it as these graphs evaluate it
+    completed : function of (arrays by our paths below the part, the section that holds, graph) that adds what files leave out
+    finished : function of the options of the part and its parameters; returns the parameters with which it is what these graphs evaluate
     """
 
     kind: str
@@ -83,15 +111,16 @@ class Names:
     trailing: Mapping[str, tuple[int, ...]]
     stated: Callable[[Graph], Section]
     guessed: Callable[[Graph, Arrays, Section], Section]
-    completed: Callable[[Arrays, Any, int], Arrays] = field(default=lambda arrays, excluded, ntypes: arrays)
-    finished: Callable[[ModelFile], ModelFile] = field(default=lambda content: content)
+    completed: Callable[[Arrays, Section, Graph], Arrays] = field(default=lambda arrays, section, graph: arrays)
+    finished: Callable[[Any, Params], Params] = field(default=lambda descriptor, params: params)
 
 
-def _plain(path: str) -> Callable[[re.Match[str], Graph], str]:
+def always(path: str) -> Callable[[re.Match[str], Graph], str]:
+    """Return what names an array that there is once."""
     return lambda match, graph: path
 
 
-def _shapes_of_nets(arrays: Arrays, stem: str) -> tuple[list[int], bool]:
+def shapes_of_nets(arrays: Arrays, stem: str) -> tuple[list[int], bool]:
     """Return the widths of the layers of the nets under a path, and whether there are time steps."""
     widths: dict[int, int] = {}
     for path, array in arrays.items():
@@ -102,7 +131,8 @@ def _shapes_of_nets(arrays: Arrays, stem: str) -> tuple[list[int], bool]:
     return [widths[number] for number in sorted(widths)], any(path.endswith("/idt") for path in arrays)
 
 
-def _activation(graph: Graph, scope: str) -> str:
+def activation_of(graph: Graph, scope: str) -> str:
+    """Return the activation of the nets in a scope, by its operators."""
     found = {ACTIVATIONS[node.op] for name, node in graph.nodes.items() if name.startswith(scope) and node.op in ACTIVATIONS}
     if len(found) != 1:
         raise InputError(f"the file does not tell the activation of the nets {scope}...: {ASK}")
@@ -111,7 +141,7 @@ def _activation(graph: Graph, scope: str) -> str:
 
 # -- se_e2_a --------------------------------------------------------------------------------------------------------
 
-ENVIRONMENT = ("ProdEnvMatA", "DescrptSeA")
+ENVIRONMENT = ("ProdEnvMatA", "DescrptSeA", "ProdEnvMatAMix")
 """The operator that makes environment matrices, under its names of all times."""
 
 
@@ -122,40 +152,43 @@ def _embedding(match: re.Match[str], graph: Graph) -> str:
 
 
 def _se_e2_a_stated(graph: Graph) -> Section:
+    return {"type_one_side": any(name.startswith("filter_type_all/") for name in graph.arrays), **environment_stated(graph)}
+
+
+def environment_stated(graph: Graph) -> Section:
+    """Return the options that the operator tells that makes environment matrices of four columns."""
     node = next((node for node in graph.nodes.values() if node.op in ENVIRONMENT), None)
     if node is None:
-        raise InputError(f"no operator {' or '.join(ENVIRONMENT)}: the file is cut short, or not a model of se_e2_a")
+        raise InputError(f"no operator {' or '.join(ENVIRONMENT)}: the file is cut short, or not a model of se_e2_a, se_e3 or se_atten")
     # the operator holds the cutoffs in float32, and their difference
     rcut, smooth = (np.float32(node.attr[name].f) for name in ("rcut_r", "rcut_r_smth"))
-    return {
-        "type_one_side": any(name.startswith("filter_type_all/") for name in graph.arrays),
-        "sel": [int(size) for size in node.attr["sel_a"].list.i],
-        "rcut": float(smooth) + float(rcut - smooth),
-        "rcut_smth": float(smooth),
-    }
+    return {"sel": [int(size) for size in node.attr["sel_a"].list.i], "rcut": float(smooth) + float(rcut - smooth), "rcut_smth": float(smooth)}
 
 
 def _se_e2_a_guessed(graph: Graph, arrays: Arrays, section: Section) -> Section:
     cut = graph.nodes.get("filter_type_all/Slice")
     if cut is not None and graph.nodes[cut.input[0]].op == "Mul":
         raise InputError(f"the model leaves out pairs of types, but the file does not tell which: {ASK}")
-    widths, resnet_dt = _shapes_of_nets(arrays, "embeddings")
+    widths, resnet_dt = shapes_of_nets(arrays, "embeddings")
     nets, ntypes = {int(path.split("/")[1]) for path in arrays if path.startswith("embeddings/")}, graph.ntypes
     one_side = section["descriptor"]["type_one_side"]
     absent = [] if one_side else [(net % ntypes, net // ntypes) for net in range(ntypes**2) if net not in nets]
-    fitting, first = section["fitting_net"], graph.arrays["layer_0_type_0/matrix" if graph.hidden else "final_layer_type_0/matrix"]
+    first = next(
+        array for name, array in graph.arrays.items() if re.fullmatch(rf"{'layer_0' if graph.hidden else 'final_layer'}_type_\d+/matrix", name)
+    )
+    fitting = section["fitting_net"]
     rest = len(first) - fitting["numb_fparam"]
     masked = fitting["numb_aparam"] > 0 and rest % widths[-1] == 0
     return {
         "neuron": widths,
         "resnet_dt": resnet_dt,
         "axis_neuron": (rest - (0 if masked else fitting["numb_aparam"])) // widths[-1],
-        "activation_function": _activation(graph, "filter_type_"),
+        "activation_function": activation_of(graph, "filter_type_"),
         "exclude_types": [pair for pair in absent if pair[0] <= pair[1]],
     }
 
 
-def _with_used_steps(arrays: Arrays, excluded: Any, ntypes: int) -> Arrays:
+def with_used_steps(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
     """Drop time steps that checkpoints have for layers without a shortcut."""
 
     def used(path: str) -> bool:
@@ -165,34 +198,38 @@ def _with_used_steps(arrays: Arrays, excluded: Any, ntypes: int) -> Arrays:
     return {path: array for path, array in arrays.items() if used(path)}
 
 
-def _se_e2_a_completed(arrays: Arrays, excluded: Any, ntypes: int) -> Arrays:
+def _se_e2_a_completed(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
     """Drop time steps without a use; add zeros for the nets of excluded pairs of types."""
-    arrays = _with_used_steps(arrays, excluded, ntypes)
+    arrays, excluded, ntypes = with_used_steps(arrays, section, graph), section.get("exclude_types") or (), graph.ntypes
     present = {path.split("/")[1] for path in arrays if path.startswith("embeddings/")}
     template = {path.split("/", 2)[2]: array for path, array in arrays.items() if path.startswith(f"embeddings/{min(present, default='')}/")}
     absent = {str(net) for a, b in excluded for net in (a + b * ntypes, b + a * ntypes)} - present
     return {**arrays, **{f"embeddings/{net}/{rest}": np.zeros_like(array) for net in sorted(absent) for rest, array in template.items()}}
 
 
-def _se_e2_a_finished(content: ModelFile) -> ModelFile:
+def _se_e2_a_finished(descriptor: Any, params: Params) -> Params:
     """Let empty slots of excluded pairs of types contribute nothing, as in these graphs; elsewhere they do where the mean is not zero."""
-    descriptor = content.model.descriptor
     vanish = descriptor.neuron[0] > 2 and not activation(descriptor.activation_function)(np.zeros(1), xp=plain).any()
     if not descriptor.exclude_types or (not descriptor.type_one_side and vanish):  # the nets of such pairs are zero
-        return content
-    davg, sections = content.params["descriptor"]["davg"].copy(), spans(descriptor.slots)
+        return params
+    return without_mean(descriptor, params)
+
+
+def without_mean(descriptor: Any, params: Params) -> Params:
+    """Set the mean of the excluded pairs of types to zero."""
+    davg, sections = params["davg"].copy(), spans(descriptor.slots)
     for a, b in descriptor.exclude_types:
         for centre, neighbour in ((a, b), (b, a)):
             davg[centre, slice(*sections[neighbour]), :] = 0.0
-    return content.with_params({**content.params, "descriptor": {**content.params["descriptor"], "davg": davg}})
+    return {**params, "davg": davg}
 
 
 SE_E2_A = Names(
     "se_e2_a",
     {
         r"filter_type_(all|\d{1,4})/(matrix|bias|idt)_(\d{1,3})_(\d{1,4})": _embedding,
-        "descrpt_attr/t_avg": _plain("davg"),
-        "descrpt_attr/t_std": _plain("dstd"),
+        "descrpt_attr/t_avg": always("davg"),
+        "descrpt_attr/t_std": always("dstd"),
     },
     {"davg": (-1, 4), "dstd": (-1, 4)},
     _se_e2_a_stated,
@@ -228,13 +265,14 @@ def _se_e3_stated(graph: Graph) -> Section:
     return {key: value for key, value in _se_e2_a_stated(graph).items() if key != "type_one_side"}
 
 
-def _asked(graph: Graph, arrays: Arrays, section: Section) -> Section:
-    raise InputError(f"the file does not tell the options of its descriptor: {ASK}")
+def asked(graph: Graph, arrays: Arrays, section: Section) -> Section:
+    """Raise InputError, for parts whose options cannot be guessed."""
+    raise InputError(f"the file does not tell the options of its descriptor or fitting net: {ASK}")
 
 
-def _mirrored(arrays: Arrays, excluded: Any, ntypes: int) -> Arrays:
+def _mirrored(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
     """Add the nets of pairs of neighbour types in the other order, which are never evaluated: there are none in these files."""
-    arrays = _with_used_steps(arrays, excluded, ntypes)
+    arrays, ntypes = with_used_steps(arrays, section, graph), graph.ntypes
     out = dict(arrays)
     for path, array in arrays.items():
         _, net, rest = path.split("/", 2) if path.startswith("embeddings/") else ("", "", "")
@@ -248,24 +286,24 @@ SE_E2_R = Names(
     "se_e2_r",
     {
         r"filter_type_all/(matrix|bias|idt)_(\d{1,3})_(\d{1,4})": _of_neighbours,
-        "descrpt_attr/t_avg": _plain("davg"),
-        "descrpt_attr/t_std": _plain("dstd"),
+        "descrpt_attr/t_avg": always("davg"),
+        "descrpt_attr/t_std": always("dstd"),
     },
     {"davg": (-1, 1), "dstd": (-1, 1)},
     _se_e2_r_stated,
-    _asked,
-    _with_used_steps,
+    asked,
+    with_used_steps,
 )
 SE_E3 = Names(
     "se_e3",
     {
         r"filter_type_all/(matrix|bias|idt)_(\d{1,3})_(\d{1,4})_(\d{1,4})": _of_triples,
-        "descrpt_attr/t_avg": _plain("davg"),
-        "descrpt_attr/t_std": _plain("dstd"),
+        "descrpt_attr/t_avg": always("davg"),
+        "descrpt_attr/t_std": always("dstd"),
     },
     {"davg": (-1, 4), "dstd": (-1, 4)},
     _se_e3_stated,
-    _asked,
+    asked,
     _mirrored,
 )
 
@@ -283,73 +321,10 @@ def _loc_frame_stated(graph: Graph) -> Section:
 LOC_FRAME = Names(
     "loc_frame",
     # the first name tells a kind where no input is stored; this one has none of its own, so it has to be told
-    {"(?!)": _plain(""), "descrpt_attr/t_avg": _plain("davg"), "descrpt_attr/t_std": _plain("dstd")},
+    {"(?!)": always(""), "descrpt_attr/t_avg": always("davg"), "descrpt_attr/t_std": always("dstd")},
     {},
     _loc_frame_stated,
-    _asked,
+    asked,
 )
 
-# -- ener -----------------------------------------------------------------------------------------------------------
-
-BIAS = "fitting_attr/t_bias_atom_e"
-
-
-def _fitting(match: re.Match[str], graph: Graph) -> str:
-    number, net, leaf = match.groups()
-    return f"nets/{net}/layers/{graph.hidden if number is None else number}/{LEAVES[leaf]}"
-
-
-def _bias(match: re.Match[str], graph: Graph) -> str:
-    """Older graphs keep the bias without adding it: it is part of the last layer's then."""
-    used = any(f"{BIAS}/read" in node.input for node in graph.nodes.values())
-    return "bias_atom_e" if used else ""
-
-
-def _ener_stated(graph: Graph) -> Section:
-    return {f"numb_{name}": int(graph.number(f"fitting_attr/d{name}") or 0) for name in ("fparam", "aparam")}
-
-
-def _ener_guessed(graph: Graph, arrays: Arrays, section: Section) -> Section:
-    products = [n for n in graph.nodes.values() if n.op == "MatMul" and not n.name.startswith("gradients") and "final_layer_" in "".join(n.input)]
-    if len(products) > graph.ntypes:
-        raise InputError(f"the nets are evaluated without neighbours too (atom_ener), but the file does not tell the energies: {ASK}")
-    widths, resnet_dt = _shapes_of_nets(arrays, "nets")
-    rest, width = len(arrays["nets/0/layers/0/w"]) - section["fitting_net"]["numb_fparam"], section["descriptor"]["neuron"][-1]
-    return {
-        "neuron": widths[:-1],
-        "resnet_dt": resnet_dt,
-        "use_aparam_as_mask": section["fitting_net"]["numb_aparam"] > 0 and rest % width == 0,
-        "activation_function": _activation(graph, "layer_"),
-    }
-
-
-def _ener_completed(arrays: Arrays, excluded: Any, ntypes: int) -> Arrays:
-    """Refuse layers that have a shortcut in other formats only, which DeePMD-kit's own conversion overlooks."""
-    last = max((int(path.split("/")[3]) for path in arrays if path.startswith("nets/")), default=0)
-    for path, array in arrays.items():
-        match = re.fullmatch(r"nets/\d+/layers/(\d+)/w", path)
-        number = int(match[1]) if match and array.ndim == 2 else last
-        if number < last and array.shape[1] in (array.shape[0], 2 * array.shape[0]) and not (number and array.shape[0] == array.shape[1]):
-            raise InputError(
-                f"model/fitting_net/neuron: a layer goes from width {array.shape[0]} to {array.shape[1]}. These graphs have no shortcut there, "
-                "all other formats have one, so the model cannot be carried over"
-            )
-    return arrays
-
-
-ENER = Names(
-    "ener",
-    {
-        r"(?:layer_(\d{1,3})|final_layer)_type_(\d{1,4})/(matrix|bias|idt)": _fitting,
-        BIAS: _bias,
-        **{f"fitting_attr/t_{name}_avg": _plain(f"{name}_avg") for name in ("fparam", "aparam")},
-        **{f"fitting_attr/t_{name}_istd": _plain(f"{name}_inv_std") for name in ("fparam", "aparam")},
-    },
-    {"bias_atom_e": (1,)},
-    _ener_stated,
-    _ener_guessed,
-    _ener_completed,
-)
-
-DESCRIPTORS = {names.kind: names for names in (SE_E2_A, SE_E2_R, SE_E3, LOC_FRAME)}
-FITTINGS = {names.kind: names for names in (ENER,)}
+SECTIONED = (SE_E2_A, SE_E2_R, SE_E3, LOC_FRAME)

@@ -1,0 +1,128 @@
+"""The fitting nets of DeePMD-kit's TensorFlow graphs: names of their arrays, and what else tells of them (see `foreign_names.py`)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from deepmd.adapters.tf.foreign_names import ASK, LEAVES, Arrays, Graph, Names, activation_of, always, asked, shapes_of_nets
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.namespace import Params
+from deepmd.io.foreign import Section
+
+BIAS = "fitting_attr/t_bias_atom_e"
+
+
+def _net(match: re.Match[str], graph: Graph) -> str:
+    """With a type embedding, one net serves all types and has no number."""
+    layer, net, leaf = match.groups()
+    return f"nets/{net or 0}/layers/{graph.hidden if layer is None else layer}/{LEAVES[leaf]}"
+
+
+def _bias(match: re.Match[str], graph: Graph) -> str:
+    """Older graphs keep the bias without adding it: it is part of the last layer's then."""
+    used = any(f"{BIAS}/read" in node.input for node in graph.nodes.values())
+    return "bias_atom_e" if used else ""
+
+
+NETS = {r"(?:layer_(\d{1,3})|final_layer)(?:_type_(\d{1,4}))?/(matrix|bias|idt)": _net}
+CONDITIONS = {
+    f"fitting_attr/t_{name}_{theirs}": always(f"{name}_{ours}")
+    for name in ("fparam", "aparam")
+    for theirs, ours in (("avg", "avg"), ("istd", "inv_std"))
+}
+
+
+def _stated(graph: Graph) -> Section:
+    return {f"numb_{name}": int(graph.number(f"fitting_attr/d{name}") or 0) for name in ("fparam", "aparam")}
+
+
+def _dos_stated(graph: Graph) -> Section:
+    count = graph.number("fitting_attr/numb_dos")
+    return {**_stated(graph), **({} if count is None else {"numb_dos": int(count)})}
+
+
+def _guessed(graph: Graph, arrays: Arrays, section: Section) -> Section:
+    products = [n for n in graph.nodes.values() if n.op == "MatMul" and not n.name.startswith("gradients") and "final_layer_" in "".join(n.input)]
+    if len(products) > graph.ntypes:
+        raise InputError(f"the nets are evaluated without neighbours too (atom_ener), but the file does not tell the energies: {ASK}")
+    widths, resnet_dt = shapes_of_nets(arrays, "nets")
+    rest, width = len(next(iter(first_layers(arrays).values()))) - section["fitting_net"]["numb_fparam"], section["descriptor"]["neuron"][-1]
+    return {
+        "neuron": widths[:-1],
+        "resnet_dt": resnet_dt,
+        "use_aparam_as_mask": section["fitting_net"]["numb_aparam"] > 0 and rest % width == 0,
+        "activation_function": activation_of(graph, "layer_"),
+    }
+
+
+def first_layers(arrays: Arrays) -> Arrays:
+    """Return the weights of the first layer of each net, by their paths."""
+    return {path: array for path, array in arrays.items() if re.fullmatch(r"nets/\d+/layers/0/w", path)}
+
+
+def for_each_type(graph: Graph) -> bool:
+    """Tell whether types have nets of their own."""
+    return any(name.startswith("final_layer_type_") for name in graph.arrays)
+
+
+def unchosen(graph: Graph) -> list[int]:
+    """Return the types without output, those that are not in `sel_type`."""
+    chosen = graph.integers("model_attr/sel_type")
+    return [] if not chosen else [number for number in range(graph.ntypes) if number not in chosen]
+
+
+def _completed(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
+    """Add zeros for the nets of types without output. Refuse layers that have a shortcut in other formats only.
+
+    The second DeePMD-kit's own conversion overlooks.
+    """
+    last = max((int(path.split("/")[3]) for path in arrays if path.startswith("nets/")), default=0)
+    for path, array in arrays.items():
+        match = re.fullmatch(r"nets/\d+/layers/(\d+)/w", path)
+        number = int(match[1]) if match and array.ndim == 2 else last
+        if number < last and array.shape[1] in (array.shape[0], 2 * array.shape[0]) and not (number and array.shape[0] == array.shape[1]):
+            raise InputError(
+                f"model/fitting_net/neuron: a layer goes from width {array.shape[0]} to {array.shape[1]}. These graphs have no shortcut there, "
+                "all other formats have one, so the model cannot be carried over"
+            )
+    present = {int(path.split("/")[1]) for path in arrays if path.startswith("nets/")}
+    template = {path.split("/", 2)[2]: array for path, array in arrays.items() if path.startswith(f"nets/{min(present, default='')}/")}
+    absent = {*unchosen(graph)} - present if for_each_type(graph) else set()
+    return {**arrays, **{f"nets/{net}/{rest}": np.zeros_like(array) for net in sorted(absent) for rest, array in template.items()}}
+
+
+def _polar_completed(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
+    """Give each type the shift of its diagonal: where each has a net, these graphs take them in the order of `sel_type`."""
+    out, chosen = _completed(arrays, section, graph), graph.integers("model_attr/sel_type")
+    if chosen and "constant_matrix" in out and for_each_type(graph):
+        shift = np.zeros_like(out["constant_matrix"])
+        shift[chosen] = out["constant_matrix"][: len(chosen)]
+        out["constant_matrix"] = shift
+    return out
+
+
+def _polar_finished(fitting: Any, params: Params) -> Params:
+    """Double full matrices, which are added to their transposes here, and take out the scale, which the shift of the diagonal has not."""
+    scale = params["scale"].reshape(-1)
+    if fitting.shift_diag and (params["constant_matrix"][scale == 0.0] != 0.0).any():
+        raise InputError("model/fitting_net/scale: zero for a type whose diagonal is shifted; in other formats the scale is a factor of the shift")
+    shift = params["constant_matrix"] / np.where(scale == 0.0, 1.0, scale)
+    nets = [net if fitting.fit_diag else _doubled(net) for net in params["nets"]]
+    return {**params, "nets": nets, "constant_matrix": shift}
+
+
+def _doubled(net: Params) -> Params:
+    """Return a net of twice the values."""
+    last = net["layers"][-1]
+    return {**net, "layers": [*net["layers"][:-1], {name: 2.0 * array for name, array in last.items()}]}
+
+
+ENER = Names("ener", {**NETS, BIAS: _bias, **CONDITIONS}, {"bias_atom_e": (1,)}, _stated, _guessed, _completed)
+DIPOLE = Names("dipole", NETS, {}, _stated, _guessed, _completed)
+POLAR = Names("polar", {**NETS, "fitting_attr/t_constant_matrix": always("constant_matrix")}, {}, _stated, asked, _polar_completed, _polar_finished)
+DOS = Names("dos", {**NETS, **CONDITIONS}, {}, _dos_stated, _guessed, _completed)
+
+FITTINGS = {names.kind: names for names in (ENER, DIPOLE, POLAR, DOS)}

@@ -1,0 +1,295 @@
+"""Descriptors of DeePMD-kit's TensorFlow graphs that read vectors of types, and models with a `type_embedding` (see `foreign_names.py`).
+
+These graphs have one type embedding for the whole model. Its vector of the centre is what the fitting net reads last of the features;
+elsewhere each descriptor has an embedding of its own, and appends the vector itself.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from deepmd.adapters.tf.foreign_fittings import first_layers
+from deepmd.adapters.tf.foreign_names import LEAVES, SE_E2_A, Arrays, Graph, Names, always, asked, environment_stated, with_used_steps, without_mean
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.namespace import Params
+from deepmd.array_model.networks import Net
+from deepmd.array_model.type_embedding import TypeEmbedding
+from deepmd.host import plain
+from deepmd.io.foreign import Section
+
+SCOPE = "type_embed_net/"
+VECTORS = "type_embedding/"
+"""Where a descriptor keeps its type embedding."""
+
+AXIS = 4
+"""Default of `axis_neuron`."""
+
+
+def has_types(graph: Graph) -> bool:
+    """Tell whether a model has a type embedding."""
+    return any(name.startswith(SCOPE) for name in graph.arrays)
+
+
+# -- the type embedding ---------------------------------------------------------------------------------------------
+
+
+def _vector(match: re.Match[str], graph: Graph) -> str:
+    leaf, layer = match.groups()
+    return f"{VECTORS}layers/{int(layer) - 1}/{LEAVES[leaf]}"
+
+
+TYPES = {rf"{SCOPE}(matrix|bias|idt)_(\d{{1,3}})": _vector}
+
+
+def embedding_options(graph: Graph, given: Section) -> Section:
+    """Return the options of the type embedding; `given` is its section of the input."""
+    layers = sorted((int(match[1]), array) for name, array in graph.arrays.items() if (match := re.fullmatch(rf"{SCOPE}matrix_(\d+)", name)))
+    bent = any(name.startswith(SCOPE) and node.op == "Tanh" for name, node in graph.nodes.items())
+    return {
+        "neuron": [array.shape[1] for _, array in layers],
+        "use_econf_tebd": bool(given.get("use_econf_tebd", False)),
+        "use_tebd_bias": any(name.startswith(f"{SCOPE}bias_") for name in graph.arrays),
+        "activation_function": given.get("activation_function", "tanh") if given or bent else "Linear",
+        "resnet_dt": any(name.startswith(f"{SCOPE}idt_") for name in graph.arrays),
+        "precision": layers[0][1].dtype.name,
+    }
+
+
+def type_arrays(graph: Graph) -> Arrays:
+    """Return the parameters of the type embedding by our paths below a descriptor."""
+    pattern, path_of = next(iter(TYPES.items()))
+    return {path_of(match, graph): array for name, array in graph.arrays.items() if (match := re.fullmatch(pattern, name))}
+
+
+def table(options: Section, arrays: Arrays, type_map: tuple[str, ...]) -> np.ndarray:
+    """Return the vector of each type (T, E).
+
+    Parameters
+    ----------
+    arrays : has the parameters of the type embedding
+    """
+    layers: list[dict[str, np.ndarray]] = [{} for _ in options["neuron"]]
+    for path, array in arrays.items():
+        if path.startswith(VECTORS):
+            _, _, layer, leaf = path.split("/")
+            layers[int(layer)][leaf] = array if leaf == "w" else array.reshape(-1)
+    types = TypeEmbedding(**{**options, "neuron": tuple(options["neuron"])})
+    out: np.ndarray = types.table({"layers": layers, "inputs": np.asarray(types.inputs(type_map))}, xp=plain)
+    return out[: len(type_map)]
+
+
+def in_one_layer(vectors: np.ndarray) -> Arrays:
+    """Return the parameters of a type embedding of one linear layer without bias that gives these vectors (T, E)."""
+    ntypes, width = vectors.shape
+    ((_, _, shortcut),) = Net(ntypes, (width,), "Linear", False).widths()
+    one = np.eye(ntypes)
+    return {f"{VECTORS}layers/0/w": vectors - (np.concatenate([one, one], axis=1)[:, :width] if shortcut else 0.0)}
+
+
+# -- se_atten -------------------------------------------------------------------------------------------------------
+
+
+def _net(match: re.Match[str], graph: Graph) -> str:
+    leaf, layer, of_types = match.groups()
+    return f"embeddings{'_strip' if of_types else ''}/0/layers/{int(layer) - 1}/{LEAVES[leaf]}"
+
+
+def _map(match: re.Match[str], graph: Graph) -> str:
+    layer, name, leaf = match.groups()
+    return f"attention/{layer}/{'out_proj/layers/0' if name == 'out' else name}/{LEAVES[leaf]}"
+
+
+def _norm(match: re.Match[str], graph: Graph) -> str:
+    layer, name = match.groups()
+    return f"attention/{layer}/norm/{ {'gamma': 'w', 'beta': 'b'}[name] }"
+
+
+ATTENTION = {
+    r"attention_layer_(\d{1,3})/c_(query|key|value|out)/(matrix|bias)": _map,
+    r"attention_layer_(\d{1,3})/layer_normalization/(gamma|beta)": _norm,
+}
+NETS = {r"filter_type_all/(matrix|bias|idt)_(\d{1,3})(_two_side_ebd|_one_side_ebd)?": _net}
+STATISTICS = {"descrpt_attr/t_avg": always("davg"), "descrpt_attr/t_std": always("dstd")}
+SIZES = {"davg": (-1, 4), "dstd": (-1, 4)}
+
+
+def _stated(graph: Graph) -> Section:
+    strip = any(name.endswith("_side_ebd") for name in graph.arrays)
+    out = {**environment_stated(graph), "tebd_input_mode": "strip" if strip else "concat", "stripped_type_embedding": None}
+    eps = graph.number("attention_layer_0/layer_normalization/add/y")
+    return out if eps is None else {**out, "ln_eps": eps, "temperature": _temperature(graph)}
+
+
+def _temperature(graph: Graph) -> float:
+    """Return the factor of the logits: queries are divided by the root of a constant, which is not the width of the layers."""
+    node = graph.nodes[graph.nodes["attention_layer_0/truediv"].input[1]]
+    if node.op != "Sqrt":
+        raise InputError("the logits of the attention layers have a factor that is not known here")
+    while node.op in ("Sqrt", "Cast", "Identity"):
+        node = graph.nodes[node.input[0]]
+    return float((graph.number(node.name) or 1.0) ** -0.5)
+
+
+def _refused(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
+    raise InputError(
+        "model/descriptor: smooth_type_embedding (se_atten_v2 has it always). In these graphs what it turns off at the cutoff goes with "
+        "1 - (1 - rcut_smth s)^3, in all other formats with the switch itself, so the model cannot be carried over"
+    )
+
+
+def _completed(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
+    """Make one map of those into query, key and value."""
+    if section.get("smooth_type_embedding"):
+        _refused(arrays, section, graph)
+    out = with_used_steps(arrays, section, graph)
+    if section.get("attn_dotr", True) and any(path.startswith("attention/") for path in out):
+        raise InputError(
+            "model/descriptor/attn_dotr: true with attention layers. These graphs do not bring rows shorter than 1e-6 (neighbours about 0.01 "
+            "Angstrom from the cutoff) to length 1, all other formats do, so the model cannot be carried over"
+        )
+    for number in {path.split("/")[1] for path in out if path.startswith("attention/")}:
+        for leaf in ("w", "b"):
+            parts = [out.pop(f"attention/{number}/{name}/{leaf}") for name in ("query", "key", "value")]
+            out[f"attention/{number}/in_proj/layers/0/{leaf}"] = np.concatenate(parts, axis=-1)
+    return out
+
+
+def _finished(descriptor: Any, params: Params) -> Params:
+    """Refuse what empty slots add there: their vector is that of no type, elsewhere that of the first atom."""
+    if params["davg"].any():
+        raise InputError(
+            "model/descriptor: trained with set_davg_zero false, so that empty slots count. In these graphs they have the type of no atom, "
+            "in all other formats that of the first atom, so the model cannot be carried over"
+        )
+    return params
+
+
+SE_ATTEN = Names("se_atten", {**NETS, **STATISTICS, **ATTENTION, **TYPES}, SIZES, _stated, asked, _completed, _finished)
+SE_ATTEN_V2 = Names("se_atten_v2", SE_ATTEN.arrays, SIZES, _stated, asked, _refused)
+
+
+# -- se_e2_a --------------------------------------------------------------------------------------------------------
+
+
+def _typed_completed(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
+    return with_used_steps(arrays, section, graph)
+
+
+def _typed_finished(descriptor: Any, params: Params) -> Params:
+    return without_mean(descriptor, params) if descriptor.exclude_types else params
+
+
+TYPED = Names("se_e2_a_typed", {**NETS, **STATISTICS, **TYPES}, SIZES, environment_stated, asked, _typed_completed, _typed_finished)
+
+MIXED = (SE_ATTEN, SE_ATTEN_V2)
+
+
+def with_vectors(names: Names, graph: Graph) -> Names:
+    """Return the names of a descriptor in a model with a type embedding: the net of se_e2_a reads vectors then."""
+    return TYPED if names is SE_E2_A and has_types(graph) else names
+
+
+def read_types(names: Names, section: Section, arrays: Arrays, options: Section, type_map: tuple[str, ...]) -> tuple[Section, Arrays]:
+    """Return section and arrays of a descriptor with what it makes of the type embedding.
+
+    se_atten has embeddings of one linear layer; others become one of those with the same vectors.
+    """
+    width = options["neuron"][-1]
+    first = arrays.get("embeddings_strip/0/layers/0/w", arrays["embeddings/0/layers/0/w"])
+    section = {**section, "type_one_side": len(first) in (width, 1 + width)}
+    if names is TYPED:
+        return {**section, "types": options}, arrays
+    own = {"tebd_dim": width, "concat_output_tebd": True, **{name: options[name] for name in ("use_econf_tebd", "use_tebd_bias")}}
+    if len(options["neuron"]) > 1 or options["activation_function"] != "Linear" or options["resnet_dt"]:
+        kept = {path: array for path, array in arrays.items() if not path.startswith(VECTORS)}
+        one = in_one_layer(table(options, arrays, type_map))
+        arrays, own = (
+            {**kept, **{path: array.astype(first.dtype) for path, array in one.items()}},
+            {**own, "use_econf_tebd": False, "use_tebd_bias": False},
+        )
+    return {**section, **own}, arrays
+
+
+def check_cutoffs(descriptors: list[tuple[Names, Section, Arrays]]) -> None:
+    """Refuse members of a hybrid whose attention layers see less far than another member.
+
+    Raises
+    ------
+    InputError
+        There is one.
+    """
+    farthest = max(section["rcut"] for _, section, _ in descriptors)
+    for number, (names, section, arrays) in enumerate(descriptors):
+        if names in MIXED and section["rcut"] < farthest and any(path.startswith("attention/") for path in arrays):
+            raise InputError(
+                f"model/descriptor/list/{number}/rcut: its attention layers see atoms up to {section['rcut']:.6g} Angstrom in these graphs, in all "
+                f"other formats up to the longest cutoff of the hybrid, {farthest:.6g}, so the model cannot be carried over"
+            )
+
+
+# -- what the fitting net reads -------------------------------------------------------------------------------------
+
+
+def one_net(members: list[tuple[Names, Section]]) -> bool:
+    """Tell whether all other formats have one fitting net for all types, as these graphs have with any type embedding."""
+    return any(names in MIXED for names, _ in members) or [names for names, _ in members] == [TYPED]
+
+
+def check_vacuum(fitting: Section, members: list[tuple[Names, Section]]) -> None:
+    """Refuse `atom_ener` where the fitting net reads vectors of types.
+
+    Raises
+    ------
+    InputError
+        It has energies.
+    """
+    if one_net(members) and any(energy is not None for energy in fitting.get("atom_ener") or ()):
+        raise InputError(
+            "model/fitting_net/atom_ener: with a type embedding. What these graphs subtract for an isolated atom has the vector of its type, in all "
+            "other formats zeros, so the model cannot be carried over"
+        )
+
+
+def arranged(fitting: Arrays, members: list[tuple[Names, Section]], widths: list[int], vectors: np.ndarray) -> tuple[Arrays, list[Section]]:
+    """Return the nets for features in the order of all other formats, and the sections of the descriptors.
+
+    Parameters
+    ----------
+    members : names and section of each member of a hybrid, or of the descriptor
+    widths : of the features of each, without vectors of types
+    vectors : of all types (T, E); in these graphs that of the centre comes behind all members' features
+
+    Members of se_e2_a append the vector always, of those of se_atten the last does so if no other member has: the weights of further
+    vectors are zero. Where no member of a model mixes types, the others have one net for each, whose bias has the vector.
+    """
+    typed = [names is TYPED for names, _ in members]
+    last = max((number for number, (names, _) in enumerate(members) if names in MIXED), default=-1)
+    appends = [typed[number] or (number == last and not any(typed)) for number in range(len(members))]
+    single = one_net(members)
+    sections = [{**section, "concat_output_tebd": appends[k]} if names in MIXED else section for k, (names, section) in enumerate(members)]
+    ((_, w),), width, features = first_layers(fitting).items(), vectors.shape[1], sum(widths)
+    own, of_vector, rest = np.split(w, [features, features + width])
+    parts, remaining = [], of_vector if single else 0.0 * of_vector
+    for block, append in zip(np.split(own, np.cumsum(widths)[:-1]), appends, strict=True):
+        parts.append(block)
+        if append:
+            parts.append(remaining)
+            remaining = 0.0 * of_vector
+    out = {**fitting, "nets/0/layers/0/w": np.concatenate([*parts, rest])}
+    if single:
+        return out, sections
+    each: Arrays = {path: array for path, array in out.items() if not path.startswith("nets/")}
+    for number, vector in enumerate(vectors):
+        each |= {path.replace("nets/0/", f"nets/{number}/"): array for path, array in out.items() if path.startswith("nets/")}
+        each[f"nets/{number}/layers/0/b"] = out["nets/0/layers/0/b"] + (vector @ of_vector).astype(w.dtype)
+    return each, sections
+
+
+def width_of(names: Names, section: Section, arrays: Arrays) -> int:
+    """Return the width of the features of a descriptor, without vectors of types."""
+    nets = [int(match[1]) for path in arrays if (match := re.fullmatch(r"embeddings/\d+/layers/(\d+)/w", path))]
+    last = next(array for path, array in arrays.items() if re.fullmatch(rf"embeddings/\d+/layers/{max(nets, default=0)}/w", path)).shape[1]
+    return int(last * (section.get("axis_neuron", section.get("n_axis_neuron")) or AXIS) if names in (*MIXED, TYPED, SE_E2_A) else last)

@@ -1,0 +1,53 @@
+"""Models of every kind that DeePMD-kit's TensorFlow trains: its `.pb` and checkpoints are read here, or refused with the reason."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_kinds import evaluate
+from tf_kinds import KINDS, REFUSED, train_all
+from tolerances import assert_close
+
+from deepmd.array_model.errors import InputError
+from deepmd.io import convert, load_model
+
+FILES = ("frozen.pb", "model.ckpt-2")
+
+
+@pytest.fixture(scope="module")
+def given(water):
+    """A structure, and what goes with it."""
+    return {"coord": water.coord, "cell": water.cell, "types": water.types, "fparam": np.array([[0.7]])}
+
+
+@pytest.fixture(scope="module")
+def folder(kit, place, given):
+    """Where all models are."""
+    train_all(kit, place / "tf_kinds", given)
+    return place / "tf_kinds"
+
+
+def assert_equals_theirs(path, folder, name, given):
+    expected = dict(np.load(folder / name / "expected.npz"))
+    for boundary, frame in (("pbc", given), ("nopbc", {**given, "cell": None})):
+        for key, values in evaluate(path, KINDS[name][1]["type"], frame).items():
+            assert_close(values, expected[f"{boundary}/{key}"].reshape(values.shape), "golden", floor=0.0, what=f"{boundary} {key}")
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in REFUSED])
+@pytest.mark.parametrize("file", FILES)
+def test_its_files_are_read(folder, given, name, file):
+    assert_equals_theirs(folder / name / file, folder, name, given)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("file", FILES)
+def test_what_has_no_equal_is_refused(folder, name, file):
+    with pytest.raises(InputError, match=REFUSED[name]):
+        load_model(folder / name / file)
+
+
+@pytest.mark.parametrize("name", ["dipole_first", "polar", "dos_mixed", "hybrid_mixed", "hybrid_typed", "se_atten_attention", "typed_distances"])
+def test_conversions_keep_the_numbers(folder, given, tmp_path, name):
+    convert(folder / name / "frozen.pb", tmp_path / "ours.dp")
+    assert_equals_theirs(tmp_path / "ours.dp", folder, name, given)
