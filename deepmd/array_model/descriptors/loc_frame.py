@@ -96,9 +96,9 @@ class LocFrame(Descriptor):
         """How neighbours are to be packed: of each type the nearest, however many there are of others."""
         return Layout(self.rcut, self.sel, by_section=True)
 
-    def init(self, ntypes: int, draw: Any, *, xp: Namespace) -> Params:
+    def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Statistics (T, D) that change nothing."""
-        zeros_TD = xp.zeros_like(draw([0]).normal(size=(ntypes, self.widths.invariant)))
+        zeros_TD = xp.zeros_like(draw([0]).normal(size=(len(type_map), self.widths.invariant)))
         return {"davg": zeros_TD, "dstd": zeros_TD + 1.0}
 
     def trainables(self) -> dict[str, Any]:
