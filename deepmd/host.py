@@ -35,6 +35,10 @@ def keep_memory() -> None:
         mallopt(parameter, size)
 
 
+INTRA, INTER = "DP_INTRA_OP_PARALLELISM_THREADS", "DP_INTER_OP_PARALLELISM_THREADS"
+"""Variables of the environment: threads inside of an operation, operations at once."""
+
+
 def threads(name: str) -> int:
     """Return the number of threads that a variable of the environment asks for, 0 if it leaves that to the framework.
 

@@ -41,11 +41,6 @@ def fresh(embedding: TypeEmbedding, seed: list[int] | None, draw: Any, *, xp: Na
     return {**tables, "mix_cs_mlp": serial.init_affine((2 * width, width, True), seed_of(2), draw)}
 
 
-def trainables(embedding: TypeEmbedding) -> dict[str, Any]:
-    """Which parameters training may change (see the descriptors)."""
-    return {**dict.fromkeys(TABLES, embedding.trainables()), "mix_cs_mlp": embedding.trainable}
-
-
 def term(embedding: TypeEmbedding, act: str, params: Params, charge_spin_F2: Array, *, xp: Namespace) -> Array:
     """Return phi([C(charge), S(spin)] W + b) of each frame (F, K); digits behind the decimal point are dropped."""
     index_F2 = xp.astype(charge_spin_F2, xp.int64)

@@ -58,10 +58,6 @@ class TypeEmbedding:
         """Fresh parameters; the seed list of a descriptor with seed s is [1, s] (spec core, section 13.3)."""
         return {**init_net(self.net(len(type_map)), seed, draw), "inputs": xp.asarray(self.inputs(type_map))}
 
-    def trainables(self) -> dict[str, Any]:
-        """Which parameters training may change (see the descriptors)."""
-        return {"layers": self.trainable}
-
     def table(self, params: Params, *, xp: Namespace) -> Array:
         """Return the vector of each type (T + 1, E); the last row, of zeros, is that of no atom."""
         # columns are counted, because sizes are tensors while torch traces; there are as many as types unless they are electrons

@@ -63,6 +63,12 @@ def water() -> Frame:
     return water_frame()
 
 
+@pytest.fixture(scope="session")
+def given(water: Frame) -> dict[str, np.ndarray]:
+    """That frame and a frame parameter, for models of all kinds."""
+    return {"coord": water.coord, "cell": water.cell, "types": water.types, "fparam": np.array([[0.7]])}
+
+
 class Files:
     """Our files of the stored models, made when they are asked for: files[case, "model.pth"], files[case, "compressed.pb"]."""
 

@@ -129,11 +129,16 @@ for name, kind in json.load(open("jobs.json")).items():
 """
 
 
-def train_all(kit: Kit, folder: Path, given: dict[str, np.ndarray]) -> None:
-    """Train, freeze, convert and evaluate every kind, all in one process, since its start takes long."""
+def work(kit: Kit, folder: Path, given: dict[str, np.ndarray], jobs: dict[str, Any], script: str) -> None:
+    """Let DeePMD-kit do `script` for all jobs in one process, since its start takes long."""
     write_data(folder / "data")
+    np.savez(folder / "given.npz", **given)
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    kit.run(["python", "-c", script], folder)
+
+
+def train_all(kit: Kit, folder: Path, given: dict[str, np.ndarray]) -> None:
+    """Train, freeze, convert and evaluate every kind."""
     for name in KINDS:
         write_input(folder / name, name)
-    np.savez(folder / "given.npz", **given)
-    (folder / "jobs.json").write_text(json.dumps({name: row[1]["type"] for name, row in KINDS.items()}))
-    kit.run(["python", "-c", WORK], folder)
+    work(kit, folder, given, {name: row[1]["type"] for name, row in KINDS.items()}, WORK)

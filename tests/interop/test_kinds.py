@@ -17,12 +17,6 @@ FILES = ("frozen.pth", "model.ckpt-2.pt", "theirs.dp")
 
 
 @pytest.fixture(scope="module")
-def given(water):
-    """A structure, and what goes with it."""
-    return {"coord": water.coord, "cell": water.cell, "types": water.types, "fparam": np.array([[0.7]])}
-
-
-@pytest.fixture(scope="module")
 def folder(kit, place, given):
     """Where all models are."""
     train_all(kit, place / "kinds", given)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from kit import Kit
-from other_kinds import DOS, ENER, SE_E2_A, SE_E2_R, SE_E3, SECTIONED, TENSOR, fitting, training_options, write_data
+from other_kinds import DOS, ENER, SE_E2_A, SE_E2_R, SE_E3, SECTIONED, TENSOR, fitting, training_options, work
 
 E2R = {**SE_E2_R, "type_one_side": True, "rcut": 3.0, "sel": [9, 18]}
 ATTEN = {"type": "se_atten", **SECTIONED, "sel": 48, "axis_neuron": 2, "attn": 5, "attn_layer": 0, "attn_dotr": False}
@@ -129,11 +129,7 @@ for name, (kind, fparam) in json.load(open("jobs.json")).items():
 
 
 def train_all(kit: Kit, folder: Path, given: dict[str, np.ndarray]) -> None:
-    """Train, freeze and evaluate every kind, all in one process, since its start takes long."""
-    write_data(folder / "data")
+    """Train, freeze and evaluate every kind."""
     for name in KINDS:
         write_input(folder / name, name)
-    np.savez(folder / "given.npz", **given)
-    jobs = {name: (row[1]["type"], row[1].get("numb_fparam", 0)) for name, row in KINDS.items()}
-    (folder / "jobs.json").write_text(json.dumps(jobs))
-    kit.run(["python", "-c", WORK], folder)
+    work(kit, folder, given, {name: (row[1]["type"], row[1].get("numb_fparam", 0)) for name, row in KINDS.items()}, WORK)

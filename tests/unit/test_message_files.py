@@ -168,7 +168,7 @@ def test_charge_and_spin_in_torchscript(compiled):
     assert module.get_default_chg_spin() is None
     for given in ([1.0, 0.0], [[1.0, 0.0]]):  # for all frames, or for each
         assert_close(module(coord, types, charge_spin=torch.tensor(given))["energy"].numpy(), expected["energy"].reshape(1, 1), "golden")
-    for given, text in ((None, "charge_spin is missing"), ([[0.0, 100.0]], "column 1; accepted: 0 to 99"), ([1.0], "has 1 values")):
+    for given, text in ((None, "charge_spin is missing"), ([[0.0, 100.0]], "holds 100. in column 1; accepted: 0 to 99"), ([1.0], "has 1 values")):
         with pytest.raises(torch.jit.Error, match=text):
             module(coord, types, charge_spin=None if given is None else torch.tensor(given))
     _, without = compiled("dpa3")

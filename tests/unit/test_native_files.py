@@ -465,14 +465,35 @@ def test_pb_refuses_bad_input(pb_session, changes, text):
         pb_session.run("o_energy:0", {f"{key}:0": value for key, value in {**given, **changes}.items()})
 
 
-@pytest.fixture(scope="module")
-def pb_session(tmp_path_factory):
+@pytest.mark.parametrize(
+    ("given", "text"), [([100.0, 0.0], "for the charge: -100 to 99"), ([-1.0, -1.0], "for the spin: 0 to 99"), ([-100.9, 99.9], "")]
+)
+def test_pb_refuses_charge_and_spin_without_a_vector(tmp_path, given, text):
     tf = pytest.importorskip("tensorflow")
-    path = tmp_path_factory.mktemp("pb") / "m.pb"
-    convert(GOLDEN / "se_e2_a" / "model.dp", path)
+    frame = golden("dpa3_charge_spin", "nopbc")
+    natoms = len(frame["type"])
+    feed = {"t_coord": frame["coord"].ravel(), "t_type": frame["type"], "t_natoms": [natoms, natoms, 0, 0], "t_box": [], "t_mesh": [0]}
+    with session_of("dpa3_charge_spin", tmp_path / "m.pb") as session:
+        feed = {f"{key}:0": value for key, value in {**feed, "t_charge_spin": given}.items()}
+        if not text:
+            assert np.isfinite(session.run("o_energy:0", feed)).all()
+            return
+        with pytest.raises(tf.errors.InvalidArgumentError, match=text):
+            session.run("o_energy:0", feed)
+
+
+def session_of(case, path):
+    """Return a session with the graph of our `.pb` of a stored model."""
+    tf = pytest.importorskip("tensorflow")
+    convert(GOLDEN / case / "model.dp", path)
     with tf.Graph().as_default() as graph:
         tf.compat.v1.import_graph_def(tf.compat.v1.GraphDef.FromString(path.read_bytes()), name="")
     return tf.compat.v1.Session(graph=graph)
+
+
+@pytest.fixture(scope="module")
+def pb_session(tmp_path_factory):
+    return session_of("se_e2_a", tmp_path_factory.mktemp("pb") / "m.pb")
 
 
 # -- reading back -----------------------------------------------------------------------------------------------------

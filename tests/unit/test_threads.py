@@ -8,8 +8,7 @@ import pytest
 
 from deepmd import host
 from deepmd.array_model.errors import InputError
-
-INTRA, INTER = "DP_INTRA_OP_PARALLELISM_THREADS", "DP_INTER_OP_PARALLELISM_THREADS"
+from deepmd.host import INTER, INTRA
 
 TORCH = """
 import torch

@@ -15,6 +15,7 @@ from deepmd.adapters.evaluation import assemble
 from deepmd.adapters.tf.foreign import is_foreign, is_parameter, read_graph
 from deepmd.adapters.tf.graph import constant, gradients, in_graph
 from deepmd.adapters.tf.namespace import xp
+from deepmd.array_model.charge_spin import LIMITS
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.outputs import Output
 from deepmd.array_model.pairs import Conditions
@@ -214,7 +215,13 @@ def _checks(fed: dict[str, Any], ntypes: int) -> list[Any]:
     mesh, natoms = tf.size(fed["t_mesh"]), fed["t_natoms"]
     accepted = tf.reduce_any(tf.equal(mesh, tf.constant(PERIODIC + OPEN)))
     largest = tf.reduce_max(tf.concat([tf.reshape(fed["t_type"], [-1]), [-1]], axis=0))
+    conditions = []
+    if "t_charge_spin" in fed:
+        for (name, (low, high)), values in zip(LIMITS.items(), tf.unstack(tf.reshape(fed["t_charge_spin"], [-1, 2]), axis=1), strict=True):
+            inside = tf.reduce_all((values > low - 1) & (values < high + 1))  # digits are dropped
+            conditions.append(_require(inside, f"t_charge_spin: accepted for the {name}: {low} to {high}. Given:", values))
     return [
+        *conditions,
         _require(accepted, "t_mesh: accepted lengths are 6 or 7 (periodic) and 0 or 1 (open boundary); no neighbour lists. Given:", mesh),
         _require(tf.equal(natoms[0], natoms[1]), "t_natoms: ghost atoms are not supported, so the first two must be equal. Given:", natoms),
         _require(

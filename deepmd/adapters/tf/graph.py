@@ -15,12 +15,10 @@ from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.array_model.tree import flatten, map_leaves, replace_leaves
 
-INTRA, INTER = "DP_INTRA_OP_PARALLELISM_THREADS", "DP_INTER_OP_PARALLELISM_THREADS"
-
 
 def threads() -> int:
     """Return how many threads one operation may use by the settings of the environment; 0 leaves it to TensorFlow."""
-    return host.threads(INTRA) or host.threads("OMP_NUM_THREADS")
+    return host.threads(host.INTRA) or host.threads("OMP_NUM_THREADS")
 
 
 def session(graph: Any, *, blocks: bool = False) -> Any:
@@ -28,7 +26,7 @@ def session(graph: Any, *, blocks: bool = False) -> Any:
 
     With `blocks` as many runs as there are threads share it at once: operations that divide themselves, too, would only wait for each other.
     """
-    inter, intra = host.threads(INTER), threads()
+    inter, intra = host.threads(host.INTER), threads()
     if blocks and intra > 1:
         inter, intra = inter or intra, 1
     config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=intra, inter_op_parallelism_threads=inter)

@@ -15,7 +15,7 @@ from deepmd.adapters.torch.arrays import conditions_to_torch, narrowed, pairs_to
 from deepmd.adapters.torch.namespace import inference, xp
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
-from deepmd.host import keep_memory, threads
+from deepmd.host import INTER, INTRA, keep_memory, threads
 
 
 def predict(
@@ -45,7 +45,7 @@ FEWEST_ATOMS = 256
 
 def honour_threads() -> None:
     """Set the numbers of threads that the environment asks for; torch itself follows OMP_NUM_THREADS."""
-    intra, inter = threads("DP_INTRA_OP_PARALLELISM_THREADS"), threads("DP_INTER_OP_PARALLELISM_THREADS")
+    intra, inter = threads(INTRA), threads(INTER)
     if intra:
         torch.set_num_threads(intra)
     if inter:

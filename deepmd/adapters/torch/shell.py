@@ -321,8 +321,9 @@ class Shell(Facts):
         for k in range(self.dim_chg_spin):
             low, high = self.limits_chg_spin[2 * k], self.limits_chg_spin[2 * k + 1]
             whole = values[:, k].trunc()
-            if bool((whole < low).any()) or bool((whole > high).any()):
-                raise ValueError(f"charge_spin holds {float(values[0, k])} in column {k}; accepted: {low} to {high}")
+            outside = values[:, k][(whole < low) | (whole > high)]
+            if outside.numel() > 0:
+                raise ValueError(f"charge_spin holds {float(outside[0])} in column {k}; accepted: {low} to {high}")
         return values
 
     def _aparam(self, aparam: torch.Tensor | None, nf: int, nloc: int, like: torch.Tensor) -> torch.Tensor:

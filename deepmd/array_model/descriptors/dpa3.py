@@ -13,7 +13,7 @@ from deepmd.array_model.environment import environment_rows
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
 from deepmd.array_model.networks import activation
-from deepmd.array_model.pairs import Conditions, Layout, Pairs
+from deepmd.array_model.pairs import Conditions, Layout, Pairs, excluded
 from deepmd.array_model.registry import register
 from deepmd.array_model.repflow import Repflow
 from deepmd.array_model.type_embedding import TypeEmbedding
@@ -124,12 +124,6 @@ class Dpa3(Descriptor):
             **(charge_spin.fresh(self._frame_embedding(), self._seed(4), draw, xp=xp) if self.add_chg_spin_ebd else {}),
         }
 
-    def trainables(self) -> dict[str, Any]:
-        """Which parameters training may change: all but the statistics."""
-        table = self._embedding().trainables() if self.trainable else False
-        frame = charge_spin.trainables(self._frame_embedding()) if self.add_chg_spin_ebd else {}
-        return {"type_embedding": table, **frame, "edge_embd": self.trainable, "angle_embd": self.trainable, "layers": self.trainable}
-
     def first_atom_matters(self, params: Params) -> bool:
         """No: empty slots carry no weight."""
         return False
@@ -137,7 +131,7 @@ class Dpa3(Descriptor):
     def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
         """Environment rows (N, M, 4) before normalisation: the sample of the statistics."""
         rows_NM4 = environment_rows(pairs.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
-        return [xp.where(xp.expand_dims(mixed_rows.excluded(pairs, self.exclude_types, xp=xp), axis=-1), xp.zeros_like(rows_NM4), rows_NM4)]
+        return [xp.where(xp.expand_dims(excluded(pairs, self.exclude_types, xp=xp), axis=-1), xp.zeros_like(rows_NM4), rows_NM4)]
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
         """Store the deviation of each centre type unless it is fixed; the mean is always zero."""
@@ -152,7 +146,7 @@ class Dpa3(Descriptor):
         disp_NM3 = xp.astype(pairs.disp_NM3, dtype)
         rows_NM4 = repflow.edge_rows(self.repflow, disp_NM3, self.env_protection, xp=xp)
         rows_NM4 = mixed_rows.normalised(rows_NM4, params["davg"], params["dstd"], pairs, xp=xp)
-        mask_NM = xp.logical_and(pairs.mask_NM, xp.logical_not(mixed_rows.excluded(pairs, self.exclude_types, xp=xp)))
+        mask_NM = xp.logical_and(pairs.mask_NM, xp.logical_not(excluded(pairs, self.exclude_types, xp=xp)))
         table_TE = self._embedding().table(params["type_embedding"], xp=xp)
         start_Nn = xp.take(table_TE, pairs.type_N, axis=0)
         if self.add_chg_spin_ebd:

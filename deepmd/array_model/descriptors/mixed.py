@@ -11,8 +11,7 @@ from deepmd.array_model.environment import environment_columns, switch
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.networks import Net, init_net
-from deepmd.array_model.pairs import Layout, Pairs, slot_counts
-from deepmd.array_model.pairs import excluded as excluded
+from deepmd.array_model.pairs import Layout, Pairs, excluded, slot_counts
 from deepmd.array_model.type_embedding import TypeEmbedding
 
 MODES = ("concat", "strip")

@@ -56,7 +56,7 @@ class SeE2ATyped(SeE2A):
 
     def trainables(self) -> dict[str, Any]:
         """Which parameters training may change: the type embedding has a flag of its own."""
-        return {"embeddings": self.trainable, "type_embedding": self.types.trainables()}
+        return {"embeddings": self.trainable, "type_embedding": self.types.trainable}
 
     def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
         """Features of each centre: those of se_e2_a with G_j = Net([s_j, e_j, e_i]) or, if `type_one_side`, Net([s_j, e_j]), then e_i."""
