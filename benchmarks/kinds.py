@@ -58,7 +58,7 @@ def prepare(args: argparse.Namespace, sides: dict[str, Side], rows: list[Row]) -
     places = {}
     for name in dict.fromkeys(_descriptor(row) for row in rows):
         print(f"== {name}")
-        places[name] = Workplace(args.work, args.data, args.quick, DESCRIPTORS[name])
+        places[name] = Workplace(args.work, args.data, args.quick, DESCRIPTORS[name], 10 if name == "dpa1-2" else 300)
         places[name].prepare(sides, args.threads)
     return lambda row: places[_descriptor(row)]
 

@@ -40,10 +40,12 @@ class Workplace:
     data : folder with systems of O and H whose number of atoms divides 192; None for those of examples/water
     quick : train the model for a few steps only
     descriptor : options in place of those of examples/water; no compressed files then
+    steps : how long to train the model, unless `quick`; what is slow to train and has no expansion, whose terms are chosen after training,
+        needs few
     """
 
-    def __init__(self, root: Path, data: Path | None, quick: bool, descriptor: dict | None = None) -> None:
-        self.steps = STEPS // 10 if quick else STEPS
+    def __init__(self, root: Path, data: Path | None, quick: bool, descriptor: dict | None = None, steps: int = STEPS) -> None:
+        self.steps = STEPS // 10 if quick else steps
         self.source = data or SHIPPED / "data"
         self.descriptor = descriptor
         settings = f"{self.source.resolve()} {self.steps}" + (json.dumps(descriptor) if descriptor else "")

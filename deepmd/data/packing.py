@@ -117,13 +117,14 @@ def _nearest(pair: np.ndarray, row: np.ndarray, part: np.ndarray, dist: np.ndarr
     """Sort pairs by (row, section, distance) and keep what fits into `sel`.
 
     Where nothing is left out one sort of one number each will do, several times faster than one by two keys; distances that
-    agree to about ten digits then come in either order.
+    agree to about ten digits then come in either order. Where their order is of no account, a sort of small integers in two passes.
     """
     group = row * len(layout.sel) + part
     count = np.bincount(group, minlength=1)
     count = np.append(count, np.zeros(-len(count) % len(layout.sel), dtype=np.int64)).reshape(-1, len(layout.sel))
     if (count <= layout.sel).all():
-        order = np.argsort(group + dist * (0.5 / layout.rcut), kind="stable")
+        by_group = not layout.ordered and len(count) * len(layout.sel) <= 2**16
+        order = np.argsort(group.astype(np.uint16) if by_group else group + dist * (0.5 / layout.rcut), kind="stable")
         return pair[order], row[order], part[order]
     overflow = count.sum(axis=1).max() > layout.most
     _warn(count.max(axis=0), layout)

@@ -22,12 +22,12 @@ def predict(
     model: Any, params: Params, pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str], *, training: bool
 ) -> dict[str, torch.Tensor]:
     """Return the wanted outputs; while training they can be differentiated once more."""
-    needs_gradient = bool(wanted & NEEDS_GRADIENT)
+    space, needs_gradient = xp if training else inference, bool(wanted & NEEDS_GRADIENT)
     grads: list[torch.Tensor] = []
     with torch.set_grad_enabled(training or needs_gradient):
         if needs_gradient:
             pairs = replace(pairs, disp_NM3=pairs.disp_NM3.requires_grad_())
-        value_Nd, descriptor_ND = model.atomic_output(params, pairs, conditions, xp=xp if training else inference)
+        value_Nd, descriptor_ND = model.atomic_output(params, pairs, conditions, xp=space)
         if needs_gradient:
             totals = components(model, value_Nd, pairs, wanted, xp=xp)
             for number, total in enumerate(totals, start=1):
@@ -36,7 +36,7 @@ def predict(
             if not training:
                 pairs = replace(pairs, disp_NM3=pairs.disp_NM3.detach())
     with torch.set_grad_enabled(training):
-        return assemble(model, value_Nd, descriptor_ND, grads, pairs, num_atoms, num_frames, wanted, xp=xp)
+        return assemble(model, value_Nd, descriptor_ND, grads, pairs, num_atoms, num_frames, wanted, xp=space)
 
 
 FEWEST_ATOMS = 256

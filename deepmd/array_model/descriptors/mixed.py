@@ -93,7 +93,7 @@ class Mixed(Local):
 
     def layout(self) -> Layout:
         """How neighbours are to be packed."""
-        return Layout(self.rcut, (self.slots,), mixed=True)
+        return Layout(self.rcut, (self.slots,), mixed=True, ordered=not isinstance(self.evaluation, int))
 
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""

@@ -34,7 +34,7 @@ class Sectioned(Local, Expandable):
 
     def layout(self) -> Layout:
         """How neighbours are to be packed."""
-        return Layout(self.rcut, self.slots)
+        return Layout(self.rcut, self.slots, ordered=not isinstance(self.evaluation, int))
 
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters (spec core, section 13.3): of a pair of types the first varies fastest among nets, the second among their seeds."""
