@@ -99,6 +99,7 @@ class DeepEval:
         module = framework(f"deepmd.adapters.{self.backend}.evaluate", self.backend)
         model, params = _planned(self._content, evaluation)
         self.evaluation = model.evaluation
+        self._layout = model.layout()
         self.outside = 0
         self._domain_start = model.domain_start(params)
         warn_of_order(model, params, self.model_path)
@@ -143,7 +144,7 @@ class DeepEval:
             rows = {name: array[first:last] if name in per_frame else array[first * natoms : last * natoms] for name, array in out.items()}
             workers = self._workers()
             # where features of neighbours are read, atoms cannot be evaluated by parts
-            limit = None if self._content.model.layout().messages else self._batch_size
+            limit = None if self._layout.messages else self._batch_size
             parts = blocks(neighbours.types, limit, workers, self._fewest)
             # packed one after the other, since two threads would only wait for the interpreter; as many ahead as bounded memory allows
             packed = (self._packed(neighbours, centres, frames, first) for centres in parts)
@@ -167,7 +168,7 @@ class DeepEval:
     def _packed(self, neighbours: Neighbours, centres: np.ndarray, frames: Frames, first: int) -> tuple[Packed, Conditions]:
         """Pack the centres of one block: its atoms, centres first."""
         model = self._content.model
-        packed = pack(of_centres(neighbours, centres), model.layout(), model.ntypes, centres=centres)
+        packed = pack(of_centres(neighbours, centres), self._layout, model.ntypes, centres=centres)
         inside = packed.atoms[: len(centres)]
         frame, atom = np.divmod(inside, frames.types.shape[1])
         rows = slice(first, first + neighbours.num_frames)
@@ -241,7 +242,7 @@ class DeepEval:
 
     def get_rcut(self) -> float:
         """Return the cutoff radius in Angstrom."""
-        return float(self._content.model.layout().rcut)
+        return float(self._layout.rcut)
 
     def get_ntypes(self) -> int:
         """Return the number of types."""
