@@ -55,7 +55,7 @@ PASSED = {
 """Keys without influence on what a trained model computes."""
 
 WITHOUT_MEANING = {"se_e2_r": ("type_one_side",)}
-"""Options of a kind that DeePMD-kit stores and passes over: there, too, a net belongs to a type of neighbours, whatever the option says."""
+"""Options of a kind that DeePMD-kit's torch stores and passes over: there a net belongs to a type of neighbours, whatever the option says."""
 
 COMPRESSED = (
     "a compressed model: tables replace its embedding nets, which are not in the file. Needed: the model from before the compression, "
@@ -189,8 +189,8 @@ def _merged_part(part: str, where: str, inner: Section, stated: Section, place: 
         return {"type": "hybrid", "list": merged}
     known = {field.name for field in fields(cls)}
     _refuse({key: value for key, value in inner.items() if key not in known}, f"model/{part}", where)
-    out = {**rename(inner, cls.names, where), **stated, "type": cls.kind}
-    out = {key: value for key, value in out.items() if key not in WITHOUT_MEANING.get(cls.kind, ())}
+    meant = {key: value for key, value in rename(inner, cls.names, where).items() if key not in WITHOUT_MEANING.get(cls.kind, ())}
+    out = {**meant, **stated, "type": cls.kind}
     if "precision" in known and out.get("precision", "default") == "default":  # meant what the environment of the training said
         weights = (array for path, array in found.arrays.items() if path.startswith(f"{place}/") and "/w" in path)
         out["precision"] = next((array.dtype.name for array in weights), "default")

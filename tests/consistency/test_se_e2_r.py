@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+import pytest
+
 from deepmd.array_model.descriptors.se_e2_r import SeE2R
+from deepmd.host import plain
 from deepmd.testing import DescriptorAgreement, DescriptorConformance, variants
 from deepmd.testing.conformance import REALISTIC
 
@@ -12,12 +16,12 @@ BASE = SeE2R(sel=(24, 24), rcut=3.0, rcut_smth=0.5, neuron=(2, 4))
 
 
 class TestSeE2R(DescriptorConformance):
-    configs = variants(BASE, exclude_types=[((0, 1),)], sel=[(2, 3)])
+    configs = variants(BASE, exclude_types=[((0, 1),)], sel=[(2, 3)], type_one_side=[False])
 
 
 class TestThreeTypes(DescriptorAgreement):
     type_map = ("O", "H", "C")
-    configs = {"base": replace(BASE, sel=(16, 0, 16), exclude_types=((0, 2), (1, 1)))}
+    configs = variants(replace(BASE, sel=(16, 0, 16), exclude_types=((0, 2), (1, 1))), type_one_side=[False])
 
 
 class TestOptions(DescriptorAgreement):
@@ -28,7 +32,10 @@ class TestOptions(DescriptorAgreement):
 
 class TestSpectral(DescriptorAgreement):
     deviations = REALISTIC
-    configs = variants(replace(BASE, evaluation="spectral"), exclude_types=[((0, 1),)], sel=[(2, 3)], precision=["float32"])
+    configs = {
+        **variants(replace(BASE, evaluation="spectral"), exclude_types=[((0, 1),)], sel=[(2, 3)], precision=["float32"]),
+        "two-sided": replace(BASE, evaluation="spectral", type_one_side=False, exclude_types=((0, 1),)),
+    }
 
 
 class TestFollowing(TestSpectral):
@@ -36,3 +43,16 @@ class TestFollowing(TestSpectral):
 
     stored = False
     configs = {"excluded": replace(BASE, evaluation="spectral", exclude_types=((0, 1),))}
+
+
+@pytest.mark.parametrize("one_sided", [True, False])
+def test_the_number_of_nets_counts(one_sided):
+    """DeePMD-kit's torch stores `type_one_side` as it was given and has a net for each type of neighbour, whatever it says."""
+    descriptor, types = replace(BASE, type_one_side=one_sided), ("O", "H")
+    params = descriptor.fresh(types, np.random.default_rng, xp=plain)
+    tree = descriptor.serialize(params, types)
+    assert tree["type_one_side"] is one_sided
+    for said in (True, False):
+        read, again = SeE2R.deserialize({**tree, "type_one_side": said})
+        assert read.type_one_side is one_sided
+        assert len(again["embeddings"]) == (2 if one_sided else 4)

@@ -14,7 +14,8 @@ from deepmd.io import convert, load_model
 FORMATS = [".dp", ".yaml", ".pth", ".pb"]
 CHECKPOINTS = {"torch": "model.ckpt-3.pt", "tf": "model.ckpt-3.index"}
 UNCHANGED = 1e-12
-PAIRS = [(a, b) for a in [*FORMATS, *CHECKPOINTS] for b in FORMATS if a != b]
+PAIRS = [(a, b) for a in [*FORMATS, *CHECKPOINTS] for b in FORMATS if a != b] + [(a, ".savedmodel") for a in CHECKPOINTS]
+"""Between formats `.savedmodel` is converted in tests/golden."""
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +49,8 @@ def expected(sources, frames):
     return DeepPot(sources[".dp"]).eval(*frames)
 
 
-def test_there_are_twenty_conversions():
-    assert len(PAIRS) == 20
+def test_there_are_twenty_two_conversions():
+    assert len(PAIRS) == 22
 
 
 def same_file(path, other):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import re
 
 import numpy as np
@@ -16,10 +17,12 @@ from deepmd.array_model.errors import InputError
 from deepmd.array_model.tree import flatten
 from deepmd.data.systems import load_system
 from deepmd.io import convert, load_model
+from deepmd.io.model_file import planned
 from deepmd.io.train_input import parse_input
 from deepmd.train.main import freeze
 
 KINDS = ("zbl", "linear")
+FROZEN = {"torch": ".pth", "tf": ".pb"}
 
 
 def write_table(path):
@@ -107,6 +110,42 @@ def test_frozen_models_are_added_without_training(place, frames, backend, tmp_pa
     )
     for name, found, *parts in zip(("energy", "force", "virial"), *(each.eval(*frames) for each in (both, first, second)), strict=True):
         assert_close(found, 0.25 * parts[0] + 2.0 * parts[1], name, "float64")
+
+
+@pytest.fixture
+def evaluations(monkeypatch):
+    """How the members of each model are evaluated that a backend gets to train."""
+    seen = []
+    for name in ("torch", "tf"):
+        module = importlib.import_module(f"deepmd.adapters.{name}.trainer")
+
+        def trainer(task, params, make=module.trainer):
+            seen.append([descriptor.evaluation for descriptor in task.model.descriptors])
+            return make(task, params)
+
+        monkeypatch.setattr(module, "trainer", trainer)
+    return seen
+
+
+@pytest.mark.parametrize("backend", ["torch", "tf"])
+def test_a_member_stays_directly_evaluated(tmp_path, evaluations, backend):
+    """Whatever training starts from, and in the file that comes out of it."""
+    require("torch" if backend == "torch" else "tensorflow")
+    tree = small_input(numb_steps=2, save_freq=2)
+    section, checkpoint = tree["model"], tmp_path / f"model.ckpt{'.pt' if backend == 'torch' else ''}"
+    members = [
+        {"descriptor": {**section["descriptor"], **more}, "fitting_net": section["fitting_net"]} for more in ({"evaluation": "direct"}, {"seed": 3})
+    ]
+    tree["model"] = {"type": "linear_ener", "type_map": ["O", "H"], "data_stat_nbatch": 2, "weights": "mean", "models": members}
+    for number, start in enumerate(({}, {"restart": str(checkpoint)}, {"init_model": str(checkpoint)}, {"restart": str(checkpoint)})):
+        tree["training"]["numb_steps"] = 2 * (number + 1)
+        run(tmp_path, tree, backend, **start)
+    assert len(evaluations) == 4
+    for path in (checkpoint, freeze(str(checkpoint), str(tmp_path / f"frozen{FROZEN[backend]}"))):
+        model, params, _ = planned(load_model(path))
+        evaluations.append([descriptor.evaluation for descriptor in model.descriptors])
+        assert ["tables" in own for _, _, own in model.each_part(params)] == [False, True]
+    assert all(first == "direct" and isinstance(second, int) for first, second in evaluations), evaluations
 
 
 WRONG = {

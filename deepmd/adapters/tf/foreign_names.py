@@ -152,7 +152,12 @@ def _embedding(match: re.Match[str], graph: Graph) -> str:
 
 
 def _se_e2_a_stated(graph: Graph) -> Section:
-    return {"type_one_side": any(name.startswith("filter_type_all/") for name in graph.arrays), **environment_stated(graph)}
+    return {"type_one_side": one_sided(graph), **environment_stated(graph)}
+
+
+def one_sided(graph: Graph) -> bool:
+    """Tell whether nets belong to the type of the neighbour alone."""
+    return any(name.startswith("filter_type_all/") for name in graph.arrays)
 
 
 def environment_stated(graph: Graph) -> Section:
@@ -200,7 +205,8 @@ def with_used_steps(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
 
 def _se_e2_a_completed(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
     """Drop time steps without a use; add zeros for the nets of excluded pairs of types."""
-    arrays, excluded, ntypes = with_used_steps(arrays, section, graph), section.get("exclude_types") or (), graph.ntypes
+    arrays, ntypes = with_used_steps(arrays, section, graph), graph.ntypes
+    excluded = () if one_sided(graph) else section.get("exclude_types") or ()
     present = {path.split("/")[1] for path in arrays if path.startswith("embeddings/")}
     template = {path.split("/", 2)[2]: array for path, array in arrays.items() if path.startswith(f"embeddings/{min(present, default='')}/")}
     absent = {str(net) for a, b in excluded for net in (a + b * ntypes, b + a * ntypes)} - present
@@ -241,11 +247,6 @@ SE_E2_A = Names(
 # -- se_e2_r and se_e3 ----------------------------------------------------------------------------------------------
 
 
-def _of_neighbours(match: re.Match[str], graph: Graph) -> str:
-    leaf, layer, neighbour = match.groups()
-    return f"embeddings/{neighbour}/layers/{int(layer) - 1}/{LEAVES[leaf]}"
-
-
 def _of_triples(match: re.Match[str], graph: Graph) -> str:
     leaf, layer, first, second = match.groups()
     return f"embeddings/{int(first) + int(second) * graph.ntypes}/layers/{int(layer) - 1}/{LEAVES[leaf]}"
@@ -255,10 +256,19 @@ def _se_e2_r_stated(graph: Graph) -> Section:
     node = next((node for node in graph.nodes.values() if node.op in ("ProdEnvMatR", "DescrptSeR")), None)
     if node is None:
         raise InputError("no operator ProdEnvMatR or DescrptSeR: the file is cut short, or not a model of se_e2_r")
-    if any(re.match(r"filter_type_\d+/", name) for name in graph.arrays):
-        raise InputError("model/descriptor/type_one_side: false; nets of se_e2_r for each type of centre are in DeePMD-kit's TensorFlow only")
     rcut, smooth = (np.float32(node.attr[name].f) for name in ("rcut", "rcut_smth"))
-    return {"sel": [int(size) for size in node.attr["sel"].list.i], "rcut": float(smooth) + float(rcut - smooth), "rcut_smth": float(smooth)}
+    cutoffs = {"rcut": float(smooth) + float(rcut - smooth), "rcut_smth": float(smooth)}
+    return {"sel": [int(size) for size in node.attr["sel"].list.i], **cutoffs, "type_one_side": one_sided(graph)}
+
+
+def _se_e2_r_finished(descriptor: Any, params: Params) -> Params:
+    """Let all slots of excluded pairs of types contribute G(0), or nothing where each pair has a net: those of excluded pairs are zero."""
+    if descriptor.exclude_types and not descriptor.type_one_side and activation(descriptor.activation_function)(np.zeros(1), xp=plain).any():
+        raise InputError(
+            f"model/descriptor/exclude_types: with type_one_side false and the activation {descriptor.activation_function}. Pairs that are left out "
+            "contribute nothing in these graphs, in all other formats what a net gives for a distant neighbour, so the model cannot be carried over"
+        )
+    return without_mean(descriptor, params)
 
 
 def _se_e3_stated(graph: Graph) -> Section:
@@ -285,14 +295,15 @@ def _mirrored(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
 SE_E2_R = Names(
     "se_e2_r",
     {
-        r"filter_type_all/(matrix|bias|idt)_(\d{1,3})_(\d{1,4})": _of_neighbours,
+        r"filter_type_(all|\d{1,4})/(matrix|bias|idt)_(\d{1,3})_(\d{1,4})": _embedding,
         "descrpt_attr/t_avg": always("davg"),
         "descrpt_attr/t_std": always("dstd"),
     },
     {"davg": (-1, 1), "dstd": (-1, 1)},
     _se_e2_r_stated,
     asked,
-    with_used_steps,
+    _se_e2_a_completed,
+    _se_e2_r_finished,
 )
 SE_E3 = Names(
     "se_e3",

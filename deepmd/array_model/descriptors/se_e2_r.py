@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,6 @@ from deepmd.array_model import serial
 from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.descriptors.sectioned import Sectioned
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
-from deepmd.array_model.networks import apply_net
 from deepmd.array_model.pairs import Pairs
 from deepmd.array_model.registry import register
 
@@ -20,7 +20,7 @@ SCALE = 5.0
 @register("descriptor", "se_e2_r", aliases=("se_r",))
 @dataclass(frozen=True)
 class SeE2R(Sectioned):
-    """Options of the descriptor. Its nets belong to the type of the neighbour alone, so that `type_one_side` cannot be false."""
+    """Options of the descriptor. Without `type_one_side` each pair of types has a net, as in DeePMD-kit's TensorFlow alone."""
 
     type_one_side: bool = True
 
@@ -28,11 +28,6 @@ class SeE2R(Sectioned):
     type_name = "se_r"
     stored = ("type_one_side",)
     constants = {"spin": None}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.type_one_side:
-            raise ValueError("type_one_side is false; se_e2_r has one net for each type of neighbour: accepted is true")
 
     @property
     def widths(self) -> Widths:
@@ -49,18 +44,29 @@ class SeE2R(Sectioned):
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
+    @property
+    def keys_of_nets(self) -> int:  # type: ignore[override]
+        """Number of types that a net belongs to: the neighbour, or centre and neighbour."""
+        return 1 if self.type_one_side else 2
+
     def _nets(self, params: Params, centre: int) -> list[Params]:
-        nets: list[Params] = params["embeddings"]
-        return nets
+        """Nets of a centre type, by neighbour type."""
+        count = len(self.slots)
+        return [params["embeddings"][neighbour if self.type_one_side else centre + neighbour * count] for neighbour in range(count)]
 
     def _direct(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Array:
         """Sum of G(s) over all slots (N, G), every net evaluated for every slot."""
+        rows, rest = self.rows(params, pairs, xp=xp), self.rest(params, pairs)
 
-        def total(sections: list[Array]) -> Array:
-            terms = [xp.sum(apply_net(self._net(), net, s, xp=xp), axis=1) for net, s in zip(params["embeddings"], sections, strict=True)]
+        def total(centre: int, sections: Sequence[Array]) -> Array:
+            terms = [xp.sum(embedding(s), axis=1) for embedding, s in zip(self._embeddings(params, centre, xp=xp), sections, strict=True)]
             return sum(terms[1:], terms[0])
 
-        return total(self.rows(params, pairs, xp=xp)) + xp.take(total(self.rest(params, pairs)), pairs.type_N, axis=0)
+        if self.type_one_side:
+            return total(0, rows) + xp.take(total(0, rest), pairs.type_N, axis=0)
+        by_centre = zip(*(xp.split(section, pairs.counts, axis=0) for section in rows), strict=True)
+        parts = [total(centre, own) + total(centre, [empty[centre : centre + 1, :, :] for empty in rest]) for centre, own in enumerate(by_centre)]
+        return xp.concat(parts, axis=0)
 
     def _spectral(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Array:
         """Sum of G(s) over all slots (N, G) from moments; mean and deviation are those of the first slot, as of all."""
@@ -70,15 +76,17 @@ class SeE2R(Sectioned):
         out_NG = self.summed(params, pairs, lambda rows_N4M: shown_N1M, None, rest, xp=xp)[:, 0, :]
         if not self.exclude_types:
             return out_NG
-        for net, shown in zip(params["embeddings"], xp.split(shown_N1M[:, 0, :], pairs.widths, axis=1), strict=True):
+        zero_11 = xp.zeros_like(params["davg"][0:1, 0, :])
+        by_centre = [[embedding(zero_11) for embedding in self._embeddings(params, centre, xp=xp)] for centre in range(len(self.slots))]
+        for at_zero, shown in zip(zip(*by_centre, strict=True), xp.split(shown_N1M[:, 0, :], pairs.widths, axis=1), strict=True):
             hidden_N1 = xp.sum(1.0 - shown, axis=1, keepdims=True)
-            out_NG = out_NG + hidden_N1 * apply_net(self._net(), net, xp.zeros_like(params["davg"][0:1, 0, :]), xp=xp)
+            out_NG = out_NG + hidden_N1 * xp.take(xp.concat(list(at_zero), axis=0), pairs.type_N, axis=0)
         return out_NG
 
     # -- files ------------------------------------------------------------------------------------------------------
 
     @classmethod
     def deserialize(cls, tree: dict[str, Any]) -> tuple[Any, Params]:
-        """Return options and parameters from the stored form; DeePMD-kit passes over `type_one_side`."""
+        """Return options and parameters from the stored form, whose number of nets counts: DeePMD-kit's torch passes over `type_one_side`."""
         serial.require(tree, "type_one_side", [None, True, False], "descriptor se_e2_r")
-        return super().deserialize({**tree, "type_one_side": True})
+        return super().deserialize({**tree, "type_one_side": tree["embeddings"].get("ndim") != 2})

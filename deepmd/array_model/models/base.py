@@ -188,8 +188,8 @@ class Model:
         return terms or next((choice for choice in choices if choice != "direct"), "direct")
 
     def with_evaluation(self, evaluation: str | int) -> Any:
-        """Return the model with another way to evaluate its embedding nets; one without any stays as it is."""
-        return self.changed(lambda descriptor: descriptor.with_evaluation(evaluation))
+        """Return the model with another way to evaluate its embedding nets, except where they are to be evaluated directly, or there are none."""
+        return self.changed(lambda descriptor: descriptor if descriptor.evaluation == "direct" else descriptor.with_evaluation(evaluation))
 
     def expanded(self, params: Params, closest: float | None, *, stored: bool, xp: Namespace) -> tuple[Any, Params, str]:
         """Plan expansions of embedding nets, on the host (see the descriptors); the text says why there are none."""
