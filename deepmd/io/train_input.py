@@ -93,8 +93,9 @@ class TrainInput:
             "descriptor": self.model.descriptor.section(),
             "fitting_net": {"type": self.model.fitting.kind, **asdict(self.model.fitting)},
         }
-        if isinstance(self.model.descriptor, SeE2ATyped):
-            tree["type_embedding"] = asdict(self.model.descriptor.types)
+        for part in self.model.descriptor.parts():
+            if isinstance(part, SeE2ATyped):  # all have the same
+                tree["type_embedding"] = asdict(part.types)
         if not tree["fitting_net"]["exclude_types"]:
             del tree["fitting_net"]["exclude_types"]  # DeePMD-kit's input does not know it
         return json.loads(json.dumps(tree))  # type: ignore[no-any-return]
@@ -282,14 +283,16 @@ def _model(section: Any) -> tuple[ModelSection, Any, Given]:
 
 
 def _typed(descriptor: Any, section: Any) -> Any:
-    """Return the descriptor with the type embedding of the model."""
-    if descriptor.kind != "se_e2_a":
-        raise InputError(f"model/type_embedding: is for descriptors of type se_e2_a; {descriptor.kind} has none, or its own")
+    """Return the descriptor with the type embedding of the model: members of a hybrid that are no se_e2_a do not read it."""
+    parts = descriptor.parts()
+    if any(part.mixed for part in parts) or not any(part.kind == "se_e2_a" for part in parts):
+        kinds = ", ".join(part.kind for part in parts)
+        raise InputError(f"model/type_embedding: is for descriptors of type se_e2_a, and hybrids of these; not for {kinds}")
     if not isinstance(section, dict):
         raise InputError(f"model/type_embedding: must be an object with keys, got {section!r}")
     types = build(TypeEmbedding, {"activation_function": "tanh", **section}, "model/type_embedding")
     try:
-        return typed(descriptor, types)
+        return descriptor.with_parts(tuple(typed(part, types) if part.kind == "se_e2_a" else part for part in parts))
     except ValueError as error:
         raise InputError(f"model/type_embedding: {error}") from error
 

@@ -10,8 +10,10 @@ import pytest
 from tolerances import assert_close
 
 from deepmd import DeepPot
+from deepmd.array_model.descriptors.hybrid import Hybrid
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.array_model.descriptors.se_e2_a_typed import typed
+from deepmd.array_model.descriptors.se_e2_r import SeE2R
 from deepmd.array_model.type_embedding import TypeEmbedding
 from deepmd.host import plain
 from deepmd.testing import DescriptorAgreement, DescriptorConformance
@@ -34,6 +36,17 @@ class TestTypedOptions(DescriptorAgreement):
     deviations = REALISTIC
     type_map = ("O", "H", "C")
     configs = {"one side": replace(MORE, sel=(9, 9, 9)), "expanded": replace(EXPANDED, sel=(9, 9, 9), precision="default")}
+
+
+class TestHybrid(DescriptorAgreement):
+    """Beside another with types, and one that does not read them."""
+
+    deviations = REALISTIC
+    configs = {"hybrid": Hybrid((BASE, replace(MORE, rcut=2.5, sel=(9, 30)), SeE2R(sel=(16, 20), rcut=3.0, rcut_smth=0.5, neuron=(2, 4))))}
+
+    def test_one_fitting_net_serves_all_types(self):
+        model = self.model(self.configs["hybrid"])
+        assert len(self.parameters(model)["fitting"]["nets"]) == 1
 
 
 class TestFollowing(TestTypedOptions):

@@ -12,7 +12,7 @@ BAR = 1.6021765e6
 """bar in units of eV/Angstrom^3, as LAMMPS has it in units metal."""
 
 KINDS = (
-    *("se_e2_r", "se_e3", "se_e3_tebd", "se_atten", "se_atten_attn", "se_atten_strip", "hybrid"),
+    *("se_e2_r", "se_e3", "se_e3_tebd", "se_atten", "se_atten_attn", "se_atten_strip", "hybrid", "loc_frame", "loc_frame_rule"),
     *("pairtab", "zbl", "zbl_tables", "linear", "linear_pairtab"),
 )
 """Stored models of the other kinds of descriptors and models."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from test_kinds import evaluate
@@ -9,7 +11,10 @@ from tf_kinds import KINDS, REFUSED, train_all
 from tolerances import assert_close
 
 from deepmd.array_model.errors import InputError
+from deepmd.array_model.tree import flatten
+from deepmd.host import plain
 from deepmd.io import convert, load_model
+from deepmd.io.train_input import parse_input
 
 FILES = ("frozen.pb", "model.ckpt-2")
 
@@ -45,3 +50,12 @@ def test_what_has_no_equal_is_refused(folder, name, file):
 def test_conversions_keep_the_numbers(folder, given, tmp_path, name):
     convert(folder / name / "frozen.pb", tmp_path / "ours.dp")
     assert_equals_theirs(tmp_path / "ours.dp", folder, name, given)
+
+
+@pytest.mark.parametrize("name", ["hybrid", "hybrid_typed", "hybrid_typed_distances", "typed", "typed_two_side"])
+def test_its_input_describes_its_model(folder, name):
+    """Training here goes on from its file with its input."""
+    tree = json.loads((folder / name / "input.json").read_text())
+    wanted = parse_input({**tree, "training": {**tree["training"], "numb_steps": 0}}).model.init(np.random.default_rng, xp=plain)
+    found = flatten(load_model(folder / name / "frozen.pb").params)
+    assert {path: leaf.shape for path, leaf in flatten(wanted).items()} == {path: leaf.shape for path, leaf in found.items()}

@@ -133,6 +133,26 @@ def test_deep_pot_takes_it(written):
     assert_close(force[0], expected["force"], "golden")
 
 
+def test_charge_and_spin_out_of_range(tmp_path):
+    """Each of them has a vector for every integer between two limits; a program gets an error that tells them, and so does `DeepPot`."""
+    path = tmp_path / "model.savedmodel"
+    convert(GOLDEN / "dpa3_charge_spin" / "model.dp", path)
+    module, inputs = tensorflow.saved_model.load(str(path)), whole("dpa3_charge_spin", "nopbc")
+    given = inputs["coord"], inputs["atype"].astype(np.int32), np.zeros((1, 0, 0)), *map(np.array, extras(inputs))
+    with DeepPot(path) as potential:
+        for values, name, limits in (([99.9, 0.0], "", ""), ([100.0, 0.0], "charge", "-100 to 99"), ([0.0, -1.0], "spin", "0 to 99")):
+            arguments = inputs["coord"], None, inputs["atype"][0]
+            if not name:
+                energy = potential.eval(*arguments, charge_spin=values)[0]
+                found = module.call(*map(tensorflow.constant, (*given, np.array([values]))))["energy_redu"]
+                assert_close(found.numpy(), energy, "golden")
+                continue
+            with pytest.raises(tensorflow.errors.InvalidArgumentError, match=f"charge_spin: accepted for the {name}: {limits}. Given:"):
+                module.call(*map(tensorflow.constant, (*given, np.array([values]))))
+            with pytest.raises(InputError, match=f"charge_spin, frame 0: the {name} is .*; accepted: {limits}"):
+                potential.eval(*arguments, charge_spin=values)
+
+
 def test_what_is_no_model_of_ours(written, tmp_path):
     (tmp_path / "empty.savedmodel").mkdir()
     with pytest.raises(InputError, match=r"no folder with a file saved_model\.pb"):

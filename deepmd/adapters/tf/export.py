@@ -13,9 +13,8 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from deepmd.adapters.evaluation import assemble
 from deepmd.adapters.tf.foreign import is_foreign, is_parameter, read_graph
-from deepmd.adapters.tf.graph import constant, gradients, in_graph
+from deepmd.adapters.tf.graph import charge_spin_checks, constant, gradients, in_graph, require
 from deepmd.adapters.tf.namespace import xp
-from deepmd.array_model.charge_spin import LIMITS
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.outputs import Output
 from deepmd.array_model.pairs import Conditions
@@ -215,26 +214,16 @@ def _checks(fed: dict[str, Any], ntypes: int) -> list[Any]:
     mesh, natoms = tf.size(fed["t_mesh"]), fed["t_natoms"]
     accepted = tf.reduce_any(tf.equal(mesh, tf.constant(PERIODIC + OPEN)))
     largest = tf.reduce_max(tf.concat([tf.reshape(fed["t_type"], [-1]), [-1]], axis=0))
-    conditions = []
-    if "t_charge_spin" in fed:
-        for (name, (low, high)), values in zip(LIMITS.items(), tf.unstack(tf.reshape(fed["t_charge_spin"], [-1, 2]), axis=1), strict=True):
-            inside = tf.reduce_all((values > low - 1) & (values < high + 1))  # digits are dropped
-            conditions.append(_require(inside, f"t_charge_spin: accepted for the {name}: {low} to {high}. Given:", values))
     return [
-        *conditions,
-        _require(accepted, "t_mesh: accepted lengths are 6 or 7 (periodic) and 0 or 1 (open boundary); no neighbour lists. Given:", mesh),
-        _require(tf.equal(natoms[0], natoms[1]), "t_natoms: ghost atoms are not supported, so the first two must be equal. Given:", natoms),
-        _require(
+        *(charge_spin_checks("t_charge_spin", tf.reshape(fed["t_charge_spin"], [-1, 2])) if "t_charge_spin" in fed else ()),
+        require(accepted, "t_mesh: accepted lengths are 6 or 7 (periodic) and 0 or 1 (open boundary); no neighbour lists. Given:", mesh),
+        require(tf.equal(natoms[0], natoms[1]), "t_natoms: ghost atoms are not supported, so the first two must be equal. Given:", natoms),
+        require(
             tf.equal(tf.size(fed["t_coord"]), 3 * tf.size(fed["t_type"])), "t_coord: needs 3 values for each atom. Given:", tf.size(fed["t_coord"])
         ),
-        _require(tf.reduce_all(tf.math.is_finite(fed["t_coord"])), "t_coord: a value is not finite:", fed["t_coord"]),
-        _require(largest < ntypes, f"t_type: the model has {ntypes} types, counted from 0. Given:", largest),
+        require(tf.reduce_all(tf.math.is_finite(fed["t_coord"])), "t_coord: a value is not finite:", fed["t_coord"]),
+        require(largest < ntypes, f"t_type: the model has {ntypes} types, counted from 0. Given:", largest),
     ]
-
-
-def _require(condition: Any, text: str, given: Any) -> Any:
-    """Make the plain operation; `tf.debugging.Assert` would wrap it into functions."""
-    return tf.raw_ops.Assert(condition=condition, data=[text, given], name="check")
 
 
 def _cells(box: Any, mesh: Any, open_133: Any, num_frames: Any) -> Any:
@@ -243,7 +232,7 @@ def _cells(box: Any, mesh: Any, open_133: Any, num_frames: Any) -> Any:
     box_F33 = tf.reshape(tf.reshape(box, [-1])[: 9 * given], [-1, 3, 3])
     volume_F = tf.abs(tf.linalg.det(box_F33))
     solid = tf.reduce_all(volume_F > 1e-8 * tf.reduce_max(tf.abs(box_F33), axis=[1, 2]) ** 3)
-    with tf.control_dependencies([_require(solid, "t_box: a cell has no volume; lengths 0 and 1 of t_mesh mean open boundary. Given:", box)]):
+    with tf.control_dependencies([require(solid, "t_box: a cell has no volume; lengths 0 and 1 of t_mesh mean open boundary. Given:", box)]):
         box_F33 = tf.identity(box_F33)
     return tf.concat([box_F33, tf.tile(open_133, tf.stack([num_frames - given, 1, 1]))], axis=0)
 

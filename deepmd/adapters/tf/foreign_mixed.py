@@ -235,7 +235,7 @@ def check_cutoffs(descriptors: list[tuple[Names, Section, Arrays]]) -> None:
 
 def one_net(members: list[tuple[Names, Section]]) -> bool:
     """Tell whether all other formats have one fitting net for all types, as these graphs have with any type embedding."""
-    return any(names in MIXED for names, _ in members) or [names for names, _ in members] == [TYPED]
+    return any(names in (*MIXED, TYPED) for names, _ in members)
 
 
 def check_vacuum(fitting: Section, members: list[tuple[Names, Section]]) -> None:

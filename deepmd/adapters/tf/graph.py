@@ -11,6 +11,7 @@ import tensorflow as tf
 from deepmd import host
 from deepmd.adapters.evaluation import NEEDS_GRADIENT, assemble, components
 from deepmd.adapters.tf.namespace import inference, xp
+from deepmd.array_model.charge_spin import LIMITS
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.array_model.tree import flatten, map_leaves, replace_leaves
@@ -124,3 +125,20 @@ def in_graph(model: Any, params: Params, make: Any) -> Params:
 def constant(path: str, array: np.ndarray) -> Any:
     """Make a parameter a constant."""
     return tf.constant(array, name=f"param/{path}")
+
+
+# -- checks of what is fed to a file's program ----------------------------------------------------------------------
+
+
+def require(condition: Any, text: str, given: Any) -> Any:
+    """Make the plain operation that stops a run; `tf.debugging.Assert` would wrap it into functions."""
+    return tf.raw_ops.Assert(condition=condition, data=[text, given], name="check")
+
+
+def charge_spin_checks(name: str, charge_spin_F2: Any) -> list[Any]:
+    """Make the operations that stop a run with a charge or spin that has no vector; `name` is what the program calls the argument."""
+    checks = []
+    for (quantity, (low, high)), values_F in zip(LIMITS.items(), tf.unstack(charge_spin_F2, axis=1), strict=True):
+        inside = tf.reduce_all((values_F > low - 1) & (values_F < high + 1))  # digits are dropped
+        checks.append(require(inside, f"{name}: accepted for the {quantity}: {low} to {high}. Given:", values_F))
+    return checks

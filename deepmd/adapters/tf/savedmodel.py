@@ -19,7 +19,7 @@ from typing import Any
 import tensorflow as tf
 
 from deepmd.adapters.evaluation import assemble
-from deepmd.adapters.tf.graph import constant, gradients, in_graph
+from deepmd.adapters.tf.graph import charge_spin_checks, constant, gradients, in_graph
 from deepmd.adapters.tf.namespace import xp
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.pairs import Conditions, Pairs
@@ -240,7 +240,10 @@ def _outputs(
     """Evaluate; the energies are those of the first nloc atoms of each frame."""
     pairs = packed.pairs
     fparam, aparam, *more = conditions
-    charge_spin_F2 = more[0] if more else fparam[:, :0]
+    charge_spin_F2 = fparam[:, :0]
+    if more:
+        with tf.control_dependencies(charge_spin_checks("charge_spin", more[0])):
+            charge_spin_F2 = tf.identity(more[0])
     num_frames, nall = tf.shape(atype)[0], tf.shape(atype)[1]
     aparam_NK = tf.gather(tf.reshape(aparam, tf.stack([num_frames * nloc, aparam.shape[2]])), packed.row_N)
     fields = [getattr(pairs, name) for name in _FIELDS]

@@ -60,6 +60,11 @@ class Hybrid(Descriptor):
         return any(member.mixed for member in self.members)
 
     @property
+    def mixed_types(self) -> bool:
+        """One fitting net serves all types if that is so with any member."""
+        return any(member.mixed_types for member in self.members)
+
+    @property
     def slots(self) -> tuple[int, ...]:
         """Slots of each section."""
         return self.layout().sel
