@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ import numpy as np
 
 from deepmd.array_model import models
 from deepmd.array_model.errors import InputError
+from deepmd.array_model.models.linear import LinearModel
 from deepmd.array_model.models.standard import StandardModel
+from deepmd.array_model.models.zbl import RANGES, ZblModel
 from deepmd.array_model.registry import canonical, lookup
 from deepmd.array_model.tree import flatten
 from deepmd.host import plain
@@ -117,6 +119,44 @@ def assemble(definition: Section, found: Found, where: str) -> ModelFile:
         text = str(error) if isinstance(error, InputError) else f"its description cannot be used: {type(error).__name__}: {error}"
         raise InputError(f"{where}: {text}") from error
     return from_json(description, arrays, where)
+
+
+def combine(definition: Section, members: Sequence[ModelFile], out_bias: np.ndarray, min_nbor_dist: float | None, where: str) -> ModelFile:
+    """Return a sum of models from its members: `linear_ener`, or with `use_srtab` a Deep Potential and the table.
+
+    Parameters
+    ----------
+    definition : `model` section of the input that it was trained with
+    out_bias : bias of the sum (1, T, 1), eV
+
+    Raises
+    ------
+    InputError
+        The members do not fit together, or an option is not supported.
+    """
+    type_map, zbl = members[0].model.type_map, bool(definition.get("use_srtab"))
+    try:
+        _refuse({key: value for key, value in definition.items() if key != "use_srtab" and value != {}}, "model", "model")
+        common: dict[str, Any] = {
+            "type_map": tuple(definition.get("type_map") or type_map),
+            "models": tuple(member.model for member in members),
+            "pair_exclude_types": tuple((int(a), int(b)) for a, b in definition.get("pair_exclude_types") or ()),
+            "atom_exclude_types": tuple(map(int, definition.get("atom_exclude_types") or ())),
+        }
+        if zbl:
+            ranges: Any = {name: float(definition[name]) for name in RANGES}
+            model: Any = ZblModel(**common, **ranges, add_bias=bool(definition.get("srtab_add_bias", True)))
+        else:
+            weights = definition.get("weights", "mean")
+            model = LinearModel(**common, weights=weights if isinstance(weights, str) else tuple(map(float, weights)))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{where}: its description cannot be used: {type(error).__name__}: {error}") from error
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    if out_bias.shape != (1, len(type_map), 1):
+        raise InputError(f"{where}: the bias of the sum has shape {out_bias.shape}, expected {(1, len(type_map), 1)}")
+    params = {"models": [member.params for member in members], "out_bias": out_bias, "out_std": 0.0 * out_bias + 1.0}
+    return ModelFile(model, params, definition, min_nbor_dist)
 
 
 def section_of_input(path: Path) -> Section:

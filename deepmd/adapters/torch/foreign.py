@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from deepmd.adapters.torch.archive import CLASS
@@ -20,8 +21,9 @@ from deepmd.adapters.torch.arrays import to_numpy
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.registry import canonical, lookup
 from deepmd.io.bounded import check_arrays
-from deepmd.io.foreign import BY_DP, COMPRESSED, Found, Section, assemble, kind_of, parse_definition
+from deepmd.io.foreign import BY_DP, COMPRESSED, Found, Section, assemble, combine, kind_of, parse_definition
 from deepmd.io.model_file import ModelFile
+from deepmd.io.pair_table import table_of_splines
 
 LEAVES = {"matrix": "w", "bias": "b", "idt": "idt"}
 
@@ -62,9 +64,12 @@ def block(name: str, *strips: str) -> dict[str, str]:
     return {name + theirs: ours for theirs, ours in rows.items()}
 
 
-TYPES = {
-    rf"type_embedding\.embedding\.embedding_net\.layers\.(\d+)\.{theirs}": rf"type_embedding/layers/\1/{ours}" for theirs, ours in LEAVES.items()
-}
+def embedding(name: str) -> dict[str, str]:
+    """Return the rows of a table of vectors for numbers: types, charges, spins."""
+    return {rf"{name}\.embedding\.embedding_net\.layers\.(\d+)\.{theirs}": rf"{name}/layers/\1/{ours}" for theirs, ours in LEAVES.items()}
+
+
+TYPES = embedding("type_embedding")
 LAYER = r"se_atten\.dpa1_attention\.attention_layers\.(\d+)\."
 ATTENTION = {
     **{
@@ -77,6 +82,42 @@ ATTENTION = {
 DPA1 = {**block(r"se_atten\.", "filter_layers_strip"), **TYPES, **ATTENTION}
 ATTN = {"attn": "attn_dim", "smooth_type_embedding": "smooth"}
 
+
+def below(place: str, rows: Mapping[str, str]) -> dict[str, str]:
+    """Return rows whose arrays we keep in a place of their own."""
+    return {theirs: f"{place}/{ours}" for theirs, ours in rows.items()}
+
+
+def layers(name: str, place: str) -> dict[str, str]:
+    """Return the rows of layers that pass messages: maps, maps inside of parts, norms, factors of residuals; all are called as ours are."""
+    maps = {rf"{name}\.(\d+)\.(\w+)\.{theirs}": rf"{place}/\1/\2/{ours}" for theirs, ours in LEAVES.items()}
+    inner = {rf"{name}\.(\d+)\.(\w+)\.(\w+)\.{theirs}": rf"{place}/\1/\2/\3/{ours}" for theirs, ours in LEAVES.items()}
+    return {**maps, **inner, rf"{name}\.(\d+)\.(\w+_residual)\.(\d+)": rf"{place}/\1/\2/\3"}
+
+
+def maps(prefix: str, place: str, *names: str) -> dict[str, str]:
+    """Return the rows of single linear maps."""
+    return {rf"{prefix}{name}\.{theirs}": f"{place}{name}/{ours}" for name in names for theirs, ours in LEAVES.items()}
+
+
+DPA2 = {
+    **below("repinit", block(r"repinit\.", "filter_layers_strip")),
+    **below("three_body", block(r"repinit_three_body\.", "filter_layers_strip")),
+    **{rf"repformers\.{theirs}": f"repformers/{ours}" for theirs, ours in STATISTICS.items()},
+    **maps(r"repformers\.", "repformers/", "g2_embd"),
+    **layers(r"repformers\.layers", "repformers/layers"),
+    **maps("", "", "g1_shape_tranform", "tebd_transform"),
+    **TYPES,
+}
+DPA3 = {
+    **{rf"repflows\.{theirs}": ours for theirs, ours in STATISTICS.items()},
+    **maps(r"repflows\.", "", "edge_embd", "angle_embd"),
+    **layers(r"repflows\.layers", "layers"),
+    **{**TYPES, **embedding("chg_embedding"), **embedding("spin_embedding")},
+    **maps("", "", "mix_cs_mlp"),
+}
+"""Options of repinit, repformer and repflow are those of the stored input."""
+
 DESCRIPTORS = {
     # class: its names
     "DescrptSeA": Names("se_e2_a", "sea.", block(r"sea\.")),
@@ -84,6 +125,8 @@ DESCRIPTORS = {
     "DescrptSeT": Names("se_e3", "seat.", block(r"seat\.")),
     "DescrptDPA1": Names("se_atten", "se_atten.", DPA1, ATTN),
     "DescrptSeAttenV2": Names("se_atten_v2", "se_atten.", DPA1, ATTN),
+    "DescrptDPA2": Names("dpa2", "", DPA2),
+    "DescrptDPA3": Names("dpa3", "", DPA3),
     "DescrptSeTTebd": Names("se_e3_tebd", "se_ttebd.", {**block(r"se_ttebd\.", "filter_layers_strip"), **TYPES}),
 }
 
@@ -107,6 +150,12 @@ PARTS = {
     "descriptor": ("atomic_model.descriptor.", DESCRIPTORS, "descriptor"),
     "fitting_net": ("atomic_model.fitting_net.", FITTINGS, "fitting"),
 }
+
+MODELS = "atomic_model.models."
+"""Attribute of a sum that has its members."""
+
+TABLE = "PairTabAtomicModel"
+"""Class of a pair table."""
 
 TRAINING = {"seed", "trainable", "rcond"}
 """Options that are of no account after training; modules keep something else under these names."""
@@ -149,6 +198,59 @@ def read_pt(tree: Any, path: Path) -> ModelFile:
 
 
 def _read(values: Mapping[str, Any], definition: Section, path: Path) -> ModelFile:
+    members = {int(match[1]) for name in values if (match := re.match(re.escape(MODELS) + r"(\d+)\.", name))}
+    if not members:
+        return _standard(values, definition, path)
+    network = {key: definition[key] for key in ("type_map", "descriptor", "fitting_net") if key in definition}
+    told: Any = [network, {"type": "pairtab"}] if definition.get("use_srtab") else definition.get("models")
+    sections: list[Section] = told if isinstance(told, list) else [{}] * len(members)  # DeePMD-kit stores no input of linear_ener in its .pth
+    if members != set(range(len(sections))):
+        raise InputError(f"{path}: model/models: the input has {len(sections)} members, the file has those of numbers {sorted(members)}")
+    try:
+        return _combination(values, definition, sections, path)
+    except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
+        text = str(error) if isinstance(error, InputError) else f"{path}: its description cannot be used: {type(error).__name__}: {error}"
+        raise InputError(text) from error
+
+
+def _combination(values: Mapping[str, Any], definition: Section, sections: list[Section], path: Path) -> ModelFile:
+    """Read a sum of models, whose members are modules as models are."""
+    members: list[ModelFile] = []
+    for number, inner in enumerate(sections):
+        module = f"{MODELS}{number}."
+        own = {f"atomic_model.{name.removeprefix(module)}": value for name, value in values.items() if name.startswith(module)}
+        given = {"type_map": definition.get("type_map"), **inner}
+        table = given.get("type") == "pairtab" or own.get(f"atomic_model.{CLASS}") == TABLE
+        members.append(_table(own, given, members, path) if table else _read(own, given, path))
+    bias = values.get("atomic_model.out_bias")
+    if not isinstance(bias, torch.Tensor):
+        raise InputError(f"{path}: the sum of models has no out_bias")
+    stated = {name: values[f"atomic_model.{name}"] for name in ("type_map", "weights") if values.get(f"atomic_model.{name}") is not None}
+    return combine({**definition, **stated}, members, to_numpy(bias), _distance(values), str(path))
+
+
+def _table(values: Mapping[str, Any], section: Section, members: list[ModelFile], path: Path) -> ModelFile:
+    """Read a pair table; beside a Deep Potential (`use_srtab`) it has its cutoff and slots."""
+    tensors = {name: values.get(f"atomic_model.{name}") for name in ("tab_info", "tab_data", "out_bias")}
+    missing = [name for name, tensor in tensors.items() if not isinstance(tensor, torch.Tensor)]
+    if missing:
+        raise InputError(f"{path}: a pair table without {', '.join(missing)}")
+    rcut = values.get("atomic_model.rcut") or section.get("rcut") or max(members[0].model.cutoffs)
+    sel = values.get("atomic_model.sel") or section.get("sel") or sum(members[0].model.layout().sel)
+    info, table, bias = (to_numpy(tensor).astype(np.float64) for tensor in tensors.values())  # type: ignore[arg-type]
+    names = tuple(map(str, values.get("atomic_model.type_map") or section["type_map"] or ()))
+    model, params = table_of_splines(info, table, float(rcut), sel if isinstance(sel, int) else sum(sel), names, str(path))
+    return ModelFile(model, {**params, "out_bias": bias}, section)
+
+
+def _distance(values: Mapping[str, Any]) -> float | None:
+    """Return the shortest distance of the training data (Angstrom), if the file knows one."""
+    distance = values.get("min_nbor_dist")
+    known = isinstance(distance, torch.Tensor) and distance.numel() == 1 and 0.0 < float(distance) < math.inf
+    return float(distance) if known else None  # type: ignore[arg-type]
+
+
+def _standard(values: Mapping[str, Any], definition: Section, path: Path) -> ModelFile:
     section: Section = {
         name: values[f"atomic_model.{name}"]
         for name in ("type_map", "pair_exclude_types", "atom_exclude_types")
@@ -163,10 +265,8 @@ def _read(values: Mapping[str, Any], definition: Section, path: Path) -> ModelFi
     if any(".compress_data." in name and tensor.numel() for name, tensor in tensors.items()) and not any("/embeddings/" in name for name in found):
         raise InputError(f"{path}: {COMPRESSED}")
     check_arrays((tensor.numel() * tensor.element_size() for tensor in found.values()), path)
-    distance = tensors.get("min_nbor_dist")
-    known_distance = distance is not None and distance.numel() == 1 and 0.0 < float(distance) < math.inf
     arrays = {name: to_numpy(tensor) for name, tensor in found.items()}
-    return assemble(definition, Found(section, arrays, float(distance) if known_distance else None), str(path))  # type: ignore[arg-type]
+    return assemble(definition, Found(section, arrays, _distance(values)), str(path))
 
 
 def _part(
