@@ -24,18 +24,22 @@ def layer_norm(x: Array, params: Params, eps: float, *, xp: Namespace) -> Array:
     return centred / xp.sqrt(variance + eps) * params["w"] + params["b"]
 
 
-def unit(x: Array, *, xp: Namespace) -> Array:
-    """Return the vectors of the last axis at length 1; a vector of zeros stays, and derivatives there are finite."""
+BOUND = 8.0
+"""Logits between minus `SHIFT` and this need no largest one subtracted in single precision, which saves two passes over them."""
+
+
+def unit(x: Array, length: Any = 1.0, *, xp: Namespace) -> Array:
+    """Return the vectors of the last axis at a length (..., 1); a vector of zeros stays, and derivatives there are finite."""
     square = xp.sum(x * x, axis=-1, keepdims=True)
-    return x / xp.sqrt(xp.where(square > 1e-24, square, xp.ones_like(square)))
+    return x * (length / xp.sqrt(xp.where(square > 1e-24, square, xp.ones_like(square))))
 
 
-def softmax(logits: Array, counts: Array, *, xp: Namespace) -> Array:
+def softmax(logits: Array, counts: Array, *, bounded: bool = False, xp: Namespace) -> Array:
     """Return exp(logits) over the sum of counts * exp(logits) along the last axis; zero where all counts are zero.
 
-    `counts` tells how often each entry is present; entries whose logits are `FAR_BELOW` should have none.
+    `counts` tells how often each entry is present; entries whose logits are `FAR_BELOW` should have none. `bounded`: see `BOUND`.
     """
-    raised = xp.exp(logits - xp.stop_gradient(xp.expand_dims(xp.max(logits, axis=-1), axis=-1)))
+    raised = xp.exp(logits if bounded else logits - xp.stop_gradient(xp.expand_dims(xp.max(logits, axis=-1), axis=-1)))
     total = xp.sum(raised * counts, axis=-1, keepdims=True)
     return raised / xp.where(total > 0.0, total, xp.ones_like(total))
 
@@ -96,18 +100,24 @@ class GatedAttention:
         pairs_NMM = xp.expand_dims(gate_NM, axis=-1) * xp.expand_dims(gate_NM, axis=-2)
         weights_NMM = pairs_NMM * xp.matmul(unit_NM3, xp.matrix_transpose(unit_NM3)) if self.dotr else pairs_NMM
         scale = (self.hidden * self.scaling_factor) ** -0.5 if self.temperature is None else self.temperature
+        bounded = self.smooth and self.normalize and abs(scale) <= BOUND and PRECISIONS[self.precision] in ("float64", "float32")
+        # (q k + SHIFT) gate gate - SHIFT: gates are factors of the vectors, which takes fewer passes over the pairs
+        gate_NM1 = xp.expand_dims(gate_NM, axis=-1) if self.smooth else 1.0
+        shift_NMM = SHIFT * (pairs_NMM - 1.0)
         seen_N1M = xp.expand_dims(counts_NM if self.smooth else counts_NM * gate_NM, axis=1)
         for layer in params:
             z = apply_net(self.nets["in_proj"], layer["in_proj"], g_NMG, xp=xp)
-            q, k, v = (z[:, :, start * self.hidden : (start + 1) * self.hidden] for start in range(3))
+            q, k, v = xp.split(z, (self.hidden,) * 3, axis=2)
             if self.normalize:
-                q, k, v = (unit(part, xp=xp) for part in (q, k, v))
-            logits = xp.matmul(q * scale, xp.matrix_transpose(k))
+                q, k, v = unit(q, scale * gate_NM1, xp=xp), unit(k, gate_NM1, xp=xp), unit(v, xp=xp)
+            else:
+                q, k = q * (scale * gate_NM1), k * gate_NM1
+            logits = xp.matmul(q, xp.matrix_transpose(k))
             if self.smooth:
-                logits = (logits + SHIFT) * pairs_NMM - SHIFT
+                logits = logits + shift_NMM
             else:
                 logits = xp.where(seen_N1M > 0.0, logits, FAR_BELOW * xp.ones_like(logits))
-            mixed = xp.matmul(softmax(logits, seen_N1M, xp=xp) * weights_NMM, v)
+            mixed = xp.matmul(softmax(logits, seen_N1M, bounded=bounded, xp=xp) * weights_NMM, v)
             g_NMG = layer_norm(g_NMG + apply_net(self.nets["out_proj"], layer["out_proj"], mixed, xp=xp), layer["norm"], self.ln_eps, xp=xp)
         return g_NMG
 
