@@ -82,7 +82,7 @@ def locate(path: str | os.PathLike[str]) -> Path:
     """
     path = Path(path)
     if path.is_dir():
-        return newest(path)
+        return path if (path / "saved_model.pb").is_file() else newest(path)
     for candidate in (path, Path(f"{path}.pt"), Path(f"{path}.index")):
         if candidate.is_file():
             return candidate

@@ -59,7 +59,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     },
     **{
         f"dpa3_{name}": (DPA3[name]["descriptor"], fitting(), ENER)
-        for name in ("base", "incr_heads", "no_angle_avg", "compress_split", "dynamic_more", "charge_spin_wide")
+        for name in ("base", "incr_heads", "no_angle", "compress_split", "dynamic_more", "charge_spin_wide")
     },
 }
 

@@ -13,6 +13,7 @@ from deepmd import DeepPot
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.tree import flatten
 from deepmd.io.formats import convert, load_model, save_model
+from deepmd.train.main import freeze
 
 CASES = ("se_e2_a_fparam", "dpa2", "dpa3")
 NAMES = {
@@ -113,6 +114,12 @@ def test_nothing_is_lost(written):
     assert before.model == after.model
     first, second = flatten(before.params), flatten(after.params)
     assert all(np.array_equal(first[name], second[name]) for name in {*first, *second})
+
+
+def test_it_is_no_folder_of_a_training(written, tmp_path):
+    """`dp freeze -c`, `dp change-bias` and the options of `dp train` take it like any other model file."""
+    case, path, _ = written
+    assert load_model(freeze(str(path), str(tmp_path / "model.dp"))).model == load_model(GOLDEN / case / "model.dp").model
 
 
 def test_what_is_there_is_replaced(written, tmp_path):
