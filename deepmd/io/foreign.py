@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
@@ -231,11 +231,26 @@ def _merged_part(part: str, where: str, inner: Section, stated: Section, place: 
     _refuse({key: value for key, value in inner.items() if key not in known}, f"model/{part}", where)
     meant = {key: value for key, value in rename(inner, cls.names, where).items() if key not in WITHOUT_MEANING.get(cls.kind, ())}
     out = {**meant, **stated, "type": cls.kind}
+    for name, kind in get_type_hints(cls).items():
+        if is_dataclass(kind) and name in out:  # a section of its own, which a file may state in part
+            out[name] = _merged_options(kind, inner.get(name) or {}, stated.get(name) or {}, f"{where}/{name}")
     if "precision" in known and out.get("precision", "default") == "default":  # meant what the environment of the training said
         weights = (array for path, array in found.arrays.items() if path.startswith(f"{place}/") and "/w" in path)
         out["precision"] = next((array.dtype.name for array in weights), "default")
     _tell_unknown(out, {"type", *known}, f"model/{part}")
     return out
+
+
+def _merged_options(cls: Any, inner: Section, stated: Section, where: str) -> Section:
+    """Return the section of options below a part that holds."""
+    if not isinstance(inner, dict):
+        raise InputError(f"{where}: must be an object with keys, got {inner!r}")
+    known = {field.name for field in fields(cls)}
+    out = {**rename(inner, getattr(cls, "names", {}), where), **stated}
+    unknown = sorted(key for key in out.keys() - known if out[key] is not None)
+    if unknown:
+        log.warning("%s: the file was made with options that are not known here and are passed over: %s", where, ", ".join(unknown))
+    return {key: value for key, value in out.items() if key in known}
 
 
 def _refuse(section: Section, part: str, where: str) -> None:

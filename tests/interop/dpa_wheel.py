@@ -1,4 +1,5 @@
-"""Run by DeePMD-kit's Python: build models from sections, change every parameter, store each as `.dp` with what it gives for two structures."""
+"""Run by DeePMD-kit's Python: build models from sections, change every parameter, store each in DeePMD-kit's files,
+with what it gives for two structures."""
 
 from __future__ import annotations
 
@@ -46,6 +47,23 @@ def evaluate(model, coord, types, cell, charge_spin=None):
     return {**out, "descriptor": kept[0].detach().numpy().reshape(natoms, -1)}
 
 
+def save_torch(model, section, folder):
+    """Write what training and freezing write: a checkpoint, and a frozen model with and without the section, if torch can compile the model."""
+    import torch
+    from deepmd.pt.train.wrapper import ModelWrapper
+
+    torch.save({"model": ModelWrapper(model, model_params=section).state_dict(), "optimizer": {}}, folder / "model.pt")
+    model.model_def_script = json.dumps(section)
+    try:
+        compiled = torch.jit.script(model)
+    except RuntimeError as error:
+        (folder / "not_frozen.txt").write_text(str(error))
+        return
+    torch.jit.save(compiled, folder / "frozen.pth")
+    compiled.model_def_script = "{}"
+    torch.jit.save(compiled, folder / "undefined.pth")
+
+
 def main():
     from deepmd.dpmodel.model.model import get_model
     from deepmd.dpmodel.utils.serialization import save_dp_model
@@ -67,6 +85,7 @@ def main():
         folder.mkdir(exist_ok=True)
         np.savez_compressed(folder / "expected.npz", **out)
         save_dp_model(str(folder / "model.dp"), {"model": tree, "model_def_script": section, "backend": "dpmodel"})
+        save_torch(model, section, folder)
 
 
 main()

@@ -46,6 +46,10 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "se_atten_v2": ({**DPA1, "type": "se_atten_v2", "attn_layer": 1, "concat_output_tebd": False, "use_econf_tebd": True}, fitting(), ENER),
     "hybrid": ({"type": "hybrid", "list": [SE_E2_A, {**SE_E2_R, "rcut": 3.0, "sel": [9, 18]}]}, fitting(), ENER),
     "hybrid_mixed": ({"type": "hybrid", "list": [SE_E2_A, {**DPA1, "attn_layer": 1}, SE_E3_TEBD]}, fitting(), ENER),
+    "dpa2": (DPA2["all_avg"]["descriptor"], fitting(), ENER),
+    "dpa2_three_strip": (DPA2["three_strip"]["descriptor"], fitting(), ENER),
+    "dpa3": (DPA3["base"]["descriptor"], fitting(numb_fparam=1, default_fparam=[0.5]), ENER),
+    "dpa3_compress": (DPA3["compress_split"]["descriptor"], fitting(), ENER),
     "dipole": (SE_E2_A, fitting("dipole"), TENSOR),
     "dipole_mixed": (DPA1, fitting("dipole", resnet_dt=False), TENSOR),
     "polar": (SE_E2_A, fitting("polar", scale=[1.5, 0.7], fit_diag=False), TENSOR),
@@ -53,14 +57,6 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "dos": (SE_E2_A, fitting("dos", numb_dos=5), DOS),
     "property": (DPA1, fitting("property", property_name="gap", task_dim=2, intensive=True), PROPERTY),
     "property_extensive": (SE_E2_A, fitting("property", property_name="gap", task_dim=2, distinguish_types=True), PROPERTY),
-    **{
-        f"dpa2_{name}": (DPA2[name]["descriptor"], fitting(), ENER)
-        for name in ("all_residual_norm", "neither_out", "three_strip", "three_excluded", "added_type", "identity")
-    },
-    **{
-        f"dpa3_{name}": (DPA3[name]["descriptor"], fitting(), ENER)
-        for name in ("base", "incr_heads", "no_angle", "compress_split", "dynamic_more", "charge_spin_wide")
-    },
 }
 
 TABLE = "../pair.txt"
@@ -165,7 +161,7 @@ for name, kind in json.load(open("jobs.json")).items():
     if not name.startswith("linear"):
         main(["convert-backend", "frozen.pth", "theirs.dp"])
     cls = {"ener": DeepPot, "dipole": DeepDipole, "polar": DeepPolar, "dos": DeepDOS, "property": DeepProperty}[kind]
-    options = {"fparam": given["fparam"]} if name == "se_e2_r" else {}
+    options = {"fparam": given["fparam"]} if name in ("se_e2_r", "dpa3") else {}
     model, arrays = cls("frozen.pth"), (given["coord"][None], given["cell"][None], given["types"])
     if kind == "ener":
         values = dict(zip(("energy", "force", "virial", "atom_energy", "atom_virial"), model.eval(*arrays, atomic=True, **options)))

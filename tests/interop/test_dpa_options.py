@@ -12,11 +12,15 @@ from dpa_options import SECTIONS
 from support import differences, stored_tree
 from tolerances import assert_close
 
+from deepmd.array_model.tree import flatten
 from deepmd.data.neighbours import Structure
 from deepmd.data.packing import SelWarning
 from deepmd.io import load_model
 from deepmd.io.model_file import to_tree
 from deepmd.testing.samples import Sample, Subject
+
+NOT_COMPILED = ("dpa3_avg", "dpa3_incr_heads")
+"""Options that DeePMD-kit's torch trains but cannot freeze: there TorchScript stops at its own code."""
 
 BOUNDARIES = ("pbc", "nopbc")
 
@@ -61,6 +65,22 @@ def test_equals_deepmd_kit(built, name):
 def test_written_as_it_was_read(built, name):
     path = built / name / "model.dp"
     assert differences(to_tree(load_model(path), "numpy")["model"], stored_tree(path)["model"]) == []
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+@pytest.mark.parametrize("file", ["model.pt", "frozen.pth", "undefined.pth"])
+def test_torch_files_hold_the_same(built, name, file):
+    """The model of the `.dp`, of which the test above tells that it gives the same: its options, and its parameters bit by bit."""
+    path, expected = built / name / file, load_model(built / name / "model.dp")
+    if file != "model.pt" and name in NOT_COMPILED:
+        assert (built / name / "not_frozen.txt").exists()
+        return
+    found = load_model(path)
+    assert found.model == expected.model
+    arrays = flatten(found.params)
+    assert arrays.keys() == flatten(expected.params).keys()
+    for place, array in flatten(expected.params).items():
+        np.testing.assert_array_equal(arrays[place], array, err_msg=place)
 
 
 GOLDENS = sorted(path.name for path in GOLDEN.glob("dpa*"))

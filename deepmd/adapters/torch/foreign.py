@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import torch
@@ -44,6 +44,8 @@ class Names:
     arrays : regular expression of a name below the module: our path below the part, with the groups of the expression
     options : our options that are attributes of another name
     unread : our options under whose names a module keeps something else
+    sections : our options that are sections of their own: the module of each, with a dot behind it, and which of its options are attributes
+        of another name; these begin at the module of the whole
     """
 
     kind: str
@@ -51,6 +53,7 @@ class Names:
     arrays: Mapping[str, str]
     options: Mapping[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    sections: Mapping[str, tuple[str, Mapping[str, str]]] = field(default_factory=dict)
 
 
 STATISTICS = {"mean": "davg", "stddev": "dstd"}
@@ -64,12 +67,17 @@ def block(name: str, *strips: str) -> dict[str, str]:
     return {name + theirs: ours for theirs, ours in rows.items()}
 
 
-def embedding(name: str) -> dict[str, str]:
-    """Return the rows of a table of vectors for numbers: types, charges, spins."""
-    return {rf"{name}\.embedding\.embedding_net\.layers\.(\d+)\.{theirs}": rf"{name}/layers/\1/{ours}" for theirs, ours in LEAVES.items()}
+def affine(attribute: str, path: str) -> dict[str, str]:
+    """Return the rows of linear maps."""
+    return {rf"{attribute}\.{theirs}": f"{path}/{ours}" for theirs, ours in LEAVES.items()}
 
 
-TYPES = embedding("type_embedding")
+def embedding(attribute: str, path: str) -> dict[str, str]:
+    """Return the rows of vectors of types, or of what is embedded as types are."""
+    return affine(rf"{attribute}\.embedding\.embedding_net\.layers\.(\d+)", rf"{path}/layers/\g<{1 + re.compile(attribute).groups}>")
+
+
+TYPES = embedding("type_embedding", "type_embedding")
 LAYER = r"se_atten\.dpa1_attention\.attention_layers\.(\d+)\."
 ATTENTION = {
     **{
@@ -83,40 +91,39 @@ DPA1 = {**block(r"se_atten\.", "filter_layers_strip"), **TYPES, **ATTENTION}
 ATTN = {"attn": "attn_dim", "smooth_type_embedding": "smooth"}
 
 
-def below(place: str, rows: Mapping[str, str]) -> dict[str, str]:
-    """Return rows whose arrays we keep in a place of their own."""
-    return {theirs: f"{place}/{ours}" for theirs, ours in rows.items()}
+def messages(attribute: str) -> dict[str, str]:
+    """Return the rows of layers of messages, whose maps, one or two names deep, and factors are called as ours."""
+    layer, ours = rf"{attribute}\.layers\.(\d+)\.", r"layers/\1"
+    return {
+        **affine(rf"{layer}(\w+)", rf"{ours}/\2"),
+        **affine(rf"{layer}(\w+)\.(\w+)", rf"{ours}/\2/\3"),
+        rf"{layer}(\w+_residual)\.(\d+)": rf"{ours}/\2/\3",
+    }
 
 
-def layers(name: str, place: str) -> dict[str, str]:
-    """Return the rows of layers that pass messages: maps, maps inside of parts, norms, factors of residuals; all are called as ours are."""
-    maps = {rf"{name}\.(\d+)\.(\w+)\.{theirs}": rf"{place}/\1/\2/{ours}" for theirs, ours in LEAVES.items()}
-    inner = {rf"{name}\.(\d+)\.(\w+)\.(\w+)\.{theirs}": rf"{place}/\1/\2/\3/{ours}" for theirs, ours in LEAVES.items()}
-    return {**maps, **inner, rf"{name}\.(\d+)\.(\w+_residual)\.(\d+)": rf"{place}/\1/\2/\3"}
-
-
-def maps(prefix: str, place: str, *names: str) -> dict[str, str]:
-    """Return the rows of single linear maps."""
-    return {rf"{prefix}{name}\.{theirs}": f"{place}{name}/{ours}" for name in names for theirs, ours in LEAVES.items()}
+def below(path: str, rows: Mapping[str, str]) -> dict[str, str]:
+    """Return rows whose arrays we keep in a part of the part."""
+    return {theirs: f"{path}/{ours}" for theirs, ours in rows.items()}
 
 
 DPA2 = {
+    **TYPES,
+    **affine(r"(g1_shape_tranform|tebd_transform)", r"\1"),
     **below("repinit", block(r"repinit\.", "filter_layers_strip")),
     **below("three_body", block(r"repinit_three_body\.", "filter_layers_strip")),
+    **below("repformers", {**messages("repformers"), **affine(r"repformers\.g2_embd", "g2_embd")}),
     **{rf"repformers\.{theirs}": f"repformers/{ours}" for theirs, ours in STATISTICS.items()},
-    **maps(r"repformers\.", "repformers/", "g2_embd"),
-    **layers(r"repformers\.layers", "repformers/layers"),
-    **maps("", "", "g1_shape_tranform", "tebd_transform"),
-    **TYPES,
 }
+REPINIT = {"nsel": "repinit.nnei", "use_three_body": "use_three_body", "three_body_sel": "repinit_three_body.nnei"}
+REPINIT |= {f"three_body_{name}": f"repinit_three_body.{name}" for name in ("neuron", "rcut", "rcut_smth")}
 DPA3 = {
+    **TYPES,
+    **embedding(r"(chg_embedding|spin_embedding)", r"\1"),
+    **affine("mix_cs_mlp", "mix_cs_mlp"),
+    **affine(r"repflows\.(edge_embd|angle_embd)", r"\1"),
+    **messages("repflows"),
     **{rf"repflows\.{theirs}": ours for theirs, ours in STATISTICS.items()},
-    **maps(r"repflows\.", "", "edge_embd", "angle_embd"),
-    **layers(r"repflows\.layers", "layers"),
-    **{**TYPES, **embedding("chg_embedding"), **embedding("spin_embedding")},
-    **maps("", "", "mix_cs_mlp"),
 }
-"""Options of repinit, repformer and repflow are those of the stored input."""
 
 DESCRIPTORS = {
     # class: its names
@@ -125,8 +132,8 @@ DESCRIPTORS = {
     "DescrptSeT": Names("se_e3", "seat.", block(r"seat\.")),
     "DescrptDPA1": Names("se_atten", "se_atten.", DPA1, ATTN),
     "DescrptSeAttenV2": Names("se_atten_v2", "se_atten.", DPA1, ATTN),
-    "DescrptDPA2": Names("dpa2", "", DPA2),
-    "DescrptDPA3": Names("dpa3", "", DPA3),
+    "DescrptDPA2": Names("dpa2", "", DPA2, sections={"repinit": ("repinit.", REPINIT), "repformer": ("repformers.", {"nsel": "repformers.nnei"})}),
+    "DescrptDPA3": Names("dpa3", "", DPA3, sections={"repflow": ("repflows.", {})}),
     "DescrptSeTTebd": Names("se_e3_tebd", "se_ttebd.", {**block(r"se_ttebd\.", "filter_layers_strip"), **TYPES}),
 }
 
@@ -292,11 +299,15 @@ def _part(
         if isinstance(value, torch.Tensor) and name.startswith(module) and (ours := _path_of(name.removeprefix(module), names)):
             found[f"{place}/{ours}"] = value
     out: Section = {"type": names.kind}
-    for name in {option.name for option in fields(lookup(part, names.kind, part))} - TRAINING - {*names.unread}:
+    kind = lookup(part, names.kind, part)
+    for name in {option.name for option in fields(kind)} - TRAINING - {*names.unread, *names.sections}:
         attribute = names.options.get(name, name)
         value = values.get(f"{module}{names.block}{attribute}", values.get(f"{module}{attribute}"))
         if value is not None:
             out[name] = value
+    for name, (below_module, others) in names.sections.items():
+        places = {option.name: module + others.get(option.name, f"{below_module}{option.name}") for option in fields(get_type_hints(kind)[name])}
+        out[name] = {option: values[place] for option, place in places.items() if values.get(place) is not None}
     return out
 
 
