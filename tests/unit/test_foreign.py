@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -17,6 +18,7 @@ from deepmd.array_model.tree import flatten
 from deepmd.cli import main
 from deepmd.io.formats import convert, load_model
 from deepmd.io.model_file import from_tree, map_variables
+from deepmd.io.pair_table import read_table
 
 FOLDER = Path(__file__).parents[1] / "golden" / "se_e2_a"
 PACKAGES = {".dp": "h5py", ".yaml": "yaml", ".pth": "torch", ".pb": "tensorflow"}
@@ -163,7 +165,7 @@ def test_a_pth_without_its_definition(modules):
         ({"model_def_script": "{"}, "stored input is damaged"),
         ({"model_def_script": '{"type": "zbl", "descriptor": {"type": "se_e2_a"}}'}, "type 'zbl' cannot be read"),
         ({"model_def_script": '{"type_embedding": {"neuron": [8]}}'}, "model/type_embedding: models with this option are not supported"),
-        ({"model_def_script": "{}", "atomic_model.descriptor.__class__": "DescrptDPA2"}, "DescrptDPA2"),
+        ({"model_def_script": "{}", "atomic_model.descriptor.__class__": "DescrptSeAMask"}, "DescrptSeAMask"),
         ({"atomic_model.descriptor.__class__": "Other", "model_def_script": '{"descriptor": {"type": "se_e3"}}'}, "se_e3"),
         ({"atomic_model.descriptor.sea.neuron": [4, 8, 32]}, "has shape"),
         ({"atomic_model.descriptor.sea.neuron": [4, 8, 2**30]}, "far more parameters than are stored"),
@@ -175,6 +177,57 @@ def test_a_pth_without_its_definition(modules):
 def test_a_pth_that_cannot_be_used(modules, changes, text):
     with pytest.raises(InputError, match=f"model.pth.*{text}"):
         read_modules({**modules, **changes})
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A table for two types as a text file, and as DeePMD-kit's module keeps it."""
+    r = np.linspace(0.0, 4.0, 81)
+    np.savetxt(tmp_path / "table.txt", np.stack([r, np.exp(-r), np.exp(-2.0 * r), np.cos(r)], axis=1))
+    return read_table(tmp_path / "table.txt", 6.0, 20, ("O", "H"), "tab_file")
+
+
+def as_members(modules, table, weights):
+    """Attributes of a sum of a model and a table; no input is stored."""
+    import torch
+
+    model, params = table
+    module = {"__class__": "PairTabAtomicModel", "type_map": ["O", "H"], "rcut": model.rcut, "sel": model.sel, "out_bias": torch.ones(1, 2, 1)}
+    module |= {"tab_info": torch.tensor(params["tab_info"]), "tab_data": torch.tensor(params["tab_data"]).reshape(2, 2, -1, 4)}
+    inner = {name.removeprefix("atomic_model."): value for name, value in modules.items() if name.startswith("atomic_model.")}
+    outer = {"__class__": "LinearEnergyAtomicModel", "type_map": ["O", "H"], "weights": weights, "out_bias": torch.full((1, 2, 1), 3.0)}
+    members = {f"models.{k}.{name}": value for k, each in enumerate((inner, module)) for name, value in each.items()}
+    return {"model_def_script": "", **{f"atomic_model.{name}": value for name, value in {**outer, **members}.items()}}
+
+
+def test_a_sum_of_a_model_and_a_table(modules, table):
+    content, alone = read_modules(as_members(modules, table, [0.25, 2.0])), load_model(FOLDER / "model.dp")
+    network, pairs = content.model.models
+    assert (network, content.model.weights, content.model.kind) == (alone.model, (0.25, 2.0), "linear")
+    assert replace(pairs, stop=table[0].stop) == table[0]  # how far the text went before it was continued is not stored
+    found, expected = flatten(content.params), flatten({"models": [alone.params, {**table[1], "out_bias": np.ones((1, 2, 1))}]})
+    for path, array in {**expected, "out_bias": np.full((1, 2, 1), 3.0)}.items():
+        np.testing.assert_allclose(found[path], array, rtol=1e-14, atol=1e-14, err_msg=path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"atomic_model.weights": [1.0]}, "weights is"),
+        ({"atomic_model.weights": "median"}, "weights is 'median'"),
+        ({"atomic_model.out_bias": None}, "no out_bias"),
+        ({"atomic_model.type_map": ["H", "O"]}, "need the same"),
+        ({"atomic_model.models.1.tab_data": None}, "a pair table without tab_data"),
+        ({"atomic_model.models.1.type_map": ["O", "H", "C"]}, "does not fit 3 types"),
+        ({"atomic_model.models.3.type_map": ["O", "H"]}, "those of numbers"),
+        ({"atomic_model.models.0.descriptor.__class__": "DescrptSeAMask"}, "DescrptSeAMask"),
+        ({"model_def_script": '{"models": [1, 2]}'}, "cannot be used"),
+        ({"model_def_script": '{"shared_dict": {"a": 1}}'}, "shared_dict"),
+    ],
+)
+def test_a_sum_that_cannot_be_used(modules, table, changes, text):
+    with pytest.raises(InputError, match=f"model.pth.*{text}"):
+        read_modules({**as_members(modules, table, "sum"), **changes})
 
 
 def test_a_compressed_pth(modules):
