@@ -24,14 +24,20 @@ def layer_norm(x: Array, params: Params, eps: float, *, xp: Namespace) -> Array:
     return centred / xp.sqrt(variance + eps) * params["w"] + params["b"]
 
 
+SHORTEST = {"float16": 2.0**-12}
+"""Shortest vector that is brought to length 1: 1e-12 (spec core, section 8.1), and where that has no square, one that has."""
+
 BOUND = 8.0
 """Logits between minus `SHIFT` and this need no largest one subtracted in single precision, which saves two passes over them."""
 
 
-def unit(x: Array, length: Any = 1.0, *, xp: Namespace) -> Array:
-    """Return the vectors of the last axis at a length (..., 1); a vector of zeros stays, and derivatives there are finite."""
-    square = xp.sum(x * x, axis=-1, keepdims=True)
-    return x * (length / xp.sqrt(xp.where(square > 1e-24, square, xp.ones_like(square))))
+def unit(x: Array, precision: str, length: Any = 1.0, *, xp: Namespace) -> Array:
+    """Return the vectors of the last axis over their norms, at least `SHORTEST`, at a length (..., 1); derivatives are finite at zero too.
+
+    The floor is no formality: rows of neighbours just within the cutoff are as short, and below it their directions fade out.
+    """
+    square, least = xp.sum(x * x, axis=-1, keepdims=True), SHORTEST.get(PRECISIONS[precision], 1e-12) ** 2
+    return x * (length / xp.sqrt(xp.where(square > least, square, least * xp.ones_like(square))))
 
 
 def softmax(logits: Array, counts: Array, *, bounded: bool = False, xp: Namespace) -> Array:
@@ -109,7 +115,8 @@ class GatedAttention:
             z = apply_net(self.nets["in_proj"], layer["in_proj"], g_NMG, xp=xp)
             q, k, v = xp.split(z, (self.hidden,) * 3, axis=2)
             if self.normalize:
-                q, k, v = unit(q, scale * gate_NM1, xp=xp), unit(k, gate_NM1, xp=xp), unit(v, xp=xp)
+                lengths = (scale * gate_NM1, gate_NM1, 1.0)
+                q, k, v = (unit(part, self.precision, length, xp=xp) for part, length in zip((q, k, v), lengths, strict=True))
             else:
                 q, k = q * (scale * gate_NM1), k * gate_NM1
             logits = xp.matmul(q, xp.matrix_transpose(k))

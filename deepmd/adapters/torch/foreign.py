@@ -232,7 +232,8 @@ def _combination(values: Mapping[str, Any], definition: Section, sections: list[
     bias = values.get("atomic_model.out_bias")
     if not isinstance(bias, torch.Tensor):
         raise InputError(f"{path}: the sum of models has no out_bias")
-    stated = {name: values[f"atomic_model.{name}"] for name in ("type_map", "weights") if values.get(f"atomic_model.{name}") is not None}
+    names = ("type_map", "weights", "pair_exclude_types", "atom_exclude_types")
+    stated = {name: values[f"atomic_model.{name}"] for name in names if values.get(f"atomic_model.{name}") is not None}
     return combine({**definition, **stated}, members, to_numpy(bias), _distance(values), str(path))
 
 

@@ -138,7 +138,9 @@ class SeAtten(Mixed, Expandable):
             gate_NM = xp.astype(found.seen_NM, dtype_of(self.precision, xp=xp))
         g_NMG = self._embedded(params, rows_NM4[:, :, 0:1], self._both(types_TE, xp=xp), pair_NM, gate_NM, xp=xp)
         if self.attn_layer:
-            g_NMG = self._attention().apply(params["attention"], g_NMG, unit(rows_NM4[:, :, 1:], xp=xp), gate_NM, found.count_NM, xp=xp)
+            g_NMG = self._attention().apply(
+                params["attention"], g_NMG, unit(rows_NM4[:, :, 1:], self.precision, xp=xp), gate_NM, found.count_NM, xp=xp
+            )
         return xp.matmul(xp.matrix_transpose(rows_NM4 * xp.expand_dims(found.count_NM, axis=-1)), g_NMG)
 
     def _both(self, types_TE: Array, *, xp: Namespace) -> Array:
