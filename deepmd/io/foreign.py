@@ -49,8 +49,8 @@ PASSED = {
         *("type", "data_stat_nbatch", "data_stat_protect", "data_bias_nsample", "srtab_add_bias", "smin_alpha", "sw_rmin", "sw_rmax", "compress"),
         *("finetune_head", "model_branch_alias", "info", "bridging_r_inner", "bridging_r_outer", "enable_tf32", "use_compile"),
     ),
-    "model/descriptor": (),
-    "model/fitting_net": (),
+    "model/descriptor": ("ntypes", "type_map"),
+    "model/fitting_net": ("ntypes", "type_map", "dim_descrpt", "mixed_types"),
 }
 """Keys without influence on what a trained model computes."""
 
@@ -117,6 +117,24 @@ def assemble(definition: Section, found: Found, where: str) -> ModelFile:
         text = str(error) if isinstance(error, InputError) else f"its description cannot be used: {type(error).__name__}: {error}"
         raise InputError(f"{where}: {text}") from error
     return from_json(description, arrays, where)
+
+
+def combine(kind: str, members: list[ModelFile], options: Section, bias: np.ndarray | None, definition: Section, distance: float | None) -> ModelFile:
+    """Return the model that combines others; what the file says of exclusions and weights is among the options.
+
+    Raises
+    ------
+    InputError
+        They do not fit together.
+    """
+    try:
+        model = lookup("model", kind, "model")(models=tuple(member.model for member in members), **options)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"model: {error}") from error
+    zeros = np.zeros((1, model.ntypes, 1))
+    params = {"models": [member.params for member in members], "out_bias": zeros if bias is None else bias, "out_std": zeros + 1.0}
+    content = ModelFile(model, params, definition, distance)
+    return from_json(to_json(content, "numpy"), flatten(params), "model")
 
 
 def section_of_input(path: Path) -> Section:

@@ -93,6 +93,33 @@ def splines(energies: np.ndarray, ntypes: int) -> np.ndarray:
     return out
 
 
+def of_splines(info: np.ndarray, coefficients: np.ndarray, rcut: float, sel: int, type_map: tuple[str, ...]) -> tuple[PairTabModel, Params]:
+    """Return the model of splines that a file has without the rows they were made of, and its parameters.
+
+    Parameters
+    ----------
+    info : start and spacing (Angstrom), intervals, types (4,)
+    coefficients : of the splines, as `splines` returns them, of any shape
+
+    Raises
+    ------
+    InputError
+        The numbers do not describe each other.
+    """
+    start, step, intervals, ntypes = float(info[0]), float(info[1]), int(info[2]), len(type_map)
+    if int(info[3]) != ntypes or intervals < 1 or coefficients.size != ntypes**2 * intervals * 4 or not step > 0.0:
+        raise InputError(
+            f"a table of {intervals} intervals of {step} Angstrom, {int(info[3])} types and {coefficients.size} numbers; types: {ntypes}"
+        )
+    each = coefficients.reshape(ntypes, ntypes, intervals, 4)[np.triu_indices(ntypes)]
+    energies = np.concatenate([each[:, :, 3], each[:, -1:, :].sum(axis=-1)], axis=1).T
+    distances = start + step * np.arange(intervals + 1)[:, None]
+    table = {"vdata": np.concatenate([distances, energies], axis=1), "tab_info": info, "tab_data": coefficients.reshape(-1)}
+    bias = np.zeros((1, ntypes, 1))
+    model = PairTabModel(type_map, rcut, sel, start, float(distances[-1, 0]), step, intervals)
+    return model, {**table, "out_bias": bias, "out_std": bias + 1.0}
+
+
 def _rows(path: str | Path, where: str) -> np.ndarray:
     try:
         with warnings.catch_warnings():

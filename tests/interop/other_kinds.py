@@ -50,6 +50,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "dpa2_three_strip": (DPA2["three_strip"]["descriptor"], fitting(), ENER),
     "dpa3": (DPA3["base"]["descriptor"], fitting(numb_fparam=1, default_fparam=[0.5]), ENER),
     "dpa3_compress": (DPA3["compress_split"]["descriptor"], fitting(), ENER),
+    **dict.fromkeys(("linear", "linear_pairtab", "zbl", "zbl_excluded"), (DPA1, fitting(), ENER)),
     "dipole": (SE_E2_A, fitting("dipole"), TENSOR),
     "dipole_mixed": (DPA1, fitting("dipole", resnet_dt=False), TENSOR),
     "polar": (SE_E2_A, fitting("polar", scale=[1.5, 0.7], fit_diag=False), TENSOR),
@@ -58,6 +59,25 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "property": (DPA1, fitting("property", property_name="gap", task_dim=2, intensive=True), PROPERTY),
     "property_extensive": (SE_E2_A, fitting("property", property_name="gap", task_dim=2, distinguish_types=True), PROPERTY),
 }
+
+
+TABLE = {"type": "pairtab", "tab_file": "../data/table.txt", "rcut": 3.3, "sel": 40}
+SHORT = {"use_srtab": "../data/table.txt", "sw_rmin": 0.7, "sw_rmax": 1.4, "smin_alpha": 0.2}
+ONE, OTHER = ({"descriptor": descriptor, "fitting_net": fitting()} for descriptor in (DPA1, {**SE_E3_TEBD, "rcut": 3.0, "sel": 24}))
+
+COMBINATIONS: dict[str, dict[str, Any]] = {
+    # name: the section `model` of a kind that is made of others, in DeePMD-kit's torch of mixed ones only
+    "linear": {"type": "linear_ener", "models": [ONE, OTHER], "weights": "mean"},
+    "linear_pairtab": {"type": "linear_ener", "models": [ONE, TABLE], "weights": [0.7, 0.4], "pair_exclude_types": [[0, 0]]},
+    "zbl": {**ONE, **SHORT},
+    "zbl_excluded": {**OTHER, **SHORT, "atom_exclude_types": [1]},
+}
+
+
+def write_table(path: Path) -> None:
+    """Write energies (eV) of the three pairs of types, which repel each other to 2.5 Angstrom."""
+    distance = np.arange(0.1, 2.5, 0.05)[:, None]
+    np.savetxt(path, np.concatenate([distance, np.exp(-2.0 * distance) * [[8.0, 3.0, 1.0]]], axis=1), fmt="%.10f")
 
 
 DP_CASES = {
@@ -83,6 +103,7 @@ def write_data(folder: Path) -> None:
         np.save(folder / f"set.000/{name}.npy", np.load(DATA / f"set.000/{name}.npy")[:FRAMES])
     for name, size in labels.items():
         np.save(folder / f"set.000/{name}.npy", draw.normal(size=(FRAMES, size)))
+    write_table(folder / "table.txt")
     for name in ("type.raw", "type_map.raw"):
         shutil.copy(DATA / name, folder)
 
@@ -101,8 +122,9 @@ def training_options(model: dict[str, Any], loss: dict[str, Any]) -> dict[str, A
 def write_input(folder: Path, name: str) -> None:
     """Write the input of a training of two steps."""
     descriptor, fitting_net, loss = KINDS[name]
+    model = COMBINATIONS.get(name, {"descriptor": descriptor, "fitting_net": fitting_net})
     folder.mkdir(parents=True)
-    (folder / "input.json").write_text(json.dumps(training_options({"descriptor": descriptor, "fitting_net": fitting_net}, loss)))
+    (folder / "input.json").write_text(json.dumps(training_options(model, loss)))
 
 
 WORK = """
@@ -120,7 +142,8 @@ for name, kind in json.load(open("jobs.json")).items():
     os.chdir(os.path.join(home, name))
     main(["--pt", "train", "input.json", "--skip-neighbor-stat"])
     main(["--pt", "freeze", "-o", "frozen"])
-    main(["convert-backend", "frozen.pth", "theirs.dp"])
+    if not name.startswith("linear"):  # its frozen sums lack their input, which its conversion needs
+        main(["convert-backend", "frozen.pth", "theirs.dp"])
     cls = {"ener": DeepPot, "dipole": DeepDipole, "polar": DeepPolar, "dos": DeepDOS, "property": DeepProperty}[kind]
     options = {"fparam": given["fparam"]} if name in ("se_e2_r", "dpa3") else {}
     model, arrays = cls("frozen.pth"), (given["coord"][None], given["cell"][None], given["types"])

@@ -14,6 +14,8 @@ from deepmd.infer import DeepDipole, DeepDOS, DeepPolar, DeepProperty
 pytestmark = pytest.mark.filterwarnings("ignore::deepmd.infer.inputs.OrderWarning")
 
 FILES = ("frozen.pth", "model.ckpt-2.pt", "theirs.dp")
+CASES = [(name, file) for name in KINDS for file in FILES if file != "theirs.dp" or not name.startswith("linear")]
+"""DeePMD-kit cannot convert its frozen sums."""
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +40,7 @@ def evaluate(path, kind, given):
     return dict(zip((kind, f"atom_{kind}"), model.eval(*arrays, atomic=True), strict=True))
 
 
-@pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize(("name", "file"), CASES)
 def test_its_files_are_read(folder, given, name, file):
     expected = dict(np.load(folder / name / "expected.npz"))
     for key, values in evaluate(folder / name / file, KINDS[name][1]["type"], given).items():

@@ -163,7 +163,7 @@ def test_a_pth_without_its_definition(modules):
         ({"model_def_script": "{"}, "stored input is damaged"),
         ({"model_def_script": '{"type": "zbl", "descriptor": {"type": "se_e2_a"}}'}, "type 'zbl' cannot be read"),
         ({"model_def_script": '{"type_embedding": {"neuron": [8]}}'}, "model/type_embedding: models with this option are not supported"),
-        ({"model_def_script": "{}", "atomic_model.descriptor.__class__": "DescrptDPA2"}, "DescrptDPA2"),
+        ({"model_def_script": "{}", "atomic_model.descriptor.__class__": "DescrptSeZM"}, "DescrptSeZM"),
         ({"atomic_model.descriptor.__class__": "Other", "model_def_script": '{"descriptor": {"type": "se_e3"}}'}, "se_e3"),
         ({"atomic_model.descriptor.sea.neuron": [4, 8, 32]}, "has shape"),
         ({"atomic_model.descriptor.sea.neuron": [4, 8, 2**30]}, "far more parameters than are stored"),
