@@ -59,7 +59,7 @@ def columns(kind: str) -> dict[str, bool]:
         "`.dp` `.yaml` `.pb`": any({".dp", ".yaml", ".pb"} <= set(way) for way in ways.values()),
         "`.pth`": any(".pth" in way for way in ways.values()),
         "it reads our `.dp`": begins(other_kinds.DP_CASES, kind),
-        "its `.pth` `.pt`": begins(other_kinds.KIND_OF_OUTPUT, kind),
+        "its `.pth` `.pt`": begins(other_kinds.KINDS, kind),
         "its `.pb`": begins(read_tf, kind)
         or any("tf" in row[3] and row[1].get("type", "se_e2_a") == kind for row in trained_by_kit.VARIANTS.values()),
         "compress": kind in test_golden_compression.COMPRESSED,

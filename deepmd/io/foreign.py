@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -17,9 +17,7 @@ import numpy as np
 
 from deepmd.array_model import models
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.models.linear import LinearModel
 from deepmd.array_model.models.standard import StandardModel
-from deepmd.array_model.models.zbl import RANGES, ZblModel
 from deepmd.array_model.registry import canonical, lookup
 from deepmd.array_model.tree import flatten
 from deepmd.host import plain
@@ -51,8 +49,8 @@ PASSED = {
         *("type", "data_stat_nbatch", "data_stat_protect", "data_bias_nsample", "srtab_add_bias", "smin_alpha", "sw_rmin", "sw_rmax", "compress"),
         *("finetune_head", "model_branch_alias", "info", "bridging_r_inner", "bridging_r_outer", "enable_tf32", "use_compile"),
     ),
-    "model/descriptor": (),
-    "model/fitting_net": (),
+    "model/descriptor": ("ntypes", "type_map"),
+    "model/fitting_net": ("ntypes", "type_map", "dim_descrpt", "mixed_types"),
 }
 """Keys without influence on what a trained model computes."""
 
@@ -121,42 +119,22 @@ def assemble(definition: Section, found: Found, where: str) -> ModelFile:
     return from_json(description, arrays, where)
 
 
-def combine(definition: Section, members: Sequence[ModelFile], out_bias: np.ndarray, min_nbor_dist: float | None, where: str) -> ModelFile:
-    """Return a sum of models from its members: `linear_ener`, or with `use_srtab` a Deep Potential and the table.
-
-    Parameters
-    ----------
-    definition : `model` section of the input that it was trained with
-    out_bias : bias of the sum (1, T, 1), eV
+def combine(kind: str, members: list[ModelFile], options: Section, bias: np.ndarray | None, definition: Section, distance: float | None) -> ModelFile:
+    """Return the model that combines others; what the file says of exclusions and weights is among the options.
 
     Raises
     ------
     InputError
-        The members do not fit together, or an option is not supported.
+        They do not fit together.
     """
-    type_map, zbl = members[0].model.type_map, bool(definition.get("use_srtab"))
     try:
-        _refuse({key: value for key, value in definition.items() if key != "use_srtab" and value != {}}, "model", "model")
-        common: dict[str, Any] = {
-            "type_map": tuple(definition.get("type_map") or type_map),
-            "models": tuple(member.model for member in members),
-            "pair_exclude_types": tuple((int(a), int(b)) for a, b in definition.get("pair_exclude_types") or ()),
-            "atom_exclude_types": tuple(map(int, definition.get("atom_exclude_types") or ())),
-        }
-        if zbl:
-            ranges: Any = {name: float(definition[name]) for name in RANGES}
-            model: Any = ZblModel(**common, **ranges, add_bias=bool(definition.get("srtab_add_bias", True)))
-        else:
-            weights = definition.get("weights", "mean")
-            model = LinearModel(**common, weights=weights if isinstance(weights, str) else tuple(map(float, weights)))
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{where}: its description cannot be used: {type(error).__name__}: {error}") from error
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from error
-    if out_bias.shape != (1, len(type_map), 1):
-        raise InputError(f"{where}: the bias of the sum has shape {out_bias.shape}, expected {(1, len(type_map), 1)}")
-    params = {"models": [member.params for member in members], "out_bias": out_bias, "out_std": 0.0 * out_bias + 1.0}
-    return ModelFile(model, params, definition, min_nbor_dist)
+        model = lookup("model", kind, "model")(models=tuple(member.model for member in members), **options)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"model: {error}") from error
+    zeros = np.zeros((1, model.ntypes, 1))
+    params = {"models": [member.params for member in members], "out_bias": zeros if bias is None else bias, "out_std": zeros + 1.0}
+    content = ModelFile(model, params, definition, distance)
+    return from_json(to_json(content, "numpy"), flatten(params), "model")
 
 
 def section_of_input(path: Path) -> Section:

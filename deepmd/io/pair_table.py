@@ -93,33 +93,31 @@ def splines(energies: np.ndarray, ntypes: int) -> np.ndarray:
     return out
 
 
-def table_of_splines(
-    info: np.ndarray, table: np.ndarray, rcut: float, sel: int, type_map: tuple[str, ...], where: str
-) -> tuple[PairTabModel, Params]:
-    """Return the model of splines that a file holds without the table that they were made of, and its parameters.
+def of_splines(info: np.ndarray, coefficients: np.ndarray, rcut: float, sel: int, type_map: tuple[str, ...]) -> tuple[PairTabModel, Params]:
+    """Return the model of splines that a file has without the rows they were made of, and its parameters.
 
     Parameters
     ----------
-    info : first distance and spacing (Angstrom), number of intervals, number of types
-    table : the splines (T, T, intervals, 4) as `splines` makes them, in any shape
-    where : name of the file, for errors
+    info : start and spacing (Angstrom), intervals, types (4,)
+    coefficients : of the splines, as `splines` returns them, of any shape
 
     Raises
     ------
     InputError
-        They do not fit together.
+        The numbers do not describe each other.
     """
-    ntypes = len(type_map)
-    if info.shape != (4,) or not np.all(np.isfinite(info)) or info[3] != ntypes or table.size != ntypes**2 * 4 * info[2] or not info[1] > 0.0:
-        raise InputError(f"{where}: a pair table of {table.size} coefficients does not fit {ntypes} types and the grid {info.tolist()}")
-    start, step, intervals = float(info[0]), float(info[1]), int(info[2])
-    coefficients = table.reshape(ntypes, ntypes, intervals, 4)[np.triu_indices(ntypes)]
-    energies = np.concatenate([coefficients[:, :, 3], coefficients[:, -1:, :].sum(axis=-1)], axis=1).T
-    distances = start + step * np.arange(intervals + 1)
-    model = PairTabModel(type_map, rcut, sel, start, float(distances[-1]), step, intervals)
+    start, step, intervals, ntypes = float(info[0]), float(info[1]), int(info[2]), len(type_map)
+    if int(info[3]) != ntypes or intervals < 1 or coefficients.size != ntypes**2 * intervals * 4 or not step > 0.0:
+        raise InputError(
+            f"a table of {intervals} intervals of {step} Angstrom, {int(info[3])} types and {coefficients.size} numbers; types: {ntypes}"
+        )
+    each = coefficients.reshape(ntypes, ntypes, intervals, 4)[np.triu_indices(ntypes)]
+    energies = np.concatenate([each[:, :, 3], each[:, -1:, :].sum(axis=-1)], axis=1).T
+    distances = start + step * np.arange(intervals + 1)[:, None]
+    table = {"vdata": np.concatenate([distances, energies], axis=1), "tab_info": info, "tab_data": coefficients.reshape(-1)}
     bias = np.zeros((1, ntypes, 1))
-    rows = np.concatenate([distances[:, None], energies], axis=1)
-    return model, {"vdata": rows, "tab_info": info, "tab_data": table.reshape(-1), "out_bias": bias, "out_std": bias + 1.0}
+    model = PairTabModel(type_map, rcut, sel, start, float(distances[-1, 0]), step, intervals)
+    return model, {**table, "out_bias": bias, "out_std": bias + 1.0}
 
 
 def _rows(path: str | Path, where: str) -> np.ndarray:

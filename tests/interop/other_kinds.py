@@ -50,6 +50,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "dpa2_three_strip": (DPA2["three_strip"]["descriptor"], fitting(), ENER),
     "dpa3": (DPA3["base"]["descriptor"], fitting(numb_fparam=1, default_fparam=[0.5]), ENER),
     "dpa3_compress": (DPA3["compress_split"]["descriptor"], fitting(), ENER),
+    **dict.fromkeys(("linear", "linear_pairtab", "zbl", "zbl_excluded"), (DPA1, fitting(), ENER)),
     "dipole": (SE_E2_A, fitting("dipole"), TENSOR),
     "dipole_mixed": (DPA1, fitting("dipole", resnet_dt=False), TENSOR),
     "polar": (SE_E2_A, fitting("polar", scale=[1.5, 0.7], fit_diag=False), TENSOR),
@@ -59,35 +60,25 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "property_extensive": (SE_E2_A, fitting("property", property_name="gap", task_dim=2, distinguish_types=True), PROPERTY),
 }
 
-TABLE = "../pair.txt"
-COMBINATIONS: dict[str, dict[str, Any]] = {
-    # name: section `model`; its torch adds up models of mixed types only
-    "linear": {
-        "type": "linear_ener",
-        "models": [
-            {"type_map": ["O", "H"], "descriptor": DPA1, "fitting_net": fitting()},
-            {"type_map": ["O", "H"], "descriptor": {**DPA1, "rcut": 3.0, "attn_layer": 1}, "fitting_net": fitting()},
-        ],
-        "weights": [0.3, 0.7],
-        "atom_exclude_types": [1],
-    },
-    "linear_pairtab": {
-        "type": "linear_ener",
-        "models": [
-            {"type_map": ["O", "H"], "descriptor": DPA1, "fitting_net": fitting()},
-            {"type": "pairtab", "type_map": ["O", "H"], "tab_file": TABLE, "rcut": 3.5, "sel": 48},
-        ],
-        "weights": "sum",
-    },
-    "zbl": {
-        **{"descriptor": DPA1, "fitting_net": fitting(), "use_srtab": TABLE},
-        **{"smin_alpha": 0.1, "sw_rmin": 0.8, "sw_rmax": 1.4},
-    },
-}
-KIND_OF_OUTPUT = {**{name: row[1]["type"] for name, row in KINDS.items()}, **dict.fromkeys(COMBINATIONS, "ener")}
 
-WITHOUT_DP = ("linear", "linear_pairtab")
-"""DeePMD-kit's `convert-backend` fails with its own `.pth` of these, which holds no input."""
+TABLE = {"type": "pairtab", "tab_file": "../data/table.txt", "rcut": 3.3, "sel": 40}
+SHORT = {"use_srtab": "../data/table.txt", "sw_rmin": 0.7, "sw_rmax": 1.4, "smin_alpha": 0.2}
+ONE, OTHER = ({"descriptor": descriptor, "fitting_net": fitting()} for descriptor in (DPA1, {**SE_E3_TEBD, "rcut": 3.0, "sel": 24}))
+
+COMBINATIONS: dict[str, dict[str, Any]] = {
+    # name: the section `model` of a kind that is made of others, in DeePMD-kit's torch of mixed ones only
+    "linear": {"type": "linear_ener", "models": [ONE, OTHER], "weights": "mean"},
+    "linear_pairtab": {"type": "linear_ener", "models": [ONE, TABLE], "weights": [0.7, 0.4], "pair_exclude_types": [[0, 0]]},
+    "zbl": {**ONE, **SHORT},
+    "zbl_excluded": {**OTHER, **SHORT, "atom_exclude_types": [1]},
+}
+
+
+def write_table(path: Path) -> None:
+    """Write energies (eV) of the three pairs of types, which repel each other to 2.5 Angstrom."""
+    distance = np.arange(0.1, 2.5, 0.05)[:, None]
+    np.savetxt(path, np.concatenate([distance, np.exp(-2.0 * distance) * [[8.0, 3.0, 1.0]]], axis=1), fmt="%.10f")
+
 
 DP_CASES = {
     # stored case whose `.dp` is given to DeePMD-kit: kind of output
@@ -112,6 +103,7 @@ def write_data(folder: Path) -> None:
         np.save(folder / f"set.000/{name}.npy", np.load(DATA / f"set.000/{name}.npy")[:FRAMES])
     for name, size in labels.items():
         np.save(folder / f"set.000/{name}.npy", draw.normal(size=(FRAMES, size)))
+    write_table(folder / "table.txt")
     for name in ("type.raw", "type_map.raw"):
         shutil.copy(DATA / name, folder)
 
@@ -129,18 +121,10 @@ def training_options(model: dict[str, Any], loss: dict[str, Any]) -> dict[str, A
 
 def write_input(folder: Path, name: str) -> None:
     """Write the input of a training of two steps."""
-    model, loss = COMBINATIONS.get(name), ENER
-    if model is None:
-        descriptor, fitting_net, loss = KINDS[name]
-        model = {"descriptor": descriptor, "fitting_net": fitting_net}
+    descriptor, fitting_net, loss = KINDS[name]
+    model = COMBINATIONS.get(name, {"descriptor": descriptor, "fitting_net": fitting_net})
     folder.mkdir(parents=True)
     (folder / "input.json").write_text(json.dumps(training_options(model, loss)))
-
-
-def write_table(path: Path) -> None:
-    """Write a table of three repulsive energies, one for each pair of two types."""
-    r = np.linspace(0.01, 6.0, 600)
-    np.savetxt(path, np.stack([r, *((10.0 + k) * np.exp(-(1.0 + 0.3 * k) * r) for k in range(3))], axis=1))
 
 
 WORK = """
@@ -158,7 +142,7 @@ for name, kind in json.load(open("jobs.json")).items():
     os.chdir(os.path.join(home, name))
     main(["--pt", "train", "input.json", "--skip-neighbor-stat"])
     main(["--pt", "freeze", "-o", "frozen"])
-    if not name.startswith("linear"):
+    if not name.startswith("linear"):  # its frozen sums lack their input, which its conversion needs
         main(["convert-backend", "frozen.pth", "theirs.dp"])
     cls = {"ener": DeepPot, "dipole": DeepDipole, "polar": DeepPolar, "dos": DeepDOS, "property": DeepProperty}[kind]
     options = {"fparam": given["fparam"]} if name in ("se_e2_r", "dpa3") else {}
@@ -183,7 +167,6 @@ def work(kit: Kit, folder: Path, given: dict[str, np.ndarray], jobs: dict[str, A
 
 def train_all(kit: Kit, folder: Path, given: dict[str, np.ndarray]) -> None:
     """Train, freeze, convert and evaluate every kind."""
-    for name in KIND_OF_OUTPUT:
+    for name in KINDS:
         write_input(folder / name, name)
-    write_table(folder / "pair.txt")
-    work(kit, folder, given, KIND_OF_OUTPUT, WORK)
+    work(kit, folder, given, {name: row[1]["type"] for name, row in KINDS.items()}, WORK)

@@ -215,14 +215,12 @@ def test_a_sum_of_a_model_and_a_table(modules, table):
     [
         ({"atomic_model.weights": [1.0]}, "weights is"),
         ({"atomic_model.weights": "median"}, "weights is 'median'"),
-        ({"atomic_model.out_bias": None}, "no out_bias"),
         ({"atomic_model.type_map": ["H", "O"]}, "need the same"),
         ({"atomic_model.models.1.tab_data": None}, "a pair table without tab_data"),
-        ({"atomic_model.models.1.type_map": ["O", "H", "C"]}, "does not fit 3 types"),
+        ({"atomic_model.models.1.type_map": ["O", "H", "C"]}, "types: 3"),
         ({"atomic_model.models.3.type_map": ["O", "H"]}, "those of numbers"),
         ({"atomic_model.models.0.descriptor.__class__": "DescrptSeAMask"}, "DescrptSeAMask"),
-        ({"model_def_script": '{"models": [1, 2]}'}, "cannot be used"),
-        ({"model_def_script": '{"shared_dict": {"a": 1}}'}, "shared_dict"),
+        ({"model_def_script": '{"models": [1, 2]}'}, "must be a list of objects"),
     ],
 )
 def test_a_sum_that_cannot_be_used(modules, table, changes, text):

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import numpy as np
 import torch
 
 from deepmd.adapters.torch.archive import CLASS
@@ -23,7 +22,7 @@ from deepmd.array_model.registry import canonical, lookup
 from deepmd.io.bounded import check_arrays
 from deepmd.io.foreign import BY_DP, COMPRESSED, Found, Section, assemble, combine, kind_of, parse_definition
 from deepmd.io.model_file import ModelFile
-from deepmd.io.pair_table import table_of_splines
+from deepmd.io.pair_table import of_splines
 
 LEAVES = {"matrix": "w", "bias": "b", "idt": "idt"}
 
@@ -88,6 +87,7 @@ ATTENTION = {
     **{rf"{LAYER}attn_layer_norm\.{theirs}": rf"attention/\1/norm/{ours}" for theirs, ours in LEAVES.items()},
 }
 DPA1 = {**block(r"se_atten\.", "filter_layers_strip"), **TYPES, **ATTENTION}
+TEBD = {name: f"type_embedding.{name}" for name in ("use_tebd_bias", "use_econf_tebd")}
 ATTN = {"attn": "attn_dim", "smooth_type_embedding": "smooth"}
 
 
@@ -134,7 +134,7 @@ DESCRIPTORS = {
     "DescrptSeAttenV2": Names("se_atten_v2", "se_atten.", DPA1, ATTN),
     "DescrptDPA2": Names("dpa2", "", DPA2, sections={"repinit": ("repinit.", REPINIT), "repformer": ("repformers.", {"nsel": "repformers.nnei"})}),
     "DescrptDPA3": Names("dpa3", "", DPA3, sections={"repflow": ("repflows.", {})}),
-    "DescrptSeTTebd": Names("se_e3_tebd", "se_ttebd.", {**block(r"se_ttebd\.", "filter_layers_strip"), **TYPES}),
+    "DescrptSeTTebd": Names("se_e3_tebd", "se_ttebd.", {**block(r"se_ttebd\.", "filter_layers_strip"), **TYPES}, TEBD),
 }
 
 HYBRID, MEMBERS = "DescrptHybrid", "descrpt_list."
@@ -158,11 +158,14 @@ PARTS = {
     "fitting_net": ("atomic_model.fitting_net.", FITTINGS, "fitting"),
 }
 
-MODELS = "atomic_model.models."
-"""Attribute of a sum that has its members."""
+COMBINATIONS = {"LinearEnergyAtomicModel": "linear", "DPZBLLinearEnergyAtomicModel": "zbl"}
+"""Classes of models that combine others: our kinds."""
 
-TABLE = "PairTabAtomicModel"
-"""Class of a pair table."""
+EXCLUDED = ("pair_exclude_types", "atom_exclude_types")
+OF_ZBL = ("use_srtab", "sw_rmin", "sw_rmax", "smin_alpha", "srtab_add_bias")
+
+SMIN_ALPHA = 0.1
+"""Angstrom: what DeePMD-kit's torch trains and evaluates with, whatever its input says."""
 
 TRAINING = {"seed", "trainable", "rcond"}
 """Options that are of no account after training; modules keep something else under these names."""
@@ -205,54 +208,85 @@ def read_pt(tree: Any, path: Path) -> ModelFile:
 
 
 def _read(values: Mapping[str, Any], definition: Section, path: Path) -> ModelFile:
-    members = {int(match[1]) for name in values if (match := re.match(re.escape(MODELS) + r"(\d+)\.", name))}
-    if not members:
-        return _standard(values, definition, path)
-    network = {key: definition[key] for key in ("type_map", "descriptor", "fitting_net") if key in definition}
-    told: Any = [network, {"type": "pairtab"}] if definition.get("use_srtab") else definition.get("models")
-    sections: list[Section] = told if isinstance(told, list) else [{}] * len(members)  # DeePMD-kit stores no input of linear_ener in its .pth
-    if members != set(range(len(sections))):
-        raise InputError(f"{path}: model/models: the input has {len(sections)} members, the file has those of numbers {sorted(members)}")
-    try:
-        return _combination(values, definition, sections, path)
-    except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
-        text = str(error) if isinstance(error, InputError) else f"{path}: its description cannot be used: {type(error).__name__}: {error}"
-        raise InputError(text) from error
+    kind = _kind(values, definition, path)
+    if kind in COMBINATIONS.values():
+        return _combination(kind, values, definition, path)
+    return _table(values, definition, path) if kind == "pairtab" else _standard(values, definition, path)
 
 
-def _combination(values: Mapping[str, Any], definition: Section, sections: list[Section], path: Path) -> ModelFile:
-    """Read a sum of models, whose members are modules as models are."""
+def _kind(values: Mapping[str, Any], definition: Section, path: Path) -> str:
+    """Return what a model is: by the class of its module, which checkpoints do not store, or by its section."""
+    cls = values.get(f"atomic_model.{CLASS}")
+    if cls is not None:
+        return {**COMBINATIONS, "PairTabAtomicModel": "pairtab"}.get(str(cls), "standard")
+    kind = canonical("model", definition.get("type", "standard"), f"{path}: model/type")
+    return "zbl" if kind == "standard" and definition.get("use_srtab") else kind
+
+
+def _combination(kind: str, values: Mapping[str, Any], definition: Section, path: Path) -> ModelFile:
+    """Return a sum of models: each is read by itself, with what is below its module. Exclusions count for the whole only."""
+    network = {key: value for key, value in definition.items() if key not in (*EXCLUDED, *OF_ZBL, "type")}
+    sections = [network, {"type": "pairtab"}] if kind == "zbl" else definition.get("models") or []
+    if not isinstance(sections, list) or not all(isinstance(inner, dict) for inner in sections):
+        raise InputError(f"{path}: model/models: must be a list of objects with keys")
+    numbers = {int(match[1]) for name in values if (match := re.match(r"atomic_model\.models\.(\d+)\.", name))}
+    if not sections:
+        sections = [{}] * len(numbers)
+    if sorted(numbers) != list(range(len(sections))):
+        raise InputError(f"{path}: model/models: the input has {len(sections)} members, the file has those of numbers {sorted(numbers)}")
+    named = (values.get("atomic_model.type_map"), definition.get("type_map"), *(inner.get("type_map") for inner in sections))
+    type_map = next((names for names in named if isinstance(names, list)), None)
+    if type_map is None:
+        raise InputError(f"{path}: model/type_map: the file does not name its elements")
     members: list[ModelFile] = []
     for number, inner in enumerate(sections):
-        module = f"{MODELS}{number}."
-        own = {f"atomic_model.{name.removeprefix(module)}": value for name, value in values.items() if name.startswith(module)}
-        given = {"type_map": definition.get("type_map"), **inner}
-        table = given.get("type") == "pairtab" or own.get(f"atomic_model.{CLASS}") == TABLE
-        members.append(_table(own, given, members, path) if table else _read(own, given, path))
+        prefix = f"atomic_model.models.{number}."
+        own = {f"atomic_model.{name.removeprefix(prefix)}": value for name, value in values.items() if name.startswith(prefix)}
+        given = {"type_map": type_map, **{key: value for key, value in inner.items() if key not in EXCLUDED}}
+        if kind == "zbl" and number == 1:  # the list is that of the network
+            layout = members[0].model.layout()
+            given.update(rcut=layout.rcut, sel=sum(layout.sel))
+        members.append(_read(own, given, path))
     bias = values.get("atomic_model.out_bias")
-    if not isinstance(bias, torch.Tensor):
-        raise InputError(f"{path}: the sum of models has no out_bias")
-    names = ("type_map", "weights", "pair_exclude_types", "atom_exclude_types")
-    stated = {name: values[f"atomic_model.{name}"] for name in names if values.get(f"atomic_model.{name}") is not None}
-    return combine({**definition, **stated}, members, to_numpy(bias), _distance(values), str(path))
+    try:
+        options = {"type_map": tuple(map(str, type_map)), **_options_of(kind, values, definition)}
+        return combine(kind, members, options, None if bias is None else to_numpy(bias), definition, _distance(values))
+    except (InputError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from error
 
 
-def _table(values: Mapping[str, Any], section: Section, members: list[ModelFile], path: Path) -> ModelFile:
-    """Read a pair table; beside a Deep Potential (`use_srtab`) it has its cutoff and slots."""
-    tensors = {name: values.get(f"atomic_model.{name}") for name in ("tab_info", "tab_data", "out_bias")}
-    missing = [name for name, tensor in tensors.items() if not isinstance(tensor, torch.Tensor)]
+def _options_of(kind: str, values: Mapping[str, Any], definition: Section) -> Section:
+    """Return what a combination of models states besides them."""
+    out: Section = {}
+    for name in EXCLUDED:
+        stated = values.get(f"atomic_model.{name}", definition.get(name)) or ()
+        out[name] = tuple(tuple(item) if isinstance(item, list | tuple) else item for item in stated)
+    if kind == "zbl":
+        out |= {name: values.get(f"atomic_model.{name}", definition.get(name)) for name in ("sw_rmin", "sw_rmax")}
+        return {**out, "smin_alpha": values.get("atomic_model.smin_alpha", SMIN_ALPHA)}
+    weights = values.get("atomic_model.weights", definition.get("weights", "mean"))
+    return {**out, "weights": weights if isinstance(weights, str) else tuple(map(float, weights))}
+
+
+def _table(values: Mapping[str, Any], definition: Section, path: Path) -> ModelFile:
+    """Return a pair table; the file has its splines, and a checkpoint leaves cutoff and slots to the section."""
+    stated = {name: values.get(f"atomic_model.{name}", definition.get(name)) for name in ("type_map", "rcut", "sel")}
+    arrays = {name: values.get(f"atomic_model.{name}") for name in ("tab_info", "tab_data", "out_bias")}
+    missing = [name for name in ("type_map", "rcut", "sel") if stated[name] is None]
+    missing += [name for name in ("tab_info", "tab_data") if not isinstance(arrays[name], torch.Tensor)]
     if missing:
-        raise InputError(f"{path}: a pair table without {', '.join(missing)}")
-    rcut = values.get("atomic_model.rcut") or section.get("rcut") or max(members[0].model.cutoffs)
-    sel = values.get("atomic_model.sel") or section.get("sel") or sum(members[0].model.layout().sel)
-    info, table, bias = (to_numpy(tensor).astype(np.float64) for tensor in tensors.values())  # type: ignore[arg-type]
-    names = tuple(map(str, values.get("atomic_model.type_map") or section["type_map"] or ()))
-    model, params = table_of_splines(info, table, float(rcut), sel if isinstance(sel, int) else sum(sel), names, str(path))
-    return ModelFile(model, {**params, "out_bias": bias}, section)
+        raise InputError(f"{path}: the file has a pair table without {', '.join(missing)}")
+    found = {name: to_numpy(array) for name, array in arrays.items() if array is not None}
+    try:
+        sel = stated["sel"] if isinstance(stated["sel"], int) else sum(stated["sel"])
+        model, params = of_splines(found.pop("tab_info"), found.pop("tab_data"), float(stated["rcut"]), sel, tuple(stated["type_map"]))
+    except (InputError, ValueError, TypeError, IndexError) as error:
+        raise InputError(f"{path}: {error}") from error
+    return ModelFile(model, {**params, **found})
 
 
 def _distance(values: Mapping[str, Any]) -> float | None:
-    """Return the shortest distance of the training data (Angstrom), if the file knows one."""
+    """Return the shortest distance of the training data, Angstrom, if it is known."""
     distance = values.get("min_nbor_dist")
     known = isinstance(distance, torch.Tensor) and distance.numel() == 1 and 0.0 < float(distance) < math.inf
     return float(distance) if known else None  # type: ignore[arg-type]
