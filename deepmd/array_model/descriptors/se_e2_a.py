@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from deepmd.array_model.descriptors.features import Features, Widths
-from deepmd.array_model.descriptors.sectioned import Sectioned
+from deepmd.array_model.descriptors.sectioned import OfPairs
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.pairs import Pairs
 from deepmd.array_model.registry import register
@@ -14,7 +14,7 @@ from deepmd.array_model.registry import register
 
 @register("descriptor", "se_e2_a", aliases=("se_a",))
 @dataclass(frozen=True)
-class SeE2A(Sectioned):
+class SeE2A(OfPairs):
     """Options of the descriptor."""
 
     axis_neuron: int = 4
@@ -55,30 +55,9 @@ class SeE2A(Sectioned):
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
-    @property
-    def keys_of_nets(self) -> int:  # type: ignore[override]
-        """Number of types that a net belongs to: the neighbour, or centre and neighbour."""
-        return 1 if self.type_one_side else 2
-
-    def _nets(self, params: Params, centre: int) -> list[Params]:
-        """Nets of a centre type, by neighbour type."""
-        count = len(self.slots)
-        return [params["embeddings"][neighbour if self.type_one_side else centre + neighbour * count] for neighbour in range(count)]
-
-    def _direct(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Array:
-        """Sum of R (x) G(s) over all slots (N, 4, G), every net evaluated for every slot."""
-        rows, rest = self.rows(params, pairs, xp=xp), self.rest(params, pairs)
-
-        def total(centre: int, sections: Sequence[Array]) -> Array:
-            each = zip(self._embeddings(params, centre, xp=xp), sections, strict=True)
-            terms = [xp.matmul(xp.matrix_transpose(x), embedding(x[:, :, 0:1])) for embedding, x in each]
-            return sum(terms[1:], terms[0])
-
-        if self.type_one_side:
-            return total(0, rows) + xp.take(total(0, rest), pairs.type_N, axis=0)
-        by_centre = zip(*(xp.split(section, pairs.counts, axis=0) for section in rows), strict=True)
-        parts = [total(centre, own) + total(centre, [empty[centre : centre + 1, :, :] for empty in rest]) for centre, own in enumerate(by_centre)]
-        return xp.concat(parts, axis=0)
+    def term(self, rows: Array, embedding: Callable[[Array], Array], *, xp: Namespace) -> Array:
+        """Return the sum of R (x) G(s) over a section (N, 4, G)."""
+        return xp.matmul(xp.matrix_transpose(rows), embedding(rows[:, :, 0:1]))
 
     def _spectral(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Array:
         """Sum of R (x) G(s) over all slots (N, 4, G) from moments; mean and deviation are those of the first slot, as of all."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from deepmd.array_model import serial
 from deepmd.array_model.descriptors.features import Features, Widths
-from deepmd.array_model.descriptors.sectioned import Sectioned
+from deepmd.array_model.descriptors.sectioned import OfPairs
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.pairs import Pairs
 from deepmd.array_model.registry import register
@@ -19,7 +19,7 @@ SCALE = 5.0
 
 @register("descriptor", "se_e2_r", aliases=("se_r",))
 @dataclass(frozen=True)
-class SeE2R(Sectioned):
+class SeE2R(OfPairs):
     """Options of the descriptor. Without `type_one_side` each pair of types has a net, as in DeePMD-kit's TensorFlow alone."""
 
     type_one_side: bool = True
@@ -44,29 +44,9 @@ class SeE2R(Sectioned):
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
-    @property
-    def keys_of_nets(self) -> int:  # type: ignore[override]
-        """Number of types that a net belongs to: the neighbour, or centre and neighbour."""
-        return 1 if self.type_one_side else 2
-
-    def _nets(self, params: Params, centre: int) -> list[Params]:
-        """Nets of a centre type, by neighbour type."""
-        count = len(self.slots)
-        return [params["embeddings"][neighbour if self.type_one_side else centre + neighbour * count] for neighbour in range(count)]
-
-    def _direct(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Array:
-        """Sum of G(s) over all slots (N, G), every net evaluated for every slot."""
-        rows, rest = self.rows(params, pairs, xp=xp), self.rest(params, pairs)
-
-        def total(centre: int, sections: Sequence[Array]) -> Array:
-            terms = [xp.sum(embedding(s), axis=1) for embedding, s in zip(self._embeddings(params, centre, xp=xp), sections, strict=True)]
-            return sum(terms[1:], terms[0])
-
-        if self.type_one_side:
-            return total(0, rows) + xp.take(total(0, rest), pairs.type_N, axis=0)
-        by_centre = zip(*(xp.split(section, pairs.counts, axis=0) for section in rows), strict=True)
-        parts = [total(centre, own) + total(centre, [empty[centre : centre + 1, :, :] for empty in rest]) for centre, own in enumerate(by_centre)]
-        return xp.concat(parts, axis=0)
+    def term(self, rows: Array, embedding: Callable[[Array], Array], *, xp: Namespace) -> Array:
+        """Return the sum of G(s) over a section (N, G)."""
+        return xp.sum(embedding(rows), axis=1)
 
     def _spectral(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Array:
         """Sum of G(s) over all slots (N, G) from moments; mean and deviation are those of the first slot, as of all."""

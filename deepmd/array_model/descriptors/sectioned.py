@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, ClassVar
@@ -114,3 +115,38 @@ class Sectioned(Local, Expandable):
             reason = "" if present else ": a compressed model, with tables in their place. Needed: the model from before the compression"
             raise InputError(f"{what}: expected {expected} embedding nets, the file has {present}{reason}")
         return {"embeddings": [serial.net_from_dict(self._net(), item, f"{what}, net {k}") for k, item in enumerate(stored)]}
+
+
+class OfPairs(Sectioned):
+    """A net for each pair of types, or with `type_one_side` for the type of the neighbour alone. A kind gives `term`."""
+
+    type_one_side: bool
+
+    @property
+    def keys_of_nets(self) -> int:  # type: ignore[override]
+        """Number of types that a net belongs to: the neighbour, or centre and neighbour."""
+        return 1 if self.type_one_side else 2
+
+    def _nets(self, params: Params, centre: int) -> list[Params]:
+        """Nets of a centre type, by neighbour type."""
+        count = len(self.slots)
+        return [params["embeddings"][neighbour if self.type_one_side else centre + neighbour * count] for neighbour in range(count)]
+
+    def term(self, rows: Array, embedding: Callable[[Array], Array], *, xp: Namespace) -> Array:
+        """Return what a section adds (N, ...): from the rows of its neighbours (N, width, columns) and the net."""
+        raise NotImplementedError
+
+    def _direct(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Array:
+        """Sum over all slots (N, ...), every net evaluated for every slot."""
+        rows, rest = self.rows(params, pairs, xp=xp), self.rest(params, pairs)
+
+        def total(centre: int, sections: Sequence[Array]) -> Array:
+            each = zip(sections, self._embeddings(params, centre, xp=xp), strict=True)
+            terms = [self.term(x, embedding, xp=xp) for x, embedding in each]
+            return sum(terms[1:], terms[0])
+
+        if self.type_one_side:
+            return total(0, rows) + xp.take(total(0, rest), pairs.type_N, axis=0)
+        by_centre = zip(*(xp.split(section, pairs.counts, axis=0) for section in rows), strict=True)
+        parts = [total(centre, own) + total(centre, [empty[centre : centre + 1, :, :] for empty in rest]) for centre, own in enumerate(by_centre)]
+        return xp.concat(parts, axis=0)
