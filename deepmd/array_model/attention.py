@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from deepmd.array_model import serial
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
 from deepmd.array_model.networks import Net, apply_net, init_net
 
@@ -127,41 +126,3 @@ class GatedAttention:
             mixed = xp.matmul(softmax(logits, seen_N1M, bounded=bounded, xp=xp) * weights_NMM, v)
             g_NMG = layer_norm(g_NMG + apply_net(self.nets["out_proj"], layer["out_proj"], mixed, xp=xp), layer["norm"], self.ln_eps, xp=xp)
         return g_NMG
-
-    # -- files ------------------------------------------------------------------------------------------------------
-
-    def _keys(self, *names: str) -> dict[str, Any]:
-        """Return the keys that the stored forms of the stack, of a layer and of its inner part share, then those of `names`."""
-        common = {"nnei": self.slots, "embed_dim": self.width, "hidden_dim": self.hidden, "dotr": self.dotr, "do_mask": False}
-        options = {"scaling_factor": self.scaling_factor, "normalize": self.normalize, "temperature": self.temperature}
-        return {**common, **options, **{name: getattr(self, name) for name in names}, "precision": PRECISIONS[self.precision]}
-
-    def serialize(self, params: list[Params], trainable: bool) -> dict[str, Any]:
-        """Return the stored form `NeighborGatedAttention` (spec core, section 13.2)."""
-        outer = self._keys("trainable_ln", "ln_eps")
-        stored = []
-        for layer in params:
-            maps = {name: serial.net_to_dict(net, layer[name], self.precision, [trainable])["layers"][0] for name, net in self.nets.items()}
-            norm = {"eps": self.ln_eps, "trainable": self.trainable_ln, "precision": PRECISIONS[self.precision], "@variables": layer["norm"]}
-            inner = {**self._keys("smooth"), "num_heads": 1, "bias": True, **maps}
-            stored.append({**outer, "attention_layer": inner, "attn_layer_norm": {"@class": "LayerNorm", "@version": 1, **norm}})
-        return {"@class": "NeighborGatedAttention", "@version": 1, "layer_num": self.layers, **outer, "attention_layers": stored}
-
-    def deserialize(self, tree: dict[str, Any], what: str) -> list[Params]:
-        """Return the parameters from the stored form, after checking that it is the one that the options describe."""
-        serial.check_version(tree, 1, what)
-        serial.require(tree, "layer_num", [len(tree["attention_layers"])], what)
-        serial.require(tree, "layer_num", [self.layers], what)
-        out = []
-        for number, layer in enumerate(tree["attention_layers"]):
-            inner, where = layer["attention_layer"], f"{what}, layer {number}"
-            for key, value in (("num_heads", 1), ("do_mask", False), ("bias", True), ("smooth", self.smooth)):
-                serial.require(inner, key, [value], where)
-            maps = {name: serial.net_from_dict(net, {**_net_keys(net), "layers": [inner[name]]}, where) for name, net in self.nets.items()}
-            out.append({**maps, "norm": dict(layer["attn_layer_norm"]["@variables"])})
-        return out
-
-
-def _net_keys(net: Net) -> dict[str, Any]:
-    """Return the keys of a stored net around its layers."""
-    return {"@version": 1, "in_dim": net.in_dim, "neuron": []}

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from deepmd.array_model import serial
 from deepmd.array_model.namespace import Array, Namespace, Params
-from deepmd.array_model.networks import activation, apply_net
+from deepmd.array_model.networks import activation, apply_net, init_affine
 from deepmd.array_model.type_embedding import TypeEmbedding
 
 LIMITS = {"charge": (-100, 99), "spin": (0, 99)}
@@ -26,7 +25,8 @@ def problem(values: Sequence[float]) -> str:
     return "; ".join(f"the {name} is {value:g}; accepted: {low} to {high}" for name, value, (low, high) in outside)
 
 
-def _names(limits: tuple[int, int]) -> tuple[str, ...]:
+def names_of(limits: tuple[int, int]) -> tuple[str, ...]:
+    """Return the names that stand for types: the integers between the limits."""
     return tuple(str(value) for value in range(limits[0], limits[1] + 1))
 
 
@@ -36,9 +36,9 @@ def fresh(embedding: TypeEmbedding, seed: list[int] | None, draw: Any, *, xp: Na
     def seed_of(part: int) -> list[int] | None:
         return None if seed is None else [part, *seed]
 
-    tables = {name: embedding.init(_names(limits), seed_of(k), draw, xp=xp) for k, (name, limits) in enumerate(TABLES.items())}
+    tables = {name: embedding.init(names_of(limits), seed_of(k), draw, xp=xp) for k, (name, limits) in enumerate(TABLES.items())}
     (width,) = embedding.neuron
-    return {**tables, "mix_cs_mlp": serial.init_affine((2 * width, width, True), seed_of(2), draw)}
+    return {**tables, "mix_cs_mlp": init_affine((2 * width, width, True), draw(seed_of(2)))}
 
 
 def term(embedding: TypeEmbedding, act: str, params: Params, charge_spin_F2: Array, *, xp: Namespace) -> Array:
@@ -50,15 +50,3 @@ def term(embedding: TypeEmbedding, act: str, params: Params, charge_spin_F2: Arr
         rows.append(apply_net(embedding.net(limits[1] - limits[0] + 1), params[name], inputs_FI, xp=xp))
     mix = params["mix_cs_mlp"]
     return activation(act)(xp.matmul(xp.concat(rows, axis=1), mix["w"]) + mix["b"], xp=xp)
-
-
-def serialize(embedding: TypeEmbedding, params: Params) -> dict[str, Any]:
-    """Return the stored forms by their keys in that of the descriptor."""
-    tables = {name: {**embedding.serialize(params[name], _names(limits)), "type_map": None} for name, limits in TABLES.items()}
-    return {**tables, "mix_cs_mlp": serial.affine_to_dict(params["mix_cs_mlp"], embedding.precision, embedding.trainable)}
-
-
-def deserialize(tree: dict[str, Any], what: str) -> Params:
-    """Return the parameters from the stored form of a descriptor."""
-    tables = {name: TypeEmbedding.deserialize(tree[name], _names(limits))[1] for name, limits in TABLES.items()}
-    return {**tables, "mix_cs_mlp": serial.affine_from_dict(tree["mix_cs_mlp"], f"{what}, mix_cs_mlp")}

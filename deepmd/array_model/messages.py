@@ -17,6 +17,12 @@ def affine(layer: Params, x: Array, *, xp: Namespace) -> Array:
     return y if layer.get("b") is None else y + layer["b"]
 
 
+def init_factor(size: int, scale: float, how: str, rng: Any) -> Array:
+    """Fresh factor (size,) of an update from a NumPy generator: all `scale` ("const"), or N(0, scale) ("norm")."""
+    drawn = rng.normal(0.0, scale, (size,))
+    return 0.0 * drawn + scale if how == "const" else drawn
+
+
 def rows_of(w: Array, widths: tuple[int, ...]) -> list[Array]:
     """Cut a matrix (in, out) into the rows that belong to each of several inputs laid side by side."""
     out, start = [], 0

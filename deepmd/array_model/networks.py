@@ -139,18 +139,21 @@ def summed_net(net: Net, params: Params, x_NP: Array, share_NP: Array, *, xp: Na
     return xp.matrix_transpose(x)
 
 
+def init_affine(shape: tuple[int, int, bool], rng: Any) -> Params:
+    """Fresh (in, out, has a bias) map from a NumPy generator: weights N(0, 1/sqrt(in+out)), bias N(0, 1)."""
+    width, out, bias = shape
+    params = {"w": rng.normal(0.0, 1.0 / math.sqrt(width + out), (width, out))}
+    return {**params, "b": rng.normal(0.0, 1.0, (out,))} if bias else params
+
+
 def init_net(net: Net, seed: Sequence[int] | None, draw: Any, first: int = 0) -> Params:
-    """Fresh parameters: weights N(0, 1/sqrt(in+out)), biases N(0, 1), time steps N(0.1, 0.001) (spec core, section 13.3).
+    """Fresh parameters: those of affine maps, and time steps N(0.1, 0.001) (spec core, section 13.3).
 
     `draw(seed_list)` returns a NumPy generator; the layer number, counted from `first`, is prepended to `seed`.
     """
     layers = []
     for number, (width, out, shortcut) in enumerate(net.widths(), start=first):
         rng = draw(None if seed is None else [number, *seed])
-        layer = {"w": rng.normal(0.0, 1.0 / math.sqrt(width + out), (width, out))}
-        if net.bias:
-            layer["b"] = rng.normal(0.0, 1.0, (out,))
-        if net.resnet_dt and shortcut:
-            layer["idt"] = rng.normal(0.1, 0.001, (out,))
-        layers.append(layer)
+        layer = init_affine((width, out, net.bias), rng)
+        layers.append({**layer, "idt": rng.normal(0.1, 0.001, (out,))} if net.resnet_dt and shortcut else layer)
     return {"layers": layers}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from deepmd.array_model import serial
 from deepmd.array_model.electrons import configuration
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
 from deepmd.array_model.networks import Net, activation, apply_net, init_net
@@ -64,29 +63,3 @@ class TypeEmbedding:
         net = self.net(len(xp.unstack(params["inputs"], axis=-1)))
         table_TE = apply_net(net, params, params["inputs"], xp=xp)
         return xp.concat([table_TE, xp.zeros_like(table_TE[0:1, :])], axis=0)
-
-    def serialize(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
-        """Return the stored form `TypeEmbedNet` (spec core, section 13.2)."""
-        return {
-            "@class": "TypeEmbedNet",
-            "@version": 2,
-            "ntypes": len(type_map),
-            "padding": True,
-            **serial.options_to_dict(self, OPTIONS),
-            "type_map": list(type_map),
-            "embedding": serial.net_to_dict(self.net(len(type_map)), params, self.precision, [self.trainable] * len(self.neuron)),
-        }
-
-    @classmethod
-    def deserialize(cls, tree: dict[str, Any], type_map: tuple[str, ...]) -> tuple[TypeEmbedding, Params]:
-        """Return options and parameters from the stored form."""
-        what = "type embedding"
-        serial.check_version(tree, 2, what)
-        serial.require(tree, "padding", [None, True], what)
-        config = cls(**{"use_tebd_bias": True, **serial.options_from_dict(tree, {name: name for name in OPTIONS})})
-        params = serial.net_from_dict(config.net(len(type_map)), tree["embedding"], what)
-        return config, {**params, "inputs": config.inputs(type_map)}
-
-
-OPTIONS = tuple(each.name for each in fields(TypeEmbedding) if each.name != "seed")
-"""Options that the stored form has."""

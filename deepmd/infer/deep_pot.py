@@ -23,6 +23,7 @@ from deepmd.infer.inputs import Frames, batch_size, blocks, cells_of, conditions
 from deepmd.io.facts import model_size, observed_types
 from deepmd.io.formats import backend_name, backend_of, framework, load_model
 from deepmd.io.model_file import ModelFile, evaluation_asked, planned
+from deepmd.io.stored import model_to_dict
 
 GLOBAL = frozenset({"energy", "force", "virial"})
 ATOMIC = frozenset({"atom_energy", "atom_virial"})
@@ -300,7 +301,7 @@ class DeepEval:
 
     def serialize(self) -> dict[str, Any]:
         """Return the model as the nested dict of a `.dp` file, with NumPy arrays."""
-        tree: dict[str, Any] = self._content.model.serialize(self._content.params)
+        tree: dict[str, Any] = model_to_dict(self._content.model, self._content.params)
         return tree
 
     @property

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.array_model import models, serial
+from deepmd.array_model import models
 from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
-from deepmd.array_model.registry import lookup
 from deepmd.array_model.tree import flatten, map_leaves, paths
 from deepmd.host import plain
+from deepmd.io.stored import model_from_dict, model_to_dict, nets
 from deepmd.version import __version__
 
 assert models  # imported for its registrations
@@ -126,7 +126,7 @@ def to_tree(content: ModelFile, backend: str) -> dict[str, Any]:
         "software": "deepmd",
         "version": __version__,
         "time": str(datetime.datetime.now(datetime.UTC)),
-        "model": content.model.serialize(content.params),
+        "model": model_to_dict(content.model, content.params),
         **({} if content.expansion is None else {"expansion": _expansion_to_tree(content.expansion)}),
         "backend": backend,
         "model_def_script": content.definition,
@@ -143,8 +143,7 @@ def from_tree(tree: dict[str, Any], where: str) -> ModelFile:
         The tree is not that of a model, or of one that is not supported.
     """
     try:
-        kind = lookup("model", tree["model"].get("type", "standard"), f"{where}: model")
-        model, params = kind.deserialize(_tidy(tree["model"]))
+        model, params = model_from_dict(_tidy(tree["model"]))
         params = model.in_precision(map_leaves(np.asarray, params), xp=plain)
         _check_shapes(model, params)
         distance = tree.get("@variables", {}).get("min_nbor_dist")
@@ -201,7 +200,7 @@ def _expansion_to_tree(expansion: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _expansion_from_tree(tree: dict[str, Any], content: ModelFile) -> ModelFile:
     """Return a compressed model after checking that its tables fit it. Version 2 was that of one descriptor."""
-    serial.require(tree, "@version", [2, 3], "expansion")
+    nets.require(tree, "@version", [2, 3], "expansion")
     stored, parts = [tree] if tree["@version"] == 2 else tree["parts"], content.model.each_part(content.params)
     if len(stored) != len(parts):
         raise InputError(f"expansion: stored for {len(stored)} descriptors, the model has {len(parts)}")

@@ -29,6 +29,7 @@ from deepmd.io.formats import LAMMPS, WRITABLE, backend_of, framework, load_mode
 from deepmd.io.model_file import ModelFile
 from deepmd.io.old_input import modern
 from deepmd.io.sections import AdamWSection, DataSection
+from deepmd.io.stored import model_to_dict
 from deepmd.io.train_input import TrainInput, parse_input, read_json
 from deepmd.train.bias import fitted_bias
 from deepmd.train.checkpoints import MODULES, locate, module_of
@@ -313,7 +314,7 @@ def _without_chance(tree: dict[str, Any]) -> dict[str, Any]:
 def _taken(options: TrainInput, source: ModelFile) -> Params:
     """Parameters of another model file, if it describes the same model as the input."""
     wanted = options.model.init(np.random.default_rng, xp=plain)
-    ours, theirs = options.model.serialize(paths(wanted)), source.model.serialize(paths(source.params))
+    ours, theirs = model_to_dict(options.model, paths(wanted)), model_to_dict(source.model, paths(source.params))
     difference = _difference(ours, theirs, "model")
     if difference:
         raise InputError(f"the input describes another model than the file to start from: {difference}")

@@ -12,6 +12,7 @@ from deepmd.array_model.errors import InputError
 from deepmd.array_model.networks import apply_net
 from deepmd.array_model.pairs import spans
 from deepmd.host import plain
+from deepmd.io.stored.descriptors import descriptor_from_dict, descriptor_to_dict
 from deepmd.testing import DescriptorAgreement, DescriptorConformance, variants
 from deepmd.testing.conformance import REALISTIC
 from deepmd.testing.samples import Subject
@@ -108,7 +109,7 @@ def test_slots_are_those_of_the_formula(evaluation, exclude_types):
     expected = 0.0
     for first, second in ((0, 0), (0, 1), (1, 1)):
         t = np.einsum("njc,nkc->njk", sections[first], sections[second])
-        values = apply_net(descriptor._net(), params["embeddings"][first + 2 * second], t[..., None], xp=plain)
+        values = apply_net(descriptor.net(), params["embeddings"][first + 2 * second], t[..., None], xp=plain)
         expected = expected + np.einsum("njk,njkd->nd", t, values) / (descriptor.slots[first] * descriptor.slots[second])
     actual = planned.apply(tables, pairs, xp=plain).invariant_ND
     assert_close(actual, expected, "spectral" if evaluation == "spectral" else "descriptor")
@@ -118,8 +119,8 @@ def test_slots_are_those_of_the_formula(evaluation, exclude_types):
 def test_statistics_that_differ_between_slots_are_refused(name):
     """One empty slot stands for all those that no atom of a batch fills."""
     model, params = TestSeE3.subject_of("base", "numpy").model, TestSeE3.subject_of("base", "numpy").params["descriptor"]
-    tree = model.descriptor.serialize(params, ("O", "H"))
-    model.descriptor.deserialize(tree)
+    tree = descriptor_to_dict(model.descriptor, params, ("O", "H"))
+    descriptor_from_dict(tree)
     tree["@variables"] = {**tree["@variables"], name: params[name] + (params[name][:1] * 0.0 + 1.0).cumsum(axis=1)}
     with pytest.raises(InputError, match=f"{name} that differs between slots"):
-        model.descriptor.deserialize(tree)
+        descriptor_from_dict(tree)

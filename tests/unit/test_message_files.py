@@ -13,13 +13,13 @@ from tolerances import assert_close
 
 from deepmd import DeepPot
 from deepmd.array_model.descriptors.dpa2 import Dpa2, Repinit
-from deepmd.array_model.descriptors.dpa3 import Dpa3
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.repformer import Repformer
 from deepmd.array_model.tree import flatten
 from deepmd.host import plain
 from deepmd.io import load_model, save_model
 from deepmd.io.model_file import to_tree
+from deepmd.io.stored.descriptors import descriptor_from_dict, descriptor_to_dict
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = sorted(path.name for path in GOLDEN.glob("dpa*"))
@@ -128,7 +128,7 @@ def test_written_as_it_was_read(case):
 
 def old_tree(version):
     """What a program from before some options has written."""
-    tree = OLD.serialize(PARAMS, ("O", "H"))
+    tree = descriptor_to_dict(OLD, PARAMS, ("O", "H"))
     layers = tree["repformers_variable"]["repformer_layers"]
     for item in (tree["repformer_args"], *layers):
         for name in ("use_sqrt_nnei", "g1_out_conv", "g1_out_mlp"):
@@ -143,10 +143,10 @@ def old_tree(version):
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_older_dpa2(version):
-    expected = OLD.serialize(PARAMS, ("O", "H"))
-    config, params = Dpa2.deserialize(old_tree(version))
+    expected = descriptor_to_dict(OLD, PARAMS, ("O", "H"))
+    config, params = descriptor_from_dict(old_tree(version))
     assert config == OLD
-    written = config.serialize(params, ("O", "H"))
+    written = descriptor_to_dict(config, params, ("O", "H"))
     assert differences(written["repformers_variable"], expected["repformers_variable"]) == []
     assert written["use_tebd_bias"] is True
 
@@ -155,7 +155,7 @@ def test_older_dpa2(version):
 def test_newer_files_are_refused(case):
     descriptor = stored_tree(GOLDEN / case / "model.dp")["model"]["descriptor"]
     with pytest.raises(InputError, match="version 9"):
-        {"dpa2": Dpa2, "dpa3": Dpa3}[case].deserialize({**descriptor, "@version": 9})
+        descriptor_from_dict({**descriptor, "@version": 9})
 
 
 @needs_torchscript

@@ -11,6 +11,7 @@ from deepmd.array_model.errors import InputError
 from deepmd.array_model.tree import flatten, map_leaves
 from deepmd.array_model.type_embedding import TypeEmbedding
 from deepmd.host import plain
+from deepmd.io.stored.parts import types_from_dict, types_to_dict
 
 TYPES = ("O", "H", "Cu")
 CONFIGS = {
@@ -42,7 +43,7 @@ def test_table(config):
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_stored_form(config):
     params = params_of(config)
-    again, read = TypeEmbedding.deserialize(config.serialize(params, TYPES), TYPES)
+    again, read = types_from_dict(types_to_dict(config, params, TYPES), TYPES)
     assert again == config
     old, new = flatten(params), flatten(map_leaves(np.asarray, read))
     assert old.keys() == new.keys()

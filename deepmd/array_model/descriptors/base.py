@@ -151,15 +151,6 @@ class Descriptor:
         """Whether results depend on the first atom of a frame, whose type empty mixed slots carry (spec core, section 4). On the host."""
         return self.mixed and "davg" in params and bool(abs(params["davg"]).max() > 0.0)
 
-    def serialize(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
-        """Return the stored form (spec core, section 13.2)."""
-        raise NotImplementedError
-
-    @classmethod
-    def deserialize(cls, tree: dict[str, Any]) -> tuple[Any, Params]:
-        """Return options and parameters from the stored form."""
-        raise NotImplementedError
-
 
 def resolve_sel(sel: str, most: Sequence[int]) -> tuple[int, ...]:
     """Return the slots that "auto" or "auto:RATIO" mean: the observed maximum times the ratio (1.1), rounded up to a multiple of 4.

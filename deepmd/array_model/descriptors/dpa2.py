@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from deepmd.array_model import repformer, serial
+from deepmd.array_model import repformer
 from deepmd.array_model.descriptors import mixed as mixed_rows
 from deepmd.array_model.descriptors.base import Descriptor, Statistics, nested_sels
 from deepmd.array_model.descriptors.features import Features, Widths
@@ -13,8 +13,9 @@ from deepmd.array_model.descriptors.se_atten import SeAtten
 from deepmd.array_model.descriptors.se_e3_tebd import SeE3Tebd
 from deepmd.array_model.environment import environment_rows, switch
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.messages import affine
+from deepmd.array_model.messages import affine, init_factor
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
+from deepmd.array_model.networks import init_affine
 from deepmd.array_model.pairs import Layout, Pairs, excluded, inner_pairs
 from deepmd.array_model.registry import register
 from deepmd.array_model.repformer import Repformer
@@ -159,17 +160,17 @@ class Dpa2(Descriptor):
         """Fresh parameters for types of these names (spec dpa2_dpa3, section 7)."""
         block = self.repformer
         blocks: dict[str, Any] = {"repinit": self.pair, **({"three_body": self.three} if self.three else {})}
-        params: Params = {"type_embedding": self._types().init(type_map, self._seed(0), draw, xp=xp)}
+        params: Params = {"type_embedding": self.types().init(type_map, self._seed(0), draw, xp=xp)}
         for number, (name, part) in enumerate(blocks.items()):
             own = replace(part, seed=None if self.seed is None else self.seed + 1000 * (number + 1))
             params[name] = {key: value for key, value in own.fresh(type_map, draw, xp=xp).items() if key not in ("type_embedding", "attention")}
-        if self._shape:
-            params["g1_shape_tranform"] = serial.init_affine(self._shape, self._seed(1), draw)
+        if self.shape:
+            params["g1_shape_tranform"] = init_affine(self.shape, draw(self._seed(1)))
         if self.add_tebd_to_repinit_out:
-            params["tebd_transform"] = serial.init_affine((self.repinit.tebd_dim, block.g1_dim, False), self._seed(2), draw)
+            params["tebd_transform"] = init_affine((self.repinit.tebd_dim, block.g1_dim, False), draw(self._seed(2)))
         zeros = xp.zeros_like(draw([0]).normal(size=(len(type_map), self.slot_totals[-1], 4)))
         layers = [self._fresh_layer(number, draw, xp=xp) for number in range(block.nlayers)]
-        embedding = serial.init_affine((1, block.g2_dim, True), self._seed(3), draw)
+        embedding = init_affine((1, block.g2_dim, True), draw(self._seed(3)))
         return {**params, "repformers": {"davg": zeros, "dstd": zeros + 1.0, "g2_embd": embedding, "layers": layers}}
 
     def trainables(self) -> Any:
@@ -208,9 +209,9 @@ class Dpa2(Descriptor):
         if self.three:
             start.append(self.three.apply({**params["three_body"], **types}, self._three_pairs(pairs, xp=xp), xp=xp).invariant_ND)
         g1_ND = xp.astype(xp.concat(start, axis=1), dtype)
-        if self._shape:
+        if self.shape:
             g1_ND = affine(params["g1_shape_tranform"], g1_ND, xp=xp)
-        table_TE = self._types().table(params["type_embedding"], xp=xp)
+        table_TE = self.types().table(params["type_embedding"], xp=xp)
         type_NE = xp.take(table_TE, pairs.type_N, axis=0)
         if self.add_tebd_to_repinit_out:
             g1_ND = g1_ND + affine(params["tebd_transform"], type_NE, xp=xp)
@@ -229,19 +230,21 @@ class Dpa2(Descriptor):
     # -- parts ------------------------------------------------------------------------------------------------------
 
     @property
-    def _shape(self) -> tuple[int, int, bool] | None:
+    def shape(self) -> tuple[int, int, bool] | None:
         """Map from what the repinit gives to nodes; none where the widths agree."""
         width = self.pair.widths.invariant + (self.three.widths.invariant if self.three else 0)
         return None if width == self.repformer.g1_dim else (width, self.repformer.g1_dim, False)
 
     @property
-    def _last(self) -> list[bool]:
+    def last(self) -> list[bool]:
+        """Whether each layer is the last one."""
         return [number == self.repformer.nlayers - 1 for number in range(self.repformer.nlayers)]
 
     def _seed(self, *path: int) -> list[int] | None:
         return None if self.seed is None else [*path[::-1], self.seed]
 
-    def _types(self) -> TypeEmbedding:
+    def types(self) -> TypeEmbedding:
+        """Options of the type embedding."""
         return TypeEmbedding((self.repinit.tebd_dim,), self.use_econf_tebd, self.use_tebd_bias, self.precision, trainable=self.trainable)
 
     def _three_pairs(self, pairs: Pairs, *, xp: Namespace) -> Pairs:
@@ -251,31 +254,16 @@ class Dpa2(Descriptor):
         return inner_pairs(pairs, len(pairs.inner) - 1, self.repformer.rcut, xp=xp)
 
     def _fresh_layer(self, number: int, draw: Any, *, xp: Namespace) -> Params:
-        block, last = self.repformer, self._last[number]
+        block, last = self.repformer, self.last[number]
         layer: Params = {}
         for k, (path, shape) in enumerate(block.shapes(last).items()):
             *outer, name = path.split("/")
             place = layer.setdefault(outer[0], {}) if outer else layer
-            place[name] = serial.init_affine(shape, self._seed(4, number, k), draw)
+            place[name] = init_affine(shape, draw(self._seed(4, number, k)))
         if block.update_g2_has_attn and not last:
             zeros = xp.zeros_like(draw([0]).normal(size=(block.g2_dim,)))
             layer["attn2_lm"] = {"w": zeros + 1.0, "b": zeros}
         for kind, (name, sizes) in enumerate(block.residuals(last).items()):
             how = block.update_residual, block.update_residual_init
-            layer[name] = [serial.init_factor(size, *how, self._seed(5, number, kind, k), draw) for k, size in enumerate(sizes)]
+            layer[name] = [init_factor(size, *how, draw(self._seed(5, number, kind, k))) for k, size in enumerate(sizes)]
         return layer
-
-    # -- files ------------------------------------------------------------------------------------------------------
-
-    def serialize(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
-        """Return the stored form (spec dpa2_dpa3, section 3)."""
-        from deepmd.array_model.descriptors import dpa2_files
-
-        return dpa2_files.to_dict(self, params, type_map)
-
-    @classmethod
-    def deserialize(cls, tree: dict[str, Any]) -> tuple[Dpa2, Params]:
-        """Return options and parameters from the stored form."""
-        from deepmd.array_model.descriptors import dpa2_files
-
-        return dpa2_files.from_dict(tree)

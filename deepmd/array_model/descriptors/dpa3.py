@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from deepmd.array_model import charge_spin, repflow, serial
+from deepmd.array_model import charge_spin, repflow
 from deepmd.array_model.descriptors import mixed as mixed_rows
 from deepmd.array_model.descriptors.base import Descriptor, Statistics, nested_sels
 from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.environment import environment_rows
 from deepmd.array_model.errors import InputError
+from deepmd.array_model.messages import init_factor
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
-from deepmd.array_model.networks import activation
+from deepmd.array_model.networks import activation, init_affine
 from deepmd.array_model.pairs import Conditions, Layout, Pairs, excluded
 from deepmd.array_model.registry import register
 from deepmd.array_model.repflow import Repflow
@@ -104,24 +105,20 @@ class Dpa3(Descriptor):
         block = self.repflow
         layers: list[Params] = []
         for number in range(block.nlayers):
-            layer: Params = {
-                name: serial.init_affine(shape, self._seed(2, number, k), draw) for k, (name, shape) in enumerate(block.shapes().items())
-            }
+            layer: Params = {name: init_affine(shape, draw(self._seed(2, number, k))) for k, (name, shape) in enumerate(block.shapes().items())}
             for kind, (name, sizes) in enumerate(block.residuals().items()):
-                layer[name] = [
-                    serial.init_factor(size, block.update_residual, block.update_residual_init, self._seed(3, number, kind, k), draw)
-                    for k, size in enumerate(sizes)
-                ]
+                how = block.update_residual, block.update_residual_init
+                layer[name] = [init_factor(size, *how, draw(self._seed(3, number, kind, k))) for k, size in enumerate(sizes)]
             layers.append(layer)
         zeros = xp.zeros_like(draw([0]).normal(size=(len(type_map), self.slots[0], 4)))
         return {
             "davg": zeros,
-            "dstd": zeros + (self._fixed_std or 1.0),
-            "type_embedding": self._embedding().init(type_map, self._seed(0), draw, xp=xp),
-            "edge_embd": serial.init_affine((1, block.e_dim, True), self._seed(1, 0), draw),
-            "angle_embd": serial.init_affine((1, block.a_dim, False), self._seed(1, 1), draw),
+            "dstd": zeros + (self.fixed_std or 1.0),
+            "type_embedding": self.types().init(type_map, self._seed(0), draw, xp=xp),
+            "edge_embd": init_affine((1, block.e_dim, True), draw(self._seed(1, 0))),
+            "angle_embd": init_affine((1, block.a_dim, False), draw(self._seed(1, 1))),
             "layers": layers,
-            **(charge_spin.fresh(self._frame_embedding(), self._seed(4), draw, xp=xp) if self.add_chg_spin_ebd else {}),
+            **(charge_spin.fresh(self.frame_embedding(), self._seed(4), draw, xp=xp) if self.add_chg_spin_ebd else {}),
         }
 
     def first_atom_matters(self, params: Params) -> bool:
@@ -135,7 +132,7 @@ class Dpa3(Descriptor):
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
         """Store the deviation of each centre type unless it is fixed; the mean is always zero."""
-        if self._fixed_std:
+        if self.fixed_std:
             return params
         ((_, std_T4),) = statistics
         return {**params, "dstd": xp.zeros_like(params["dstd"]) + xp.expand_dims(std_T4, axis=1)}
@@ -147,10 +144,10 @@ class Dpa3(Descriptor):
         rows_NM4 = repflow.edge_rows(self.repflow, disp_NM3, self.env_protection, xp=xp)
         rows_NM4 = mixed_rows.normalised(rows_NM4, params["davg"], params["dstd"], pairs, xp=xp)
         mask_NM = xp.logical_and(pairs.mask_NM, xp.logical_not(excluded(pairs, self.exclude_types, xp=xp)))
-        table_TE = self._embedding().table(params["type_embedding"], xp=xp)
+        table_TE = self.types().table(params["type_embedding"], xp=xp)
         start_Nn = xp.take(table_TE, pairs.type_N, axis=0)
         if self.add_chg_spin_ebd:
-            term_Fn = charge_spin.term(self._frame_embedding(), self.activation_function, params, conditions.charge_spin_F2, xp=xp)
+            term_Fn = charge_spin.term(self.frame_embedding(), self.activation_function, params, conditions.charge_spin_F2, xp=xp)
             start_Nn = start_Nn + xp.take(term_Fn, pairs.frame_N, axis=0)
         act = activation(self.activation_function)
         node_Nn, equivariant = repflow.run(
@@ -162,108 +159,17 @@ class Dpa3(Descriptor):
     # -- parts ------------------------------------------------------------------------------------------------------
 
     @property
-    def _fixed_std(self) -> float:
+    def fixed_std(self) -> float:
+        """Deviation that is not taken from the data; 0 where it is."""
         return 0.3 if self.repflow.skip_stat else self.repflow.fix_stat_std
 
     def _seed(self, *path: int) -> list[int] | None:
         return None if self.seed is None else [*path[::-1], self.seed]
 
-    def _embedding(self) -> TypeEmbedding:
+    def types(self) -> TypeEmbedding:
+        """Options of the type embedding."""
         return TypeEmbedding((self.repflow.n_dim,), self.use_econf_tebd, self.use_tebd_bias, self.precision, trainable=self.trainable)
 
-    def _frame_embedding(self) -> TypeEmbedding:
+    def frame_embedding(self) -> TypeEmbedding:
+        """Options of the vectors of charges and spins."""
         return TypeEmbedding((self.repflow.n_dim,), precision=self.precision, trainable=self.trainable)
-
-    # -- files ------------------------------------------------------------------------------------------------------
-
-    def serialize(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
-        """Return the stored form (spec dpa2_dpa3, section 5)."""
-        block, precision = self.repflow, PRECISIONS[self.precision]
-        options = {name: value for name, value in asdict(block).items() if name != "skip_stat"}
-        options["fix_stat_std"] = self._fixed_std
-        shared = {name: options[name] for name in _OF_LAYERS}
-
-        def layer(stored: Params) -> dict[str, Any]:
-            maps = {name: serial.affine_to_dict(stored[name], precision, self.trainable) for name in block.shapes()}
-            factors = {"@variables": {name: stored[name] for name in block.residuals()}} if block.residuals() else {}
-            kept = {**shared, "e_sel": [block.e_sel], "ntypes": len(type_map), "activation_function": self.activation_function}
-            return {"@class": "RepFlowLayer", "@version": 2, **kept, "precision": precision, **maps, **factors}
-
-        return {
-            "@class": "Descriptor",
-            "type": "dpa3",
-            "@version": 2,
-            "ntypes": len(type_map),
-            "repflow_args": options,
-            "concat_output_tebd": self.concat_output_tebd,
-            "activation_function": self.activation_function,
-            "precision": precision,
-            "exclude_types": [list(pair) for pair in self.exclude_types],
-            "env_protection": self.env_protection,
-            "trainable": self.trainable,
-            "use_econf_tebd": self.use_econf_tebd,
-            "use_tebd_bias": self.use_tebd_bias,
-            "use_loc_mapping": self.use_loc_mapping,
-            "add_chg_spin_ebd": self.add_chg_spin_ebd,
-            "default_chg_spin": self.default_chg_spin and list(self.default_chg_spin),
-            "type_map": list(type_map),
-            "type_embedding": self._embedding().serialize(params["type_embedding"], type_map),
-            **(charge_spin.serialize(self._frame_embedding(), params) if self.add_chg_spin_ebd else {}),
-            "repflow_variable": {
-                "edge_embd": serial.affine_to_dict(params["edge_embd"], precision, self.trainable),
-                "angle_embd": serial.affine_to_dict(params["angle_embd"], precision, self.trainable),
-                "repflow_layers": [layer(stored) for stored in params["layers"]],
-                "env_mat": {"rcut": self.rcut, "rcut_smth": self.rcut_smth, "protection": 0.0, "use_exp_switch": False},
-                "@variables": {"davg": params["davg"], "dstd": params["dstd"]},
-            },
-        }
-
-    @classmethod
-    def deserialize(cls, tree: dict[str, Any]) -> tuple[Dpa3, Params]:
-        """Return options and parameters from the stored form."""
-        what = "descriptor dpa3"
-        serial.check_version(tree, 2, what)
-        names = {field.name for field in fields(Repflow)}
-        block = Repflow(**{name: value for name, value in tree["repflow_args"].items() if name in names})
-        config = cls(
-            repflow=block,
-            concat_output_tebd=tree["concat_output_tebd"],
-            activation_function=tree["activation_function"],
-            precision=tree["precision"],
-            exclude_types=tuple((a, b) for a, b in tree["exclude_types"]),
-            env_protection=tree["env_protection"],
-            trainable=bool(tree.get("trainable", True)),
-            use_econf_tebd=tree["use_econf_tebd"],
-            use_tebd_bias=tree.get("use_tebd_bias", True),
-            use_loc_mapping=tree.get("use_loc_mapping", True),
-            add_chg_spin_ebd=bool(tree.get("add_chg_spin_ebd")),
-            default_chg_spin=tree.get("default_chg_spin") and tuple(tree["default_chg_spin"]),
-        )
-        embedding, table = TypeEmbedding.deserialize(tree["type_embedding"], tuple(tree["type_map"]))
-        if replace(embedding, trainable=True) != replace(config._embedding(), trainable=True):
-            raise InputError(f"{what}: the stored type embedding {embedding} is not that of the descriptor, {config._embedding()}")
-        stored = tree["repflow_variable"]
-        layers = []
-        for number, item in enumerate(stored["repflow_layers"]):
-            where = f"{what}, layer {number}"
-            serial.check_version(item, 2, where)
-            layer: Params = {name: serial.affine_from_dict(item[name], f"{where}, {name}") for name in block.shapes()}
-            factors = item.get("@variables", item)  # older files have them beside the other keys
-            layer.update({name: list(factors[name]) for name in block.residuals()})
-            layers.append(layer)
-        return config, {
-            **stored["@variables"],
-            "type_embedding": table,
-            "edge_embd": serial.affine_from_dict(stored["edge_embd"], what),
-            "angle_embd": serial.affine_from_dict(stored["angle_embd"], what),
-            "layers": layers,
-            **(charge_spin.deserialize(tree, what) if config.add_chg_spin_ebd else {}),
-        }
-
-
-_OF_LAYERS = (
-    *("e_rcut", "e_rcut_smth", "a_rcut", "a_rcut_smth", "a_sel", "n_dim", "e_dim", "a_dim", "a_compress_rate", "a_compress_e_rate"),
-    *("a_compress_use_split", "n_multi_edge_message", "axis_neuron", "update_angle", "update_style", "update_residual", "update_residual_init"),
-    *("optim_update", "smooth_edge_update", "use_dynamic_sel", "sel_reduce_factor", "sequential_update"),
-)
-"""Options of the block that every stored layer repeats."""

@@ -16,7 +16,7 @@ from deepmd.array_model.tree import map_leaves
 
 
 class Expandable(Descriptor):
-    """A dataclass with the field `evaluation`. A kind gives `_net` and `_nets`, or `_values`, and evaluates what `_expansion` returns."""
+    """A dataclass with the field `evaluation`. A kind gives `net` and `_nets`, or `_values`, and evaluates what `_expansion` returns."""
 
     env_protection: float
     activation_function: str
@@ -26,7 +26,8 @@ class Expandable(Descriptor):
         """Return how many functions of one number each group of them has: one for each neighbour type, in a group for each centre type."""
         return (ntypes,) * ntypes
 
-    def _net(self) -> Net:
+    def net(self) -> Net:
+        """Shape of the embedding nets."""
         raise NotImplementedError
 
     def _nets(self, params: Params, centre: int) -> list[Params]:
@@ -35,7 +36,7 @@ class Expandable(Descriptor):
 
     def _embeddings(self, params: Params, centre: int, *, xp: Namespace) -> list[Callable[[Array], Array]]:
         """Functions from s as the nets read it (..., 1) to (..., G), of a centre type, by neighbour type."""
-        return [partial(apply_net, self._net(), net, xp=xp) for net in self._nets(params, centre)]
+        return [partial(apply_net, self.net(), net, xp=xp) for net in self._nets(params, centre)]
 
     def _obstacle(self, ntypes: int, *, stored: bool) -> str:
         """Return why there can be no expansion, or why it would not pay where the choice is left open; "" if neither is so."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from deepmd.array_model import serial
 from deepmd.array_model.descriptors.base import Descriptor, Statistics
 from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
 from deepmd.array_model.pairs import Layout, Pairs
-from deepmd.array_model.registry import lookup, register
+from deepmd.array_model.registry import register
 
 COARSEST_FIRST = ("bfloat16", "float16", "float32", "float64")
 
@@ -199,23 +198,9 @@ class Hybrid(Descriptor):
             type_NM=xp.concat(mine(pairs.type_NM), axis=1) if member.mixed else pairs.type_NM[:, :0],
         )
 
-    # -- files ------------------------------------------------------------------------------------------------------
-
     def section(self) -> dict[str, Any]:
         """Return the section of the input that describes it."""
         return {"type": self.kind, "list": [member.section() for member in self.members]}
-
-    def serialize(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
-        """Return the stored form (spec core, section 13.2)."""
-        each = [member.serialize(own, type_map) for member, own in zip(self.members, params["members"], strict=True)]
-        return {"@class": "Descriptor", "type": "hybrid", "@version": 1, "list": each}
-
-    @classmethod
-    def deserialize(cls, tree: dict[str, Any]) -> tuple[Hybrid, Params]:
-        """Return options and parameters from the stored form."""
-        serial.check_version(tree, 1, "descriptor hybrid")
-        each = [lookup("descriptor", item["type"], f"model/descriptor/list/{k}").deserialize(item) for k, item in enumerate(tree["list"])]
-        return cls(tuple(config for config, _ in each)), {"members": [params for _, params in each]}
 
 
 def _stop(width: Any, most: int) -> int:

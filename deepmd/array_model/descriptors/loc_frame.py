@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from deepmd.array_model import serial
 from deepmd.array_model.descriptors.base import Descriptor, Statistics
 from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.pairs import Layout, Pairs, spans
 from deepmd.array_model.registry import register
-
-STORED = ("sel_a", "sel_r", "rcut", "axis_rule")
 
 OPPOSITE = 1e-4
 """Of two axes with 1 + cos(angle) below it, the second is replaced."""
@@ -173,16 +170,3 @@ class LocFrame(Descriptor):
         (x1, x2, x3), (y1, y2, y3) = xp.unstack(x_N3, axis=-1), xp.unstack(y_N3, axis=-1)
         z_N3 = xp.stack([x2 * y3 - x3 * y2, x3 * y1 - x1 * y3, x1 * y2 - x2 * y1], axis=-1)
         return xp.stack([z_N3, x_N3, y_N3], axis=-1)
-
-    # -- files ------------------------------------------------------------------------------------------------------
-
-    def serialize(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
-        """Return the stored form. It is ours alone: of this descriptor, DeePMD-kit has no form but TensorFlow's graphs."""
-        head = {"@class": "Descriptor", "type": self.kind, "@version": 1, **serial.options_to_dict(self, STORED)}
-        return {**head, "@variables": {"davg": params["davg"], "dstd": params["dstd"]}, "type_map": list(type_map)}
-
-    @classmethod
-    def deserialize(cls, tree: dict[str, Any]) -> tuple[LocFrame, Params]:
-        """Return options and parameters from the stored form."""
-        serial.check_version(tree, 1, "descriptor loc_frame")
-        return cls(**serial.options_from_dict(tree, {name: name for name in STORED})), dict(tree["@variables"])

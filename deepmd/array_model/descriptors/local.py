@@ -1,26 +1,17 @@
-"""What all strictly local descriptors share: options and their checks, statistics, files (spec core, sections 3 to 6 and 13.2)."""
+"""What all strictly local descriptors share: options and their checks, statistics (spec core, sections 3 to 6)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from deepmd.array_model import serial, spectral
+from deepmd.array_model import spectral
 from deepmd.array_model.descriptors.base import Descriptor, Statistics
 from deepmd.array_model.environment import environment_rows
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
 from deepmd.array_model.networks import activation
 from deepmd.array_model.pairs import Pairs, excluded, section_types
-
-STORED = (
-    *("sel", "rcut", "rcut_smth", "neuron", "activation_function", "resnet_dt", "precision", "trainable", "exclude_types"),
-    *("set_davg_zero", "env_protection"),
-)
-"""Options that the files of all of them hold."""
-
-SINCE = ("trainable", "exclude_types", "set_davg_zero", "env_protection", "use_econf_tebd", "use_tebd_bias")
-"""Options that old files lack."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +33,6 @@ class Local(Descriptor):
 
     columns: ClassVar[int] = 4
     """Columns of the environment rows that it uses, and has statistics of."""
-    type_name: ClassVar[str]
-    """Its `type` in files."""
-    version: ClassVar[int] = 2
-    """Version of its files."""
-    newest: ClassVar[int] = 2
-    """Newest version of files that it reads."""
-    stored: ClassVar[tuple[str, ...]] = ()
-    """Options that its files hold besides `STORED`, under their own names."""
-    constants: ClassVar[dict[str, Any]] = {}
-    """Keys of its files that always have the same value."""
     names = {"n_neuron": "neuron"}
     __pydantic_config__ = {"extra": "forbid"}
 
@@ -106,44 +87,3 @@ class Local(Descriptor):
         kinds_NM = pairs.type_NM if self.mixed else section_types(pairs, xp=xp)
         hidden_NM = excluded(pairs, self.exclude_types, kinds_NM, xp=xp)
         return xp.where(xp.expand_dims(hidden_NM, axis=-1), xp.zeros_like(rows_NMC), rows_NMC)
-
-    # -- files ------------------------------------------------------------------------------------------------------
-
-    def stored_parts(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
-        """Return what the stored form of this kind has besides options: nets, and keys that are always the same."""
-        raise NotImplementedError
-
-    def parts_from(self, tree: dict[str, Any], what: str) -> Params:
-        """Return the parameters of the nets from the stored form; `what` begins every error."""
-        raise NotImplementedError
-
-    @classmethod
-    def options_from(cls, tree: dict[str, Any]) -> dict[str, Any]:
-        """Return the options from the stored form."""
-        names = [name for name in (*STORED, *cls.stored) if name in tree or name not in SINCE]
-        return {**{name: serial.with_sequences(tuple, tree[name]) for name in names}, "trainable": bool(tree.get("trainable", True))}
-
-    def serialize(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
-        """Return the stored form (spec core, section 13.2)."""
-        return {
-            "@class": "Descriptor",
-            "type": self.type_name,
-            "@version": self.version,
-            **self.constants,
-            **serial.options_to_dict(self, (*STORED, *self.stored)),
-            "sel": list(self.numbers),
-            "env_mat": {"rcut": self.rcut, "rcut_smth": self.rcut_smth, "protection": self.env_protection, "use_exp_switch": False},
-            "@variables": {"davg": params["davg"], "dstd": params["dstd"]},
-            "type_map": list(type_map),
-            **self.stored_parts(params, type_map),
-        }
-
-    @classmethod
-    def deserialize(cls, tree: dict[str, Any]) -> tuple[Any, Params]:
-        """Return options and parameters from the stored form."""
-        what = f"descriptor {cls.kind}"
-        serial.check_version(tree, cls.newest, what)
-        serial.require(tree, "spin", [None], what)
-        serial.require(tree.get("env_mat", {}), "use_exp_switch", [None, False], what)
-        config = cls(**cls.options_from(tree))
-        return config, {**tree["@variables"], **config.parts_from(tree, what)}

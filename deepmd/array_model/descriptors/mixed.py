@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from deepmd.array_model import serial
 from deepmd.array_model.descriptors.local import Local
 from deepmd.array_model.environment import environment_columns, switch
-from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.networks import Net, init_net
 from deepmd.array_model.pairs import Layout, Pairs, excluded, slot_counts
@@ -48,14 +46,6 @@ def normalised(rows_NM4: Array, davg_TS4: Array, dstd_TS4: Array, pairs: Pairs, 
         used = xp.concat([xp.split(table, sizes, axis=1)[0], table[:, -1:, :]], axis=1)
         parts.append(xp.take(used, pairs.type_N, axis=0))
     return (rows_NM4 - parts[0]) / parts[1]
-
-
-def check_uniform(tree: dict[str, Any], what: str) -> None:
-    """Raise InputError when stored statistics differ between slots: one slot stands for all those that no atom fills."""
-    for name in ("davg", "dstd"):
-        values = tree["@variables"][name]
-        if not isinstance(values, str) and float(abs(values - values[:, :1, :]).max()) > 0.0:
-            raise InputError(f"{what}: stored with {name} that differs between slots, which is not supported")
 
 
 @dataclass(frozen=True)
@@ -132,32 +122,3 @@ class Mixed(Local):
     def types(self) -> TypeEmbedding:
         """Options of the type embedding."""
         return TypeEmbedding((self.tebd_dim,), self.use_econf_tebd, self.use_tebd_bias, self.precision, trainable=self.trainable)
-
-    # -- files ------------------------------------------------------------------------------------------------------
-
-    def stored_parts(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
-        """Return the nets and the type embedding."""
-        ntypes, flags = len(type_map), [self.trainable] * len(self.neuron)
-        nets = {
-            name: serial.collection([serial.net_to_dict(net, params[name][0], self.precision, flags)], 0, ntypes, "embedding_network")
-            for name, net in self.shapes().items()
-        }
-        return {"ntypes": ntypes, **nets, "type_embedding": self.types().serialize(params["type_embedding"], type_map)}
-
-    @classmethod
-    def options_from(cls, tree: dict[str, Any]) -> dict[str, Any]:
-        """Return the options from the stored form."""
-        types, _ = TypeEmbedding.deserialize(tree["type_embedding"], tuple(tree["type_map"]))
-        return {**super().options_from(tree), "use_econf_tebd": types.use_econf_tebd, "use_tebd_bias": types.use_tebd_bias}
-
-    def parts_from(self, tree: dict[str, Any], what: str) -> Params:
-        """Return the parameters of the nets and of the type embedding."""
-        check_uniform(tree, what)
-        types, vectors = TypeEmbedding.deserialize(tree["type_embedding"], tuple(tree["type_map"]))
-        if types.neuron != (self.tebd_dim,):
-            raise InputError(f"{what}: the stored type embedding is not the one of its options")
-        nets = {}
-        for name, net in self.shapes().items():
-            (stored,) = tree[name]["networks"]
-            nets[name] = [serial.net_from_dict(net, stored, f"{what}, {name}")]
-        return {**nets, "type_embedding": vectors}

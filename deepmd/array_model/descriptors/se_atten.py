@@ -42,14 +42,8 @@ class SeAtten(Mixed, Expandable):
     evaluation: str | int = "auto"
     """How the embedding nets are evaluated (see `se_e2_a`); with attention layers only directly."""
 
-    type_name = "dpa1"
-    stored: ClassVar[tuple[str, ...]] = (
-        *("axis_neuron", "tebd_dim", "tebd_input_mode", "attn", "attn_layer", "attn_dotr", "attn_mask", "scaling_factor", "normalize", "temperature"),
-        *("trainable_ln", "smooth_type_embedding", "type_one_side", "concat_output_tebd", "use_econf_tebd", "use_tebd_bias"),
-    )
-    constants: ClassVar[dict[str, Any]] = {"spin": None}
     fixed: ClassVar[dict[str, Any]] = {}
-    """Options that this kind does not leave open, and that its files do not hold."""
+    """Options that this kind does not leave open."""
     names = {"n_axis_neuron": "axis_neuron", "n_neuron": "neuron"}
 
     def __post_init__(self) -> None:
@@ -81,7 +75,7 @@ class SeAtten(Mixed, Expandable):
 
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
-        return {**super().fresh(type_map, draw, xp=xp), "attention": self._attention().init(self.seeds(2, 0), draw, xp=xp)}
+        return {**super().fresh(type_map, draw, xp=xp), "attention": self.attention().init(self.seeds(2, 0), draw, xp=xp)}
 
     def trainables(self) -> Any:
         """Which parameters training may change; the layer norms only with `trainable_ln`."""
@@ -108,7 +102,7 @@ class SeAtten(Mixed, Expandable):
         """Number of types whose vectors the nets read."""
         return 1 if self.type_one_side else 2
 
-    def _attention(self) -> GatedAttention:
+    def attention(self) -> GatedAttention:
         """Options of the attention layers."""
         return GatedAttention(
             layers=self.attn_layer,
@@ -138,7 +132,7 @@ class SeAtten(Mixed, Expandable):
             gate_NM = xp.astype(found.seen_NM, dtype_of(self.precision, xp=xp))
         g_NMG = self._embedded(params, rows_NM4[:, :, 0:1], self._both(types_TE, xp=xp), pair_NM, gate_NM, xp=xp)
         if self.attn_layer:
-            g_NMG = self._attention().apply(
+            g_NMG = self.attention().apply(
                 params["attention"], g_NMG, unit(rows_NM4[:, :, 1:], self.precision, xp=xp), gate_NM, found.count_NM, xp=xp
             )
         return xp.matmul(xp.matrix_transpose(rows_NM4 * xp.expand_dims(found.count_NM, axis=-1)), g_NMG)
@@ -216,24 +210,6 @@ class SeAtten(Mixed, Expandable):
             parts.append(xp.matmul(part, c_KG))
         return xp.concat(parts, axis=0)
 
-    # -- files ------------------------------------------------------------------------------------------------------
-
-    def stored_parts(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
-        """Return the nets, the type embedding and the attention layers."""
-        attention = self._attention()
-        layers = attention.serialize(params["attention"], self.trainable)
-        return {**super().stored_parts(params, type_map), "ln_eps": attention.ln_eps, "attention_layers": layers}
-
-    def parts_from(self, tree: dict[str, Any], what: str) -> Params:
-        """Return the parameters of the nets, of the type embedding and of the attention layers."""
-        attention = self._attention().deserialize(tree["attention_layers"], f"{what}, attention")
-        return {**super().parts_from(tree, what), "attention": attention}
-
-    @classmethod
-    def options_from(cls, tree: dict[str, Any]) -> dict[str, Any]:
-        """Return the options from the stored form."""
-        return {**super().options_from(tree), "ln_eps": tree.get("ln_eps")}
-
 
 @register("descriptor", "se_atten_v2")
 @dataclass(frozen=True)
@@ -243,6 +219,4 @@ class SeAttenV2(SeAtten):
     tebd_input_mode: str = "strip"
     smooth_type_embedding: bool = True
 
-    type_name = "se_atten_v2"
     fixed = {"tebd_input_mode": "strip", "smooth_type_embedding": True}
-    stored: ClassVar[tuple[str, ...]] = tuple(name for name in SeAtten.stored if name not in ("tebd_input_mode", "smooth_type_embedding"))

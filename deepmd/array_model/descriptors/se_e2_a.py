@@ -20,10 +20,6 @@ class SeE2A(OfPairs):
     axis_neuron: int = 4
     type_one_side: bool = False
 
-    type_name = "se_e2_a"
-    newest = 3  # which adds the tables of a compressed model, that are not needed
-    stored = ("axis_neuron", "type_one_side")
-    constants = {"spin": None}
     names = {"n_axis_neuron": "axis_neuron", "n_neuron": "neuron"}
 
     def __post_init__(self) -> None:

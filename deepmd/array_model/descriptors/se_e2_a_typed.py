@@ -25,7 +25,6 @@ def typed(descriptor: SeE2A, types: TypeEmbedding) -> SeE2ATyped:
 class SeE2ATyped(SeE2A):
     """Options of se_e2_a, and of the type embedding. One fitting net serves all types: it reads the vector of the centre besides."""
 
-    type_name = "se_e2_a_typed"
     keys_of_nets = 0
     types: TypeEmbedding = field(default_factory=lambda: TypeEmbedding(activation_function="tanh"))
 
@@ -66,8 +65,9 @@ class SeE2ATyped(SeE2A):
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
-    def _net(self) -> Net:
-        return replace(super()._net(), in_dim=1 + self.types.neuron[-1] * (1 if self.type_one_side else 2))
+    def net(self) -> Net:
+        """Shape of the net, which reads the vectors of one or two types besides."""
+        return replace(super().net(), in_dim=1 + self.types.neuron[-1] * (1 if self.type_one_side else 2))
 
     def _embeddings(self, params: Params, centre: int, *, xp: Namespace) -> list[Callable[[Array], Array]]:
         table_TE, (weights,) = self.types.table(params["type_embedding"], xp=xp), params["embeddings"]
@@ -77,23 +77,8 @@ class SeE2ATyped(SeE2A):
 
             def embedding(s: Array) -> Array:
                 both = [table_TE[number, :] + xp.zeros_like(s) for number in read]
-                return apply_net(self._net(), weights, xp.concat([s, *both], axis=-1), xp=xp)
+                return apply_net(self.net(), weights, xp.concat([s, *both], axis=-1), xp=xp)
 
             return embedding
 
         return [function(neighbour) for neighbour in range(len(self.slots))]
-
-    # -- files ------------------------------------------------------------------------------------------------------
-
-    def stored_parts(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
-        """Return the net and the type embedding; DeePMD-kit has no such files."""
-        return {**super().stored_parts(params, type_map), "type_embedding": self.types.serialize(params["type_embedding"], type_map)}
-
-    def parts_from(self, tree: dict[str, Any], what: str) -> Params:
-        """Return the parameters of the net and of the type embedding."""
-        return {**super().parts_from(tree, what), "type_embedding": TypeEmbedding.deserialize(tree["type_embedding"], tuple(tree["type_map"]))[1]}
-
-    @classmethod
-    def options_from(cls, tree: dict[str, Any]) -> dict[str, Any]:
-        """Return the options from the stored form."""
-        return {**super().options_from(tree), "types": TypeEmbedding.deserialize(tree["type_embedding"], tuple(tree["type_map"]))[0]}

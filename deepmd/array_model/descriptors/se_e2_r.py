@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from deepmd.array_model import serial
 from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.descriptors.sectioned import OfPairs
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
@@ -25,9 +23,6 @@ class SeE2R(OfPairs):
     type_one_side: bool = True
 
     columns = 1
-    type_name = "se_r"
-    stored = ("type_one_side",)
-    constants = {"spin": None}
 
     @property
     def widths(self) -> Widths:
@@ -62,11 +57,3 @@ class SeE2R(OfPairs):
             hidden_N1 = xp.sum(1.0 - shown, axis=1, keepdims=True)
             out_NG = out_NG + hidden_N1 * xp.take(xp.concat(list(at_zero), axis=0), pairs.type_N, axis=0)
         return out_NG
-
-    # -- files ------------------------------------------------------------------------------------------------------
-
-    @classmethod
-    def deserialize(cls, tree: dict[str, Any]) -> tuple[Any, Params]:
-        """Return options and parameters from the stored form, whose number of nets counts: DeePMD-kit's torch passes over `type_one_side`."""
-        serial.require(tree, "type_one_side", [None, True, False], "descriptor se_e2_r")
-        return super().deserialize({**tree, "type_one_side": tree["embeddings"].get("ndim") != 2})

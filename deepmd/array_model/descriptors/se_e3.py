@@ -7,7 +7,6 @@ from typing import Any
 
 from deepmd.array_model import spectral
 from deepmd.array_model.descriptors.features import Features, Widths
-from deepmd.array_model.descriptors.mixed import check_uniform
 from deepmd.array_model.descriptors.sectioned import Sectioned
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
 from deepmd.array_model.networks import apply_net, summed_net
@@ -30,7 +29,6 @@ Slots = tuple[Array, Array]
 class SeE3(Sectioned):
     """Options of the descriptor."""
 
-    type_name = "se_e3"
     keys_of_nets = 2
 
     @property
@@ -115,7 +113,7 @@ class SeE3(Sectioned):
         out = {}
         for (first, second), (t_NP, share_P) in self._products(params, pairs, xp=xp).items():
             net = params["embeddings"][first + second * len(self.slots)]
-            out[first, second] = summed_net(self._net(), net, t_NP, t_NP * share_P, xp=xp)
+            out[first, second] = summed_net(self.net(), net, t_NP, t_NP * share_P, xp=xp)
         return out
 
     def _spectral(self, params: Params, pairs: Pairs, *, xp: Namespace) -> dict[tuple[int, int], Array]:
@@ -125,13 +123,6 @@ class SeE3(Sectioned):
             moments_NK = spectral.product_moments(t_NP, share_P, params["tables"]["scale"], int(self.evaluation), xp=xp)
             out[couple] = xp.matmul(moments_NK, contraction[couple])
         return out
-
-    # -- files ------------------------------------------------------------------------------------------------------
-
-    def parts_from(self, tree: dict[str, Any], what: str) -> Params:
-        """Return the parameters of the nets."""
-        check_uniform(tree, what)
-        return super().parts_from(tree, what)
 
     # -- expansions: functions of the scalar product, one group for all centres ------------------------------------
 
@@ -146,7 +137,7 @@ class SeE3(Sectioned):
 
     def _values(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> list[Array]:
         t_K1, nets = xp.expand_dims(s_K, axis=-1), params["embeddings"]
-        return [apply_net(self._net(), nets[first + second * len(self.slots)], t_K1, xp=xp) for first, second in self._couples]
+        return [apply_net(self.net(), nets[first + second * len(self.slots)], t_K1, xp=xp) for first, second in self._couples]
 
     def _reach(self, params: Params, s: float, *, xp: Namespace) -> float:
         mean_T3, std_T3 = params["davg"][:, 0, 1:], params["dstd"][:, 0, 1:]

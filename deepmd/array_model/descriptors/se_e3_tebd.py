@@ -19,10 +19,6 @@ class SeE3Tebd(Mixed):
 
     smooth: bool = True
 
-    type_name = "se_e3_tebd"
-    version = newest = 1
-    stored = ("tebd_dim", "tebd_input_mode", "smooth", "concat_output_tebd", "use_econf_tebd")
-
     @property
     def widths(self) -> Widths:
         """Widths of the features."""

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, ClassVar
 
-from deepmd.array_model import serial, spectral
+from deepmd.array_model import spectral
 from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.descriptors.local import Local
 from deepmd.array_model.environment import environment_adjoint, environment_columns, environment_rows
-from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.networks import Net, init_net
 from deepmd.array_model.pairs import Layout, Pairs, spans
@@ -41,12 +40,12 @@ class Sectioned(Local, Expandable):
         """Fresh parameters (spec core, section 13.3): of a pair of types the first varies fastest among nets, the second among their seeds."""
         ntypes = len(type_map)
         numbers = [sum(t * ntypes**k for k, t in enumerate(types)) for types in product(range(ntypes), repeat=self.keys_of_nets)]
-        nets = [init_net(self._net(), None if self.seed is None else [number, self.seed], draw) for number in numbers]
+        nets = [init_net(self.net(), None if self.seed is None else [number, self.seed], draw) for number in numbers]
         return {**self.no_statistics(ntypes, draw, xp=xp), "embeddings": nets}
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
-    def _net(self) -> Net:
+    def net(self) -> Net:
         """Shape of the embedding nets: all read one number."""
         return Net(1, self.neuron, self.activation_function, self.resnet_dt)
 
@@ -98,23 +97,6 @@ class Sectioned(Local, Expandable):
             rest_CJ = xp.stack([xp.sum(rest_TSC[centre, :, :], axis=0) for rest_TSC in rest], axis=1)
             rests.append(xp.matmul(rest_CJ, start_JG))
         return sums_NCG + xp.take(xp.stack(rests, axis=0), pairs.type_N, axis=0)
-
-    # -- files ------------------------------------------------------------------------------------------------------
-
-    def stored_parts(self, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
-        """Return the nets."""
-        flags = [self.trainable] * len(self.neuron)
-        nets: list[dict[str, Any] | None] = [serial.net_to_dict(self._net(), p, self.precision, flags) for p in params["embeddings"]]
-        return {"embeddings": serial.collection(nets, self.keys_of_nets, len(type_map), "embedding_network")}
-
-    def parts_from(self, tree: dict[str, Any], what: str) -> Params:
-        """Return the parameters of the nets."""
-        stored, expected = tree["embeddings"]["networks"], len(self.slots) ** self.keys_of_nets
-        present = sum(item is not None for item in stored)
-        if len(stored) != expected or present != expected:
-            reason = "" if present else ": a compressed model, with tables in their place. Needed: the model from before the compression"
-            raise InputError(f"{what}: expected {expected} embedding nets, the file has {present}{reason}")
-        return {"embeddings": [serial.net_from_dict(self._net(), item, f"{what}, net {k}") for k, item in enumerate(stored)]}
 
 
 class OfPairs(Sectioned):

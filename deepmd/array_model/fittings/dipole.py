@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.fittings.net import Fitting
@@ -29,7 +29,6 @@ class DipoleFitting(Fitting):
 
     names: ClassVar[dict[str, str]] = {**Fitting.names, "dipole_type": "sel_type"}
     needs_equivariant: ClassVar[bool] = True
-    fixed: ClassVar[dict[str, Any]] = {"r_differentiable": True, "c_differentiable": True}
 
     @property
     def output(self) -> Output:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from deepmd.array_model.fittings.net import Fitting
 from deepmd.array_model.outputs import Output
@@ -17,8 +16,6 @@ class DosFitting(Fitting):
 
     precision: str = "float64"
     numb_dos: int = 300
-
-    stored: ClassVar[dict[str, str]] = {"dim_out": "numb_dos"}
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from deepmd.array_model.fittings.net import Fitting
 from deepmd.array_model.outputs import ENERGY, Output
@@ -26,12 +25,3 @@ class EnergyFitting(Fitting):
         """With `atom_ener`, the nets of the types that have one."""
         assigned = [energy is not None for energy in self.atom_ener]
         return tuple(any(assigned) and (nets == 1 or number >= len(assigned) or assigned[number]) for number in range(nets))
-
-    def serialize(self, *args: Any) -> dict[str, Any]:
-        """Return the stored form (spec core, section 13.2)."""
-        return {**super().serialize(*args), "atom_ener": list(self.atom_ener) or None}
-
-    @classmethod
-    def options(cls, tree: dict[str, Any]) -> dict[str, Any]:
-        """Return the options that a stored form holds."""
-        return {**super().options(tree), "atom_ener": tuple(tree.get("atom_ener") or ())}

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from deepmd.array_model import serial
 from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
 from deepmd.array_model.networks import Net, activation, apply_net, init_net
 from deepmd.array_model.outputs import Output
 from deepmd.array_model.pairs import Conditions, Pairs
 
-STATISTICS = ("fparam_avg", "fparam_inv_std", "aparam_avg", "aparam_inv_std")
-
 
 @dataclass(frozen=True)
 class Fitting:
-    """Options that every fitting net has. A kind gives its own, its `output`, and what differs: `net_width`, `finish`, `stored`."""
+    """Options that every fitting net has. A kind gives its own, its `output`, and what differs: `net_width`, `finish`."""
 
     numb_fparam: int = 0
     numb_aparam: int = 0
@@ -34,13 +31,8 @@ class Fitting:
 
     kind: ClassVar[str]
     names: ClassVar[dict[str, str]] = {"n_neuron": "neuron"}
-    version: ClassVar[int] = 4
     needs_equivariant: ClassVar[bool] = False
     """It reads the equivariant features of the descriptor, which must have some."""
-    stored: ClassVar[dict[str, str]] = {}
-    """Keys of its stored form besides the common ones, and the option that each holds."""
-    fixed: ClassVar[dict[str, Any]] = {}
-    """Likewise, those that always have the same value."""
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
@@ -145,54 +137,3 @@ class Fitting:
                 f = f - apply_net(net, weights, vacuum, xp=xp)
             parts.append(f)
         return xp.concat(parts, axis=0)
-
-    # -- files ------------------------------------------------------------------------------------------------------
-
-    def serialize(self, params: Params, type_map: tuple[str, ...], widths: Widths, mixed: bool) -> dict[str, Any]:
-        """Return the stored form (spec core, section 13.2)."""
-        ntypes, net = len(type_map), self.net(widths)
-        nets: list[dict[str, Any] | None] = [serial.net_to_dict(net, p, self.precision, self.layer_flags()) for p in params["nets"]]
-        own = {"embedding_width": widths.equivariant} if self.needs_equivariant else {"dim_out": self.output.width, "atom_ener": None}
-        return {
-            "@class": "Fitting",
-            "@version": self.version,
-            "ntypes": ntypes,
-            "dim_descrpt": widths.invariant,
-            **serial.options_to_dict(self, STORED),
-            "dim_case_embd": 0,
-            "mixed_types": mixed,
-            "nets": serial.collection(nets, 0 if mixed else 1, ntypes, "fitting_network"),
-            "@variables": {**dict.fromkeys(("case_embd", *STATISTICS)), **{key: value for key, value in params.items() if key != "nets"}},
-            "type_map": list(type_map),
-            "tot_ener_zero": False,
-            "trainable": list(self.layer_flags()),
-            "layer_name": None,
-            "spin": None,
-            "type": self.kind,
-            "var_name": self.output.name,
-            **own,
-            **self.fixed,
-            **{key: getattr(self, option) for key, option in self.stored.items()},
-        }
-
-    @classmethod
-    def options(cls, tree: dict[str, Any]) -> dict[str, Any]:
-        """Return the options that a stored form holds; what it does not has its default."""
-        return serial.options_from_dict(tree, {**{name: name for name in STORED}, **cls.stored})
-
-    @classmethod
-    def deserialize(cls, tree: dict[str, Any]) -> tuple[Any, Params]:
-        """Return options and parameters from the stored form."""
-        what = f"fitting {cls.kind}"
-        serial.check_version(tree, cls.version, what)
-        for key, accepted in (("spin", [None]), ("dim_case_embd", [None, 0]), ("tot_ener_zero", [None, False])):
-            serial.require(tree, key, accepted, what)
-        config = cls(**cls.options(tree))
-        widths = Widths(tree["dim_descrpt"], tree.get("embedding_width") or 0)
-        stored = tree["nets"]["networks"]
-        nets = [serial.net_from_dict(config.net(widths), item, f"{what}, net {k}") for k, item in enumerate(stored)]
-        return config, {"nets": nets, **{key: value for key, value in tree["@variables"].items() if value is not None}}
-
-
-STORED = tuple(each.name for each in fields(Fitting) if each.name != "seed")
-"""Options that every stored form has."""

@@ -37,9 +37,7 @@ class PolarFitting(Fitting):
     sel_type: tuple[int, ...] | int | None = None
 
     names: ClassVar[dict[str, str]] = {**Fitting.names, "pol_type": "sel_type"}
-    version: ClassVar[int] = 5
     needs_equivariant: ClassVar[bool] = True
-    stored: ClassVar[dict[str, str]] = {"fit_diag": "fit_diag", "shift_diag": "shift_diag"}
 
     @property
     def output(self) -> Output:

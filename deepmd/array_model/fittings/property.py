@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 from deepmd.array_model.descriptors.features import Features
 from deepmd.array_model.fittings.net import Fitting
@@ -31,12 +30,6 @@ class PropertyFitting(Fitting):
     intensive: bool = False
     distinguish_types: bool = True
 
-    version: ClassVar[int] = 6
-    stored: ClassVar[dict[str, str]] = {
-        **{"var_name": "property_name", "task_dim": "task_dim"},
-        **{"intensive": "intensive", "distinguish_types": "distinguish_types"},
-    }
-
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.property_name:
@@ -54,8 +47,3 @@ class PropertyFitting(Fitting):
         """Atomic values (N, task_dim)."""
         type_N = pairs.type_N if self.distinguish_types else xp.zeros_like(pairs.type_N)
         return f_NK * xp.take(std_Td, type_N, axis=0) + xp.take(bias_Td, type_N, axis=0)
-
-    @classmethod
-    def options(cls, tree: dict[str, Any]) -> dict[str, Any]:
-        """Return the options that a stored form holds; one without `distinguish_types` is from before there was a choice."""
-        return {"distinguish_types": False, **super().options(tree)}

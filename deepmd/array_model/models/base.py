@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
-from deepmd.array_model import serial
-from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
 from deepmd.array_model.outputs import ENERGY, Output
 from deepmd.array_model.pairs import Conditions, Layout, Pairs
@@ -37,8 +35,6 @@ class Model:
     preset_out_bias: dict[str, list[Any]] | None = None
 
     kind: ClassVar[str]
-    version: ClassVar[int] = 2
-    """Of its stored form."""
 
     # -- what it is -------------------------------------------------------------------------------------------------
 
@@ -212,46 +208,3 @@ class Model:
         for excluded in self.atom_exclude_types:
             value_Nd = xp.where(xp.expand_dims(xp.equal(pairs.type_N, excluded), axis=-1), xp.zeros_like(value_Nd), value_Nd)
         return value_Nd
-
-    # -- files ------------------------------------------------------------------------------------------------------
-
-    def stored(self, params: Params) -> dict[str, Any]:
-        """Return what the stored form of this kind has besides the common keys."""
-        raise NotImplementedError
-
-    @classmethod
-    def read(cls, tree: dict[str, Any]) -> tuple[dict[str, Any], Params]:
-        """Return the options of this kind and its parameters from the stored form, besides the common ones."""
-        raise NotImplementedError
-
-    def serialize(self, params: Params) -> dict[str, Any]:
-        """Return the stored form (spec core, section 13.2)."""
-        return {
-            "@class": "Model",
-            "type": self.kind,
-            "@version": self.version,
-            **serial.options_to_dict(self, COMMON),
-            "@variables": {name: params[name] for name in OUTER},
-            **self.stored(params),
-        }
-
-    @classmethod
-    def deserialize(cls, tree: dict[str, Any]) -> tuple[Any, Params]:
-        """Return model and parameters from the stored form.
-
-        Raises
-        ------
-        InputError
-            It is newer than this program, or contradicts itself.
-        """
-        serial.check_version(tree, cls.version, f"model {cls.kind}")
-        options, params = cls.read(tree)
-        try:
-            model = cls(**serial.options_from_dict(tree, {name: name for name in COMMON}), **options)
-        except ValueError as error:
-            raise InputError(f"model {cls.kind}: {error}") from error
-        return model, {**{name: tree["@variables"][name] for name in OUTER if name not in params}, **params}
-
-
-COMMON = tuple(each.name for each in fields(Model))
-"""Options that every stored form has."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 from deepmd.array_model.models.base import OUTER, Model
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.pairs import Conditions, Layout, Pairs
 from deepmd.array_model.pairs_cut import cut, union
-from deepmd.array_model.registry import lookup, register
+from deepmd.array_model.registry import register
 
 
 @dataclass(frozen=True)
@@ -120,18 +120,6 @@ class Combination(Model):
         terms = [weight * value for weight, value in zip(self.weigh(pairs, xp=xp), values, strict=True)]
         return sum(terms[1:], terms[0]) + bias_Nd
 
-    # -- files ------------------------------------------------------------------------------------------------------
-
-    def stored(self, params: Params) -> dict[str, Any]:
-        """Return the stored forms of the members."""
-        return {"models": [model.serialize(p) for model, p in self._members(params)]}
-
-    @classmethod
-    def read(cls, tree: dict[str, Any]) -> tuple[dict[str, Any], Params]:
-        """Return the members and their parameters."""
-        read = [lookup("model", each.get("type", "standard"), f"models/{number}").deserialize(each) for number, each in enumerate(tree["models"])]
-        return {"models": tuple(model for model, _ in read)}, {"models": [p for _, p in read]}
-
     def _members(self, params: Params) -> list[tuple[Any, Params]]:
         return list(zip(self.models, params["models"], strict=True))
 
@@ -142,8 +130,6 @@ class LinearModel(Combination):
     """Constant weights: "mean" (1/K each), "sum" (1 each), or one number for each of the K members."""
 
     weights: str | tuple[float, ...] = "mean"
-
-    version: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -161,14 +147,3 @@ class LinearModel(Combination):
     def weigh(self, pairs: list[Pairs], *, xp: Namespace) -> list[Any]:
         """Return the weight of each member."""
         return self.numbers
-
-    def stored(self, params: Params) -> dict[str, Any]:
-        """Return members and weights."""
-        return {**super().stored(params), "weights": self.weights if isinstance(self.weights, str) else list(self.weights)}
-
-    @classmethod
-    def read(cls, tree: dict[str, Any]) -> tuple[dict[str, Any], Params]:
-        """Return members and weights."""
-        options, params = super().read(tree)
-        weights = tree["weights"] if isinstance(tree["weights"], str) else tuple(float(weight) for weight in tree["weights"])
-        return {**options, "weights": weights}, params

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from deepmd.array_model import serial
-from deepmd.array_model.errors import InputError
 from deepmd.array_model.models.base import Model
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.pairs import Conditions, Layout, Pairs
@@ -81,33 +79,3 @@ class PairTabModel(Model):
         energy_N = 0.5 * xp.sum(xp.where(inside_NM, energy_NM, xp.zeros_like(energy_NM)), axis=-1)
         value_N1 = xp.expand_dims(energy_N, axis=-1) + xp.take(params["out_bias"][0, :, :], pairs.type_N, axis=0)
         return self.without_excluded(value_N1, pairs, xp=xp), value_N1[:, :0]
-
-    # -- files ------------------------------------------------------------------------------------------------------
-
-    def stored(self, params: Params) -> dict[str, Any]:
-        """Return the table and its range."""
-        table = {
-            "@class": "PairTab",
-            "@version": 1,
-            "rmin": self.start,
-            "rmax": self.stop,
-            "hh": self.step,
-            "ntypes": self.ntypes,
-            "rcut": self.rcut,
-            "nspline": self.intervals,
-            "@variables": {name: params[name] for name in TABLE},
-        }
-        return {"tab": table, "rcut": self.rcut, "sel": self.sel}
-
-    @classmethod
-    def read(cls, tree: dict[str, Any]) -> tuple[dict[str, Any], Params]:
-        """Return range, grid and table."""
-        table = tree["tab"]
-        serial.check_version(table, 1, "model pairtab: tab")
-        serial.require(table, "ntypes", [len(tree["type_map"])], "model pairtab: tab")
-        sel = tree["sel"] if isinstance(tree["sel"], int) else sum(tree["sel"])
-        intervals = table["nspline"]
-        if type(intervals) is not int or intervals < 1 or not table["hh"] > 0.0:
-            raise InputError(f"model pairtab: stored with {intervals!r} intervals of {table['hh']!r} Angstrom")
-        grid = {"start": float(table["rmin"]), "stop": float(table["rmax"]), "step": float(table["hh"]), "intervals": intervals}
-        return {"rcut": float(tree["rcut"]), "sel": sel, **grid}, {name: table["@variables"][name] for name in TABLE}

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from deepmd.array_model import descriptors, fittings
-from deepmd.array_model.errors import InputError
 from deepmd.array_model.models.base import OUTER, Model
 from deepmd.array_model.namespace import Array, Namespace, Params
-from deepmd.array_model.outputs import ENERGY, Output
+from deepmd.array_model.outputs import Output
 from deepmd.array_model.pairs import Conditions, Layout, Pairs
-from deepmd.array_model.registry import lookup, register
+from deepmd.array_model.registry import register
 
 assert descriptors  # these two are imported for their registrations
 assert fittings
@@ -116,28 +115,3 @@ class StandardModel(Model):
         outer = params["out_bias"][0, :, :], params["out_std"][0, :, :]
         value_Nd = self.fitting.apply(params["fitting"], features, self.descriptor.widths, pairs, conditions, *outer, xp=xp)
         return self.without_excluded(value_Nd, pairs, xp=xp), features.invariant_ND
-
-    # -- files ------------------------------------------------------------------------------------------------------
-
-    def stored(self, params: Params) -> dict[str, Any]:
-        """Return the stored forms of descriptor and fitting net."""
-        return {
-            "descriptor": self.descriptor.serialize(params["descriptor"], self.type_map),
-            "fitting": self.fitting.serialize(params["fitting"], self.type_map, self.descriptor.widths, self.descriptor.mixed_types),
-        }
-
-    @classmethod
-    def read(cls, tree: dict[str, Any]) -> tuple[dict[str, Any], Params]:
-        """Return descriptor, fitting net and all parameters."""
-        descriptor, descriptor_params = lookup("descriptor", tree["descriptor"]["type"], "model/descriptor").deserialize(tree["descriptor"])
-        fitting, fitting_params = lookup("fitting_net", tree["fitting"]["type"], "model/fitting_net").deserialize(tree["fitting"])
-        ntypes = len(tree["type_map"])
-        if not descriptor.mixed and len(descriptor.slots) != ntypes:
-            raise InputError(f"model: sel has {len(descriptor.slots)} entries, type_map has {ntypes}")
-        outer = tree.get("@variables", {})
-        none = 0.0 * fitting_params["bias_atom_e"][None]  # of a file from before these were kept apart
-        bias, std = outer.get("out_bias", none), outer.get("out_std", none + 1.0)
-        if fitting.output == ENERGY:  # never scaled; DeePMD-kit's conversion to .pb would multiply by what its torch stores here
-            std = 0.0 * std + 1.0
-        params = {"descriptor": descriptor_params, "fitting": fitting_params, "out_bias": bias, "out_std": std}
-        return {"descriptor": descriptor, "fitting": fitting}, params

@@ -7,7 +7,7 @@ from typing import Any
 
 from deepmd.array_model.environment import switch
 from deepmd.array_model.models.linear import Combination
-from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.namespace import Array, Namespace
 from deepmd.array_model.pairs import Pairs
 from deepmd.array_model.registry import register
 
@@ -73,15 +73,3 @@ class ZblModel(Combination):
         """Return the weighted sum of the members' values, and the bias of what gets it."""
         network_N1, table_N1 = self.weigh(pairs, xp=xp)
         return network_N1 * values[0] + table_N1 * values[1] + (bias_Nd if self.add_bias else network_N1 * bias_Nd)
-
-    def stored(self, params: Params) -> dict[str, Any]:
-        """Return members and ranges; DeePMD-kit knows no other `srtab_add_bias` than true there."""
-        own = {} if self.add_bias else {"srtab_add_bias": False}
-        return {**super().stored(params), "weights": "mean", **{name: getattr(self, name) for name in RANGES}, **own}
-
-    @classmethod
-    def read(cls, tree: dict[str, Any]) -> tuple[dict[str, Any], Params]:
-        """Return members and ranges."""
-        options, params = super().read(tree)
-        ranges = {name: float(tree[name]) for name in RANGES}
-        return {**options, **ranges, "add_bias": bool(tree.get("srtab_add_bias", True))}, params

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import Any
 
-from deepmd.array_model import serial
 from deepmd.array_model.attention import SHIFT
 from deepmd.array_model.descriptors.dpa2 import Dpa2, Repinit
+from deepmd.array_model.descriptors.mixed import Mixed
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import PRECISIONS, Params
-from deepmd.array_model.networks import Net
 from deepmd.array_model.repformer import Repformer
-from deepmd.array_model.type_embedding import TypeEmbedding
+from deepmd.io.stored import nets, parts
 
 WHAT = "descriptor dpa2"
 
@@ -27,12 +26,9 @@ OF_PAIRS = ("update_g2_has_g1g1", "update_g2_has_attn", "update_h2")
 """Options that are off in the last layer."""
 
 
-def _nets(config: Dpa2) -> dict[str, dict[str, Net]]:
-    """Embedding nets of the parts by their names."""
-    out = {"repinit": config.pair.shapes()}
-    if config.three:
-        out["three_body"] = config.three.shapes()
-    return out
+def _starts(config: Dpa2) -> dict[str, Mixed]:
+    """Return the parts before the repformer by the names of their parameters."""
+    return {"repinit": config.pair, **({"three_body": config.three} if config.three else {})}
 
 
 NAMES = {"repinit": "repinit_variable", "three_body": "repinit_three_body_variable"}
@@ -43,30 +39,26 @@ def to_dict(config: Dpa2, params: Params, type_map: tuple[str, ...]) -> dict[str
     precision, flag, ntypes = PRECISIONS[config.precision], config.trainable, len(type_map)
     block = asdict(config.repformer)
     block["ln_eps"] = 1e-5 if block["ln_eps"] is None else block["ln_eps"]
-    parts: dict[str, Any] = {}
-    cutoffs = {"repinit": config.pair, "three_body": config.three}
-    for name, nets in _nets(config).items():
+    starts: dict[str, Any] = {}
+    for name, part in _starts(config).items():
         stored = params[name]
-        parts[NAMES[name]] = {
-            **{
-                key: serial.collection([serial.net_to_dict(net, stored[key][0], precision, [flag] * len(net.neuron))], 0, ntypes, "embedding_network")
-                for key, net in nets.items()
-            },
-            "env_mat": _environment(cutoffs[name]),
+        starts[NAMES[name]] = {
+            **{key: nets.embedding(net, stored[key][0], precision, flag, ntypes) for key, net in part.shapes().items()},
+            "env_mat": nets.environment(part),
             "@variables": {"davg": stored["davg"], "dstd": stored["dstd"]},
         }
     own = params["repformers"]
-    layers = [_layer_to_dict(config, block, layer, last, ntypes) for layer, last in zip(own["layers"], config._last, strict=True)]
+    layers = [_layer_to_dict(config, block, layer, last, ntypes) for layer, last in zip(own["layers"], config.last, strict=True)]
     repformers = {
-        "g2_embd": serial.affine_to_dict(own["g2_embd"], precision, flag),
+        "g2_embd": nets.layer_to_dict(own["g2_embd"], precision, flag),
         "repformer_layers": layers,
-        "env_mat": _environment(config.repformer),
+        "env_mat": nets.environment(config.repformer),
         "@variables": {"davg": own["davg"], "dstd": own["dstd"]},
     }
     shape = {"@class": "Identity", "@version": 1}
     if "g1_shape_tranform" in params:
-        shape = serial.affine_to_dict(params["g1_shape_tranform"], precision, flag)
-    added = {"tebd_transform": serial.affine_to_dict(params["tebd_transform"], precision, flag)} if config.add_tebd_to_repinit_out else {}
+        shape = nets.layer_to_dict(params["g1_shape_tranform"], precision, flag)
+    added = {"tebd_transform": nets.layer_to_dict(params["tebd_transform"], precision, flag)} if config.add_tebd_to_repinit_out else {}
     return {
         "@class": "Descriptor",
         "type": "dpa2",
@@ -84,16 +76,12 @@ def to_dict(config: Dpa2, params: Params, type_map: tuple[str, ...]) -> dict[str
         "use_econf_tebd": config.use_econf_tebd,
         "use_tebd_bias": config.use_tebd_bias,
         "type_map": list(type_map),
-        "type_embedding": config._types().serialize(params["type_embedding"], type_map),
+        "type_embedding": parts.types_to_dict(config.types(), params["type_embedding"], type_map),
         "g1_shape_tranform": shape,
         **added,
-        **parts,
+        **starts,
         "repformers_variable": repformers,
     }
-
-
-def _environment(options: Any) -> dict[str, Any]:
-    return {"rcut": options.rcut, "rcut_smth": options.rcut_smth, "protection": 0.0, "use_exp_switch": False}
 
 
 def _headers(block: Repformer, smooth: bool, precision: str) -> dict[str, dict[str, Any]]:
@@ -123,10 +111,9 @@ def _layer_to_dict(config: Dpa2, options: dict[str, Any], params: Params, last: 
         *outer, name = path.split("/")
         source = params[outer[0]][name] if outer else params[name]
         place = maps.setdefault(outer[0], dict(headers[outer[0]])) if outer else maps
-        place[name] = serial.affine_to_dict(source, precision, config.trainable)
+        place[name] = nets.layer_to_dict(source, precision, config.trainable)
     if "attn2_lm" in params:
-        norm = {"eps": options["ln_eps"], "trainable": block.trainable_ln, "precision": precision, "@variables": params["attn2_lm"]}
-        maps["attn2_lm"] = {"@class": "LayerNorm", "@version": 1, **norm}
+        maps["attn2_lm"] = nets.layer_norm_to_dict(params["attn2_lm"], options["ln_eps"], block.trainable_ln, precision)
     factors = {"@variables": {name: params[name] for name in block.residuals(last)}} if block.residuals(last) else {}
     return {
         "@class": "RepformerLayer",
@@ -145,7 +132,7 @@ def _layer_to_dict(config: Dpa2, options: dict[str, Any], params: Params, last: 
 
 def from_dict(tree: dict[str, Any]) -> tuple[Dpa2, Params]:
     """Return options and parameters from the stored form."""
-    serial.check_version(tree, 4, WHAT)  # 4 adds the tables of a compressed model, which are not needed
+    nets.check_version(tree, 4, WHAT)  # 4 adds the tables of a compressed model, which are not needed
     arguments = dict(tree["repformer_args"])
     if tree["@version"] < 3:  # before these were options
         arguments = {**arguments, "use_sqrt_nnei": False, "g1_out_conv": False, "g1_out_mlp": False}
@@ -162,24 +149,24 @@ def from_dict(tree: dict[str, Any]) -> tuple[Dpa2, Params]:
         use_econf_tebd=tree.get("use_econf_tebd", False),
         use_tebd_bias=tree.get("use_tebd_bias", True),
     )
-    types, table = TypeEmbedding.deserialize(tree["type_embedding"], tuple(tree["type_map"]))
+    types, table = parts.types_from_dict(tree["type_embedding"], tuple(tree["type_map"]))
     if (types.neuron, types.use_tebd_bias, types.use_econf_tebd) != ((config.repinit.tebd_dim,), config.use_tebd_bias, config.use_econf_tebd):
         raise InputError(f"{WHAT}: the stored type embedding is not the one of its options")
     params: Params = {"type_embedding": table}
-    for name, nets in _nets(config).items():
+    for name, part in _starts(config).items():
         stored = tree[NAMES[name]]
-        found = {key: [serial.net_from_dict(net, stored[key]["networks"][0], f"{WHAT}, {name}, {key}")] for key, net in nets.items()}
+        found = {key: [nets.net_from_dict(net, stored[key]["networks"][0], f"{WHAT}, {name}, {key}")] for key, net in part.shapes().items()}
         for key, array in stored["@variables"].items():
             if float(abs(array - array[:, 0:1, :]).max()) > 0.0:
                 raise InputError(f"{WHAT}: {key} of {name} differs between the slots of a type, which is not supported")
         params[name] = {**stored["@variables"], **found}
-    if config._shape:
-        params["g1_shape_tranform"] = serial.affine_from_dict(tree["g1_shape_tranform"], f"{WHAT}, g1_shape_tranform")
+    if config.shape:
+        params["g1_shape_tranform"] = nets.affine_from_dict(tree["g1_shape_tranform"], f"{WHAT}, g1_shape_tranform")
     if config.add_tebd_to_repinit_out:
-        params["tebd_transform"] = serial.affine_from_dict(tree["tebd_transform"], f"{WHAT}, tebd_transform")
+        params["tebd_transform"] = nets.affine_from_dict(tree["tebd_transform"], f"{WHAT}, tebd_transform")
     stored = tree["repformers_variable"]
-    layers = [_layer_from_dict(config, layer, last, k) for k, (layer, last) in enumerate(zip(stored["repformer_layers"], config._last, strict=True))]
-    own = {**stored["@variables"], "g2_embd": serial.affine_from_dict(stored["g2_embd"], f"{WHAT}, g2_embd"), "layers": layers}
+    layers = [_layer_from_dict(config, layer, last, k) for k, (layer, last) in enumerate(zip(stored["repformer_layers"], config.last, strict=True))]
+    own = {**stored["@variables"], "g2_embd": nets.affine_from_dict(stored["g2_embd"], f"{WHAT}, g2_embd"), "layers": layers}
     return config, {**params, "repformers": own}
 
 
@@ -190,15 +177,15 @@ def _options(cls: type, tree: dict[str, Any]) -> Any:
 
 def _layer_from_dict(config: Dpa2, tree: dict[str, Any], last: bool, number: int) -> Params:
     what, block, layer = f"{WHAT}, layer {number}", config.repformer, dict[str, Any]()
-    serial.check_version(tree, 2, what)
+    nets.check_version(tree, 2, what)
     for path in block.shapes(last):
         *outer, name = path.split("/")
         source = tree[outer[0]][name] if outer else tree[name]
         place = layer.setdefault(outer[0], {}) if outer else layer
-        place[name] = serial.affine_from_dict(source, f"{what}, {path}")
+        place[name] = nets.affine_from_dict(source, f"{what}, {path}")
     for name in ("attn2g_map", "loc_attn"):
         if name in tree and tree[name] is not None:
-            serial.require(tree[name], "attnw_shift", [None, SHIFT], f"{what}, {name}")
+            nets.require(tree[name], "attnw_shift", [None, SHIFT], f"{what}, {name}")
     if block.update_g2_has_attn and not last:
         layer["attn2_lm"] = dict(tree["attn2_lm"]["@variables"])
     factors = tree.get("@variables", tree)  # older files have them beside the other keys

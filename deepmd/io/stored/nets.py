@@ -1,4 +1,4 @@
-"""Nets as the nested dicts of `.dp` files, and back (spec core, section 13.2)."""
+"""Options and nets as the nested dicts of `.dp` files, and back (spec core, section 13.2)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.namespace import PRECISIONS, Array, Params
+from deepmd.array_model.namespace import PRECISIONS, Params
 from deepmd.array_model.networks import Net
 
 
@@ -90,31 +90,24 @@ def _kinds(net: Net) -> list[tuple[str, bool]]:
     return hidden if net.out_dim is None else [*hidden, ("none", False)]
 
 
-def collection(networks: list[dict[str, Any] | None], ndim: int, ntypes: int, kind: str) -> dict[str, Any]:
+def collection(networks: Sequence[dict[str, Any]], ndim: int, ntypes: int, kind: str) -> dict[str, Any]:
     """Return the `NetworkCollection` dict; the first key varies fastest in `networks`."""
-    return {"@class": "NetworkCollection", "@version": 1, "ndim": ndim, "ntypes": ntypes, "network_type": kind, "networks": networks}
+    return {"@class": "NetworkCollection", "@version": 1, "ndim": ndim, "ntypes": ntypes, "network_type": kind, "networks": list(networks)}
 
 
-# -- linear maps by themselves ----------------------------------------------------------------------------------------
+def embedding(net: Net, params: Params, precision: str, trainable: bool, ntypes: int) -> dict[str, Any]:
+    """Return the collection of an embedding net that serves all types."""
+    return collection([net_to_dict(net, params, precision, [trainable] * len(net.neuron))], 0, ntypes, "embedding_network")
 
 
-def init_affine(shape: tuple[int, int, bool], seed: Sequence[int] | None, draw: Any) -> Params:
-    """Fresh (in, out, has a bias) map: weights N(0, 1/sqrt(in+out)), bias N(0, 1); `draw(seed_list)` returns a NumPy generator."""
-    width, out, bias = shape
-    rng = draw(seed)
-    params = {"w": rng.normal(0.0, (width + out) ** -0.5, (width, out))}
-    return {**params, "b": rng.normal(0.0, 1.0, (out,))} if bias else params
+def layer_norm_to_dict(params: Params, eps: float, trainable: bool, precision: str) -> dict[str, Any]:
+    """Return the `LayerNorm` dict."""
+    return {"@class": "LayerNorm", "@version": 1, "eps": eps, "trainable": trainable, "precision": PRECISIONS[precision], "@variables": params}
 
 
-def init_factor(size: int, scale: float, how: str, seed: Sequence[int] | None, draw: Any) -> Array:
-    """Fresh factor (size,) of an update: all `scale` ("const"), or N(0, scale) ("norm")."""
-    drawn = draw(seed).normal(0.0, scale, (size,))
-    return 0.0 * drawn + scale if how == "const" else drawn
-
-
-def affine_to_dict(params: Params, precision: str, trainable: bool) -> dict[str, Any]:
-    """Return the `Layer` dict of a linear map."""
-    return layer_to_dict(params, precision, trainable)
+def environment(options: Any, protection: float = 0.0) -> dict[str, Any]:
+    """Return the dict of an environment matrix, from options with `rcut` and `rcut_smth`."""
+    return {"rcut": options.rcut, "rcut_smth": options.rcut_smth, "protection": protection, "use_exp_switch": False}
 
 
 def affine_from_dict(tree: dict[str, Any], what: str) -> Params:
