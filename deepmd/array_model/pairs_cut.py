@@ -40,14 +40,24 @@ def cut(pairs: Pairs, outer: Layout, inner: Layout, *, xp: Namespace) -> Pairs:
     if inner.typed:
         halves = [cut(*_half(pairs, outer, mixed=mixed, xp=xp), _layout(inner, mixed=mixed), xp=xp) for mixed in (False, True)]
         return _joined(*halves, xp=xp)
-    if outer.typed:
-        pairs, outer = _half(pairs, outer, mixed=inner.mixed, xp=xp)
+    pairs, outer = _part(pairs, outer, inner, xp=xp)
     if inner.rcut < outer.rcut or not set(inner.excluded) <= set(outer.excluded):
         pairs = _restricted(pairs, outer, inner, xp=xp)
+    return narrowed(pairs, outer, inner, xp=xp)
+
+
+def narrowed(pairs: Pairs, outer: Layout, inner: Layout, *, xp: Namespace) -> Pairs:
+    """Return pairs that were packed for `outer` as `cut` does, with neighbours beyond the cutoff of `inner` and pairs of types that it excludes."""
+    pairs, outer = _part(pairs, outer, inner, xp=xp)
     if inner.mixed and not outer.mixed:
         return _side_by_side(pairs, inner.rcut, xp=xp)
     enough = all(mine >= most for mine, most in zip(inner.sel, outer.sel, strict=True))
     return pairs if enough else _narrowed(pairs, inner, xp=xp)
+
+
+def _part(pairs: Pairs, outer: Layout, inner: Layout, *, xp: Namespace) -> tuple[Pairs, Layout]:
+    """Return the sections or the mixed row of pairs that have both, whichever `inner` wants, and their layout."""
+    return _half(pairs, outer, mixed=inner.mixed, xp=xp) if outer.typed else (pairs, outer)
 
 
 def _layout(both: Layout, *, mixed: bool) -> Layout:

@@ -139,14 +139,6 @@ class Descriptor:
         """Plan expansions of the nets (see `se_e2_a`); the text says why there are none."""
         return self, params, f"{self.kind} has none of its nets expanded"
 
-    def without_tables(self, params: Params) -> Params:
-        """Return the parameters without expansions."""
-        return {name: value for name, value in params.items() if name != "tables"}
-
-    def domain_start(self, params: Params) -> float:
-        """Distance (Angstrom) below which expansions continue linearly; 0 without expansions. On the host."""
-        return float(params["tables"]["closest"]) if "tables" in params else 0.0
-
     def first_atom_matters(self, params: Params) -> bool:
         """Whether results depend on the first atom of a frame, whose type empty mixed slots carry (spec core, section 4). On the host."""
         return self.mixed and "davg" in params and bool(abs(params["davg"]).max() > 0.0)

@@ -10,6 +10,7 @@ from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
 from deepmd.array_model.pairs import Layout, Pairs
+from deepmd.array_model.pairs_cut import narrowed
 from deepmd.array_model.registry import register
 
 COARSEST_FIRST = ("bfloat16", "float16", "float32", "float64")
@@ -136,73 +137,10 @@ class Hybrid(Descriptor):
             equivariant_NG3=xp.concat(equivariant, axis=1) if equivariant else None,
         )
 
-    # -- expansions of the members' nets ----------------------------------------------------------------------------
-
-    @property
-    def evaluation(self) -> str | int:  # type: ignore[override]
-        """How the members are evaluated: the largest number of terms, or what is asked for."""
-        each = [member.evaluation for member in self.members]
-        planned = [evaluation for evaluation in each if isinstance(evaluation, int)]
-        return max(planned) if planned else next(choice for choice in ("spectral", "auto", "direct") if choice in each)
-
-    def with_evaluation(self, evaluation: str | int) -> Hybrid:
-        """Return the hybrid with another way to evaluate its members, except those that are to be evaluated directly."""
-        return replace(self, members=tuple(m if m.evaluation == "direct" else m.with_evaluation(evaluation) for m in self.members))
-
-    def expanded(self, params: Params, closest: float | None, *, stored: bool, xp: Namespace) -> tuple[Hybrid, Params, str]:
-        """Plan expansions of the members that have one, in training all of the same number of terms (see `Expandable`)."""
-
-        def plan(members: list[Any]) -> list[tuple[Any, Params, str]]:
-            return [m.expanded(own, closest, stored=stored, xp=xp) for m, own in zip(members, params["members"], strict=True)]
-
-        each = plan(list(self.members))
-        counts = [config.evaluation for config, _, _ in each if isinstance(config.evaluation, int)]
-        if counts and not stored:  # one number describes the plan, so that a restart finds the same
-            each = plan([config.with_evaluation(max(counts)) if isinstance(config.evaluation, int) else config for config, _, _ in each])
-        reasons = [] if counts else [reason for _, _, reason in each if reason]
-        return replace(self, members=tuple(config for config, _, _ in each)), {"members": [own for _, own, _ in each]}, "; ".join(reasons)
-
-    def without_tables(self, params: Params) -> Params:
-        """Return the parameters without expansions."""
-        return {"members": [member.without_tables(own) for member, own in zip(self.members, params["members"], strict=True)]}
-
-    def domain_start(self, params: Params) -> float:
-        """Distance (Angstrom) below which expansions continue linearly; 0 without expansions."""
-        return max(member.domain_start(own) for member, own in zip(self.members, params["members"], strict=True))  # type: ignore[no-any-return]
-
-    def first_atom_matters(self, params: Params) -> bool:
-        """Whether results of any member depend on the first atom of a frame. On the host."""
-        return any(member.first_atom_matters(own) for member, own in zip(self.members, params["members"], strict=True))
-
-    # -- parts ------------------------------------------------------------------------------------------------------
-
     def _cut(self, member: Descriptor, pairs: Pairs, *, xp: Namespace) -> Pairs:
         """Return the pairs that a member would have been given alone."""
-        sel = member.layout().sel
-
-        def mine(array: Array) -> list[Array]:
-            sections = xp.split(array, pairs.widths, axis=1)
-            if member.mixed:  # the last slot of a row stands for all that remain
-                row = sections[-1]
-                return [xp.concat([row[:, :-1, ...][:, : _stop(pairs.widths[-1] - 1, sum(sel)), ...], row[:, -1:, ...]], axis=1)]
-            each = zip(sections[: len(sel)], pairs.widths[: len(sel)], sel, strict=True)
-            return [section[:, : _stop(width, most), ...] for section, width, most in each]
-
-        masks = mine(pairs.mask_NM)
-        return replace(
-            pairs,
-            disp_NM3=xp.concat(mine(pairs.disp_NM3), axis=1),
-            mask_NM=xp.concat(masks, axis=1),
-            index_NM=xp.concat(mine(pairs.index_NM), axis=1),
-            widths=tuple(xp.shape(mask)[1] for mask in masks),
-            type_NM=xp.concat(mine(pairs.type_NM), axis=1) if member.mixed else pairs.type_NM[:, :0],
-        )
+        return narrowed(pairs, self.layout(), member.layout(), xp=xp)
 
     def section(self) -> dict[str, Any]:
         """Return the section of the input that describes it."""
         return {"type": self.kind, "list": [member.section() for member in self.members]}
-
-
-def _stop(width: Any, most: int) -> int:
-    """Return the end of a slice of at most `most` slots; frameworks whose sizes are not known yet cut it themselves."""
-    return min(width, most) if isinstance(width, int) else most

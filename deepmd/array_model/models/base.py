@@ -63,10 +63,6 @@ class Model:
         """Fitting nets of the model and its members."""
         return tuple(fitting for model in self.members for fitting in model.fittings)
 
-    def each(self, params: Params) -> list[tuple[Any, Params]]:
-        """Return `descriptors`, each with its parameters."""
-        return [one for model, p in zip(self.members, params.get("models", ()), strict=True) for one in model.each(p)]
-
     def each_part(self, params: Params) -> list[tuple[str, Any, Params]]:
         """Return the parts of `descriptors`, members of hybrids one by one: the path in the input's section, the part, its parameters."""
         return []
@@ -168,7 +164,7 @@ class Model:
 
     def first_atom_matters(self, params: Params) -> bool:
         """Whether results depend on the first atom of a frame (spec core, section 4). On the host."""
-        return any(descriptor.first_atom_matters(p) for descriptor, p in self.each(params))
+        return any(part.first_atom_matters(own) for _, part, own in self.each_part(params))
 
     def trainables(self) -> Any:
         """Which parameters training may change: a tree of flags, one for everything below it; what is absent is fixed."""
@@ -179,25 +175,47 @@ class Model:
     @property
     def evaluation(self) -> str | int:
         """How embedding nets are evaluated (an option of the descriptors): the largest number of terms, or the choice."""
-        choices = [descriptor.evaluation for descriptor in self.descriptors]
+        choices = [part.evaluation for descriptor in self.descriptors for part in descriptor.parts()]
         terms = max((choice for choice in choices if isinstance(choice, int)), default=0)
         return terms or next((choice for choice in choices if choice != "direct"), "direct")
 
     def with_evaluation(self, evaluation: str | int) -> Any:
         """Return the model with another way to evaluate its embedding nets, except where they are to be evaluated directly, or there are none."""
-        return self.changed(lambda descriptor: descriptor if descriptor.evaluation == "direct" else descriptor.with_evaluation(evaluation))
+        parts = (part for descriptor in self.descriptors for part in descriptor.parts())
+        return self.with_parts(part if part.evaluation == "direct" else part.with_evaluation(evaluation) for part in parts)
 
     def expanded(self, params: Params, closest: float | None, *, stored: bool, xp: Namespace) -> tuple[Any, Params, str]:
-        """Plan expansions of embedding nets, on the host (see the descriptors); the text says why there are none."""
-        return self, params, ""
+        """Plan expansions of embedding nets, on the host (see `Expandable`), in training all of the same number of terms.
+
+        The text says of each part without one why.
+        """
+        params = map_leaves(lambda leaf: leaf, params)  # dicts of its own
+        places = self.each_part(params)
+
+        def planned(parts: Iterable[Any]) -> list[tuple[Any, Params, str]]:
+            return [part.expanded(own, closest, stored=stored, xp=xp) for part, (_, _, own) in zip(parts, places, strict=True)]
+
+        done = planned(part for _, part, _ in places)
+        counts = {config.evaluation for config, _, _ in done if isinstance(config.evaluation, int)}
+        if len(counts) > 1 and not stored:  # one number describes the plan, so that a restart finds the same
+            done = planned(config.with_evaluation(max(counts)) if isinstance(config.evaluation, int) else config for config, _, _ in done)
+        for (_, _, own), (_, changed, _) in zip(places, done, strict=True):
+            own.clear()
+            own.update(changed)
+        named = len(done) > 1
+        reasons = [f"{where}: {reason}" if named else reason for (where, _, _), (_, _, reason) in zip(places, done, strict=True) if reason]
+        return self.with_parts(config for config, _, _ in done), params, "; ".join(reasons)
 
     def without_tables(self, params: Params) -> Params:
         """Return the parameters without expansions."""
+        params = map_leaves(lambda leaf: leaf, params)
+        for _, _, own in self.each_part(params):
+            own.pop("tables", None)
         return params
 
     def domain_start(self, params: Params) -> float:
         """Largest distance (Angstrom) below which an expansion continues linearly; 0 without expansions. On the host."""
-        return max((descriptor.domain_start(p) for descriptor, p in self.each(params)), default=0.0)
+        return max((float(own["tables"]["closest"]) for _, _, own in self.each_part(params) if "tables" in own), default=0.0)
 
     def atomic_output(self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace) -> tuple[Array, Array]:
         """Atomic values (N, d) of the output (energies in eV) and features (N, D) of the centres."""

@@ -92,21 +92,6 @@ class Combination(Model):
 
     # -- evaluation -------------------------------------------------------------------------------------------------
 
-    def expanded(self, params: Params, closest: float | None, *, stored: bool, xp: Namespace) -> tuple[Any, Params, str]:
-        """Plan expansions of the members' embedding nets; in training all get as many terms as one of them needs."""
-        done = [model.expanded(p, closest, stored=stored, xp=xp) for model, p in self._members(params)]
-        terms = max((model.evaluation for model, _, _ in done if isinstance(model.evaluation, int)), default=0)
-        for number, (model, p, _) in enumerate(done):
-            if not stored and isinstance(model.evaluation, int) and model.evaluation < terms:  # one number describes the plan
-                done[number] = model.with_evaluation(terms).expanded(p, closest, stored=stored, xp=xp)
-        reasons = [f"models/{number}: {reason}" for number, (_, _, reason) in enumerate(done) if reason]
-        model = replace(self, models=tuple(model for model, _, _ in done))
-        return model, {**params, "models": [p for _, p, _ in done]}, "; ".join(reasons)
-
-    def without_tables(self, params: Params) -> Params:
-        """Return the parameters without expansions."""
-        return {**params, "models": [model.without_tables(p) for model, p in self._members(params)]}
-
     def atomic_output(self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace) -> tuple[Array, Array]:
         """Atomic energies (N, 1), eV; no features."""
         outer, bias_Td = self.layout(), params["out_bias"][0, :, :]

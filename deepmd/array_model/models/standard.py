@@ -42,10 +42,6 @@ class StandardModel(Model):
         """The fitting net."""
         return (self.fitting,)
 
-    def each(self, params: Params) -> list[tuple[Any, Params]]:
-        """Return the descriptor with its parameters."""
-        return [(self.descriptor, params["descriptor"])]
-
     def each_part(self, params: Params) -> list[tuple[str, Any, Params]]:
         """Return the parts of the descriptor."""
         return [(f"descriptor{where}", part, own) for where, part, own in self.descriptor.each_part(params["descriptor"])]
@@ -95,15 +91,6 @@ class StandardModel(Model):
             "fitting": {**change(fitting, self.fitting.precision), "bias_atom_e": change(fitting["bias_atom_e"], "float64")},
             **{name: change(params[name], "float64") for name in OUTER},
         }
-
-    def expanded(self, params: Params, closest: float | None, *, stored: bool, xp: Namespace) -> tuple[StandardModel, Params, str]:
-        """Plan expansions of the descriptor's nets, on the host (see the descriptors); the text says why there are none."""
-        descriptor, inner, reason = self.descriptor.expanded(params["descriptor"], closest, stored=stored, xp=xp)
-        return replace(self, descriptor=descriptor), {**params, "descriptor": inner}, reason
-
-    def without_tables(self, params: Params) -> Params:
-        """Return the parameters without expansions."""
-        return {**params, "descriptor": self.descriptor.without_tables(params["descriptor"])}
 
     def trainables(self) -> dict[str, Any]:
         """Which parameters training may change: a tree of flags, one for everything below it; what is absent is fixed."""
