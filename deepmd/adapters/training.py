@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from deepmd.array_model.losses import Loss
 from deepmd.array_model.namespace import Params
 from deepmd.data.batch import Batch
 from deepmd.io.model_file import ModelFile
+from deepmd.losses import Loss
 
 
 @dataclass(frozen=True)

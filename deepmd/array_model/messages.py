@@ -11,6 +11,13 @@ STYLES = ("res_avg", "res_incr", "res_residual")
 """How updates are added to what they update."""
 
 
+def check_updates(block: Any) -> None:
+    """Raise ValueError where the options of a block name no way to add updates, or to begin with their factors."""
+    for name, accepted in (("update_style", STYLES), ("update_residual_init", ("norm", "const"))):
+        if getattr(block, name) not in accepted:
+            raise ValueError(f"{name} is {getattr(block, name)!r}; accepted: {', '.join(accepted)}")
+
+
 def affine(layer: Params, x: Array, *, xp: Namespace) -> Array:
     """Return x W + b; b may be absent."""
     y = xp.matmul(x, layer["w"])
@@ -21,15 +28,6 @@ def init_factor(size: int, scale: float, how: str, rng: Any) -> Array:
     """Fresh factor (size,) of an update from a NumPy generator: all `scale` ("const"), or N(0, scale) ("norm")."""
     drawn = rng.normal(0.0, scale, (size,))
     return 0.0 * drawn + scale if how == "const" else drawn
-
-
-def rows_of(w: Array, widths: tuple[int, ...]) -> list[Array]:
-    """Cut a matrix (in, out) into the rows that belong to each of several inputs laid side by side."""
-    out, start = [], 0
-    for width in widths:
-        out.append(w[start : start + width, :])
-        start += width
-    return out
 
 
 def of_neighbours(x_NK: Array, pairs: Pairs, *, xp: Namespace) -> Array:

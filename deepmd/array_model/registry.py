@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -61,12 +62,7 @@ def registered(kind: str) -> dict[str, type]:
     return dict(sorted(_KINDS[kind].items()))
 
 
-_plugins_loaded = False
-
-
+@cache
 def _load_plugins() -> None:
-    global _plugins_loaded
-    if not _plugins_loaded:
-        _plugins_loaded = True
-        for entry in metadata.entry_points(group="deepmd.plugins"):
-            entry.load()
+    for entry in metadata.entry_points(group="deepmd.plugins"):
+        entry.load()

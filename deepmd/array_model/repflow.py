@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from deepmd.array_model.environment import environment_rows, switch
-from deepmd.array_model.messages import STYLES, affine, beginning, of_neighbours, rows_of, symmetrised, updated
+from deepmd.array_model.messages import affine, beginning, check_updates, of_neighbours, symmetrised, updated
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.networks import activation
 from deepmd.array_model.pairs import Pairs
@@ -63,10 +63,7 @@ class Repflow:
             raise ValueError("n_dim, e_dim, a_dim, nlayers and n_multi_edge_message must be positive")
         if not 1 <= self.axis_neuron <= min(self.n_dim, self.e_dim):
             raise ValueError(f"axis_neuron ({self.axis_neuron}) must lie in [1, min(n_dim, e_dim)]")
-        if self.update_style not in STYLES:
-            raise ValueError(f"update_style is {self.update_style!r}; accepted: {', '.join(STYLES)}")
-        if self.update_residual_init not in ("norm", "const"):
-            raise ValueError(f"update_residual_init is {self.update_residual_init!r}; accepted: norm, const")
+        check_updates(self)
         if self.a_compress_rate < 0 or (self.a_compress_rate and self.a_dim * self.a_compress_e_rate % (2 * self.a_compress_rate)):
             raise ValueError(f"a_dim * a_compress_e_rate must be divisible by 2 a_compress_rate ({self.a_compress_rate})")
         if self.use_dynamic_sel and not self.smooth_edge_update:
@@ -220,7 +217,7 @@ def _layer(
 
 def _pairwise(layer: Params, block: Repflow, node: Array, edge: Array, graph: Graph, *, xp: Namespace) -> Array:
     """Return [n_i | n_j | e_ij] W + b; the products with the nodes are made once an atom."""
-    centre_w, neighbour_w, edge_w = rows_of(layer["w"], (block.n_dim, block.n_dim, block.e_dim))
+    centre_w, neighbour_w, edge_w = xp.split(layer["w"], (block.n_dim, block.n_dim, block.e_dim), axis=0)
     of_centre = xp.expand_dims(xp.matmul(node, centre_w) + layer["b"], axis=1)
     return of_centre + of_neighbours(xp.matmul(node, neighbour_w), graph.pairs, xp=xp) + xp.matmul(edge, edge_w)
 
@@ -251,7 +248,7 @@ def _angles(block: Repflow, layer: Params, name: str, angle: Array | None, node:
             node, edge_NWe = node[:, :n_width], edge_NWe[:, :, :e_width]
         else:
             node, edge_NWe = affine(layer["a_compress_n_linear"], node, xp=xp), affine(layer["a_compress_e_linear"], edge_NWe, xp=xp)
-    angle_w, node_w, k_w, j_w = rows_of(w["w"], block.angle_inputs)
+    angle_w, node_w, k_w, j_w = xp.split(w["w"], block.angle_inputs, axis=0)
     of_node = xp.expand_dims(xp.expand_dims(xp.matmul(node, node_w) + w["b"], axis=1), axis=1)
     of_k, of_j = xp.expand_dims(xp.matmul(edge_NWe, k_w), axis=1), xp.expand_dims(xp.matmul(edge_NWe, j_w), axis=2)
     return xp.matmul(angle, angle_w) + of_node + of_k + of_j

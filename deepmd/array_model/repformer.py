@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepmd.array_model.attention import FAR_BELOW, SHIFT, layer_norm, softmax
-from deepmd.array_model.messages import STYLES, affine, of_neighbours, symmetrised, updated
+from deepmd.array_model.messages import affine, check_updates, of_neighbours, symmetrised, updated
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.networks import activation
 from deepmd.array_model.pairs import Pairs, slot_counts
@@ -59,10 +59,7 @@ class Repformer:
             raise ValueError("nsel, nlayers, g1_dim, g2_dim, hidden widths and numbers of heads must be positive")
         if not 1 <= self.axis_neuron <= min(self.g1_dim, self.g2_dim):
             raise ValueError(f"axis_neuron ({self.axis_neuron}) must lie in [1, min(g1_dim, g2_dim)]")
-        if self.update_style not in STYLES:
-            raise ValueError(f"update_style is {self.update_style!r}; accepted: {', '.join(STYLES)}")
-        if self.update_residual_init not in ("norm", "const"):
-            raise ValueError(f"update_residual_init is {self.update_residual_init!r}; accepted: norm, const")
+        check_updates(self)
         if not self.node_inputs:
             raise ValueError("nothing updates the nodes: with g1_out_mlp one of update_g1_has_conv (without g1_out_conv), _grrg, _drrd is needed")
 

@@ -38,7 +38,6 @@ TOLERANCE = {"float64": 1e-10, "float32": 1e-6}
 HEADROOM = 1.25
 """Terms planned for training in units of those needed now: weights grow, and every new plan costs a new graph."""
 
-
 UNKNOWN_DISTANCE = 0.5
 """Start of the domain where nothing is known about the data, Angstrom."""
 

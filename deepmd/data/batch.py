@@ -11,12 +11,12 @@ import numpy as np
 
 from deepmd.array_model import charge_spin
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.losses import Label, Loss
 from deepmd.array_model.outputs import Output
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.data.neighbours import find_neighbours
 from deepmd.data.packing import pack
 from deepmd.data.systems import CONDITIONS, WIDTHS, System, Width
+from deepmd.losses import Label, Loss
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 import pydantic
 
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.losses import EnerLoss
 from deepmd.array_model.registry import registered
 from deepmd.io import sections
+from deepmd.losses import EnerLoss
 
 OUT_TYPES = ("rst", "json", "json_schema")
 

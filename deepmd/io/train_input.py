@@ -15,7 +15,6 @@ from deepmd.array_model import models
 from deepmd.array_model.descriptors.hybrid import Hybrid
 from deepmd.array_model.descriptors.se_e2_a_typed import SeE2ATyped, typed
 from deepmd.array_model.errors import InputError, nearest
-from deepmd.array_model.losses import LOSSES, Loss, Target
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.registry import canonical, lookup
 from deepmd.array_model.type_embedding import TypeEmbedding
@@ -32,6 +31,7 @@ from deepmd.io.sections import (
     ValidatingSection,
     ValidationSection,
 )
+from deepmd.losses import LOSSES, Loss, Target
 
 assert models  # imported for its registrations
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.losses import Loss
 from deepmd.io.atomic import write_text
+from deepmd.losses import Loss
 
 NOTE = "# If there is no available reference data, rmse_*_{val,trn} will print nan\n"
 

@@ -15,7 +15,6 @@ import numpy as np
 
 from deepmd.adapters.training import Adam, Progress, Task
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.losses import EnerLoss, Target
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flagged, flatten, paths, replace_leaves
 from deepmd.data import statistics
@@ -31,6 +30,7 @@ from deepmd.io.old_input import modern
 from deepmd.io.sections import AdamWSection, DataSection
 from deepmd.io.stored import model_to_dict
 from deepmd.io.train_input import TrainInput, parse_input, read_json
+from deepmd.losses import EnerLoss, Target
 from deepmd.train.bias import fitted_bias
 from deepmd.train.checkpoints import MODULES, locate, module_of
 from deepmd.train.expanding import ExpandingTrainer

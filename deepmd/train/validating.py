@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.losses import EnerLoss
 from deepmd.data.batch import make_batch
 from deepmd.data.systems import System
 from deepmd.io.atomic import write_text
 from deepmd.io.formats import framework
 from deepmd.io.model_file import ModelFile, planned
 from deepmd.io.sections import ValidatingSection
+from deepmd.losses import EnerLoss
 
 log = logging.getLogger(__name__)
 

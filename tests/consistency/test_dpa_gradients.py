@@ -8,7 +8,7 @@ import pytest
 from test_dpa import DPA2, DPA3
 from test_loss_gradients import DIRECT, OFF, Example, Realistic, gradients_by
 
-from deepmd.array_model.losses import EnerLoss
+from deepmd.losses import EnerLoss
 
 
 @pytest.mark.parametrize("backend", ["torch", "tf"])

@@ -22,11 +22,11 @@ from deepmd.array_model.fittings.dos import DosFitting
 from deepmd.array_model.fittings.energy import EnergyFitting
 from deepmd.array_model.fittings.polar import PolarFitting
 from deepmd.array_model.fittings.property import PropertyFitting
-from deepmd.array_model.losses import DosLoss, EnerLoss, PropertyLoss, Target, TensorLoss, total
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.tree import flagged, flatten, replace_leaves
 from deepmd.array_model.type_embedding import TypeEmbedding
 from deepmd.host import plain
+from deepmd.losses import DosLoss, EnerLoss, PropertyLoss, Target, TensorLoss, total
 from deepmd.testing import ModelConformance
 from deepmd.testing.conformance import REALISTIC
 from deepmd.testing.samples import Subject

@@ -14,13 +14,15 @@ from deepmd.array_model.namespace import PLANNING, REQUIRED, SEARCH
 
 ROOT = Path(deepmd.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-PHYSICS = sorted((ROOT / "array_model").rglob("*.py"))
+PURE = ("array_model", "losses")
+PHYSICS = sorted(path for folder in PURE for path in (ROOT / folder).rglob("*.py"))
 OVER_XP = [*PHYSICS, ROOT / "data/search.py"]
 """Physics, and what exported files run besides."""
 
 LAYERS = {
     "version": 0,
     "array_model": 0,
+    "losses": 1,
     "host": 1,
     "io": 2,
     "data": 3,
@@ -84,7 +86,7 @@ def import_problems(path):
         where = f"{name_of(path)}:{line}: imports {module}"
         if top in FRAMEWORKS and FRAMEWORKS[top] not in path.as_posix():
             yield f"{where}; {top} belongs below {FRAMEWORKS[top]}"
-        if own == "array_model" and top != "deepmd" and top not in sys.stdlib_module_names:
+        if own in PURE and top != "deepmd" and top not in sys.stdlib_module_names:
             yield f"{where}; physics imports the standard library and itself only"
         if top != "deepmd" or own == "testing":
             continue

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tolerances import TOLERANCES, assert_close
 
-from deepmd.array_model.losses import TERMS, EnerLoss, huber, total
 from deepmd.array_model.pairs import Pairs
 from deepmd.host import plain
+from deepmd.losses import TERMS, EnerLoss, huber, total
 
 RNG = np.random.default_rng(6)
 FRAME = np.array([0, 1, 0, 1, 1])

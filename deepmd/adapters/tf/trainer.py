@@ -12,12 +12,12 @@ from deepmd.adapters.tf.checkpoint import save_checkpoint
 from deepmd.adapters.tf.graph import feed, in_graph, placeholders, predictions, session
 from deepmd.adapters.tf.namespace import xp
 from deepmd.adapters.training import SMALLEST_NORM, Progress, Task, adam_epsilon
-from deepmd.array_model.losses import Label, total
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flatten, replace_leaves
 from deepmd.data.batch import Batch
 from deepmd.host import keep_memory
 from deepmd.io.model_file import ModelFile
+from deepmd.losses import Label, total
 
 
 class TfTrainer:

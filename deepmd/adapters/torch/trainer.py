@@ -12,12 +12,12 @@ from deepmd.adapters.torch.checkpoint import save_pt
 from deepmd.adapters.torch.evaluate import honour_threads, predict
 from deepmd.adapters.torch.namespace import xp
 from deepmd.adapters.training import Progress, Task
-from deepmd.array_model.losses import total
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flatten, map_leaves
 from deepmd.data.batch import Batch
 from deepmd.host import keep_memory
 from deepmd.io.model_file import ModelFile
+from deepmd.losses import total
 
 
 class TorchTrainer:

@@ -23,8 +23,6 @@ class Descriptor:
     """Neighbours come in one section."""
     names: ClassVar[dict[str, str]] = {}
     """Aliases of options."""
-    not_yet: ClassVar[dict[str, Any]] = {}
-    """Options that DeePMD-kit knows and we do not support, with the value that means "off"."""
     evaluation: str | int = "direct"
     dim_chg_spin: int = 0
     """Numbers that it wants to know of each frame: its charge and spin (2), or none."""
@@ -34,6 +32,7 @@ class Descriptor:
     rcut: float
     rcut_smth: float
     trainable: bool
+    seed: int | None
 
     @property
     def mixed_types(self) -> bool:
@@ -74,7 +73,7 @@ class Descriptor:
         """Return the descriptor with other values of some of `sels`."""
         return replace(self, **values)  # type: ignore[type-var]
 
-    def with_sel(self, most: Callable[[float], Sequence[int]]) -> Descriptor:
+    def resolved(self, most: Callable[[float], Sequence[int]]) -> Descriptor:
         """Return the descriptor with every automatic `sel` resolved by `most(rcut)`, the largest numbers of neighbours by type.
 
         Raises
@@ -82,19 +81,12 @@ class Descriptor:
         InputError
             The numbers contradict each other.
         """
-
-        def resolved(part: Any) -> Any:
-            values = {}
-            for name, (rcut, sel) in part.sels().items():
-                if isinstance(sel, str):
-                    counts = most(rcut)
-                    values[name] = resolve_sel(sel, [sum(counts)] if part.mixed else counts)
-            try:
-                return part.with_sels(values) if values else part
-            except ValueError as error:
-                raise InputError(f"model/descriptor: with {values} from the neighbours of the data: {error}") from error
-
-        return self.with_parts(tuple(resolved(part) for part in self.parts()))
+        found = {name: (sel, most(rcut)) for name, (rcut, sel) in self.sels().items() if isinstance(sel, str)}
+        values = {name: resolve_sel(sel, [sum(counts)] if self.mixed else counts) for name, (sel, counts) in found.items()}
+        try:
+            return self.with_sels(values) if values else self
+        except ValueError as error:
+            raise InputError(f"model/descriptor: with {values} from the neighbours of the data: {error}") from error
 
     def section(self) -> dict[str, Any]:
         """Return the section of the input that describes it, every default written out."""
@@ -106,6 +98,10 @@ class Descriptor:
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters for types of these names; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
         raise NotImplementedError
+
+    def seeds(self, *path: int) -> list[int] | None:
+        """Return the seed list of a part, which ends with the seed of the descriptor."""
+        return None if self.seed is None else [*path, self.seed]
 
     def trainables(self) -> Any:
         """Which parameters training may change: a tree of flags (see `flagged`)."""

@@ -86,29 +86,13 @@ class Dpa2(Descriptor):
         }
         shared.update(use_tebd_bias=self.use_tebd_bias, concat_output_tebd=False)
         shared.update({name: getattr(init, name) for name in ("tebd_dim", "tebd_input_mode", "set_davg_zero", "activation_function", "resnet_dt")})
-        pair = SeAtten(
-            sel=init.nsel,
-            rcut=init.rcut,
-            rcut_smth=init.rcut_smth,
-            neuron=init.neuron,
-            axis_neuron=init.axis_neuron,
-            attn_layer=0,
-            smooth_type_embedding=self.smooth,
-            type_one_side=init.type_one_side,
-            **shared,
-        )
-        three = SeE3Tebd(
-            sel=init.three_body_sel,
-            rcut=init.three_body_rcut,
-            rcut_smth=init.three_body_rcut_smth,
-            neuron=init.three_body_neuron,
-            smooth=self.smooth,
-            **shared,
-        )
+        cuts = {"sel": init.nsel, "rcut": init.rcut, "rcut_smth": init.rcut_smth, "neuron": init.neuron}
+        own = {"axis_neuron": init.axis_neuron, "attn_layer": 0, "smooth_type_embedding": self.smooth, "type_one_side": init.type_one_side}
+        pair = SeAtten(**cuts, **own, **shared)
+        cuts = {"sel": init.three_body_sel, "rcut": init.three_body_rcut, "rcut_smth": init.three_body_rcut_smth, "neuron": init.three_body_neuron}
+        three = SeE3Tebd(**cuts, smooth=self.smooth, **shared)
         object.__setattr__(self, "pair", pair)
         object.__setattr__(self, "three", three if init.use_three_body else None)
-
-    # -- what the rest of the package asks of a descriptor ---------------------------------------------------------
 
     @property
     def rcut(self) -> float:  # type: ignore[override]
@@ -160,17 +144,17 @@ class Dpa2(Descriptor):
         """Fresh parameters for types of these names (spec dpa2_dpa3, section 7)."""
         block = self.repformer
         blocks: dict[str, Any] = {"repinit": self.pair, **({"three_body": self.three} if self.three else {})}
-        params: Params = {"type_embedding": self.types().init(type_map, self._seed(0), draw, xp=xp)}
+        params: Params = {"type_embedding": self.types().init(type_map, self.seeds(0), draw, xp=xp)}
         for number, (name, part) in enumerate(blocks.items()):
             own = replace(part, seed=None if self.seed is None else self.seed + 1000 * (number + 1))
             params[name] = {key: value for key, value in own.fresh(type_map, draw, xp=xp).items() if key not in ("type_embedding", "attention")}
         if self.shape:
-            params["g1_shape_tranform"] = init_affine(self.shape, draw(self._seed(1)))
+            params["g1_shape_tranform"] = init_affine(self.shape, draw(self.seeds(1)))
         if self.add_tebd_to_repinit_out:
-            params["tebd_transform"] = init_affine((self.repinit.tebd_dim, block.g1_dim, False), draw(self._seed(2)))
+            params["tebd_transform"] = init_affine((self.repinit.tebd_dim, block.g1_dim, False), draw(self.seeds(2)))
         zeros = xp.zeros_like(draw([0]).normal(size=(len(type_map), self.slot_totals[-1], 4)))
         layers = [self._fresh_layer(number, draw, xp=xp) for number in range(block.nlayers)]
-        embedding = init_affine((1, block.g2_dim, True), draw(self._seed(3)))
+        embedding = init_affine((1, block.g2_dim, True), draw(self.seeds(3)))
         return {**params, "repformers": {"davg": zeros, "dstd": zeros + 1.0, "g2_embd": embedding, "layers": layers}}
 
     def trainables(self) -> Any:
@@ -227,8 +211,6 @@ class Dpa2(Descriptor):
         out_ND = xp.concat([g1_ND, type_NE], axis=1) if self.concat_output_tebd else g1_ND
         return Features(xp.astype(out_ND, xp.float64), xp.astype(equivariant, xp.float64))
 
-    # -- parts ------------------------------------------------------------------------------------------------------
-
     @property
     def shape(self) -> tuple[int, int, bool] | None:
         """Map from what the repinit gives to nodes; none where the widths agree."""
@@ -239,9 +221,6 @@ class Dpa2(Descriptor):
     def last(self) -> list[bool]:
         """Whether each layer is the last one."""
         return [number == self.repformer.nlayers - 1 for number in range(self.repformer.nlayers)]
-
-    def _seed(self, *path: int) -> list[int] | None:
-        return None if self.seed is None else [*path[::-1], self.seed]
 
     def types(self) -> TypeEmbedding:
         """Options of the type embedding."""
@@ -259,11 +238,11 @@ class Dpa2(Descriptor):
         for k, (path, shape) in enumerate(block.shapes(last).items()):
             *outer, name = path.split("/")
             place = layer.setdefault(outer[0], {}) if outer else layer
-            place[name] = init_affine(shape, draw(self._seed(4, number, k)))
+            place[name] = init_affine(shape, draw(self.seeds(k, number, 4)))
         if block.update_g2_has_attn and not last:
             zeros = xp.zeros_like(draw([0]).normal(size=(block.g2_dim,)))
             layer["attn2_lm"] = {"w": zeros + 1.0, "b": zeros}
         for kind, (name, sizes) in enumerate(block.residuals(last).items()):
             how = block.update_residual, block.update_residual_init
-            layer[name] = [init_factor(size, *how, draw(self._seed(5, number, kind, k))) for k, size in enumerate(sizes)]
+            layer[name] = [init_factor(size, *how, draw(self.seeds(k, kind, number, 5))) for k, size in enumerate(sizes)]
         return layer

@@ -51,8 +51,6 @@ class Dpa3(Descriptor):
         if self.default_chg_spin is not None and (text := charge_spin.problem(self.default_chg_spin)):
             raise ValueError(f"default_chg_spin: {text}")
 
-    # -- what the rest of the package asks of a descriptor ---------------------------------------------------------
-
     @property
     def rcut(self) -> float:  # type: ignore[override]
         """Cutoff of the edges, Angstrom."""
@@ -105,20 +103,20 @@ class Dpa3(Descriptor):
         block = self.repflow
         layers: list[Params] = []
         for number in range(block.nlayers):
-            layer: Params = {name: init_affine(shape, draw(self._seed(2, number, k))) for k, (name, shape) in enumerate(block.shapes().items())}
+            layer: Params = {name: init_affine(shape, draw(self.seeds(k, number, 2))) for k, (name, shape) in enumerate(block.shapes().items())}
             for kind, (name, sizes) in enumerate(block.residuals().items()):
                 how = block.update_residual, block.update_residual_init
-                layer[name] = [init_factor(size, *how, draw(self._seed(3, number, kind, k))) for k, size in enumerate(sizes)]
+                layer[name] = [init_factor(size, *how, draw(self.seeds(k, kind, number, 3))) for k, size in enumerate(sizes)]
             layers.append(layer)
         zeros = xp.zeros_like(draw([0]).normal(size=(len(type_map), self.slots[0], 4)))
         return {
             "davg": zeros,
             "dstd": zeros + (self.fixed_std or 1.0),
-            "type_embedding": self.types().init(type_map, self._seed(0), draw, xp=xp),
-            "edge_embd": init_affine((1, block.e_dim, True), draw(self._seed(1, 0))),
-            "angle_embd": init_affine((1, block.a_dim, False), draw(self._seed(1, 1))),
+            "type_embedding": self.types().init(type_map, self.seeds(0), draw, xp=xp),
+            "edge_embd": init_affine((1, block.e_dim, True), draw(self.seeds(0, 1))),
+            "angle_embd": init_affine((1, block.a_dim, False), draw(self.seeds(1, 1))),
             "layers": layers,
-            **(charge_spin.fresh(self.frame_embedding(), self._seed(4), draw, xp=xp) if self.add_chg_spin_ebd else {}),
+            **(charge_spin.fresh(self.frame_embedding(), self.seeds(4), draw, xp=xp) if self.add_chg_spin_ebd else {}),
         }
 
     def first_atom_matters(self, params: Params) -> bool:
@@ -156,15 +154,10 @@ class Dpa3(Descriptor):
         out = xp.concat([node_Nn, start_Nn], axis=1) if self.concat_output_tebd else node_Nn
         return Features(xp.astype(out, xp.float64), xp.astype(equivariant, xp.float64))
 
-    # -- parts ------------------------------------------------------------------------------------------------------
-
     @property
     def fixed_std(self) -> float:
         """Deviation that is not taken from the data; 0 where it is."""
         return 0.3 if self.repflow.skip_stat else self.repflow.fix_stat_std
-
-    def _seed(self, *path: int) -> list[int] | None:
-        return None if self.seed is None else [*path[::-1], self.seed]
 
     def types(self) -> TypeEmbedding:
         """Options of the type embedding."""

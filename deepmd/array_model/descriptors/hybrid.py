@@ -36,8 +36,6 @@ class Hybrid(Descriptor):
         if any(member.kind in ("dpa2", "dpa3") for member in self.members):
             raise ValueError("list: descriptors that pass messages (dpa2, dpa3) are not supported as members yet")
 
-    # -- what the rest of the package asks of a descriptor ---------------------------------------------------------
-
     @property
     def rcut(self) -> float:  # type: ignore[override]
         """Cutoff of the farthest-sighted member, Angstrom."""

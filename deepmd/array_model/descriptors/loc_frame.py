@@ -61,8 +61,6 @@ class LocFrame(Descriptor):
                     f"(sel_r), a type, and a number below its entry there; sel_a is {list(self.sel_a)}, sel_r {list(self.sel_r)}"
                 )
 
-    # -- what the rest of the package asks of a descriptor ---------------------------------------------------------
-
     @property
     def sel(self) -> tuple[int, ...]:
         """Slots of each type."""
@@ -115,8 +113,6 @@ class LocFrame(Descriptor):
         """Features of each centre, those of empty slots being (0 - mean) / deviation."""
         mean_ND, std_ND = (xp.take(params[name], pairs.type_N, axis=0) for name in ("davg", "dstd"))
         return Features((self._raw(pairs, xp=xp) - mean_ND) / std_ND, None)
-
-    # -- parts ------------------------------------------------------------------------------------------------------
 
     def _raw(self, pairs: Pairs, *, xp: Namespace) -> Array:
         """Features (N, D): (1/r, z/r^2, x/r^2, y/r^2) of the slots of `sel_a`, then 1/r of those of `sel_r`; zero where empty."""

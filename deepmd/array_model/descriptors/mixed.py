@@ -91,8 +91,6 @@ class Mixed(Local):
         types = self.types().init(type_map, self.seeds(1), draw, xp=xp)
         return {**self.no_statistics(len(type_map), draw, xp=xp), **nets, "type_embedding": types}
 
-    # -- parts ------------------------------------------------------------------------------------------------------
-
     def rows(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Rows:
         """Return the environment of each centre; `davg` and `dstd` (T, S, 4) are the same in all slots of a type."""
         disp_NM3 = xp.astype(pairs.disp_NM3, dtype_of(self.precision, xp=xp))
@@ -109,15 +107,19 @@ class Mixed(Local):
             type_NM = xp.where(hidden_NM, xp.zeros_like(type_NM) + type_NM[:, -1:], type_NM)
         return Rows(rows_NM4, columns[0], switch_NM, type_NM, slot_counts(switch_NM, self.slots, xp=xp), seen_NM)
 
-    def seeds(self, *path: int) -> list[int] | None:
-        """Return the seed list of a part."""
-        return None if self.seed is None else [*path, self.seed]
-
     def shapes(self) -> dict[str, Net]:
         """Embedding nets: of a number and types together, or one of each."""
         types = self.tebd_dim * self.vectors_read
         widths = {"embeddings": 1 + types} if self.tebd_input_mode == "concat" else {"embeddings": 1, "embeddings_strip": types}
         return {name: Net(width, self.neuron, self.activation_function, self.resnet_dt) for name, width in widths.items()}
+
+    def both(self, types_TE: Array, *, xp: Namespace) -> Array:
+        """Vectors of neighbour and other atom, (T * T, 2E) with the neighbour varying slowest; of the neighbour alone where only that is read."""
+        if self.vectors_read == 1:
+            return types_TE
+        neighbour, other = xp.expand_dims(types_TE, axis=1), xp.expand_dims(types_TE, axis=0)
+        like = xp.zeros_like(neighbour + other)
+        return xp.reshape(xp.concat([neighbour + like, other + like], axis=-1), (-1, 2 * self.tebd_dim))
 
     def types(self) -> TypeEmbedding:
         """Options of the type embedding."""

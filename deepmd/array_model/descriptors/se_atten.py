@@ -61,8 +61,6 @@ class SeAtten(Mixed, Expandable):
             if getattr(self, name) != value:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; accepted: {value!r}")
 
-    # -- what the rest of the package asks of a descriptor ---------------------------------------------------------
-
     @property
     def widths(self) -> Widths:
         """Widths of the features."""
@@ -95,8 +93,6 @@ class SeAtten(Mixed, Expandable):
             invariant_ND = xp.concat([invariant_ND, xp.take(self._vectors(params, xp=xp), pairs.type_N, axis=0)], axis=1)
         return Features(invariant_ND=xp.astype(invariant_ND, xp.float64), equivariant_NG3=xp.astype(g_NG4[:, :, 1:], xp.float64))
 
-    # -- parts ------------------------------------------------------------------------------------------------------
-
     @property
     def vectors_read(self) -> int:
         """Number of types whose vectors the nets read."""
@@ -104,20 +100,10 @@ class SeAtten(Mixed, Expandable):
 
     def attention(self) -> GatedAttention:
         """Options of the attention layers."""
-        return GatedAttention(
-            layers=self.attn_layer,
-            width=self.neuron[-1],
-            hidden=self.attn,
-            slots=self.slots,
-            dotr=self.attn_dotr,
-            smooth=self.smooth_type_embedding,
-            normalize=self.normalize,
-            scaling_factor=self.scaling_factor,
-            temperature=self.temperature,
-            ln_eps=1e-5 if self.ln_eps is None else self.ln_eps,
-            trainable_ln=self.trainable_ln,
-            precision=self.precision,
-        )
+        same = {name: getattr(self, name) for name in ("normalize", "temperature", "scaling_factor", "trainable_ln", "precision")}
+        sizes = {"layers": self.attn_layer, "width": self.neuron[-1], "hidden": self.attn, "slots": self.slots}
+        eps = 1e-5 if self.ln_eps is None else self.ln_eps
+        return GatedAttention(**sizes, dotr=self.attn_dotr, smooth=self.smooth_type_embedding, ln_eps=eps, **same)
 
     def _vectors(self, params: Params, *, xp: Namespace) -> Array:
         """Vector of each type (T, E)."""
@@ -130,20 +116,12 @@ class SeAtten(Mixed, Expandable):
             pair_NM = pair_NM * xp.shape(types_TE)[0] + xp.expand_dims(pairs.type_N, axis=-1)
         if not self.smooth_type_embedding:
             gate_NM = xp.astype(found.seen_NM, dtype_of(self.precision, xp=xp))
-        g_NMG = self._embedded(params, rows_NM4[:, :, 0:1], self._both(types_TE, xp=xp), pair_NM, gate_NM, xp=xp)
+        g_NMG = self._embedded(params, rows_NM4[:, :, 0:1], self.both(types_TE, xp=xp), pair_NM, gate_NM, xp=xp)
         if self.attn_layer:
             g_NMG = self.attention().apply(
                 params["attention"], g_NMG, unit(rows_NM4[:, :, 1:], self.precision, xp=xp), gate_NM, found.count_NM, xp=xp
             )
         return xp.matmul(xp.matrix_transpose(rows_NM4 * xp.expand_dims(found.count_NM, axis=-1)), g_NMG)
-
-    def _both(self, types_TE: Array, *, xp: Namespace) -> Array:
-        """Vectors of neighbour and centre, (T * T, 2E) with the neighbour varying slowest; of the neighbour alone with `type_one_side`."""
-        if self.type_one_side:
-            return types_TE
-        neighbour, centre = xp.expand_dims(types_TE, axis=1), xp.expand_dims(types_TE, axis=0)
-        like = xp.zeros_like(neighbour + centre)
-        return xp.reshape(xp.concat([neighbour + like, centre + like], axis=-1), (-1, 2 * self.tebd_dim))
 
     def _embedded(self, params: Params, s_NM1: Array, both_PE: Array, pair_NM: Array, gate_NM: Array, *, xp: Namespace) -> Array:
         """Output of the embedding nets for each slot (N, M, G)."""
@@ -178,7 +156,7 @@ class SeAtten(Mixed, Expandable):
 
     def _values(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> list[Array]:
         types_TE, nets = self._vectors(params, xp=xp), self.shapes()
-        both_TE = self._both(types_TE, xp=xp)
+        both_TE = self.both(types_TE, xp=xp)
         if not self.type_one_side:
             both_TE = xp.reshape(both_TE, (-1, *xp.shape(types_TE)[:1], 2 * self.tebd_dim))[:, centre, :]
         s_K1 = self._normalised(params, centre, s_K, xp=xp)

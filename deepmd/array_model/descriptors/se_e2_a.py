@@ -27,8 +27,6 @@ class SeE2A(OfPairs):
         if not 1 <= self.axis_neuron <= self.neuron[-1]:
             raise ValueError(f"axis_neuron is {self.axis_neuron}: needs 1 <= axis_neuron <= neuron[-1], and neuron is {list(self.neuron)}")
 
-    # -- what the rest of the package asks of a descriptor ---------------------------------------------------------
-
     @property
     def widths(self) -> Widths:
         """Widths of the features."""
@@ -48,8 +46,6 @@ class SeE2A(OfPairs):
             invariant_ND=xp.astype(xp.reshape(d_NGX, (-1, self.neuron[-1] * self.axis_neuron)), xp.float64),
             equivariant_NG3=xp.astype(g_NG4[:, :, 1:], xp.float64),
         )
-
-    # -- parts ------------------------------------------------------------------------------------------------------
 
     def term(self, rows: Array, embedding: Callable[[Array], Array], *, xp: Namespace) -> Array:
         """Return the sum of R (x) G(s) over a section (N, 4, G)."""

@@ -63,8 +63,6 @@ class SeE2ATyped(SeE2A):
         own_NE = xp.take(xp.astype(self.types.table(params["type_embedding"], xp=xp), xp.float64), pairs.type_N, axis=0)
         return replace(features, invariant_ND=xp.concat([features.invariant_ND, own_NE], axis=1))
 
-    # -- parts ------------------------------------------------------------------------------------------------------
-
     def net(self) -> Net:
         """Shape of the net, which reads the vectors of one or two types besides."""
         return replace(super().net(), in_dim=1 + self.types.neuron[-1] * (1 if self.type_one_side else 2))

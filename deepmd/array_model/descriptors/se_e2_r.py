@@ -37,8 +37,6 @@ class SeE2R(OfPairs):
         evaluate = self._spectral if isinstance(self.evaluation, int) else self._direct
         return Features(xp.astype(evaluate(params, pairs, xp=xp) / (SCALE * float(sum(self.slots))), xp.float64), None)
 
-    # -- parts ------------------------------------------------------------------------------------------------------
-
     def term(self, rows: Array, embedding: Callable[[Array], Array], *, xp: Namespace) -> Array:
         """Return the sum of G(s) over a section (N, G)."""
         return xp.sum(embedding(rows), axis=1)

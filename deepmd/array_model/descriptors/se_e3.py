@@ -58,8 +58,6 @@ class SeE3(Sectioned):
         terms = [d_ND / float(self.slots[first] * self.slots[second]) for (first, second), d_ND in each.items()]
         return Features(xp.astype(sum(terms[1:], terms[0]), xp.float64), None)
 
-    # -- parts ------------------------------------------------------------------------------------------------------
-
     @property
     def _used(self) -> list[bool]:
         """Which nets have a use: one for each unordered pair of types."""
@@ -70,10 +68,6 @@ class SeE3(Sectioned):
     def _couples(self) -> list[tuple[int, int]]:
         """Unordered pairs of types of neighbours."""
         return [(first, second) for second in range(len(self.slots)) for first in range(second + 1)]
-
-    def _present(self) -> list[tuple[int, int]]:
-        """Those of them that have slots."""
-        return [(first, second) for first, second in self._couples if self.slots[first] * self.slots[second]]
 
     def _slots(self, params: Params, pairs: Pairs, *, xp: Namespace) -> list[list[Slots]]:
         """Rows of each section in `BLOCKS` blocks of equal length: those of the batch, one empty slot for all others, and some that count nothing."""
@@ -93,7 +87,7 @@ class SeE3(Sectioned):
     def _products(self, params: Params, pairs: Pairs, *, xp: Namespace) -> dict[tuple[int, int], tuple[Array, Array]]:
         """Scalar products t (N, P) of pairs of slots for each pair of types, and how many pairs each stands for (P,)."""
         slots, out = self._slots(params, pairs, xp=xp), {}
-        for first, second in self._present():
+        for first, second in (couple for couple in self._couples if self.slots[couple[0]] * self.slots[couple[1]]):
             left, right = slots[first], slots[second]
             if first < second:
                 sides = [(left, right)]

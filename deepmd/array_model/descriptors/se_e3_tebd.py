@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.descriptors.mixed import Mixed
-from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.namespace import Namespace, Params
 from deepmd.array_model.networks import apply_net
 from deepmd.array_model.pairs import Pairs
 from deepmd.array_model.registry import register
@@ -39,9 +39,7 @@ class SeE3Tebd(Mixed):
         weight_NMM = xp.matmul(weighted_NM3, xp.matrix_transpose(weighted_NM3))
         t_P1, types = xp.reshape(t_NMM, (-1, 1)), len(pairs.counts) + 1  # a vector for no atom comes last
         both_Q = xp.reshape(xp.expand_dims(found.type_NM * types, axis=2) + xp.expand_dims(found.type_NM, axis=1), (-1,))
-        first = xp.expand_dims(table_TE, axis=1) + xp.zeros_like(xp.expand_dims(table_TE, axis=0))
-        second = xp.expand_dims(table_TE, axis=0) + xp.zeros_like(xp.expand_dims(table_TE, axis=1))
-        pairs_QE = xp.reshape(xp.concat([first, second], axis=-1), (-1, 2 * self.tebd_dim))
+        pairs_QE = self.both(table_TE, xp=xp)
         nets, (weights,) = self.shapes(), params["embeddings"]
         if self.tebd_input_mode == "concat":
             g_PD = apply_net(nets["embeddings"], weights, xp.concat([t_P1, xp.take(pairs_QE, both_Q, axis=0)], axis=1), xp=xp)
@@ -52,14 +50,7 @@ class SeE3Tebd(Mixed):
                 w_N1M = xp.expand_dims(found.switch_NM, axis=1)
                 gate_PD = gate_PD * xp.reshape(xp.matrix_transpose(w_N1M) * w_N1M, (-1, 1))
             g_PD = g_PD * (1.0 + gate_PD)
-        d_ND = self._summed(weight_NMM, g_PD, xp=xp) / float(self.slots) ** 2
+        g_NMMD = xp.reshape(g_PD, (*xp.shape(weight_NMM), self.neuron[-1]))
+        d_ND = xp.sum(xp.sum(xp.expand_dims(weight_NMM, axis=-1) * g_NMMD, axis=2), axis=1) / float(self.slots) ** 2
         parts = [d_ND, xp.take(table_TE, pairs.type_N, axis=0)] if self.concat_output_tebd else [d_ND]
         return Features(xp.astype(xp.concat(parts, axis=1), xp.float64), None)
-
-    # -- parts ------------------------------------------------------------------------------------------------------
-
-    def _summed(self, weight_NMM: Array, g_PD: Array, *, xp: Namespace) -> Array:
-        """Sum over all pairs of slots (N, D) of weights times functions, whose rows are all pairs of all centres."""
-        rows, first, second = xp.shape(weight_NMM)
-        g_NMMD = xp.reshape(g_PD, (rows, first, second, self.neuron[-1]))
-        return xp.sum(xp.sum(xp.expand_dims(weight_NMM, axis=-1) * g_NMMD, axis=2), axis=1)

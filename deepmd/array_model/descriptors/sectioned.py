@@ -27,10 +27,8 @@ class Sectioned(Local, Expandable):
     keys_of_nets: ClassVar[int] = 1
     """Number of types that a net belongs to: the neighbour; before it the centre or another neighbour."""
 
-    @property
-    def slots(self) -> tuple[int, ...]:
-        """Slots per neighbour type, once resolved."""
-        return self.numbers
+    slots = Local.numbers
+    """Slots of each neighbour type, once resolved."""
 
     def layout(self) -> Layout:
         """How neighbours are to be packed."""
@@ -40,10 +38,8 @@ class Sectioned(Local, Expandable):
         """Fresh parameters (spec core, section 13.3): of a pair of types the first varies fastest among nets, the second among their seeds."""
         ntypes = len(type_map)
         numbers = [sum(t * ntypes**k for k, t in enumerate(types)) for types in product(range(ntypes), repeat=self.keys_of_nets)]
-        nets = [init_net(self.net(), None if self.seed is None else [number, self.seed], draw) for number in numbers]
+        nets = [init_net(self.net(), self.seeds(number), draw) for number in numbers]
         return {**self.no_statistics(ntypes, draw, xp=xp), "embeddings": nets}
-
-    # -- parts ------------------------------------------------------------------------------------------------------
 
     def net(self) -> Net:
         """Shape of the embedding nets: all read one number."""

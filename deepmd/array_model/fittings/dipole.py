@@ -30,10 +30,7 @@ class DipoleFitting(Fitting):
     names: ClassVar[dict[str, str]] = {**Fitting.names, "dipole_type": "sel_type"}
     needs_equivariant: ClassVar[bool] = True
 
-    @property
-    def output(self) -> Output:
-        """Dipole."""
-        return DIPOLE
+    output = DIPOLE
 
     def net_width(self, widths: Widths) -> int:
         """One value for each equivariant feature."""

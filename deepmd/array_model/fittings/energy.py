@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deepmd.array_model.fittings.net import Fitting
-from deepmd.array_model.outputs import ENERGY, Output
+from deepmd.array_model.outputs import ENERGY
 from deepmd.array_model.registry import register
 
 
@@ -16,10 +16,7 @@ class EnergyFitting(Fitting):
 
     atom_ener: tuple[float | None, ...] = ()
 
-    @property
-    def output(self) -> Output:
-        """Energy, which is never scaled."""
-        return ENERGY
+    output = ENERGY
 
     def isolated(self, nets: int) -> tuple[bool, ...]:
         """With `atom_ener`, the nets of the types that have one."""

@@ -48,8 +48,6 @@ class Fitting:
         if not isinstance(self.trainable, bool) and len(self.trainable) != len(self.neuron) + 1:
             raise ValueError(f"trainable has {len(self.trainable)} flags; give one flag, or one for each of the {len(self.neuron) + 1} layers")
 
-    # -- what a kind says about itself ------------------------------------------------------------------------------
-
     @property
     def output(self) -> Output:
         """What it predicts."""
@@ -70,8 +68,6 @@ class Fitting:
     def extra_init(self, ntypes: int, like_T1: Array, *, xp: Namespace) -> Params:
         """Return fresh parameters besides nets and statistics; `like_T1` (T, 1) holds zeros."""
         return {}
-
-    # -- parameters -------------------------------------------------------------------------------------------------
 
     def net(self, widths: Widths) -> Net:
         """Shape of the nets."""
@@ -97,26 +93,15 @@ class Fitting:
         """Whether each layer is trained."""
         return (self.trainable,) * (len(self.neuron) + 1) if isinstance(self.trainable, bool) else self.trainable
 
-    # -- evaluation -------------------------------------------------------------------------------------------------
-
     def apply(
-        self,
-        params: Params,
-        features: Features,
-        widths: Widths,
-        pairs: Pairs,
-        conditions: Conditions,
-        bias_Td: Array,
-        std_Td: Array,
-        *,
-        xp: Namespace,
+        self, params: Params, features: Features, widths: Widths, pairs: Pairs, conditions: Conditions, outer: tuple[Array, Array], *, xp: Namespace
     ) -> Array:
-        """Atomic values (N, d), float64; `bias_Td` and `std_Td` are those of the model."""
+        """Atomic values (N, d), float64; `outer` holds bias and scale (T, d) of the model."""
         f_NK = self._values(params, features.invariant_ND, widths, pairs, conditions, xp=xp)
         f_NK = f_NK + xp.astype(xp.take(params["bias_atom_e"], pairs.type_N, axis=0), dtype_of(self.precision, xp=xp))
         for excluded in self.exclude_types:
             f_NK = xp.where(xp.expand_dims(xp.equal(pairs.type_N, excluded), axis=-1), xp.zeros_like(f_NK), f_NK)
-        return self.finish(params, xp.astype(f_NK, xp.float64), features, bias_Td, std_Td, pairs, xp=xp)
+        return self.finish(params, xp.astype(f_NK, xp.float64), features, *outer, pairs, xp=xp)
 
     def _values(self, params: Params, features_ND: Array, widths: Widths, pairs: Pairs, conditions: Conditions, *, xp: Namespace) -> Array:
         """Values of the nets (N, K)."""

@@ -39,10 +39,7 @@ class PolarFitting(Fitting):
     names: ClassVar[dict[str, str]] = {**Fitting.names, "pol_type": "sel_type"}
     needs_equivariant: ClassVar[bool] = True
 
-    @property
-    def output(self) -> Output:
-        """Polarizability."""
-        return POLAR
+    output = POLAR
 
     def net_width(self, widths: Widths) -> int:
         """Entries of the matrix between the equivariant features."""

@@ -36,8 +36,6 @@ class Model:
 
     kind: ClassVar[str]
 
-    # -- what it is -------------------------------------------------------------------------------------------------
-
     @property
     def ntypes(self) -> int:
         """Number of types T."""
@@ -71,8 +69,13 @@ class Model:
         """Return the model with `change(descriptor)` in place of every descriptor."""
         return self
 
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """Parts of `descriptors`."""
+        return tuple(part for descriptor in self.descriptors for part in descriptor.parts())
+
     def with_parts(self, parts: Iterable[Any]) -> Any:
-        """Return the model with other parts of its descriptors, in the order of `each_part`."""
+        """Return the model with other parts of its descriptors, in the order of `parts` and `each_part`."""
         remaining = iter(parts)
         return self.changed(lambda descriptor: descriptor.with_parts(tuple(next(remaining) for _ in descriptor.parts())))
 
@@ -128,23 +131,28 @@ class Model:
     @property
     def automatic(self) -> tuple[str, ...]:
         """Values of `sel` that neighbour statistics have to resolve."""
-        return tuple(sel for descriptor in self.descriptors for part in descriptor.parts() for _, sel in part.sels().values() if isinstance(sel, str))
+        return tuple(sel for part in self.parts for _, sel in part.sels().values() if isinstance(sel, str))
 
     @property
     def cutoffs(self) -> frozenset[float]:
         """Cutoffs (Angstrom) of its parts, all that `with_sel` may ask for."""
-        inner = frozenset(rcut for each in self.descriptors for part in each.parts() for rcut, _ in part.sels().values())
+        inner = frozenset(rcut for part in self.parts for rcut, _ in part.sels().values())
         return inner.union((each.rcut for each in self.descriptors), *(model.cutoffs for model in self.members))
 
-    def with_sel(self, most: Any) -> Any:
+    def with_sel(self, most: Callable[[float], Any]) -> Any:
         """Return the model with every automatic `sel` resolved by `most(rcut)`, the largest numbers of neighbours by type."""
-        return self.changed(lambda descriptor: descriptor.with_sel(most))
+        return self.resized(part.resolved(most) for part in self.parts)
 
     def with_sel_of(self, other: Any) -> Any:
-        """Return the model with every automatic `sel` taken from another model of the same kinds; as it is if the kinds differ."""
-        return self
+        """Return the model with `sel` of another one, if there is an automatic one and the parts are of the same kinds."""
+        if not self.automatic or [part.kind for part in other.parts] != [part.kind for part in self.parts]:
+            return self
+        each = zip(self.parts, other.parts, strict=True)
+        return self.resized(part.with_sels({name: sel for name, (_, sel) in their.sels().items()}) for part, their in each)
 
-    # -- parameters -------------------------------------------------------------------------------------------------
+    def resized(self, parts: Iterable[Any]) -> Any:
+        """Return the model with parts that have other numbers of slots."""
+        return self.with_parts(parts)
 
     def init(self, draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters in their precisions; `draw(seed_list)` returns a NumPy generator."""
@@ -170,19 +178,16 @@ class Model:
         """Which parameters training may change: a tree of flags, one for everything below it; what is absent is fixed."""
         return {}
 
-    # -- evaluation -------------------------------------------------------------------------------------------------
-
     @property
     def evaluation(self) -> str | int:
         """How embedding nets are evaluated (an option of the descriptors): the largest number of terms, or the choice."""
-        choices = [part.evaluation for descriptor in self.descriptors for part in descriptor.parts()]
+        choices = [part.evaluation for part in self.parts]
         terms = max((choice for choice in choices if isinstance(choice, int)), default=0)
         return terms or next((choice for choice in choices if choice != "direct"), "direct")
 
     def with_evaluation(self, evaluation: str | int) -> Any:
         """Return the model with another way to evaluate its embedding nets, except where they are to be evaluated directly, or there are none."""
-        parts = (part for descriptor in self.descriptors for part in descriptor.parts())
-        return self.with_parts(part if part.evaluation == "direct" else part.with_evaluation(evaluation) for part in parts)
+        return self.with_parts(part if part.evaluation == "direct" else part.with_evaluation(evaluation) for part in self.parts)
 
     def expanded(self, params: Params, closest: float | None, *, stored: bool, xp: Namespace) -> tuple[Any, Params, str]:
         """Plan expansions of embedding nets, on the host (see `Expandable`), in training all of the same number of terms.

@@ -18,7 +18,7 @@ class Combination(Model):
     """Models whose atomic energies are added with weights: E_i = sum_k w_k E_ki + out_bias of the type.
 
     Members add their own biases, as with DeePMD-kit's torch backend; its NumPy backend leaves those out. In models made here they are
-    zero, so that both agree. A kind gives `weigh`.
+    zero, so that both agree. A kind gives `add`.
 
     Attributes
     ----------
@@ -39,11 +39,9 @@ class Combination(Model):
             if len({getattr(model, name) for model in self.models} - {0}) > 1:
                 raise ValueError(f"models have different {name}: {[getattr(model, name) for model in self.models]}")
 
-    def weigh(self, pairs: list[Pairs], *, xp: Namespace) -> list[Any]:
-        """Return the weight of each member: a number, or an array (N, 1)."""
+    def add(self, values: list[Array], bias_Nd: Array, pairs: list[Pairs], *, xp: Namespace) -> Array:
+        """Return the weighted sum of the members' values (N, 1), and the bias."""
         raise NotImplementedError
-
-    # -- what it is -------------------------------------------------------------------------------------------------
 
     @property
     def members(self) -> tuple[Any, ...]:
@@ -67,15 +65,6 @@ class Combination(Model):
         """One list for all members."""
         return union([model.layout() for model in self.models], self.pair_exclude_types)
 
-    def with_sel_of(self, other: Any) -> Any:
-        """Return the combination with every automatic `sel` taken from one of the same kinds."""
-        if other.kind != self.kind or len(other.models) != len(self.models):
-            return self
-        pairs = zip(self.models, other.models, strict=True)
-        return replace(self, models=tuple(mine.with_sel_of(theirs) for mine, theirs in pairs))
-
-    # -- parameters -------------------------------------------------------------------------------------------------
-
     def init(self, draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters of all members."""
         members = [model.init(draw, xp=xp) for model in self.models]
@@ -90,8 +79,6 @@ class Combination(Model):
         """Which parameters training may change: those of the members."""
         return {"models": [model.trainables() for model in self.models]}
 
-    # -- evaluation -------------------------------------------------------------------------------------------------
-
     def atomic_output(self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace) -> tuple[Array, Array]:
         """Atomic energies (N, 1), eV; no features."""
         outer, bias_Td = self.layout(), params["out_bias"][0, :, :]
@@ -99,11 +86,6 @@ class Combination(Model):
         values = [model.atomic_output(p, own, conditions, xp=xp)[0] for (model, p), own in zip(self._members(params), lists, strict=True)]
         value_Nd = self.add(values, xp.take(bias_Td, pairs.type_N, axis=0), lists, xp=xp)
         return self.without_excluded(value_Nd, pairs, xp=xp), value_Nd[:, :0]
-
-    def add(self, values: list[Array], bias_Nd: Array, pairs: list[Pairs], *, xp: Namespace) -> Array:
-        """Return the weighted sum of the members' values, and the bias."""
-        terms = [weight * value for weight, value in zip(self.weigh(pairs, xp=xp), values, strict=True)]
-        return sum(terms[1:], terms[0]) + bias_Nd
 
     def _members(self, params: Params) -> list[tuple[Any, Params]]:
         return list(zip(self.models, params["models"], strict=True))
@@ -129,6 +111,6 @@ class LinearModel(Combination):
             return [1.0 if self.weights == "sum" else 1.0 / count] * count
         return list(self.weights)
 
-    def weigh(self, pairs: list[Pairs], *, xp: Namespace) -> list[Any]:
-        """Return the weight of each member."""
-        return self.numbers
+    def add(self, values: list[Array], bias_Nd: Array, pairs: list[Pairs], *, xp: Namespace) -> Array:
+        """Return the weighted sum of the members' values, and the bias."""
+        return sum((weight * value for weight, value in zip(self.numbers, values, strict=True)), bias_Nd)

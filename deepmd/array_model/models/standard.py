@@ -25,8 +25,6 @@ class StandardModel(Model):
     descriptor: Any
     fitting: Any
 
-    # -- what it is -------------------------------------------------------------------------------------------------
-
     @property
     def output(self) -> Output:
         """What the fitting net predicts."""
@@ -64,17 +62,6 @@ class StandardModel(Model):
         """How the descriptor wants its neighbours, without the pairs that are excluded."""
         return replace(self.descriptor.layout(), excluded=self.pair_exclude_types)
 
-    def with_sel_of(self, other: Any) -> StandardModel:
-        """Return the model with every automatic `sel` taken from a model with the same kinds of descriptors."""
-        parts, theirs = self.descriptor.parts(), other.descriptor.parts() if other.kind == self.kind else ()
-        if not self.automatic or [part.kind for part in theirs] != [part.kind for part in parts]:
-            return self
-        pairs = zip(parts, theirs, strict=True)
-        same = (part.with_sels({name: sel for name, (_, sel) in their.sels().items()}) for part, their in pairs)
-        return replace(self, descriptor=self.descriptor.with_parts(tuple(same)))
-
-    # -- parameters -------------------------------------------------------------------------------------------------
-
     def init(self, draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters in their precisions; `draw(seed_list)` returns a NumPy generator."""
         descriptor = self.descriptor.fresh(self.type_map, draw, xp=xp)
@@ -100,5 +87,5 @@ class StandardModel(Model):
         """Atomic values (N, d) of the output (energies in eV) and features (N, D) of the centres."""
         features = self.descriptor.apply_under(params["descriptor"], pairs, conditions, xp=xp)
         outer = params["out_bias"][0, :, :], params["out_std"][0, :, :]
-        value_Nd = self.fitting.apply(params["fitting"], features, self.descriptor.widths, pairs, conditions, *outer, xp=xp)
+        value_Nd = self.fitting.apply(params["fitting"], features, self.descriptor.widths, pairs, conditions, outer, xp=xp)
         return self.without_excluded(value_Nd, pairs, xp=xp), features.invariant_ND

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,13 +51,13 @@ class ZblModel(Combination):
         """Return where in the input's section a member is described: the Deep Potential by that itself."""
         return ""
 
-    def with_sel(self, most: Any) -> Any:
-        """Return the model with every automatic `sel` resolved; the table has as many slots as the Deep Potential."""
-        network = self.models[0].with_sel(most)
-        return replace(self, models=(network, replace(self.models[1], sel=sum(network.layout().sel))))
+    def resized(self, parts: Iterable[Any]) -> ZblModel:
+        """Return the model with other numbers of slots; the table has as many as the Deep Potential."""
+        network, table = super().resized(parts).models
+        return replace(self, models=(network, replace(table, sel=sum(network.layout().sel))))
 
-    def weigh(self, pairs: list[Pairs], *, xp: Namespace) -> list[Any]:
-        """Return the weights (N, 1) of the Deep Potential and of the table."""
+    def add(self, values: list[Array], bias_Nd: Array, pairs: list[Pairs], *, xp: Namespace) -> Array:
+        """Return the weighted sum of the members' values, and the bias of what gets it."""
         disp_NM3, mask_NM = pairs[1].disp_NM3, pairs[1].mask_NM
         r_NM = xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1))
         # relative to sw_rmax, so that nothing underflows where the weight is not zero; without neighbours the minimum is beyond it
@@ -67,9 +68,5 @@ class ZblModel(Combination):
         rest_N = xp.exp(xp.zeros_like(whole_N) + NEGLIGIBLE_EXPONENT)
         smallest_N = (xp.sum(r_NM * share_NM, axis=-1) + 2.0 * self.sw_rmax * rest_N) / (whole_N + rest_N)
         table_N1 = xp.expand_dims(switch(smallest_N, self.sw_rmin, self.sw_rmax, xp=xp), axis=-1)
-        return [1.0 - table_N1, table_N1]
-
-    def add(self, values: list[Array], bias_Nd: Array, pairs: list[Pairs], *, xp: Namespace) -> Array:
-        """Return the weighted sum of the members' values, and the bias of what gets it."""
-        network_N1, table_N1 = self.weigh(pairs, xp=xp)
+        network_N1 = 1.0 - table_N1
         return network_N1 * values[0] + table_N1 * values[1] + (bias_Nd if self.add_bias else network_N1 * bias_Nd)

@@ -1,10 +1,10 @@
 """Losses as pure functions, one module each."""
 
-from deepmd.array_model.losses.base import Errors, Label, Loss, Target, mean, total
-from deepmd.array_model.losses.dos import DosLoss
-from deepmd.array_model.losses.ener import TERMS, EnerLoss, huber
-from deepmd.array_model.losses.property import PropertyLoss
-from deepmd.array_model.losses.tensor import TensorLoss
+from deepmd.losses.base import Errors, Label, Loss, Target, mean, total
+from deepmd.losses.dos import DosLoss
+from deepmd.losses.ener import TERMS, EnerLoss, huber
+from deepmd.losses.property import PropertyLoss
+from deepmd.losses.tensor import TensorLoss
 
 LOSSES: dict[str, type[Loss]] = {cls.kind: cls for cls in (EnerLoss, TensorLoss, DosLoss, PropertyLoss)}
 """Losses by the `type` of the input."""

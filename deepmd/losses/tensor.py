@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from deepmd.array_model.losses.base import Label, OutputLoss, Term
 from deepmd.array_model.namespace import Array, Namespace
+from deepmd.losses.base import Label, OutputLoss, Term
 
 WEIGHT = "atomic_weight"
 

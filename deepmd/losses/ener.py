@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from deepmd.array_model.losses.base import Errors, Label, Loss, Term, mean
 from deepmd.array_model.namespace import Array, Namespace
 from deepmd.array_model.pairs import Pairs
+from deepmd.losses.base import Errors, Label, Loss, Term, mean
 
 FORCES = Label((3,), per_atom=True)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from deepmd.array_model.losses.base import OutputLoss, Term
 from deepmd.array_model.namespace import Array, Namespace
+from deepmd.losses.base import OutputLoss, Term
 
 COLUMNS = {"ados": "rmse_local_dos", "acdf": "rmse_local_cdf", "dos": "rmse_global_dos", "cdf": "rmse_global_cdf"}
 """Terms and what the learning curve calls them: density and cumulative sum, of atoms and in total."""
