@@ -1,4 +1,4 @@
-"""Losses as pure functions, one module each."""
+"""What training compares, as pure functions, one module each, by the rules of `array_model`."""
 
 from deepmd.losses.base import Errors, Label, Loss, Target, mean, total
 from deepmd.losses.dos import DosLoss
