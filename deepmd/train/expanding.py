@@ -86,7 +86,8 @@ class ExpandingTrainer:
         model, params, reason = self._task.model.expanded(self.params(), self._closest, stored=False, xp=plain)
         if model == self._task.model:
             return
-        log.info("step %d: %s", number, f"from here on embedding nets are evaluated directly: {reason}" if reason else "more terms are needed")
+        more = isinstance(model.evaluation, int)
+        log.info("step %d: %s", number, "more terms are needed" if more else f"from here on embedding nets are evaluated directly: {reason}")
         moments = self._trainer.moments()
         self._begin(model, params)
         self._trainer.restore(moments, number)

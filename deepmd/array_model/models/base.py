@@ -205,8 +205,8 @@ class Model:
         if len(counts) > 1 and not stored:  # one number describes the plan, so that a restart finds the same
             done = planned(config.with_evaluation(max(counts)) if isinstance(config.evaluation, int) else config for config, _, _ in done)
         for (_, _, own), (_, changed, _) in zip(places, done, strict=True):
-            own.clear()
-            own.update(changed)
+            own.pop("tables", None)
+            own.update({name: value for name, value in changed.items() if name == "tables"})
         named = len(done) > 1
         reasons = [f"{where}: {reason}" if named else reason for (where, _, _), (_, _, reason) in zip(places, done, strict=True) if reason]
         return self.with_parts(config for config, _, _ in done), params, "; ".join(reasons)
