@@ -86,8 +86,13 @@ class Dpa2(Descriptor):
         }
         shared.update(use_tebd_bias=self.use_tebd_bias, concat_output_tebd=False)
         shared.update({name: getattr(init, name) for name in ("tebd_dim", "tebd_input_mode", "set_davg_zero", "activation_function", "resnet_dt")})
-        cuts = {"sel": init.nsel, "rcut": init.rcut, "rcut_smth": init.rcut_smth, "neuron": init.neuron}
-        own = {"axis_neuron": init.axis_neuron, "attn_layer": 0, "smooth_type_embedding": self.smooth, "type_one_side": init.type_one_side}
+        cuts: dict[str, Any] = {"sel": init.nsel, "rcut": init.rcut, "rcut_smth": init.rcut_smth, "neuron": init.neuron}
+        own: dict[str, Any] = {
+            "axis_neuron": init.axis_neuron,
+            "attn_layer": 0,
+            "smooth_type_embedding": self.smooth,
+            "type_one_side": init.type_one_side,
+        }
         pair = SeAtten(**cuts, **own, **shared)
         cuts = {"sel": init.three_body_sel, "rcut": init.three_body_rcut, "rcut_smth": init.three_body_rcut_smth, "neuron": init.three_body_neuron}
         three = SeE3Tebd(**cuts, smooth=self.smooth, **shared)
@@ -148,8 +153,8 @@ class Dpa2(Descriptor):
         for number, (name, part) in enumerate(blocks.items()):
             own = replace(part, seed=None if self.seed is None else self.seed + 1000 * (number + 1))
             params[name] = {key: value for key, value in own.fresh(type_map, draw, xp=xp).items() if key not in ("type_embedding", "attention")}
-        if self.shape:
-            params["g1_shape_tranform"] = init_affine(self.shape, draw(self.seeds(1)))
+        if self.g1_shape:
+            params["g1_shape_tranform"] = init_affine(self.g1_shape, draw(self.seeds(1)))
         if self.add_tebd_to_repinit_out:
             params["tebd_transform"] = init_affine((self.repinit.tebd_dim, block.g1_dim, False), draw(self.seeds(2)))
         zeros = xp.zeros_like(draw([0]).normal(size=(len(type_map), self.slot_totals[-1], 4)))
@@ -193,7 +198,7 @@ class Dpa2(Descriptor):
         if self.three:
             start.append(self.three.apply({**params["three_body"], **types}, self._three_pairs(pairs, xp=xp), xp=xp).invariant_ND)
         g1_ND = xp.astype(xp.concat(start, axis=1), dtype)
-        if self.shape:
+        if self.g1_shape:
             g1_ND = affine(params["g1_shape_tranform"], g1_ND, xp=xp)
         table_TE = self.types().table(params["type_embedding"], xp=xp)
         type_NE = xp.take(table_TE, pairs.type_N, axis=0)
@@ -212,7 +217,7 @@ class Dpa2(Descriptor):
         return Features(xp.astype(out_ND, xp.float64), xp.astype(equivariant, xp.float64))
 
     @property
-    def shape(self) -> tuple[int, int, bool] | None:
+    def g1_shape(self) -> tuple[int, int, bool] | None:
         """Map from what the repinit gives to nodes; none where the widths agree."""
         width = self.pair.widths.invariant + (self.three.widths.invariant if self.three else 0)
         return None if width == self.repformer.g1_dim else (width, self.repformer.g1_dim, False)

@@ -160,7 +160,7 @@ def from_dict(tree: dict[str, Any]) -> tuple[Dpa2, Params]:
             if float(abs(array - array[:, 0:1, :]).max()) > 0.0:
                 raise InputError(f"{WHAT}: {key} of {name} differs between the slots of a type, which is not supported")
         params[name] = {**stored["@variables"], **found}
-    if config.shape:
+    if config.g1_shape:
         params["g1_shape_tranform"] = nets.affine_from_dict(tree["g1_shape_tranform"], f"{WHAT}, g1_shape_tranform")
     if config.add_tebd_to_repinit_out:
         params["tebd_transform"] = nets.affine_from_dict(tree["tebd_transform"], f"{WHAT}, tebd_transform")
