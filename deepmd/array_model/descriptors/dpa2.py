@@ -81,19 +81,14 @@ class Dpa2(Descriptor):
         slots = [number for _, number in sorted(lists, key=lambda each: each[0]) if isinstance(number, int)]
         if slots != sorted(slots):
             raise ValueError(f"a list with a longer cutoff must not have fewer slots; cutoffs and slots are {lists}")
-        shared: dict[str, Any] = {
-            name: getattr(self, name) for name in ("precision", "exclude_types", "env_protection", "trainable", "use_econf_tebd")
-        }
+        outer = ("precision", "exclude_types", "env_protection", "trainable", "use_econf_tebd")
+        shared: dict[str, Any] = {name: getattr(self, name) for name in outer}
         shared.update(use_tebd_bias=self.use_tebd_bias, concat_output_tebd=False)
         shared.update({name: getattr(init, name) for name in ("tebd_dim", "tebd_input_mode", "set_davg_zero", "activation_function", "resnet_dt")})
         cuts: dict[str, Any] = {"sel": init.nsel, "rcut": init.rcut, "rcut_smth": init.rcut_smth, "neuron": init.neuron}
-        own: dict[str, Any] = {
-            "axis_neuron": init.axis_neuron,
-            "attn_layer": 0,
-            "smooth_type_embedding": self.smooth,
-            "type_one_side": init.type_one_side,
-        }
-        pair = SeAtten(**cuts, **own, **shared)
+        pair = SeAtten(
+            **cuts, axis_neuron=init.axis_neuron, attn_layer=0, smooth_type_embedding=self.smooth, type_one_side=init.type_one_side, **shared
+        )
         cuts = {"sel": init.three_body_sel, "rcut": init.three_body_rcut, "rcut_smth": init.three_body_rcut_smth, "neuron": init.three_body_neuron}
         three = SeE3Tebd(**cuts, smooth=self.smooth, **shared)
         object.__setattr__(self, "pair", pair)

@@ -101,9 +101,9 @@ class SeAtten(Mixed, Expandable):
     def attention(self) -> GatedAttention:
         """Options of the attention layers."""
         same = {name: getattr(self, name) for name in ("normalize", "temperature", "scaling_factor", "trainable_ln", "precision")}
-        sizes = {"layers": self.attn_layer, "width": self.neuron[-1], "hidden": self.attn, "slots": self.slots}
+        sizes = self.attn_layer, self.neuron[-1], self.attn, self.slots
         eps = 1e-5 if self.ln_eps is None else self.ln_eps
-        return GatedAttention(**sizes, dotr=self.attn_dotr, smooth=self.smooth_type_embedding, ln_eps=eps, **same)
+        return GatedAttention(*sizes, dotr=self.attn_dotr, smooth=self.smooth_type_embedding, ln_eps=eps, **same)
 
     def _vectors(self, params: Params, *, xp: Namespace) -> Array:
         """Vector of each type (T, E)."""
