@@ -75,7 +75,7 @@ def descriptor_to_dict(descriptor: Descriptor, params: Params, type_map: tuple[s
     """Return the stored form of a descriptor and its parameters, whose leaves may be anything."""
     if descriptor.kind in WHOLE:
         return WHOLE[descriptor.kind][0](descriptor, params, type_map)
-    return _local(descriptor, params, type_map) if isinstance(descriptor, Local) else _plain(descriptor, params, type_map)
+    return _local(descriptor, params, type_map) if isinstance(descriptor, Sectioned | Mixed) else _plain(descriptor, params, type_map)
 
 
 def descriptor_from_dict(tree: dict[str, Any], where: str = "model/descriptor") -> tuple[Any, Params]:
@@ -89,7 +89,7 @@ def descriptor_from_dict(tree: dict[str, Any], where: str = "model/descriptor") 
     cls = lookup("descriptor", tree["type"], where)
     if cls.kind in WHOLE:
         return WHOLE[cls.kind][1](tree)
-    return _read_local(cls, tree) if issubclass(cls, Local) else _read_plain(cls, tree)
+    return _read_local(cls, tree) if issubclass(cls, Sectioned | Mixed) else _read_plain(cls, tree)
 
 
 # -- strictly local ---------------------------------------------------------------------------------------------------

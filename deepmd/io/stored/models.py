@@ -19,7 +19,6 @@ COMMON = tuple(each.name for each in fields(Model))
 """Options that every file has."""
 
 VERSIONS = {"standard": 2, "linear": 3, "zbl": 2, "pairtab": 2}
-"""Of the forms of DeePMD-kit; those of plug-ins have 1."""
 
 TABLE = ("vdata", "tab_info", "tab_data")
 """Parameters of a pair table."""
@@ -30,6 +29,9 @@ RANGES = ("sw_rmin", "sw_rmax", "smin_alpha")
 Own = tuple[dict[str, Any], Params]
 """Options of a kind, and parameters."""
 
+Form = tuple[Callable[[Any, Params], dict[str, Any]], Callable[[dict[str, Any]], Own]]
+"""What a kind has besides the common keys, and how it is read."""
+
 
 def model_to_dict(model: Any, params: Params) -> dict[str, Any]:
     """Return the stored form of a model and its parameters, whose leaves may be anything."""
@@ -39,7 +41,7 @@ def model_to_dict(model: Any, params: Params) -> dict[str, Any]:
         "@version": VERSIONS.get(model.kind, 1),
         **nets.options_to_dict(model, COMMON),
         "@variables": {name: params[name] for name in OUTER},
-        **(FORMS[model.kind][0](model, params) if model.kind in FORMS else _plain(model, params)),
+        **_form(model.kind)[0](model, params),
     }
 
 
@@ -53,7 +55,7 @@ def model_from_dict(tree: dict[str, Any], where: str = "model") -> tuple[Any, Pa
     """
     cls = lookup("model", tree.get("type", "standard"), where)
     nets.check_version(tree, VERSIONS.get(cls.kind, 1), f"model {cls.kind}")
-    options, params = FORMS[cls.kind][1](tree) if cls.kind in FORMS else (nets.options_from_dict(tree, _own(cls)), tree["@variables"])
+    options, params = _form(cls.kind)[1](tree)
     try:
         model = cls(**nets.options_from_dict(tree, {name: name for name in COMMON}), **options)
     except ValueError as error:
@@ -61,12 +63,12 @@ def model_from_dict(tree: dict[str, Any], where: str = "model") -> tuple[Any, Pa
     return model, {**{name: tree["@variables"][name] for name in OUTER if name not in params}, **params}
 
 
-def _own(cls: type) -> dict[str, str]:
-    return {each.name: each.name for each in fields(cls) if each.name not in COMMON}
-
-
-def _plain(model: Any, params: Params) -> dict[str, Any]:
-    return {**nets.options_to_dict(model, _own(type(model))), "@variables": params}
+def _form(kind: str) -> Form:
+    if kind not in FORMS:
+        raise InputError(
+            f"model {kind}: no form for files is known. Known: {', '.join(FORMS)}; a plug-in adds its own to deepmd.io.stored.models.FORMS"
+        )
+    return FORMS[kind]
 
 
 # -- kinds ------------------------------------------------------------------------------------------------------------
@@ -143,10 +145,9 @@ def _read_pairtab(tree: dict[str, Any]) -> Own:
     return {"rcut": float(tree["rcut"]), "sel": sel, **grid}, {name: table["@variables"][name] for name in TABLE}
 
 
-FORMS: dict[str, tuple[Callable[[Any, Params], dict[str, Any]], Callable[[dict[str, Any]], Own]]] = {
+FORMS: dict[str, Form] = {
     "standard": (_standard, _read_standard),
     "linear": (_linear, _read_linear),
     "zbl": (_zbl, _read_zbl),
     "pairtab": (_pairtab, _read_pairtab),
 }
-"""What each kind has besides the common keys, and how it is read."""
