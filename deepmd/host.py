@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.array_model.attention import composed_softmax
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import REQUIRED, STANDARD
 from deepmd.array_model.networks import composed_silut
@@ -133,7 +134,8 @@ def numpy_namespace(source: Any, **own: Any) -> SimpleNamespace:
         stop_gradient=lambda x: x,
         with_adjoint=None,
     )
-    names.update(silut=lambda x, threshold: composed_silut(x, threshold, xp=SimpleNamespace(**names)), **own)
+    names.update(silut=lambda x, threshold: composed_silut(x, threshold, xp=SimpleNamespace(**names)))
+    names.update(softmax=lambda x: composed_softmax(x, xp=SimpleNamespace(**names)), **own)
     assert set(REQUIRED) <= set(names), set(REQUIRED) - set(names)
     return SimpleNamespace(**names)
 

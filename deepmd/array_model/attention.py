@@ -26,9 +26,6 @@ def layer_norm(x: Array, params: Params, eps: float, *, xp: Namespace) -> Array:
 SHORTEST = {"float16": 2.0**-12}
 """Shortest vector that is brought to length 1: 1e-12 (spec core, section 8.1), and where that has no square, one that has."""
 
-BOUND = 8.0
-"""Logits between minus `SHIFT` and this need no largest one subtracted in single precision, which saves two passes over them."""
-
 
 def unit(x: Array, precision: str, length: Any = 1.0, *, xp: Namespace) -> Array:
     """Return the vectors of the last axis over their norms, at least `SHORTEST`, at a length (..., 1); derivatives are finite at zero too.
@@ -39,14 +36,16 @@ def unit(x: Array, precision: str, length: Any = 1.0, *, xp: Namespace) -> Array
     return x * (length / xp.sqrt(xp.where(square > least, square, least * xp.ones_like(square))))
 
 
-def softmax(logits: Array, counts: Array, *, bounded: bool = False, xp: Namespace) -> Array:
-    """Return exp(logits) over the sum of counts * exp(logits) along the last axis; zero where all counts are zero.
+def composed_softmax(x: Array, *, xp: Namespace) -> Array:
+    """Return exp(x) over its sum along the last axis, for frameworks that have no such function."""
+    raised = xp.exp(x - xp.stop_gradient(xp.expand_dims(xp.max(x, axis=-1), axis=-1)))
+    return raised / xp.sum(raised, axis=-1, keepdims=True)
 
-    `counts` tells how often each entry is present; entries whose logits are `FAR_BELOW` should have none. `bounded`: see `BOUND`.
-    """
-    raised = xp.exp(logits if bounded else logits - xp.stop_gradient(xp.expand_dims(xp.max(logits, axis=-1), axis=-1)))
-    total = xp.sum(raised * counts, axis=-1, keepdims=True)
-    return raised / xp.where(total > 0.0, total, xp.ones_like(total))
+
+def presence(counts: Array, *, xp: Namespace) -> Array:
+    """Return what is added to the logits of entries that are present `counts` times, for a softmax over all of them: `FAR_BELOW` for none."""
+    there, one = counts > 0.0, xp.ones_like(counts)
+    return xp.where(there, xp.log1p(xp.where(there, counts, one) - 1.0), FAR_BELOW * one)
 
 
 @dataclass(frozen=True)
@@ -105,11 +104,11 @@ class GatedAttention:
         pairs_NMM = xp.expand_dims(gate_NM, axis=-1) * xp.expand_dims(gate_NM, axis=-2)
         weights_NMM = pairs_NMM * xp.matmul(unit_NM3, xp.matrix_transpose(unit_NM3)) if self.dotr else pairs_NMM
         scale = (self.hidden * self.scaling_factor) ** -0.5 if self.temperature is None else self.temperature
-        bounded = self.smooth and self.normalize and abs(scale) <= BOUND and PRECISIONS[self.precision] in ("float64", "float32")
         # (q k + SHIFT) gate gate - SHIFT: gates are factors of the vectors, which takes fewer passes over the pairs
         gate_NM1 = xp.expand_dims(gate_NM, axis=-1) if self.smooth else 1.0
-        shift_NMM = SHIFT * (pairs_NMM - 1.0)
-        seen_N1M = xp.expand_dims(counts_NM if self.smooth else counts_NM * gate_NM, axis=1)
+        added = presence(xp.expand_dims(counts_NM if self.smooth else counts_NM * gate_NM, axis=1), xp=xp)
+        if self.smooth:
+            added = added + SHIFT * (pairs_NMM - 1.0)
         for layer in params:
             z = apply_net(self.nets["in_proj"], layer["in_proj"], g_NMG, xp=xp)
             q, k, v = xp.split(z, (self.hidden,) * 3, axis=2)
@@ -118,11 +117,7 @@ class GatedAttention:
                 q, k, v = (unit(part, self.precision, length, xp=xp) for part, length in zip((q, k, v), lengths, strict=True))
             else:
                 q, k = q * (scale * gate_NM1), k * gate_NM1
-            logits = xp.matmul(q, xp.matrix_transpose(k))
-            if self.smooth:
-                logits = logits + shift_NMM
-            else:
-                logits = xp.where(seen_N1M > 0.0, logits, FAR_BELOW * xp.ones_like(logits))
-            mixed = xp.matmul(softmax(logits, seen_N1M, bounded=bounded, xp=xp) * weights_NMM, v)
+            logits = xp.matmul(q, xp.matrix_transpose(k)) + added
+            mixed = xp.matmul(xp.softmax(logits) * weights_NMM, v)
             g_NMG = layer_norm(g_NMG + apply_net(self.nets["out_proj"], layer["out_proj"], mixed, xp=xp), layer["norm"], self.ln_eps, xp=xp)
         return g_NMG

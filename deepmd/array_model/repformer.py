@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from deepmd.array_model.attention import FAR_BELOW, SHIFT, layer_norm, softmax
+from deepmd.array_model.attention import SHIFT, layer_norm, presence
 from deepmd.array_model.messages import affine, check_updates, of_neighbours, symmetrised, updated
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.networks import activation
@@ -263,10 +263,10 @@ def _attention_map(block: Repformer, layer: Params, g2: Array, h: Array, around:
 def _weights(z: Array, fade: Array, seen: Array, around: Surroundings, *, xp: Namespace) -> Array:
     """Return softmax over the last axis; smooth: all slots of `sel` take part, the absent ones too, and the weights fade."""
     if around.smooth:
-        return softmax((z + SHIFT) * fade - SHIFT, xp.expand_dims(around.counts_NW, axis=1), xp=xp) * fade
-    one = xp.ones_like(z)
-    present = xp.where(seen, one, xp.zeros_like(z))
-    return softmax(xp.where(seen, z, FAR_BELOW * one), present, xp=xp) * present
+        return xp.softmax((z + SHIFT) * fade - SHIFT + presence(xp.expand_dims(around.counts_NW, axis=1), xp=xp)) * fade
+    like = xp.expand_dims(around.s_NW, axis=1)
+    present = xp.where(seen, xp.ones_like(like), xp.zeros_like(like))
+    return xp.softmax(z + presence(present, xp=xp)) * present
 
 
 def _apply_heads(block: Repformer, layer: Params, maps: list[Array], g2: Array, *, xp: Namespace) -> Array:

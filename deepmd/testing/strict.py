@@ -10,6 +10,7 @@ import array_api_strict as standard
 import numpy as np
 
 from deepmd.adapters.evaluation import NEEDS_GRADIENT, assemble
+from deepmd.array_model.attention import composed_softmax
 from deepmd.array_model.namespace import STANDARD, Params
 from deepmd.array_model.networks import composed_silut
 from deepmd.array_model.pairs import Conditions, Pairs, spans
@@ -46,6 +47,7 @@ xp: Any = SimpleNamespace(
     segment_sum=_segment_sum,
     sigmoid=_sigmoid,
     silut=lambda x, threshold: composed_silut(x, threshold, xp=xp),
+    softmax=lambda x: composed_softmax(x, xp=xp),
     split=_split,
     stop_gradient=lambda x: x,
     with_adjoint=None,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tolerances import assert_close
 
-from deepmd.array_model.attention import softmax, unit
+from deepmd.array_model.attention import presence, unit
 
 DIRECTION = np.array([[0.6, -0.8, 0.0]])
 
@@ -31,14 +31,16 @@ def test_no_vector_has_no_direction(run, precision):
     np.testing.assert_array_equal(found, np.zeros((2, 3)))
 
 
-def test_the_largest_logit_need_not_be_subtracted(run):
+def test_entries_count_as_often_as_they_are_present(run):
     rng = np.random.default_rng(2)
     logits, counts = rng.uniform(-20.0, 8.0, (3, 4, 5)), rng.integers(0, 3, (3, 1, 5)).astype(np.float64)
-    counts[0] = 0.0  # as of an atom without neighbours
-    raised = np.exp(logits)
-    total = (raised * counts).sum(axis=-1, keepdims=True)
-    expected = raised / np.where(total > 0.0, total, 1.0)
-    found = run(lambda x, y, *, xp: softmax(x, y, bounded=True, xp=xp), logits, counts)
-    assert_close(found, expected, "function")
-    shifted = run(lambda x, y, *, xp: softmax(x, y, xp=xp), logits, counts)
-    assert_close(shifted[1:], expected[1:], "function")
+    counts[:, :, 0] = 37.0
+    raised = counts * np.exp(logits)
+    found = run(lambda x, y, *, xp: xp.softmax(x + presence(y, xp=xp)), logits, counts)
+    assert_close(found, raised / raised.sum(axis=-1, keepdims=True), "function")
+
+
+def test_nothing_present_gives_finite_weights(run):
+    """As of an atom without neighbours: they are multiplied by gates of zero."""
+    logits, counts = np.random.default_rng(2).uniform(-20.0, 8.0, (1, 4, 5)), np.zeros((1, 1, 5))
+    assert np.all(np.isfinite(run(lambda x, y, *, xp: xp.softmax(x + presence(y, xp=xp)), logits, counts)))

@@ -80,6 +80,10 @@ EXAMPLES = {
         ((A[:0], ROWS[:0], 2), {}, np.zeros((2, 3))),
         ((STACK, ROWS[1:3], 3), {}, np.stack([STACK[0], 0.0 * STACK[0], STACK[1]])),
     ],
+    "softmax": [
+        ((STACK,), {}, np.exp(STACK) / np.exp(STACK).sum(axis=-1, keepdims=True)),
+        ((np.array([[-3e4, 800.0, 799.0]]),), {}, np.array([[0.0, np.e / (1.0 + np.e), 1.0 / (1.0 + np.e)]])),
+    ],
     "sigmoid": [((np.array([-800.0, -1.0, 0.0, 800.0]),), {}, np.array([0.0, 1.0 / (1.0 + np.e), 0.5, 1.0]))],
 }
 CALLS = [pytest.param(name, *call, id=f"{name}-{k}") for name, calls in EXAMPLES.items() for k, call in enumerate(calls)]

@@ -142,6 +142,7 @@ xp: Any = SimpleNamespace(
     sigmoid=tf.sigmoid,
     silut=lambda x, threshold: composed_silut(x, threshold, xp=xp),
     size=_size,
+    softmax=tf.nn.softmax,
     split=lambda x, sizes, *, axis: tf.split(x, list(sizes), axis=axis),
     sqrt=tf.sqrt,
     square=tf.square,

@@ -99,6 +99,7 @@ xp: Any = SimpleNamespace(
     sigmoid=torch.sigmoid,
     silut=lambda x, threshold: composed_silut(x, threshold, xp=xp) if torch.jit.is_tracing() else silut(x, threshold),
     size=lambda x, axis: x.shape[axis],
+    softmax=lambda x: torch.softmax(x, dim=-1),
     split=lambda x, sizes, *, axis: torch.split_with_sizes(x, list(sizes), dim=axis),
     sqrt=torch.sqrt,
     square=torch.square,
