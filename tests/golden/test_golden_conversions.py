@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -36,15 +37,15 @@ LONG_WALK = [
 DETOUR = [*WALK, ".savedmodel", ".dp"]
 """Writing that format takes seconds, and what it is made of does not depend on where the model comes from: most kinds go there once."""
 
-KINDS = {
-    # case: its way
-    **dict.fromkeys(("dipole", "polar", "dos", "property"), WALK),
-    **dict.fromkeys(("dpa2", "dpa3"), WALK),  # tests/unit/test_savedmodel.py has the rest
-    # sections, one list of neighbours, several models, messages
-    **dict.fromkeys(("se_e2_a_fparam", "se_atten_strip", "zbl", "dpa3_charge_spin"), LONG_WALK),
-    **dict.fromkeys(("se_e2_r", "se_e3", "se_atten_attn", "se_e3_tebd", "hybrid", "loc_frame_rule"), DETOUR),
-    **dict.fromkeys(("pairtab", "linear", "linear_pairtab"), DETOUR),
-}
+WALKS = ("dipole", "polar", "dos", "property", "dpa2", "dpa3")  # tests/unit/test_savedmodel.py has the rest of the last two
+DETOURS = (
+    *("se_e2_r", "se_e3", "se_atten_strip", "se_atten_attn", "se_e3_tebd", "hybrid", "loc_frame_rule"),
+    *("pairtab", "linear", "linear_pairtab", "zbl", "dpa3_charge_spin"),
+)
+LONG_WALKS = ("se_e2_a_fparam",)
+
+KINDS = {**dict.fromkeys(WALKS, WALK), **dict.fromkeys(DETOURS, DETOUR), **dict.fromkeys(LONG_WALKS, LONG_WALK)}
+"""Way of each case."""
 
 ENERGY = {name: name for name in ("energy", "force", "virial", "atom_energy", "atom_virial")}
 IN_SAVEDMODEL = {
@@ -109,6 +110,12 @@ def run_pb(path, sample):
     return out
 
 
+@lru_cache(maxsize=1)
+def loaded(path):
+    """Return a SavedModel; reading it takes seconds."""
+    return pytest.importorskip("tensorflow").saved_model.load(str(path))
+
+
 def run_savedmodel(path, sample):
     """Results of the functions of a SavedModel."""
     tf = pytest.importorskip("tensorflow")
@@ -116,7 +123,7 @@ def run_savedmodel(path, sample):
     box = np.zeros((1, 0, 0)) if structure.cell is None else structure.cell[None]
     given = [structure.coord[None], structure.types[None].astype(np.int32), box, sample.fparam.reshape(1, -1), sample.aparam.reshape(1, natoms, -1)]
     given += [sample.charge_spin[None]] if sample.charge_spin.size else []
-    out = tf.saved_model.load(str(path)).call_atomic_virial(*map(tf.constant, given))
+    out = loaded(path).call_atomic_virial(*map(tf.constant, given))
     return {name: out[theirs].numpy() for name, theirs in IN_SAVEDMODEL.items()}
 
 
@@ -146,21 +153,48 @@ def assert_program(path, case):
 PROGRAMS = {".pth": run_pth, ".pb": run_pb, ".savedmodel": run_savedmodel}
 
 
-@pytest.mark.parametrize("case", KINDS)
-def test_conversions(tmp_path, case):
+def go(folder, case, way):
+    """Convert along a way; every file holds the same model, and the last program of each kind computes what it should."""
     pytest.importorskip("torch")
     pytest.importorskip("tensorflow")
-    wanted, way = content_of(case), KINDS[case]
-    path = tmp_path / f"0{way[0]}"
+    wanted = content_of(case)
+    path = folder / f"0{way[0]}"
     save_model(path, wanted)
     written = {}
     for number, suffix in enumerate(way[1:], start=1):
-        written[suffix] = tmp_path / f"{number}{suffix}"
+        written[suffix] = folder / f"{number}{suffix}"
         convert(path, written[suffix])
         path = written[suffix]
         assert_same(load_model(path), wanted, f"{way[number - 1]} to {suffix}")
     for suffix in PROGRAMS.keys() & written.keys():
         assert_program(written[suffix], case)
+
+
+# classes, which run beside each other
+
+
+class TestWalks:
+    @pytest.mark.parametrize("case", WALKS)
+    def test_conversions(self, tmp_path, case):
+        go(tmp_path, case, WALK)
+
+
+class TestDetours:
+    @pytest.mark.parametrize("case", DETOURS[::2])
+    def test_conversions(self, tmp_path, case):
+        go(tmp_path, case, DETOUR)
+
+
+class TestMoreDetours:
+    @pytest.mark.parametrize("case", DETOURS[1::2])
+    def test_conversions(self, tmp_path, case):
+        go(tmp_path, case, DETOUR)
+
+
+class TestLongWalks:
+    @pytest.mark.parametrize("case", LONG_WALKS)
+    def test_conversions(self, tmp_path, case):
+        go(tmp_path, case, LONG_WALK)
 
 
 @pytest.mark.parametrize("run", [run_pth, run_pb])
