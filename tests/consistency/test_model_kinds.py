@@ -87,3 +87,17 @@ def test_members_do_not_notice_each_other(name, backend):
         if name != "descriptor":
             expected = sum(weight * each[name] for weight, each in zip(model.numbers, alone, strict=True))
             assert_close(value, expected, "energy", what=name)
+
+
+@pytest.mark.parametrize("source", ["data", "another model"])
+def test_a_table_has_as_many_slots_as_the_deep_potential(source):
+    """Also where these are found in the data, or taken from the model that training starts from."""
+    network, table_ = POTENTIAL.changed(lambda descriptor: replace(descriptor, sel="auto")), table(4.0)
+    automatic = ZblModel(TYPES, (network, replace(table_, sel=1)), sw_rmin=0.5, sw_rmax=3.5, smin_alpha=0.3)
+    known = replace(automatic, models=(POTENTIAL, replace(table_, sel=sum(POTENTIAL.layout().sel))))
+    assert automatic.automatic == ("auto",)
+    if source == "data":
+        resolved = automatic.with_sel(lambda rcut: (7, 9))
+        assert resolved.models[1].sel == sum(resolved.models[0].layout().sel) == 8 + 12
+    else:
+        assert automatic.with_sel_of(known) == known
