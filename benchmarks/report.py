@@ -111,6 +111,8 @@ def conditions(results: dict) -> str:
     ]
     commits: dict[str, list[str]] = {}
     for row in results["rows"].values():
+        if not any(contestant["samples"] for contestant in row["contestants"].values()):
+            continue
         commits.setdefault(f"commit {row['commit'] or 'unknown'}, {row['date'][:10]}", []).append(row["name"])
     lines += [f"{text}: {', '.join(names) if len(commits) > 1 else 'all rows'}" for text, names in commits.items()]
     return "\n".join(f"- {line}" for line in lines)

@@ -35,7 +35,7 @@ EXTRAS = {
     "recurrence": "y_{k+1} = f y_k - y_{k-1}, all of them in one new axis before the last; no framework needs to keep or differentiate the steps",
     "shape": "sizes as Python ints where known and scalar tensors elsewhere; `.shape` is None-ridden in TensorFlow graphs",
     "segment_sum": "scatter-add of rows, the adjoint of take; the standard has no scatter",
-    "softmax": "exp(x) over its sum along the last axis (attention.composed_softmax); as written a third of an attention layer",
+    "softmax": "exp(x) over its sum along the last axis (attention.composed_softmax); made of others it takes several passes over all pairs",
     "split": "runs of given sizes along an axis; the adjoint of many slices is many sums of padded arrays, that of a split one concat",
     "stop_gradient": "a value that derivatives do not see; the standard knows no derivatives",
     "with_adjoint": "with_adjoint(f, x) is y, where f(x) = (y, function from a gradient of y to that of x): first derivatives only; "

@@ -101,3 +101,11 @@ def test_a_table_has_as_many_slots_as_the_deep_potential(source):
         assert resolved.models[1].sel == sum(resolved.models[0].layout().sel) == 8 + 12
     else:
         assert automatic.with_sel_of(known) == known
+
+
+def test_what_is_given_is_not_taken_from_another_model():
+    """One automatic `sel` does not open the others, whose difference has to be told."""
+    given = POTENTIAL.changed(lambda descriptor: replace(descriptor, sel=(1, 2)))
+    automatic = POTENTIAL.changed(lambda descriptor: replace(descriptor, sel="auto"))
+    taken = LinearModel(TYPES, (given, automatic)).with_sel_of(LinearModel(TYPES, (POTENTIAL, POTENTIAL)))
+    assert taken.models == (given, POTENTIAL)

@@ -144,11 +144,15 @@ class Model:
         return self.resized(part.resolved(most) for part in self.parts)
 
     def with_sel_of(self, other: Any) -> Any:
-        """Return the model with `sel` of another one, if there is an automatic one and the parts are of the same kinds."""
+        """Return the model with every automatic `sel` taken from another one, if the parts are of the same kinds."""
         if not self.automatic or [part.kind for part in other.parts] != [part.kind for part in self.parts]:
             return self
-        each = zip(self.parts, other.parts, strict=True)
-        return self.resized(part.with_sels({name: sel for name, (_, sel) in their.sels().items()}) for part, their in each)
+
+        def taken(part: Any, their: Any) -> Any:
+            known = their.sels()
+            return part.with_sels({name: known[name][1] for name, (_, sel) in part.sels().items() if isinstance(sel, str)})
+
+        return self.resized(taken(*both) for both in zip(self.parts, other.parts, strict=True))
 
     def resized(self, parts: Iterable[Any]) -> Any:
         """Return the model with parts that have other numbers of slots."""

@@ -128,7 +128,7 @@ def _read_local(cls: type[Local], tree: dict[str, Any]) -> tuple[Any, Params]:
     names = [name for name in (*SHARED, *form.options) if name in tree or name not in SINCE]
     options = {**{name: nets.with_sequences(tuple, tree[name]) for name in names}, "trainable": bool(tree.get("trainable", True))}
     if form.uniform:
-        check_uniform(tree["@variables"], what)
+        nets.check_uniform(tree["@variables"], what)
     params = dict(tree["@variables"])
     if issubclass(cls, Mixed | SeE2ATyped):
         types, params["type_embedding"] = parts.types_from_dict(tree["type_embedding"], tuple(tree["type_map"]))
@@ -143,14 +143,6 @@ def _read_local(cls: type[Local], tree: dict[str, Any]) -> tuple[Any, Params]:
     config = cls(**options)
     read: Callable[..., Params] = _nets_of_sections if issubclass(cls, Sectioned) else _nets_of_mixed
     return config, {**params, **read(config, tree, what)}
-
-
-def check_uniform(statistics: dict[str, Any], what: str) -> None:
-    """Raise InputError when stored statistics differ between slots: one slot stands for all those that no atom fills."""
-    for name in ("davg", "dstd"):
-        values = statistics[name]
-        if not isinstance(values, str) and float(abs(values - values[:, :1, :]).max()) > 0.0:
-            raise InputError(f"{what}: stored with {name} that differs between slots, which is not supported")
 
 
 def _of_sections(config: Sectioned, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:

@@ -156,9 +156,7 @@ def from_dict(tree: dict[str, Any]) -> tuple[Dpa2, Params]:
     for name, part in _starts(config).items():
         stored = tree[NAMES[name]]
         found = {key: [nets.net_from_dict(net, stored[key]["networks"][0], f"{WHAT}, {name}, {key}")] for key, net in part.shapes().items()}
-        for key, array in stored["@variables"].items():
-            if float(abs(array - array[:, 0:1, :]).max()) > 0.0:
-                raise InputError(f"{WHAT}: {key} of {name} differs between the slots of a type, which is not supported")
+        nets.check_uniform(stored["@variables"], f"{WHAT}, {name}")
         params[name] = {**stored["@variables"], **found}
     if config.g1_shape:
         params["g1_shape_tranform"] = nets.affine_from_dict(tree["g1_shape_tranform"], f"{WHAT}, g1_shape_tranform")

@@ -23,6 +23,14 @@ def require(tree: dict[str, Any], key: str, accepted: Sequence[Any], what: str) 
         raise InputError(f"{what}: stored with {key} = {tree.get(key)!r}, which is not supported (accepted: {list(accepted)})")
 
 
+def check_uniform(statistics: dict[str, Any], what: str) -> None:
+    """Raise InputError when stored statistics differ between slots: one slot stands for all those that no atom fills."""
+    for name in ("davg", "dstd"):
+        values = statistics[name]
+        if not isinstance(values, str) and float(abs(values - values[:, :1, :]).max()) > 0.0:
+            raise InputError(f"{what}: stored with {name} that differs between slots, which is not supported")
+
+
 def options_to_dict(config: Any, names: Iterable[str]) -> dict[str, Any]:
     """Return options of a config as files have them: lists in place of tuples, the canonical name of a precision."""
     values = {name: getattr(config, name) for name in names}
