@@ -4,7 +4,7 @@ ENV := .venv
 BIN := $(ENV)/bin
 READY := $(ENV)/.ready
 
-.PHONY: demo test lint bench bench-lammps interop clean
+.PHONY: demo test test-slow lint bench bench-lammps interop clean
 
 # torch first and alone: an exact version finds the CPU build where one is offered
 $(READY): pyproject.toml constraints.txt
@@ -24,7 +24,11 @@ lint: $(READY)
 
 # one process a core and one thread a process: tests are small; those of a class share its graphs and stay together
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadscope
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadscope -m "not slow"
+
+# the rest of them: every conversion of every kind, the longest trainings
+test-slow: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadscope -m slow
 
 # DeePMD-kit lives apart: in an environment that DEEPMD_KIT_ENV names, or in one made here. BENCH_OURS_ONLY=1 does without.
 # BENCH holds options of benchmarks/run.py and benchmarks/lammps.py, INTEROP those of pytest.

@@ -1,4 +1,4 @@
-"""Every ordered conversion between the formats for every kind of model; the programs inside native files give what DeePMD-kit has computed."""
+"""Every conversion between the formats for every kind of model; the programs inside native files give what DeePMD-kit has computed."""
 
 from __future__ import annotations
 
@@ -46,6 +46,9 @@ LONG_WALKS = ("se_e2_a_fparam",)
 
 KINDS = {**dict.fromkeys(WALKS, WALK), **dict.fromkeys(DETOURS, DETOUR), **dict.fromkeys(LONG_WALKS, LONG_WALK)}
 """Way of each case."""
+
+ROUND = [".dp", ".pth", ".pb", ".yaml", ".dp"]
+"""A way through every format that all models can be written in."""
 
 ENERGY = {name: name for name in ("energy", "force", "virial", "atom_energy", "atom_virial")}
 IN_SAVEDMODEL = {
@@ -170,31 +173,25 @@ def go(folder, case, way):
         assert_program(written[suffix], case)
 
 
-# classes, which run beside each other
+@pytest.mark.parametrize("case", KINDS)
+def test_through_every_format(tmp_path, case):
+    go(tmp_path, case, [*ROUND, ".savedmodel", ".dp"] if case in LONG_WALKS else ROUND)
 
 
-class TestWalks:
-    @pytest.mark.parametrize("case", WALKS)
-    def test_conversions(self, tmp_path, case):
-        go(tmp_path, case, WALK)
+@pytest.mark.slow
+class TestWays:
+    @pytest.mark.parametrize("case", [name for number, name in enumerate(KINDS) if number % 2 == 0])
+    def test_every_conversion(self, tmp_path, case):
+        go(tmp_path, case, KINDS[case])
 
 
-class TestDetours:
-    @pytest.mark.parametrize("case", DETOURS[::2])
-    def test_conversions(self, tmp_path, case):
-        go(tmp_path, case, DETOUR)
+@pytest.mark.slow
+class TestMoreWays:
+    """A class of its own, which runs beside the other."""
 
-
-class TestMoreDetours:
-    @pytest.mark.parametrize("case", DETOURS[1::2])
-    def test_conversions(self, tmp_path, case):
-        go(tmp_path, case, DETOUR)
-
-
-class TestLongWalks:
-    @pytest.mark.parametrize("case", LONG_WALKS)
-    def test_conversions(self, tmp_path, case):
-        go(tmp_path, case, LONG_WALK)
+    @pytest.mark.parametrize("case", [name for number, name in enumerate(KINDS) if number % 2])
+    def test_every_conversion(self, tmp_path, case):
+        go(tmp_path, case, KINDS[case])
 
 
 @pytest.mark.parametrize("run", [run_pth, run_pb])

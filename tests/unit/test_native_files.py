@@ -468,18 +468,17 @@ def test_pb_refuses_bad_input(pb_session, changes, text):
 @pytest.mark.parametrize(
     ("given", "text"), [([100.0, 0.0], "for the charge: -100 to 99"), ([-1.0, -1.0], "for the spin: 0 to 99"), ([-100.9, 99.9], "")]
 )
-def test_pb_refuses_charge_and_spin_without_a_vector(tmp_path, given, text):
+def test_pb_refuses_charge_and_spin_without_a_vector(charged_session, given, text):
     tf = pytest.importorskip("tensorflow")
     frame = golden("dpa3_charge_spin", "nopbc")
     natoms = len(frame["type"])
     feed = {"t_coord": frame["coord"].ravel(), "t_type": frame["type"], "t_natoms": [natoms, natoms, 0, 0], "t_box": [], "t_mesh": [0]}
-    with session_of("dpa3_charge_spin", tmp_path / "m.pb") as session:
-        feed = {f"{key}:0": value for key, value in {**feed, "t_charge_spin": given}.items()}
-        if not text:
-            assert np.isfinite(session.run("o_energy:0", feed)).all()
-            return
-        with pytest.raises(tf.errors.InvalidArgumentError, match=text):
-            session.run("o_energy:0", feed)
+    feed = {f"{key}:0": value for key, value in {**feed, "t_charge_spin": given}.items()}
+    if not text:
+        assert np.isfinite(charged_session.run("o_energy:0", feed)).all()
+        return
+    with pytest.raises(tf.errors.InvalidArgumentError, match=text):
+        charged_session.run("o_energy:0", feed)
 
 
 def session_of(case, path):
@@ -489,6 +488,11 @@ def session_of(case, path):
     with tf.Graph().as_default() as graph:
         tf.compat.v1.import_graph_def(tf.compat.v1.GraphDef.FromString(path.read_bytes()), name="")
     return tf.compat.v1.Session(graph=graph)
+
+
+@pytest.fixture(scope="module")
+def charged_session(tmp_path_factory):
+    return session_of("dpa3_charge_spin", tmp_path_factory.mktemp("pb") / "m.pb")
 
 
 @pytest.fixture(scope="module")

@@ -100,10 +100,16 @@ def _size(x: Any, axis: int) -> Any:
 
 
 def _recurrence(first: Any, second: Any, factor: Any, count: int) -> Any:
-    terms = [first, second]
-    for _ in range(2, count):
-        terms.append(factor * terms[-1] - terms[-2])
-    return tf.stack(terms[:count], axis=1)
+    """Nobody differentiates the terms, and TensorFlow would make the derivative of each before it finds that out."""
+
+    @tf.custom_gradient
+    def terms(*start: Any) -> Any:
+        each = [*start[:2]]
+        for _ in range(2, count):
+            each.append(start[2] * each[-1] - each[-2])
+        return tf.stack(each[:count], axis=1), lambda _: (None, None, None)
+
+    return terms(first, second, factor)
 
 
 xp: Any = SimpleNamespace(
