@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hypothesis
 import pytest
-from support import RUNNERS, mark_unsupported
+from support import RUNNERS, mark
 
 hypothesis.settings.register_profile("quick", derandomize=True, deadline=None, database=None, max_examples=40)
 hypothesis.settings.load_profile("quick")
 
 
 def pytest_collection_modifyitems(items):
-    mark_unsupported(items)
+    mark(items)
 
 
 @pytest.fixture(params=list(vars(RUNNERS)))

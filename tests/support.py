@@ -1,4 +1,4 @@
-"""Where pure functions run, and the table of what is not expected to work, with reasons."""
+"""Where pure functions run, and the tables of tests that are not expected to pass, with reasons, and of those that take long."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from deepmd.io.model_file import map_variables
 from deepmd.testing.backends import NAMES as FRAMEWORKS
 from deepmd.testing.backends import require
 
-__all__ = ["FRAMEWORKS", "RUNNERS", "UNSUPPORTED", "convert", "differences", "mark_unsupported", "require", "stored_tree"]
+__all__ = ["FRAMEWORKS", "RUNNERS", "SLOW", "UNSUPPORTED", "convert", "differences", "mark", "require", "stored_tree"]
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,49 @@ UNSUPPORTED: dict[str, Outcome] = {
     # differences alone are out of reach of half precisions (`deepmd.testing.conformance.STEPS`), whose forces are compared with float64
 }
 
+SLOW = (
+    # patterns of test ids: they take long, and quick ones would notice most of what they notice
+    "*test_golden_conversions.py::Test*",  # every ordered pair; quick: through every format once
+    "*::test_through_every_format[dpa3*",
+    "*::test_through_every_format[se_e3*",
+    "*::test_through_every_format[linear*",
+    "*::test_through_every_format[polar]",
+    "*::test_through_every_format[dos]",
+    "*test_dpa_training.py::test_every_conversion*",
+    "*::test_conversion_of_a_compressed_model_and_back*",
+    "*test_dpa.py::TestOptions*",  # quick: the golden cases with options
+    "*test_dpa.py::TestFittings*",
+    "*test_dpa_gradients.py*charge and spin*",
+    "*test_dpa_gradients.py*dpa2-tf*",
+    "*test_savedmodel.py*dpa*",
+    "*test_savedmodel.py::test_charge_and_spin_out_of_range",
+    "*test_compress.py::test_every_format_keeps_the_expansion[se_e2_a_float32]",
+    "*test_compress.py::test_every_format_keeps_the_expansion[se_e2_a_two_side]",
+    "*test_compress.py::test_every_format_keeps_the_expansion[linear]",
+    "*test_compress.py::test_every_format_keeps_the_expansion[zbl]",
+    "*test_compress.py::test_parts_without_expansion_stay_as_they_are[.pb*",
+    "*::test_a_killed_training_continues_as_if_unbroken[tf-die3]",
+    "*::test_a_killed_training_continues_as_if_unbroken[tf-die5]",
+    "*test_descriptor_kinds.py*expanded]",
+    "*::test_a_member_stays_directly_evaluated[tf]",
+    "*::test_members_of_a_hybrid_are_expanded_unless_the_input_says_otherwise[tf]",
+    "*::test_expansions_and_nets_walk_the_same_path[tf]",
+)
 
-def mark_unsupported(items: list[pytest.Item]) -> None:
-    """Mark the tests that the table names."""
+
+def named(item: pytest.Item, pattern: str) -> bool:
+    """Whether a pattern names a test; brackets stand for themselves."""
+    return fnmatch.fnmatchcase(item.nodeid.replace("[", "<"), pattern.replace("[", "<"))
+
+
+def mark(items: list[pytest.Item]) -> None:
+    """Mark the tests that the tables name."""
     for item in items:
         for pattern, outcome in UNSUPPORTED.items():
-            if fnmatch.fnmatchcase(item.nodeid.replace("[", "<"), pattern.replace("[", "<")):
+            if named(item, pattern):
                 item.add_marker(getattr(pytest.mark, outcome.kind)(reason=outcome.reason))
+        if any(named(item, pattern) for pattern in SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 def convert(tree: Any, function: Callable[[Any], Any]) -> Any:

@@ -178,14 +178,12 @@ def test_through_every_format(tmp_path, case):
     go(tmp_path, case, [*ROUND, ".savedmodel", ".dp"] if case in LONG_WALKS else ROUND)
 
 
-@pytest.mark.slow
 class TestWays:
     @pytest.mark.parametrize("case", [name for number, name in enumerate(KINDS) if number % 2 == 0])
     def test_every_conversion(self, tmp_path, case):
         go(tmp_path, case, KINDS[case])
 
 
-@pytest.mark.slow
 class TestMoreWays:
     """A class of its own, which runs beside the other."""
 

@@ -123,7 +123,6 @@ def test_automatic_slots(tmp_path, kind):
     assert [written[section][name] for section, names in AUTOMATIC[kind].items() for name in names] == found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_conversion(tmp_path, kind):
     """Between all formats and from the checkpoints of both frameworks: nothing is lost. What the files give is tested elsewhere."""

@@ -90,9 +90,9 @@ def test_retention_keeps_the_newest(tmp_path, backend):
         ("torch", ["row", 6]),  # after the second checkpoint
         ("torch", ["write", 2]),  # half of the second checkpoint is written
         ("torch", ["link", 2]),  # the second checkpoint is complete, nothing points to it
-        pytest.param("tf", ["row", 6], marks=pytest.mark.slow),
+        ("tf", ["row", 6]),
         ("tf", ["rename", 11]),  # between the files of the second checkpoint
-        pytest.param("tf", ["link", 5], marks=pytest.mark.slow),  # between its links
+        ("tf", ["link", 5]),  # between its links
     ],
 )
 def test_a_killed_training_continues_as_if_unbroken(trained, tmp_path, backend, die):

@@ -144,10 +144,7 @@ def test_an_input_that_asked_for_direct_evaluation(tmp_path):
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-LONG = ("se_e2_a_float32", "se_e2_a_two_side", "linear", "zbl")
-
-
-@pytest.mark.parametrize("case", ["se_e2_a_fparam", "hybrid", *(pytest.param(case, marks=pytest.mark.slow) for case in LONG)])
+@pytest.mark.parametrize("case", ["se_e2_a_fparam", "se_e2_a_float32", "se_e2_a_two_side", "hybrid", "linear", "zbl"])
 def test_every_format_keeps_the_expansion(tmp_path, case):
     """Around all formats, with tables that could not be made again from the networks."""
     path = altered(compressed(tmp_path, case), 1.25)
@@ -341,7 +338,7 @@ NONE = {
 }
 
 
-@pytest.mark.parametrize(("suffix", "name"), [(".dp", "kinks"), (".pth", "mixed"), pytest.param(".pb", "mixed", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("suffix", "name"), [(".dp", "kinks"), (".pth", "mixed"), (".pb", "mixed")])
 def test_parts_without_expansion_stay_as_they_are(tmp_path, caplog, suffix, name):
     """In a sum of a hybrid with one member that has none, a descriptor that has one, and a table."""
     without, reason = NONE[name]

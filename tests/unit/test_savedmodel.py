@@ -15,7 +15,7 @@ from deepmd.array_model.tree import flatten
 from deepmd.io.formats import convert, load_model, save_model
 from deepmd.train.main import freeze
 
-CASES = ("se_e2_a_fparam", "dpa2", pytest.param("dpa3", marks=pytest.mark.slow))
+CASES = ("se_e2_a_fparam", "dpa2", "dpa3")
 NAMES = {
     "energy": "energy_redu",
     "force": "energy_derv_r",
@@ -140,7 +140,6 @@ def test_deep_pot_takes_it(written):
     assert_close(force[0], expected["force"], "golden")
 
 
-@pytest.mark.slow
 def test_charge_and_spin_out_of_range(tmp_path):
     """Each of them has a vector for every integer between two limits; a program gets an error that tells them, and so does `DeepPot`."""
     path = tmp_path / "model.savedmodel"

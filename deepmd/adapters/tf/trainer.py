@@ -85,9 +85,9 @@ class TfTrainer:
 
     def _variable(self, name: str, array: np.ndarray) -> Any:
         """Make a variable and the way to set it; values are fed, so that the graph holds no copy of them."""
-        variable = tf.Variable(tf.zeros(array.shape, array.dtype), name=name, trainable=False)
         fed = tf.compat.v1.placeholder(array.dtype, array.shape)
-        self._variables[name], self._setters[name] = variable, (fed, variable.assign(fed).op)
+        variable = tf.Variable(fed, name=name, trainable=False)
+        self._variables[name], self._setters[name] = variable, (fed, variable.initializer)
         return variable
 
     def _assign(self, values: dict[str, np.ndarray]) -> None:
