@@ -205,6 +205,24 @@ def test_a_written_adjoint_replaces_the_derivative_in_tensorflow():
     assert_close(gradient, 2.0 * 7.0 * B * (2.0 * A), "function")
 
 
+def test_tensorflow_makes_no_derivatives_of_the_terms_of_a_recurrence():
+    """They would be most of the graph of a training, and none would ever run."""
+    tf = require("tensorflow")
+    from deepmd.adapters.tf.namespace import xp
+
+    sizes = []
+    for count in (4, 40):
+        graph = tf.Graph()
+        with graph.as_default():
+            x = tf.compat.v1.placeholder(tf.float64, [None, 3])
+            cut_off = xp.stop_gradient(x)
+            terms = xp.recurrence(xp.ones_like(x), cut_off, 2.0 * cut_off, count) * xp.expand_dims(x, axis=1)
+            before = len(graph.get_operations())
+            tf.gradients(tf.reduce_sum(terms), x)
+        sizes.append(len(graph.get_operations()) - before)
+    assert sizes[0] == sizes[1]
+
+
 def numeric_gradient(function, x, step=1e-5):
     out = np.zeros_like(x)
     for place in np.ndindex(x.shape):
