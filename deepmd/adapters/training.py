@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,12 +33,21 @@ class Adam:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be trained: the model (with its expansions planned), its trainable parameters by path, the loss, the optimizer."""
+    """What is to be trained.
+
+    Attributes
+    ----------
+    model : with its expansions planned
+    trainable : paths of its trainable parameters
+    loss, adam : the loss and the optimizer
+    shared : {path: path} of parameters that are always equal to another one, which is trained for both
+    """
 
     model: Any
     trainable: tuple[str, ...]
     loss: Loss
     adam: Adam
+    shared: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

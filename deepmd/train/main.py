@@ -36,6 +36,7 @@ from deepmd.train.checkpoints import MODULES, locate, module_of
 from deepmd.train.expanding import ExpandingTrainer
 from deepmd.train.loop import OnRow, Run, run_loop
 from deepmd.train.schedule import learning_rate
+from deepmd.train.sharing import made_equal, shared
 from deepmd.train.validating import FullValidation
 from deepmd.version import __version__
 
@@ -115,11 +116,12 @@ def train(
     if start > numb_steps:
         raise InputError(f"training/numb_steps: {numb_steps}, but the checkpoint {restart} is at step {start} already")
 
-    trainable = tuple(path for path in flagged(params, options.model.trainables()) if path not in options.given)
+    same = shared(options.model, params)
+    trainable = tuple(path for path in flagged(params, options.model.trainables()) if path not in options.given and path not in same)
     if not trainable and numb_steps > 0:
         raise InputError("model: nothing is trainable. Without training, numb_steps = 0 writes the model as it is")
     model = options.model.with_evaluation(progress.evaluation) if progress else options.model
-    task = Task(model, trainable, options.loss, _adam(options))
+    task = Task(model, trainable, options.loss, _adam(options), same)
     trainer = ExpandingTrainer(framework(TRAINERS[backend], backend).trainer, task, params, distance)
     if progress:
         _check_moments(progress, trainable, str(restart))
@@ -286,7 +288,7 @@ def _neighbours(options: TrainInput, plan: Plan, source: ModelFile | None, skip:
 def _initial(options: TrainInput, sampler: Sampler) -> Params:
     """Fresh parameters with the statistics of the data."""
     model = options.model
-    params = model.init(np.random.default_rng, xp=plain)
+    params = made_equal(model, model.init(np.random.default_rng, xp=plain))
     params = replace_leaves(params, {**flatten(params), **options.given})
     fresh = flatten(params)
     if set(fresh) - {"out_std"} <= set(options.given):

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from small_training import largest_difference, run, small_input
+from tolerances import assert_close
 
 from deepmd.array_model.errors import InputError
+from deepmd.array_model.models.linear import LinearModel
 from deepmd.array_model.tree import flatten
+from deepmd.host import plain
 from deepmd.io import convert, load_model
 from deepmd.io.train_input import parse_input
+from deepmd.train import main
+from deepmd.train.checkpoints import module_of
+from deepmd.train.sharing import copies, made_equal, shared
 
 # torch says of TorchScript as a whole that it is deprecated; C++ programs read no other format yet
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
@@ -36,6 +46,56 @@ def test_backends_walk_the_same_path_and_files_keep_the_model(tmp_path, kind):
         stored, trained = load_model(tmp_path / f"model{suffix}"), load_model(sources[0])
         assert stored.model == trained.model
         assert all((leaf == flatten(stored.params)[path]).all() for path, leaf in flatten(trained.params).items())
+
+
+def embeddings(params):
+    return [flatten(member["type_embedding"]) for member in params["descriptor"]["members"]]
+
+
+def moments_after_a_step(folder, tree, backend):
+    """First moments of the embeddings, by member; there are none of what is not trained."""
+    run(folder, tree, backend)
+    found = module_of(backend).load_training(folder / f"model.ckpt-1{'.pt' if backend == 'torch' else ''}")[1].moments
+    where = re.compile(r"m/descriptor/members/(\d)/type_embedding/(.*)")
+    return {match.groups(): value for name, value in found.items() if (match := where.fullmatch(name))}
+
+
+@pytest.mark.parametrize("backend", ["torch", "tf"])
+def test_members_of_a_hybrid_have_one_embedding(tmp_path, monkeypatch, backend):
+    """It is the model's: what moves it is the sum of what would move one of each member, and a restart goes on with it."""
+    tree = input_with_types("hybrid")
+    tree["training"].update(numb_steps=1, save_freq=1)
+    one = moments_after_a_step(tmp_path / "one", tree, backend)
+    with monkeypatch.context() as patched:
+        patched.setattr(main, "shared", lambda model, params: {})
+        each = moments_after_a_step(tmp_path / "each", tree, backend)
+    assert {name for _, name in one} == {name for _, name in each}
+    for member, name in one:
+        assert member == "0"
+        assert_close(one["0", name], each["0", name] + each["1", name], "gradient")
+    tree["training"]["numb_steps"] = 4
+    ending = ".pt" if backend == "torch" else ""
+    run(tmp_path / "one", tree, backend, restart=str(tmp_path / "one" / f"model.ckpt-1{ending}"))
+    start, end = (embeddings(load_model(tmp_path / "one" / f"model.ckpt-{step}{ending}").params) for step in (1, 4))
+    assert all((leaf == end[1][path]).all() for path, leaf in end[0].items())
+    assert any((leaf != start[0][path]).any() for path, leaf in end[0].items())
+
+
+def test_copies_without_a_seed_are_equal_and_those_that_differ_are_trained_apart():
+    model = parse_input(input_with_types("hybrid")).model
+    model = model.with_parts(replace(part, types=replace(part.types, seed=None)) for part in model.parts)
+    params = model.init(np.random.default_rng, xp=plain)
+    assert len(copies(model, params)) == len(embeddings(params)[0]) > 0
+    assert shared(model, params) == {}
+    first, second = embeddings(made_equal(model, params))
+    assert all((leaf == second[path]).all() for path, leaf in first.items())
+    assert shared(model, made_equal(model, params)) == copies(model, params)
+
+
+def test_models_of_a_sum_have_their_own():
+    model = parse_input(input_with_types("alone")).model
+    both = LinearModel(model.type_map, (model, model))
+    assert copies(both, both.init(np.random.default_rng, xp=plain)) == {}
 
 
 @pytest.mark.parametrize("kinds", [["se_e2_r"], ["se_e2_a", "se_atten"]])

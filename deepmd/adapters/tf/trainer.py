@@ -31,7 +31,7 @@ class TfTrainer:
             self._variables: dict[str, Any] = {}
             self._setters: dict[str, tuple[Any, Any]] = {}
             self._inputs = placeholders(task.model)
-            tensors = in_graph(task.model, params, lambda path, array: tf.convert_to_tensor(self._variable(f"param/{path}", array)))
+            tensors = in_graph(task.model, params, self._parameter)
             prediction = predictions(task.model, tensors, self._inputs, task.loss.needed(), training=True)
             self._labels = {name: self._label(name, shape) for name, shape in task.loss.labels().items()}
             self._natoms = tf.compat.v1.placeholder(tf.float64, [None], name="label/natoms")
@@ -44,7 +44,7 @@ class TfTrainer:
             self._shown = {term: values["shown"] for term, values in errors.items()}
             self._update = self._adam()
             self._session = session(self._graph)
-        self._assign({f"param/{path}": array for path, array in flatten(params).items()})
+        self._assign({f"param/{path}": array for path, array in flatten(params).items() if path not in task.shared})
         self._assign({name: np.zeros(self._variables[name].shape.as_list()) for name in self._variables if name.startswith("adam/")})
 
     def step(self, batch: Batch, lr: float, prefactors: dict[str, float], number: int) -> float:
@@ -62,7 +62,8 @@ class TfTrainer:
 
     def params(self) -> Params:
         """Return a copy of the parameters."""
-        values = self._session.run({path: self._variables[f"param/{path}"] for path in flatten(self._template)})
+        shared = self._task.shared
+        values = self._session.run({path: self._variables[f"param/{shared.get(path, path)}"] for path in flatten(self._template)})
         out: Params = replace_leaves(self._template, values)
         return out
 
@@ -89,6 +90,10 @@ class TfTrainer:
         variable = tf.Variable(fed, name=name, trainable=False)
         self._variables[name], self._setters[name] = variable, (fed, variable.initializer)
         return variable
+
+    def _parameter(self, path: str, array: np.ndarray) -> Any:
+        original = self._task.shared.get(path)
+        return tf.convert_to_tensor(self._variable(f"param/{path}", array) if original is None else self._variables[f"param/{original}"])
 
     def _assign(self, values: dict[str, np.ndarray]) -> None:
         self._session.run([self._setters[name][1] for name in values], {self._setters[name][0]: value for name, value in values.items()})

@@ -13,7 +13,7 @@ from deepmd.adapters.torch.evaluate import honour_threads, predict
 from deepmd.adapters.torch.namespace import xp
 from deepmd.adapters.training import Progress, Task
 from deepmd.array_model.namespace import Params
-from deepmd.array_model.tree import flatten, map_leaves
+from deepmd.array_model.tree import flatten, map_leaves, replace_leaves
 from deepmd.data.batch import Batch
 from deepmd.host import keep_memory
 from deepmd.io.model_file import ModelFile
@@ -26,8 +26,8 @@ class TorchTrainer:
     def __init__(self, task: Task, params: Params) -> None:
         self._task = task
         self._wanted = task.loss.needed()
-        self._params = params_to_torch(params)
-        leaves = flatten(self._params)
+        leaves = flatten(params_to_torch(params))
+        self._params = replace_leaves(params, {path: leaves[task.shared.get(path, path)] for path in leaves})
         self._trained = {path: leaves[path].requires_grad_() for path in task.trainable}
         wide = all(leaf.dtype in (torch.float32, torch.float64) for leaf in self._trained.values())
         adam = task.adam
