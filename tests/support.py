@@ -61,6 +61,10 @@ SLOW = (
     "*::test_a_member_stays_directly_evaluated[tf]",
     "*::test_members_of_a_hybrid_are_expanded_unless_the_input_says_otherwise[tf]",
     "*::test_expansions_and_nets_walk_the_same_path[tf]",
+    "*::test_members_of_a_hybrid_have_one_embedding[tf]",
+    "*::test_other_descriptors[se_e2_r-tf]",
+    "*::test_other_descriptors[se_e3*-tf]",
+    "*::TestActivations::*-tf-*",
 )
 
 
