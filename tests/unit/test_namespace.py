@@ -206,7 +206,7 @@ def test_a_written_adjoint_replaces_the_derivative_in_tensorflow():
 
 
 def test_tensorflow_makes_no_derivatives_of_the_terms_of_a_recurrence():
-    """They would be most of the graph of a training, and none would ever run."""
+    """They would be a quarter of the graph of a training, and none would ever run."""
     tf = require("tensorflow")
     from deepmd.adapters.tf.namespace import xp
 
