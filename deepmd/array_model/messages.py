@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from deepmd.array_model.namespace import Array, Namespace, Params
@@ -16,6 +17,16 @@ def check_updates(block: Any) -> None:
     for name, accepted in (("update_style", STYLES), ("update_residual_init", ("norm", "const"))):
         if getattr(block, name) not in accepted:
             raise ValueError(f"{name} is {getattr(block, name)!r}; accepted: {', '.join(accepted)}")
+
+
+def nested_sels(outer: Any, values: dict[str, Any]) -> Any:
+    """Return options with other numbers of slots, {"section/option": (number,)}, in the sections that they consist of."""
+    changes: dict[str, dict[str, int]] = {}
+    for path, value in values.items():
+        section, name = path.split("/")
+        (number,) = (value,) if isinstance(value, int) else value
+        changes.setdefault(section, {})[name] = number
+    return replace(outer, **{section: replace(getattr(outer, section), **numbers) for section, numbers in changes.items()})
 
 
 def affine(layer: Params, x: Array, *, xp: Namespace) -> Array:

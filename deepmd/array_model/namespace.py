@@ -47,21 +47,10 @@ EXTRAS = {
 
 REQUIRED = (*STANDARD, *EXTRAS)
 
-SEARCH = {
-    "argsort": "of the standard; sorts atoms into bins and neighbours by distance",
-    "ceil": "of the standard; number of periodic images",
-    "counting": "0, 1, ..., size - 1 on the device of another array; the standard's arange cannot take a computed size everywhere",
-    "cumulative_sum": "of the standard; where the neighbours of each atom start",
-    "nonzero": "of the standard, its size depends on the data; drops what lies beyond the cutoff",
-    "searchsorted": "of the standard; atoms of a bin among the sorted ones",
-    "size": "one size in 64 bits, so that it can be combined with sums of integers; TensorFlow mixes no widths",
-}
-"""Names that only `deepmd/data/search.py` may use besides, each with its reason. Namespaces of tests and of `autograd` may lack them."""
-
 PLANNING = {
-    "asarray": "of the standard; constants of an expansion or of a type embedding from Python numbers",
+    "asarray": "of the standard; constants of a type embedding from Python numbers",
 }
-"""Names that only `spectral.py`, and functions `expanded`, `fresh` and `init`, may use besides: on the host, before anything is evaluated."""
+"""Names that only functions `fresh` and `init` may use besides: on the host, before anything is evaluated."""
 
 PRECISIONS = {
     "default": "float64",

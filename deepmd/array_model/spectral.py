@@ -16,115 +16,15 @@ second derivatives with respect to positions need direct evaluation.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from functools import cache
 from typing import Any
 
-from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.namespace import Array, Namespace
 
 Sizes = tuple[Any, ...]
 """Sizes of parts of an array, ints or scalar tensors."""
 
 CHOICES = ("auto", "direct", "spectral")
 """Accepted values of the option `evaluation`."""
-
-MOST_TERMS = 512
-"""Beyond this many terms a net is cheaper than its expansion."""
-
-TOLERANCE = {"float64": 1e-10, "float32": 1e-6}
-"""Largest neglected coefficient relative to the largest one, each weighted with the square of its number: |T_k'(x)| <= k^2."""
-
-HEADROOM = 1.25
-"""Terms planned for training in units of those needed now: weights grow, and every new plan costs a new graph."""
-
-UNKNOWN_DISTANCE = 0.5
-"""Start of the domain where nothing is known about the data, Angstrom."""
-
-MARGIN = 0.9
-"""Start of the domain in units of the shortest known distance."""
-
-
-def domain_start(closest: float | None) -> float:
-    """Return the distance (Angstrom) below which expansions continue linearly."""
-    return UNKNOWN_DISTANCE if closest is None else MARGIN * closest
-
-
-@cache
-def nodes(count: int) -> list[float]:
-    """Return the zeros of T_count, where an expansion of `count` terms is exact."""
-    return [math.cos(math.pi * (q + 0.5) / count) for q in range(count)]
-
-
-@cache
-def transform(count: int) -> list[list[float]]:
-    """Return the matrix (count, count) from values at the nodes to coefficients."""
-    # angles are reduced as integers: the cosine of a large angle would cost digits
-    cosines = [math.cos(math.pi * angle / (2 * count)) for angle in range(4 * count)]
-    return [[(1.0 if k == 0 else 2.0) / count * cosines[k * (2 * q + 1) % (4 * count)] for q in range(count)] for k in range(count)]
-
-
-@cache
-def derivative(count: int) -> list[list[float]]:
-    """Return the matrix (count, count) from coefficients to those of the derivative: T_k' = 2k (T_{k-1} + T_{k-3} + ...), T_0 halved."""
-    return [[0.0 if k <= m or (k - m) % 2 == 0 else (1.0 if m == 0 else 2.0) * k for k in range(count)] for m in range(count)]
-
-
-@cache
-def halves(count: int) -> list[list[float]]:
-    """Return the matrix (count, count) from coefficients of T_k(x) to those of T_m(y), then those of x T_m(y); `count` is even.
-
-    T_{2j+1}(x) = x (2 T_j(y) - 2 T_{j-1}(y) + ... +- T_0(y)), since T_{2j+1} + T_{2j-1} = 2x T_{2j}.
-    """
-    assert count % 2 == 0
-    even = [[float(k == 2 * m) for k in range(count)] for m in range(count // 2)]
-    odd = [[0.0 if k % 2 == 0 or k // 2 < m else (1.0 if m == 0 else 2.0) * (-1.0) ** (k // 2 - m) for k in range(count)] for m in range(count // 2)]
-    return [*even, *odd]
-
-
-def terms_needed(values: Callable[[list[float]], Array], tolerance: float, *, xp: Namespace) -> int | None:
-    """Return how many terms represent a function on [-1, 1] to a tolerance, a multiple of 8, or None if `MOST_TERMS` do not.
-
-    `values(nodes)` gives the function, (len(nodes), columns); every column must be represented. On the host.
-    """
-    count = 64
-    while count <= 2 * MOST_TERMS:
-        sizes = xp.max(xp.abs(xp.matmul(xp.asarray(transform(count)), values(nodes(count)))), axis=1)
-        weighted = [max(k * k, 1) * float(size) for k, size in enumerate(sizes)]
-        allowed = tolerance * max(weighted)
-        needed = max((k + 1 for k, size in enumerate(weighted) if not size <= allowed), default=1)
-        if needed <= min(count // 2, MOST_TERMS):
-            return 8 * math.ceil(needed / 8)
-        count *= 2
-    return None
-
-
-def terms_planned(values: Callable[[list[float]], Array], tolerance: float, before: int, *, stored: bool, xp: Namespace) -> int | None:
-    """Return how many terms to use: what is needed (see `terms_needed`) where the weights are fixed and coefficients stored.
-
-    Training keeps the number planned `before` (0 for none) as long as it is enough, then takes more than is needed now; not in single
-    precision, where slopes lose digits with the square of the number.
-    """
-    needed = terms_needed(values, tolerance, xp=xp)
-    if needed is None or stored:
-        return needed
-    headroom = HEADROOM if tolerance <= TOLERANCE["float64"] else 1.0
-    return before if needed <= before else min(8 * math.ceil(headroom * needed / 8), MOST_TERMS)
-
-
-def tables(count: int, largest: float, *, xp: Namespace) -> Params:
-    """Return the constants of an expansion of `count` terms (an even number) on 0 <= s <= largest. On the host.
-
-    Returns
-    -------
-    `nodes` (K,): where the nets are evaluated, in units of s; `transform` (2K, K): from values there to what contracts `moments`;
-    `scale` (): from s to x + 1
-    """
-    scale = 2.0 / largest
-    points = xp.asarray([(x + 1.0) / scale for x in nodes(count)])
-    split, value = xp.asarray(halves(count)), xp.asarray(transform(count))
-    slope = xp.matmul(xp.asarray(derivative(count)), value)
-    return {"nodes": points, "transform": xp.concat([xp.matmul(split, value), xp.matmul(split, slope)], axis=0), "scale": xp.asarray(scale)}
 
 
 def abscissa(s: Array, scale: Array) -> Array:

@@ -1,7 +1,7 @@
 """Neighbour search and packing over `xp`, for exported files: they must find neighbours without any other package.
 
-The only module over `xp` whose sizes depend on data and whose names may come from `namespace.SEARCH`. Within this package neighbours
-come from `neighbours.py` and `packing.py`, which are faster and whose result is the same.
+The only module over `xp` whose sizes depend on data and whose names may come from `SEARCH`. Within this package neighbours come
+from `neighbours.py` and `packing.py`, which are faster and whose result is the same.
 
 Sizes besides the dimension key: C neighbour candidates of an atom, B bins around an atom, P pairs in one row after another.
 """
@@ -13,6 +13,17 @@ from typing import Any
 
 from deepmd.array_model.namespace import Array, Namespace
 from deepmd.array_model.pairs import Layout, Pairs, spans
+
+SEARCH = {
+    "argsort": "of the standard; sorts atoms into bins and neighbours by distance",
+    "ceil": "of the standard; number of periodic images",
+    "counting": "0, 1, ..., size - 1 on the device of another array; the standard's arange cannot take a computed size everywhere",
+    "cumulative_sum": "of the standard; where the neighbours of each atom start",
+    "nonzero": "of the standard, its size depends on the data; drops what lies beyond the cutoff",
+    "searchsorted": "of the standard; atoms of a bin among the sorted ones",
+    "size": "one size in 64 bits, so that it can be combined with sums of integers; TensorFlow mixes no widths",
+}
+"""Names of a namespace that only this module uses besides those of physics, each with its reason. Those of tests and of `autograd` may lack them."""
 
 SLACK = 1e-6
 """Bins are wider than the cutoff by this share, so that a rounded bin number loses no neighbour."""

@@ -17,14 +17,13 @@ from deepmd.adapters.numpy.namespace import differentiable
 from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
-from deepmd.array_model.spectral import MARGIN
 from deepmd.array_model.tree import map_leaves
 from deepmd.data.selection import systems_of
 from deepmd.data.statistics import neighbour_statistics
 from deepmd.data.systems import load_system
-from deepmd.host import plain
 from deepmd.io.formats import load_model, save_model
 from deepmd.io.model_file import ModelFile, known_distance
+from deepmd.plan.expansions import MARGIN, expanded_part
 
 log = logging.getLogger(__name__)
 
@@ -99,14 +98,14 @@ def _expanded(content: ModelFile, start: float) -> tuple[ModelFile, list[tuple[s
     parts, reasons = [], []
     params = map_leaves(lambda leaf: leaf, content.params)  # dicts of its own
     for where, part, own in content.model.each_part(params):
-        config, expanded, reason = part.with_evaluation("spectral").expanded(own, start / MARGIN, stored=True, xp=plain)
+        config, changed, reason = expanded_part(part.with_evaluation("spectral"), own, start / MARGIN, stored=True)
         if not isinstance(part, Expandable):
             reason = f"descriptors of type {part.kind} are not stored as expansions"
         elif reason:
             reason = f"{reason} (activation function {part.activation_function}, distances from {start:.3f} Angstrom)"
         parts.append(config)
         reasons += [(where, reason)] if reason else []
-        own.update(expanded)
+        own.update(changed)
     return content.with_expansion(content.model.with_parts(parts), params), reasons
 
 
@@ -141,8 +140,8 @@ def deviations(descriptor: Any, params: Params) -> tuple[float, float]:
         for number in range(functions):
 
             def values(x_Q1: Any, group: int = group, number: int = number) -> Any:
-                argument_Q = descriptor._argument(x_Q1[:, 0], tables["scale"], xp=differentiable)
-                return descriptor._values(params, group, argument_Q, xp=differentiable)[number]
+                argument_Q = descriptor.argument(x_Q1[:, 0], tables["scale"], xp=differentiable)
+                return descriptor.values(params, group, argument_Q, xp=differentiable)[number]
 
             exact = _value_and_slope(values, x_Q)
             for k in range(2):

@@ -24,6 +24,7 @@ from deepmd.io.facts import model_size, observed_types
 from deepmd.io.formats import backend_name, backend_of, framework, load_model
 from deepmd.io.model_file import ModelFile, evaluation_asked, planned
 from deepmd.io.stored import model_to_dict
+from deepmd.plan.expansions import domain_start
 
 GLOBAL = frozenset({"energy", "force", "virial"})
 ATOMIC = frozenset({"atom_energy", "atom_virial"})
@@ -102,7 +103,7 @@ class DeepEval:
         self.evaluation = model.evaluation
         self._layout = model.layout()
         self.outside = 0
-        self._domain_start = model.domain_start(params)
+        self._domain_start = domain_start(model, params)
         warn_of_order(model, params, self.model_path)
         self._evaluate: Evaluator | None = module.evaluator(model, params)
         self._side_by_side, self._workers, self._fewest = module.side_by_side, module.workers, module.FEWEST_ATOMS

@@ -15,6 +15,7 @@ from deepmd.array_model.tree import flatten
 from deepmd.io.checking import build
 from deepmd.io.pair_table import read_table
 from deepmd.io.sections import FORBID, ModelSection
+from deepmd.plan import slots
 
 Given = dict[str, np.ndarray]
 """{path: array} of the parameters that an input determines: tables and frozen models."""
@@ -145,8 +146,8 @@ def with_table(outer: ModelSection, model: Any) -> tuple[Any, Given]:
     missing = [name for name in ("smin_alpha", "sw_rmin", "sw_rmax") if getattr(outer, name) is None]
     if missing:
         raise InputError(f"model/{missing[0]}: required with use_srtab, but missing")
-    slots = 1 if model.automatic else sum(model.layout().sel)  # an automatic one is resolved later
-    table, params = read_table(str(outer.use_srtab), max(model.cutoffs), slots, outer.type_map, "model/use_srtab")
+    most = 1 if slots.automatic(model) else sum(model.layout().sel)  # an automatic one is resolved later
+    table, params = read_table(str(outer.use_srtab), max(slots.cutoffs(model)), most, outer.type_map, "model/use_srtab")
     options = {name: getattr(model, name) for name in ("pair_exclude_types", "atom_exclude_types", "rcond", "preset_out_bias")}
     bare = replace(model, pair_exclude_types=(), atom_exclude_types=())
     numbers = {name: getattr(outer, name) for name in ("smin_alpha", "sw_rmin", "sw_rmax")}

@@ -18,6 +18,7 @@ from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flatten, map_leaves, paths
 from deepmd.host import plain
 from deepmd.io.stored import model_from_dict, model_to_dict, nets
+from deepmd.plan.expansions import expanded, without_tables
 from deepmd.version import __version__
 
 assert models  # imported for its registrations
@@ -95,8 +96,7 @@ def planned(content: ModelFile, evaluation: str | None = None) -> tuple[Any, Par
             parts.append(part.with_evaluation(evaluation or asked))
         except ValueError as error:
             raise InputError(f"model/{where}: {error}") from error
-    out: tuple[Any, Params, str] = content.model.with_parts(parts).expanded(content.params, known_distance(content), stored=True, xp=plain)
-    return out
+    return expanded(content.model.with_parts(parts), content.params, known_distance(content), stored=True)
 
 
 def evaluation_asked(content: ModelFile) -> list[str]:
@@ -249,7 +249,7 @@ def map_variables(function: Callable[[Any], Any], tree: Any, inside: bool = Fals
 def to_json(content: ModelFile, backend: str) -> str:
     """Return the JSON that native formats carry beside their named parameters: the tree with a parameter's path for each array."""
     names = paths(content.all_params)
-    named = replace(content, params=content.model.without_tables(names))
+    named = replace(content, params=without_tables(content.model, names))
     if content.expansion is not None:
         named = named.with_expansion(content.evaluated, names)
     tree = to_tree(named, backend)

@@ -16,6 +16,7 @@ from deepmd.array_model.pairs import Conditions, spans
 from deepmd.data.neighbours import Structure, find_neighbours
 from deepmd.data.packing import Packed, SelWarning, pack
 from deepmd.host import plain
+from deepmd.plan.expansions import expanded
 from deepmd.testing import backends, strict
 
 Results = dict[str, np.ndarray]
@@ -139,7 +140,7 @@ class Subject:
         """Model and parameters as they are evaluated; asked for an expansion, there is one."""
         if not self.spectral:
             return self.model, self.params
-        model, params, reason = self.model.expanded(self.params, self.closest, stored=self.stored, xp=plain)
+        model, params, reason = expanded(self.model, self.params, self.closest, stored=self.stored)
         assert isinstance(model.evaluation, int), f"evaluated directly: {reason}"
         return model, params
 

@@ -12,8 +12,8 @@ import numpy as np
 from deepmd.adapters.training import Progress, Task, Trainer
 from deepmd.array_model.namespace import Params
 from deepmd.data.batch import Batch
-from deepmd.host import plain
 from deepmd.io.model_file import ModelFile
+from deepmd.plan.expansions import domain_start, expanded, without_tables
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class ExpandingTrainer:
     def __init__(self, make: Callable[[Task, Params], Trainer], task: Task, params: Params, closest: float | None) -> None:
         self._make, self._task, self._closest = make, task, closest
         self._warned = False
-        model, params, reason = task.model.expanded(params, closest, stored=False, xp=plain)
+        model, params, reason = expanded(task.model, params, closest, stored=False)
         if reason:
             level = logging.WARNING if task.model.evaluation == "spectral" else logging.INFO
             log.log(level, "embedding nets are evaluated directly: %s", reason)
@@ -61,7 +61,7 @@ class ExpandingTrainer:
 
     def params(self) -> Params:
         """Return a copy of the parameters, without expansions."""
-        return self._task.model.without_tables(self._trainer.params())  # type: ignore[no-any-return]
+        return without_tables(self._task.model, self._trainer.params())
 
     def moments(self) -> dict[str, np.ndarray]:
         """Return a copy of the state of the optimizer."""
@@ -77,13 +77,13 @@ class ExpandingTrainer:
 
     def _begin(self, model: object, params: Params) -> None:
         self._task = replace(self._task, model=model)
-        self._start = self._task.model.domain_start(params)
+        self._start = domain_start(self._task.model, params)
         self._trainer = self._make(self._task, params)
         if self.evaluation != "direct":
             log.info("embedding nets as expansions of %s terms, for distances from %.3f Angstrom", self.evaluation, self._start)
 
     def _check(self, number: int) -> None:
-        model, params, reason = self._task.model.expanded(self.params(), self._closest, stored=False, xp=plain)
+        model, params, reason = expanded(self._task.model, self.params(), self._closest, stored=False)
         if model == self._task.model:
             return
         more = isinstance(model.evaluation, int)

@@ -31,6 +31,7 @@ from deepmd.io.sections import AdamWSection, DataSection
 from deepmd.io.stored import model_to_dict
 from deepmd.io.train_input import TrainInput, parse_input, read_json
 from deepmd.losses import EnerLoss, Target
+from deepmd.plan import slots
 from deepmd.train.bias import fitted_bias
 from deepmd.train.checkpoints import MODULES, locate, module_of
 from deepmd.train.expanding import ExpandingTrainer
@@ -260,27 +261,25 @@ def _plan(options: TrainInput, section: DataSection, where: str) -> Plan:
 
 def _neighbours(options: TrainInput, plan: Plan, source: ModelFile | None, skip: bool) -> tuple[TrainInput, float | None]:
     """Resolve an automatic `sel`, and find the shortest distance of the data."""
-    model = options.model
+    model, asked = options.model, slots.automatic(options.model)
     if source is not None:
-        return options.with_model(model.with_sel_of(source.model)), source.min_nbor_dist
+        return options.with_model(slots.taken(model, source.model)), source.min_nbor_dist
     if skip:
-        if model.automatic:
-            raise InputError(
-                f"model/descriptor/sel: {model.automatic[0]!r} needs the neighbour statistics that --skip-neighbor-stat leaves out; give numbers"
-            )
+        if asked:
+            raise InputError(f"model/descriptor/sel: {asked[0]!r} needs the neighbour statistics that --skip-neighbor-stat leaves out; give numbers")
         return options, None
     distance, found = math.inf, {}
-    for rcut in model.cutoffs:
+    for rcut in slots.cutoffs(model):
         shortest, found[rcut] = statistics.neighbour_statistics(plan.systems, rcut, model.ntypes)
         distance = min(distance, shortest)
-    most = found[max(model.cutoffs)]
+    most = found[max(found)]
     log.info("training data with min nbor dist: %f", distance)
     log.info("training data with max nbor size: %s", most)
-    options = options.with_model(model.with_sel(found.__getitem__))
+    options = options.with_model(slots.resolved(model, found.__getitem__))
     layout = options.model.layout()
-    if model.automatic:
+    if asked:
         log.info("sel is %s", list(layout.sel))
-    elif any(count > slots for count, slots in zip([sum(most)] if layout.mixed else most, layout.sel, strict=True)):
+    elif any(count > places for count, places in zip([sum(most)] if layout.mixed else most, layout.sel, strict=True)):
         log.warning("sel = %s is smaller than the neighbour numbers %s of the data: the farthest neighbours are left out", list(layout.sel), most)
     return options, distance if math.isfinite(distance) else None
 

@@ -27,6 +27,7 @@ from deepmd.array_model.tree import flagged, flatten, replace_leaves
 from deepmd.array_model.type_embedding import TypeEmbedding
 from deepmd.host import plain
 from deepmd.losses import DosLoss, EnerLoss, PropertyLoss, Target, TensorLoss, total
+from deepmd.plan.expansions import domain_start, expanded
 from deepmd.testing import ModelConformance
 from deepmd.testing.conformance import REALISTIC
 from deepmd.testing.samples import Subject
@@ -79,9 +80,9 @@ class Example:
 
     def expand(self, closest):
         """Evaluate an expansion; whether it is left depends on the shortest distance that is assumed."""
-        self.model, self.params, reason = self.model.with_evaluation("spectral").expanded(self.params, closest, stored=False, xp=plain)
+        self.model, self.params, reason = expanded(self.model.with_evaluation("spectral"), self.params, closest, stored=False)
         assert isinstance(self.model.evaluation, int), reason
-        outside = np.linalg.norm(self.packed.pairs.disp_NM3, axis=-1) < self.model.domain_start(self.params)
+        outside = np.linalg.norm(self.packed.pairs.disp_NM3, axis=-1) < domain_start(self.model, self.params)
         assert outside.any() == (closest > self.subject.closest)
         assert not outside.all()
         self.subject = Subject(self.model, self.params, "numpy")

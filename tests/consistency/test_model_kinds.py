@@ -20,6 +20,7 @@ from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.models.zbl import ZblModel
 from deepmd.host import plain
 from deepmd.io.pair_table import splines
+from deepmd.plan import slots
 from deepmd.testing.conformance import ModelConformance
 from deepmd.testing.samples import Subject
 
@@ -95,17 +96,17 @@ def test_a_table_has_as_many_slots_as_the_deep_potential(source):
     network, table_ = POTENTIAL.changed(lambda descriptor: replace(descriptor, sel="auto")), table(4.0)
     automatic = ZblModel(TYPES, (network, replace(table_, sel=1)), sw_rmin=0.5, sw_rmax=3.5, smin_alpha=0.3)
     known = replace(automatic, models=(POTENTIAL, replace(table_, sel=sum(POTENTIAL.layout().sel))))
-    assert automatic.automatic == ("auto",)
+    assert slots.automatic(automatic) == ("auto",)
     if source == "data":
-        resolved = automatic.with_sel(lambda rcut: (7, 9))
+        resolved = slots.resolved(automatic, lambda rcut: (7, 9))
         assert resolved.models[1].sel == sum(resolved.models[0].layout().sel) == 8 + 12
     else:
-        assert automatic.with_sel_of(known) == known
+        assert slots.taken(automatic, known) == known
 
 
 def test_what_is_given_is_not_taken_from_another_model():
     """One automatic `sel` does not open the others, whose difference has to be told."""
     given = POTENTIAL.changed(lambda descriptor: replace(descriptor, sel=(1, 2)))
     automatic = POTENTIAL.changed(lambda descriptor: replace(descriptor, sel="auto"))
-    taken = LinearModel(TYPES, (given, automatic)).with_sel_of(LinearModel(TYPES, (POTENTIAL, POTENTIAL)))
+    taken = slots.taken(LinearModel(TYPES, (given, automatic)), LinearModel(TYPES, (POTENTIAL, POTENTIAL)))
     assert taken.models == (given, POTENTIAL)

@@ -13,6 +13,7 @@ from deepmd.array_model.networks import apply_net
 from deepmd.array_model.pairs import spans
 from deepmd.host import plain
 from deepmd.io.stored.descriptors import descriptor_from_dict, descriptor_to_dict
+from deepmd.plan.expansions import domain_start, expanded, expanded_part
 from deepmd.testing import DescriptorAgreement, DescriptorConformance, variants
 from deepmd.testing.conformance import REALISTIC
 from deepmd.testing.samples import Subject
@@ -67,19 +68,19 @@ class TestFollowing(TestSpectralOptions):
 
 def test_small_nets_are_cheaper_than_their_expansions():
     """Left the choice, only wide ones are expanded."""
-    for neuron, expanded in (((2, 4), False), ((10, 20, 40), True)):
+    for neuron, pays in (((2, 4), False), ((10, 20, 40), True)):
         subject = TestSpectral.subject_of("base", "numpy")
         model = replace(subject.model, descriptor=replace(BASE, neuron=neuron))
-        model, _, reason = model.expanded(TestSpectral.parameters(model), subject.closest, stored=True, xp=plain)
-        assert isinstance(model.evaluation, int) == expanded
+        model, _, reason = expanded(model, TestSpectral.parameters(model), subject.closest, stored=True)
+        assert isinstance(model.evaluation, int) == pays
         assert ("cost less than" in reason) != expanded
 
 
 def test_beyond_the_domain_forces_are_derivatives():
     """Where atoms are nearer than the expansion reaches, it continues with equal value and slope."""
     within = TestSpectral.subject_of("base", "numpy")
-    model, params, _ = within.model.expanded(within.params, 1.6 * within.closest, stored=True, xp=plain)
-    assert model.domain_start(params) > within.closest
+    model, params, _ = expanded(within.model, within.params, 1.6 * within.closest, stored=True)
+    assert domain_start(model, params) > within.closest
     TestSpectral().test_forces(Subject(model, params, "numpy"))
 
 
@@ -93,7 +94,7 @@ def test_slots_are_those_of_the_formula(evaluation, exclude_types):
     params["davg"] = params["davg"] + np.asarray([[[0.0, 0.1, -0.2, 0.3]], [[0.0, -0.1, 0.3, 0.2]]])
     pairs = replace(given, model=replace(given.model, descriptor=descriptor)).pack(given.systems["one_frame"]).pairs
     assert all(width < sel for width, sel in zip(pairs.widths, descriptor.slots, strict=True))
-    planned, tables, _ = descriptor.expanded(params, given.closest, stored=True, xp=plain)
+    planned, tables, _ = expanded_part(descriptor, params, given.closest, stored=True)
     assert isinstance(planned.evaluation, int) == (evaluation == "spectral")
 
     raw = np.split(descriptor.raw_rows(pairs, xp=plain)[0], [pairs.widths[0]], axis=1)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
+from deepmd.plan.expansions import domain_start
 from deepmd.testing import DescriptorAgreement, DescriptorConformance, variants
 from deepmd.testing.conformance import REALISTIC
 
@@ -24,7 +25,7 @@ class TestSpectral(DescriptorConformance):
         assert model.evaluation % 8 == 0
         assert ("coefficients" in params["descriptor"]["tables"]) == self.stored
         assert ("nodes" in params["descriptor"]["tables"]) != self.stored
-        assert model.domain_start(params) < subject.closest
+        assert domain_start(model, params) < subject.closest
 
 
 class TestTwoSided(DescriptorConformance):

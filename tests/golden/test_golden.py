@@ -14,8 +14,8 @@ from tolerances import assert_close
 from deepmd.array_model.tree import map_leaves
 from deepmd.data.neighbours import Structure, find_neighbours
 from deepmd.data.packing import SelWarning, pack
-from deepmd.host import plain
 from deepmd.io import load_model
+from deepmd.plan.expansions import expanded
 from deepmd.testing.samples import Sample, Subject
 
 MESSAGES = (
@@ -125,9 +125,9 @@ def shortest(case):
     return min(find_neighbours([sample_of(stored, boundary)[0].structure], rcut).dist.min() for boundary in BOUNDARIES)
 
 
-def expanded(content, params, closest=None):
+def in_terms(content, params, closest=None):
     """Model and parameters with an expansion, if there is one, and the reason if not."""
-    return content.model.with_evaluation("spectral").expanded(params, closest, stored=True, xp=plain)
+    return expanded(content.model.with_evaluation("spectral"), params, closest, stored=True)
 
 
 @pytest.fixture(scope="module", params=EVALUATED, ids="-".join)
@@ -136,7 +136,7 @@ def golden(request):
     content = content_of(case)
     model, params = content.model, content.params
     if evaluation == "spectral":
-        model, params, reason = expanded(content, params)
+        model, params, reason = in_terms(content, params)
         assert isinstance(model.evaluation, int), reason
     return case, Subject(model, params, backend), stored_in(case)
 
@@ -172,7 +172,7 @@ def grown(content, factor):
 @pytest.mark.parametrize(("case", "factor"), sorted(NEVER))
 def test_nets_without_expansion_are_evaluated_directly(case, factor):
     content = content_of(case)
-    model, params, reason = expanded(content, grown(content, factor), shortest(case))
+    model, params, reason = in_terms(content, grown(content, factor), shortest(case))
     assert (model.evaluation, reason) == ("direct", "the embedding nets need more than 512 terms")
     assert "tables" not in params["descriptor"]
 
@@ -181,11 +181,11 @@ def test_nets_without_expansion_are_evaluated_directly(case, factor):
 def test_expansion_equals_nets(case, factor, backend):
     content = content_of(case)
     params = grown(content, factor)
-    model, with_tables, reason = expanded(content, params)
+    model, with_tables, reason = in_terms(content, params)
     if (case, factor) in IMPOSSIBLE:
         assert (model.evaluation, reason) == ("direct", "the embedding nets need more than 512 terms")
         assert "tables" not in with_tables["descriptor"]
-        model, with_tables, reason = expanded(content, params, shortest(case))
+        model, with_tables, reason = in_terms(content, params, shortest(case))
     assert isinstance(model.evaluation, int), reason
     spectral, direct = Subject(model, with_tables, backend), Subject(content.model, params, backend)
     for boundary in BOUNDARIES:

@@ -9,8 +9,8 @@ import pytest
 from kit import ROOT, Frame, Kit, find_kit
 from water import train_model, water_frame
 
-from deepmd.host import plain
 from deepmd.io import load_model, save_model
+from deepmd.plan.expansions import expanded
 
 GOLDEN = ROOT / "tests/golden"
 CASES = sorted(path.name for path in GOLDEN.glob("se_e2_a*"))
@@ -87,7 +87,7 @@ class Files:
             path.parent.mkdir(exist_ok=True)
             content = load_model(GOLDEN / case / "model.dp")
             if name.startswith("compressed"):
-                model, params, _ = content.model.expanded(content.params, None, stored=True, xp=plain)
+                model, params, _ = expanded(content.model, content.params, None, stored=True)
                 content = content.with_expansion(model, params)
             save_model(path, content)
         return path

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from small_training import largest_difference, largest_parameter_difference, run, small_input
 
-from deepmd.array_model import spectral
 from deepmd.array_model.errors import InputError
 from deepmd.io import load_model, save_model
+from deepmd.plan import chebyshev, expansions
 from deepmd.train import expanding
 from deepmd.train.checkpoints import module_of
 
@@ -81,7 +81,7 @@ def test_members_of_a_hybrid_are_expanded_unless_the_input_says_otherwise(tmp_pa
 def no_headroom():
     """Every growth shows."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spectral, "HEADROOM", 1.0)
+        patch.setattr(expansions, "HEADROOM", 1.0)
         yield
 
 
@@ -131,13 +131,13 @@ def test_terms_of_a_restart_are_those_of_the_checkpoint(grown, tmp_path, caplog,
 
 def test_nets_that_outgrow_every_expansion_are_evaluated_directly(grown, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(expanding, "CHECK_FREQ", 2)
-    most, needed = evaluation_at(grown["torch"][0], 5, "torch"), spectral.terms_needed
+    most, needed = evaluation_at(grown["torch"][0], 5, "torch"), chebyshev.terms_needed
 
     def limited(*arguments, **options):
         count = needed(*arguments, **options)
         return count if count <= most else None
 
-    monkeypatch.setattr(spectral, "terms_needed", limited)
+    monkeypatch.setattr(chebyshev, "terms_needed", limited)
     rows = {evaluation: run(tmp_path / evaluation, input_with(evaluation, large_steps=True), "torch") for evaluation in ("direct", "spectral")}
     assert [evaluation_at(tmp_path / "spectral", step, "torch") for step in (5, 20)] == [most, "direct"]
     assert any("from here on embedding nets are evaluated directly: the embedding nets need more than" in text for text in logged(caplog))

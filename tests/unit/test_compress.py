@@ -33,6 +33,7 @@ from deepmd.infer.compress import compress_model, deviations
 from deepmd.infer.deep_pot import DeepEval, ExpansionWarning
 from deepmd.io import convert, load_model, save_model
 from deepmd.io.model_file import ModelFile, from_tree, planned, to_tree
+from deepmd.plan.expansions import domain_start
 from deepmd.testing import ModelConformance
 from deepmd.testing.conformance import REALISTIC
 
@@ -276,7 +277,7 @@ def test_the_distance_comes_from_the_data_where_the_file_has_none(tmp_path):
         assert DeepPot(tmp_path / f"m{number}.dp").evaluation == planned(content)[0].evaluation
         made = load_model(compress_model(tmp_path / f"m{number}.dp", tmp_path / "c.dp", training_script=tmp_path / "input.json"))
         assert made.min_nbor_dist == shortest
-        assert planned(made)[0].domain_start(made.all_params) == pytest.approx(0.9 * shortest)
+        assert domain_start(planned(made)[0], made.all_params) == pytest.approx(0.9 * shortest)
 
 
 # -- what is told -----------------------------------------------------------------------------------------------------

@@ -11,11 +11,11 @@ import pytest
 from support import FRAMEWORKS
 from tolerances import TOLERANCES, assert_close
 
-from deepmd.array_model import spectral
 from deepmd.array_model.errors import InputError
 from deepmd.infer import DeepPot
 from deepmd.infer.deep_pot import ExpansionWarning
 from deepmd.io import load_model, save_model
+from deepmd.plan.expansions import MARGIN, UNKNOWN_DISTANCE
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "se_e2_a"
 MODEL = GOLDEN / "model.dp"
@@ -104,7 +104,7 @@ def test_no_expansion_is_told_to_those_who_asked(saved, frame):
 # -- atoms nearer than the expansions reach -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("closest", "start"), [(None, spectral.UNKNOWN_DISTANCE), (1.5, 1.5 * spectral.MARGIN)])
+@pytest.mark.parametrize(("closest", "start"), [(None, UNKNOWN_DISTANCE), (1.5, 1.5 * MARGIN)])
 @pytest.mark.parametrize("backend", FRAMEWORKS)
 def test_pairs_outside_are_counted_and_told_once(saved, backend, closest, start):
     potential = DeepPot(saved(min_nbor_dist=closest), backend=backend)

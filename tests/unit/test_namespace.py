@@ -11,8 +11,9 @@ from support import RUNNERS, convert, require
 from tolerances import assert_close
 
 from deepmd import host
-from deepmd.array_model.namespace import EXTRAS, PLANNING, PRECISIONS, REQUIRED, SEARCH, STANDARD, dtype_of
+from deepmd.array_model.namespace import EXTRAS, PLANNING, PRECISIONS, REQUIRED, STANDARD, dtype_of
 from deepmd.array_model.networks import composed_silut
+from deepmd.data.search import SEARCH
 from deepmd.testing import strict
 
 RNG = np.random.default_rng(3)

@@ -17,8 +17,8 @@ from tolerances import TOLERANCES, assert_close
 from deepmd import DeepPot
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.tree import flatten
-from deepmd.host import plain
 from deepmd.io.formats import convert, load_model, save_model
+from deepmd.plan.expansions import expanded
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CASES = sorted(path.name for path in GOLDEN.glob("se_e2_a*"))
@@ -186,7 +186,7 @@ def direct():
 def compressed():
     """A compressed model whose stored coefficients are not those of its nets, so that one sees what is evaluated."""
     content = load_model(GOLDEN / "se_e2_a_two_side" / "model.dp")
-    model, params, _ = content.model.expanded(content.params, None, stored=True, xp=plain)
+    model, params, _ = expanded(content.model, content.params, None, stored=True)
     content = content.with_expansion(model, params)
     (entry,) = content.expansion
     return replace(content, expansion=[{key: [1.25 * leaf for leaf in value] if isinstance(value, list) else value for key, value in entry.items()}])

@@ -21,6 +21,8 @@ from deepmd.array_model.pairs import spans
 from deepmd.array_model.tree import flatten, map_leaves
 from deepmd.data.neighbours import Structure
 from deepmd.host import plain
+from deepmd.plan import chebyshev as series
+from deepmd.plan.expansions import MARGIN, TOLERANCE, domain_start, expanded, without_tables
 from deepmd.testing import ModelAgreement
 from deepmd.testing.conformance import REALISTIC
 from deepmd.testing.samples import Sample, Subject
@@ -31,7 +33,7 @@ RNG = np.random.default_rng(8)
 
 
 def matrices(count):
-    return np.array(spectral.transform(count)), np.array(spectral.derivative(count))
+    return series.transform(count), series.derivative(count)
 
 
 # -- matrices -----------------------------------------------------------------------------------------------------------
@@ -39,12 +41,12 @@ def matrices(count):
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_nodes_are_those_of_the_literature(count):
-    assert_close(sorted(spectral.nodes(count)), chebyshev.chebpts1(count), "function")
+    assert_close(sorted(series.nodes(count)), chebyshev.chebpts1(count), "function")
 
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_transform_inverts_the_evaluation_at_the_nodes(count):
-    values_of = chebyshev.chebvander(np.array(spectral.nodes(count)), count - 1)
+    values_of = chebyshev.chebvander(series.nodes(count), count - 1)
     assert_close(matrices(count)[0] @ values_of, np.eye(count), "function")
 
 
@@ -61,7 +63,7 @@ def test_exact_for_polynomials(powers, x):
     count = 12
     transform, derivative = matrices(count)
     polynomial = np.polynomial.Polynomial(powers)
-    coefficients = transform @ polynomial(np.array(spectral.nodes(count)))
+    coefficients = transform @ polynomial(series.nodes(count))
     for c, exact in ((coefficients, polynomial), (derivative @ coefficients, polynomial.deriv())):
         assert_close(chebyshev.chebval(x, c), exact(x), "function", floor=count * np.abs(powers).sum())
 
@@ -71,22 +73,20 @@ def test_even_and_odd_terms_taken_apart(count):
     x = np.linspace(-1.0, 1.0, 101)
     even = chebyshev.chebvander(2.0 * x * x - 1.0, count // 2 - 1)
     both = np.concatenate([even, x[:, None] * even], axis=1)
-    assert_close(both @ np.array(spectral.halves(count)), chebyshev.chebvander(x, count - 1), "function")
+    assert_close(both @ series.halves(count), chebyshev.chebvander(x, count - 1), "function")
 
 
 def contracting(c_K):
     """What contracts the moments, (2K, ...), of coefficients: those of the values, then of the slopes."""
     count = len(c_K)
-    split = np.array(spectral.halves(count))
+    split = series.halves(count)
     return np.concatenate([split @ c_K, split @ matrices(count)[1] @ c_K])
 
 
 @pytest.mark.parametrize("count", [2, 8, 64])
 def test_tables_lead_from_values_at_the_nodes_to_what_contracts_moments(count):
     values = RNG.normal(size=(count, 3))
-    tables = spectral.tables(count, 1.3, xp=plain)
-    assert_close(tables["nodes"] * 2.0 / 1.3 - 1.0, np.array(spectral.nodes(count)), "function")
-    assert_close(tables["transform"] @ values, contracting(matrices(count)[0] @ values), "function")
+    assert_close(series.constants(count) @ values, contracting(matrices(count)[0] @ values), "function")
 
 
 def test_value_at_the_cutoff(run):
@@ -154,8 +154,8 @@ def test_the_written_adjoint_is_that_of_the_sums(run, count):
 # -- how many terms -----------------------------------------------------------------------------------------------------
 
 
-def needed(function, tolerance=spectral.TOLERANCE["float64"]):
-    return spectral.terms_needed(lambda nodes: function(np.array(nodes)).reshape(len(nodes), -1), tolerance, xp=plain)
+def needed(function, tolerance=TOLERANCE["float64"]):
+    return series.terms_needed(lambda nodes: function(nodes).reshape(len(nodes), -1), tolerance)
 
 
 @given(st.integers(0, 60), st.floats(0.1, 1e6))
@@ -170,13 +170,13 @@ def test_no_neglected_coefficient_counts_and_no_term_is_kept_in_vain(slope):
         return np.tanh(slope * x + 0.3)
 
     # NumPy's interpolation leaves 1e-14 of noise in every coefficient, too much for this weight
-    all_terms = (matrices(1024)[0] @ function(np.array(spectral.nodes(1024))))[:512]
+    all_terms = (matrices(1024)[0] @ function(series.nodes(1024)))[:512]
     weighted = np.abs(all_terms) * np.maximum(np.arange(512), 1) ** 2
-    relevant = np.flatnonzero(weighted > spectral.TOLERANCE["float64"] * weighted.max()).max() + 1
+    relevant = np.flatnonzero(weighted > TOLERANCE["float64"] * weighted.max()).max() + 1
     count = needed(function)
     assert count - 8 < relevant <= count
     x = np.linspace(-1.0, 1.0, 1001)
-    c = matrices(count)[0] @ function(np.array(spectral.nodes(count)))
+    c = matrices(count)[0] @ function(series.nodes(count))
     assert_close(chebyshev.chebval(x, c), function(x), "spectral")
 
 
@@ -184,7 +184,7 @@ def test_steeper_functions_need_more_terms():
     counts = [needed(lambda x, slope=slope: np.tanh(slope * x)) for slope in (1.0, 2.0, 4.0, 8.0, 16.0)]
     assert counts == sorted(set(counts))
     assert all(count % 8 == 0 for count in counts)
-    assert needed(lambda x: np.tanh(8.0 * x), spectral.TOLERANCE["float32"]) < needed(lambda x: np.tanh(8.0 * x))
+    assert needed(lambda x: np.tanh(8.0 * x), TOLERANCE["float32"]) < needed(lambda x: np.tanh(8.0 * x))
 
 
 @pytest.mark.parametrize("function", [np.abs, np.sign, lambda x: np.tanh(200.0 * x), lambda x: np.full_like(x, np.nan)])
@@ -219,7 +219,7 @@ def plan(config, closest=1.0, *, factor=1.0, stored=False):
     """Plan an expansion of a model whose embedding weights are multiplied by a factor."""
     model, params = model_of(config)
     params["descriptor"]["embeddings"] = map_leaves(lambda leaf: factor * leaf, params["descriptor"]["embeddings"])
-    return model.expanded(params, closest, stored=stored, xp=plain)
+    return expanded(model, params, closest, stored=stored)
 
 
 def terms(*arguments, **options):
@@ -259,7 +259,7 @@ def test_where_there_is_no_expansion(evaluation, changes, reason):
 def test_statistics_that_differ_between_slots_have_no_expansion(name):
     model, params = model_of(BASE)
     params["descriptor"][name][1, 3, 2] += 0.1
-    assert model.expanded(params, 1.0, stored=True, xp=plain)[2] == f"{name} differs between the slots of a type"
+    assert expanded(model, params, 1.0, stored=True)[2] == f"{name} differs between the slots of a type"
 
 
 def test_direct_evaluation_is_nothing_to_explain():
@@ -271,34 +271,36 @@ def test_direct_evaluation_is_nothing_to_explain():
 def test_a_plan_is_never_lowered():
     """Weights that shrink keep their terms, those that grow get more; old tables are replaced."""
     model, params, _ = plan(BASE)
-    smaller, fewer, _ = model.expanded(plan(BASE, factor=0.3)[1], 1.0, stored=False, xp=plain)
+    smaller, fewer, _ = expanded(model, plan(BASE, factor=0.3)[1], 1.0, stored=False)
     assert smaller.evaluation == model.evaluation > terms(BASE, factor=0.3)
     assert len(fewer["descriptor"]["tables"]["nodes"]) == model.evaluation
-    larger, more, _ = model.expanded(plan(BASE, factor=2.0)[1], 1.0, stored=False, xp=plain)
+    larger, more, _ = expanded(model, plan(BASE, factor=2.0)[1], 1.0, stored=False)
     assert larger.evaluation == terms(BASE, factor=2.0) > model.evaluation
     assert len(more["descriptor"]["tables"]["nodes"]) == larger.evaluation
-    assert model.expanded(params, 1.0, stored=False, xp=plain)[0] == model
+    assert expanded(model, params, 1.0, stored=False)[0] == model
 
 
 @pytest.mark.parametrize(("closest", "start"), [(None, 0.5), (1.0, 0.9), (2.0, 1.8)])
 @pytest.mark.parametrize("stored", [True, False])
 def test_where_the_domain_starts(closest, start, stored):
     model, params, _ = plan(BASE, closest, stored=stored)
-    assert model.domain_start(params) == pytest.approx(start)
+    assert domain_start(model, params) == pytest.approx(start)
     tables = params["descriptor"]["tables"]
     s = environment_rows(np.array([start, 0.0, 0.0]), BASE.rcut_smth, BASE.rcut, 0.0, xp=plain)[0]
     assert_close(spectral.abscissa(s, tables["scale"]), 1.0, "function")
-    assert model.domain_start(model.without_tables(params)) == 0.0
+    assert domain_start(model, without_tables(model, params)) == 0.0
+    if not stored:
+        assert_close(tables["nodes"] * tables["scale"] - 1.0, series.nodes(model.evaluation), "function")
 
 
 @pytest.mark.parametrize("one_sided", [True, False])
 def test_stored_coefficients_are_those_that_follow_the_nets(one_sided):
     config = replace(BASE, type_one_side=one_sided)
     model, stored, _ = plan(config, stored=True)
-    again, following, _ = model.expanded(stored, 1.0, stored=False, xp=plain)
+    again, following, _ = expanded(model, stored, 1.0, stored=False)
     assert again == model
     for centre in range(2):
-        (kept, kept_starts), (fresh, starts) = (model.descriptor._expansion(p["descriptor"], centre, xp=plain) for p in (stored, following))
+        (kept, kept_starts), (fresh, starts) = (model.descriptor.expansion(p["descriptor"], centre, xp=plain) for p in (stored, following))
         assert_close(kept_starts, starts, "function")
         for each, other in zip(kept, fresh, strict=True):
             assert_close(each, other, "function")
@@ -308,15 +310,15 @@ def test_training_plans_more_terms_than_are_needed_now():
     """They stay what they are until more than that are needed."""
     exact, model = terms(BASE, stored=True), plan(BASE)[0]
     assert 1.25 * exact <= model.evaluation < 1.25 * exact + 8
-    assert model.expanded(plan(BASE, factor=1.1)[1], 1.0, stored=False, xp=plain)[0] == model
+    assert expanded(model, plan(BASE, factor=1.1)[1], 1.0, stored=False)[0] == model
 
 
 def test_parameters_are_left_alone():
     model, params = model_of(BASE)
     before = {path: leaf.copy() for path, leaf in flatten(params).items()}
-    out = model.expanded(params, 1.0, stored=True, xp=plain)[1]
+    out = expanded(model, params, 1.0, stored=True)[1]
     assert "tables" not in params["descriptor"]
-    after = flatten(model.without_tables(out))
+    after = flatten(without_tables(model, out))
     assert before.keys() == after.keys()
     assert all(np.array_equal(before[path], after[path]) for path in before)
 
@@ -347,7 +349,7 @@ END = 1.8
 def pair(request):
     """Energies and the forces on the second atom, along their line, of an O and an H at some distances: expansion and nets."""
     backend, stored = request.param
-    expansion = Subject(*plan(BASE, END / spectral.MARGIN, stored=stored)[:2], backend)
+    expansion = Subject(*plan(BASE, END / MARGIN, stored=stored)[:2], backend)
     nets = Subject(*plan(replace(BASE, evaluation="direct"))[:2], backend)
     line = np.array([0.6, 0.0, 0.8])
 

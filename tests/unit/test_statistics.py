@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepmd.array_model.descriptors.base import resolve_sel
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.fittings.energy import EnergyFitting
@@ -16,6 +15,7 @@ from deepmd.data import output_statistics, statistics
 from deepmd.data.batches import Sampler, make_plan
 from deepmd.data.systems import System, load_system
 from deepmd.host import plain
+from deepmd.plan.slots import slots_of
 
 WATER = Path(__file__).parents[2] / "examples" / "water" / "data"
 REPRODUCED = 1e-12
@@ -163,10 +163,10 @@ def test_neighbour_statistics_by_loops(systems):
 
 @pytest.mark.parametrize(("text", "expected"), [("auto", (44, 84)), ("auto:1.5", (60, 112)), ("auto:1", (40, 76))])
 def test_automatic_sel(text, expected):
-    assert resolve_sel(text, [38, 75]) == expected
+    assert slots_of(text, [38, 75]) == expected
 
 
 @pytest.mark.parametrize("text", ["aut", "auto:x", "auto:-1"])
 def test_malformed_sel(text):
     with pytest.raises(InputError, match="auto:RATIO"):
-        resolve_sel(text, [1])
+        slots_of(text, [1])

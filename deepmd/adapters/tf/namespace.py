@@ -162,7 +162,7 @@ xp: Any = SimpleNamespace(
     with_adjoint=None,
     zeros_like=tf.zeros_like,
 )
-"""Every name of `REQUIRED` and `SEARCH` in `deepmd.array_model.namespace`."""
+"""Every name of `deepmd.array_model.namespace.REQUIRED` and `deepmd.data.search.SEARCH`."""
 
 
 def _with_adjoint(function: Any, x: Any) -> Any:

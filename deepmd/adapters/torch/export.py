@@ -31,6 +31,7 @@ from deepmd.data import search
 from deepmd.io.atomic import replacing
 from deepmd.io.bounded import check_arrays
 from deepmd.io.model_file import ModelFile, from_json, planned, to_json
+from deepmd.plan.expansions import domain_start
 
 
 def save_pth(path: Path, content: ModelFile) -> None:
@@ -309,7 +310,7 @@ def _scripted(content: ModelFile) -> Any:
         layout=layout,
         output=model.output,
         excluded=list(model.atom_exclude_types),
-        domain_start=model.domain_start(params),
+        domain_start=domain_start(model, params),
         dim_fparam=model.numb_fparam,
         dim_aparam=model.numb_aparam,
         default_fparam=[float(value) for value in model.default_fparam or ()],

@@ -113,7 +113,7 @@ xp: Any = SimpleNamespace(
     with_adjoint=None,
     zeros_like=torch.zeros_like,
 )
-"""Every name of `REQUIRED` and `SEARCH` in `deepmd.array_model.namespace`."""
+"""Every name of `deepmd.array_model.namespace.REQUIRED` and `deepmd.data.search.SEARCH`."""
 
 
 class _WithAdjoint(torch.autograd.Function):  # type: ignore[misc]

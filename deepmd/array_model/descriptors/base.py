@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
 from deepmd.array_model.descriptors.features import Features, Widths
-from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.pairs import Conditions, Layout, Pairs
 
@@ -73,21 +71,6 @@ class Descriptor:
         """Return the descriptor with other values of some of `sels`."""
         return replace(self, **values)  # type: ignore[type-var]
 
-    def resolved(self, most: Callable[[float], Sequence[int]]) -> Descriptor:
-        """Return the descriptor with every automatic `sel` resolved by `most(rcut)`, the largest numbers of neighbours by type.
-
-        Raises
-        ------
-        InputError
-            The numbers contradict each other.
-        """
-        found = {name: (sel, most(rcut)) for name, (rcut, sel) in self.sels().items() if isinstance(sel, str)}
-        values = {name: resolve_sel(sel, [sum(counts)] if self.mixed else counts) for name, (sel, counts) in found.items()}
-        try:
-            return self.with_sels(values) if values else self
-        except ValueError as error:
-            raise InputError(f"model/descriptor: with {values} from the neighbours of the data: {error}") from error
-
     def section(self) -> dict[str, Any]:
         """Return the section of the input that describes it, every default written out."""
         tree = {"type": self.kind, **asdict(self)}  # type: ignore[call-overload]
@@ -131,38 +114,6 @@ class Descriptor:
         """Return the descriptor with another way to evaluate its nets; one without a choice stays as it is."""
         return self
 
-    def expanded(self, params: Params, closest: float | None, *, stored: bool, xp: Namespace) -> tuple[Any, Params, str]:
-        """Plan expansions of the nets (see `se_e2_a`); the text says why there are none."""
-        return self, params, f"{self.kind} has none of its nets expanded"
-
     def first_atom_matters(self, params: Params) -> bool:
         """Whether results depend on the first atom of a frame, whose type empty mixed slots carry (spec core, section 4). On the host."""
         return self.mixed and "davg" in params and bool(abs(params["davg"]).max() > 0.0)
-
-
-def resolve_sel(sel: str, most: Sequence[int]) -> tuple[int, ...]:
-    """Return the slots that "auto" or "auto:RATIO" mean: the observed maximum times the ratio (1.1), rounded up to a multiple of 4.
-
-    Raises
-    ------
-    InputError
-        The text is not understood.
-    """
-    head, _, text = sel.partition(":")
-    try:
-        ratio = float(text or 1.1)
-    except ValueError:
-        ratio = 0.0
-    if head != "auto" or ratio <= 0.0:
-        raise InputError(f"model/descriptor/sel: {sel!r} is not understood. Accepted: a list with one number per type, auto, auto:RATIO")
-    return tuple(max(4 * ((int(ratio * count) + 3) // 4), 4) for count in most)
-
-
-def nested_sels(outer: Any, values: dict[str, Any]) -> Any:
-    """Return options with other numbers of slots, {"section/option": (number,)}, in the sections that they consist of."""
-    changes: dict[str, dict[str, int]] = {}
-    for path, value in values.items():
-        section, name = path.split("/")
-        (number,) = (value,) if isinstance(value, int) else value
-        changes.setdefault(section, {})[name] = number
-    return replace(outer, **{section: replace(getattr(outer, section), **numbers) for section, numbers in changes.items()})

@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 from deepmd.array_model import repformer
 from deepmd.array_model.descriptors import mixed as mixed_rows
-from deepmd.array_model.descriptors.base import Descriptor, Statistics, nested_sels
+from deepmd.array_model.descriptors.base import Descriptor, Statistics
 from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.descriptors.se_atten import SeAtten
 from deepmd.array_model.descriptors.se_e3_tebd import SeE3Tebd
 from deepmd.array_model.environment import environment_rows, switch
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.messages import affine, init_factor
+from deepmd.array_model.messages import affine, init_factor, nested_sels
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.networks import init_affine
 from deepmd.array_model.pairs import Layout, Pairs, excluded, inner_pairs

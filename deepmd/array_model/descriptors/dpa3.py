@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 from deepmd.array_model import charge_spin, repflow
 from deepmd.array_model.descriptors import mixed as mixed_rows
-from deepmd.array_model.descriptors.base import Descriptor, Statistics, nested_sels
+from deepmd.array_model.descriptors.base import Descriptor, Statistics
 from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.environment import environment_rows
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.messages import init_factor
+from deepmd.array_model.messages import init_factor, nested_sels
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
 from deepmd.array_model.networks import activation, init_affine
 from deepmd.array_model.pairs import Conditions, Layout, Pairs, excluded

@@ -147,14 +147,16 @@ class SeAtten(Mixed, Expandable):
     def _gated(self) -> bool:
         return self.tebd_input_mode == "strip" and self.smooth_type_embedding
 
-    def _obstacle(self, ntypes: int, *, stored: bool) -> str:
+    def obstacle(self, ntypes: int, *, stored: bool) -> str:
+        """Return why there can be no expansion, or why it would not pay."""
         if self.attn_layer:
             return "attention layers need the nets of every neighbour"
         if self.evaluation == "auto" and ntypes * WIDTH_PER_TYPE > sum(self.neuron):
             return f"for {ntypes} types the nets themselves cost less"
-        return super()._obstacle(ntypes, stored=stored)
+        return super().obstacle(ntypes, stored=stored)
 
-    def _values(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> list[Array]:
+    def values(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> list[Array]:
+        """Functions of a centre type, (K, G) at some s before normalisation."""
         types_TE, nets = self._vectors(params, xp=xp), self.shapes()
         both_TE = self.both(types_TE, xp=xp)
         if not self.type_one_side:
@@ -184,7 +186,7 @@ class SeAtten(Mixed, Expandable):
         parts = []
         for centre, part in enumerate(xp.split(moments_N4K, pairs.counts, axis=0)):
             stored = "coefficients" in tables
-            c_KG = tables["coefficients"][centre] if stored else xp.concat(self._expansion(params, centre, xp=xp)[0], axis=0)
+            c_KG = tables["coefficients"][centre] if stored else xp.concat(self.expansion(params, centre, xp=xp)[0], axis=0)
             parts.append(xp.matmul(part, c_KG))
         return xp.concat(parts, axis=0)
 

@@ -112,7 +112,7 @@ class SeE3(Sectioned):
 
     def _spectral(self, params: Params, pairs: Pairs, *, xp: Namespace) -> dict[tuple[int, int], Array]:
         """Sum the same from moments."""
-        contraction, out = dict(zip(self._couples, self._expansion(params, 0, xp=xp)[0], strict=True)), {}
+        contraction, out = dict(zip(self._couples, self.expansion(params, 0, xp=xp)[0], strict=True)), {}
         for couple, (t_NP, share_P) in self._products(params, pairs, xp=xp).items():
             moments_NK = spectral.product_moments(t_NP, share_P, params["tables"]["scale"], int(self.evaluation), xp=xp)
             out[couple] = xp.matmul(moments_NK, contraction[couple])
@@ -124,22 +124,27 @@ class SeE3(Sectioned):
         """Return the number of unordered pairs of types."""
         return (len(self._couples),)
 
-    def _obstacle(self, ntypes: int, *, stored: bool) -> str:
+    def obstacle(self, ntypes: int, *, stored: bool) -> str:
+        """Return why there can be no expansion."""
         if not stored and PRECISIONS[self.precision] != "float64":
             return f"the precision is {self.precision}, in which slopes of scalar products lose digits"
-        return super()._obstacle(ntypes, stored=stored)
+        return super().obstacle(ntypes, stored=stored)
 
-    def _values(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> list[Array]:
+    def values(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> list[Array]:
+        """Functions of all pairs of types, (K, G) at some scalar products."""
         t_K1, nets = xp.expand_dims(s_K, axis=-1), params["embeddings"]
         return [apply_net(self.net(), nets[first + second * len(self.slots)], t_K1, xp=xp) for first, second in self._couples]
 
-    def _reach(self, params: Params, s: float, *, xp: Namespace) -> float:
+    def reach(self, params: Params, s: float, *, xp: Namespace) -> float:
+        """Return the largest scalar product when s is the largest radial part of a row."""
         mean_T3, std_T3 = params["davg"][:, 0, 1:], params["dstd"][:, 0, 1:]
         longest_T = (s + xp.sqrt(xp.sum(mean_T3 * mean_T3, axis=-1))) * xp.max(1.0 / std_T3, axis=1)
         return float(xp.max(longest_T * longest_T, axis=None))
 
-    def _argument(self, x: Array, scale: Array, *, xp: Namespace) -> Array:
+    def argument(self, x: Array, scale: Array, *, xp: Namespace) -> Array:
+        """Return the scalar product of an abscissa."""
         return spectral.product_at(x, scale, xp=xp)
 
-    def _pays(self, count: int) -> bool:
+    def pays(self, count: int) -> bool:
+        """Whether an expansion of this many terms costs less than the nets."""
         return count <= TERMS_PER_WIDTH * sum(self.neuron)

@@ -69,7 +69,7 @@ class Sectioned(Local, Expandable):
         rest : R of the slots of each section beyond the width of the batch (T, sel - width, C)
         """
         scale, disp_NM3 = params["tables"]["scale"], xp.astype(pairs.disp_NM3, dtype_of(self.precision, xp=xp))
-        both = [self._expansion(params, centre, xp=xp) for centre in range(len(self.slots))]
+        both = [self.expansion(params, centre, xp=xp) for centre in range(len(self.slots))]
         how = pairs.widths, pairs.counts, [coefficients for coefficients, _ in both], int(self.evaluation)
         switched = self.rcut_smth, self.rcut, self.env_protection
 

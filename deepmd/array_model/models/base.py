@@ -128,32 +128,6 @@ class Model:
         """How neighbours are to be packed for this model."""
         raise NotImplementedError
 
-    @property
-    def automatic(self) -> tuple[str, ...]:
-        """Values of `sel` that neighbour statistics have to resolve."""
-        return tuple(sel for part in self.parts for _, sel in part.sels().values() if isinstance(sel, str))
-
-    @property
-    def cutoffs(self) -> frozenset[float]:
-        """Cutoffs (Angstrom) of its parts, all that `with_sel` may ask for."""
-        inner = frozenset(rcut for part in self.parts for rcut, _ in part.sels().values())
-        return inner.union((each.rcut for each in self.descriptors), *(model.cutoffs for model in self.members))
-
-    def with_sel(self, most: Callable[[float], Any]) -> Any:
-        """Return the model with every automatic `sel` resolved by `most(rcut)`, the largest numbers of neighbours by type."""
-        return self.resized(part.resolved(most) for part in self.parts)
-
-    def with_sel_of(self, other: Any) -> Any:
-        """Return the model with every automatic `sel` taken from another one, if the parts are of the same kinds."""
-        if not self.automatic or [part.kind for part in other.parts] != [part.kind for part in self.parts]:
-            return self
-
-        def taken(part: Any, their: Any) -> Any:
-            known = their.sels()
-            return part.with_sels({name: known[name][1] for name, (_, sel) in part.sels().items() if isinstance(sel, str)})
-
-        return self.resized(taken(*both) for both in zip(self.parts, other.parts, strict=True))
-
     def resized(self, parts: Iterable[Any]) -> Any:
         """Return the model with parts that have other numbers of slots."""
         return self.with_parts(parts)
@@ -192,39 +166,6 @@ class Model:
     def with_evaluation(self, evaluation: str | int) -> Any:
         """Return the model with another way to evaluate its embedding nets, except where they are to be evaluated directly, or there are none."""
         return self.with_parts(part if part.evaluation == "direct" else part.with_evaluation(evaluation) for part in self.parts)
-
-    def expanded(self, params: Params, closest: float | None, *, stored: bool, xp: Namespace) -> tuple[Any, Params, str]:
-        """Plan expansions of embedding nets, on the host (see `Expandable`), in training all of the same number of terms.
-
-        The text says of each part without one why.
-        """
-        params = map_leaves(lambda leaf: leaf, params)  # dicts of its own
-        places = self.each_part(params)
-
-        def planned(parts: Iterable[Any]) -> list[tuple[Any, Params, str]]:
-            return [part.expanded(own, closest, stored=stored, xp=xp) for part, (_, _, own) in zip(parts, places, strict=True)]
-
-        done = planned(part for _, part, _ in places)
-        counts = {config.evaluation for config, _, _ in done if isinstance(config.evaluation, int)}
-        if len(counts) > 1 and not stored:  # one number describes the plan, so that a restart finds the same
-            done = planned(config.with_evaluation(max(counts)) if isinstance(config.evaluation, int) else config for config, _, _ in done)
-        for (_, _, own), (_, changed, _) in zip(places, done, strict=True):
-            own.pop("tables", None)
-            own.update({name: value for name, value in changed.items() if name == "tables"})
-        named = len(done) > 1
-        reasons = [f"{where}: {reason}" if named else reason for (where, _, _), (_, _, reason) in zip(places, done, strict=True) if reason]
-        return self.with_parts(config for config, _, _ in done), params, "; ".join(reasons)
-
-    def without_tables(self, params: Params) -> Params:
-        """Return the parameters without expansions."""
-        params = map_leaves(lambda leaf: leaf, params)
-        for _, _, own in self.each_part(params):
-            own.pop("tables", None)
-        return params
-
-    def domain_start(self, params: Params) -> float:
-        """Largest distance (Angstrom) below which an expansion continues linearly; 0 without expansions. On the host."""
-        return max((float(own["tables"]["closest"]) for _, _, own in self.each_part(params) if "tables" in own), default=0.0)
 
     def atomic_output(self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace) -> tuple[Array, Array]:
         """Atomic values (N, d) of the output (energies in eV) and features (N, D) of the centres."""

@@ -38,11 +38,6 @@ class PairTabModel(Model):
     step: float
     intervals: int
 
-    @property
-    def cutoffs(self) -> frozenset[float]:
-        """Its cutoff."""
-        return frozenset({self.rcut})
-
     def layout(self) -> Layout:
         """One section, whose types choose the columns of the table."""
         return Layout(self.rcut, (self.sel,), mixed=True, excluded=self.pair_exclude_types)

@@ -1,0 +1,71 @@
+"""Automatic `sel`: slots for neighbours from what the data have, or from another model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.models.pairtab import PairTabModel
+
+
+def automatic(model: Any) -> tuple[str, ...]:
+    """Return the values of `sel` that neighbour statistics have to resolve."""
+    return tuple(sel for part in model.parts for _, sel in part.sels().values() if isinstance(sel, str))
+
+
+def cutoffs(model: Any) -> frozenset[float]:
+    """Return the cutoffs (Angstrom) of the descriptors, their parts and the tables of a model: all that `resolved` may ask for."""
+    own = {rcut for part in model.parts for rcut, _ in part.sels().values()} | {descriptor.rcut for descriptor in model.descriptors}
+    table = {model.rcut} if isinstance(model, PairTabModel) else set()
+    return frozenset(own).union(table, *(cutoffs(member) for member in model.members))
+
+
+def resolved(model: Any, most: Callable[[float], Sequence[int]]) -> Any:
+    """Return a model with every automatic `sel` resolved by `most(rcut)`, the largest numbers of neighbours by type.
+
+    Raises
+    ------
+    InputError
+        A text is not understood, or the numbers contradict each other.
+    """
+
+    def part_of(part: Any) -> Any:
+        found = {name: (sel, most(rcut)) for name, (rcut, sel) in part.sels().items() if isinstance(sel, str)}
+        values = {name: slots_of(sel, [sum(counts)] if part.mixed else counts) for name, (sel, counts) in found.items()}
+        try:
+            return part.with_sels(values) if values else part
+        except ValueError as error:
+            raise InputError(f"model/descriptor: with {values} from the neighbours of the data: {error}") from error
+
+    return model.resized(part_of(part) for part in model.parts)
+
+
+def taken(model: Any, other: Any) -> Any:
+    """Return a model with every automatic `sel` taken from another one, if the parts are of the same kinds."""
+    if not automatic(model) or [part.kind for part in other.parts] != [part.kind for part in model.parts]:
+        return model
+
+    def part_of(part: Any, their: Any) -> Any:
+        known = their.sels()
+        return part.with_sels({name: known[name][1] for name, (_, sel) in part.sels().items() if isinstance(sel, str)})
+
+    return model.resized(part_of(*both) for both in zip(model.parts, other.parts, strict=True))
+
+
+def slots_of(sel: str, most: Sequence[int]) -> tuple[int, ...]:
+    """Return the slots that "auto" or "auto:RATIO" mean: the observed maximum times the ratio (1.1), rounded up to a multiple of 4.
+
+    Raises
+    ------
+    InputError
+        The text is not understood.
+    """
+    head, _, text = sel.partition(":")
+    try:
+        ratio = float(text or 1.1)
+    except ValueError:
+        ratio = 0.0
+    if head != "auto" or ratio <= 0.0:
+        raise InputError(f"model/descriptor/sel: {sel!r} is not understood. Accepted: a list with one number per type, auto, auto:RATIO")
+    return tuple(max(4 * ((int(ratio * count) + 3) // 4), 4) for count in most)
