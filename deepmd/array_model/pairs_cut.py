@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Array, Namespace
 from deepmd.array_model.pairs import Layout, Pairs, excluded, section_types
 
@@ -15,32 +16,32 @@ ARRAYS = ("disp_NM3", "mask_NM", "index_NM")
 def union(layouts: Sequence[Layout], excluded: tuple[tuple[int, int], ...] = ()) -> Layout:
     """Return the layout from which `cut` makes the pairs of each of `layouts`: the largest cutoff, the most slots.
 
-    It is mixed if all are. Otherwise a mixed part gets as many slots of every type as it has of all. With hybrids of both kinds every
-    neighbour comes twice.
+    Where some want sections and others one mixed row, every neighbour comes twice: in its section, and in the row.
+
+    Raises
+    ------
+    InputError
+        Some pass messages and others want sections.
     """
     rcut = max(layout.rcut for layout in layouts)
-    sectioned = [layout for layout in layouts if not layout.mixed]
-    if any(layout.typed for layout in layouts):
-        typed = [layout.typed or layout.sel for layout in layouts if layout.typed or not layout.mixed]
-        most = max(sum(layout.sel) for layout in layouts)
-        return Layout(rcut, (most,), mixed=True, typed=tuple(max(each) for each in zip(*typed, strict=True)), excluded=excluded)
-    if not sectioned:
-        return Layout(rcut, (max(layout.sel[0] for layout in layouts),), mixed=True, excluded=excluded)
-    most = max((layout.sel[0] for layout in layouts if layout.mixed), default=0)
-    sel = tuple(max(most, *(layout.sel[number] for layout in sectioned)) for number in range(len(sectioned[0].sel)))
-    return Layout(rcut, sel, excluded=excluded)
+    sectioned = [layout.typed or layout.sel for layout in layouts if layout.typed or not layout.mixed]
+    typed = tuple(max(each) for each in zip(*sectioned, strict=True))
+    if not any(layout.mixed for layout in layouts):
+        return Layout(rcut, typed, excluded=excluded)
+    messages, inner = any(layout.messages for layout in layouts), tuple(each for layout in layouts for each in layout.inner)
+    if messages and typed:
+        raise InputError("model: descriptors that pass messages cannot be combined with those that take neighbours type by type")
+    most = max(sum(layout.sel) for layout in layouts)
+    return Layout(rcut, (most,), mixed=True, typed=typed, excluded=excluded, inner=inner, messages=messages)
 
 
 def cut(pairs: Pairs, outer: Layout, inner: Layout, *, xp: Namespace) -> Pairs:
-    """Return pairs that were packed for `outer` as they would have been packed for `inner`.
-
-    A mixed part of a sectioned list gets the sections side by side: its neighbours are not in the order of distance, and those
-    beyond its `sel` stay.
-    """
+    """Return pairs that were packed for `outer` as they would have been packed for `inner`."""
     if inner.typed:
         halves = [cut(*_half(pairs, outer, mixed=mixed, xp=xp), _layout(inner, mixed=mixed), xp=xp) for mixed in (False, True)]
         return _joined(*halves, xp=xp)
     pairs, outer = _part(pairs, outer, inner, xp=xp)
+    pairs = replace(pairs, inner=tuple(pairs.inner[outer.inner.index(each)] for each in inner.inner))
     if inner.rcut < outer.rcut or not set(inner.excluded) <= set(outer.excluded):
         pairs = _restricted(pairs, outer, inner, xp=xp)
     return narrowed(pairs, outer, inner, xp=xp)
@@ -49,8 +50,6 @@ def cut(pairs: Pairs, outer: Layout, inner: Layout, *, xp: Namespace) -> Pairs:
 def narrowed(pairs: Pairs, outer: Layout, inner: Layout, *, xp: Namespace) -> Pairs:
     """Return pairs that were packed for `outer` as `cut` does, with neighbours beyond the cutoff of `inner` and pairs of types that it excludes."""
     pairs, outer = _part(pairs, outer, inner, xp=xp)
-    if inner.mixed and not outer.mixed:
-        return _side_by_side(pairs, inner.rcut, xp=xp)
     enough = all(mine >= most for mine, most in zip(inner.sel, outer.sel, strict=True))
     return pairs if enough else _narrowed(pairs, inner, xp=xp)
 
@@ -78,18 +77,6 @@ def _joined(sections: Pairs, row: Pairs, *, xp: Namespace) -> Pairs:
     arrays = {name: xp.concat([getattr(sections, name), getattr(row, name)], axis=1) for name in ARRAYS}
     kinds_NM = xp.concat([section_types(sections, xp=xp), row.type_NM], axis=1)
     return replace(row, **arrays, type_NM=kinds_NM, widths=(*sections.widths, *row.widths))
-
-
-def _side_by_side(pairs: Pairs, rcut: float, *, xp: Namespace) -> Pairs:
-    """Return sections as one row with an empty slot at its end.
-
-    Empty slots count as of type 0; those of a mixed layout are of the type of the first atom of the frame, which sections do not tell.
-    """
-    zero_N1 = xp.expand_dims(0 * pairs.type_N, axis=-1)
-    ends = {"disp_NM3": _far(zero_N1, rcut, xp=xp), "mask_NM": xp.equal(zero_N1, 1), "index_NM": zero_N1}
-    arrays = {name: xp.concat([getattr(pairs, name), end], axis=1) for name, end in ends.items()}
-    kinds_NM = xp.concat([xp.where(pairs.mask_NM, section_types(pairs, xp=xp), 0 * pairs.index_NM), zero_N1], axis=1)
-    return replace(pairs, **arrays, type_NM=kinds_NM, widths=(xp.shape(kinds_NM)[1],))
 
 
 def _narrowed(pairs: Pairs, inner: Layout, *, xp: Namespace) -> Pairs:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from support import FRAMEWORKS
+from test_dpa import DPA2, DPA3
 from tolerances import assert_close
 
 from deepmd.array_model.descriptors.hybrid import Hybrid
@@ -35,11 +36,13 @@ def table(rcut, **options):
 ANGLES = SeE2A(sel=(26, 30), rcut=3.5, rcut_smth=0.5, neuron=(2, 4), axis_neuron=2)
 TYPED = SeE3Tebd(sel=48, rcut=2.5, rcut_smth=0.5, neuron=(2, 4), tebd_dim=3)
 BOTH = StandardModel(TYPES, Hybrid((TYPED, ANGLES)), EnergyFitting(neuron=(5,)))
+PASSING = tuple(StandardModel(TYPES, descriptor, EnergyFitting(neuron=(5,))) for descriptor in (DPA2, DPA3))
 
 CONFIGS = {
     "pairtab": table(4.0),
     "linear": LinearModel(TYPES, (POTENTIAL, table(4.5)), pair_exclude_types=((1, 1),), weights=(0.5, 2.0)),
     "hybrid of both kinds": LinearModel(TYPES, (BOTH, POTENTIAL, table(4.5)), weights=(0.5, 2.0, 1.5)),
+    "messages": LinearModel(TYPES, (*PASSING, table(3.2)), weights=(0.5, 2.0, 1.5)),
     "zbl": ZblModel(TYPES, (POTENTIAL, table(4.0)), atom_exclude_types=(1,), sw_rmin=0.5, sw_rmax=3.5, smin_alpha=0.3),
 }
 
@@ -75,7 +78,7 @@ class TestModelKinds(ModelConformance):
 
 
 @pytest.mark.parametrize("backend", FRAMEWORKS)
-@pytest.mark.parametrize("name", ["linear", "hybrid of both kinds"])
+@pytest.mark.parametrize("name", ["linear", "hybrid of both kinds", "messages"])
 def test_members_do_not_notice_each_other(name, backend):
     """Cut from one list, each has the energies that it has alone, statistics that tell empty slots apart included."""
     model = replace(CONFIGS[name], pair_exclude_types=())

@@ -11,9 +11,11 @@ from test_golden import BOUNDARIES, DIPOLE, STORED, content_of, sample_of, store
 from tolerances import assert_close
 
 from deepmd import DeepPot
+from deepmd.array_model.models.linear import LinearModel
 from deepmd.array_model.tree import flatten
 from deepmd.data.neighbours import Structure
 from deepmd.io import convert, load_model, save_model
+from deepmd.io.model_file import ModelFile
 from deepmd.testing.samples import Sample
 
 # torch says of TorchScript as a whole that it is deprecated; C++ programs read no other format yet
@@ -203,6 +205,27 @@ def test_an_atom_whose_neighbours_are_all_excluded(tmp_path, case, run):
     sample = Sample(Structure(np.diag([1.0, 0.0, 0.0])[:2], None, np.array([1, 1])), np.zeros(0), np.zeros((2, 0)))
     expected = DeepPot(tmp_path / "model.dp").eval(sample.structure.coord[None], None, sample.structure.types, atomic=True)
     assert_close(run(path, sample)["atom_energy"].reshape(-1), expected[3].reshape(-1), "golden", floor=0.0)
+
+
+@pytest.mark.parametrize("run", [run_pth, run_pb])
+def test_models_that_pass_messages_can_be_added(tmp_path, run):
+    """Each takes its lists from one that suits all."""
+    members = [content_of(case) for case in ("dpa2", "pairtab", "dpa3")]
+    (type_map,) = {member.model.type_map for member in members}
+    model = LinearModel(type_map, tuple(member.model for member in members), weights="sum")
+    params = {"models": [member.params for member in members], "out_bias": np.zeros((1, len(type_map), 1))}
+    path = tmp_path / f"model.{run.__name__.removeprefix('run_')}"
+    save_model(path, ModelFile(model, {**params, "out_std": params["out_bias"] + 1.0}))
+    for number, member in enumerate(members):
+        save_model(tmp_path / f"{number}.dp", member)
+    sample, _ = sample_of(stored_in("dpa2"), "pbc")
+    structure = sample.structure
+    each = [DeepPot(tmp_path / f"{number}.dp") for number in range(len(members))]
+    alone = [dict(zip(ENERGY, one.eval(structure.coord[None], structure.cell[None], structure.types, atomic=True), strict=True)) for one in each]
+    for name, values in run(path, sample).items():
+        if name in ENERGY:
+            expected = sum(results[name] for results in alone)
+            assert_close(values.reshape(expected.shape), expected, "golden", floor=0.0, what=name)
 
 
 def test_every_stored_quantity_is_compared():

@@ -50,7 +50,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "dpa2_three_strip": (DPA2["three_strip"]["descriptor"], fitting(), ENER),
     "dpa3": (DPA3["base"]["descriptor"], fitting(numb_fparam=1, default_fparam=[0.5]), ENER),
     "dpa3_compress": (DPA3["compress_split"]["descriptor"], fitting(), ENER),
-    **dict.fromkeys(("linear", "linear_pairtab", "zbl", "zbl_excluded"), (DPA1, fitting(), ENER)),
+    **dict.fromkeys(("linear", "linear_pairtab", "linear_messages", "zbl", "zbl_excluded"), (DPA1, fitting(), ENER)),
     "dipole": (SE_E2_A, fitting("dipole"), TENSOR),
     "dipole_mixed": (DPA1, fitting("dipole", resnet_dt=False), TENSOR),
     "polar": (SE_E2_A, fitting("polar", scale=[1.5, 0.7], fit_diag=False), TENSOR),
@@ -64,11 +64,13 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
 TABLE = {"type": "pairtab", "tab_file": "../data/table.txt", "rcut": 3.3, "sel": 40}
 SHORT = {"use_srtab": "../data/table.txt", "sw_rmin": 0.7, "sw_rmax": 1.4, "smin_alpha": 0.2}
 ONE, OTHER = ({"descriptor": descriptor, "fitting_net": fitting()} for descriptor in (DPA1, {**SE_E3_TEBD, "rcut": 3.0, "sel": 24}))
+PASSING = [{**options, "fitting_net": fitting()} for options in (DPA2["three_strip"], DPA3["base"])]
 
 COMBINATIONS: dict[str, dict[str, Any]] = {
     # name: the section `model` of a kind that is made of others, in DeePMD-kit's torch of mixed ones only
     "linear": {"type": "linear_ener", "models": [ONE, OTHER], "weights": "mean"},
     "linear_pairtab": {"type": "linear_ener", "models": [ONE, TABLE], "weights": [0.7, 0.4], "pair_exclude_types": [[0, 0]]},
+    "linear_messages": {"type": "linear_ener", "models": [*PASSING, TABLE], "weights": "sum"},
     "zbl": {**ONE, **SHORT},
     "zbl_excluded": {**OTHER, **SHORT, "atom_exclude_types": [1]},
 }

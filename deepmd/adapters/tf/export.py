@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from deepmd.adapters.evaluation import assemble
 from deepmd.adapters.tf.foreign import is_foreign, is_parameter, read_graph
-from deepmd.adapters.tf.graph import charge_spin_checks, constant, gradients, in_graph, require
+from deepmd.adapters.tf.graph import charge_spin_checks, constant, gradients, in_32_bits, in_graph, require
 from deepmd.adapters.tf.namespace import xp
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.outputs import Output
@@ -152,7 +152,7 @@ def _evaluation(content: ModelFile) -> None:
     periodic = tf.cast(tf.size(fed["t_mesh"]) > max(OPEN), tf.float64)
     found = search.candidates(coord_A3, type_A, frame_A, cell_F33, layout.rcut, periodic, xp=xp)
     packed = search.pack(found, type_A, frame_A, layout, model.ntypes, xp=xp)
-    pairs = packed.pairs
+    pairs = in_32_bits(packed.pairs)
     conditions = Conditions(fparam_FK, None if aparam_AK is None else tf.gather(aparam_AK, packed.row_N), charge_spin_F2)
 
     value_Nd, descriptor_ND = model.atomic_output(in_graph(model, params, constant), pairs, conditions, xp=xp)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -93,6 +93,12 @@ def feed(inputs: Inputs, pairs: Pairs, conditions: Conditions, num_atoms: int, n
     values = {name: getattr(pairs, name) for name in (*_PAIRS, "place_N3", "counts", "widths", "inner")}
     values.update({field.name: getattr(conditions, field.name) for field in fields(conditions)}, num_atoms=num_atoms, num_frames=num_frames)
     return {placeholder: values[name] for name, placeholder in inputs.fed.items()}
+
+
+def in_32_bits(pairs: Pairs) -> Pairs:
+    """Return pairs with numbers of atoms and slots in 32 bits, as sizes of arrays are in a graph: TensorFlow mixes no widths."""
+    sizes = {name: tuple(tf.cast(size, tf.int32) for size in getattr(pairs, name)) for name in ("counts", "widths", "inner")}
+    return replace(pairs, **sizes)
 
 
 def predictions(model: Any, params: Params, inputs: Inputs, wanted: frozenset[str] | None = None, *, training: bool) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 import tensorflow as tf
 
 from deepmd.adapters.evaluation import assemble
-from deepmd.adapters.tf.graph import charge_spin_checks, constant, gradients, in_graph
+from deepmd.adapters.tf.graph import charge_spin_checks, constant, gradients, in_32_bits, in_graph
 from deepmd.adapters.tf.namespace import xp
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.pairs import Conditions, Pairs
@@ -186,7 +186,7 @@ def _core(content: ModelFile, *, atomic: bool) -> Any:
     def energies(*arrays: Tensor) -> tuple[Tensor, Tensor]:
         *fields, counts, widths, inner, fparam_FK, aparam_NK, charge_spin_F2 = arrays
         sizes = {"counts": tuple(tf.unstack(counts)), "widths": tuple(tf.unstack(widths)), "inner": tuple(tf.unstack(inner))}
-        pairs = Pairs(**dict(zip(_FIELDS, fields, strict=True)), **sizes)
+        pairs = in_32_bits(Pairs(**dict(zip(_FIELDS, fields, strict=True)), **sizes))
         conditions = Conditions(
             fparam_FK=fparam_FK if model.numb_fparam else None,
             aparam_NK=aparam_NK if model.numb_aparam else None,

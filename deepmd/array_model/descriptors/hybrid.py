@@ -7,10 +7,9 @@ from typing import Any
 
 from deepmd.array_model.descriptors.base import Descriptor, Statistics
 from deepmd.array_model.descriptors.features import Features, Widths
-from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
 from deepmd.array_model.pairs import Layout, Pairs
-from deepmd.array_model.pairs_cut import narrowed
+from deepmd.array_model.pairs_cut import narrowed, union
 from deepmd.array_model.registry import register
 
 COARSEST_FIRST = ("bfloat16", "float16", "float32", "float64")
@@ -92,16 +91,8 @@ class Hybrid(Descriptor):
         return [(f"/list/{number}", member, own) for number, (member, own) in enumerate(each)]
 
     def layout(self) -> Layout:
-        """How neighbours are to be packed: each section as wide as the member with most slots needs it."""
-        each = [(member, member.layout()) for member in self.members]
-        for member, layout in each:
-            if layout.inner or layout.messages:
-                raise InputError(f"model/descriptor/list: {member.kind} in a hybrid is not supported")
-        sectioned = [layout.sel for member, layout in each if not member.mixed]
-        typed = tuple(max(sel) for sel in zip(*sectioned, strict=True))
-        if not self.mixed:
-            return Layout(self.rcut, typed)
-        return Layout(self.rcut, (max(sum(layout.sel) for _, layout in each),), mixed=True, typed=typed)
+        """How neighbours are to be packed: one list for all members."""
+        return union([member.layout() for member in self.members])
 
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters of each member from its own seed."""
