@@ -18,7 +18,6 @@ os.environ.update(OMP_NUM_THREADS="1", DP_INTRA_OP_PARALLELISM_THREADS="1", DP_I
 import numpy as np
 
 from deepmd.adapters.training import Adam, Task
-from deepmd.array_model.tree import flagged
 from deepmd.data.batch import make_batch
 from deepmd.data.batches import Sampler, make_plan
 from deepmd.data.systems import find_systems, load_system
@@ -26,6 +25,7 @@ from deepmd.infer import DeepPot
 from deepmd.io import load_model
 from deepmd.io.train_input import parse_input
 from deepmd.train.expanding import ExpandingTrainer
+from deepmd.train.trained import flagged
 
 REPEAT = 20
 KINDS = {

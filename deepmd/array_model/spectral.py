@@ -57,11 +57,6 @@ def moments(x_NM: Array, rows_NCM: Array, count: int, *, xp: Namespace) -> Array
     return xp.concat([half for each in halves_ for half in each], axis=2)
 
 
-def _bases(y_NM: Array, widths: Sizes, count: int, *, xp: Namespace) -> list[Array]:
-    """Return T_m(y), m < K/2, of each section, (N, K/2, M)."""
-    return [xp.recurrence(xp.ones_like(y), y, 2.0 * y, count // 2) for y in xp.split(y_NM, widths, axis=1)]
-
-
 def contracted(x_NM: Array, rows_NCM: Array, widths: Sizes, counts: Sizes, coefficients: list[list[Array]], count: int, *, xp: Namespace) -> Array:
     """Sum R (x) G(x) over the neighbours, (N, components, G), for frameworks that differentiate it.
 
@@ -94,7 +89,8 @@ def contracted_adjoint(
     x0_NM = xp.minimum(x_NM, xp.ones_like(x_NM))
     x0_N1M, step_N1M = xp.expand_dims(x0_NM, axis=1), xp.expand_dims(x_NM - x0_NM, axis=1)
     rows_NCM = xp.reshape(xp.stack([columns_NCM, columns_NCM * x0_N1M], axis=2), (atoms, 2 * components, width))
-    bases = _bases(2.0 * (x0_NM * x0_NM) - 1.0, widths, count, xp=xp)
+    ys = xp.split(2.0 * (x0_NM * x0_NM) - 1.0, widths, axis=1)
+    bases = [xp.recurrence(xp.ones_like(y), y, 2.0 * y, count // 2) for y in ys]
     columns, steps, x0s = (xp.split(array, widths, axis=2) for array in (columns_NCM, step_N1M, x0_N1M))
     sums = []
     for basis_NKM, rows, column, step in zip(bases, xp.split(rows_NCM, widths, axis=2), columns, steps, strict=True):

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-CONSTANTS = ("davg", "dstd", "inputs", "tables")
-"""Names of parameters that training never changes: statistics, inputs of type embeddings, expansions."""
-
 
 def map_leaves(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
     """Apply `function` to every leaf of `tree` (and the matching leaves of `others`); the structure is kept."""
@@ -38,20 +35,3 @@ def paths(tree: Any) -> Any:
     """Return the tree with every leaf replaced by its own path."""
     remaining = iter(flatten(tree))
     return map_leaves(lambda _: next(remaining), tree)
-
-
-def flagged(tree: Any, flags: Any, prefix: str = "") -> list[str]:
-    """Return the paths of the leaves that a tree of flags selects.
-
-    A flag holds for everything below it, except for what has a name in `CONSTANTS`; what `flags` does not name is not selected; a tuple
-    of names selects all that have none of them either; a dict of flags given for a list holds for each of its items.
-    """
-    if isinstance(flags, bool | tuple):
-        fixed = {*CONSTANTS, *(flags if isinstance(flags, tuple) else ())}
-        return [path for path in flatten(tree, prefix) if flags is not False and fixed.isdisjoint(path.split("/"))]
-    if isinstance(tree, list):
-        each = flags if isinstance(flags, list) else [flags] * len(tree)
-        items = [(str(k), value, flag) for k, (value, flag) in enumerate(zip(tree, each, strict=True))]
-    else:
-        items = [(key, tree[key], flag) for key, flag in flags.items()]
-    return [path for key, value, flag in items for path in flagged(value, flag, f"{prefix}/{key}" if prefix else key)]

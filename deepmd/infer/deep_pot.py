@@ -264,25 +264,30 @@ class DeepEval:
         without: tuple[int, ...] = self._content.model.atom_exclude_types
         return without
 
+    def _asked(self, name: str) -> tuple[int, tuple[float, ...] | None]:
+        """Return how many numbers of a kind the model wants to know, and what they are where none are given."""
+        asked: tuple[int, tuple[float, ...] | None] = self._content.model.conditions[name]
+        return asked
+
     def get_dim_fparam(self) -> int:
         """Return the number of frame parameters."""
-        return int(self._content.model.numb_fparam)
+        return self._asked("fparam")[0]
 
     def get_dim_aparam(self) -> int:
         """Return the number of atomic parameters."""
-        return int(self._content.model.numb_aparam)
+        return self._asked("aparam")[0]
 
     def has_default_fparam(self) -> bool:
         """Return whether `fparam` may be left out although the model has frame parameters."""
-        return self._content.model.default_fparam is not None
+        return self._asked("fparam")[1] is not None
 
     def has_chg_spin_ebd(self) -> bool:
         """Return whether the model depends on charge and spin of a frame."""
-        return bool(self._content.model.dim_chg_spin)
+        return self._asked("charge_spin")[0] > 0
 
     def has_default_chg_spin(self) -> bool:
         """Return whether `charge_spin` may be left out although the model depends on it."""
-        return self._content.model.default_chg_spin is not None
+        return self._asked("charge_spin")[1] is not None
 
     def get_ntypes_spin(self) -> int:
         """Return the number of types with spin: none."""

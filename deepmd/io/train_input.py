@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ import yaml
 
 from deepmd.array_model import models
 from deepmd.array_model.descriptors.hybrid import Hybrid
-from deepmd.array_model.descriptors.se_e2_a_typed import SeE2ATyped, typed
+from deepmd.array_model.descriptors.se_e2_a_typed import SeE2ATyped
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.registry import canonical, lookup
@@ -90,7 +90,7 @@ class TrainInput:
         table = ("use_srtab", "smin_alpha", "sw_rmin", "sw_rmax", "srtab_add_bias")
         tree = {
             **{key: value for key, value in asdict(self.section).items() if key not in table},
-            "descriptor": self.model.descriptor.section(),
+            "descriptor": descriptor_section(self.model.descriptor),
             "fitting_net": {"type": self.model.fitting.kind, **asdict(self.model.fitting)},
         }
         for part in self.model.descriptor.parts():
@@ -99,6 +99,22 @@ class TrainInput:
         if not tree["fitting_net"]["exclude_types"]:
             del tree["fitting_net"]["exclude_types"]  # DeePMD-kit's input does not know it
         return json.loads(json.dumps(tree))  # type: ignore[no-any-return]
+
+
+UNSET = ("stripped_type_embedding", "temperature", "ln_eps")
+"""Options of descriptors that sections leave out where they are None."""
+
+
+def descriptor_section(descriptor: Any) -> dict[str, Any]:
+    """Return the section that describes a descriptor, every default written out; a type embedding has one of its own."""
+    if isinstance(descriptor, Hybrid):
+        return {"type": descriptor.kind, "list": [descriptor_section(member) for member in descriptor.members]}
+    typed = isinstance(descriptor, SeE2ATyped)
+    left_out = {*getattr(descriptor, "fixed", ()), *(item.name for item in fields(descriptor) if not item.init), *(("types",) if typed else ())}
+    tree = {name: value for name, value in asdict(descriptor).items() if name not in left_out and not (value is None and name in UNSET)}
+    if tree.get("evaluation") == "auto":
+        del tree["evaluation"]  # DeePMD-kit's input does not know it
+    return {"type": "se_e2_a" if typed else descriptor.kind, **tree}
 
 
 NOT_YET: dict[str, dict[str, Any]] = {
@@ -292,7 +308,7 @@ def _typed(descriptor: Any, section: Any) -> Any:
         raise InputError(f"model/type_embedding: must be an object with keys, got {section!r}")
     types = build(TypeEmbedding, {"activation_function": "tanh", **section}, "model/type_embedding")
     try:
-        return descriptor.with_parts(tuple(typed(part, types) if part.kind == "se_e2_a" else part for part in parts))
+        return descriptor.with_parts(tuple(SeE2ATyped(**vars(part), types=types) if part.kind == "se_e2_a" else part for part in parts))
     except ValueError as error:
         raise InputError(f"model/type_embedding: {error}") from error
 

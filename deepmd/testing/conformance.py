@@ -264,7 +264,8 @@ class ModelConformance(ModelAgreement):
         The switch vanishes as the cube of the distance to the cutoff, the force as its square, the slope linearly.
         """
         layout = subject.model.layout()
-        span = layout.rcut - subject.model.descriptor.rcut_smth
+        _, switch_begins = max((part.rcut, part.rcut_smth) for part in subject.model.parts)
+        span = layout.rcut - switch_begins
         near, nearer, beyond = [np.linspace(0.999, 1.001, 3) * share * span for share in (0.05, 0.005, -0.001)]
         sample = subject.systems["open"][0].selected(np.arange(2)).changed(types=np.array(visible_pair(subject.model)))
         gaps = np.array([*near, *nearer, 0.0, *beyond])

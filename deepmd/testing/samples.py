@@ -187,9 +187,10 @@ class Subject:
     def conditions(self, samples: Sequence[Sample], packed: Packed) -> Conditions:
         """Return the parameters that the model's fitting net wants."""
         centres = packed.atoms[: len(packed.pairs.type_N)]
-        fparam = np.stack([sample.fparam for sample in samples])[:, : self.model.numb_fparam]
-        aparam = np.concatenate([sample.aparam for sample in samples])[centres, : self.model.numb_aparam]
-        charge_spin = np.stack([sample.charge_spin for sample in samples]) if self.model.dim_chg_spin else None
+        wanted = {name: size for name, (size, _) in self.model.conditions.items()}
+        fparam = np.stack([sample.fparam for sample in samples])[:, : wanted["fparam"]]
+        aparam = np.concatenate([sample.aparam for sample in samples])[centres, : wanted["aparam"]]
+        charge_spin = np.stack([sample.charge_spin for sample in samples]) if wanted["charge_spin"] else None
         return Conditions(fparam if fparam.size else None, aparam if aparam.shape[1] else None, charge_spin)
 
     def evaluate(self, packed: Packed, conditions: Conditions, wanted: frozenset[str] | None = None) -> Results:

@@ -16,7 +16,7 @@ import numpy as np
 from deepmd.adapters.training import Adam, Progress, Task
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
-from deepmd.array_model.tree import flagged, flatten, paths, replace_leaves
+from deepmd.array_model.tree import flatten, paths, replace_leaves
 from deepmd.data import statistics
 from deepmd.data.batch import data_of
 from deepmd.data.batches import Plan, Sampler, make_plan
@@ -37,7 +37,7 @@ from deepmd.train.checkpoints import MODULES, locate, module_of
 from deepmd.train.expanding import ExpandingTrainer
 from deepmd.train.loop import OnRow, Run, run_loop
 from deepmd.train.schedule import learning_rate
-from deepmd.train.sharing import made_equal, shared
+from deepmd.train.trained import flagged, made_equal, shared
 from deepmd.train.validating import FullValidation
 from deepmd.version import __version__
 

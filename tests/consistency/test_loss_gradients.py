@@ -13,7 +13,7 @@ from tolerances import assert_close
 from deepmd.array_model.descriptors.hybrid import Hybrid
 from deepmd.array_model.descriptors.se_atten import SeAtten
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
-from deepmd.array_model.descriptors.se_e2_a_typed import typed
+from deepmd.array_model.descriptors.se_e2_a_typed import SeE2ATyped
 from deepmd.array_model.descriptors.se_e2_r import SeE2R
 from deepmd.array_model.descriptors.se_e3 import SeE3
 from deepmd.array_model.descriptors.se_e3_tebd import SeE3Tebd
@@ -23,7 +23,7 @@ from deepmd.array_model.fittings.energy import EnergyFitting
 from deepmd.array_model.fittings.polar import PolarFitting
 from deepmd.array_model.fittings.property import PropertyFitting
 from deepmd.array_model.models.standard import StandardModel
-from deepmd.array_model.tree import flagged, flatten, replace_leaves
+from deepmd.array_model.tree import flatten, replace_leaves
 from deepmd.array_model.type_embedding import TypeEmbedding
 from deepmd.host import plain
 from deepmd.losses import DosLoss, EnerLoss, PropertyLoss, Target, TensorLoss, total
@@ -31,6 +31,7 @@ from deepmd.plan.expansions import domain_start, expanded
 from deepmd.testing import ModelConformance
 from deepmd.testing.conformance import REALISTIC
 from deepmd.testing.samples import Subject
+from deepmd.train.trained import flagged
 
 OFF = {f"{kind}_pref_{term}": 0.0 for kind in ("start", "limit") for term in ("e", "f", "v", "ae", "pf")}
 EVERY = {f"start_pref_{term}": weight for term, weight in (("e", 0.5), ("f", 2.0), ("v", 0.3), ("ae", 0.7), ("pf", 1.1))}
@@ -265,7 +266,7 @@ def test_expansions_have_the_gradients_of_the_nets(backend, descriptor):
 NEAR = SeE2R(sel=(9, 9), rcut=2.6, rcut_smth=0.5, neuron=(2,), resnet_dt=True)
 ATTENTIVE = SeAtten(sel=12, rcut=3.0, neuron=(2,), axis_neuron=1, tebd_dim=2, attn=2, attn_layer=1, set_davg_zero=False)
 DESCRIPTORS = {
-    "se_e2_a with types": typed(replace(DESCRIPTOR, type_one_side=False), TypeEmbedding((3,), activation_function="tanh")),
+    "se_e2_a with types": SeE2ATyped(**vars(replace(DESCRIPTOR, type_one_side=False)), types=TypeEmbedding((3,), activation_function="tanh")),
     "se_e2_r": NEAR,
     "se_e3": SeE3(sel=(8, 8), rcut=3.0, rcut_smth=0.5, neuron=(2,), resnet_dt=True),
     "se_e3_tebd": SeE3Tebd(sel=12, rcut=3.0, rcut_smth=0.5, neuron=(2,), tebd_dim=2, set_davg_zero=False),

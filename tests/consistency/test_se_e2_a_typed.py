@@ -12,7 +12,7 @@ from tolerances import assert_close
 from deepmd import DeepPot
 from deepmd.array_model.descriptors.hybrid import Hybrid
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
-from deepmd.array_model.descriptors.se_e2_a_typed import typed
+from deepmd.array_model.descriptors.se_e2_a_typed import SeE2ATyped
 from deepmd.array_model.descriptors.se_e2_r import SeE2R
 from deepmd.array_model.type_embedding import TypeEmbedding
 from deepmd.host import plain
@@ -20,7 +20,7 @@ from deepmd.testing import DescriptorAgreement, DescriptorConformance
 from deepmd.testing.conformance import REALISTIC
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-BASE = typed(SeE2A(sel=(24, 24), rcut=3.0, rcut_smth=0.5, neuron=(2, 4), axis_neuron=2), TypeEmbedding((3,), activation_function="tanh"))
+BASE = SeE2ATyped(sel=(24, 24), rcut=3.0, rcut_smth=0.5, neuron=(2, 4), axis_neuron=2, types=TypeEmbedding((3,), activation_function="tanh"))
 EXPANDED = replace(BASE, evaluation="spectral")
 MORE = replace(BASE, type_one_side=True, exclude_types=((0, 1),), types=TypeEmbedding((2, 4), use_econf_tebd=True, use_tebd_bias=True))
 

@@ -18,7 +18,7 @@ from deepmd.io import convert, load_model
 from deepmd.io.train_input import parse_input
 from deepmd.train import main
 from deepmd.train.checkpoints import module_of
-from deepmd.train.sharing import copies, made_equal, shared
+from deepmd.train.trained import copies, made_equal, shared
 
 # torch says of TorchScript as a whole that it is deprecated; C++ programs read no other format yet
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")

@@ -78,7 +78,7 @@ def terms_of(path):
 
 
 def precision_of(path):
-    return next(descriptor.precision for descriptor in load_model(path).model.descriptors)
+    return next(part.precision for part in load_model(path).model.parts)
 
 
 def altered(path, factor):

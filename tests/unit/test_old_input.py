@@ -6,7 +6,7 @@ import pytest
 
 from deepmd.array_model.errors import InputError
 from deepmd.io.old_input import modern
-from deepmd.io.train_input import parse_input
+from deepmd.io.train_input import descriptor_section, parse_input
 
 FLAT = {
     "_comment": "of 2018",
@@ -62,7 +62,7 @@ def test_flat_and_not_smooth():
         assert tree["model"]["descriptor"] == {"type": "loc_frame", **frame}
         assert tree["model"]["fitting_net"] == {"seed": 1, "neuron": [240, 240], "resnet_dt": True}
     tree["model"]["type_map"] = ["O", "H"]
-    assert parse_input(tree).model.descriptor.section() == {
+    assert descriptor_section(parse_input(tree).model.descriptor) == {
         "type": "loc_frame",
         **{key: value if key == "rcut" else tuple(value) for key, value in frame.items()},
     }

@@ -16,10 +16,11 @@ from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.fittings.energy import EnergyFitting
 from deepmd.array_model.models.standard import StandardModel
-from deepmd.array_model.tree import flagged, flatten, map_leaves, paths, replace_leaves
+from deepmd.array_model.tree import flatten, map_leaves, paths, replace_leaves
 from deepmd.host import plain
 from deepmd.io import ModelFile, convert, load_model, save_model
 from deepmd.io.model_file import from_json, from_tree, to_json, to_tree
+from deepmd.train.trained import flagged
 
 KEYS = st.text("abc", min_size=1, max_size=2)
 TREES = st.recursive(st.integers(), lambda inner: st.dictionaries(KEYS, inner, max_size=3) | st.lists(inner, max_size=3), max_leaves=12)

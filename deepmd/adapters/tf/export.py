@@ -117,8 +117,8 @@ def _attributes(content: ModelFile) -> None:
     model = content.model
     tf.constant(float(model.layout().rcut), tf.float64, name="descrpt_attr/rcut")  # its type is that of t_coord and t_box
     tf.constant(model.ntypes, tf.int32, name="descrpt_attr/ntypes")
-    tf.constant(model.numb_fparam, tf.int32, name="fitting_attr/dfparam")
-    tf.constant(model.numb_aparam, tf.int32, name="fitting_attr/daparam")
+    tf.constant(model.conditions["fparam"][0], tf.int32, name="fitting_attr/dfparam")
+    tf.constant(model.conditions["aparam"][0], tf.int32, name="fitting_attr/daparam")
     tf.constant(False, name="fitting_attr/aparam_nall")
     tf.constant(" ".join(model.type_map), name="model_attr/tmap")
     output: Output = model.output
@@ -143,9 +143,9 @@ def _evaluation(content: ModelFile) -> None:
     n, num_atoms = natoms[1], tf.size(type_A, out_type=tf.int64)
     num_frames = num_atoms // n
     frame_A = tf.range(num_atoms) // n
-    fparam_FK = _rows(fed, "t_fparam", num_frames, tf.ones_like(n), model.numb_fparam)
-    aparam_AK = _rows(fed, "t_aparam", num_frames, n, model.numb_aparam)
-    charge_spin_F2 = _rows(fed, "t_charge_spin", num_frames, tf.ones_like(n), model.dim_chg_spin)
+    per_frame = {"fparam": tf.ones_like(n), "aparam": n, "charge_spin": tf.ones_like(n)}
+    asked = ((name, size) for name, (size, _) in model.conditions.items())
+    fparam_FK, aparam_AK, charge_spin_F2 = (_rows(fed, f"t_{name}", num_frames, per_frame[name], size) for name, size in asked)
 
     layout = model.layout()
     cell_F33 = _cells(fed["t_box"], tf.size(fed["t_mesh"]), search.enclosing_cell(coord_A3, layout.rcut, xp=xp), num_frames)

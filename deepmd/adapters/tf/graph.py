@@ -79,8 +79,8 @@ def placeholders(model: Any) -> Inputs:
     fed["inner"] = make("inner", tf.int32, [len(model.layout().inner)])
     fed["num_atoms"] = make("num_atoms", tf.int32, [])
     fed["num_frames"] = make("num_frames", tf.int32, [])
-    conditions = {"fparam_FK": model.numb_fparam, "aparam_NK": model.numb_aparam, "charge_spin_F2": model.dim_chg_spin}
-    for name, size in conditions.items():
+    conditions = dict(zip((field.name for field in fields(Conditions)), model.conditions.values(), strict=True))
+    for name, (size, _) in conditions.items():
         if size:
             fed[name] = make(name, tf.float64, [None, size])
     arrays = {name: fed[name] for name in (*_PAIRS, "place_N3")}

@@ -91,20 +91,20 @@ def _module(content: ModelFile) -> Any:
     """Return the functions that other programs call, under their names."""
     model = content.model
     module = tf.Module()
-    default, default_chg_spin = model.default_fparam or (), model.default_chg_spin or ()
+    (dim_fparam, default), (dim_aparam, _), (dim_chg_spin, default_chg_spin) = model.conditions.values()
     facts: dict[str, tuple[Any, Any]] = {
         "get_rcut": (float(model.layout().rcut), tf.float64),
         "get_type_map": (list(model.type_map), tf.string),
         "get_sel": (list(model.layout().sel), tf.int64),
         "get_sel_type": (list(range(model.ntypes)), tf.int64),
-        "get_dim_fparam": (model.numb_fparam, tf.int64),
-        "get_dim_aparam": (model.numb_aparam, tf.int64),
-        "get_dim_chg_spin": (model.dim_chg_spin, tf.int64),
+        "get_dim_fparam": (dim_fparam, tf.int64),
+        "get_dim_aparam": (dim_aparam, tf.int64),
+        "get_dim_chg_spin": (dim_chg_spin, tf.int64),
         "get_pair_exclude_types": ([], tf.int64),  # pairs are excluded inside
         "has_default_fparam": (bool(default), tf.bool),
-        "get_default_fparam": (list(default), tf.float64),
+        "get_default_fparam": (list(default or ()), tf.float64),
         "has_default_chg_spin": (bool(default_chg_spin), tf.bool),
-        "get_default_chg_spin": (list(default_chg_spin), tf.float64),
+        "get_default_chg_spin": (list(default_chg_spin or ()), tf.float64),
         "has_message_passing": (model.layout().messages, tf.bool),
         "is_aparam_nall": (False, tf.bool),
         "mixed_types": (model.layout().mixed, tf.bool),
@@ -144,10 +144,11 @@ def _evaluations(content: ModelFile) -> dict[str, Any]:
     atype = tf.TensorSpec([None, None], tf.int32, "atype")
     box = tf.TensorSpec([None, None, None], tf.float64, "box")
     nlist, mapping = tf.TensorSpec([None, None, None], tf.int64, "nlist"), tf.TensorSpec([None, None], tf.int64, "mapping")
-    fparam = tf.TensorSpec([None, model.numb_fparam], tf.float64, "fparam")
-    aparam = tf.TensorSpec([None, None, model.numb_aparam], tf.float64, "aparam")
+    sizes = {name: size for name, (size, _) in model.conditions.items()}
+    fparam = tf.TensorSpec([None, sizes["fparam"]], tf.float64, "fparam")
+    aparam = tf.TensorSpec([None, None, sizes["aparam"]], tf.float64, "aparam")
     # the last argument, of models that ask for it only
-    more = [tf.TensorSpec([None, model.dim_chg_spin], tf.float64, "charge_spin")] if model.dim_chg_spin else []
+    more = [tf.TensorSpec([None, sizes["charge_spin"]], tf.float64, "charge_spin")] if sizes["charge_spin"] else []
     core = _core(content, atomic=False)
     cores = {False: core, True: _core(content, atomic=True) if model.layout().messages else core}
 
@@ -185,13 +186,10 @@ def _core(content: ModelFile, *, atomic: bool) -> Any:
 
     def energies(*arrays: Tensor) -> tuple[Tensor, Tensor]:
         *fields, counts, widths, inner, fparam_FK, aparam_NK, charge_spin_F2 = arrays
+        asked = zip((fparam_FK, aparam_NK, charge_spin_F2), model.conditions.values(), strict=True)
         sizes = {"counts": tuple(tf.unstack(counts)), "widths": tuple(tf.unstack(widths)), "inner": tuple(tf.unstack(inner))}
         pairs = in_32_bits(Pairs(**dict(zip(_FIELDS, fields, strict=True)), **sizes))
-        conditions = Conditions(
-            fparam_FK=fparam_FK if model.numb_fparam else None,
-            aparam_NK=aparam_NK if model.numb_aparam else None,
-            charge_spin_F2=charge_spin_F2 if model.dim_chg_spin else None,
-        )
+        conditions = Conditions(*(values if size else None for values, (size, _) in asked))
         energy_N1, _ = model.atomic_output(in_graph(model, params, constant), pairs, conditions, xp=xp)
         return energy_N1, tf.stack(gradients(model, energy_N1, pairs, wanted))
 
@@ -199,7 +197,7 @@ def _core(content: ModelFile, *, atomic: bool) -> Any:
     kinds = [(real, [None, None, 3]), (tf.bool, [None, None]), (whole, [None, None]), *3 * [(whole, [None])], (whole, [None, None])]
     kinds += [(real, [None, 3 if layout.messages else 0])]
     kinds += [(whole, [size]) for size in (model.ntypes, len(layout.sections), len(layout.inner))]
-    kinds += [(real, [None, size]) for size in (model.numb_fparam, model.numb_aparam, model.dim_chg_spin)]
+    kinds += [(real, [None, size]) for size, _ in model.conditions.values()]
     return _named("energies", energies, [tf.TensorSpec(shape, dtype) for dtype, shape in kinds])
 
 

@@ -214,12 +214,8 @@ class _Core(torch.nn.Module):  # type: ignore[misc]
         # sizes stay tensors, so that the trace slices by them
         sizes = tuple(counts.unbind()), tuple(widths.unbind())
         pairs = Pairs(disp, mask, index, centre, types, frame, *sizes, kinds, kinds[:, :0], tuple(inner.unbind()))
-        model = self.model
-        conditions = Conditions(
-            fparam_FK=fparam if model.numb_fparam else None,
-            aparam_NK=aparam if model.numb_aparam else None,
-            charge_spin_F2=charge_spin if model.dim_chg_spin else None,
-        )
+        asked = zip((fparam, aparam, charge_spin), self.model.conditions.values(), strict=True)
+        conditions = Conditions(*(values if size else None for values, (size, _) in asked))
         space = _space()
         if self.model.layout().messages:
             space = SimpleNamespace(**{**vars(space), "received": lambda x_NK: _exchange()(x_NK, row, position, border)})
@@ -286,8 +282,8 @@ def _scripted(content: ModelFile) -> Any:
     types, frame = torch.arange(atoms) % model.ntypes, torch.arange(atoms) // 7
     cell = 1.1 * layout.rcut * torch.eye(3, dtype=torch.float64).expand(2, 3, 3)
     listed = (coord, types, frame, torch.arange(5), torch.arange(5 * 11).reshape(5, 11) % 7, torch.arange(atoms))
-    sizes = (2, model.numb_fparam), (atoms, model.numb_aparam), (2, model.dim_chg_spin)
-    conditions = tuple(torch.ones(size, dtype=torch.float64) for size in sizes)
+    asked = zip((2, atoms, 2), model.conditions.values(), strict=True)
+    conditions = tuple(torch.ones((rows, size), dtype=torch.float64) for rows, (size, _) in asked)
 
     frames = (coord, types, frame, cell, torch.ones(1, dtype=torch.float64))
     find = _Find(layout, model.ntypes)
@@ -311,11 +307,7 @@ def _scripted(content: ModelFile) -> Any:
         output=model.output,
         excluded=list(model.atom_exclude_types),
         domain_start=domain_start(model, params),
-        dim_fparam=model.numb_fparam,
-        dim_aparam=model.numb_aparam,
-        default_fparam=[float(value) for value in model.default_fparam or ()],
-        dim_chg_spin=model.dim_chg_spin,
-        default_chg_spin=[float(value) for value in model.default_chg_spin or ()],
+        conditions={name: (size, [float(value) for value in default or ()]) for name, (size, default) in model.conditions.items()},
         parts={name: _traced(part, inputs) for name, (part, inputs) in examples.items()},
     )
     return torch.jit.script(shell.eval())

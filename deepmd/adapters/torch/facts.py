@@ -32,11 +32,7 @@ class Facts(torch.nn.Module):  # type: ignore[misc]
         output: Output,
         excluded: list[int],
         domain_start: float,
-        dim_fparam: int,
-        dim_aparam: int,
-        default_fparam: list[float],
-        dim_chg_spin: int,
-        default_chg_spin: list[float],
+        conditions: dict[str, tuple[int, list[float]]],
         parts: dict[str, torch.nn.Module],
     ) -> None:
         super().__init__()
@@ -54,9 +50,9 @@ class Facts(torch.nn.Module):  # type: ignore[misc]
         self.differentiable = output.differentiable
         self.intensive = output.intensive
         self.excluded = excluded
-        self.dim_fparam = dim_fparam
-        self.dim_aparam = dim_aparam
-        self.dim_chg_spin = dim_chg_spin
+        self.dim_fparam, default_fparam = conditions["fparam"]
+        self.dim_aparam, _ = conditions["aparam"]
+        self.dim_chg_spin, default_chg_spin = conditions["charge_spin"]
         self.limits_chg_spin = [end for limits in LIMITS.values() for end in limits]
         # no list: TorchScript rounds lists of numbers to float32 on the way to a tensor
         self.register_buffer("default_fparam", torch.tensor(default_fparam, dtype=torch.float64))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from deepmd.array_model.descriptors.features import Features, Widths
@@ -71,13 +71,6 @@ class Descriptor:
         """Return the descriptor with other values of some of `sels`."""
         return replace(self, **values)  # type: ignore[type-var]
 
-    def section(self) -> dict[str, Any]:
-        """Return the section of the input that describes it, every default written out."""
-        tree = {"type": self.kind, **asdict(self)}  # type: ignore[call-overload]
-        if tree.get("evaluation") == "auto":
-            del tree["evaluation"]  # DeePMD-kit's input does not know it
-        return tree
-
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters for types of these names; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
         raise NotImplementedError
@@ -87,7 +80,7 @@ class Descriptor:
         return None if self.seed is None else [*path, self.seed]
 
     def trainables(self) -> Any:
-        """Which parameters training may change: a tree of flags (see `flagged`)."""
+        """Which parameters training may change: a tree of flags (see `deepmd.train.trained.flagged`)."""
         return self.trainable
 
     def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:

@@ -136,10 +136,6 @@ class Dpa2(Descriptor):
         cutoffs = (*((self.repinit.three_body_rcut,) if self.three else ()), self.repformer.rcut)
         return Layout(self.rcut, (slots,), mixed=True, inner=tuple(zip(cutoffs, rest, strict=True)), messages=True)
 
-    def section(self) -> dict[str, Any]:
-        """Return the section of the input that describes it."""
-        return {name: value for name, value in super().section().items() if name not in ("pair", "three")}
-
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters for types of these names (spec dpa2_dpa3, section 7)."""
         block = self.repformer

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from deepmd.array_model import spectral
 from deepmd.array_model.descriptors.base import Descriptor
 from deepmd.array_model.namespace import Array, Namespace, Params
-from deepmd.array_model.networks import Net, apply_net
 
 
 class Expandable(Descriptor):
-    """A dataclass with the field `evaluation`. A kind gives `net` and `_nets`, or `_values`, and evaluates what `_expansion` returns."""
+    """A dataclass with the field `evaluation`. A kind gives `values`, and evaluates what `expansion` returns."""
 
     env_protection: float
     activation_function: str
@@ -23,18 +20,6 @@ class Expandable(Descriptor):
     def functions(self, ntypes: int) -> tuple[int, ...]:
         """Return how many functions of one number each group of them has: one for each neighbour type, in a group for each centre type."""
         return (ntypes,) * ntypes
-
-    def net(self) -> Net:
-        """Shape of the embedding nets."""
-        raise NotImplementedError
-
-    def _nets(self, params: Params, centre: int) -> list[Params]:
-        """Nets of a centre type, by neighbour type."""
-        raise NotImplementedError
-
-    def _embeddings(self, params: Params, centre: int, *, xp: Namespace) -> list[Callable[[Array], Array]]:
-        """Functions from s as the nets read it (..., 1) to (..., G), of a centre type, by neighbour type."""
-        return [partial(apply_net, self.net(), net, xp=xp) for net in self._nets(params, centre)]
 
     def obstacle(self, ntypes: int, *, stored: bool) -> str:
         """Return why there can be no expansion, or why it would not pay where the choice is left open; "" if neither is so."""
@@ -55,8 +40,7 @@ class Expandable(Descriptor):
 
     def values(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> list[Array]:
         """Functions of a centre type, (K, G) at some s before normalisation."""
-        s_K1 = self._normalised(params, centre, s_K, xp=xp)
-        return [embedding(s_K1) for embedding in self._embeddings(params, centre, xp=xp)]
+        raise NotImplementedError
 
     def reach(self, params: Params, s: float, *, xp: Namespace) -> float:
         """Return the end of the domain when s is the largest radial part of a row."""

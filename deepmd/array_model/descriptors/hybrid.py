@@ -7,12 +7,10 @@ from typing import Any
 
 from deepmd.array_model.descriptors.base import Descriptor, Statistics
 from deepmd.array_model.descriptors.features import Features, Widths
-from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
+from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.pairs import Layout, Pairs
 from deepmd.array_model.pairs_cut import narrowed, union
 from deepmd.array_model.registry import register
-
-COARSEST_FIRST = ("bfloat16", "float16", "float32", "float64")
 
 
 @register("descriptor", "hybrid")
@@ -39,17 +37,6 @@ class Hybrid(Descriptor):
     def rcut(self) -> float:  # type: ignore[override]
         """Cutoff of the farthest-sighted member, Angstrom."""
         return max(member.rcut for member in self.members)  # type: ignore[no-any-return]
-
-    @property
-    def rcut_smth(self) -> float:  # type: ignore[override]
-        """Where the switch of that member begins."""
-        return max((member.rcut, member.rcut_smth) for member in self.members)[1]  # type: ignore[no-any-return]
-
-    @property
-    def precision(self) -> str:  # type: ignore[override]
-        """The coarsest precision of the members."""
-        used = {PRECISIONS[member.precision] for member in self.members}
-        return next(name for name in COARSEST_FIRST if name in used)
 
     @property
     def mixed(self) -> bool:  # type: ignore[override]
@@ -129,7 +116,3 @@ class Hybrid(Descriptor):
     def _cut(self, member: Descriptor, pairs: Pairs, *, xp: Namespace) -> Pairs:
         """Return the pairs that a member would have been given alone."""
         return narrowed(pairs, self.layout(), member.layout(), xp=xp)
-
-    def section(self) -> dict[str, Any]:
-        """Return the section of the input that describes it."""
-        return {"type": self.kind, "list": [member.section() for member in self.members]}

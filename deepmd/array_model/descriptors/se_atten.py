@@ -66,11 +66,6 @@ class SeAtten(Mixed, Expandable):
         """Widths of the features."""
         return Widths(self.neuron[-1] * self.axis_neuron + (self.tebd_dim if self.concat_output_tebd else 0), self.neuron[-1])
 
-    def section(self) -> dict[str, Any]:
-        """Return the section of the input that describes it."""
-        absent = {"stripped_type_embedding", *self.fixed, *(name for name in ("temperature", "ln_eps") if getattr(self, name) is None)}
-        return {name: value for name, value in super().section().items() if name not in absent}
-
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
         return {**super().fresh(type_map, draw, xp=xp), "attention": self.attention().init(self.seeds(2, 0), draw, xp=xp)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from deepmd.array_model.descriptors.features import Features, Widths
@@ -13,11 +13,6 @@ from deepmd.array_model.networks import Net, apply_net
 from deepmd.array_model.pairs import Pairs
 from deepmd.array_model.registry import register
 from deepmd.array_model.type_embedding import TypeEmbedding
-
-
-def typed(descriptor: SeE2A, types: TypeEmbedding) -> SeE2ATyped:
-    """Return the descriptor with a type embedding."""
-    return SeE2ATyped(**{item.name: getattr(descriptor, item.name) for item in fields(descriptor)}, types=types)
 
 
 @register("descriptor", "se_e2_a_typed")
@@ -43,10 +38,6 @@ class SeE2ATyped(SeE2A):
         """Widths of the features: the vector of the type of the centre comes last."""
         plain = super().widths
         return Widths(plain.invariant + self.types.neuron[-1], plain.equivariant)
-
-    def section(self) -> dict[str, Any]:
-        """Return the section of the input that describes it, beside that of the type embedding."""
-        return {**{name: value for name, value in super().section().items() if name != "types"}, "type": "se_e2_a"}
 
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator. DeePMD-kit has it in TensorFlow only, which draws others."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.descriptors.local import Local
 from deepmd.array_model.environment import environment_adjoint, environment_columns, environment_rows
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
-from deepmd.array_model.networks import Net, init_net
+from deepmd.array_model.networks import Net, apply_net, init_net
 from deepmd.array_model.pairs import Layout, Pairs, spans
 
 
@@ -105,10 +106,16 @@ class OfPairs(Sectioned):
         """Number of types that a net belongs to: the neighbour, or centre and neighbour."""
         return 1 if self.type_one_side else 2
 
-    def _nets(self, params: Params, centre: int) -> list[Params]:
-        """Nets of a centre type, by neighbour type."""
-        count = len(self.slots)
-        return [params["embeddings"][neighbour if self.type_one_side else centre + neighbour * count] for neighbour in range(count)]
+    def _embeddings(self, params: Params, centre: int, *, xp: Namespace) -> list[Callable[[Array], Array]]:
+        """Functions from s as the nets read it (..., 1) to (..., G), of a centre type, by neighbour type."""
+        nets, count = params["embeddings"], len(self.slots)
+        numbers = [neighbour if self.type_one_side else centre + neighbour * count for neighbour in range(count)]
+        return [partial(apply_net, self.net(), nets[number], xp=xp) for number in numbers]
+
+    def values(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> list[Array]:
+        """Functions of a centre type, (K, G) at some s before normalisation."""
+        s_K1 = self._normalised(params, centre, s_K, xp=xp)
+        return [embedding(s_K1) for embedding in self._embeddings(params, centre, xp=xp)]
 
     def term(self, rows: Array, embedding: Callable[[Array], Array], *, xp: Namespace) -> Array:
         """Return what a section adds (N, ...): from the rows of its neighbours (N, width, columns) and the net."""

@@ -80,39 +80,16 @@ class Model:
         return self.changed(lambda descriptor: descriptor.with_parts(tuple(next(remaining) for _ in descriptor.parts())))
 
     @property
-    def numb_fparam(self) -> int:
-        """Number of frame parameters."""
-        return max((fitting.numb_fparam for fitting in self.fittings), default=0)
-
-    @property
-    def numb_aparam(self) -> int:
-        """Number of atomic parameters."""
-        return max((fitting.numb_aparam for fitting in self.fittings), default=0)
-
-    @property
-    def default_fparam(self) -> tuple[float, ...] | None:
-        """Frame parameters where none are given: those of the first fitting net that has some."""
-        return next((fitting.default_fparam for fitting in self.fittings if fitting.default_fparam is not None), None)
-
-    @property
-    def dim_chg_spin(self) -> int:
-        """Number of values that say charge and spin of a frame: 2, or 0 for models that do not ask."""
-        return max((descriptor.dim_chg_spin for descriptor in self.descriptors), default=0)
-
-    @property
-    def default_chg_spin(self) -> tuple[float, float] | None:
-        """Charge and spin where none are given: those of the first descriptor that has some."""
-        asking = (descriptor.default_chg_spin for descriptor in self.descriptors if descriptor.dim_chg_spin)
-        return next((default for default in asking if default is not None), None)
-
-    @property
     def conditions(self) -> dict[str, tuple[int, tuple[float, ...] | None]]:
-        """How many numbers of each kind it wants to know besides the geometry (`Conditions`), and what they are where none are given."""
-        return {
-            "fparam": (self.numb_fparam, self.default_fparam),
-            "aparam": (self.numb_aparam, None),
-            "charge_spin": (self.dim_chg_spin, self.default_chg_spin),
-        }
+        """How many numbers of each kind of `Conditions` it wants to know, in their order, and what they are where none are given."""
+
+        def asked(parts: tuple[Any, ...], size: str, default: str = "") -> tuple[int, tuple[float, ...] | None]:
+            asking = [part for part in parts if getattr(part, size)]
+            defaults = [getattr(part, default, None) for part in asking]
+            return max((getattr(part, size) for part in asking), default=0), next((each for each in defaults if each is not None), None)
+
+        fparam, aparam = asked(self.fittings, "numb_fparam", "default_fparam"), asked(self.fittings, "numb_aparam")
+        return {"fparam": fparam, "aparam": aparam, "charge_spin": asked(self.descriptors, "dim_chg_spin", "default_chg_spin")}
 
     @property
     def atom_ener(self) -> tuple[float | None, ...]:

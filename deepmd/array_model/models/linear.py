@@ -35,9 +35,10 @@ class Combination(Model):
                 raise ValueError(f"models/{number} predicts {model.output.name}; only energy models can be combined")
             if model.type_map != self.type_map:
                 raise ValueError(f"models/{number} has the type_map {list(model.type_map)}; all need the same, {list(self.type_map)}")
-        for name in ("numb_fparam", "numb_aparam"):
-            if len({getattr(model, name) for model in self.models} - {0}) > 1:
-                raise ValueError(f"models have different {name}: {[getattr(model, name) for model in self.models]}")
+        for name in ("fparam", "aparam"):
+            sizes = [model.conditions[name][0] for model in self.models]
+            if len({*sizes} - {0}) > 1:
+                raise ValueError(f"models have different numb_{name}: {sizes}")
 
     def add(self, values: list[Array], bias_Nd: Array, pairs: list[Pairs], *, xp: Namespace) -> Array:
         """Return the weighted sum of the members' values (N, 1), and the bias."""

@@ -17,8 +17,6 @@ NEGLIGIBLE_EXPONENT = -230.0
 """Its exponential is negligible against the weight 1 of a neighbour at `sw_rmax`. No constant is that small: TorchScript takes two
 constants for one where they differ by less than 1e-8."""
 
-RANGES = ("sw_rmin", "sw_rmax", "smin_alpha")
-
 
 @register("model", "zbl")
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Parameters that stand for the same: vectors of the types that a model has once, for all members of a hybrid (its `type_embedding`)."""
+"""Which parameters a training changes, and which of them stand for the same: vectors of the types that all members of a hybrid have in common."""
 
 from __future__ import annotations
 
@@ -8,6 +8,26 @@ import numpy as np
 
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flatten, paths, replace_leaves
+
+CONSTANTS = ("davg", "dstd", "inputs", "tables")
+"""Names of parameters that training never changes: statistics, inputs of type embeddings, expansions."""
+
+
+def flagged(tree: Any, flags: Any, prefix: str = "") -> list[str]:
+    """Return the paths of the leaves that a tree of flags selects.
+
+    A flag holds for everything below it, except for what has a name in `CONSTANTS`; what `flags` does not name is not selected; a tuple
+    of names selects all that have none of them either; a dict of flags given for a list holds for each of its items.
+    """
+    if isinstance(flags, bool | tuple):
+        fixed = {*CONSTANTS, *(flags if isinstance(flags, tuple) else ())}
+        return [path for path in flatten(tree, prefix) if flags is not False and fixed.isdisjoint(path.split("/"))]
+    if isinstance(tree, list):
+        each = flags if isinstance(flags, list) else [flags] * len(tree)
+        items = [(str(k), value, flag) for k, (value, flag) in enumerate(zip(tree, each, strict=True))]
+    else:
+        items = [(key, tree[key], flag) for key, flag in flags.items()]
+    return [path for key, value, flag in items for path in flagged(value, flag, f"{prefix}/{key}" if prefix else key)]
 
 
 def copies(model: Any, params: Params) -> dict[str, str]:
