@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepmd.array_model.errors import nearest
-from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
 
 
 def silut_constants(threshold: float) -> tuple[float, float]:
@@ -75,6 +75,13 @@ def activation(name: str) -> Callable[..., Array]:
     if head not in ACTIVATIONS or threshold:
         raise ValueError(f"unknown activation {name!r}. Known: {', '.join(ACTIVATIONS)}, silut:T, custom_silu:T.{nearest(head, ACTIVATIONS)}")
     return ACTIVATIONS[head]
+
+
+def check_options(options: Any) -> None:
+    """Raise ValueError where activation function or precision of the options of nets are unknown."""
+    activation(options.activation_function)
+    if options.precision not in PRECISIONS:
+        raise ValueError(f"precision is {options.precision!r}; accepted: {', '.join(PRECISIONS)}")
 
 
 @dataclass(frozen=True)

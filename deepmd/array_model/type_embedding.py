@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepmd.array_model.electrons import configuration
-from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
-from deepmd.array_model.networks import Net, activation, apply_net, init_net
+from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.networks import Net, apply_net, check_options, init_net
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,7 @@ class TypeEmbedding:
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
-        activation(self.activation_function)
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision is {self.precision!r}; accepted: {', '.join(PRECISIONS)}")
+        check_options(self)
         if not self.neuron or min(self.neuron) < 1:
             raise ValueError(f"neuron is {list(self.neuron)}: needs positive widths")
 

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.pairs import Conditions, Layout, Pairs
 
 Statistics = tuple[Array, Array]
 """Mean and deviation (T, 4) of environment rows by centre type."""
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Widths D of the invariant and G of the equivariant features; G is 0 where there are none."""
+
+    invariant: int
+    equivariant: int
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of each centre atom, in global precision.
+
+    Attributes
+    ----------
+    invariant_ND : unchanged by rotation; what the fitting nets read
+    equivariant_NG3 : rotates with the system; what dipole and polarizability fittings need besides. None where there is none
+    """
+
+    invariant_ND: Array
+    equivariant_NG3: Array | None
 
 
 class Descriptor:

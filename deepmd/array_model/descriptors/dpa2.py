@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 
 from deepmd.array_model import repformer
 from deepmd.array_model.descriptors import mixed as mixed_rows
-from deepmd.array_model.descriptors.base import Descriptor, Statistics
-from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.descriptors.base import Descriptor, Features, Statistics, Widths
 from deepmd.array_model.descriptors.se_atten import SeAtten
 from deepmd.array_model.descriptors.se_e3_tebd import SeE3Tebd
 from deepmd.array_model.environment import environment_rows, switch

@@ -7,13 +7,12 @@ from typing import Any, ClassVar
 
 from deepmd.array_model import charge_spin, repflow
 from deepmd.array_model.descriptors import mixed as mixed_rows
-from deepmd.array_model.descriptors.base import Descriptor, Statistics
-from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.descriptors.base import Descriptor, Features, Statistics, Widths
 from deepmd.array_model.environment import environment_rows
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.messages import init_factor, nested_sels
-from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
-from deepmd.array_model.networks import activation, init_affine
+from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
+from deepmd.array_model.networks import activation, check_options, init_affine
 from deepmd.array_model.pairs import Conditions, Layout, Pairs, excluded
 from deepmd.array_model.registry import register
 from deepmd.array_model.repflow import Repflow
@@ -43,9 +42,7 @@ class Dpa3(Descriptor):
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
-        activation(self.activation_function)
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision is {self.precision!r}; accepted: {', '.join(PRECISIONS)}")
+        check_options(self)
         if self.env_protection < 0.0:
             raise ValueError(f"env_protection is {self.env_protection}; it must not be negative")
         if self.default_chg_spin is not None and (text := charge_spin.problem(self.default_chg_spin)):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from deepmd.array_model.descriptors.base import Descriptor, Statistics
-from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.descriptors.base import Descriptor, Features, Statistics, Widths
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.pairs import Layout, Pairs, spans
 from deepmd.array_model.registry import register

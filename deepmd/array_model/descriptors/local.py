@@ -9,8 +9,8 @@ from deepmd.array_model import spectral
 from deepmd.array_model.descriptors.base import Descriptor, Statistics
 from deepmd.array_model.environment import environment_rows
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
-from deepmd.array_model.networks import activation
+from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.networks import check_options
 from deepmd.array_model.pairs import Pairs, excluded, section_types
 
 
@@ -37,9 +37,7 @@ class Local(Descriptor):
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
-        activation(self.activation_function)
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision is {self.precision!r}; accepted: {', '.join(PRECISIONS)}")
+        check_options(self)
         if not 0.0 <= self.rcut_smth < self.rcut:
             raise ValueError(f"rcut_smth ({self.rcut_smth}) must lie in [0, rcut), and rcut is {self.rcut}")
         if not self.neuron or min(self.neuron) < 1:

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from deepmd.array_model import spectral
 from deepmd.array_model.attention import GatedAttention, unit
+from deepmd.array_model.descriptors.base import Features, Widths
 from deepmd.array_model.descriptors.expandable import Expandable
-from deepmd.array_model.descriptors.features import Features, Widths
 from deepmd.array_model.descriptors.mixed import Mixed, Rows
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.networks import apply_net

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.descriptors.base import Features, Widths
 from deepmd.array_model.descriptors.sectioned import OfPairs
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.pairs import Pairs

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.descriptors.base import Features, Widths
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
 from deepmd.array_model.networks import Net, apply_net

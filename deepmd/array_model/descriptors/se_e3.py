@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepmd.array_model import spectral
-from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.descriptors.base import Features, Widths
 from deepmd.array_model.descriptors.sectioned import Sectioned
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
 from deepmd.array_model.networks import apply_net, summed_net

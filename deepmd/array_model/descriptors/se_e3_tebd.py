@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.descriptors.base import Features, Widths
 from deepmd.array_model.descriptors.mixed import Mixed
 from deepmd.array_model.namespace import Namespace, Params
 from deepmd.array_model.networks import apply_net

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from deepmd.array_model.descriptors.features import Features, Widths
+from deepmd.array_model.descriptors.base import Features, Widths
 from deepmd.array_model.fittings.net import Fitting
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.outputs import Output

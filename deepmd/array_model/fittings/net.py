@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from deepmd.array_model.descriptors.features import Features, Widths
-from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
-from deepmd.array_model.networks import Net, activation, apply_net, init_net
+from deepmd.array_model.descriptors.base import Features, Widths
+from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
+from deepmd.array_model.networks import Net, apply_net, check_options, init_net
 from deepmd.array_model.outputs import Output
 from deepmd.array_model.pairs import Conditions, Pairs
 
@@ -36,9 +36,7 @@ class Fitting:
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
-        activation(self.activation_function)
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision is {self.precision!r}; accepted: {', '.join(PRECISIONS)}")
+        check_options(self)
         if any(width < 1 for width in self.neuron) or self.numb_fparam < 0 or self.numb_aparam < 0:
             raise ValueError(
                 f"neuron is {list(self.neuron)}, numb_fparam {self.numb_fparam}, numb_aparam {self.numb_aparam}: widths must be positive"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deepmd.array_model.descriptors.features import Features
+from deepmd.array_model.descriptors.base import Features
 from deepmd.array_model.fittings.net import Fitting
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.outputs import Output

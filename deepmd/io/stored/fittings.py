@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from deepmd.array_model.descriptors.features import Widths
+from deepmd.array_model.descriptors.base import Widths
 from deepmd.array_model.fittings.net import Fitting
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.registry import lookup
