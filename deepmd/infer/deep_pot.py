@@ -24,7 +24,7 @@ from deepmd.io.facts import model_size, observed_types
 from deepmd.io.formats import backend_name, backend_of, framework, load_model
 from deepmd.io.model_file import ModelFile, evaluation_asked, planned
 from deepmd.io.stored import model_to_dict
-from deepmd.plan.expansions import domain_start
+from deepmd.plan.expansions import domain_start, evaluation_of
 
 GLOBAL = frozenset({"energy", "force", "virial"})
 ATOMIC = frozenset({"atom_energy", "atom_virial"})
@@ -100,7 +100,8 @@ class DeepEval:
         self.backend = backend_of(model_file) if backend is None else backend_name(backend)
         module = framework(f"deepmd.adapters.{self.backend}.evaluate", self.backend)
         model, params = _planned(self._content, evaluation)
-        self.evaluation = model.evaluation
+        self.evaluation = evaluation_of(model)
+        self._asked: dict[str, tuple[int, tuple[float, ...] | None]] = model.conditions
         self._layout = model.layout()
         self.outside = 0
         self._domain_start = domain_start(model, params)
@@ -264,30 +265,25 @@ class DeepEval:
         without: tuple[int, ...] = self._content.model.atom_exclude_types
         return without
 
-    def _asked(self, name: str) -> tuple[int, tuple[float, ...] | None]:
-        """Return how many numbers of a kind the model wants to know, and what they are where none are given."""
-        asked: tuple[int, tuple[float, ...] | None] = self._content.model.conditions[name]
-        return asked
-
     def get_dim_fparam(self) -> int:
         """Return the number of frame parameters."""
-        return self._asked("fparam")[0]
+        return self._asked["fparam"][0]
 
     def get_dim_aparam(self) -> int:
         """Return the number of atomic parameters."""
-        return self._asked("aparam")[0]
+        return self._asked["aparam"][0]
 
     def has_default_fparam(self) -> bool:
         """Return whether `fparam` may be left out although the model has frame parameters."""
-        return self._asked("fparam")[1] is not None
+        return self._asked["fparam"][1] is not None
 
     def has_chg_spin_ebd(self) -> bool:
         """Return whether the model depends on charge and spin of a frame."""
-        return self._asked("charge_spin")[0] > 0
+        return self._asked["charge_spin"][0] > 0
 
     def has_default_chg_spin(self) -> bool:
         """Return whether `charge_spin` may be left out although the model depends on it."""
-        return self._asked("charge_spin")[1] is not None
+        return self._asked["charge_spin"][1] is not None
 
     def get_ntypes_spin(self) -> int:
         """Return the number of types with spin: none."""

@@ -28,6 +28,18 @@ MARGIN = 0.9
 """Start of the domain in units of the shortest known distance."""
 
 
+def evaluation_of(model: Any) -> str | int:
+    """Return how embedding nets are evaluated (an option of descriptors): the largest number of terms, or the choice."""
+    choices = [part.evaluation for part in model.parts]
+    terms = max((choice for choice in choices if isinstance(choice, int)), default=0)
+    return terms or next((choice for choice in choices if choice != "direct"), "direct")
+
+
+def with_evaluation(model: Any, evaluation: str | int) -> Any:
+    """Return the model with another way to evaluate its embedding nets, except where they are to be evaluated directly, or there are none."""
+    return model.with_parts(part if part.evaluation == "direct" else part.with_evaluation(evaluation) for part in model.parts)
+
+
 def expanded(model: Any, params: Params, closest: float | None, *, stored: bool) -> tuple[Any, Params, str]:
     """Plan expansions of the embedding nets of a model, in training all of the same number of terms.
 

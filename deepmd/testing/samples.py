@@ -16,7 +16,7 @@ from deepmd.array_model.pairs import Conditions, spans
 from deepmd.data.neighbours import Structure, find_neighbours
 from deepmd.data.packing import Packed, SelWarning, pack
 from deepmd.host import plain
-from deepmd.plan.expansions import expanded
+from deepmd.plan.expansions import evaluation_of, expanded, with_evaluation
 from deepmd.testing import backends, strict
 
 Results = dict[str, np.ndarray]
@@ -141,7 +141,7 @@ class Subject:
         if not self.spectral:
             return self.model, self.params
         model, params, reason = expanded(self.model, self.params, self.closest, stored=self.stored)
-        assert isinstance(model.evaluation, int), f"evaluated directly: {reason}"
+        assert isinstance(evaluation_of(model), int), f"evaluated directly: {reason}"
         return model, params
 
     @cached_property
@@ -165,7 +165,7 @@ class Subject:
     def reference(self) -> Subject:
         """The same model evaluated by NumPy in float64, its nets directly."""
         wide = self.wide
-        return replace(wide, model=wide.model.with_evaluation("direct") if self.spectral else wide.model, backend="numpy")
+        return replace(wide, model=with_evaluation(wide.model, "direct") if self.spectral else wide.model, backend="numpy")
 
     @property
     def against_reference(self) -> str:

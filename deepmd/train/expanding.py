@@ -13,7 +13,7 @@ from deepmd.adapters.training import Progress, Task, Trainer
 from deepmd.array_model.namespace import Params
 from deepmd.data.batch import Batch
 from deepmd.io.model_file import ModelFile
-from deepmd.plan.expansions import domain_start, expanded, without_tables
+from deepmd.plan.expansions import domain_start, evaluation_of, expanded, without_tables
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +37,14 @@ class ExpandingTrainer:
         self._warned = False
         model, params, reason = expanded(task.model, params, closest, stored=False)
         if reason:
-            level = logging.WARNING if task.model.evaluation == "spectral" else logging.INFO
+            level = logging.WARNING if evaluation_of(task.model) == "spectral" else logging.INFO
             log.log(level, "embedding nets are evaluated directly: %s", reason)
         self._begin(model, params)
 
     @property
     def evaluation(self) -> str | int:
         """How the descriptor is evaluated at present."""
-        return self._task.model.evaluation  # type: ignore[no-any-return]
+        return evaluation_of(self._task.model)
 
     def step(self, batch: Batch, lr: float, prefactors: dict[str, float], number: int) -> float:
         """Make an update; now and then plan the expansions anew."""
@@ -86,7 +86,7 @@ class ExpandingTrainer:
         model, params, reason = expanded(self._task.model, self.params(), self._closest, stored=False)
         if model == self._task.model:
             return
-        more = isinstance(model.evaluation, int)
+        more = isinstance(evaluation_of(model), int)
         log.info("step %d: %s", number, "more terms are needed" if more else f"from here on embedding nets are evaluated directly: {reason}")
         moments = self._trainer.moments()
         self._begin(model, params)

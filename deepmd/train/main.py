@@ -32,6 +32,7 @@ from deepmd.io.stored import model_to_dict
 from deepmd.io.train_input import TrainInput, parse_input, read_json
 from deepmd.losses import EnerLoss, Target
 from deepmd.plan import slots
+from deepmd.plan.expansions import with_evaluation
 from deepmd.train.bias import fitted_bias
 from deepmd.train.checkpoints import MODULES, locate, module_of
 from deepmd.train.expanding import ExpandingTrainer
@@ -121,7 +122,7 @@ def train(
     trainable = tuple(path for path in flagged(params, options.model.trainables()) if path not in options.given and path not in same)
     if not trainable and numb_steps > 0:
         raise InputError("model: nothing is trainable. Without training, numb_steps = 0 writes the model as it is")
-    model = options.model.with_evaluation(progress.evaluation) if progress else options.model
+    model = with_evaluation(options.model, progress.evaluation) if progress else options.model
     task = Task(model, trainable, options.loss, _adam(options), same)
     trainer = ExpandingTrainer(framework(TRAINERS[backend], backend).trainer, task, params, distance)
     if progress:

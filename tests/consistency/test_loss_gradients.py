@@ -27,7 +27,7 @@ from deepmd.array_model.tree import flatten, replace_leaves
 from deepmd.array_model.type_embedding import TypeEmbedding
 from deepmd.host import plain
 from deepmd.losses import DosLoss, EnerLoss, PropertyLoss, Target, TensorLoss, total
-from deepmd.plan.expansions import domain_start, expanded
+from deepmd.plan.expansions import domain_start, evaluation_of, expanded, with_evaluation
 from deepmd.testing import ModelConformance
 from deepmd.testing.conformance import REALISTIC
 from deepmd.testing.samples import Subject
@@ -81,8 +81,8 @@ class Example:
 
     def expand(self, closest):
         """Evaluate an expansion; whether it is left depends on the shortest distance that is assumed."""
-        self.model, self.params, reason = expanded(self.model.with_evaluation("spectral"), self.params, closest, stored=False)
-        assert isinstance(self.model.evaluation, int), reason
+        self.model, self.params, reason = expanded(with_evaluation(self.model, "spectral"), self.params, closest, stored=False)
+        assert isinstance(evaluation_of(self.model), int), reason
         outside = np.linalg.norm(self.packed.pairs.disp_NM3, axis=-1) < domain_start(self.model, self.params)
         assert outside.any() == (closest > self.subject.closest)
         assert not outside.all()
@@ -98,7 +98,7 @@ class Example:
 
     def compare(self, loss, value, gradients):
         """Compare with the change of NumPy's loss along one random direction of each parameter."""
-        assert_close(value, self.value(loss, self.params), "force" if isinstance(self.model.evaluation, int) else "energy")
+        assert_close(value, self.value(loss, self.params), "force" if isinstance(evaluation_of(self.model), int) else "energy")
         rng, leaves = np.random.default_rng(10), flatten(self.params)
         directions = {path: rng.normal(size=leaves[path].shape) * np.abs(leaves[path]).max() for path in self.paths}
         expected, actual = [], []

@@ -15,7 +15,7 @@ from deepmd.array_model.tree import map_leaves
 from deepmd.data.neighbours import Structure, find_neighbours
 from deepmd.data.packing import SelWarning, pack
 from deepmd.io import load_model
-from deepmd.plan.expansions import expanded
+from deepmd.plan.expansions import evaluation_of, expanded, with_evaluation
 from deepmd.testing.samples import Sample, Subject
 
 MESSAGES = (
@@ -127,7 +127,7 @@ def shortest(case):
 
 def in_terms(content, params, closest=None):
     """Model and parameters with an expansion, if there is one, and the reason if not."""
-    return expanded(content.model.with_evaluation("spectral"), params, closest, stored=True)
+    return expanded(with_evaluation(content.model, "spectral"), params, closest, stored=True)
 
 
 @pytest.fixture(scope="module", params=EVALUATED, ids="-".join)
@@ -137,7 +137,7 @@ def golden(request):
     model, params = content.model, content.params
     if evaluation == "spectral":
         model, params, reason = in_terms(content, params)
-        assert isinstance(model.evaluation, int), reason
+        assert isinstance(evaluation_of(model), int), reason
     return case, Subject(model, params, backend), stored_in(case)
 
 
@@ -173,7 +173,7 @@ def grown(content, factor):
 def test_nets_without_expansion_are_evaluated_directly(case, factor):
     content = content_of(case)
     model, params, reason = in_terms(content, grown(content, factor), shortest(case))
-    assert (model.evaluation, reason) == ("direct", "the embedding nets need more than 512 terms")
+    assert (evaluation_of(model), reason) == ("direct", "the embedding nets need more than 512 terms")
     assert "tables" not in params["descriptor"]
 
 
@@ -183,10 +183,10 @@ def test_expansion_equals_nets(case, factor, backend):
     params = grown(content, factor)
     model, with_tables, reason = in_terms(content, params)
     if (case, factor) in IMPOSSIBLE:
-        assert (model.evaluation, reason) == ("direct", "the embedding nets need more than 512 terms")
+        assert (evaluation_of(model), reason) == ("direct", "the embedding nets need more than 512 terms")
         assert "tables" not in with_tables["descriptor"]
         model, with_tables, reason = in_terms(content, params, shortest(case))
-    assert isinstance(model.evaluation, int), reason
+    assert isinstance(evaluation_of(model), int), reason
     spectral, direct = Subject(model, with_tables, backend), Subject(content.model, params, backend)
     for boundary in BOUNDARIES:
         sample, _ = sample_of(stored_in(case), boundary)

@@ -12,6 +12,7 @@ from deepmd.array_model.errors import InputError
 from deepmd.infer.compress import compress_model
 from deepmd.io import load_model, save_model
 from deepmd.io.model_file import planned
+from deepmd.plan.expansions import with_evaluation
 from deepmd.testing.samples import Subject
 
 COMPRESSED = (
@@ -39,7 +40,7 @@ def test_compressed_gives_the_numbers_of_the_nets(tmp_path, case):
     model, params, _ = planned(content)
     for boundary in BOUNDARIES:
         sample, _ = sample_of(stored_in(case), boundary)
-        expected = Subject(content.model.with_evaluation("direct"), content.params, "numpy")([sample])
+        expected = Subject(with_evaluation(content.model, "direct"), content.params, "numpy")([sample])
         for name, values in Subject(model, params, "numpy")([sample]).items():
             assert_close(values, expected[name], "spectral", floor=0.0, what=f"{boundary}: {name}")
 

@@ -33,7 +33,7 @@ from deepmd.infer.compress import compress_model, deviations
 from deepmd.infer.deep_pot import DeepEval, ExpansionWarning
 from deepmd.io import convert, load_model, save_model
 from deepmd.io.model_file import ModelFile, from_tree, planned, to_tree
-from deepmd.plan.expansions import domain_start
+from deepmd.plan.expansions import domain_start, evaluation_of
 from deepmd.testing import ModelConformance
 from deepmd.testing.conformance import REALISTIC
 
@@ -274,7 +274,7 @@ def test_the_distance_comes_from_the_data_where_the_file_has_none(tmp_path):
     shortest = min(find_neighbours([Structure(c, b, types)], 4.0).dist.min() for c, b in zip(coord, box, strict=True))
     for number, unknown in enumerate((None, 100.0)):  # the second says only that no pair was seen
         save_model(tmp_path / f"m{number}.dp", replace(content, min_nbor_dist=unknown))
-        assert DeepPot(tmp_path / f"m{number}.dp").evaluation == planned(content)[0].evaluation
+        assert DeepPot(tmp_path / f"m{number}.dp").evaluation == evaluation_of(planned(content)[0])
         made = load_model(compress_model(tmp_path / f"m{number}.dp", tmp_path / "c.dp", training_script=tmp_path / "input.json"))
         assert made.min_nbor_dist == shortest
         assert domain_start(planned(made)[0], made.all_params) == pytest.approx(0.9 * shortest)
@@ -299,8 +299,8 @@ def test_deviations_are_measured(tmp_path):
     model, params, _ = planned(content)
     values, slopes = deviations(model.descriptor, params["descriptor"])
     assert 0.0 < values < TOLERANCES["float64"]["spectral"]
-    assert 0.0 < slopes < TOLERANCES["float64"]["spectral"] * model.evaluation**2
-    for row, which in ((0, 0), (model.evaluation, 1)):  # T_0 of the first net: of its values, of its slopes
+    assert 0.0 < slopes < TOLERANCES["float64"]["spectral"] * model.descriptor.evaluation**2
+    for row, which in ((0, 0), (model.descriptor.evaluation, 1)):  # T_0 of the first net: of its values, of its slopes
         found = []
         for added in (1e-3, 2e-3):
             tables = {**params["descriptor"]["tables"], "coefficients": [leaf.copy() for leaf in params["descriptor"]["tables"]["coefficients"]]}

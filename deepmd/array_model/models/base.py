@@ -133,17 +133,6 @@ class Model:
         """Which parameters training may change: a tree of flags, one for everything below it; what is absent is fixed."""
         return {}
 
-    @property
-    def evaluation(self) -> str | int:
-        """How embedding nets are evaluated (an option of the descriptors): the largest number of terms, or the choice."""
-        choices = [part.evaluation for part in self.parts]
-        terms = max((choice for choice in choices if isinstance(choice, int)), default=0)
-        return terms or next((choice for choice in choices if choice != "direct"), "direct")
-
-    def with_evaluation(self, evaluation: str | int) -> Any:
-        """Return the model with another way to evaluate its embedding nets, except where they are to be evaluated directly, or there are none."""
-        return self.with_parts(part if part.evaluation == "direct" else part.with_evaluation(evaluation) for part in self.parts)
-
     def atomic_output(self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace) -> tuple[Array, Array]:
         """Atomic values (N, d) of the output (energies in eV) and features (N, D) of the centres."""
         raise NotImplementedError
