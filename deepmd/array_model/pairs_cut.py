@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Array, Namespace
 from deepmd.array_model.pairs import Layout, Pairs, excluded, section_types
 
@@ -17,11 +16,6 @@ def union(layouts: Sequence[Layout], excluded: tuple[tuple[int, int], ...] = ())
     """Return the layout from which `cut` makes the pairs of each of `layouts`: the largest cutoff, the most slots.
 
     Where some want sections and others one mixed row, every neighbour comes twice: in its section, and in the row.
-
-    Raises
-    ------
-    InputError
-        Some pass messages and others want sections.
     """
     rcut = max(layout.rcut for layout in layouts)
     sectioned = [layout.typed or layout.sel for layout in layouts if layout.typed or not layout.mixed]
@@ -29,8 +23,6 @@ def union(layouts: Sequence[Layout], excluded: tuple[tuple[int, int], ...] = ())
     if not any(layout.mixed for layout in layouts):
         return Layout(rcut, typed, excluded=excluded)
     messages, inner = any(layout.messages for layout in layouts), tuple(each for layout in layouts for each in layout.inner)
-    if messages and typed:
-        raise InputError("model: descriptors that pass messages cannot be combined with those that take neighbours type by type")
     most = max(sum(layout.sel) for layout in layouts)
     return Layout(rcut, (most,), mixed=True, typed=typed, excluded=excluded, inner=inner, messages=messages)
 

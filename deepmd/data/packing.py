@@ -65,15 +65,19 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
         type_i, type_j = types[neighbours.i[pair]], types[neighbours.j[pair]]
         keep = ~(((type_i == a) & (type_j == b)) | ((type_i == b) & (type_j == a)))
         pair, row, part, slot = pair[keep], row[keep], part[keep], slot[keep]
+    row_alone = slot
     if layout.typed:
         pair, row, part = _once_more(pair, row, types[neighbours.j[pair]], layout.typed)
 
-    if not layout.messages:
+    if layout.typed or not layout.messages:
         slot = _rank(row * sections + part)
+    if layout.messages:
+        slot[len(slot) - len(row_alone) :] = row_alone
     used = [int(slot[part == section].max(initial=-1)) + 1 for section in range(sections)]
     # the last slot of a mixed row stands for all that remain of `sel`
     widths = (*used[:-1], used[-1] + layout.mixed)
-    inner = tuple(int(slot[(slot < sel) & (neighbours.dist[pair] <= rcut)].max(initial=-1)) + 1 for rcut, sel in layout.inner)
+    near, last = neighbours.dist[pair], part == sections - 1
+    inner = tuple(int(slot[last & (slot < sel) & (near <= rcut)].max(initial=-1)) + 1 for rcut, sel in layout.inner)
     column = np.array([start for start, _ in spans(widths)], dtype=np.int64)[part] + slot
 
     # atoms that are neighbours but no centres of this block follow the centres

@@ -260,9 +260,10 @@ def pack(found: Candidates, type_A: Array, frame_A: Array, layout: Layout, ntype
         one_NC = xp.zeros_like(part_NC) + len(layout.typed)
         part_NC = xp.concat([part_NC, one_NC], axis=1) if layout.typed else one_NC
     if layout.typed:  # the same neighbours once more
-        pair_NC, mask_NC = xp.concat([pair_NC, pair_NC], axis=1), xp.concat([mask_NC, mask_NC], axis=1)
+        pair_NC, near_NC, mask_NC = (xp.concat(both, axis=1) for both in ((pair_NC, pair_NC), (mask_NC, near_NC), (mask_NC, mask_NC)))
     slot_NC, mask_NC, widths = _slots(part_NC, mask_NC, near_NC if layout.messages else mask_NC, layout, xp=xp)
-    inner = _inner(_entries(found.dist_NC, pair_NC, xp=xp), mask_NC, slot_NC, layout, xp=xp)
+    last_NC = xp.logical_and(mask_NC, xp.equal(part_NC, len(layout.sections) - 1))
+    inner = _inner(_entries(found.dist_NC, pair_NC, xp=xp), last_NC, slot_NC - spans(widths)[-1][0], layout, xp=xp)
     pair_NM, mask_NM = _placed(pair_NC, slot_NC, mask_NC, spans(widths)[-1][1], xp=xp)
     disp_NM = [xp.where(mask_NM, _entries(x, pair_NM, xp=xp), away) for x, away in zip(found.disp, (2.0 * layout.rcut, 0.0, 0.0), strict=True)]
 

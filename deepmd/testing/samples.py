@@ -92,12 +92,6 @@ def systems(rcut: float, ntypes: int) -> dict[str, list[Sample]]:
     }
 
 
-def parts(model: Any) -> list[Any]:
-    """Return the descriptors and fitting nets of a model and of its members."""
-    own = [getattr(model, name) for name in ("descriptor", "fitting") if hasattr(model, name)]
-    return own + [part for member in model.members for part in parts(member)]
-
-
 def in_float64(model: Any) -> Any:
     """Return the same model with all its parts in float64."""
     if model.members:
@@ -127,7 +121,7 @@ class Subject:
     @property
     def spectral(self) -> bool:
         """Whether expansions of the embedding nets are under test."""
-        return bool(getattr(self.model, "evaluation", None) == "spectral")
+        return evaluation_of(self.model) == "spectral"
 
     @cached_property
     def closest(self) -> float:
@@ -152,7 +146,7 @@ class Subject:
     @property
     def precision(self) -> str:
         """The lowest precision that the model computes in: a row of the table of tolerances."""
-        used = {"float64", *(PRECISIONS[getattr(part, "precision", "float64")] for part in parts(self.model))}
+        used = {"float64", *(PRECISIONS[getattr(part, "precision", "float64")] for part in (*self.model.parts, *self.model.fittings))}
         return next(name for name in ("bfloat16", "float16", "float32", "float64") if name in used)
 
     @cached_property

@@ -43,6 +43,7 @@ CONFIGS = {
     "linear": LinearModel(TYPES, (POTENTIAL, table(4.5)), pair_exclude_types=((1, 1),), weights=(0.5, 2.0)),
     "hybrid of both kinds": LinearModel(TYPES, (BOTH, POTENTIAL, table(4.5)), weights=(0.5, 2.0, 1.5)),
     "messages": LinearModel(TYPES, (*PASSING, table(3.2)), weights=(0.5, 2.0, 1.5)),
+    "messages and sections": LinearModel(TYPES, (PASSING[0], BOTH, POTENTIAL), pair_exclude_types=((1, 1),), weights=(0.5, 2.0, 1.5)),
     "zbl": ZblModel(TYPES, (POTENTIAL, table(4.0)), atom_exclude_types=(1,), sw_rmin=0.5, sw_rmax=3.5, smin_alpha=0.3),
 }
 
@@ -78,7 +79,7 @@ class TestModelKinds(ModelConformance):
 
 
 @pytest.mark.parametrize("backend", FRAMEWORKS)
-@pytest.mark.parametrize("name", ["linear", "hybrid of both kinds", "messages"])
+@pytest.mark.parametrize("name", ["linear", "hybrid of both kinds", "messages", "messages and sections"])
 def test_members_do_not_notice_each_other(name, backend):
     """Cut from one list, each has the energies that it has alone, statistics that tell empty slots apart included."""
     model = replace(CONFIGS[name], pair_exclude_types=())

@@ -210,7 +210,7 @@ def test_an_atom_whose_neighbours_are_all_excluded(tmp_path, case, run):
 @pytest.mark.parametrize("run", [run_pth, run_pb])
 def test_models_that_pass_messages_can_be_added(tmp_path, run):
     """Each takes its lists from one that suits all."""
-    members = [content_of(case) for case in ("dpa2", "pairtab", "dpa3")]
+    members = [content_of(case) for case in ("dpa2", "pairtab", "se_e2_a", "dpa3")]
     (type_map,) = {member.model.type_map for member in members}
     model = LinearModel(type_map, tuple(member.model for member in members), weights="sum")
     params = {"models": [member.params for member in members], "out_bias": np.zeros((1, len(type_map), 1))}

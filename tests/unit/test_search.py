@@ -18,6 +18,7 @@ LAYOUTS = {
     "excluded": Layout(RCUT, (60, 60, 60), excluded=((0, 1), (2, 2))),
     "mixed": Layout(RCUT, (7,), mixed=True, excluded=((1, 2),)),
     "mixed and typed": Layout(RCUT, (7,), mixed=True, excluded=((1, 2),), typed=(3, 2, 4)),
+    "inner and typed": Layout(RCUT, (40,), mixed=True, excluded=((1, 2),), typed=(3, 2, 4), inner=((0.7 * RCUT, 12), (0.9 * RCUT, 5)), messages=True),
     "inner": Layout(RCUT, (40,), mixed=True, excluded=((1, 2),), inner=((0.7 * RCUT, 12), (0.9 * RCUT, 5)), messages=True),
 }
 CELLS = {
