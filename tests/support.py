@@ -6,6 +6,7 @@ import fnmatch
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -74,13 +75,18 @@ def named(item: pytest.Item, pattern: str) -> bool:
 
 
 def mark(items: list[pytest.Item]) -> None:
-    """Mark the tests that the tables name."""
+    """Mark the tests that the tables name; where all tests are there, every row of `SLOW` must name one."""
+    unused = set(SLOW)
     for item in items:
         for pattern, outcome in UNSUPPORTED.items():
             if named(item, pattern):
                 item.add_marker(getattr(pytest.mark, outcome.kind)(reason=outcome.reason))
-        if any(named(item, pattern) for pattern in SLOW):
+        if slow := {pattern for pattern in SLOW if named(item, pattern)}:
             item.add_marker(pytest.mark.slow)
+            unused -= slow
+    files = {path for folder in ("consistency", "golden", "train", "unit") for path in (Path(__file__).parent / folder).glob("test_*.py")}
+    if unused and files <= {item.path for item in items}:
+        raise pytest.UsageError(f"tests/support.py: no test is named by these rows of SLOW: {sorted(unused)}")
 
 
 def convert(tree: Any, function: Callable[[Any], Any]) -> Any:

@@ -23,7 +23,7 @@ class Layout:
     excluded : unordered pairs of types whose neighbours are left out (`pair_exclude_types`); where messages are passed
         they leave their slots empty, elsewhere those behind move up
     typed : of mixed layouts, slots per neighbour type of sections that come before the mixed one and hold the same neighbours once
-        more, for members of a hybrid that want sections
+        more, for parts that want sections
     inner : shorter cutoffs (Angstrom) and slots of lists that are the beginnings of the rows of a mixed layout
     messages : features of neighbours are read, so that every atom must be a centre
     by_section : too many neighbours cost each section its own farthest; elsewhere all but the nearest sum(sel) of a row go first
