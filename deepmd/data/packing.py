@@ -65,14 +65,12 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
         type_i, type_j = types[neighbours.i[pair]], types[neighbours.j[pair]]
         keep = ~(((type_i == a) & (type_j == b)) | ((type_i == b) & (type_j == a)))
         pair, row, part, slot = pair[keep], row[keep], part[keep], slot[keep]
-    row_alone = slot
+    counted = slot
     if layout.typed:
         pair, row, part = _once_more(pair, row, types[neighbours.j[pair]], layout.typed)
-
-    if layout.typed or not layout.messages:
-        slot = _rank(row * sections + part)
-    if layout.messages:
-        slot[len(slot) - len(row_alone) :] = row_alone
+    slot = _rank(row * sections + part)
+    if layout.messages:  # the mixed row, which comes last
+        slot[len(slot) - len(counted) :] = counted
     used = [int(slot[part == section].max(initial=-1)) + 1 for section in range(sections)]
     # the last slot of a mixed row stands for all that remain of `sel`
     widths = (*used[:-1], used[-1] + layout.mixed)

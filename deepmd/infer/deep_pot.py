@@ -101,7 +101,6 @@ class DeepEval:
         module = framework(f"deepmd.adapters.{self.backend}.evaluate", self.backend)
         model, params = _planned(self._content, evaluation)
         self.evaluation = evaluation_of(model)
-        self._asked: dict[str, tuple[int, tuple[float, ...] | None]] = model.conditions
         self._layout = model.layout()
         self.outside = 0
         self._domain_start = domain_start(model, params)
@@ -267,23 +266,23 @@ class DeepEval:
 
     def get_dim_fparam(self) -> int:
         """Return the number of frame parameters."""
-        return self._asked["fparam"][0]
+        return int(self._content.model.conditions["fparam"][0])
 
     def get_dim_aparam(self) -> int:
         """Return the number of atomic parameters."""
-        return self._asked["aparam"][0]
+        return int(self._content.model.conditions["aparam"][0])
 
     def has_default_fparam(self) -> bool:
         """Return whether `fparam` may be left out although the model has frame parameters."""
-        return self._asked["fparam"][1] is not None
+        return self._content.model.conditions["fparam"][1] is not None
 
     def has_chg_spin_ebd(self) -> bool:
         """Return whether the model depends on charge and spin of a frame."""
-        return self._asked["charge_spin"][0] > 0
+        return bool(self._content.model.conditions["charge_spin"][0])
 
     def has_default_chg_spin(self) -> bool:
         """Return whether `charge_spin` may be left out although the model depends on it."""
-        return self._asked["charge_spin"][1] is not None
+        return self._content.model.conditions["charge_spin"][1] is not None
 
     def get_ntypes_spin(self) -> int:
         """Return the number of types with spin: none."""

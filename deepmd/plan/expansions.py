@@ -65,7 +65,8 @@ def expanded(model: Any, params: Params, closest: float | None, *, stored: bool)
         done = planned(config.with_evaluation(max(counts)) if isinstance(config.evaluation, int) else config for config, _, _ in done)
     for (_, _, own), (_, changed, _) in zip(places, done, strict=True):
         own.pop("tables", None)
-        own.update({name: value for name, value in changed.items() if name == "tables"})
+        if "tables" in changed:
+            own["tables"] = changed["tables"]
     named = len(done) > 1
     reasons = [f"{where}: {reason}" if named else reason for (where, _, _), (_, _, reason) in zip(places, done, strict=True) if reason]
     return model.with_parts(config for config, _, _ in done), params, "; ".join(reasons)

@@ -7,6 +7,7 @@ from importlib import import_module
 
 import numpy as np
 import pytest
+from test_dpa import DPA2, DPA3
 from tolerances import assert_close
 
 from deepmd.array_model.descriptors.hybrid import Hybrid
@@ -90,3 +91,9 @@ def test_equals_its_members(members):
         single = StandardModel(("O", "H"), member, EnergyFitting(neuron=()))
         alone.append(Subject(single, {**ModelConformance.parameters(single), "descriptor": own}, "numpy")(samples)["descriptor"])
     assert_close(whole(samples)["descriptor"], np.concatenate(alone, axis=1), "descriptor")
+
+
+@pytest.mark.parametrize("passing", [DPA2, DPA3], ids=["dpa2", "dpa3"])
+def test_members_that_pass_messages_are_refused(passing):
+    with pytest.raises(ValueError, match=r"descriptors that pass messages .* are not supported as members yet"):
+        Hybrid((ANGLES, passing))

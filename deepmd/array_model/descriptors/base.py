@@ -40,6 +40,8 @@ class Descriptor:
     kind: ClassVar[str]
     mixed: ClassVar[bool] = False
     """Neighbours come in one section."""
+    messages: ClassVar[bool] = False
+    """It reads features of neighbours."""
     names: ClassVar[dict[str, str]] = {}
     """Aliases of options."""
     evaluation: str | int = "direct"

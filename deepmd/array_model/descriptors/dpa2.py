@@ -68,6 +68,7 @@ class Dpa2(Descriptor):
     """The three-body descriptor."""
 
     mixed: ClassVar[bool] = True
+    messages: ClassVar[bool] = True
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:

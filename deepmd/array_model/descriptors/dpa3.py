@@ -39,6 +39,7 @@ class Dpa3(Descriptor):
     default_chg_spin: tuple[float, float] | None = None
 
     mixed: ClassVar[bool] = True
+    messages: ClassVar[bool] = True
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:

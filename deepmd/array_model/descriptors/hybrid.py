@@ -29,7 +29,7 @@ class Hybrid(Descriptor):
     def __post_init__(self) -> None:
         if not self.members or any(isinstance(member, Hybrid) for member in self.members):
             raise ValueError("list: needs at least one descriptor, none of them a hybrid")
-        if any(member.kind in ("dpa2", "dpa3") for member in self.members):
+        if any(member.messages for member in self.members):
             raise ValueError("list: descriptors that pass messages (dpa2, dpa3) are not supported as members yet")
 
     @property
