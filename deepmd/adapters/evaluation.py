@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
+from deepmd.array_model.namespace import Params
 from deepmd.array_model.outputs import DERIVATIVES, ENERGY, Output
 from deepmd.array_model.pairs import Conditions, Pairs
+from deepmd.data.packing import Packed
+from deepmd.plan.expansions import direct_evaluation, domain_start
 
 Evaluator = Callable[[Pairs, Conditions, int, int, frozenset[str]], dict[str, np.ndarray]]
 """evaluator(pairs, conditions, num_atoms, num_frames, wanted) -> arrays in the order of `pairs`.
@@ -18,8 +22,42 @@ Evaluator = Callable[[Pairs, Conditions, int, int, frozenset[str]], dict[str, np
 they are differentiable `force` (A, d, 3), `virial` (F, d, 9), `atom_virial` (A, d, 9). NumPy in, NumPy out.
 """
 
+MakeEvaluator = Callable[[Any, Params], Evaluator]
+"""`evaluator(model, params)` of an adapter."""
+
 OUTPUTS = ENERGY.names
 NEEDS_GRADIENT = frozenset(DERIVATIVES)
+
+
+class BlockEvaluator:
+    """Evaluates expansions, and the nets themselves for a block with a pair of atoms outside of the domain of an expansion.
+
+    Parameters
+    ----------
+    make : see `MakeEvaluator`
+    model, params : a model and its parameters with their expansions, as `planned` returns them
+
+    Attributes
+    ----------
+    start : see `domain_start`
+    """
+
+    def __init__(self, make: MakeEvaluator, model: Any, params: Params) -> None:
+        self.start = domain_start(model, params)
+        self._expansions = make(model, params)
+        self._nets: Evaluator | None = None
+        self._make_nets = lambda: make(*direct_evaluation(model, params))
+        self._lock = Lock()
+
+    def __call__(
+        self, packed: Packed, conditions: Conditions, num_frames: int, wanted: frozenset[str]
+    ) -> dict[str, np.ndarray]:
+        """Return the wanted outputs in the order of `packed.atoms` (see `Evaluator`)."""
+        evaluate = self._expansions
+        if packed.closest < self.start:
+            with self._lock:  # blocks are evaluated side by side
+                evaluate = self._nets = self._nets or self._make_nets()
+        return evaluate(packed.pairs, conditions, len(packed.atoms), num_frames, wanted)
 
 
 def assemble(

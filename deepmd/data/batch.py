@@ -97,8 +97,7 @@ def make_batch(model: Any, loss: Loss, frames: Frames) -> Batch:
     labels = {name: _label(name, shape, frames, packed.atoms, name in available) for name, shape in loss.labels().items()}
     found = loss.found(available)
     natoms = np.array([np.count_nonzero(structure.types >= 0) for structure in structures], dtype=np.float64)
-    closest = float(neighbours.dist.min(initial=np.inf))
-    return Batch(packed.pairs, conditions_of(model, frames, packed.atoms), natoms, labels, found, closest)
+    return Batch(packed.pairs, conditions_of(model, frames, packed.atoms), natoms, labels, found, packed.closest)
 
 
 class Preparation:

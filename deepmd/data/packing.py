@@ -24,11 +24,13 @@ class Packed:
     pairs : the geometry, NumPy arrays
     atoms : for each of the A atoms of `pairs` its number in the batch (centres first, ordered by type)
     num_frames : frames of the batch
+    closest : shortest distance among the pairs, Angstrom; infinite without any
     """
 
     pairs: Pairs
     atoms: np.ndarray
     num_frames: int
+    closest: float
 
 
 def _rank(group: np.ndarray) -> np.ndarray:
@@ -112,7 +114,7 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
         place_N3=neighbours.place[centres] if layout.messages else np.zeros((len(centres), 0)),
         inner=inner,
     )
-    return Packed(pairs, np.concatenate([centres, others]), neighbours.num_frames)
+    return Packed(pairs, np.concatenate([centres, others]), neighbours.num_frames, float(near.min(initial=np.inf)))
 
 
 def _nearest(pair: np.ndarray, row: np.ndarray, part: np.ndarray, dist: np.ndarray, layout: Layout) -> tuple[np.ndarray, ...]:

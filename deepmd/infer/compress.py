@@ -44,7 +44,7 @@ def compress_model(
     Members of hybrids and of sums of models are looked at one by one: those that have an expansion are evaluated by it, the others
     by their nets, and the log says which and why.
 
-    An expansion holds for a range of s, the switched inverse distance, and continues linearly at shorter distances. The range
+    An expansion holds for a range of s, the switched inverse distance. At shorter distances the networks are evaluated. The range
     is that of the training data with a margin of a tenth in distance, which few terms represent. `extrapolate` = E makes it
     reach E times the largest s of the data, as the tables of DeePMD-kit do: down to the E-th part of the shortest distance of
     the data. It is not 5 by default as there, because terms grow with the range: there the outer part is tabulated more

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from deepmd.adapters.evaluation import Evaluator
+from deepmd.adapters.evaluation import BlockEvaluator
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.outputs import Output
@@ -24,7 +24,7 @@ from deepmd.io.facts import model_size, observed_types
 from deepmd.io.formats import backend_name, backend_of, framework, load_model
 from deepmd.io.model_file import ModelFile, evaluation_asked, planned
 from deepmd.io.stored import model_to_dict
-from deepmd.plan.expansions import domain_start, evaluation_of
+from deepmd.plan.expansions import evaluation_of
 
 GLOBAL = frozenset({"energy", "force", "virial"})
 ATOMIC = frozenset({"atom_energy", "atom_virial"})
@@ -53,7 +53,8 @@ class DeepEval:
     Attributes
     ----------
     evaluation : "direct", or the number of terms of the expansions
-    outside : pairs of atoms met so far that were nearer to each other than the expansions reach; these continue linearly there
+    outside : pairs of atoms met so far that were nearer to each other than the expansions reach; the nets themselves are evaluated
+        for the blocks of atoms that have such a pair, which takes longer
 
     Raises
     ------
@@ -103,9 +104,8 @@ class DeepEval:
         self.evaluation = evaluation_of(model)
         self._layout = model.layout()
         self.outside = 0
-        self._domain_start = domain_start(model, params)
         warn_of_order(model, params, self.model_path)
-        self._evaluate: Evaluator | None = module.evaluator(model, params)
+        self._evaluate: BlockEvaluator | None = BlockEvaluator(module.evaluator, model, params)
         self._side_by_side, self._workers, self._fewest = module.side_by_side, module.workers, module.FEWEST_ATOMS
 
     # -- predictions ------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ class DeepEval:
         out = {name: np.zeros((count if name in per_frame else count * natoms, widths[name])) for name in wanted}
         for first, last in groups(np.count_nonzero(frames.types >= 0, axis=1), self._batch_size):
             neighbours = find_neighbours([frames.structure(k) for k in range(first, last)], self.get_rcut())
-            self._count_outside(neighbours)
+            self._count_outside(neighbours, self._evaluate.start)
             rows = {name: array[first:last] if name in per_frame else array[first * natoms : last * natoms] for name, array in out.items()}
             workers = self._workers()
             # where features of neighbours are read, atoms cannot be evaluated by parts
@@ -183,7 +183,7 @@ class DeepEval:
     def _block(self, packed: Packed, conditions: Conditions, num_frames: int, wanted: frozenset[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Evaluate one block: its atoms, and the results in their order."""
         assert self._evaluate is not None
-        return packed.atoms, self._evaluate(packed.pairs, conditions, len(packed.atoms), num_frames, wanted)
+        return packed.atoms, self._evaluate(packed, conditions, num_frames, wanted)
 
     def _add(self, out: dict[str, np.ndarray], atoms: np.ndarray, results: dict[str, np.ndarray]) -> None:
         """Add the results of a block to `out`, whose rows are the atoms (or frames) of the group."""
@@ -191,12 +191,12 @@ class DeepEval:
             rows = slice(None) if name in self._content.model.output.per_frame else atoms[: len(value)]
             out[name][rows] += value.reshape(len(value), -1)  # `atoms` names no atom twice
 
-    def _count_outside(self, neighbours: Neighbours) -> None:
-        count = int(np.count_nonzero(neighbours.dist < self._domain_start))
+    def _count_outside(self, neighbours: Neighbours, start: float) -> None:
+        count = int(np.count_nonzero(neighbours.dist < start))
         if count and not self.outside:
             warnings.warn(
-                f"{self.model_path}: two atoms are {neighbours.dist.min():.3f} Angstrom apart, nearer than the expansions of the embedding nets "
-                f"reach ({self._domain_start:.3f}); they are continued linearly. DeepPot(..., evaluation='direct') evaluates the nets themselves",
+                f"{self.model_path}: two atoms are {neighbours.dist.min():.3f} Angstrom apart, nearer than the expansions of "
+                f"the embedding nets reach ({start:.3f}): the nets themselves are evaluated, which takes longer",
                 ExpansionWarning,
                 stacklevel=4,
             )

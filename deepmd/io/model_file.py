@@ -65,6 +65,10 @@ class ModelFile:
         """Return the same model with other parameters; a stored expansion belonged to the old ones."""
         return replace(self, params=params, expansion=None)
 
+    def with_distance(self, distance: float | None) -> ModelFile:
+        """Return the same model with the shorter of two known distances between atoms of its data (Angstrom)."""
+        return replace(self, min_nbor_dist=shortest(self.min_nbor_dist, distance))
+
     def with_expansion(self, model: Any, params: Params) -> ModelFile:
         """Return the same model with the expansions among these parameters, as `expanded` returns both."""
         each = ((part, own.get("tables")) for _, part, own in model.each_part(params))
@@ -111,6 +115,11 @@ def _section(tree: Any, where: str) -> dict[str, Any]:
             tree = {str(number): item for number, item in enumerate(tree)}
         tree = tree.get(key) if isinstance(tree, dict) else None
     return tree if isinstance(tree, dict) else {}
+
+
+def shortest(*distances: float | None) -> float | None:
+    """Return the shortest of some distances, None if none of them is known."""
+    return min((each for each in distances if each is not None and math.isfinite(each)), default=None)
 
 
 def known_distance(content: ModelFile) -> float | None:

@@ -138,6 +138,11 @@ def without_tables(model: Any, params: Params) -> Params:
     return params
 
 
+def direct_evaluation(model: Any, params: Params) -> tuple[Any, Params]:
+    """Return a model that evaluates its nets themselves, and its parameters without expansions."""
+    return model.with_parts(part.with_evaluation("direct") for part in model.parts), without_tables(model, params)
+
+
 def domain_start(model: Any, params: Params) -> float:
-    """Return the largest distance (Angstrom) below which an expansion continues linearly; 0 without expansions."""
+    """Return the start of the domain, Angstrom: expansions do not represent the nets of a nearer pair. 0 without expansions."""
     return max((float(own["tables"]["closest"]) for _, _, own in model.each_part(params) if "tables" in own), default=0.0)

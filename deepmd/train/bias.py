@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.adapters.evaluation import BlockEvaluator
 from deepmd.adapters.numpy.evaluate import evaluator
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
@@ -72,13 +73,13 @@ def with_bias(params: Params, bias: np.ndarray) -> Params:
 def predicted_energies(content: ModelFile, frames: Frames) -> np.ndarray:
     """Return the energies of frames (F,), eV, as the NumPy backend gives them."""
     model, params, _ = planned(content)
-    evaluate = evaluator(model, params)
+    evaluate = BlockEvaluator(evaluator, model, params)
 
     def energies() -> Iterator[float]:
         for item in frames:
             packed = pack(find_neighbours([item[0].structure(item[1])], model.layout().rcut), model.layout(), model.ntypes)
             conditions = conditions_of(model, [item], packed.atoms)
-            yield float(evaluate(packed.pairs, conditions, len(packed.atoms), 1, frozenset({"energy"}))["energy"][0])
+            yield float(evaluate(packed, conditions, 1, frozenset({"energy"}))["energy"][0])
 
     return np.fromiter(energies(), dtype=np.float64, count=len(frames))
 

@@ -29,12 +29,16 @@ class ExpandingTrainer:
     make : `trainer(task, params)` of the adapter
     task : what is to be trained; its model asks for direct or spectral evaluation
     params : parameters to start from
-    closest : shortest distance in the training data, Angstrom, if it is known
+    closest : shortest distance in the training data and in the file to start from, Angstrom, if it is known
+
+    Attributes
+    ----------
+    closest : the same, or the shortest distance of a batch if that was shorter than the expansions reached
     """
 
     def __init__(self, make: Callable[[Task, Params], Trainer], task: Task, params: Params, closest: float | None) -> None:
-        self._make, self._task, self._closest = make, task, closest
-        self._warned = False
+        self._make, self._task, self.closest = make, task, closest
+        self._done = 0
         model, params, reason = expanded(task.model, params, closest, stored=False)
         if reason:
             level = logging.WARNING if evaluation_of(task.model) == "spectral" else logging.INFO
@@ -48,15 +52,16 @@ class ExpandingTrainer:
 
     def step(self, batch: Batch, lr: float, prefactors: dict[str, float], number: int) -> float:
         """Make an update; now and then plan the expansions anew."""
-        self._look(batch)
+        self._cover(batch)
         loss = self._trainer.step(batch, lr, prefactors, number)
+        self._done = number
         if number % CHECK_FREQ == 0 and self.evaluation != "direct":
-            self._check(number)
+            self._plan_anew()
         return loss
 
     def errors(self, batch: Batch, prefactors: dict[str, float]) -> dict[str, float]:
         """Return the loss and what is shown of each term."""
-        self._look(batch)
+        self._cover(batch)
         return self._trainer.errors(batch, prefactors)
 
     def params(self) -> Params:
@@ -70,6 +75,7 @@ class ExpandingTrainer:
     def restore(self, moments: dict[str, np.ndarray], number: int) -> None:
         """Continue from this state of the optimizer after `number` updates."""
         self._trainer.restore(moments, number)
+        self._done = number
 
     def save(self, prefix: Path, content: ModelFile, progress: Progress) -> str:
         """Write a native checkpoint."""
@@ -82,22 +88,23 @@ class ExpandingTrainer:
         if self.evaluation != "direct":
             log.info("embedding nets as expansions of %s terms, for distances from %.3f Angstrom", self.evaluation, self._start)
 
-    def _check(self, number: int) -> None:
-        model, params, reason = expanded(self._task.model, self.params(), self._closest, stored=False)
-        if model == self._task.model:
+    def _cover(self, batch: Batch) -> None:
+        """Extend the domain of the expansions to all pairs of a batch."""
+        if batch.closest < self._start:
+            text = "step %d: two atoms are %.3f Angstrom apart, nearer than the expansions of the embedding nets reach (%.3f)"
+            log.info(text, self._done, batch.closest, self._start)
+            self.closest = batch.closest
+            self._plan_anew()
+
+    def _plan_anew(self) -> None:
+        """Plan the expansions for the present parameters and distances; start another graph if the plan is another one."""
+        model, params, reason = expanded(self._task.model, self.params(), self.closest, stored=False)
+        if model == self._task.model and domain_start(model, params) == self._start:
             return
-        more = isinstance(evaluation_of(model), int)
-        log.info("step %d: %s", number, "more terms are needed" if more else f"from here on embedding nets are evaluated directly: {reason}")
+        if evaluation_of(model) == "direct":
+            log.info("step %d: from here on embedding nets are evaluated directly: %s", self._done, reason)
+        elif model != self._task.model:
+            log.info("step %d: more terms are needed", self._done)
         moments = self._trainer.moments()
         self._begin(model, params)
-        self._trainer.restore(moments, number)
-
-    def _look(self, batch: Batch) -> None:
-        if batch.closest < self._start and not self._warned:
-            self._warned = True
-            log.warning(
-                "two atoms are %.3f Angstrom apart, nearer than the expansions of the embedding nets reach (%.3f): they are continued linearly. "
-                "To evaluate the nets themselves, set model/descriptor/evaluation to 'direct'",
-                batch.closest,
-                self._start,
-            )
+        self._trainer.restore(moments, self._done)

@@ -157,7 +157,7 @@ def _measure(
 
 
 def _validate(run: Run, full: FullValidation, trainer: ExpandingTrainer, step: int) -> None:
-    content = run.content.with_params(trainer.params())
+    content = run.content.with_params(trainer.params()).with_distance(trainer.closest)
     progress = Progress(step, run.seed, trainer.moments(), trainer.evaluation)
     full(step, content, lambda prefix: trainer.save(prefix, content, progress))
 
@@ -172,7 +172,8 @@ def _save(run: Run, trainer: ExpandingTrainer, step: int) -> None:
     link = Path(run.options.training.save_ckpt)
     prefix = link if run.options.training.save_dir is None else Path(run.options.training.save_dir) / link.name
     progress = Progress(step, run.seed, trainer.moments(), trainer.evaluation)
-    name = trainer.save(prefix, run.content.with_params(params), progress)
+    content = run.content.with_params(params).with_distance(trainer.closest)
+    name = trainer.save(prefix, content, progress)
     announce(run.backend, prefix, name, step, _kept(run), link)
     log.info("Saved model to %s", prefix.with_name(name))
 

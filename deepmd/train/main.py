@@ -25,7 +25,7 @@ from deepmd.data.systems import count_types, elements_of, find_systems, load_sys
 from deepmd.host import plain
 from deepmd.io.atomic import write_text
 from deepmd.io.formats import LAMMPS, WRITABLE, backend_of, framework, load_model, save_model
-from deepmd.io.model_file import ModelFile
+from deepmd.io.model_file import ModelFile, shortest
 from deepmd.io.old_input import modern
 from deepmd.io.sections import AdamWSection, DataSection
 from deepmd.io.stored import model_to_dict
@@ -261,18 +261,19 @@ def _plan(options: TrainInput, section: DataSection, where: str) -> Plan:
 
 
 def _neighbours(options: TrainInput, plan: Plan, source: ModelFile | None, skip: bool) -> tuple[TrainInput, float | None]:
-    """Resolve an automatic `sel`, and find the shortest distance of the data."""
-    model, asked = options.model, slots.automatic(options.model)
+    """Resolve an automatic `sel`, and find the shortest distance (Angstrom) of the data and of the file to start from."""
+    known = None if source is None else source.min_nbor_dist
     if source is not None:
-        return options.with_model(slots.taken(model, source.model)), source.min_nbor_dist
+        options = options.with_model(slots.taken(options.model, source.model))
+    model, asked = options.model, slots.automatic(options.model)
     if skip:
         if asked:
             raise InputError(f"model/descriptor/sel: {asked[0]!r} needs the neighbour statistics that --skip-neighbor-stat leaves out; give numbers")
-        return options, None
+        return options, known
     distance, found = math.inf, {}
     for rcut in slots.cutoffs(model):
-        shortest, found[rcut] = statistics.neighbour_statistics(plan.systems, rcut, model.ntypes)
-        distance = min(distance, shortest)
+        nearest, found[rcut] = statistics.neighbour_statistics(plan.systems, rcut, model.ntypes)
+        distance = min(distance, nearest)
     most = found[max(found)]
     log.info("training data with min nbor dist: %f", distance)
     log.info("training data with max nbor size: %s", most)
@@ -282,7 +283,7 @@ def _neighbours(options: TrainInput, plan: Plan, source: ModelFile | None, skip:
         log.info("sel is %s", list(layout.sel))
     elif any(count > places for count, places in zip([sum(most)] if layout.mixed else most, layout.sel, strict=True)):
         log.warning("sel = %s is smaller than the neighbour numbers %s of the data: the farthest neighbours are left out", list(layout.sel), most)
-    return options, distance if math.isfinite(distance) else None
+    return options, shortest(known, distance)
 
 
 def _initial(options: TrainInput, sampler: Sampler) -> Params:

@@ -45,7 +45,8 @@ def run(folder, tree, backend, **options):
     (folder / "input.json").write_text(json.dumps(tree))
     rows = []
     with chdir(folder):
-        train("input.json", backend=backend, skip_neighbor_stat=True, on_row=lambda *row: rows.append(row), **options)
+        options = {"skip_neighbor_stat": True, **options}
+        train("input.json", backend=backend, on_row=lambda *row: rows.append(row), **options)
     return rows
 
 

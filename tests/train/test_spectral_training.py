@@ -8,7 +8,7 @@ import pytest
 from small_training import largest_difference, largest_parameter_difference, run, small_input
 
 from deepmd.array_model.errors import InputError
-from deepmd.io import load_model, save_model
+from deepmd.io import load_model
 from deepmd.plan import chebyshev, expansions
 from deepmd.train import expanding
 from deepmd.train.checkpoints import module_of
@@ -180,15 +180,3 @@ def test_files_have_the_key_only_where_it_says_something(tmp_path, backend, eval
     for section in sections:
         assert section["descriptor"].get("evaluation") == (None if evaluation == "auto" else evaluation)
     assert "tables" not in load_model(tmp_path / f"model.ckpt-0{ENDING[backend]}").params["descriptor"]
-
-
-def test_atoms_nearer_than_the_expansions_reach_are_told_once(tmp_path, caplog):
-    """Hydrogen is nearer to its oxygen than the file to start from says that any two atoms are."""
-    run(tmp_path / "start", input_with("spectral", numb_steps=0), "torch")
-    assert logged(caplog, logging.WARNING) == []
-    save_model(tmp_path / "model.dp", replace(load_model(tmp_path / "start" / "model.ckpt.pt"), min_nbor_dist=2.0))
-    rows = run(tmp_path / "near", input_with("spectral"), "torch", init_model=str(tmp_path / "model.dp"))
-    assert len(rows) == 11
-    (warning,) = logged(caplog, logging.WARNING)
-    assert "(1.800): they are continued linearly" in warning
-    assert "set model/descriptor/evaluation to 'direct'" in warning

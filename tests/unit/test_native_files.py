@@ -148,6 +148,14 @@ def lower(case: str, boundary: str) -> dict[str, np.ndarray]:
     return {**extended(data["coord"], data["type"], data.get("cell")), **{key: data[key] for key in ("fparam", "aparam") if key in data}}
 
 
+def near_frame() -> dict[str, np.ndarray]:
+    """The first stored frame with two atoms nearer than expansions reach."""
+    frame = whole("se_e2_a", "pbc")
+    coord = frame["coord"].reshape(1, -1, 3).copy()
+    coord[0, 1] = coord[0, 0] + [0.2, 0.0, 0.1]
+    return {**frame, "coord": coord}
+
+
 def first_frame(size: str, boundary: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Coordinates, types and cell of the first of some random frames."""
     inputs = random_frames(*SIZES[size], boundary == "pbc")
@@ -156,6 +164,7 @@ def first_frame(size: str, boundary: str) -> tuple[np.ndarray, np.ndarray, np.nd
 
 SIZES = {"3 atoms, 1 frame": (1, 3), "7 atoms, 2 frames": (2, 7), "1 atom": (1, 1)}
 SIZED = ["se_e2_a", "se_e2_a_two_side", "direct", "compressed"]
+NEAR = ["se_e2_a", "compressed"]
 
 
 def jobs() -> dict[str, tuple[str, dict[str, np.ndarray]]]:
@@ -166,6 +175,10 @@ def jobs() -> dict[str, tuple[str, dict[str, np.ndarray]]]:
     for case in SIZED:
         out.update({f"{case} {b} {size}": (case, random_frames(*SIZES[size], b == "pbc")) for b in both for size in SIZES})
         out.update({f"{case} {b} {size} lower": (case, extended(*first_frame(size, b))) for b in both for size in SIZES})
+    for case in NEAR:
+        near = near_frame()
+        out[f"{case} near"] = (case, near)
+        out[f"{case} near lower"] = (case, extended(near["coord"][0], near["atype"][0], near["box"].reshape(3, 3)))
     data = whole("se_e2_a_fparam", "pbc")
     out["default fparam"] = ("with_default", {key: value for key, value in data.items() if key != "fparam"})
     return out
@@ -298,6 +311,20 @@ def test_stored_coefficients_are_what_a_file_evaluates(results, suffix, tmp_path
         energy = potential.eval(inputs["coord"], inputs["box"], inputs["atype"], mixed_type=True)[0]
     difference = np.abs(results(suffix)["compressed pbc 7 atoms, 2 frames|energy"].reshape(energy.shape) - energy)
     assert difference.min() > 1e3 * TOLERANCES["float64"]["spectral"] * np.abs(energy).max()
+
+
+@pytest.mark.parametrize("case", NEAR)
+def test_nets_are_what_a_file_evaluates_outside_of_the_domain(results, suffix, tmp_path, case):
+    """By a pair of atoms nearer than the expansions reach; those of the compressed file here are not those of its nets."""
+    near = near_frame()
+    with reference(tmp_path, case, "direct") as potential:
+        values = potential.eval(near["coord"], near["box"], near["atype"][0], atomic=True)
+    for key, want in zip(KEYS, values, strict=True):
+        assert_close(results(suffix)[f"{case} near|{key}"].reshape(want.shape), want, "spectral", what=key)
+    if suffix == ".pth":
+        owner = extended(near["coord"][0], near["atype"][0], near["box"].reshape(3, 3))["mapping"][0]
+        got = folded(results, f"{case} near lower", owner, near["atype"].size)
+        assert_close(got["force"], values[1][0], "spectral", what="force")
 
 
 def names_of_arrays(path: Path) -> set[str]:

@@ -70,6 +70,21 @@ def test_neighbour_lists(written, boundary, atomic):
         assert_close(value.reshape(expected[key].shape), expected[key], "golden", what=key)
 
 
+@pytest.mark.parametrize("written", ["se_e2_a_fparam"], indirect=True)
+def test_nets_are_evaluated_outside_of_the_domain(written):
+    """By a pair of atoms nearer than the expansions reach."""
+    case, path, module = written
+    inputs = whole(case, "pbc")
+    coord = inputs["coord"].reshape(1, -1, 3).copy()
+    coord[0, 1] = coord[0, 0] + [0.2, 0.0, 0.1]
+    types, box = inputs["atype"].astype(np.int32), inputs["box"].reshape(1, 3, 3)
+    out = module.call(*map(tensorflow.constant, (coord, types, box)), *extras(inputs))
+    conditions = {key: inputs[key] for key in ("fparam", "aparam") if key in inputs}
+    values = DeepPot(path, evaluation="direct").eval(coord, box, types[0], **conditions)
+    for key, want in zip(KEYS, values, strict=False):
+        assert_close(out[NAMES[key]].numpy().reshape(want.shape), want, "spectral", what=key)
+
+
 def test_no_atoms(written):
     """An MPI rank without atoms of its own, and one without any."""
     _, _, module = written

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from deepmd.adapters.evaluation import assemble
 from deepmd.adapters.tf.foreign import is_foreign, is_parameter, read_graph
-from deepmd.adapters.tf.graph import charge_spin_checks, constant, gradients, in_32_bits, in_graph, require
+from deepmd.adapters.tf.graph import charge_spin_checks, exact_values, in_32_bits, require
 from deepmd.adapters.tf.namespace import xp
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.outputs import Output
@@ -155,9 +155,9 @@ def _evaluation(content: ModelFile) -> None:
     pairs = in_32_bits(packed.pairs)
     conditions = Conditions(fparam_FK, None if aparam_AK is None else tf.gather(aparam_AK, packed.row_N), charge_spin_F2)
 
-    value_Nd, descriptor_ND = model.atomic_output(in_graph(model, params, constant), pairs, conditions, xp=xp)
-    grads = gradients(model, value_Nd, pairs, frozenset(model.output.names)) if model.output.differentiable else []
-    out = assemble(model, value_Nd, descriptor_ND, grads, pairs, num_atoms, num_frames, frozenset(model.output.names), xp=xp)
+    wanted = frozenset(model.output.names)
+    value_Nd, descriptor_ND, grads = exact_values(model, params, pairs, conditions, wanted)
+    out = assemble(model, value_Nd, descriptor_ND, grads, pairs, num_atoms, num_frames, wanted, xp=xp)
 
     def output(name: str, values: Any) -> None:
         tf.reshape(values, tf.stack([num_frames, -1]), name=name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from deepmd.array_model.charge_spin import LIMITS
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.array_model.tree import flatten, map_leaves, replace_leaves
+from deepmd.plan.expansions import direct_evaluation, domain_start
 
 
 def threads() -> int:
@@ -112,6 +114,34 @@ def predictions(model: Any, params: Params, inputs: Inputs, wanted: frozenset[st
 def gradients(model: Any, value_Nd: Any, pairs: Pairs, wanted: frozenset[str]) -> list[Any]:
     """Return the derivatives by displacements (N, M, 3) of `components`."""
     return [tf.gradients(total, pairs.disp_NM3)[0] for total in components(model, value_Nd, pairs, wanted, xp=xp)]
+
+
+def exact_values(
+    model: Any, params: Params, pairs: Pairs, conditions: Conditions, wanted: frozenset[str]
+) -> tuple[Any, Any, list[Any]]:
+    """Return atomic values, features and their derivatives (see `gradients`) for any distances: the program of a file.
+
+    Expansions are evaluated where all pairs are within their domain, otherwise the nets themselves. Derivatives are taken within either
+    branch, so that only the one that is taken is computed.
+    """
+    tensors, start = in_graph(model, params, constant), domain_start(model, params)
+
+    def branch(model: Any, tensors: Params) -> Callable[[], tuple[Any, ...]]:
+        def outputs() -> tuple[Any, ...]:
+            own = replace(pairs, disp_NM3=tf.identity(pairs.disp_NM3))
+            value_Nd, descriptor_ND = model.atomic_output(tensors, own, conditions, xp=xp)
+            return value_Nd, descriptor_ND, *(gradients(model, value_Nd, own, wanted) if model.output.differentiable else [])
+
+        return outputs
+
+    expansions = branch(model, tensors)
+    if start > 0.0:
+        square_NM = tf.reduce_sum(pairs.disp_NM3 * pairs.disp_NM3, axis=2)
+        nets = branch(*direct_evaluation(model, tensors))
+        value_Nd, descriptor_ND, *grads = tf.cond(tf.reduce_all(square_NM >= start * start), expansions, nets)
+    else:
+        value_Nd, descriptor_ND, *grads = expansions()
+    return value_Nd, descriptor_ND, grads
 
 
 def in_graph(model: Any, params: Params, make: Any) -> Params:

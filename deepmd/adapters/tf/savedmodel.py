@@ -19,7 +19,7 @@ from typing import Any
 import tensorflow as tf
 
 from deepmd.adapters.evaluation import assemble
-from deepmd.adapters.tf.graph import charge_spin_checks, constant, gradients, in_32_bits, in_graph
+from deepmd.adapters.tf.graph import charge_spin_checks, exact_values, in_32_bits
 from deepmd.adapters.tf.namespace import xp
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.pairs import Conditions, Pairs
@@ -190,8 +190,8 @@ def _core(content: ModelFile, *, atomic: bool) -> Any:
         sizes = {"counts": tuple(tf.unstack(counts)), "widths": tuple(tf.unstack(widths)), "inner": tuple(tf.unstack(inner))}
         pairs = in_32_bits(Pairs(**dict(zip(_FIELDS, fields, strict=True)), **sizes))
         conditions = Conditions(*(values if size else None for values, (size, _) in asked))
-        energy_N1, _ = model.atomic_output(in_graph(model, params, constant), pairs, conditions, xp=xp)
-        return energy_N1, tf.stack(gradients(model, energy_N1, pairs, wanted))
+        energy_N1, _, grads = exact_values(model, params, pairs, conditions, wanted)
+        return energy_N1, tf.stack(grads)
 
     real, whole = tf.float64, tf.int64
     kinds = [(real, [None, None, 3]), (tf.bool, [None, None]), (whole, [None, None]), *3 * [(whole, [None])], (whole, [None, None])]

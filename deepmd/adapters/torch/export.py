@@ -31,7 +31,7 @@ from deepmd.data import search
 from deepmd.io.atomic import replacing
 from deepmd.io.bounded import check_arrays
 from deepmd.io.model_file import ModelFile, from_json, planned, to_json
-from deepmd.plan.expansions import domain_start
+from deepmd.plan.expansions import direct_evaluation, domain_start
 
 
 def save_pth(path: Path, content: ModelFile) -> None:
@@ -185,10 +185,10 @@ _LIBRARY = torch.library.Library("deepmd", "FRAGMENT")
 class _Core(torch.nn.Module):  # type: ignore[misc]
     """Pairs to atomic values (N, d); the parameters are buffers named by their paths, expanded nets too."""
 
-    def __init__(self, model: Any, params: Params) -> None:
+    def __init__(self, model: Any, tensors: Params) -> None:
         super().__init__()
-        self.model, self.names = model, paths(params)
-        for path, leaf in flatten(params_to_torch(params)).items():
+        self.model, self.names = model, paths(tensors)
+        for path, leaf in flatten(tensors).items():
             self.register_buffer(_name_of(path), leaf)
 
     def forward(
@@ -290,14 +290,19 @@ def _scripted(content: ModelFile) -> Any:
     disp, mask, index, centre, type_N, frame_N, counts, widths, inner, kinds, place, row, position = find(*frames)
     moments, nothing = torch.stack([disp] * (3 if layout.messages else 1)), tuple(torch.empty(0, dtype=torch.int64) for _ in range(8))
     geometry = (disp, mask, index, centre, type_N, frame_N, counts, widths, inner, kinds)
+    evaluated, tensors = (*geometry, *conditions, row, position, nothing), params_to_torch(params)
     examples: dict[str, tuple[torch.nn.Module, tuple[Any, ...]]] = {
         "open_cell": (_OpenCell(layout.rcut), (coord,)),
         "find": (find, frames),
         "take_listed": (_TakeListed(layout, model.ntypes), listed),
-        "core": (_Core(model, params), (*geometry, *conditions, row, position, nothing)),
+        "core": (_Core(model, tensors), evaluated),
         "derive": (_Derive(), (disp, disp, index, centre, frame_N, position, torch.tensor(2))),
         "derive_atomic": (_DeriveAtomic(layout.messages), (disp, moments, disp, index, centre, place, position)),
     }
+    start = domain_start(model, params)
+    if start > 0.0:  # its tensors are those of `core`, which torch stores once
+        examples["nets"] = _Core(*direct_evaluation(model, tensors)), evaluated
+    parts = {name: _traced(part, inputs) for name, (part, inputs) in examples.items()}
     kind = EnergyShell if model.output.scalar else TensorShell
     shell = kind(
         definition=to_json(content, "torch"),
@@ -306,9 +311,9 @@ def _scripted(content: ModelFile) -> Any:
         layout=layout,
         output=model.output,
         excluded=list(model.atom_exclude_types),
-        domain_start=domain_start(model, params),
+        domain_start=start,
         conditions={name: (size, [float(value) for value in default or ()]) for name, (size, default) in model.conditions.items()},
-        parts={name: _traced(part, inputs) for name, (part, inputs) in examples.items()},
+        parts={"nets": parts["core"], **parts},
     )
     return torch.jit.script(shell.eval())
 

@@ -62,6 +62,7 @@ class Facts(torch.nn.Module):  # type: ignore[misc]
         self.find = parts["find"]
         self.take_listed = parts["take_listed"]
         self.core = parts["core"]
+        self.nets = parts["nets"]
         self.derive = parts["derive"]
         self.derive_atomic = parts["derive_atomic"]
 

@@ -213,7 +213,15 @@ class Shell(Facts):
         `atom_virial` (F, nall, d, 9)
         """
         disp, mask, index, centre, types, frame, counts, widths, inner, kinds, place, row, position = found
-        self._warn(disp, widths)
+        outside_N = self._outside(disp, widths)
+        any_outside = bool(outside_N.any())
+        if any_outside and not self.warned:
+            self.warned = True
+            warnings.warn(
+                f"two atoms are nearer to each other than the expansions of the embedding nets reach ({self.domain_start} Angstrom): "
+                "the nets themselves are evaluated, which takes longer",
+                stacklevel=2,
+            )
         fparam_FK = self._of_frames("fparam", fparam, self.dim_fparam, self.default_fparam, nf, disp)
         charge_spin_F2 = self._charge_spin(charge_spin, nf, disp)
         aparam_NK = self._aparam(aparam, nf, nloc, disp).index_select(0, row)
@@ -233,9 +241,12 @@ class Shell(Facts):
             g = (mask[a:b], index[a:b], centre[a:b], types[a:b], frame[a:b])
             sizes, order = (inside, widths, inner), (row, position)
             given = (fparam_FK, aparam_NK[a:b], charge_spin_F2)
-            value = self.core(
-                leaf, g[0], g[1], g[2], g[3], g[4], sizes[0], sizes[1], sizes[2], kinds[a:b], given[0], given[1], given[2], order[0], order[1], border
-            )
+            pairs = (leaf, g[0], g[1], g[2], g[3], g[4], sizes[0], sizes[1], sizes[2], kinds[a:b])
+            rest = (given[0], given[1], given[2], order[0], order[1], border)
+            if any_outside and bool(outside_N[a:b].any()):
+                value = self.nets(*pairs, *rest)
+            else:
+                value = self.core(*pairs, *rest)
             for number in range(each):
                 # the sums over components come first, then their three moments one component after another
                 component = number if number < self.dim else (number - self.dim) // 3
@@ -286,19 +297,13 @@ class Shell(Facts):
             out["atom_virial"] = torch.stack(atomic, dim=1).reshape(nf, nall, self.dim, 9).to(dtype)
         return out
 
-    def _warn(self, disp: torch.Tensor, widths: torch.Tensor) -> None:
-        """Warn once of atoms that are nearer than expansions reach; the nearest neighbour is the first of its section."""
-        if self.warned or disp.numel() == 0:
-            return
+    def _outside(self, disp: torch.Tensor, widths: torch.Tensor) -> torch.Tensor:
+        """Return the centres (N,) with a neighbour nearer than the expansions reach; the nearest is the first of its section."""
+        if disp.numel() == 0:
+            return torch.zeros([disp.size(0)], dtype=torch.bool, device=disp.device)
         first = torch.clamp(widths.cumsum(0) - widths, max=disp.size(1) - 1)
-        closest = float(disp.index_select(1, first).square().sum(dim=2).min().sqrt())
-        if closest < self.domain_start:
-            self.warned = True
-            warnings.warn(
-                f"two atoms are {closest} Angstrom apart, nearer than the expansions of the embedding nets reach ({self.domain_start}): "
-                "they are continued linearly",
-                stacklevel=2,
-            )
+        squares = disp.index_select(1, first).square().sum(dim=2)
+        return (squares < self.domain_start * self.domain_start).any(dim=1)
 
     def _of_frames(self, name: str, given: torch.Tensor | None, width: int, default: torch.Tensor, nf: int, like: torch.Tensor) -> torch.Tensor:
         """Values of the frames (F, width); without any, (F, 0), they are not looked at."""
