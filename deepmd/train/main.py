@@ -166,7 +166,7 @@ def freeze(checkpoint: str = ".", output: str = "frozen_model", backend: str | N
     content = load_model(source)
     save_model(target, content)
     log.info("Saved frozen model to %s", target)
-    if target.suffix in LAMMPS:
+    if target.suffix in LAMMPS and content.model.output.name == "energy":
         log.info("LAMMPS: pair_style deepmd %s\n        pair_coeff * * %s", target.name, " ".join(content.model.type_map))
     return target
 
