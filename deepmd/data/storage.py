@@ -20,6 +20,7 @@ MOST_COMPRESSED = 1100
 """No data are compressed by more than this by what HDF5 compresses with; a dataset that claims more is damaged or hostile."""
 
 NO_SET = "is no folder; accepted as set.* are folders of .npy files"
+LEFT_OUT = "%s; it is left out"
 NOT_SEARCHED = "%s: is a link, below which no systems are looked for; name it among the systems to use those"
 
 
@@ -32,7 +33,7 @@ class Storage(Protocol):
         """Return how errors call a file."""
 
     def has(self, *parts: str) -> bool:
-        """Return whether there is such a file; raise InputError for a link that leads nowhere, and for what is no file."""
+        """Return whether there is such a file; raise InputError for a link that leads nowhere and what is no file."""
 
     def words(self, name: str) -> list[str]:
         """Return the words of `type.raw` or `type_map.raw`."""
@@ -44,10 +45,10 @@ class Storage(Protocol):
         """Return a stored array as it is."""
 
     def systems(self, patterns: Sequence[str] | None) -> list[str]:
-        """Return the paths of the systems from here on, this one included, sorted; `patterns` as `Path.rglob` takes them.
+        """Return the paths of the systems below, sorted; this one too if there are no `patterns` (of `Path.rglob`).
 
-        Links that are systems count. What is below other links does not, as in DeePMD-kit, and because links may run in circles;
-        a warning names such links. A link that leads nowhere is an error.
+        Links to systems count. What is below other links does not, as in DeePMD-kit, because links may run in circles.
+        A warning names such links, and those that lead nowhere.
         """
 
 
@@ -96,21 +97,26 @@ class Folder:
     def systems(self, patterns: Sequence[str] | None) -> list[str]:
         """See `Storage`."""
         try:
-            below = {path for pattern in (["*"] if patterns is None else patterns) for path in self._path.rglob(pattern)}
+            wanted = ["*"] if patterns is None else list(patterns)
+            below = {path for pattern in wanted for path in self._path.rglob(pattern)}
         except (ValueError, NotImplementedError) as error:
-            raise InputError(f"rglob_patterns: {list(patterns or ())} cannot be looked for: {error}") from error
+            raise InputError(f"rglob_patterns: {wanted} cannot be looked for: {error}") from error
         found = [str(self._path)] if patterns is None and self.has("type.raw") else []
         for path in sorted(below):
-            if stat.S_ISDIR(_mode(path)):
-                if Folder(str(path)).has("type.raw"):
-                    found.append(str(path))
-                elif path.is_symlink() and not path.name.startswith("set."):
-                    log.warning(NOT_SEARCHED, path)
+            try:
+                folder = stat.S_ISDIR(_mode(path))
+            except InputError as error:
+                log.warning(LEFT_OUT, error)
+                continue
+            if folder and Folder(str(path)).has("type.raw"):
+                found.append(str(path))
+            elif folder and path.is_symlink() and not path.name.startswith("set."):
+                log.warning(NOT_SEARCHED, path)
         return sorted(found)
 
 
 def _mode(path: Path) -> int:
-    """Return the mode of what a path leads to through its links, 0 if nothing is there; raise InputError for a link to nothing."""
+    """Return the mode of what a path leads to, 0 if there is no such path; raise InputError for a link to nothing."""
     try:
         return path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -168,17 +174,23 @@ class Group:
     def systems(self, patterns: Sequence[str] | None) -> list[str]:
         """See `Storage`."""
         if patterns is not None:
-            raise InputError(f"rglob_patterns: are for folders; {self.where} is an HDF5 file, whose systems are named FILE#/GROUP")
+            raise InputError(f"rglob_patterns: are for folders; {self.where} is in an HDF5 file, name FILE#/GROUP")
         groups, links = [""], []
         self._group.visititems(lambda name, item: groups.append(f"{name}/") if isinstance(item, h5py.Group) else None)
         self._group.visititems_links(lambda name, link: None if isinstance(link, h5py.HardLink) else links.append(name))
         for name in links:
-            if self._kind(name) is h5py.Group and not name.rpartition("/")[2].startswith("set."):
+            try:
+                group = self._kind(name) is h5py.Group
+            except InputError as error:
+                log.warning(LEFT_OUT, error)
+                continue
+            if group and not name.rpartition("/")[2].startswith("set."):
                 log.warning(NOT_SEARCHED, self.name(name))
-        return sorted(self.name(name).rstrip("/") if name else self.where for name in groups if self.has(f"{name}type.raw"))
+        found = [name for name in groups if self.has(f"{name}type.raw")]
+        return sorted(self.name(name).rstrip("/") if name else self.where for name in found)
 
     def _kind(self, name: str) -> type | None:
-        """Return the class of what a name leads to through its links, None if nothing is there; raise InputError for a link to nothing."""
+        """Return the class of what a name leads to, None if there is none; raise InputError for a link to nothing."""
         try:
             kind: type | None = self._group.get(name, getclass=True)
         except (KeyError, OSError, RuntimeError) as error:

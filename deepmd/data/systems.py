@@ -101,7 +101,7 @@ def find_systems(systems: str | Sequence[str], patterns: Sequence[str] | None = 
     Raises
     ------
     InputError
-        A folder or file does not exist or holds no system, or a link leads nowhere.
+        A folder or file does not exist or holds no system, or a `type.raw` is a link that leads nowhere.
     """
     roots = [systems] if isinstance(systems, str) else [str(path) for path in systems]
     found: list[str] = []
@@ -152,8 +152,8 @@ def load_system(
     Raises
     ------
     InputError
-        A file is missing, cannot be read, has the wrong shape, holds NaN, or an element is not in `type_map`; frames shall count
-        several times (`numb_copy`), and `names` has it.
+        A file is missing, cannot be read, has the wrong shape, holds NaN, or an element is not in `type_map`; or frames
+        shall count several times, and `names` has `numb_copy`.
     """
     with opened(str(path)) as storage:
         widths = names if isinstance(names, Mapping) else {name: WIDTHS[name] for name in names}
@@ -162,13 +162,13 @@ def load_system(
 
 def _load(storage: Storage, type_map: Sequence[str], widths: Mapping[str, Width], without: Sequence[int]) -> System:
     types = _types(storage, type_map)
-    where = storage.where
+    where, natoms = storage.where, len(types)
     sets = storage.sets()
     if not sets:
         hint = "; .raw files of coordinates and labels have to become .npy files in set.000 first" if storage.has("coord.raw") else ""
         raise InputError(f"{where}: holds no set.* folder with .npy files{hint}")
 
-    coord = [_array(storage, (part, "coord.npy"), 3 * len(types)) for part in sets]
+    coord = [_array(storage, (part, "coord.npy"), 3 * natoms) for part in sets]
     frames = tuple(len(array) for array in coord)
     cell = None
     if not storage.has("nopbc"):
@@ -178,7 +178,8 @@ def _load(storage: Storage, type_map: Sequence[str], widths: Mapping[str, Width]
         for number, each in enumerate(cell):
             check_cell(each, f"{where}: box of frame {number}")
     if any(storage.has(part, "real_atom_types.npy") for part in sets):
-        types = np.concatenate([_real_types(storage, part, len(types), n, type_map) for part, n in zip(sets, frames, strict=True)])
+        parts = [_real_types(storage, *each, natoms, type_map) for each in zip(sets, frames, strict=True)]
+        types = np.concatenate(parts)
     elif types.max() >= len(type_map):
         raise InputError(f"{storage.name('type.raw')}: type {types.max()} is beyond the model's type_map {list(type_map)}")
     with_output = (types >= 0) & ~np.isin(types, without)
@@ -189,9 +190,9 @@ def _load(storage: Storage, type_map: Sequence[str], widths: Mapping[str, Width]
             continue
         if any(file is None for file in found):
             raise InputError(f"{where}: {name}.npy is missing in {sets[found.index(None)]} but present in other sets")
-        kept = np.flatnonzero(with_output) if name in TENSORS and types.ndim == 1 else np.arange(types.shape[-1])
-        parts = [_label(storage, file, name, width, (n, types.shape[-1]), kept) for file, n in zip(found, frames, strict=True) if file is not None]
-        data[name] = np.concatenate(parts)
+        kept = np.flatnonzero(with_output) if name in TENSORS and types.ndim == 1 else np.arange(natoms)
+        files = [(file, n) for file, n in zip(found, frames, strict=True) if file]
+        data[name] = np.concatenate([_label(storage, file, name, width, (n, natoms), kept) for file, n in files])
     if np.any(data.pop("numb_copy", np.ones(1)) != 1):
         wanted = "accepted: 1 for every frame. Write a frame several times where it shall count more"
         raise InputError(f"{where}: numb_copy.npy, frames that count several times, is not supported; {wanted}")
@@ -237,7 +238,7 @@ def _check_once(elements: Sequence[str], where: str) -> None:
         raise InputError(f"{where}: lists {twice[0]!r} {elements.count(twice[0])} times; accepted: each element once")
 
 
-def _real_types(storage: Storage, part: str, natoms: int, frames: int, type_map: Sequence[str]) -> np.ndarray:
+def _real_types(storage: Storage, part: str, frames: int, natoms: int, type_map: Sequence[str]) -> np.ndarray:
     """Read the types (frames, natoms) of a mixed_type set; -1 fills up frames with fewer atoms."""
     place = (part, "real_atom_types.npy")
     values = _array(storage, place, natoms, frames)
@@ -263,7 +264,10 @@ def _find(storage: Storage, part: str, name: str) -> tuple[str, str] | None:
 
 
 def _array(storage: Storage, place: tuple[str, str], width: int | None, frames: int | None = None, hint: str = "") -> np.ndarray:
-    """Read (frames, width) numbers; a single frame may lack its axis, as `raw_to_set` leaves it. `frames` None: what the file holds."""
+    """Read (frames, width) numbers; `frames` None: as many as there are.
+
+    The axis of frames may be missing where there is one frame, as `raw_to_set` leaves it.
+    """
     file = storage.name(*place)
     if not storage.has(*place):
         raw = place[1].replace(".npy", ".raw")

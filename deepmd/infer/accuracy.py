@@ -93,7 +93,8 @@ def measure_errors(
             if atomic and f"atomic {potential.output.name}" not in errors:
                 log.warning("%s: holds no %s.npy; atomic values are not compared", folder, potential.output.atomic_label)
             if not errors:
-                raise InputError(f"{folder}: holds no label of what the model predicts{_hint(potential, folder, atomic)}")
+                missing = _missing(potential, folder, atomic)
+                raise InputError(f"{folder}: holds no label of what the model predicts {missing}")
             _report(errors)
             found.append((len(frames), errors))
             if detail_file is not None and not details:
@@ -112,16 +113,23 @@ def _read(potential: DeepEval, folder: str, atomic: bool, shuffled: bool) -> Sys
     names = data_of(potential.output)
     if not atomic:
         del names[potential.output.atomic_label]
-    more = (*(("force", "virial", "atom_pref") if isinstance(potential, DeepPot) else ()), *(("numb_copy",) if shuffled else ()))
-    return load_system(folder, potential.get_type_map(), {**names, **{name: WIDTHS[name] for name in more}}, potential.types_without_output)
+    if isinstance(potential, DeepPot):
+        names |= {name: WIDTHS[name] for name in ("force", "virial", "atom_pref")}
+    if shuffled:
+        names["numb_copy"] = WIDTHS["numb_copy"]
+    return load_system(folder, potential.get_type_map(), names, potential.types_without_output)
 
 
-def _hint(potential: DeepEval, folder: str, atomic: bool) -> str:
+def _missing(potential: DeepEval, folder: str, atomic: bool) -> str:
     """Return which labels are missing, and whether there are others, which are compared with or without `atomic`."""
-    label, atom_label = potential.output.label, potential.output.atomic_label
-    other, how = (label, "those of whole frames are compared without -a") if atomic else (atom_label, "those of single atoms are compared with -a")
-    there = other in _read(potential, folder, not atomic, shuffled=False).data
-    return f" ({label}.npy, or with -a {atom_label}.npy){f'; {how}' if there else ''}"
+    label, of_atoms = potential.output.label, potential.output.atomic_label
+    others = _read(potential, folder, not atomic, shuffled=False).data
+    hint = ""
+    if atomic and label in others:
+        hint = "; those of whole frames are compared without -a"
+    elif not atomic and of_atoms in others:
+        hint = "; those of single atoms are compared with -a"
+    return f"({label}.npy, or with -a {of_atoms}.npy){hint}"
 
 
 def _compared(potential: DeepEval, system: System, frames: np.ndarray, atomic: bool) -> tuple[Errors, Details]:

@@ -67,7 +67,7 @@ def compare(potential: DeepEval, output: Output, system: System, frames: np.ndar
         details.update(_details(output, label, total, "" if tensor else output.name))
     if output.atomic_label in data and atomic:
         if not counted.any():
-            raise InputError(f"no atom is of a type that has a {output.name} of its own; these are the types {potential.get_sel_type()}")
+            raise InputError(f"no atom has a type with a {output.name}; types with one: {potential.get_sel_type()}")
         label = data[output.atomic_label]
         errors[f"atomic {output.name}"] = mean_errors(label[counted], each[counted])
         rows = (label[frame, counted[frame]].reshape(1, -1) for frame in range(len(frames)))

@@ -54,7 +54,7 @@ def modern(tree: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     if not isinstance(training, dict) or "systems" not in training:
         return tree, False
     if "training_data" in training:
-        raise InputError("training/systems, of DeePMD-kit 1, and training/training_data, of later versions, are both given; keep one")
+        raise InputError("training/systems (DeePMD-kit 1) and training/training_data (later ones) are given; keep one")
     training = dict(training)
     dropped = [key for key in DROPPED if training.pop(key, None) is not None]
     if dropped:

@@ -215,6 +215,14 @@ def test_labels_that_the_loss_does_not_read(place, capsys):
     fails(place, capsys, ["train", "input.json"], "no system has any of the labels", "energy, force")
 
 
+def test_batches_of_systems_with_and_without_a_label(place, capsys):
+    """One frame without forces would take the forces of its whole batch from the loss."""
+    shutil.copytree(place / "water", place / "bare")
+    (place / "bare" / "set.000" / "force.npy").unlink()
+    edit(place, "training/training_data", {"systems": ["water", "bare"], "batch_size": "mixed:2"})
+    fails(place, capsys, ["train", "input.json"], "training/training_data/batch_size", "bare lacks force.npy")
+
+
 COMMANDS = [
     ([], ["which command?"]),
     (["trian", "input.json"], ["unknown command 'trian'", "Did you mean 'train'?"]),
