@@ -47,13 +47,13 @@ KEPT_BYTES = 2**30
 
 
 def data_of(output: Output, loss: Loss | None = None) -> dict[str, Width]:
-    """Return the data of systems that concern a model, with their widths: parameters, its own labels, and those of a loss."""
+    """Return the data of systems that concern a model, and their widths: parameters, labels, what a loss reads."""
     labels = {output.label: Label((output.width,)), output.atomic_label: Label((output.width,), per_atom=True)}
     if loss is not None:
         labels.update(loss.labels())
     widths = {name: math.prod(label.sizes) for name, label in labels.items()}
     return {
-        **{name: WIDTHS[name] for name in CONDITIONS},
+        **{name: WIDTHS[name] for name in (*CONDITIONS, *([] if loss is None else ["numb_copy"]))},
         **{name: (0, widths[name]) if label.per_atom else (widths[name], 0) for name, label in labels.items()},
     }
 

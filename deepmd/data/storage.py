@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import stat
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,8 +14,14 @@ import numpy as np
 
 from deepmd.array_model.errors import InputError
 
+log = logging.getLogger(__name__)
+
 MOST_COMPRESSED = 1100
 """No data are compressed by more than this by what HDF5 compresses with; a dataset that claims more is damaged or hostile."""
+
+NO_SET = "is no folder; accepted as set.* are folders of .npy files"
+LEFT_OUT = "%s; it is left out"
+NOT_SEARCHED = "%s: is a link, below which no systems are looked for; name it among the systems to use those"
 
 
 class Storage(Protocol):
@@ -25,16 +33,23 @@ class Storage(Protocol):
         """Return how errors call a file."""
 
     def has(self, *parts: str) -> bool:
-        """Return whether there is such a file."""
+        """Return whether there is such a file; raise InputError for a link that leads nowhere and what is no file."""
 
     def words(self, name: str) -> list[str]:
         """Return the words of `type.raw` or `type_map.raw`."""
 
     def sets(self) -> list[str]:
-        """Return the names of the sets, sorted."""
+        """Return the names of the sets, sorted; raise InputError for a `set.*` that is no folder."""
 
     def array(self, *parts: str) -> np.ndarray:
         """Return a stored array as it is."""
+
+    def systems(self, patterns: Sequence[str] | None) -> list[str]:
+        """Return the paths of the systems below, sorted; this one too if there are no `patterns` (of `Path.rglob`).
+
+        Links to systems count. What is below other links does not, as in DeePMD-kit, because links may run in circles.
+        A warning names such links, and those that lead nowhere.
+        """
 
 
 class Folder:
@@ -50,10 +65,15 @@ class Folder:
 
     def has(self, *parts: str) -> bool:
         """See `Storage`."""
-        return self._path.joinpath(*parts).is_file()
+        mode = _mode(self._path.joinpath(*parts))
+        if mode and not stat.S_ISREG(mode):
+            raise InputError(f"{self.name(*parts)}: is no file")
+        return mode != 0
 
     def words(self, name: str) -> list[str]:
         """See `Storage`."""
+        if not self.has(name):
+            raise InputError(f"{self.name(name)}: no such file")
         try:
             return (self._path / name).read_text(encoding="utf-8").split()
         except (OSError, UnicodeDecodeError) as error:
@@ -61,7 +81,11 @@ class Folder:
 
     def sets(self) -> list[str]:
         """See `Storage`."""
-        return sorted(part.name for part in self._path.glob("set.*") if part.is_dir())
+        found = sorted(self._path.glob("set.*"))
+        for part in found:
+            if not stat.S_ISDIR(_mode(part)):
+                raise InputError(f"{part}: {NO_SET}")
+        return [part.name for part in found]
 
     def array(self, *parts: str) -> np.ndarray:
         """See `Storage`."""
@@ -69,6 +93,38 @@ class Folder:
             return np.asarray(np.load(self._path.joinpath(*parts), allow_pickle=False))
         except (OSError, ValueError, EOFError) as error:
             raise InputError(f"{self.name(*parts)}: not a readable .npy file: {error}") from error
+
+    def systems(self, patterns: Sequence[str] | None) -> list[str]:
+        """See `Storage`."""
+        try:
+            wanted = ["*"] if patterns is None else list(patterns)
+            below = {path for pattern in wanted for path in self._path.rglob(pattern)}
+        except (ValueError, NotImplementedError) as error:
+            raise InputError(f"rglob_patterns: {wanted} cannot be looked for: {error}") from error
+        found = [str(self._path)] if patterns is None and self.has("type.raw") else []
+        for path in sorted(below):
+            try:
+                folder = stat.S_ISDIR(_mode(path))
+            except InputError as error:
+                log.warning(LEFT_OUT, error)
+                continue
+            if folder and Folder(str(path)).has("type.raw"):
+                found.append(str(path))
+            elif folder and path.is_symlink() and not path.name.startswith("set."):
+                log.warning(NOT_SEARCHED, path)
+        return sorted(found)
+
+
+def _mode(path: Path) -> int:
+    """Return the mode of what a path leads to, 0 if there is no such path; raise InputError for a link to nothing."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if path.is_symlink():
+            raise InputError(f"{path}: is a link to {path.readlink()}, where nothing is") from error
+        return 0
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 class Group:
@@ -84,31 +140,64 @@ class Group:
 
     def has(self, *parts: str) -> bool:
         """See `Storage`."""
-        return "/".join(parts) in self._group
+        kind = self._kind("/".join(parts))
+        if kind not in (None, h5py.Dataset):
+            raise InputError(f"{self.name(*parts)}: is a group, expected a dataset")
+        return kind is not None
 
     def words(self, name: str) -> list[str]:
         """See `Storage`."""
         if not self.has(name):
-            raise InputError(f"{self.name(name)}: cannot be read: no such dataset")
+            raise InputError(f"{self.name(name)}: no such dataset")
         values = np.asarray(self.array(name)).reshape(-1).tolist()
         texts = [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values]
         return [word for text in texts for word in text.split()]
 
     def sets(self) -> list[str]:
         """See `Storage`."""
-        return sorted(name for name, value in self._group.items() if name.startswith("set.") and isinstance(value, h5py.Group))
+        found = sorted(name for name in self._group if name.startswith("set."))
+        for part in found:
+            if self._kind(part) is not h5py.Group:
+                raise InputError(f"{self.name(part)}: {NO_SET}")
+        return found
 
     def array(self, *parts: str) -> np.ndarray:
         """See `Storage`."""
         dataset = self._group["/".join(parts)]
-        if not isinstance(dataset, h5py.Dataset):
-            raise InputError(f"{self.name(*parts)}: is a group, expected a dataset")
-        if dataset.nbytes > MOST_COMPRESSED * max(Path(self._group.file.filename).stat().st_size, 1):
+        if dataset.nbytes > MOST_COMPRESSED * max(Path(dataset.file.filename).stat().st_size, 1):
             raise InputError(f"{self.name(*parts)}: claims {dataset.nbytes:.3g} bytes, more than its file can hold")
         try:
             return np.asarray(dataset[()])
         except (OSError, ValueError) as error:
             raise InputError(f"{self.name(*parts)}: not a readable dataset: {error}") from error
+
+    def systems(self, patterns: Sequence[str] | None) -> list[str]:
+        """See `Storage`."""
+        if patterns is not None:
+            raise InputError(f"rglob_patterns: are for folders; {self.where} is in an HDF5 file, name FILE#/GROUP")
+        groups, links = [""], []
+        self._group.visititems(lambda name, item: groups.append(f"{name}/") if isinstance(item, h5py.Group) else None)
+        self._group.visititems_links(lambda name, link: None if isinstance(link, h5py.HardLink) else links.append(name))
+        for name in links:
+            try:
+                group = self._kind(name) is h5py.Group
+            except InputError as error:
+                log.warning(LEFT_OUT, error)
+                continue
+            if group and not name.rpartition("/")[2].startswith("set."):
+                log.warning(NOT_SEARCHED, self.name(name))
+        found = [name for name in groups if self.has(f"{name}type.raw")]
+        return sorted(self.name(name).rstrip("/") if name else self.where for name in found)
+
+    def _kind(self, name: str) -> type | None:
+        """Return the class of what a name leads to, None if there is none; raise InputError for a link to nothing."""
+        try:
+            kind: type | None = self._group.get(name, getclass=True)
+        except (KeyError, OSError, RuntimeError) as error:
+            link = self._group.get(name, getlink=True)
+            target = f"{getattr(link, 'filename', '')}{getattr(link, 'path', '')}"
+            raise InputError(f"{self.name(name)}: is a link to {target}, where nothing is") from error
+        return kind
 
 
 @contextmanager
@@ -121,16 +210,16 @@ def opened(path: str) -> Iterator[Storage]:
         There is no such folder, file or group.
     """
     file, hash_, inner = path.partition("#")
-    if hash_ or Path(path).is_file():
+    if Path(path).is_dir():
+        yield Folder(path)
+    elif hash_ or Path(path).is_file():
         with _hdf5(file) as root:
             group = root.get(inner or "/")
             if not isinstance(group, h5py.Group):
                 raise InputError(f"{path}: the file holds no group {inner!r}. It holds: {', '.join(list(root)[:10])}")
-            yield Group(path, group)
-    elif Path(path).is_dir():
-        yield Folder(path)
+            yield Group(path if inner else f"{file}#/", group)
     else:
-        raise InputError(f"{path}: no such system folder")
+        raise InputError(f"{path}: no such folder or HDF5 file")
 
 
 @contextmanager
@@ -143,28 +232,3 @@ def _hdf5(file: str) -> Iterator[Any]:
         raise InputError(f"{file}: neither a folder nor a readable HDF5 file: {error}") from error
     with root:
         yield root
-
-
-def systems_below(root: str, patterns: list[str] | None = None) -> list[str]:
-    """Return the systems below a folder (a system itself counts) or in an HDF5 file, sorted; a pattern is one of `Path.rglob`.
-
-    Raises
-    ------
-    InputError
-        There is no such folder, file or group.
-    """
-    file, hash_, inner = root.partition("#")
-    if hash_ or Path(root).is_file():
-        with _hdf5(file) as content:
-            start = content.get(inner or "/")
-            if not isinstance(start, h5py.Group):
-                raise InputError(f"{root}: the file holds no group {inner!r}. It holds: {', '.join(list(content)[:10])}")
-            names: list[str] = []
-            start.visit(lambda name: names.append(name) if name.rpartition("/")[2] == "type.raw" else None)
-            prefix = start.name.rstrip("/")
-            return sorted(f"{file}#{f'{prefix}/{name}'.removesuffix('/type.raw') or '/'}" for name in names)
-    if not Path(root).is_dir():
-        raise InputError(f"{root}: no such folder with systems")
-    if patterns:
-        return sorted(str(path) for pattern in patterns for path in Path(root).rglob(pattern) if (path / "type.raw").is_file())
-    return sorted(str(path.parent) for path in Path(root).rglob("type.raw"))

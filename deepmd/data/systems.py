@@ -10,12 +10,13 @@ import numpy as np
 
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.data.neighbours import Structure, check_cell
-from deepmd.data.storage import Storage, opened, systems_below
+from deepmd.data.storage import Storage, opened
 
 Width = tuple[int | None, int | None]
 """Values per frame and values per atom, one of them 0; None: any number of values."""
 
 WIDTHS: dict[str, Width] = {
+    "numb_copy": (1, 0),
     "energy": (1, 0),
     "virial": (9, 0),
     "force": (0, 3),
@@ -95,23 +96,19 @@ def find_systems(systems: str | Sequence[str], patterns: Sequence[str] | None = 
     """Return the systems below a folder, or below each of a list (a system itself counts).
 
     A system is a folder with `type.raw`, or a group with such a dataset in an HDF5 file, `file.hdf5#/group`; a file stands for all
-    systems in it.
+    systems in it. `Storage.systems` says which links count.
 
     Raises
     ------
     InputError
-        A folder or file does not exist or holds no system.
+        A folder or file does not exist or holds no system, or a `type.raw` is a link that leads nowhere.
     """
     roots = [systems] if isinstance(systems, str) else [str(path) for path in systems]
     found: list[str] = []
     for root in roots:
-        single = not isinstance(systems, str) and not patterns
-        try:
-            below = systems_below(root, list(patterns or ()))
-        except InputError:
-            if not single:
-                raise
-            below = []
+        with opened(root) as storage:
+            below = storage.systems(patterns)
+        single = not isinstance(systems, str) and patterns is None
         found += below or ([root] if single else [])  # reading it tells what is wrong
     if not found:
         raise InputError(f"{', '.join(roots)}: no system below (a system is a folder, or a group of an HDF5 file, with type.raw)")
@@ -124,7 +121,7 @@ def elements_of(paths: Sequence[str]) -> list[str]:
     for path in paths:
         with opened(path) as storage:
             if storage.has("type_map.raw"):
-                found.update(dict.fromkeys(storage.words("type_map.raw")))
+                found.update(dict.fromkeys(_elements(storage)))
     return list(found)
 
 
@@ -155,7 +152,8 @@ def load_system(
     Raises
     ------
     InputError
-        A file is missing, cannot be read, has the wrong shape, holds NaN, or an element is not in `type_map`.
+        A file is missing, cannot be read, has the wrong shape, holds NaN, or an element is not in `type_map`; or frames
+        shall count several times, and `names` has `numb_copy`.
     """
     with opened(str(path)) as storage:
         widths = names if isinstance(names, Mapping) else {name: WIDTHS[name] for name in names}
@@ -164,16 +162,14 @@ def load_system(
 
 def _load(storage: Storage, type_map: Sequence[str], widths: Mapping[str, Width], without: Sequence[int]) -> System:
     types = _types(storage, type_map)
-    where = storage.where
+    where, natoms = storage.where, len(types)
     sets = storage.sets()
     if not sets:
         hint = "; .raw files of coordinates and labels have to become .npy files in set.000 first" if storage.has("coord.raw") else ""
         raise InputError(f"{where}: holds no set.* folder with .npy files{hint}")
 
-    coord = [_array(storage, (part, "coord.npy"), 3 * len(types)) for part in sets]
+    coord = [_array(storage, (part, "coord.npy"), 3 * natoms) for part in sets]
     frames = tuple(len(array) for array in coord)
-    if sum(frames) == 0:
-        raise InputError(f"{where}: holds no frame")
     cell = None
     if not storage.has("nopbc"):
         hint = "; put an empty file 'nopbc' beside type.raw if the boundary is open"
@@ -181,6 +177,12 @@ def _load(storage: Storage, type_map: Sequence[str], widths: Mapping[str, Width]
         cell = np.concatenate(parts).reshape(-1, 3, 3)
         for number, each in enumerate(cell):
             check_cell(each, f"{where}: box of frame {number}")
+    if any(storage.has(part, "real_atom_types.npy") for part in sets):
+        parts = [_real_types(storage, *each, natoms, type_map) for each in zip(sets, frames, strict=True)]
+        types = np.concatenate(parts)
+    elif types.max() >= len(type_map):
+        raise InputError(f"{storage.name('type.raw')}: type {types.max()} is beyond the model's type_map {list(type_map)}")
+    with_output = (types >= 0) & ~np.isin(types, without)
     data = {}
     for name, width in widths.items():
         found = [_find(storage, part, name) for part in sets]
@@ -188,13 +190,12 @@ def _load(storage: Storage, type_map: Sequence[str], widths: Mapping[str, Width]
             continue
         if any(file is None for file in found):
             raise InputError(f"{where}: {name}.npy is missing in {sets[found.index(None)]} but present in other sets")
-        kept = np.flatnonzero(~np.isin(types, without)) if name in TENSORS else np.arange(len(types))
-        parts = [_label(storage, file, name, width, (n, len(types)), kept) for file, n in zip(found, frames, strict=True) if file is not None]
-        data[name] = np.concatenate(parts)
-    if any(storage.has(part, "real_atom_types.npy") for part in sets):
-        types = np.concatenate([_real_types(storage, part, len(types), n, type_map) for part, n in zip(sets, frames, strict=True)])
-    elif types.max() >= len(type_map):
-        raise InputError(f"{storage.name('type.raw')}: type {types.max()} is beyond the model's type_map {list(type_map)}")
+        kept = np.flatnonzero(with_output) if name in TENSORS and types.ndim == 1 else np.arange(natoms)
+        files = [(file, n) for file, n in zip(found, frames, strict=True) if file]
+        data[name] = np.concatenate([_label(storage, file, name, width, (n, natoms), kept) for file, n in files])
+    if np.any(data.pop("numb_copy", np.ones(1)) != 1):
+        wanted = "accepted: 1 for every frame. Write a frame several times where it shall count more"
+        raise InputError(f"{where}: numb_copy.npy, frames that count several times, is not supported; {wanted}")
     return System(where, types, np.concatenate(coord).reshape(sum(frames), -1, 3), cell, data, frames)
 
 
@@ -213,7 +214,8 @@ def _renumbered(storage: Storage, types: np.ndarray, type_map: Sequence[str], fi
     """Return the types in the numbering of the model; negative ones stay."""
     if not storage.has("type_map.raw"):
         return types
-    elements = storage.words("type_map.raw")
+    elements = _elements(storage)
+    _check_once(type_map, "the model's type_map")
     if types.max() >= len(elements):
         raise InputError(f"{file}: type {types.max()} has no name in type_map.raw, which lists {elements}")
     for element in elements:
@@ -224,7 +226,19 @@ def _renumbered(storage: Storage, types: np.ndarray, type_map: Sequence[str], fi
     return np.where(types >= 0, renumber[types], types)
 
 
-def _real_types(storage: Storage, part: str, natoms: int, frames: int, type_map: Sequence[str]) -> np.ndarray:
+def _elements(storage: Storage) -> list[str]:
+    elements = storage.words("type_map.raw")
+    _check_once(elements, storage.name("type_map.raw"))
+    return elements
+
+
+def _check_once(elements: Sequence[str], where: str) -> None:
+    twice = [element for element in elements if elements.count(element) > 1]
+    if twice:
+        raise InputError(f"{where}: lists {twice[0]!r} {elements.count(twice[0])} times; accepted: each element once")
+
+
+def _real_types(storage: Storage, part: str, frames: int, natoms: int, type_map: Sequence[str]) -> np.ndarray:
     """Read the types (frames, natoms) of a mixed_type set; -1 fills up frames with fewer atoms."""
     place = (part, "real_atom_types.npy")
     values = _array(storage, place, natoms, frames)
@@ -241,15 +255,19 @@ def _real_types(storage: Storage, part: str, natoms: int, frames: int, type_map:
 
 def _find(storage: Storage, part: str, name: str) -> tuple[str, str] | None:
     """Return where a label is; `atom_` and `atomic_` mean the same."""
-    other = name
-    for one, two in (("atom_", "atomic_"), ("atomic_", "atom_")):
-        if name.startswith(one):
-            other = name.replace(one, two, 1)
-    return next(((part, f"{each}.npy") for each in (name, other) if storage.has(part, f"{each}.npy")), None)
+    rest = name.removeprefix("atomic_").removeprefix("atom_")
+    names = [name] if rest == name else [f"atom_{rest}", f"atomic_{rest}"]
+    found = [(part, f"{each}.npy") for each in names if storage.has(part, f"{each}.npy")]
+    if len(found) > 1:
+        raise InputError(f"{storage.name(*found[0])}: {found[1][1]} is there too, which means the same; keep one")
+    return found[0] if found else None
 
 
 def _array(storage: Storage, place: tuple[str, str], width: int | None, frames: int | None = None, hint: str = "") -> np.ndarray:
-    """Read (frames, width) numbers."""
+    """Read (frames, width) numbers; `frames` None: as many as there are.
+
+    The axis of frames may be missing where there is one frame, as `raw_to_set` leaves it.
+    """
     file = storage.name(*place)
     if not storage.has(*place):
         raw = place[1].replace(".npy", ".raw")
@@ -259,14 +277,20 @@ def _array(storage: Storage, place: tuple[str, str], width: int | None, frames: 
     if array.dtype.kind not in "fiu":
         raise InputError(f"{file}: holds {array.dtype} values, expected numbers")
     array = array.astype(np.float64)
-    rows = frames if frames is not None else (array.shape[0] if array.ndim else 0)
-    if array.ndim == 0 or array.shape[0] != rows or (width is not None and array.size != rows * width):
-        wanted = f"({rows}, {'k' if width is None else width})"
-        raise InputError(f"{file}: has shape {array.shape}, expected {wanted}: frames x values")
+    wanted = f"({'frames' if frames is None else frames}, {'k' if width is None else width})"
+    shape = array.shape
+    if frames is None:
+        if array.size == 0:
+            raise InputError(f"{file}: has shape {shape}, thus holds no frame; remove the set")
+        frames = len(array) if array.ndim > 1 else 1
+    if frames == 1 and (array.ndim < 2 or array.size == width):
+        array = array.reshape(1, -1)
+    if array.ndim == 0 or len(array) != frames or (width is not None and array.size != frames * width):
+        raise InputError(f"{file}: has shape {shape}, expected {wanted}: frames x values")
     if not np.all(np.isfinite(array)):
-        bad = int(np.flatnonzero(~np.isfinite(array.reshape(rows, -1)).all(axis=1))[0])
+        bad = int(np.flatnonzero(~np.isfinite(array.reshape(frames, -1)).all(axis=1))[0])
         raise InputError(f"{file}: frame {bad} holds NaN or infinity")
-    return array.reshape(rows, -1)
+    return array.reshape(frames, -1)
 
 
 def _label(storage: Storage, place: tuple[str, str], name: str, width: Width, sizes: tuple[int, int], kept: np.ndarray) -> np.ndarray:

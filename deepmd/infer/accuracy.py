@@ -13,7 +13,7 @@ import numpy as np
 from deepmd.array_model.errors import InputError
 from deepmd.data.batch import data_of
 from deepmd.data.selection import systems_of
-from deepmd.data.systems import WIDTHS, System, Width, load_system
+from deepmd.data.systems import WIDTHS, System, load_system
 from deepmd.infer import other_accuracy
 from deepmd.infer.deep_pot import DeepEval, DeepPot
 from deepmd.infer.measures import Details, Errors, mean_errors
@@ -86,16 +86,19 @@ def measure_errors(
         for folder in folders:
             log.info("# ---------------output of dp test--------------- ")
             log.info("# testing system : %s", folder)
-            data = load_system(folder, potential.get_type_map(), _names(potential, atomic), potential.types_without_output)
+            data = _read(potential, folder, atomic, shuffle_test)
             frames = _chosen(data.num_frames, numb_test, rng)
             log.info("# number of test data : %d ", len(frames))
             errors, details = _compared(potential, data, frames, atomic)
             if atomic and f"atomic {potential.output.name}" not in errors:
                 log.warning("%s: holds no %s.npy; atomic values are not compared", folder, potential.output.atomic_label)
             if not errors:
-                raise InputError(f"{folder}: holds no label of what the model predicts ({potential.output.label}.npy)")
+                missing = _missing(potential, folder, atomic)
+                raise InputError(f"{folder}: holds no label of what the model predicts {missing}")
             _report(errors)
             found.append((len(frames), errors))
+            if detail_file is not None and not details:
+                log.warning("%s: there are no detail files of what was compared", folder)
             if detail_file is not None:
                 _write_details(detail_file, folder, details, written)
     average = weighted_average(found)
@@ -105,11 +108,28 @@ def measure_errors(
     return average
 
 
-def _names(potential: DeepEval, atomic: bool) -> dict[str, Width]:
-    own = data_of(potential.output)
+def _read(potential: DeepEval, folder: str, atomic: bool, shuffled: bool) -> System:
+    """Read a system with what is compared. Copies of frames are drawn among shuffled frames only, as in DeePMD-kit."""
+    names = data_of(potential.output)
     if not atomic:
-        del own[potential.output.atomic_label]
-    return {**own, **{name: WIDTHS[name] for name in ("force", "virial", "atom_pref") if isinstance(potential, DeepPot)}}
+        del names[potential.output.atomic_label]
+    if isinstance(potential, DeepPot):
+        names |= {name: WIDTHS[name] for name in ("force", "virial", "atom_pref")}
+    if shuffled:
+        names["numb_copy"] = WIDTHS["numb_copy"]
+    return load_system(folder, potential.get_type_map(), names, potential.types_without_output)
+
+
+def _missing(potential: DeepEval, folder: str, atomic: bool) -> str:
+    """Return which labels are missing, and whether there are others, which are compared with or without `atomic`."""
+    label, of_atoms = potential.output.label, potential.output.atomic_label
+    others = _read(potential, folder, not atomic, shuffled=False).data
+    hint = ""
+    if atomic and label in others:
+        hint = "; those of whole frames are compared without -a"
+    elif not atomic and of_atoms in others:
+        hint = "; those of single atoms are compared with -a"
+    return f"({label}.npy, or with -a {of_atoms}.npy){hint}"
 
 
 def _compared(potential: DeepEval, system: System, frames: np.ndarray, atomic: bool) -> tuple[Errors, Details]:

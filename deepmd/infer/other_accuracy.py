@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.array_model.errors import InputError
 from deepmd.array_model.outputs import Output
 from deepmd.data.systems import System
 from deepmd.infer.deep_pot import DeepEval
@@ -41,6 +42,11 @@ def compare(potential: DeepEval, output: Output, system: System, frames: np.ndar
     """Compare predictions with the labels of some frames; the atoms that count are those whose type has an output.
 
     Tensors are compared in total, or atom by atom with `atomic`; the others in total and, if asked for, atom by atom too.
+
+    Raises
+    ------
+    InputError
+        Atoms are compared, and none has a type with an output; or the system lacks parameters that the model needs.
     """
     data = {name: values[frames] for name, values in system.data.items()}
     types = system.types[frames] if system.mixed else system.types
@@ -60,6 +66,8 @@ def compare(potential: DeepEval, output: Output, system: System, frames: np.ndar
             errors[f"{output.name}/natoms"] = mean_errors(label / natoms, total / natoms)
         details.update(_details(output, label, total, "" if tensor else output.name))
     if output.atomic_label in data and atomic:
+        if not counted.any():
+            raise InputError(f"no atom has a type with a {output.name}; types with one: {potential.get_sel_type()}")
         label = data[output.atomic_label]
         errors[f"atomic {output.name}"] = mean_errors(label[counted], each[counted])
         rows = (label[frame, counted[frame]].reshape(1, -1) for frame in range(len(frames)))

@@ -45,7 +45,7 @@ def modern(tree: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     Raises
     ------
     InputError
-        A key of a flat input is unknown or asks for what is not supported.
+        A key of a flat input is unknown or asks for what is not supported, or the data are given in both layouts.
     """
     plain = without_comments(tree)
     if "model" not in plain and ({"sel_a", "use_smooth", "filter_neuron"} & set(plain)):
@@ -53,6 +53,8 @@ def modern(tree: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     training = plain.get("training")
     if not isinstance(training, dict) or "systems" not in training:
         return tree, False
+    if "training_data" in training:
+        raise InputError("training/systems (DeePMD-kit 1) and training/training_data (later ones) are given; keep one")
     training = dict(training)
     dropped = [key for key in DROPPED if training.pop(key, None) is not None]
     if dropped:

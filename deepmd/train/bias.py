@@ -124,7 +124,7 @@ def change_bias(
     else:
         if numb_frames < 0:
             raise InputError(f"numb_frames is {numb_frames}; accepted: a number of frames, or 0 for all")
-        names = ("energy", *CONDITIONS)
+        names = ("energy", "numb_copy", *CONDITIONS)
         systems = [load_system(each, model.type_map, names) for each in systems_of(system=system, datafile=datafile)]
         frames = [(each, frame) for each in systems for frame in range(min(each.num_frames, numb_frames or each.num_frames))]
         params = fitted_bias(content, frames, mode)

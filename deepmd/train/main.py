@@ -166,7 +166,7 @@ def freeze(checkpoint: str = ".", output: str = "frozen_model", backend: str | N
     content = load_model(source)
     save_model(target, content)
     log.info("Saved frozen model to %s", target)
-    if target.suffix in LAMMPS:
+    if target.suffix in LAMMPS and content.model.output.name == "energy":
         log.info("LAMMPS: pair_style deepmd %s\n        pair_coeff * * %s", target.name, " ".join(content.model.type_map))
     return target
 
@@ -257,7 +257,13 @@ def _plan(options: TrainInput, section: DataSection, where: str) -> Plan:
     systems = [load_system(path, options.model.type_map, names, options.model.atom_exclude_types) for path in paths_]
     if not any(label in system.data for system in systems for label in options.loss.labels()):
         raise InputError(f"{where}: no system has any of the labels that the loss reads ({', '.join(options.loss.labels())})")
-    return make_plan(systems, section.batch_size, section.auto_prob, section.sys_probs, where)
+    plan = make_plan(systems, section.batch_size, section.auto_prob, section.sys_probs, where)
+    for label in options.loss.labels() if plan.mixed else ():  # a batch trains on a label that all its frames have
+        without = [system.path for system in plan.systems if label not in system.data]
+        if 0 < len(without) < len(plan.systems):
+            text = f"{section.batch_size!r} mixes systems; {without[0]} lacks {label}.npy, which others have"
+            raise InputError(f"{where}/batch_size: {text}")
+    return plan
 
 
 def _neighbours(options: TrainInput, plan: Plan, source: ModelFile | None, skip: bool) -> tuple[TrainInput, float | None]:

@@ -123,7 +123,7 @@ INPUTS = [
     ("training/save_ckpt", "nowhere/model.ckpt", ["training/save_ckpt", "nowhere"]),
     ("training/disp_file", "nowhere/lcurve.out", ["training/disp_file", "nowhere"]),
     ("training/tensorboard_freq", 0, ["tensorboard_freq is 0"]),
-    ("training/training_data/systems", ["watr"], ["watr", "no such system"]),
+    ("training/training_data/systems", ["watr"], ["watr", "no such folder"]),
     ("training/training_data/systems", "nowhere", ["nowhere", "no such folder"]),
     ("training/training_data/batch_size", "atuo", ["batch_size", "'atuo'", "Did you mean 'auto'?"]),
     ("training/training_data/numb_bach", 2, ["training/training_data", "unknown key 'numb_bach'"]),
@@ -184,7 +184,7 @@ DATA = [
     (spoil("set.000/coord.npy", Path.unlink), ["coord.npy", "missing"]),
     (spoil("set.000/box.npy", Path.unlink), ["box.npy", "nopbc"]),
     (spoil("set.000/box.npy", resave(np.zeros_like)), ["box of frame 0", "no volume"]),
-    (spoil("set.000/coord.npy", resave(lambda a: a[:, :30])), ["coord.npy", "(3, 30)", "(3, 288)"]),
+    (spoil("set.000/coord.npy", resave(lambda a: a[:, :30])), ["coord.npy", "(3, 30)", "(frames, 288)"]),
     (spoil("set.000/coord.npy", resave(with_nan)), ["coord.npy", "frame 1", "NaN"]),
     (spoil("set.000/energy.npy", resave(energy_nan)), ["energy.npy", "frame 2", "NaN"]),
     (spoil("set.000/force.npy", resave(lambda a: a[:2])), ["force.npy", "(2, 288)", "(3, 288)"]),
@@ -213,6 +213,14 @@ def test_labels_that_the_loss_does_not_read(place, capsys):
     for name in ("energy", "force"):
         (place / "water" / "set.000" / f"{name}.npy").unlink()
     fails(place, capsys, ["train", "input.json"], "no system has any of the labels", "energy, force")
+
+
+def test_batches_of_systems_with_and_without_a_label(place, capsys):
+    """One frame without forces would take the forces of its whole batch from the loss."""
+    shutil.copytree(place / "water", place / "bare")
+    (place / "bare" / "set.000" / "force.npy").unlink()
+    edit(place, "training/training_data", {"systems": ["water", "bare"], "batch_size": "mixed:2"})
+    fails(place, capsys, ["train", "input.json"], "training/training_data/batch_size", "bare lacks force.npy")
 
 
 COMMANDS = [
@@ -275,7 +283,7 @@ COMPRESS = ["compress", "-i", "model.dp", "-t", "input.json"]
     [
         ("training", ..., ["input.json", "training/training_data/systems is missing"]),
         ("training/training_data/systems", ..., ["input.json", "training/training_data/systems is missing"]),
-        ("training/training_data/systems", ["watr"], ["watr", "no such system"]),
+        ("training/training_data/systems", ["watr"], ["watr", "no such folder"]),
     ],
 )
 def test_compressing_with_an_input_without_data(place, capsys, path, value, parts):

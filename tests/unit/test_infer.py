@@ -355,6 +355,10 @@ def test_shuffled_frames_follow_the_seed(tmp_path: Path) -> None:
         return accuracy.measure_errors(MODEL, system=str(tmp_path), numb_test=2, shuffle_test=True, rand_seed=seed)
 
     assert some(1) == some(1) != some(2)
+    np.save(tmp_path / "a" / "set.000" / "numb_copy.npy", np.arange(8))
+    accuracy.measure_errors(MODEL, system=str(tmp_path))
+    with pytest.raises(InputError, match="numb_copy"):
+        some(1)
 
 
 def test_data_of_an_input_file(tmp_path: Path) -> None:

@@ -77,6 +77,11 @@ def test_with_sections():
     assert not {"systems", "numb_test", "batch_size"} & set(tree["training"])
 
 
+def test_data_in_both_layouts():
+    with pytest.raises(InputError, match=r"training/systems .* and training/training_data .* are given; keep one"):
+        modern({**SECTIONED, "training": {**SECTIONED["training"], "training_data": {"systems": ["c"]}}})
+
+
 @pytest.mark.parametrize("given", [FLAT, SECTIONED])
 def test_the_result_is_an_input(given):
     tree, _ = modern(given)

@@ -1,5 +1,6 @@
 """Reading systems."""
 
+import logging
 from pathlib import Path
 
 import h5py
@@ -7,7 +8,10 @@ import numpy as np
 import pytest
 
 from deepmd.array_model.errors import InputError
-from deepmd.data.systems import find_systems, load_system
+from deepmd.array_model.outputs import ENERGY
+from deepmd.data.batch import data_of
+from deepmd.data.systems import elements_of, find_systems, load_system
+from deepmd.losses import EnerLoss
 
 
 def write(folder, types, frames=2, names=("O", "H"), box=True, **data):
@@ -198,3 +202,194 @@ def test_finding_systems(tmp_path):
     assert [Path(path).name for path in find_systems(str(tmp_path), ["a", "c"])] == ["a", "c"]
     with pytest.raises(InputError, match="no system below"):
         find_systems(str(tmp_path / "empty"))
+
+
+def test_links_that_are_systems_are_found(tmp_path, caplog):
+    """Links are followed to a system, not to what is below it, as by DeePMD-kit; a warning names the others."""
+    for name in ("store/a", "store/b", "data/c"):
+        write(tmp_path / name, [0])
+    data = tmp_path / "data"
+    for name, target in {"a": "../store/a", "again": "a", "circle": "../data", "others": "../store"}.items():
+        (data / name).symlink_to(target)
+    (data / "c" / "set.001").symlink_to("set.000")
+    with caplog.at_level(logging.WARNING):
+        assert [Path(path).name for path in find_systems(str(data))] == ["a", "again", "c"]
+    named = [record.getMessage().partition(": is a link")[0] for record in caplog.records]
+    assert named == [str(data / "circle"), str(data / "others")]
+    assert find_systems([str(data / "others")]) == [str(data / "others" / name) for name in "ab"]
+    assert load_system(data / "c", ["O", "H"]).num_frames == 4
+
+
+def test_a_system_that_two_patterns_match_is_one(tmp_path):
+    write(tmp_path / "a1", [0])
+    assert find_systems(str(tmp_path), ["a*", "*1"]) == [str(tmp_path / "a1")]
+    with pytest.raises(InputError, match=r"rglob_patterns: .*/a1.* cannot be looked for"):
+        find_systems(str(tmp_path), [str(tmp_path / "a1")])
+
+
+@pytest.mark.parametrize("name", ["type.raw", "type_map.raw", "nopbc", "set.000/energy.npy", "set.001"])
+def test_links_to_nothing(tmp_path, name):
+    folder = write(tmp_path / "a", [0])
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to("/gone/away")
+    for find in (lambda: [str(folder)], lambda: find_systems(str(tmp_path))):
+        with pytest.raises(InputError, match=rf"{name}: is a link to /gone/away, where nothing is"):
+            [load_system(path, ["O", "H"]) for path in find()]
+
+
+@pytest.mark.parametrize("patterns", [None, ["*"]])
+def test_a_system_that_is_a_link_to_nothing(tmp_path, caplog, patterns):
+    """It may be no system, so that it is a warning, not an error."""
+    write(tmp_path / "a", [0])
+    (tmp_path / "b").symlink_to("/gone")
+    assert find_systems(str(tmp_path), patterns) == [str(tmp_path / "a")]
+    assert "b: is a link to /gone, where nothing is; it is left out" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["set.000/energy.npy", "nopbc"])
+def test_a_folder_where_a_file_belongs(tmp_path, name):
+    (write(tmp_path / "a", [0]) / name).mkdir()
+    with pytest.raises(InputError, match=f"{name}: is no file"):
+        load_system(tmp_path / "a", ["O", "H"])
+
+
+def test_a_set_that_is_a_file(tmp_path):
+    (write(tmp_path / "a", [0]) / "set.001.tar").touch()
+    with pytest.raises(InputError, match=r"set\.001\.tar: is no folder"):
+        load_system(tmp_path / "a", ["O", "H"])
+
+
+def test_links_in_hdf5_files(tmp_path, caplog):
+    """Data behind links are read; groups behind links are named in a warning and can be named in the input."""
+    file = to_hdf5(write(tmp_path / "a", [0], energy=np.arange(2.0)), tmp_path / "data.hdf5", "a")
+    with h5py.File(file, "a") as root:
+        root["energies"] = root["a/set.000/energy.npy"][()] + 1.0
+        del root["a/set.000/energy.npy"]
+        root["a/set.000/energy.npy"] = h5py.SoftLink("/energies")
+        root["b"] = h5py.SoftLink("/a")
+    with h5py.File(tmp_path / "index.hdf5", "w") as root:
+        root["c"] = h5py.ExternalLink("data.hdf5", "/a")
+    with caplog.at_level(logging.WARNING):
+        assert find_systems(file) == [f"{file}#/a"]
+    assert f"{file}#/b: is a link" in caplog.text
+    assert find_systems([f"{file}#/b"]) == [f"{file}#/b"]
+    for path in (f"{file}#/a", f"{file}#/b", f"{tmp_path}/index.hdf5#/c"):
+        assert load_system(path, ["O", "H"]).data["energy"].tolist() == [1, 2]
+    with pytest.raises(InputError, match="no system below"):
+        find_systems(f"{tmp_path}/index.hdf5")
+    with pytest.raises(InputError, match=r"rglob_patterns: are for folders; .*data\.hdf5"):
+        find_systems(file, ["a"])
+
+
+@pytest.mark.parametrize("name", ["set.000/energy.npy", "nopbc", "set.001"])
+@pytest.mark.parametrize("kind", ["soft", "external", "circle"])
+def test_hdf5_links_to_nothing(tmp_path, caplog, kind, name):
+    own = f"/a/{name}"
+    links = {"soft": h5py.SoftLink("/gone"), "external": h5py.ExternalLink("gone", "/a"), "circle": h5py.SoftLink(own)}
+    file = to_hdf5(write(tmp_path / "a", [0]), tmp_path / "data.hdf5", "a")
+    with h5py.File(file, "a") as root:
+        root[own] = links[kind]
+    with pytest.raises(InputError, match=rf"{name}: is a link to .*, where nothing is"):
+        load_system(f"{file}#/a", ["O", "H"])
+    assert find_systems(file) == [f"{file}#/a"]
+    assert f"{name}: is a link to" in caplog.text
+
+
+def test_a_folder_with_the_sign_of_groups_in_its_name(tmp_path):
+    write(tmp_path / "run#1", [0])
+    assert [load_system(path, ["O", "H"]).num_frames for path in find_systems(str(tmp_path))] == [2]
+
+
+def test_an_element_that_is_listed_twice(tmp_path):
+    """Names decide which type an atom is: 'O O' would make all hydrogens oxygens."""
+    folder = write(tmp_path / "a", [0, 1], names=("O", "O"))
+    for read in (lambda: load_system(folder, ["O", "H"]), lambda: elements_of([str(folder)])):
+        with pytest.raises(InputError, match=r"type_map\.raw: lists 'O' 2 times; accepted: each element once"):
+            read()
+    with pytest.raises(InputError, match="the model's type_map: lists 'H' 2 times"):
+        load_system(write(tmp_path / "b", [0, 1]), ["O", "H", "H"])
+
+
+@pytest.mark.parametrize("shape", [(0, 6), (0,)])
+@pytest.mark.parametrize("alone", [True, False])
+def test_sets_without_frames(tmp_path, shape, alone):
+    folder = write(tmp_path / "a", [0, 1], frames=0)
+    np.save(folder / "set.000" / "coord.npy", np.zeros(shape))
+    if not alone:
+        write(tmp_path / "b", [0, 1]).joinpath("set.000").rename(folder / "set.001")
+    with pytest.raises(InputError, match=r"set\.000/coord\.npy: has shape .* holds no frame"):
+        load_system(folder, ["O", "H"])
+
+
+ONE_FRAME = {
+    # name: the array as it should be, and what raw_to_set and others leave of it
+    "coord": (np.arange(6.0).reshape(1, 6), (6,)),
+    "box": (8.0 * np.eye(3).reshape(1, 9), (9,), (3, 3)),
+    "energy": (np.array([1.0]), (), (1, 1)),
+    "force": (np.arange(6.0).reshape(1, 6), (6,), (2, 3)),
+    "virial": (np.arange(9.0).reshape(1, 9), (9,), (3, 3)),
+    "fparam": (np.arange(2.0).reshape(1, 2), (2,)),
+    "aparam": (np.arange(4.0).reshape(1, 4), (4,)),
+    "atom_pref": (np.arange(2.0).reshape(1, 2), (2,)),
+    "real_atom_types": (np.array([[1, 0]]), (2,)),
+}
+
+
+def write_frame(folder, **changes):
+    """Write the system of one frame."""
+    (write(folder, [0, 1], frames=1, box=False) / "nopbc").unlink()
+    for name, (array, *_) in ONE_FRAME.items():
+        np.save(folder / "set.000" / f"{name}.npy", changes.get(name, array))
+    return folder
+
+
+@pytest.mark.parametrize(("name", "shape"), [(name, shape) for name, (_, *rest) in ONE_FRAME.items() for shape in rest])
+@pytest.mark.parametrize("hdf5", [False, True])
+def test_a_frame_without_its_axis(tmp_path, name, shape, hdf5):
+    """What `raw_to_set` leaves of a system of one frame is the same system."""
+    flat = write_frame(tmp_path / "flat", **{name: ONE_FRAME[name][0].reshape(shape)})
+    read = load_system(f"{to_hdf5(flat, tmp_path / 'flat.hdf5', '/')}#/" if hdf5 else flat, ["O", "H"])
+    full = load_system(write_frame(tmp_path / "full"), ["O", "H"])
+    assert read.num_frames == 1
+    arrays = ({"types": each.types, "coord": each.coord, "cell": each.cell, **each.data} for each in (read, full))
+    np.testing.assert_equal(*arrays)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("coord", (12,), r"coord\.npy: has shape \(12,\), expected \(frames, 6\)"),  # two frames, or four atoms
+        ("coord", (2, 3), r"has shape \(2, 3\), expected \(frames, 6\)"),
+        ("energy", (2,), r"has shape \(2,\), expected \(1, 1\)"),
+        ("aparam", (2, 2), r"has shape \(2, 2\), expected \(1, k\)"),  # whose value is the second?
+    ],
+)
+def test_what_may_be_one_frame_or_something_else(tmp_path, name, shape, message):
+    with pytest.raises(InputError, match=message):
+        load_system(write_frame(tmp_path / "a", **{name: np.zeros(shape)}), ["O", "H"])
+
+
+def test_copies_of_frames(tmp_path):
+    """`numb_copy` changes what is trained on; where nobody draws frames it does not matter."""
+    folder = write(tmp_path / "a", [0], numb_copy=np.array([1, 1]))
+    assert load_system(folder, ["O", "H"]).data == {}
+    np.save(folder / "set.000" / "numb_copy.npy", np.array([[1], [3]]))
+    assert load_system(folder, ["O", "H"], ("energy",)).num_frames == 2
+    with pytest.raises(InputError, match=r"numb_copy\.npy, frames that count several times, is not supported"):
+        load_system(folder, ["O", "H"], data_of(ENERGY, EnerLoss()))
+
+
+def test_both_spellings_of_a_label(tmp_path):
+    folder = write(tmp_path / "a", [0], atom_dipole=np.zeros((2, 3)), atomic_dipole=np.ones((2, 3)))
+    with pytest.raises(InputError, match=r"atom_dipole\.npy: atomic_dipole\.npy is there too"):
+        load_system(folder, ["O", "H"])
+
+
+def test_tensors_of_selected_atoms_beside_virtual_ones(tmp_path):
+    """Virtual atoms have no output; where compositions differ, `type.raw` does not tell whose tensors are stored."""
+    folder = write(tmp_path / "a", [0, 1, -1, 0], atomic_dipole=np.arange(12.0).reshape(2, 6))
+    found = load_system(folder, ["O", "H"], without=(1,)).data["atom_dipole"]
+    assert found[0].tolist() == [[0, 1, 2], [0, 0, 0], [0, 0, 0], [3, 4, 5]]
+    mixed = write(tmp_path / "b", [0, 1], real_atom_types=np.array([[0, 1], [1, 0]]), atomic_dipole=np.zeros((2, 3)))
+    with pytest.raises(InputError, match=r"atomic_dipole\.npy: has shape \(2, 3\), expected \(2, 6\)"):
+        load_system(mixed, ["O", "H"], without=(1,))
