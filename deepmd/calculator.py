@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 VOIGT = [0, 4, 8, 5, 2, 1]
 """Where xx, yy, zz, yz, xz, xy stand in a flattened 3x3."""
 
-OPTIONS = tuple(name for name, argument in inspect.signature(DeepPot.__init__).parameters.items() if argument.kind is argument.KEYWORD_ONLY)
+OPTIONS = tuple(inspect.getfullargspec(DeepPot.__init__).kwonlyargs)
 """What `DeepPot` takes besides the model."""
 
 WORDS = ("model", "type_dict", *OPTIONS)
@@ -37,8 +37,9 @@ class DP(Calculator):  # type: ignore[misc]
     """Energy (eV), forces (eV/Angstrom), virial (eV) and stress (eV/Angstrom^3, ASE's sign: -virial/volume) of a model.
 
     A structure that is periodic in any direction is treated as periodic in all three; its cell needs three independent vectors.
-    `atoms.info["fparam"]` (K,), `atoms.info["aparam"]` (n, K) or (K,) for all n atoms, and `atoms.info["charge_spin"]` (2,) are read by models
-    that take them, and belong to the structure: where they change, results are computed anew. A plain number is a list of one.
+    `atoms.info["fparam"]` (K,), `atoms.info["aparam"]` (n, K) or (K,) for all n atoms, and `atoms.info["charge_spin"]` (2,)
+    are read by models that take them, and belong to the structure: where they change, results are computed anew. A plain
+    number is a list of one.
 
     Parameters
     ----------
@@ -57,7 +58,8 @@ class DP(Calculator):  # type: ignore[misc]
     Raises
     ------
     InputError
-        The model cannot be read, or an argument is unknown; on calculation: an element has no type, or the structure cannot be used.
+        The model cannot be read, or an argument is unknown; on calculation: an element has no type, or the structure
+        cannot be used.
     PropertyNotImplementedError
         The stress of a structure without a cell is asked for.
 
@@ -84,11 +86,13 @@ class DP(Calculator):  # type: ignore[misc]
         directory: str | os.PathLike[str] = ".",
         **options: Any,
     ) -> None:
+        _check(options, (*WORDS, "label", "atoms", "directory"))
         super().__init__(label=label, atoms=atoms, directory=directory)
-        self.set(model=model, type_dict=type_dict, neighbor_list=neighbor_list, head=head, nlist_backend=nlist_backend, **options)
+        options |= {"neighbor_list": neighbor_list, "head": head, "nlist_backend": nlist_backend}
+        self.set(model=model, type_dict=type_dict, **options)
 
     def set(self, **words: Any) -> dict[str, Any]:
-        """Take these arguments of the constructor instead of those given before, read the model again, and return what changed.
+        """Take other arguments of the constructor than before, read the model again, and return those that changed.
 
         Raises
         ------
@@ -97,9 +101,7 @@ class DP(Calculator):  # type: ignore[misc]
         """
         if not words:
             return {}
-        for word in words:
-            if word not in WORDS:
-                raise InputError(f"DP: unknown argument {word!r}. Accepted: {', '.join(WORDS)}.{nearest(word, WORDS)}")
+        _check(words, WORDS)
         given = {**self.parameters, **words}
         given["model"] = str(Path(given["model"]).absolute())
         if given["type_dict"] is not None:
@@ -107,14 +109,14 @@ class DP(Calculator):  # type: ignore[misc]
         self.dp = DeepPot(given["model"], **{word: value for word, value in given.items() if word in OPTIONS})
         self.type_dict = given["type_dict"] or {element: kind for kind, element in enumerate(self.dp.get_type_map())}
         self.reset()
-        changed: dict[str, Any] = super().set(**given)
-        return changed
+        return super().set(**given)  # type: ignore[no-any-return]
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """Return what has changed since the last calculation, of `atoms.info` what the model takes."""
         known = {} if self.atoms is None else self.atoms.info
         given = self.dp.conditions_in(atoms.info)
-        return [*super().check_state(atoms, tol=tol), *(name for name, value in given.items() if not _equal(value, known.get(name)))]
+        changes: list[str] = super().check_state(atoms, tol=tol)
+        return changes + [name for name, value in given.items() if not _equal(value, known.get(name))]
 
     def calculate(
         self, atoms: Atoms | None = None, properties: Sequence[str] = ("energy", "forces"), system_changes: Sequence[str] = all_changes
@@ -124,7 +126,8 @@ class DP(Calculator):  # type: ignore[misc]
             self.results = {}  # should this calculation fail, those of another structure must not stay
         super().calculate(atoms, properties, system_changes)
         atoms = self.atoms
-        given = {name: np.array(numbers(name, value)) for name, value in self.dp.conditions_in(atoms.info).items() if value is not None}
+        found = self.dp.conditions_in(atoms.info)
+        given: dict[str, Any] = {name: np.array(numbers(name, found[name])) for name in found if found[name] is not None}
         atoms.info.update(given)  # copies, so that a change in place is one
         periodic = bool(np.any(atoms.pbc))
         if "stress" in properties and not periodic:
@@ -148,8 +151,15 @@ class DP(Calculator):  # type: ignore[misc]
         return [self.type_dict[symbol] for symbol in symbols]
 
 
+def _check(words: Iterable[str], accepted: Sequence[str]) -> None:
+    for word in words:
+        if word not in accepted:
+            known = ", ".join(accepted)
+            raise InputError(f"DP: unknown argument {word!r}. Accepted: {known}.{nearest(word, accepted)}")
+
+
 def _equal(one: Any, other: Any) -> bool:
-    """Return whether two parameters are equal; what is no array of numbers, which a calculation refuses, equals nothing."""
+    """Return whether two parameters are equal; what is no array, which a calculation refuses, equals nothing."""
     try:
         return bool(equal(one, other))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Processes forked from one that has used a framework: its threads are not there, and it would wait for them forever."""
+"""Processes forked from one that has used a framework: its threads are not there, and are waited for forever."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ class DeepEval:
         self._domain_start = domain_start(model, params)
         warn_of_order(model, params, self.model_path)
         self._open: tuple[Any, Params] | None = model, params
-        self._evaluate: Evaluator | None = None  # made by the first evaluation, because processes forked before that can make their own
+        self._evaluate: Evaluator | None = None  # made by the first evaluation: a process forked before can make its own
 
     def _adapter(self) -> Any:
         """Return the module that evaluates on the backend."""

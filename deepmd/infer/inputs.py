@@ -105,9 +105,9 @@ def cells_of(cells: Any, count: int) -> np.ndarray | None:
 
 
 def types_of(atom_types: Any, mixed_type: bool, type_map: Sequence[str]) -> np.ndarray:
-    """Return the types of the atoms (n,), or (F, n) with `mixed_type`; raise InputError for what are none of the `type_map`."""
+    """Return the types of the atoms (n,), or (F, n) with `mixed_type`; raise InputError for others than those of the map."""
     types = np.asarray(atom_types)
-    dimensions, accepted = (2, "(frames, atoms) with mixed_type=True") if mixed_type else (1, "(atoms,), or (frames, atoms) with mixed_type=True")
+    dimensions, accepted = 1 + mixed_type, f"{'' if mixed_type else '(atoms,), or '}(frames, atoms) with mixed_type=True"
     if types.ndim != dimensions or types.shape[-1] == 0:
         raise InputError(f"atom_types: has shape {types.shape}, accepted: {accepted}, at least one atom")
     if types.dtype.kind not in "iu":
@@ -154,7 +154,7 @@ def _parameters(name: str, values: Any, leading: list[tuple[int, ...]], width: i
         shape = (*sizes, width)
         if array.shape == shape or array.shape == (int(np.prod(shape)),) or (sizes and array.shape == (sizes[0], int(np.prod(shape[1:])))):
             return np.broadcast_to(array.reshape(shape), full)
-    raise InputError(f"{name}: has shape {array.shape}, accepted: {accepted}")
+    raise InputError(f"{name}: has shape {np.shape(values)}, accepted: {accepted}")
 
 
 def groups(atoms: Sequence[int] | np.ndarray, limit: int | None) -> Iterator[tuple[int, int]]:

@@ -19,11 +19,11 @@ from deepmd.array_model.tree import flatten, map_leaves, replace_leaves
 
 
 def check_process() -> None:
-    """Raise InputError in a process that was forked from one in which TensorFlow had run: without threads, it would wait for them forever."""
+    """Raise InputError in a process forked from one in which TensorFlow had run: it would wait for threads forever."""
     if "tensorflow" in forks.left_behind:
         raise InputError(
-            "TensorFlow cannot run in this process: it was forked from one in which TensorFlow had run, whose threads did not come along. "
-            "Start processes by 'spawn': multiprocessing.get_context('spawn')"
+            "TensorFlow cannot run in this process: it was forked from one in which TensorFlow had run, "
+            "whose threads did not come along. Start processes by 'spawn': multiprocessing.get_context('spawn')"
         )
 
 

@@ -45,7 +45,10 @@ FEWEST_ATOMS = 256
 
 
 def honour_threads() -> None:
-    """Set the numbers of threads that the environment asks for; torch itself follows OMP_NUM_THREADS. A forked process keeps to one."""
+    """Set the numbers of threads that the environment asks for; torch itself follows OMP_NUM_THREADS.
+
+    A process forked from one that had loaded torch keeps to one.
+    """
     intra, inter = threads(INTRA), threads(INTER)
     if intra and "torch" not in forks.left_behind:
         torch.set_num_threads(intra)
