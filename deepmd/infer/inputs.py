@@ -81,6 +81,15 @@ def numbers(name: str, values: Any) -> np.ndarray:
     return array
 
 
+def coords_of(coords: Any, natoms: int) -> np.ndarray:
+    """Return the coordinates of frames of `natoms` atoms (F, n, 3); raise InputError for others."""
+    array = numbers("coords", coords)
+    if array.shape[1:] not in ((natoms, 3), (3 * natoms,)) and array.shape not in ((natoms, 3), (3 * natoms,)):
+        accepted = f"(frames, {natoms}, 3) or (frames, {3 * natoms}) for the {natoms} atoms of atom_types"
+        raise InputError(f"coords: has shape {array.shape}, accepted: {accepted}")
+    return array.reshape(-1, natoms, 3)
+
+
 def cells_of(cells: Any, count: int) -> np.ndarray | None:
     """Return the cells of `count` frames (F, 3, 3), or None for an open boundary; raise InputError for others."""
     if cells is None:
@@ -93,6 +102,20 @@ def cells_of(cells: Any, count: int) -> np.ndarray | None:
     for number, cell in enumerate(array):
         check_cell(cell, f"cells, frame {number}")
     return array
+
+
+def types_of(atom_types: Any, mixed_type: bool, type_map: Sequence[str]) -> np.ndarray:
+    """Return the types of the atoms (n,), or (F, n) with `mixed_type`; raise InputError for others than those of the map."""
+    types = np.asarray(atom_types)
+    dimensions, accepted = 1 + mixed_type, f"{'' if mixed_type else '(atoms,), or '}(frames, atoms) with mixed_type=True"
+    if types.ndim != dimensions or types.shape[-1] == 0:
+        raise InputError(f"atom_types: has shape {types.shape}, accepted: {accepted}, at least one atom")
+    if types.dtype.kind not in "iu":
+        raise InputError(f"atom_types: holds {types.dtype} values, accepted: integers, positions in the type_map {type_map}")
+    if types.max(initial=-1) >= len(type_map):
+        known = f"the type_map {type_map} has types 0 to {len(type_map) - 1}; a negative type is a virtual atom"
+        raise InputError(f"atom_types: holds type {types.max()}, but {known}")
+    return types.astype(np.int64)
 
 
 def conditions_of(model: Any, path: str, count: int, natoms: int, fparam: Any, aparam: Any, charge_spin: Any) -> dict[str, np.ndarray | None]:
@@ -126,12 +149,12 @@ def _parameters(name: str, values: Any, leading: list[tuple[int, ...]], width: i
     accepted = ", ".join(str((*sizes, width)) for sizes in [*leading, ()])
     if values is None:
         raise InputError(f"{name}: missing, and the model {path} needs it; accepted shapes: {accepted}")
-    array = numbers(name, values)
+    array = np.atleast_1d(numbers(name, values))  # a plain number is a list of one
     for sizes in (*leading, ()):
         shape = (*sizes, width)
         if array.shape == shape or array.shape == (int(np.prod(shape)),) or (sizes and array.shape == (sizes[0], int(np.prod(shape[1:])))):
             return np.broadcast_to(array.reshape(shape), full)
-    raise InputError(f"{name}: has shape {array.shape}, accepted: {accepted}")
+    raise InputError(f"{name}: has shape {np.shape(values)}, accepted: {accepted}")
 
 
 def groups(atoms: Sequence[int] | np.ndarray, limit: int | None) -> Iterator[tuple[int, int]]:

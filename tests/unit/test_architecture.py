@@ -22,6 +22,7 @@ OVER_XP = [*PHYSICS, ROOT / "data/search.py"]
 
 LAYERS = {
     "version": 0,
+    "forks": 0,
     "array_model": 0,
     "losses": 1,
     "host": 1,
@@ -39,7 +40,10 @@ LAYERS = {
 }
 """A module imports from its own layer and from lower numbers; layers of the same number do not know each other."""
 
-LATER = {("deepmd/__init__.py", "infer"): "`deepmd.DeepPot` is imported when it is asked for"}
+LATER = {
+    ("deepmd/__init__.py", "infer"): "`deepmd.DeepPot` is imported when it is asked for",
+    ("deepmd/__init__.py", "forks"): "the first to be imported, since it has to see every process that is forked later",
+}
 """Upward imports that are wanted, with reasons."""
 
 BACKENDS = ("numpy", "torch", "tf")
