@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepmd.array_model.errors import InputError, nearest
-from deepmd.data.neighbours import Structure, check_cell
+from deepmd.data.neighbours import FARTHEST, Structure, check_cell, check_positions
 from deepmd.data.storage import Storage, opened, systems_below
 
 Width = tuple[int | None, int | None]
@@ -88,7 +88,8 @@ class System:
 
     def structure(self, frame: int) -> Structure:
         """Return one frame without its labels."""
-        return Structure(self.coord[frame], None if self.cell is None else self.cell[frame], self.types_of(frame))
+        cell = None if self.cell is None else self.cell[frame]
+        return Structure(self.coord[frame], cell, self.types_of(frame), f"{self.path}: frame {frame}")
 
 
 def find_systems(systems: str | Sequence[str], patterns: Sequence[str] | None = None) -> list[str]:
@@ -155,7 +156,7 @@ def load_system(
     Raises
     ------
     InputError
-        A file is missing, cannot be read, has the wrong shape, holds NaN, or an element is not in `type_map`.
+        A file is missing, cannot be read, has the wrong shape, holds NaN or atoms that are too far out, or an element is not in `type_map`.
     """
     with opened(str(path)) as storage:
         widths = names if isinstance(names, Mapping) else {name: WIDTHS[name] for name in names}
@@ -195,7 +196,10 @@ def _load(storage: Storage, type_map: Sequence[str], widths: Mapping[str, Width]
         types = np.concatenate([_real_types(storage, part, len(types), n, type_map) for part, n in zip(sets, frames, strict=True)])
     elif types.max() >= len(type_map):
         raise InputError(f"{storage.name('type.raw')}: type {types.max()} is beyond the model's type_map {list(type_map)}")
-    return System(where, types, np.concatenate(coord).reshape(sum(frames), -1, 3), cell, data, frames)
+    system = System(where, types, np.concatenate(coord).reshape(sum(frames), -1, 3), cell, data, frames)
+    for frame in np.flatnonzero((np.abs(system.coord) >= FARTHEST).any(axis=(1, 2))):
+        check_positions(system.structure(int(frame)))
+    return system
 
 
 def _types(storage: Storage, type_map: Sequence[str]) -> np.ndarray:
