@@ -40,10 +40,10 @@ def reduced(cell: np.ndarray) -> np.ndarray:
 
 
 def images_within(cell: np.ndarray, cutoff: float) -> float:
-    """Return how many images of itself an atom has within the cutoff (Angstrom) in a reduced cell; from 1,000 on at least so many."""
+    """Return how many images of itself an atom has within the cutoff (Angstrom) in a reduced cell; beyond 1,000 at least so many."""
     # sums of a third of the cutoff along each vector cannot leave the sphere
     within = np.prod(2.0 * np.floor(cutoff / (3.0 * np.linalg.norm(cell, axis=1))) + 1.0)
-    if within <= 1000.0:
+    if within <= 1001.0:
         reach = np.floor(cutoff / spacing(np.linalg.inv(cell)))
         steps = np.stack(np.meshgrid(*(np.arange(-n, n + 1.0) for n in reach), indexing="ij"), axis=-1).reshape(-1, 3)
         within = np.count_nonzero(np.linalg.norm(steps @ cell, axis=1) < cutoff)

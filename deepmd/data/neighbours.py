@@ -10,21 +10,10 @@ import numpy as np
 from deepmd.array_model.errors import InputError
 from deepmd.data.bins import Pairs, pairs_by_bins
 from deepmd.data.lattice import images_within, reduced, spacing
+from deepmd.data.limits import FARTHEST, FLATTEST, LARGEST, MOST_NEIGHBOURS
 from deepmd.host import import_without
 
 vesin = import_without("vesin", "torch")  # it would import torch wherever that is installed: seconds, for arrays that are never torch's
-
-FLATTEST = 1e-8
-"""Volume of a cell over the product of its lengths, below which it is none: rounding decides what is left of it."""
-
-LARGEST = 1e50
-"""Longest lattice vector, Angstrom: its powers are still numbers."""
-
-FARTHEST = 2.0**26
-"""From here on (Angstrom) neighbouring float64 numbers are more than 1e-8 apart: positions say too little of forces."""
-
-MOST_NEIGHBOURS = 1000
-"""Neighbours of an atom; more are a mistake, mostly of units."""
 
 
 @dataclass(frozen=True)
@@ -151,13 +140,13 @@ def _checked(structure: Structure, real: np.ndarray, cutoff: float) -> Iterator[
 
 
 FEW_BINS = 1e5
-"""Bins that vesin makes, as wide as the cutoff; where it would need more, it makes wider ones, or dies if the bins are many along one direction."""
+"""Bins that vesin makes, as wide as the cutoff. Where there would be more it makes wider ones, and dies if they are many along some directions only."""
 
 
 def _ordinary(points: np.ndarray, cell: np.ndarray | None, cutoff: float) -> bool:
     """Return whether vesin will not take long: its bins, the steps to bins around, and the atoms in each bin are few."""
     if cell is None:
-        low, around_3 = points.min(axis=0), 3.0
+        low, around_3 = points.min(axis=0), np.full(3, 3.0)
         bins_3 = np.floor((points.max(axis=0) - low) / cutoff) + 1.0
         place = (points - low) / cutoff
     else:
@@ -167,11 +156,12 @@ def _ordinary(points: np.ndarray, cell: np.ndarray | None, cutoff: float) -> boo
         around_3 = 2.0 * np.ceil(cutoff * bins_3 / distance) + 1.0
         place = points @ inverse
         place = (place - np.floor(place)) * bins_3
-    if np.prod(bins_3) > FEW_BINS:
+    around, bins = np.prod(around_3), np.prod(bins_3)
+    if not (around * bins <= 27.0 * FEW_BINS or (bins <= len(points) and bins_3.max() <= 20.0 * bins_3.min())):
         return False
     bin_A3 = np.minimum(place, bins_3 - 1.0).astype(np.int64)
     counts = np.bincount(bin_A3 @ np.array([1.0, bins_3[0], bins_3[0] * bins_3[1]]).astype(np.int64))
-    return bool(np.prod(around_3 * np.ones(3)) * np.dot(counts, counts) <= 27.0 * MOST_NEIGHBOURS * (len(points) + 10))
+    return bool(around * np.dot(counts, counts) <= 50.0 * MOST_NEIGHBOURS * (len(points) + 10))
 
 
 FEW_ATOMS = 2**16

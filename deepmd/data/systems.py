@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepmd.array_model.errors import InputError, nearest
-from deepmd.data.neighbours import FARTHEST, Structure, check_cell, check_positions
+from deepmd.data.limits import FARTHEST
+from deepmd.data.neighbours import Structure, check_cell, check_positions
 from deepmd.data.storage import Storage, opened, systems_below
 
 Width = tuple[int | None, int | None]

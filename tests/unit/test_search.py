@@ -175,7 +175,7 @@ def test_the_cutoff_is_inclusive_and_atoms_on_a_border_are_found_once():
 
 
 def test_atoms_far_apart_need_no_memory_for_the_space_between():
-    coord = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [4e8, -3e8, 5e8], [4e8, -3e8, 5e8 + 1.0]])
+    coord = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [4e7, -3e7, 5e7], [4e7, -3e7, 5e7 + 1.0]])
     zero = np.zeros(4, dtype=np.int64)
     found = search.candidates(coord, zero, zero, search.enclosing_cell(coord, RCUT, xp=plain), RCUT, xp=plain)
     np.testing.assert_array_equal(found.mask_NC.sum(axis=1), [1, 1, 1, 1])
