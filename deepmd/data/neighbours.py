@@ -120,9 +120,8 @@ def _checked(structure: Structure, real: np.ndarray, cutoff: float) -> Iterator[
     check_positions(structure)
     points = np.asarray(structure.coord[real], dtype=np.float64)
     cell = None if structure.cell is None else reduced(np.asarray(structure.cell, dtype=np.float64))
-    if cell is not None:
-        fraction = points @ np.linalg.inv(cell)
-        points = points - np.trunc(fraction) @ cell
+    if cell is not None:  # wrapped, but not further: near the origin numbers are dense
+        points = points - np.trunc(points @ np.linalg.inv(cell)) @ cell
     if not len(real) or _ordinary(points, cell, cutoff):
         blocks: Iterator[Pairs] = iter([_by_vesin(points, cell, cutoff)])
     else:
@@ -132,10 +131,10 @@ def _checked(structure: Structure, real: np.ndarray, cutoff: float) -> Iterator[
         # images in a cell of this size are farther than any cutoff: an open boundary
         blocks = pairs_by_bins(points, 8.0 * FARTHEST * np.eye(3) if cell is None else cell, cutoff)
     for block in blocks:
-        counts = np.bincount(block[0], minlength=1)
-        if counts.max() > MOST_NEIGHBOURS:
-            atom = int(np.argmax(counts))
-            refuse(f"atom {real[atom]}", f"{counts[atom]}")
+        centres = np.arange(block[0][0], block[0][-1] + 2) if len(block[0]) else np.zeros(1)
+        counts = np.diff(np.searchsorted(block[0], centres))
+        if counts.max(initial=0) > MOST_NEIGHBOURS:
+            refuse(f"atom {real[centres[np.argmax(counts)]]}", f"{counts.max()}")
         yield block
 
 
