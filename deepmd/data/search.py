@@ -30,8 +30,8 @@ SEARCH = {
 SLACK = 1e-6
 """Bins are wider than the cutoff by this share, so that a rounded bin number loses no neighbour."""
 
-PLACED = 2.0**48 * 0.25 * SLACK
-"""Longest vector over cutoff and flatness of a cell for which rounding moves atoms less than bins are wider."""
+PLACED = 4.0 * FARTHEST
+"""Longest vector of a cell, or of an atom, over the flatness of the cell: from here on rounding moves atoms by more than 1e-8 Angstrom."""
 
 MOST_BINS = 2.0**16
 """Bins along one direction; wider ones find the same neighbours, and their numbers fit into 64 bits."""
@@ -122,7 +122,7 @@ def candidates(coord_A3: Array, type_A: Array, frame_A: Array, cell_F33: Array, 
     coord_A3 = xp.checked(coord_A3, out_A < FARTHEST, text)
     size_A = xp.maximum(out_A, xp.take(xp.max(_lengths(cell_F33, xp=xp), axis=1), frame_A, axis=0))
     text = "box is so skewed, or the atom so far from it, that rounding hides its place; give shorter vectors of the same lattice. Atom:"
-    coord_A3 = xp.checked(coord_A3, size_A < PLACED * rcut * xp.take(flatness_F, frame_A, axis=0), text)
+    coord_A3 = xp.checked(coord_A3, size_A < PLACED * xp.take(flatness_F, frame_A, axis=0), text)
     inverse_F33 = _inverse(cell_F33, xp=xp)
     spacing_F3 = 1.0 / xp.sqrt(xp.sum(inverse_F33 * inverse_F33, axis=1))  # between lattice planes
     one_F3 = xp.ones_like(spacing_F3)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+import warnings
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +17,11 @@ from deepmd import DeepPot
 from deepmd.adapters.numpy.evaluate import evaluator
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.pairs import Conditions
+from deepmd.data import search
 from deepmd.data.limits import FARTHEST, FLATTEST, MOST_NEIGHBOURS
 from deepmd.data.neighbours import Neighbours, Structure
 from deepmd.data.packing import pack
+from deepmd.host import plain
 from deepmd.io import load_model
 from deepmd.io.model_file import ModelFile
 from deepmd.plan.expansions import with_evaluation
@@ -192,3 +196,107 @@ def test_many_wild_structures(roomy, backend):
     require({"tf": "tensorflow"}.get(backend, backend))
     outcomes = check_evaluations(roomy, backend, range(1000, 1000 + BACKENDS[backend][1]))
     assert outcomes["equal"] > sum(outcomes.values()) // 3
+
+
+# -- the search of exported files -----------------------------------------------------------------------------------------
+
+
+def searched(coord, types, frame, cell, periodic, *, xp):
+    """What an exported file does with one frame: a table of displacements and of what is in it."""
+    cell = cell if periodic else search.enclosing_cell(coord, RCUT, xp=xp)
+    found = search.candidates(coord, types, frame, cell, RCUT, float(periodic), xp=xp)
+    return (*found.disp, found.index_NC, found.mask_NC)
+
+
+def in_trace():
+    torch = require("torch")
+    from deepmd.adapters.torch.namespace import xp
+
+    made = {}
+    for periodic in (False, True):
+        example = [torch.from_numpy(each) for each in arguments_of(Structure(np.eye(3), 9.0 * np.eye(3), np.zeros(3, dtype=np.int64)))]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*torch.jit.* is deprecated", category=DeprecationWarning)
+            made[periodic] = torch.jit.trace(lambda *each, periodic=periodic: searched(*each, periodic, xp=xp), example, check_trace=False)
+    return lambda periodic, *each: [out.numpy() for out in made[periodic](*(torch.from_numpy(x) for x in each))], torch.jit.Error
+
+
+def in_graph():
+    tf = require("tensorflow")
+    from deepmd.adapters.tf.namespace import xp
+
+    made, kinds = {}, ((tf.float64, [None, 3]), (tf.int64, [None]), (tf.int64, [None]), (tf.float64, [None, 3, 3]))
+    for periodic in (False, True):
+        with tf.Graph().as_default() as graph:
+            inputs = [tf.compat.v1.placeholder(dtype, sizes) for dtype, sizes in kinds]
+            made[periodic] = tf.compat.v1.Session(graph=graph), inputs, searched(*inputs, periodic, xp=xp)
+
+    def run(periodic, *each):
+        session, inputs, outputs = made[periodic]
+        return session.run(outputs, dict(zip(inputs, each, strict=True)))
+
+    return run, tf.errors.InvalidArgumentError
+
+
+SEARCHES = {
+    "numpy": (lambda: (lambda periodic, *each: searched(*each, periodic, xp=plain), InputError), 150, 2000),
+    "torch trace": (in_trace, 20, 200),
+    "tf graph": (in_graph, 20, 200),
+}
+
+
+def arguments_of(structure: Structure) -> tuple[np.ndarray, ...]:
+    types = structure.types.astype(np.int64)
+    return structure.coord, types, np.zeros_like(types), np.zeros((1, 3, 3)) if structure.cell is None else structure.cell[None]
+
+
+def check_searches(name: str, seeds: range) -> Counter:
+    run, refusal = SEARCHES[name][0]()
+    outcomes: Counter = Counter()
+    for seed in seeds:
+        structure = drawn(seed)
+        start = time.perf_counter()
+        try:
+            *disp, index, mask = run(structure.cell is not None, *arguments_of(structure))
+        except refusal as error:
+            assert re.search("float64|no volume|too many|neighbours|rounding", str(error)), error
+            outcomes["refused"] += 1
+            continue
+        finally:
+            assert time.perf_counter() - start < 20.0
+        expected = summed_images(structure)
+        assert not isinstance(expected, str), f"seed {seed}: {expected}"
+        size, flatness = np.abs(structure.coord).max(), 1.0
+        if structure.cell is not None:
+            lengths = np.linalg.norm(structure.cell, axis=1)
+            size, flatness = max(size, lengths.max()), abs(np.linalg.det(structure.cell)) / np.prod(lengths)
+        tolerance = 8.0 * np.spacing(size / flatness)
+        row, column = np.nonzero(mask)
+        got = np.column_stack([row, index[row, column], np.stack([x[row, column] for x in disp], axis=1)])
+        want = np.column_stack([expected.i, expected.j, expected.disp])
+        assert_same_pairs(*(pairs[np.linalg.norm(pairs[:, 2:], axis=1) < RCUT - tolerance] for pairs in (got, want)), tolerance)
+        outcomes["equal"] += 1
+    print(name, dict(outcomes))
+    return outcomes
+
+
+def assert_same_pairs(got: np.ndarray, want: np.ndarray, tolerance: float) -> None:
+    """Whatever the order of the neighbours of an atom."""
+    assert len(got) == len(want)
+    for pair in np.unique(want[:, :2], axis=0):
+        one, other = (pairs[(pairs[:, :2] == pair).all(axis=1), 2:] for pairs in (got, want))
+        distance = np.linalg.norm(one[:, None] - other, axis=2)
+        assert len(one) == len(other)
+        assert distance.min(axis=0).max() <= 2.0 * tolerance
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_exported_search_finds_the_same_or_refuses(name):
+    outcomes = check_searches(name, range(SEARCHES[name][1]))
+    assert outcomes["equal"] > sum(outcomes.values()) // 4
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_many_exported_searches(name):
+    outcomes = check_searches(name, range(1000, 1000 + SEARCHES[name][2]))
+    assert outcomes["equal"] > sum(outcomes.values()) // 4
