@@ -1,6 +1,6 @@
 """Neighbours by cell bins with NumPy, whatever the positions and cells: bounded memory, time linear in the atoms.
 
-Slower than `vesin`, which is for ordinary structures: far atoms in few bins, thin cells and crowded places cost it hours, memory or the process.
+Slower than `vesin`, which is for ordinary structures: far atoms, thin cells and crowds cost it hours, memory or the process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Pairs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def pairs_by_bins(points: np.ndarray, cell: np.ndarray, cutoff: float) -> Iterator[Pairs]:
-    """Yield all pairs nearer than the cutoff (Angstrom), periodic images included, for one run of centres after another.
+    """Yield all pairs nearer than the cutoff (Angstrom), periodic images included, for runs of centres.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ FLATTEST = 1e-8
 """Volume of a cell over the product of its lengths, below which it is none: rounding decides what is left of it."""
 
 LARGEST = 1e50
-"""Longest lattice vector, Angstrom: its powers are still numbers."""
+"""Longest lattice vector, Angstrom, and one over the shortest: their powers are still numbers."""
 
 FARTHEST = 2.0**26
 """From here on (Angstrom) numbers of float64 are more than 1e-8 apart, and positions say too little of forces."""

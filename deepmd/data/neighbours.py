@@ -60,7 +60,8 @@ class Neighbours:
 def check_cell(cell: np.ndarray, where: str) -> None:
     """Raise InputError for a cell without volume; `where` names it."""
     largest = np.abs(cell).max(axis=1)
-    if not (np.all((largest > 0.0) & (largest < LARGEST)) and abs(np.linalg.det(cell / largest[:, None])) >= FLATTEST):
+    sound = np.all((largest > 1.0 / LARGEST) & (largest < LARGEST))
+    if not (sound and abs(np.linalg.det(cell / largest[:, None])) >= FLATTEST):
         raise InputError(
             f"{where}: the cell {cell.tolist()} has no volume; give three independent lattice vectors in rows, or none for an open boundary"
         )
@@ -72,8 +73,8 @@ def check_positions(structure: Structure) -> None:
     if wrong.any():
         atom = int(np.argmax(wrong))
         raise InputError(
-            f"{structure.where}: atom {atom} is at {structure.coord[atom].tolist()} Angstrom, where numbers of float64 are more than 1e-8 apart; "
-            f"accepted: coordinates below {FARTHEST:.0f} Angstrom"
+            f"{structure.where}: atom {atom} is at {structure.coord[atom].tolist()} Angstrom, where numbers of float64 are "
+            f"more than 1e-8 apart; accepted: coordinates below {FARTHEST:.0f} Angstrom"
         )
 
 
@@ -113,8 +114,8 @@ def _checked(structure: Structure, real: np.ndarray, cutoff: float) -> Iterator[
 
     def refuse(what: str, number: str) -> None:
         raise InputError(
-            f"{structure.where}: {what} has {number} neighbours within {cutoff:.10g} Angstrom; accepted: at most {MOST_NEIGHBOURS}. "
-            "Are positions and cell in Angstrom?"
+            f"{structure.where}: {what} has {number} neighbours within {cutoff:.10g} Angstrom; "
+            f"accepted: at most {MOST_NEIGHBOURS}. Are positions and cell in Angstrom?"
         )
 
     check_positions(structure)
@@ -127,7 +128,7 @@ def _checked(structure: Structure, real: np.ndarray, cutoff: float) -> Iterator[
     else:
         own = 0.0 if cell is None else images_within(cell, cutoff)
         if own > MOST_NEIGHBOURS:
-            refuse(f"the cell {structure.cell.tolist()} is so small or flat that each atom", f"at least {own:.10g}")
+            refuse(f"the cell {np.asarray(structure.cell).tolist()} is so small or flat that each atom", f"at least {own:.10g}")
         # images in a cell of this size are farther than any cutoff: an open boundary
         blocks = pairs_by_bins(points, 8.0 * FARTHEST * np.eye(3) if cell is None else cell, cutoff)
     for block in blocks:
@@ -139,7 +140,7 @@ def _checked(structure: Structure, real: np.ndarray, cutoff: float) -> Iterator[
 
 
 FEW_BINS = 1e5
-"""Bins that vesin makes, as wide as the cutoff. Where there would be more it makes wider ones, and dies if they are many along some directions only."""
+"""Most bins of vesin, as wide as the cutoff. In place of more it makes wider ones, and dies if only some directions have many."""
 
 
 def _ordinary(points: np.ndarray, cell: np.ndarray | None, cutoff: float) -> bool:

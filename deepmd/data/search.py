@@ -13,11 +13,12 @@ from typing import Any
 
 from deepmd.array_model.namespace import Array, Namespace
 from deepmd.array_model.pairs import Layout, Pairs, spans
-from deepmd.data.limits import FARTHEST, FLATTEST, MOST_NEIGHBOURS
+from deepmd.data.cells import inverse, searchable
+from deepmd.data.limits import MOST_NEIGHBOURS
 
 SEARCH = {
     "argsort": "of the standard; sorts atoms into bins and neighbours by distance",
-    "checked": "checked(x, right, text) is x; where any of `right` is false, an error with the text and, of several, the number of the first",
+    "checked": "checked(x, right, text) is x, or where `right` is false an error with the text and, of several, the first",
     "ceil": "of the standard; number of periodic images",
     "counting": "0, 1, ..., size - 1 on the device of another array; the standard's arange cannot take a computed size everywhere",
     "cumulative_sum": "of the standard; where the neighbours of each atom start",
@@ -30,14 +31,11 @@ SEARCH = {
 SLACK = 1e-6
 """Bins are wider than the cutoff by this share, so that a rounded bin number loses no neighbour."""
 
-PLACED = 4.0 * FARTHEST
-"""Longest vector of a cell, or of an atom, over the flatness of the cell: from here on rounding moves atoms by more than 1e-8 Angstrom."""
-
 MOST_BINS = 2.0**16
 """Bins along one direction; wider ones find the same neighbours, and their numbers fit into 64 bits."""
 
 MOST_AROUND = 2.0**15
-"""Bins to look into around an atom; with the shortest vectors of a lattice, atoms that need more have too many neighbours."""
+"""Bins to look into around an atom; where the shortest vectors of a lattice need more, there are too many neighbours."""
 
 LOOKED_AT = 2**12
 """Bins, or atoms in them, that are looked at for each atom and for 2,000 atoms more: they bound memory."""
@@ -113,23 +111,14 @@ def candidates(coord_A3: Array, type_A: Array, frame_A: Array, cell_F33: Array, 
     What cannot be searched with bounded memory, or not without losing neighbours, is an error of `xp.checked`.
     """
     real_A, most = type_A >= 0, LOOKED_AT * (xp.size(coord_A3, 0) + 2000)
-    flatness_F = _flatness(cell_F33, xp=xp)
-    text = "box has no volume: give three independent lattice vectors in rows, or none for an open boundary. Frame:"
-    cell_F33 = xp.checked(cell_F33, flatness_F >= FLATTEST, text)
-    out_A = xp.max(xp.abs(coord_A3), axis=1)
-    out_A = xp.where(real_A, out_A, xp.zeros_like(out_A))
-    text = f"coord: from {FARTHEST:.0f} Angstrom on, numbers of float64 are more than 1e-8 apart. Atom:"
-    coord_A3 = xp.checked(coord_A3, out_A < FARTHEST, text)
-    size_A = xp.maximum(out_A, xp.take(xp.max(_lengths(cell_F33, xp=xp), axis=1), frame_A, axis=0))
-    text = "box is so skewed, or the atom so far from it, that rounding hides its place; give shorter vectors of the same lattice. Atom:"
-    coord_A3 = xp.checked(coord_A3, size_A < PLACED * xp.take(flatness_F, frame_A, axis=0), text)
-    inverse_F33 = _inverse(cell_F33, xp=xp)
+    coord_A3, cell_F33 = searchable(coord_A3, real_A, frame_A, cell_F33, xp=xp)
+    inverse_F33 = inverse(cell_F33, xp=xp)
     spacing_F3 = 1.0 / xp.sqrt(xp.sum(inverse_F33 * inverse_F33, axis=1))  # between lattice planes
     one_F3 = xp.ones_like(spacing_F3)
     bins_F3 = xp.maximum(xp.minimum(xp.floor(spacing_F3 / (rcut * (1.0 + SLACK))), MOST_BINS * one_F3), one_F3)
     reach_3 = _largest(xp.ceil(rcut * (1.0 + 0.5 * SLACK) * bins_F3 / spacing_F3), xp=xp)
     width_3 = 2.0 * reach_3 + 1.0
-    text = "box is so small, flat or skewed that too many images of an atom are near; shorter vectors of the same lattice may do"
+    text = "box is so small, flat or skewed that too many images are near; shorter vectors of the same lattice may do"
     reach_3 = xp.checked(reach_3, width_3[0] * width_3[1] * width_3[2] <= MOST_AROUND, text)
     bins_F3 = xp.astype(bins_F3, xp.int64)
 
@@ -144,7 +133,8 @@ def candidates(coord_A3: Array, type_A: Array, frame_A: Array, cell_F33: Array, 
     steps_B3 = _steps(xp.astype(reach_3, xp.int64), xp=xp)
     around = xp.size(steps_B3, 0)
     text = "box is so small for so many atoms that each has too many neighbours"
-    steps_1B3 = xp.expand_dims(xp.checked(steps_B3, xp.sum(xp.zeros_like(type_A)) + around * xp.size(coord_A3, 0) <= most, text), axis=0)
+    looked_at = xp.sum(xp.zeros_like(type_A)) + around * xp.size(coord_A3, 0)
+    steps_1B3 = xp.expand_dims(xp.checked(steps_B3, looked_at <= most, text), axis=0)
     target_AB3 = xp.expand_dims(bin_A3, axis=1) + steps_1B3
     image_AB3 = target_AB3 // xp.expand_dims(bins_A3, axis=1)
     target_AB3 = target_AB3 - image_AB3 * xp.expand_dims(bins_A3, axis=1)
@@ -160,7 +150,8 @@ def candidates(coord_A3: Array, type_A: Array, frame_A: Array, cell_F33: Array, 
     count = xp.searchsorted(sorted_A, wanted, side="right") - first
     seeing = xp.reshape(xp.logical_and(xp.expand_dims(real_A, axis=1), xp.ones_like(wanted_AB) > 0), (-1,))
     count = xp.where(seeing, count, xp.zeros_like(count))
-    count = xp.checked(count, xp.sum(count) <= most, "coord: atoms are so dense, or so many so far apart, that too many pairs have to be tried")
+    text = "coord: atoms are so dense, or so many so far apart, that too many pairs have to be tried"
+    count = xp.checked(count, xp.sum(count) <= most, text)
 
     source_P, within_P = _unrolled(count, xp=xp)  # source: which bin around which atom
     i_P = source_P // around
@@ -189,31 +180,6 @@ def listed(coord_A3: Array, atom_N: Array, index_NC: Array, rcut: float, *, xp: 
     x, y, z = (_rows(column, index_NC, xp=xp) - xp.expand_dims(xp.take(column, atom_N, axis=0), axis=1) for column in xp.unstack(coord_A3, axis=1))
     dist_NC = xp.sqrt(x * x + y * y + z * z)
     return Candidates(atom_N, (x, y, z), dist_NC, index_NC, xp.logical_and(mask_NC, dist_NC <= rcut), coord_A3)
-
-
-def _cross(u: Array, v: Array, *, xp: Namespace) -> Array:
-    u1, u2 = xp.concat([u[:, 1:], u[:, :1]], axis=-1), xp.concat([u[:, 2:], u[:, :2]], axis=-1)
-    v1, v2 = xp.concat([v[:, 1:], v[:, :1]], axis=-1), xp.concat([v[:, 2:], v[:, :2]], axis=-1)
-    return u1 * v2 - u2 * v1
-
-
-def _lengths(cell_F33: Array, *, xp: Namespace) -> Array:
-    return xp.sqrt(xp.sum(cell_F33 * cell_F33, axis=2))
-
-
-def _flatness(cell_F33: Array, *, xp: Namespace) -> Array:
-    """Volumes over the products of lengths (F,)."""
-    length_F3 = _lengths(cell_F33, xp=xp)
-    volume_F = xp.sum(cell_F33[:, 0, :] * _cross(cell_F33[:, 1, :], cell_F33[:, 2, :], xp=xp), axis=-1)
-    return xp.abs(volume_F) / (length_F3[:, 0] * length_F3[:, 1] * length_F3[:, 2])
-
-
-def _inverse(cell_F33: Array, *, xp: Namespace) -> Array:
-    """Inverse cells; their columns are perpendicular to the lattice planes."""
-    a, b, c = cell_F33[:, 0, :], cell_F33[:, 1, :], cell_F33[:, 2, :]
-    planes = [_cross(u, v, xp=xp) for u, v in ((b, c), (c, a), (a, b))]
-    rows_F9 = xp.concat(planes, axis=-1) / xp.sum(a * planes[0], axis=-1, keepdims=True)
-    return xp.matrix_transpose(xp.reshape(rows_F9, (-1, 3, 3)))
 
 
 def _transformed(vector_A3: Array, matrix_A33: Array, *, xp: Namespace) -> Array:
@@ -259,7 +225,8 @@ def _tables(i_P: Array, j_P: Array, disp_P3: Array, dist_P: Array, place_A3: Arr
     """Give the pairs of each atom, which follow each other, a row as wide as the longest needs."""
     num_atoms = xp.size(place_A3, 0)
     count_A = xp.segment_sum(xp.ones_like(i_P), i_P, num_atoms)
-    count_A = xp.checked(count_A, count_A <= MOST_NEIGHBOURS, f"coord: more than {MOST_NEIGHBOURS} neighbours are within the cutoff of an atom. Atom:")
+    text = f"coord: more than {MOST_NEIGHBOURS} neighbours are within the cutoff of an atom. Atom:"
+    count_A = xp.checked(count_A, count_A <= MOST_NEIGHBOURS, text)
     slot_1C = xp.expand_dims(xp.counting(_largest(count_A, xp=xp), like=count_A), axis=0)
     mask_AC = slot_1C < xp.expand_dims(count_A, axis=1)
     pair_AC = slot_1C + xp.expand_dims(xp.cumulative_sum(count_A, axis=0) - count_A, axis=1)

@@ -95,7 +95,7 @@ def _searchsorted(x: Any, values: Any, *, side: str) -> Any:
 
 
 def _checked(x: Any, right: Any, text: str) -> Any:
-    """Return x after an operation that stops the run; a plain one, since `tf.debugging.Assert` would wrap it into functions."""
+    """Return x after a plain operation that stops the run; `tf.debugging.Assert` would wrap it into functions."""
     data = [text, tf.where(tf.logical_not(right))[0:1, 0]] if right.shape.rank else [text]
     with tf.control_dependencies([tf.raw_ops.Assert(condition=tf.reduce_all(right), data=data, name="check")]):
         return tf.identity(x)

@@ -57,7 +57,7 @@ def _refusing(x: torch.Tensor, right: torch.Tensor, text: str) -> torch.Tensor:
 
 @cache
 def _compiled(function: Any) -> Any:
-    """Compile a function for traces: a loop written out would make them long and slow to start, and nothing traced can raise."""
+    """Compile a function for traces: a loop written out makes them slow to start, and what is traced cannot raise."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*torch\.jit.* is deprecated", category=DeprecationWarning)
         return torch.jit.script(function)
