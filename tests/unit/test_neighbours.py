@@ -63,6 +63,14 @@ def test_far_images_are_found():
     assert np.array_equal(np.bincount(far.i), np.bincount(near.i))
 
 
+def test_more_cells_away_than_32_bits_count():
+    cell, coord = np.diag([1.0 / 64.0, 9.0, 9.0]), np.array([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    moved = coord + (2.0**31 + 64.0) * cell[0] * [[0.0], [1.0]]
+    near, far = (find_neighbours([Structure(x, cell, np.zeros(2, dtype=np.int64))], RCUT) for x in (coord, moved))
+    assert np.array_equal(np.bincount(far.i), np.bincount(near.i))
+    assert_close(np.sort(far.dist), np.sort(near.dist), "energy")
+
+
 @pytest.mark.parametrize(("distance", "count"), [(RCUT, 2), (np.nextafter(RCUT, 9.0), 0)])
 def test_cutoff_is_inclusive(distance, count):
     structure = Structure(np.array([[0.0, 0.0, 0.0], [distance, 0.0, 0.0]]), None, np.array([0, 0]))
