@@ -51,7 +51,7 @@ class Frames:
 
     def structure(self, frame: int) -> Structure:
         """Return one frame."""
-        return Structure(self.coord[frame], None if self.cell is None else self.cell[frame], self.types[frame])
+        return Structure(self.coord[frame], None if self.cell is None else self.cell[frame], self.types[frame], f"frame {frame}")
 
 
 def batch_size(auto_batch_size: bool | int) -> int | None:

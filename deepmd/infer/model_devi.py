@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.array_model.errors import InputError
+from deepmd.array_model.errors import InputError, naming
 from deepmd.data.selection import systems_of
 from deepmd.data.systems import CONDITIONS, load_system
 from deepmd.infer.deep_pot import DeepPot
@@ -184,19 +184,20 @@ def make_model_devi(
             if name not in data.data and not (name == "virial" and data.cell is None):
                 raise InputError(f"{folder}: holds no {name}.npy, which --real_error compares with")
         real = {"virial": np.zeros((data.num_frames, 9)), **{name: data.data[name] for name in labels if name in data.data}} if labels else None
-        devi = calc_model_devi(
-            data.coord,
-            data.cell,
-            data.types,
-            potentials,
-            frequency=frequency,
-            mixed_type=data.mixed,
-            **potentials[0].conditions_in(data.data),
-            real_data=real,
-            atomic=atomic,
-            relative=relative,
-            relative_v=relative_v,
-        )
+        with naming(folder):
+            devi = calc_model_devi(
+                data.coord,
+                data.cell,
+                data.types,
+                potentials,
+                frequency=frequency,
+                mixed_type=data.mixed,
+                **potentials[0].conditions_in(data.data),
+                real_data=real,
+                atomic=atomic,
+                relative=relative,
+                relative_v=relative_v,
+            )
         parts.append((folder, devi))
     for number, (folder, devi) in enumerate(parts):
         write_model_devi_out(devi, output, header=folder, atomic=atomic, mode="a" if number else "w")

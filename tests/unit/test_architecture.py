@@ -17,7 +17,8 @@ ROOT = Path(deepmd.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 PURE = ("array_model", "losses")
 PHYSICS = sorted(path for folder in PURE for path in (ROOT / folder).rglob("*.py"))
-OVER_XP = [*PHYSICS, ROOT / "data/search.py"]
+SEARCHING = [ROOT / "data/search.py", ROOT / "data/cells.py"]
+OVER_XP = [*PHYSICS, *SEARCHING]
 """Physics, and what exported files run besides."""
 
 LAYERS = {
@@ -110,7 +111,7 @@ def import_problems(path):
 
 def surface_problems(path):
     tree = parse(path)
-    allowed = {*REQUIRED, *(SEARCH if path.name == "search.py" else ())}
+    allowed = {*REQUIRED, *(SEARCH if path in SEARCHING else ())}
     plans = [function for function in ast.walk(tree) if isinstance(function, ast.FunctionDef) and function.name in ON_HOST]
     on_host = {node for function in plans for node in ast.walk(function)}
     for node in ast.walk(tree):

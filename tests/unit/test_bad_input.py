@@ -171,6 +171,11 @@ def with_nan(array):
     return array
 
 
+def with_far_atom(array):
+    array[1, 5] = 3e9
+    return array
+
+
 def energy_nan(array):
     array[2] = np.nan
     return array
@@ -186,6 +191,8 @@ DATA = [
     (spoil("set.000/box.npy", resave(np.zeros_like)), ["box of frame 0", "no volume"]),
     (spoil("set.000/coord.npy", resave(lambda a: a[:, :30])), ["coord.npy", "(3, 30)", "(frames, 288)"]),
     (spoil("set.000/coord.npy", resave(with_nan)), ["coord.npy", "frame 1", "NaN"]),
+    (spoil("set.000/coord.npy", resave(with_far_atom)), ["water: frame 1: atom 1 is at", "3000000000.0", "1e-8"]),
+    (spoil("set.000/box.npy", resave(lambda a: 0.01 * a)), ["water: frame", "neighbours within", "at most 1000"]),
     (spoil("set.000/energy.npy", resave(energy_nan)), ["energy.npy", "frame 2", "NaN"]),
     (spoil("set.000/force.npy", resave(lambda a: a[:2])), ["force.npy", "(2, 288)", "(3, 288)"]),
     (spoil("set.000/force.npy", lambda f: f.write_bytes(b"nothing")), ["force.npy", "not a readable .npy"]),

@@ -103,6 +103,22 @@ def test_no_atoms(written):
         assert out["energy_derv_r"].shape == (1, ghosts, 1, 3)
 
 
+REFUSED = [
+    (1e8, np.zeros((1, 0, 0)), "more than 1e-8 apart"),
+    (0.0, 0.01 * np.eye(3)[None], "too many images"),
+    (0.0, np.ones((1, 3, 3)), "no volume"),
+]
+
+
+@pytest.mark.parametrize(("far", "box", "text"), REFUSED)
+def test_refuses_what_cannot_be_searched(written, far, box, text):
+    case, _, module = written
+    inputs = whole(case, "nopbc")
+    given = [inputs["coord"] + far, inputs["atype"].astype(np.int32), box]
+    with pytest.raises(tensorflow.errors.InvalidArgumentError, match=text):
+        module.call(*map(tensorflow.constant, given), *extras(inputs))
+
+
 def test_facts(written):
     case, _, module = written
     layout = load_model(GOLDEN / case / "model.dp").model.layout()
