@@ -21,7 +21,7 @@ from deepmd.array_model.tree import map_leaves
 from deepmd.data.selection import systems_of
 from deepmd.data.statistics import neighbour_statistics
 from deepmd.data.systems import load_system
-from deepmd.io.formats import load_model, save_model
+from deepmd.io.formats import check_target, load_model, save_model
 from deepmd.io.model_file import ModelFile, known_distance
 from deepmd.plan.expansions import MARGIN, expanded_part
 
@@ -70,6 +70,7 @@ def compress_model(
         source = source.with_suffix(".pb" if backend == "tf" else ".pth")
     if not target.suffix:
         target = target.with_suffix(source.suffix)
+    check_target(target, source, *(() if training_script is None else (training_script,)))
     content = load_model(source)
     if not content.model.each_part(content.params):
         raise InputError(f"{source}: cannot be compressed: a model of type {content.model.kind} has no nets to expand")
