@@ -70,8 +70,8 @@ def compress_model(
         source = source.with_suffix(".pb" if backend == "tf" else ".pth")
     if not target.suffix:
         target = target.with_suffix(source.suffix)
-    check_target(target, source, *(() if training_script is None else (training_script,)))
     content = load_model(source)
+    check_target(target, source, *(() if training_script is None else (training_script,)))
     if not content.model.each_part(content.params):
         raise InputError(f"{source}: cannot be compressed: a model of type {content.model.kind} has no nets to expand")
     distance = known_distance(content) or _distance_of_data(content, source, training_script)

@@ -19,7 +19,7 @@ from deepmd.array_model.pairs import Conditions
 from deepmd.array_model.spectral import CHOICES
 from deepmd.data.neighbours import Neighbours, find_neighbours
 from deepmd.data.packing import Packed, pack
-from deepmd.infer.inputs import Frames, batch_size, blocks, cells_of, conditions_of, groups, numbers, of_centres, warn_of_order
+from deepmd.infer.inputs import Frames, batch_size, blocks, cells_of, checked, conditions_of, groups, numbers, of_centres, warn_of_order
 from deepmd.io.facts import model_size, observed_types
 from deepmd.io.formats import backend_name, backend_of, framework, load_model
 from deepmd.io.model_file import ModelFile, evaluation_asked, planned
@@ -129,13 +129,7 @@ class DeepEval:
         return {name: data.get(name) for name, (size, _) in self._content.model.conditions.items() if size}
 
     def _run(self, frames: Frames, wanted: frozenset[str]) -> dict[str, np.ndarray]:
-        """Evaluate block by block and put every result where it belongs.
-
-        Raises
-        ------
-        InputError
-            A result is not finite, or the model has been closed.
-        """
+        """Evaluate block by block and put every result where it belongs."""
         if self._evaluate is None:
             raise InputError(f"{self.model_path}: the model has been closed")
         count, natoms = frames.types.shape
@@ -171,13 +165,7 @@ class DeepEval:
         if output.intensive and output.name in asked:
             counted = np.count_nonzero((frames.types >= 0) & ~np.isin(frames.types, self.types_without_output), axis=1)
             out[output.name] = out[output.atomic].sum(axis=1) / np.maximum(counted, 1)[:, None]
-        for name in asked:
-            if not np.all(np.isfinite(out[name])):
-                frame = int(np.argmin(np.isfinite(out[name].reshape(count, -1)).all(axis=1)))
-                raise InputError(
-                    f"{self.model_path}: evaluates to NaN or infinity ({name} of frame {frame}): its parameters are damaged or out of range"
-                )
-        return {name: out[name] for name in asked}
+        return checked({name: out[name] for name in asked}, self.model_path)
 
     def _packed(self, neighbours: Neighbours, centres: np.ndarray, frames: Frames, first: int) -> tuple[Packed, Conditions]:
         """Pack the centres of one block: its atoms, centres first."""

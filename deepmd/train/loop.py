@@ -26,11 +26,15 @@ from deepmd.train import lcurve
 from deepmd.train.checkpoints import announce
 from deepmd.train.expanding import ExpandingTrainer
 from deepmd.train.others import Others, Rows
+from deepmd.train.places import prefix_of
 from deepmd.train.stopping import stop_requests, stopped
 from deepmd.train.tensorboard import ScalarLog
 from deepmd.train.validating import FullValidation
 
 log = logging.getLogger(__name__)
+
+FOREVER = 100 * 365 * 86400.0
+"""Seconds; calendars end somewhere."""
 
 MOST = 8
 """Frames of a system that an error names."""
@@ -106,7 +110,7 @@ def run_loop(run: Run, trainer: ExpandingTrainer, start: int, on_row: OnRow | No
             lr = run.lr(step - 1)
             prefactors = options.loss.prefactors(lr / options.learning_rate.start_lr)
             with _told(step, run.train.frames(step - 1)):
-                _finite(trainer.step(batch, lr, _present(prefactors, batch), step))
+                _check({"loss": trainer.step(batch, lr, _present(prefactors, batch), step)})
                 stop, last = asked(), step == run.numb_steps
                 shown = curve is not None and (step == 1 or step % training.disp_freq == 0)
                 saving = last or stop is not None or step % training.save_freq == 0
@@ -151,7 +155,8 @@ def _told(step: int, frames: Frames) -> Iterator[None]:
         for system, frame in frames:
             systems.setdefault(system.path, []).append(int(frame))
         batch = "; ".join(
-            f"frames {', '.join(map(str, numbers[:MOST]))}{' ...' * (len(numbers) > MOST)} of {path}" for path, numbers in systems.items()
+            f"frame{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers[:MOST]))}{' ...' * (len(numbers) > MOST)} of {path}"
+            for path, numbers in systems.items()
         )
         raise InputError(
             f"step {step}: {error}. Batch: {batch}. Training stops; nothing was written since the last checkpoint. "
@@ -164,15 +169,17 @@ def _present(prefactors: dict[str, float], batch: Batch) -> dict[str, float]:
     return {term: value if batch.found[term] else 0.0 for term, value in prefactors.items()}
 
 
-def _finite(loss: float) -> None:
-    if not math.isfinite(loss):
-        raise InputError(f"the loss is {loss}")
+def _check(values: Row) -> None:
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise InputError(f"the {name} is {value}")
 
 
 def _quantities(run: Run, trainer: ExpandingTrainer, batch: Batch, prefactors: dict[str, float]) -> Row:
     """Quantities of a row on one batch."""
     errors = trainer.errors(batch, _present(prefactors, batch))
-    _finite(errors["loss"])
+    columns = run.options.loss.columns()
+    _check({"loss": errors["loss"], **{column: errors[term] for term, column in columns.items() if batch.found[term]}})
     return lcurve.displayed(run.options.loss, errors, batch.found)
 
 
@@ -210,11 +217,10 @@ def _save(run: Run, trainer: ExpandingTrainer, step: int) -> None:
     if run.finish and step == run.numb_steps:
         params = run.finish(params)
     content, progress = _state(run, trainer, step, params)
-    link = Path(run.options.training.save_ckpt)
-    prefix = link if run.options.training.save_dir is None else Path(run.options.training.save_dir) / link.name
+    prefix = prefix_of(run.options)
     run.others.move()
     name = trainer.save(prefix, content, progress)
-    announce(run.backend, prefix, name, step, _kept(run), link)
+    announce(run.backend, prefix, name, step, _kept(run), Path(run.options.training.save_ckpt))
     log.info("Saved model to %s", prefix.with_name(name))
 
 
@@ -243,7 +249,7 @@ class _Clock:
     def line(self, step: int) -> str:
         now = time.perf_counter()
         elapsed, steps = now - self._last_time, step - self._last_step
-        left = (self._numb_steps - step) * elapsed / max(steps, 1)
+        left = min((self._numb_steps - step) * elapsed / max(steps, 1), FOREVER)
         done = datetime.datetime.now().astimezone() + datetime.timedelta(seconds=left)
         self._last_time, self._last_step = now, step
         eta = datetime.timedelta(seconds=int(left))

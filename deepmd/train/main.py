@@ -8,7 +8,6 @@ import logging
 import math
 import os
 import platform
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,10 +23,10 @@ from deepmd.data import statistics
 from deepmd.data.batch import data_of
 from deepmd.data.batches import Plan, Sampler, make_plan
 from deepmd.data.selection import files_of
-from deepmd.data.stat_file import cached, is_hdf5, key_of
+from deepmd.data.stat_file import cached, key_of
 from deepmd.data.systems import count_types, elements_of, find_systems, load_system
 from deepmd.host import plain
-from deepmd.io.atomic import check_output, is_stream, real, write_text
+from deepmd.io.atomic import write_text
 from deepmd.io.formats import LAMMPS, WRITABLE, backend_of, check_target, framework, load_model, save_model
 from deepmd.io.model_file import ModelFile
 from deepmd.io.old_input import modern
@@ -42,18 +41,13 @@ from deepmd.train.checkpoints import MODULES, locate, module_of
 from deepmd.train.expanding import ExpandingTrainer
 from deepmd.train.loop import OnRow, Run, run_loop
 from deepmd.train.others import Others
+from deepmd.train.places import COMPATIBLE, OUTPUT, check_places, go_on, others_of
 from deepmd.train.schedule import learning_rate
 from deepmd.train.trained import flagged, made_equal, shared
 from deepmd.train.validating import FullValidation
 from deepmd.version import __version__
 
 log = logging.getLogger(__name__)
-
-OUTPUT = "out.json"
-"""Where the complete input is written by default."""
-
-COMPATIBLE = "input_v2_compat.json"
-"""Where an input with an old layout is written in today's."""
 
 DATA, VALIDATION = "training/training_data", "training/validation_data"
 
@@ -108,7 +102,8 @@ def train(
     folders = [_folders(section, where) for section, where in ((options.data, DATA), (options.validation, VALIDATION))]
     named = [leaf for leaf in flatten(tree["model"]).values() if isinstance(leaf, str)]  # tables and frozen models among them
     started = [locate(path) for path in (init_model, restart, init_frz_model, finetune) if path is not None]
-    _check_places(options, module_of(backend).ENDINGS, output, old, [input_path, *started, *named, *files_of([*folders[0], *folders[1]])])
+    reads = [input_path, *started, *named, *files_of([*folders[0], *folders[1]])]
+    check_places(options, module_of(backend).ENDINGS, output, old, reads)
     plan = _plan(options, options.data, folders[0], DATA)
     validation = None if options.validation is None else _plan(options, options.validation, folders[1], VALIDATION)
     options, distance = _neighbours(options, plan, source, skip_neighbor_stat)
@@ -139,7 +134,7 @@ def train(
     if progress:
         _check_moments(progress, trainable, str(restart))
         trainer.restore(progress.moments, progress.step)
-    others = _others(options, started[0] if progress else None, start)
+    others = others_of(options, started[0] if progress else None, start)
     full = _full_validation(options, validation, backend, numb_steps, start, others)
     if old:
         write_text(COMPATIBLE, json.dumps(tree, indent=4) + "\n")
@@ -156,7 +151,7 @@ def train(
         numb_steps=numb_steps,
         seed=seed,
         others=others,
-        go_on=_go_on(options, backend, input_path, output, use_pretrain_script),
+        go_on=go_on(options, backend, input_path, output, use_pretrain_script),
         finish=refitted if options.training.change_bias_after_training else None,
         full=full,
     )
@@ -251,66 +246,6 @@ def _seed(options: TrainInput, progress: Progress | None) -> int:
     if options.training.seed is not None:
         return abs(options.training.seed)
     return int(np.random.SeedSequence().entropy) % 2**31  # type: ignore[arg-type]
-
-
-def _prefix(options: TrainInput) -> Path:
-    """Return the prefix of the checkpoints."""
-    link, folder = Path(options.training.save_ckpt), options.training.save_dir
-    return link if folder is None else Path(folder) / link.name
-
-
-def _curves(options: TrainInput) -> dict[str, str]:
-    """Return the files of rows by the option that names them."""
-    full = {"validating/full_val_file": options.validating.full_val_file} if options.validating.full_validation else {}
-    return {"training/disp_file": options.training.disp_file, **full}
-
-
-def _check_places(options: TrainInput, endings: Sequence[str], output: str, old: bool, reads: Sequence[str | os.PathLike[str]]) -> None:
-    """Find out before the work starts that its results can be written and replace nothing that is read, nor each other.
-
-    Raises
-    ------
-    InputError
-        One cannot be written, is a file of `reads`, or has the name of another.
-    """
-    training, link = options.training, Path(options.training.save_ckpt)
-    texts = {"--output": output, **_curves(options), "training/save_ckpt": str(link.parent / "checkpoint")}
-    if old:
-        texts["input of an old layout"] = COMPATIBLE
-    for name, place in texts.items():
-        check_output(place, name, reads=reads, text=True)
-    names = [real(place) for place in texts.values() if not is_stream(place)]
-    for name, place in texts.items():
-        if names.count(real(place)) > 1:
-            raise InputError(f"{name}: {place} cannot be written: another output of this training has the same name")
-    for newest in (Path(f"{link}{ending}") for ending in endings):
-        if not newest.is_symlink():
-            check_output(newest, "training/save_ckpt")
-    folders = {"training/save_dir": training.save_dir, "validating/save_best_dir": options.validating.save_best_dir}
-    if training.tensorboard:
-        folders["training/tensorboard_log_dir"] = training.tensorboard_log_dir
-    for name, folder in folders.items():
-        try:
-            if folder is not None:
-                Path(folder).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{name}: {folder} cannot be made: {error.strerror}") from error
-    if training.stat_file is not None and is_hdf5(training.stat_file):
-        check_output(training.stat_file, "training/stat_file", reads=reads)
-
-
-def _others(options: TrainInput, restart: Path | None, step: int) -> Others:
-    """Return what lies where the training writes and is not continued by it."""
-    prefix, best = _prefix(options), Path(options.validating.save_best_dir or ".")
-    own = restart is not None and real(restart).parent in (real(prefix.parent), real(best))
-    return Others(prefix, Path(options.training.save_ckpt), best, tuple(_curves(options).values()), step if own else None)
-
-
-def _go_on(options: TrainInput, backend: str, input_path: str | os.PathLike[str], output: str, use_pretrain_script: bool) -> str:
-    """Return the command that continues the training."""
-    flag = {"torch": "--pt", "tf": "--tf"}[backend]
-    more = [*(["-o", output] if output != OUTPUT else []), *(["--use-pretrain-script"] if use_pretrain_script else [])]
-    return shlex.join(["dp", flag, "train", str(input_path), "--restart", options.training.save_ckpt, *more])
 
 
 def _folders(section: DataSection | None, where: str) -> list[str]:
