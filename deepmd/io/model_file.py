@@ -152,7 +152,7 @@ def from_tree(tree: dict[str, Any], where: str) -> ModelFile:
         distance = None if distance is None else float(np.asarray(distance).reshape(()))
         content = ModelFile(model, params, tree.get("model_def_script") or {}, distance)
         content = _expansion_from_tree(tree["expansion"], content) if tree.get("expansion") else content
-        check_finite(content.all_params, "parameter")  # once more: narrower precisions overflow sooner
+        check_finite(content.all_params, "parameters")  # once more: narrower precisions overflow sooner
         return content
     except InputError as error:
         raise InputError(f"{where}: {error}") from error

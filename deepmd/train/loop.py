@@ -102,20 +102,20 @@ def run_loop(run: Run, trainer: ExpandingTrainer, start: int, on_row: OnRow | No
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=1))
         advance = stack.enter_context(_progress_bar(start, run.numb_steps))
         asked = stack.enter_context(stop_requests())
-        upcoming = pool.submit(prepare, run.train.frames(start))
+        following = run.train.frames(start)
+        upcoming = pool.submit(prepare, following)
         for step in range(start + 1, run.numb_steps + 1):
-            batch = upcoming.result()
-            if step < run.numb_steps:
-                upcoming = pool.submit(prepare, run.train.frames(step))  # the next batch is prepared while this one is trained on
+            frames, batch = following, upcoming.result()
+            if step < run.numb_steps:  # the next batch is prepared while this one is trained on
+                following = run.train.frames(step)
+                upcoming = pool.submit(prepare, following)
             lr = run.lr(step - 1)
             prefactors = options.loss.prefactors(lr / options.learning_rate.start_lr)
-            with _told(step, run.train.frames(step - 1)):
+            with _told(step, frames):
                 _check({"loss": trainer.step(batch, lr, _present(prefactors, batch), step)})
-                stop, last = asked(), step == run.numb_steps
                 shown = curve is not None and (step == 1 or step % training.disp_freq == 0)
-                saving = last or stop is not None or step % training.save_freq == 0
                 logged = board is not None and step % training.tensorboard_freq == 0
-                train = _quantities(run, trainer, batch, prefactors) if shown or saving or logged else {}
+                train = _quantities(run, trainer, batch, prefactors) if shown or logged else {}
             if board and logged:
                 board.add(step, {**{f"{name}_trn": value for name, value in train.items()}, "lr": lr})
             if curve and shown:
@@ -130,10 +130,13 @@ def run_loop(run: Run, trainer: ExpandingTrainer, start: int, on_row: OnRow | No
                     log.info(clock.line(step))
                 if on_row:
                     on_row(step, train, validation, lr)
-            with _told(step, run.train.frames(step - 1)):
+            with _told(step, frames):
                 if run.full and run.full.due(step):
                     _validate(run, run.full, trainer, step)
-                if saving:
+                stop, last = asked(), step == run.numb_steps
+                if last or stop is not None or step % training.save_freq == 0:
+                    if not train:  # what is saved evaluates to numbers
+                        _quantities(run, trainer, batch, prefactors)
                     _save(run, trainer, step)
             advance(step)
             if stop is not None and not last:
@@ -226,7 +229,7 @@ def _save(run: Run, trainer: ExpandingTrainer, step: int) -> None:
 
 def _state(run: Run, trainer: ExpandingTrainer, step: int, params: Params) -> tuple[ModelFile, Progress]:
     """Return what a checkpoint holds; nothing of it is NaN or infinite."""
-    check_finite(params, "parameter")
+    check_finite(params, "parameters")
     return run.content.with_params(params), Progress(step, run.seed, trainer.moments(), trainer.evaluation)
 
 
