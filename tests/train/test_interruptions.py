@@ -260,7 +260,7 @@ def test_an_outlier_ends_a_training_and_is_named(tmp_path):
 def test_every_checkpoint_of_a_diverging_training_evaluates(tmp_path, start_lr):
     """Parameters may be finite and overflow when they are used; such a checkpoint is not written."""
     tree = quick(numb_steps=10, save_freq=1, disp_freq=1000)
-    tree["learning_rate"] = {"start_lr": start_lr, "stop_lr": start_lr}
+    tree["learning_rate"] = {"start_lr": start_lr, "stop_lr": start_lr, "warmup_steps": 1}  # the first row comes before
     tree["optimizer"] = {"type": "AdamW", "weight_decay": start_lr}
     with pytest.raises(InputError, match=r"step \d+: .*Batch: frame"):
         run(tmp_path, tree, "torch")
