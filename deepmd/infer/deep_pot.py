@@ -19,7 +19,19 @@ from deepmd.array_model.pairs import Conditions
 from deepmd.array_model.spectral import CHOICES
 from deepmd.data.neighbours import Neighbours, find_neighbours
 from deepmd.data.packing import Packed, pack
-from deepmd.infer.inputs import Frames, batch_size, blocks, cells_of, conditions_of, coords_of, groups, of_centres, types_of, warn_of_order
+from deepmd.infer.inputs import (
+    Frames,
+    batch_size,
+    blocks,
+    cells_of,
+    checked,
+    conditions_of,
+    coords_of,
+    groups,
+    of_centres,
+    types_of,
+    warn_of_order,
+)
 from deepmd.io.facts import model_size, observed_types
 from deepmd.io.formats import backend_name, backend_of, framework, load_model
 from deepmd.io.model_file import ModelFile, evaluation_asked, planned
@@ -171,7 +183,7 @@ class DeepEval:
         if output.intensive and output.name in asked:
             counted = np.count_nonzero((frames.types >= 0) & ~np.isin(frames.types, self.types_without_output), axis=1)
             out[output.name] = out[output.atomic].sum(axis=1) / np.maximum(counted, 1)[:, None]
-        return {name: out[name] for name in asked}
+        return checked({name: out[name] for name in asked}, self.model_path)
 
     def _packed(self, neighbours: Neighbours, centres: np.ndarray, frames: Frames, first: int) -> tuple[Packed, Conditions]:
         """Pack the centres of one block: its atoms, centres first."""

@@ -1,4 +1,4 @@
-"""Arguments of an evaluation checked, and its frames and atoms cut into blocks."""
+"""Arguments and results of an evaluation checked, and its frames and atoms cut into blocks."""
 
 from __future__ import annotations
 
@@ -192,3 +192,18 @@ def of_centres(neighbours: Neighbours, centres: np.ndarray) -> Neighbours:
     start, stop = np.searchsorted(neighbours.i, [centres[0], centres[-1] + 1])
     part = slice(start, stop)
     return replace(neighbours, i=neighbours.i[part], j=neighbours.j[part], disp=neighbours.disp[part], dist=neighbours.dist[part])
+
+
+def checked(results: dict[str, np.ndarray], path: str) -> dict[str, np.ndarray]:
+    """Return the results, one row a frame, of the model at `path`.
+
+    Raises
+    ------
+    InputError
+        One of them is not finite: parameters may be finite and overflow when they are used.
+    """
+    for name, values in results.items():
+        if not np.all(np.isfinite(values)):
+            frame = int(np.argmin(np.isfinite(values.reshape(len(values), -1)).all(axis=1)))
+            raise InputError(f"{path}: {name} of frame {frame} is evaluated to NaN or infinity: the file is damaged, or its numbers are out of range")
+    return results

@@ -127,9 +127,7 @@ def gradients(model: Any, value_Nd: Any, pairs: Pairs, wanted: frozenset[str]) -
     return [tf.gradients(total, pairs.disp_NM3)[0] for total in components(model, value_Nd, pairs, wanted, xp=xp)]
 
 
-def exact_values(
-    model: Any, params: Params, pairs: Pairs, conditions: Conditions, wanted: frozenset[str]
-) -> tuple[Any, Any, list[Any]]:
+def exact_values(model: Any, params: Params, pairs: Pairs, conditions: Conditions, wanted: frozenset[str]) -> tuple[Any, Any, list[Any]]:
     """Return atomic values, features and their derivatives (see `gradients`) for any distances: the program of a file.
 
     Expansions are evaluated where all pairs are within their domain, otherwise the nets themselves. Derivatives are taken within either
