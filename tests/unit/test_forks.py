@@ -17,35 +17,39 @@ from deepmd.host import INTRA
 
 MODEL = Path(__file__).parents[1] / "golden" / "se_e2_a" / "model.dp"
 
-SCRIPT = """
+SIZES = (100, 600)
+"""Numbers of atoms: of one block, evaluated on two threads, and of several, evaluated on one thread each."""
+
+SCRIPT = f"""
 import json, multiprocessing, sys
 import numpy as np
 from deepmd import DeepPot
 
+SIZES = {SIZES}
 model, backend, use = sys.argv[1:]
 pool = multiprocessing.get_context("fork").Pool
 
-def inherited(frame):
-    return energy(potential, frame)
+def inherited(size):
+    return energy(potential, size)
 
-def fresh(frame):
-    return energy(DeepPot(model, backend=backend), frame)
+def fresh(size):
+    return energy(DeepPot(model, backend=backend), size)
 
-def energy(potential, frame):
-    coords = np.random.default_rng(frame).uniform(0.0, 30.0, (600, 3))
-    return potential.eval(coords, 30.0 * np.eye(3), [0, 1] * 300)[0].item()
+def energy(potential, size):
+    coords = np.random.default_rng(size).uniform(0.0, 30.0, (size, 3))
+    return potential.eval(coords, 30.0 * np.eye(3), [0, 1] * (size // 2))[0].item()
 
 def told(function):
     with pool(1) as workers:
         try:
-            return workers.map_async(function, [0, 1]).get(timeout=60)
+            return workers.map_async(function, SIZES).get(timeout=60)
         except ValueError as error:
             return str(error)
 
 if use == "deepmd":
     potential = DeepPot(model, backend=backend)
     before = [told(inherited), told(fresh)]
-    here = [inherited(frame) for frame in (0, 1)]
+    here = [inherited(size) for size in SIZES]
     out = [told(inherited), told(fresh), *before, here]
 elif backend == "torch":
     import torch
@@ -67,15 +71,15 @@ def energies():
     """What the frames of the script give in a process that nobody forked."""
     from deepmd import DeepPot
 
-    coords = [np.random.default_rng(frame).uniform(0.0, 30.0, (600, 3)) for frame in (0, 1)]
-    return [DeepPot(MODEL).eval(coord, 30.0 * np.eye(3), [0, 1] * 300)[0].item() for coord in coords]
+    coords = [np.random.default_rng(size).uniform(0.0, 30.0, (size, 3)) for size in SIZES]
+    return [DeepPot(MODEL).eval(coord, 30.0 * np.eye(3), [0, 1] * (len(coord) // 2))[0].item() for coord in coords]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
 @pytest.mark.parametrize(("backend", "use"), USES)
 @pytest.mark.filterwarnings("ignore::deepmd.infer.deep_pot.ExpansionWarning")
 def test_a_forked_process(backend, use, energies):
-    """Two threads, several blocks of atoms, and settings that ask for two threads once more in the new process."""
+    """Two threads, and settings that ask for two threads once more in the new process."""
     variables = {**os.environ, "OMP_NUM_THREADS": "2", INTRA: "2"}
     command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(MODEL), backend, use]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
