@@ -195,7 +195,7 @@ def test_what_is_no_model_of_ours(written, tmp_path):
     (tmp_path / "empty.savedmodel").mkdir()
     with pytest.raises(InputError, match=r"no folder with a file saved_model\.pb"):
         load_model(tmp_path / "empty.savedmodel")
-    with pytest.raises(InputError, match="it is there, and no SavedModel"):
+    with pytest.raises(InputError, match="it is a folder"):
         save_model(tmp_path / "empty.savedmodel", load_model(GOLDEN / "se_e2_a" / "model.dp"))
     (tmp_path / "empty.savedmodel/saved_model.pb").write_bytes(b"")
     with pytest.raises(InputError, match="not one that this program wrote"):
