@@ -72,9 +72,12 @@ def batch_size(auto_batch_size: bool | int) -> int | None:
 def numbers(name: str, values: Any) -> np.ndarray:
     """Return an argument as an array of finite float64 numbers, or raise InputError."""
     try:
-        array = np.asarray(values, dtype=np.float64)
+        given = np.asarray(values)
+        array = given.real.astype(np.float64, copy=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name}: cannot be read as an array of numbers: {error}") from error
+    if given.dtype.kind == "c":
+        raise InputError(f"{name}: holds complex numbers; accepted: real ones")
     if not np.all(np.isfinite(array)):
         where = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
         raise InputError(f"{name}: holds {array[where]} at position {where}; accepted: finite numbers")
