@@ -6,6 +6,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,6 +53,15 @@ class Frames:
     def structure(self, frame: int) -> Structure:
         """Return one frame."""
         return Structure(self.coord[frame], None if self.cell is None else self.cell[frame], self.types[frame], f"frame {frame}")
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Put the place of what was given before the text of an InputError."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 def batch_size(auto_batch_size: bool | int) -> int | None:

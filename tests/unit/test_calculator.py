@@ -269,5 +269,5 @@ def test_types_that_are_none_of_the_model_are_refused(given):
 
 def test_complex_numbers_are_refused():
     """Their imaginary part would be lost without a word."""
-    with pytest.raises(InputError, match="^coords: holds complex numbers"):
+    with pytest.raises(InputError, match=r"^coords: holds complex numbers"):
         DeepPot(MODEL).eval(np.zeros((1, 1, 3)) * 1j, None, [0])
