@@ -71,8 +71,9 @@ def check_places(options: TrainInput, endings: Sequence[str], output: str, old: 
     for newest in (Path(f"{link}{ending}") for ending in endings):
         if not newest.is_symlink():  # links to the newest checkpoint are replaced themselves
             check_output(newest, "training/save_ckpt")
-    if training.stat_file is not None and is_hdf5(training.stat_file):
-        check_output(training.stat_file, "training/stat_file", reads=reads)
+    stat = training.stat_file
+    if stat is not None and (is_hdf5(stat) or Path(stat).exists()):  # a folder is made with those above it
+        check_output(stat, "training/stat_file", reads=reads, folder=not is_hdf5(stat))
 
 
 def others_of(options: TrainInput, restart: Path | None, step: int) -> Others:
