@@ -13,6 +13,7 @@ from typing import TextIO
 
 from deepmd.array_model.errors import InputError
 from deepmd.io.atomic import is_stream, open_stream, real, write_text
+from deepmd.train.checkpoints import newest
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ class Others:
         files = [path for path in _named(link, "") if not path.is_symlink()]
         self._own = restart is not None and real(restart) in map(real, [*numbered, *files])
         state = link.parent / "checkpoint"
+        here = [*_numbered(prefix), *_named(link, ""), *([_pointed(state)] if state.is_file() else [])]
+        self._theirs = restart is None or not {_training(path) for path in here} <= {_training(restart)}
         if not self._own:
             files += [*filter(Path.is_symlink, _named(link, "")), *([state] if state.is_file() else [])]
         files = [*(path for path in numbered if not self._own or numbered[path] > step), *files]
@@ -60,7 +63,7 @@ class Others:
         if self._own or self._restart is None:
             return [folder] if self._own else []
         beside = [real(self._restart).parent, self._restart.parent]
-        return [each for each in beside if not self or real(each) != real(folder)]
+        return [each for each in beside if not self._theirs or real(each) != real(folder)]
 
     def rows(self, curve: str, step: int) -> tuple[list[str], list[str]]:
         """Return the comments and the rows up to a step of the curve of the training that is continued.
@@ -119,6 +122,19 @@ def _move(path: Path, folder: Path) -> None:
 def _named(prefix: Path, number: str) -> list[Path]:
     pattern = re.compile(rf"{re.escape(prefix.name)}{number}{ENDING}")
     return [path for path in prefix.parent.iterdir() if pattern.fullmatch(path.name)] if prefix.parent.is_dir() else []
+
+
+def _training(path: Path) -> Path:
+    """Return the prefix of the training that wrote a checkpoint."""
+    return real(path).with_name(re.sub(rf"(?:-\d+(?:\.t-\d+)?)?{ENDING}$", "", real(path).name))
+
+
+def _pointed(state: Path) -> Path:
+    """Return the checkpoint that a `checkpoint` file names, or the file itself if there is none."""
+    try:
+        return newest(state.parent)
+    except (InputError, OSError, ValueError):
+        return state
 
 
 def _numbered(prefix: Path) -> dict[Path, int]:

@@ -173,6 +173,14 @@ def test_two_prefixes_in_a_folder_are_two_trainings(folder):
     assert after["model.ckpt-4.pt"] == before["model.ckpt-4.pt"]
 
 
+@pytest.mark.parametrize("place", [{"save_ckpt": "b.ckpt"}, {"save_dir": "kept"}, {"save_dir": "kept", "save_ckpt": "b.ckpt"}])
+def test_a_training_goes_on_with_its_curve_under_another_name(folder, place):
+    before = snapshot(folder)
+    run(folder, quick(numb_steps=6, **place), "torch", restart="model.ckpt-2.pt")
+    assert [line.split()[0] for line in (folder / "lcurve.out").read_text().splitlines()[2:]] == ["1", "2", "3", "4", "5", "6"]
+    assert before["lcurve.out"] in [content for name, content in snapshot(folder).items() if "bak-0" in name]
+
+
 def test_a_file_is_moved_once_whatever_its_names(tmp_path):
     tree = quick(numb_steps=2, save_ckpt="best.ckpt")
     for _ in range(2):
