@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from deepmd import forks
 from deepmd.version import __version__
 
 if TYPE_CHECKING:
     from deepmd.infer import DeepPot
+
+assert forks  # imported for its registrations: it has to see every process that is forked from now on
 
 __all__ = ["DeepPot", "__version__"]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,9 +12,11 @@ import numpy as np
 
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.infer.deep_pot import DeepPot
+from deepmd.infer.inputs import numbers
 
 try:
-    from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+    from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes, equal
+    from ase.outputs import Properties, all_outputs
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("deepmd.calculator needs the package 'ase', which is not installed: pip install 'deepmd[ase]'") from error
 
@@ -23,24 +26,40 @@ if TYPE_CHECKING:
 VOIGT = [0, 4, 8, 5, 2, 1]
 """Where xx, yy, zz, yz, xz, xy stand in a flattened 3x3."""
 
+OPTIONS = tuple(inspect.getfullargspec(DeepPot.__init__).kwonlyargs)
+"""What `DeepPot` takes besides the model."""
+
+WORDS = ("model", "type_dict", *OPTIONS)
+"""What describes a calculator."""
+
 
 class DP(Calculator):  # type: ignore[misc]
     """Energy (eV), forces (eV/Angstrom), virial (eV) and stress (eV/Angstrom^3, ASE's sign: -virial/volume) of a model.
 
     A structure that is periodic in any direction is treated as periodic in all three; its cell needs three independent vectors.
-    `atoms.info["fparam"]`, `atoms.info["aparam"]` and `atoms.info["charge_spin"]` are read by models that take such parameters.
+    `atoms.info["fparam"]` (K,), `atoms.info["aparam"]` (n, K) or (K,) for all n atoms, and `atoms.info["charge_spin"]` (2,)
+    are read by models that take them, and belong to the structure: where they change, results are computed anew. A plain
+    number is a list of one.
 
     Parameters
     ----------
     model : model file of any format
     label : name of the calculator
     type_dict : type of each element, e.g. {"O": 0, "H": 1}; default: the model's type_map
-    neighbor_list, head, nlist_backend, backend : see `deepmd.DeepPot`
+    neighbor_list, head, nlist_backend, options : arguments of `deepmd.DeepPot`, e.g. `evaluation="direct"`
+    atoms : structure that gets this calculator
+    directory : ASE's, unused
+
+    Attributes
+    ----------
+    parameters : what was given; files that ASE writes tell it, and `DP(**calc.todict())` makes the same calculator
+    results : what ASE knows, and "virial" (3, 3), which `export_properties` leaves out
 
     Raises
     ------
     InputError
-        The model cannot be read; on calculation: an element has no type, or the structure cannot be used.
+        The model cannot be read, or an argument is unknown; on calculation: an element has no type, or the structure
+        cannot be used.
     PropertyNotImplementedError
         The stress of a structure without a cell is asked for.
 
@@ -52,6 +71,7 @@ class DP(Calculator):  # type: ignore[misc]
 
     name = "DP"
     implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "virial", "stress"]
+    default_parameters: ClassVar[dict[str, Any]] = {"type_dict": None, "neighbor_list": None, "head": None, "nlist_backend": "auto"}
 
     def __init__(
         self,
@@ -62,29 +82,66 @@ class DP(Calculator):  # type: ignore[misc]
         head: str | None = None,
         nlist_backend: str = "auto",
         *,
-        backend: str | None = None,
-        **kwargs: Any,
+        atoms: Atoms | None = None,
+        directory: str | os.PathLike[str] = ".",
+        **options: Any,
     ) -> None:
-        super().__init__(label=label, **kwargs)
-        self.dp = DeepPot(Path(model), neighbor_list=neighbor_list, head=head, nlist_backend=nlist_backend, backend=backend)
-        elements = self.dp.get_type_map()
-        self.type_dict = dict(type_dict) if type_dict is not None else {element: number for number, element in enumerate(elements)}
+        _check(options, (*WORDS, "label", "atoms", "directory"))
+        super().__init__(label=label, atoms=atoms, directory=directory)
+        options |= {"neighbor_list": neighbor_list, "head": head, "nlist_backend": nlist_backend}
+        self.set(model=model, type_dict=type_dict, **options)
+
+    def set(self, **words: Any) -> dict[str, Any]:
+        """Take other arguments of the constructor than before, read the model again, and return those that changed.
+
+        Raises
+        ------
+        InputError
+            As for the constructor.
+        """
+        if not words:
+            return {}
+        _check(words, WORDS)
+        given = {**self.parameters, **words}
+        given["model"] = str(Path(given["model"]).absolute())
+        if given["type_dict"] is not None:
+            given["type_dict"] = {element: int(kind) for element, kind in given["type_dict"].items()}
+        self.dp = DeepPot(given["model"], **{word: value for word, value in given.items() if word in OPTIONS})
+        self.type_dict = given["type_dict"] or {element: kind for kind, element in enumerate(self.dp.get_type_map())}
+        self.reset()
+        return super().set(**given)  # type: ignore[no-any-return]
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """Return what has changed since the last calculation, of `atoms.info` what the model takes."""
+        known = {} if self.atoms is None else self.atoms.info
+        given = self.dp.conditions_in(atoms.info)
+        changes: list[str] = super().check_state(atoms, tol=tol)
+        return changes + [name for name, value in given.items() if not _equal(value, known.get(name))]
 
     def calculate(
         self, atoms: Atoms | None = None, properties: Sequence[str] = ("energy", "forces"), system_changes: Sequence[str] = all_changes
     ) -> None:
         """Fill `self.results`; ASE calls this."""
+        if system_changes:
+            self.results = {}  # should this calculation fail, those of another structure must not stay
         super().calculate(atoms, properties, system_changes)
         atoms = self.atoms
+        found = self.dp.conditions_in(atoms.info)
+        given: dict[str, Any] = {name: np.array(numbers(name, found[name])) for name in found if found[name] is not None}
+        atoms.info.update(given)  # copies, so that a change in place is one
         periodic = bool(np.any(atoms.pbc))
         if "stress" in properties and not periodic:
             raise PropertyNotImplementedError("stress: the structure has no periodic cell, so it has no volume")
         cells = atoms.cell.array[None] if periodic else None
-        energy, force, virial = self.dp.eval(atoms.positions[None], cells, self._types(atoms), **self.dp.conditions_in(atoms.info))
+        energy, force, virial = self.dp.eval(atoms.positions[None], cells, self._types(atoms), **given)
         self.results = {"energy": float(energy[0, 0]), "free_energy": float(energy[0, 0]), "forces": force[0], "virial": virial[0].reshape(3, 3)}
         if periodic:
             symmetric = 0.5 * (self.results["virial"] + self.results["virial"].T)
             self.results["stress"] = -symmetric.reshape(9)[VOIGT] / atoms.get_volume()
+
+    def export_properties(self) -> Properties:
+        """Return the results that ASE knows, thus all but the virial."""
+        return Properties({name: value for name, value in self.results.items() if name in all_outputs})
 
     def _types(self, atoms: Atoms) -> list[int]:
         symbols = atoms.get_chemical_symbols()
@@ -92,3 +149,18 @@ class DP(Calculator):  # type: ignore[misc]
             if symbol not in self.type_dict:
                 raise InputError(f"element {symbol!r} of the structure has no type. Known: {self.type_dict}.{nearest(symbol, self.type_dict)}")
         return [self.type_dict[symbol] for symbol in symbols]
+
+
+def _check(words: Iterable[str], accepted: Sequence[str]) -> None:
+    for word in words:
+        if word not in accepted:
+            known = ", ".join(accepted)
+            raise InputError(f"DP: unknown argument {word!r}. Accepted: {known}.{nearest(word, accepted)}")
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Return whether two parameters are equal; what is no array, which a calculation refuses, equals nothing."""
+    try:
+        return bool(equal(one, other))
+    except ValueError:
+        return False

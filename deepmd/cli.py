@@ -9,9 +9,13 @@ import argparse
 import contextlib
 import logging
 import os
+import re
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from deepmd import cli_options as options
@@ -23,7 +27,7 @@ log = logging.getLogger(__name__)
 LATER = ("embed", "convert-from", "gui", "pretrained", "transfer", "train-nvnmd")
 """Commands of DeePMD-kit that are not supported yet."""
 
-USAGE_ERROR, INTERRUPTED = 2, 130
+USAGE_ERROR, INTERRUPTED, TERMINATED = 2, 130, 143
 
 
 # -- commands: each calls one function ------------------------------------------------------------------------------
@@ -229,6 +233,7 @@ def _logging(level: str, path: str | None) -> Iterator[None]:
     console.setFormatter(logging.Formatter("[%(asctime)s] DEEPMD %(levelname)-7s %(message)s"))
     handlers: list[logging.Handler] = [console]
     if path is not None:
+        _check_log(path)
         handlers.append(logging.FileHandler(path, encoding="utf-8"))
         handlers[-1].setFormatter(logging.Formatter("[%(asctime)s] DEEPMD %(levelname)-7s %(name)-45s %(message)s"))
     before = logger.level, logger.propagate
@@ -246,6 +251,17 @@ def _logging(level: str, path: str | None) -> Iterator[None]:
         for handler in handlers:
             logger.removeHandler(handler)
             handler.close()
+
+
+def _check_log(path: str) -> None:
+    """Refuse to append the log to a file that is no log, such as the input."""
+    from deepmd.array_model.errors import InputError
+    from deepmd.io.atomic import is_stream
+
+    if Path(path).is_file() and not is_stream(path):
+        with Path(path).open("rb") as file:
+            if not re.match(rb"\[\d{4}-[^]]*\] DEEPMD |$", file.readline(80)):
+                raise InputError(f"--log-path: {path} is there and no log; accepted: an older log, to which the new one is appended, or a new name")
 
 
 def _fail(message: object, code: int) -> int:
@@ -268,17 +284,39 @@ def _run(args: argparse.Namespace) -> int:
         return _fail(error, USAGE_ERROR)
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else error, USAGE_ERROR)
-    except KeyboardInterrupt:
-        return _fail("interrupted", INTERRUPTED)
     return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run `dp` with these arguments (default: those of the process) and return its exit code: 0, 2 for an error, 130 if interrupted."""
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does, so that temporary files go; outside of the main thread Python takes no signals."""
+
+    def terminate(_number: int, _frame: Any) -> None:
+        raise SystemExit(TERMINATED)
+
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, terminate)
     try:
-        args = _parse(sys.argv[1:] if argv is None else argv)
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `dp` with these arguments (default: those of the process).
+
+    Returns
+    -------
+    the exit code: 0, 2 for an error, 130 after Ctrl-C, 143 after SIGTERM
+    """
+    try:
+        with _terminable():
+            return _run(_parse(sys.argv[1:] if argv is None else argv))
     except UsageError as error:
         return _fail(error, USAGE_ERROR)
-    except SystemExit as stop:  # -h and --version
+    except KeyboardInterrupt as stop:
+        return INTERRUPTED if stop.args else _fail("interrupted", INTERRUPTED)  # a training has told more
+    except SystemExit as stop:  # -h and --version, and SIGTERM
         return int(stop.code or 0)
-    return _run(args)

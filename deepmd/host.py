@@ -145,9 +145,17 @@ def _counting(size: int, *, like: np.ndarray) -> np.ndarray:
     return np.arange(size, dtype=np.int64)
 
 
+def _checked(x: np.ndarray, right: Any, text: str) -> np.ndarray:
+    """Return x, or raise InputError where anything is not right."""
+    if not np.all(right):
+        raise InputError(f"{text} {np.argmin(right)}" if np.ndim(right) else text)
+    return x
+
+
 _search = {
     "argsort": lambda x, *, axis: np.argsort(x, axis=axis, kind="stable"),
     "ceil": np.ceil,
+    "checked": _checked,
     "counting": _counting,
     "cumulative_sum": lambda x, *, axis: np.cumsum(x, axis=axis),
     "floor": np.floor,

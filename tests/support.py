@@ -58,6 +58,7 @@ SLOW = (
     "*test_compress.py::test_parts_without_expansion_stay_as_they_are[.pb*",
     "*::test_a_killed_training_continues_as_if_unbroken[tf-die3]",
     "*::test_a_killed_training_continues_as_if_unbroken[tf-die5]",
+    "*::test_a_signal_keeps_everything[tf*",
     "*test_descriptor_kinds.py*expanded]",
     "*::test_a_member_stays_directly_evaluated[tf]",
     "*::test_members_of_a_hybrid_are_expanded_unless_the_input_says_otherwise[tf]",
@@ -66,6 +67,7 @@ SLOW = (
     "*::test_other_descriptors[se_e2_r-tf]",
     "*::test_other_descriptors[se_e3*-tf]",
     "*::TestActivations::*-tf-*",
+    "*test_wild_geometry.py::test_many*",  # quick: fewer structures
 )
 
 

@@ -49,9 +49,7 @@ class BlockEvaluator:
         self._make_nets = lambda: make(*direct_evaluation(model, params))
         self._lock = Lock()
 
-    def __call__(
-        self, packed: Packed, conditions: Conditions, num_frames: int, wanted: frozenset[str]
-    ) -> dict[str, np.ndarray]:
+    def __call__(self, packed: Packed, conditions: Conditions, num_frames: int, wanted: frozenset[str]) -> dict[str, np.ndarray]:
         """Return the wanted outputs in the order of `packed.atoms` (see `Evaluator`)."""
         evaluate = self._expansions
         if packed.closest < self.start:

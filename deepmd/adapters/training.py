@@ -9,8 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.data.batch import Batch
+from deepmd.io.checking import check_finite
 from deepmd.io.model_file import ModelFile
 from deepmd.losses import Loss
 
@@ -66,6 +68,18 @@ class Progress:
     seed: int
     moments: dict[str, np.ndarray]
     evaluation: str | int = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse what no training can go on from.
+
+        Raises
+        ------
+        InputError
+            A number is negative, or the state of the optimizer is not finite.
+        """
+        if min(self.step, self.seed) < 0:
+            raise InputError(f"step is {self.step}, seed {self.seed}; neither can be negative")
+        check_finite({"optimizer": self.moments})
 
 
 class Trainer(Protocol):

@@ -78,10 +78,12 @@ def activation(name: str) -> Callable[..., Array]:
 
 
 def check_options(options: Any) -> None:
-    """Raise ValueError where activation function or precision of the options of nets are unknown."""
+    """Raise ValueError where activation function or precision of the options of nets are unknown, or no generator takes the seed."""
     activation(options.activation_function)
     if options.precision not in PRECISIONS:
         raise ValueError(f"precision is {options.precision!r}; accepted: {', '.join(PRECISIONS)}")
+    if (options.seed or 0) < 0:
+        raise ValueError(f"seed is {options.seed}; it must not be negative")
 
 
 @dataclass(frozen=True)

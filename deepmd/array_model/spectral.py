@@ -10,7 +10,8 @@ G = sum_m (a_m + x b_m) T_m(y), m < K/2, and a neighbour costs K/2 polynomial va
 Derivatives with respect to positions go through a first-order Taylor step about a point that is cut off from
 differentiation: G(x) = G(x0) + (x - x0) G'(x0), x0 = min(x, 1). Within the domain x - x0 is zero and only its derivative
 counts, so that neither the recurrence nor its adjoint is ever differentiated. Beyond the domain the same formula is a linear
-continuation, which nobody evaluates: callers take the nets for pairs outside of the domain. Energies, forces and all derivatives of them with respect to parameters are exact;
+continuation, which nobody evaluates: callers take the nets for pairs outside of the domain. Energies, forces and all
+derivatives of them with respect to parameters are exact;
 second derivatives with respect to positions need direct evaluation.
 """
 

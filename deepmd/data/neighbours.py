@@ -1,14 +1,16 @@
-"""Neighbour lists of batches of frames, by the `vesin` package."""
+"""Neighbour lists of batches of frames, by the `vesin` package or, where that cannot cope, by cell bins."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from deepmd.array_model.errors import InputError
+from deepmd.data.bins import Pairs, pairs_by_bins
+from deepmd.data.lattice import images_within, reduced, spacing
+from deepmd.data.limits import FARTHEST, FLATTEST, LARGEST, MOST_NEIGHBOURS
 from deepmd.host import import_without
 
 vesin = import_without("vesin", "torch")  # it would import torch wherever that is installed: seconds, for arrays that are never torch's
@@ -23,11 +25,13 @@ class Structure:
     coord : positions (n, 3), Angstrom, anywhere in space
     cell : lattice vectors in rows (3, 3), Angstrom, either handedness; None for an open boundary
     types : integer types (n,); a negative type is a virtual atom that nothing sees
+    where : what errors call it
     """
 
     coord: np.ndarray
     cell: np.ndarray | None
     types: np.ndarray
+    where: str = "structure"
 
 
 @dataclass(frozen=True)
@@ -55,48 +59,128 @@ class Neighbours:
 
 def check_cell(cell: np.ndarray, where: str) -> None:
     """Raise InputError for a cell without volume; `where` names it."""
-    if not np.all(np.isfinite(cell)) or abs(np.linalg.det(cell)) < 1e-8 * max(np.abs(cell).max(), 1e-30) ** 3:
+    largest = np.abs(cell).max(axis=1)
+    sound = np.all((largest > 1.0 / LARGEST) & (largest < LARGEST))
+    if not (sound and abs(np.linalg.det(cell / largest[:, None])) >= FLATTEST):
         raise InputError(
             f"{where}: the cell {cell.tolist()} has no volume; give three independent lattice vectors in rows, or none for an open boundary"
         )
 
 
+def check_positions(structure: Structure) -> None:
+    """Raise InputError for the first real atom that is too far out."""
+    wrong = ~(np.abs(structure.coord) < FARTHEST).all(axis=1) & (structure.types >= 0)
+    if wrong.any():
+        atom = int(np.argmax(wrong))
+        raise InputError(
+            f"{structure.where}: atom {atom} is at {structure.coord[atom].tolist()} Angstrom, where numbers of float64 are "
+            f"more than 1e-8 apart; accepted: coordinates below {FARTHEST:.0f} Angstrom"
+        )
+
+
 def find_neighbours(structures: Sequence[Structure], rcut: float) -> Neighbours:
-    """Find all pairs within `rcut` (inclusive, Angstrom), periodic images included. Work and memory are linear in the atoms."""
+    """Find all pairs within `rcut` (inclusive, Angstrom), periodic images included. Work and memory are linear in the atoms.
+
+    Raises
+    ------
+    InputError
+        An atom is so far out that its position says too little, or has more than `MOST_NEIGHBOURS` neighbours.
+    """
     # the open interval of the search becomes closed
     cutoff = float(np.nextafter(rcut, np.inf))
     parts, offset = [], 0
     for structure in structures:
         real = np.flatnonzero(structure.types >= 0)
-        periodic = structure.cell is not None
-        i, j, disp, dist = _search(
-            cutoff,
-            points=np.ascontiguousarray(structure.coord if len(real) == len(structure.types) else structure.coord[real], dtype=np.float64),
-            box=np.ascontiguousarray(structure.cell if periodic else np.zeros((3, 3)), dtype=np.float64),
-            periodic=periodic,
-            quantities="ijDd",
-        )
+        blocks = list(_checked(structure, real, cutoff))
+        i, j, disp, dist = blocks[0] if len(blocks) == 1 else _joined(blocks)
         parts.append((_numbered(i, real, offset), _numbered(j, real, offset), disp, dist))
         offset += len(structure.types)
-    i, j, disp, dist = parts[0] if len(parts) == 1 else (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    i, j, disp, dist = parts[0] if len(parts) == 1 else _joined(parts)
     types = np.concatenate([np.asarray(s.types, dtype=np.int64) for s in structures])
     frame = np.repeat(np.arange(len(structures)), [len(s.types) for s in structures])
     return Neighbours(i, j, disp, dist, types, frame, len(structures), np.concatenate([_inside(s) for s in structures]))
+
+
+def _joined(blocks: Sequence[Pairs]) -> Pairs:
+    i, j, disp, dist = (np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
+    return i, j, disp, dist
+
+
+# -- one frame ------------------------------------------------------------------------------------------------------
+
+
+def _checked(structure: Structure, real: np.ndarray, cutoff: float) -> Iterator[Pairs]:
+    """Yield the pairs of the real atoms, numbered among these, for one run of centres after another."""
+
+    def refuse(what: str, number: str) -> None:
+        raise InputError(
+            f"{structure.where}: {what} has {number} neighbours within {cutoff:.10g} Angstrom; "
+            f"accepted: at most {MOST_NEIGHBOURS}. Are positions and cell in Angstrom?"
+        )
+
+    check_positions(structure)
+    points = np.asarray(structure.coord[real], dtype=np.float64)
+    cell = None if structure.cell is None else reduced(np.asarray(structure.cell, dtype=np.float64))
+    if cell is not None:  # wrapped, but not further: near the origin numbers are dense
+        points = points - np.trunc(points @ np.linalg.inv(cell)) @ cell
+    if not len(real) or _ordinary(points, cell, cutoff):
+        blocks: Iterator[Pairs] = iter([_by_vesin(points, cell, cutoff)])
+    else:
+        own = 0.0 if cell is None else images_within(cell, cutoff)
+        if own > MOST_NEIGHBOURS:
+            refuse(f"the cell {np.asarray(structure.cell).tolist()} is so small or flat that each atom", f"at least {own:.10g}")
+        # images in a cell of this size are farther than any cutoff: an open boundary
+        blocks = pairs_by_bins(points, 8.0 * FARTHEST * np.eye(3) if cell is None else cell, cutoff)
+    for block in blocks:
+        centres = np.arange(block[0][0], block[0][-1] + 2) if len(block[0]) else np.zeros(1)
+        counts = np.diff(np.searchsorted(block[0], centres))
+        if counts.max(initial=0) > MOST_NEIGHBOURS:
+            refuse(f"atom {real[centres[np.argmax(counts)]]}", f"{counts.max()}")
+        yield block
+
+
+FEW_BINS = 1e5
+"""Most bins of vesin, as wide as the cutoff. In place of more it makes wider ones, and dies if only some directions have many."""
+
+
+def _ordinary(points: np.ndarray, cell: np.ndarray | None, cutoff: float) -> bool:
+    """Return whether vesin will not take long: its bins, the steps to bins around, and the atoms in each bin are few."""
+    if cell is None:
+        low, around_3 = points.min(axis=0), np.full(3, 3.0)
+        bins_3 = np.floor((points.max(axis=0) - low) / cutoff) + 1.0
+        place = (points - low) / cutoff
+    else:
+        inverse = np.linalg.inv(cell)
+        distance = spacing(inverse)
+        bins_3 = np.maximum(np.floor(distance / cutoff), 1.0)
+        around_3 = 2.0 * np.ceil(cutoff * bins_3 / distance) + 1.0
+        place = points @ inverse
+        place = (place - np.floor(place)) * bins_3
+    around, bins = np.prod(around_3), np.prod(bins_3)
+    if not (around * bins <= 27.0 * FEW_BINS or (bins <= len(points) and bins_3.max() <= 20.0 * bins_3.min())):
+        return False
+    bin_A3 = np.minimum(place, bins_3 - 1.0).astype(np.int64)
+    counts = np.bincount(bin_A3 @ np.array([1.0, bins_3[0], bins_3[0] * bins_3[1]]).astype(np.int64))
+    return bool(around * np.dot(counts, counts) <= 50.0 * MOST_NEIGHBOURS * (len(points) + 10))
 
 
 FEW_ATOMS = 2**16
 """So many atoms have numbers that sort in two passes."""
 
 
-def _search(cutoff: float, **question: Any) -> tuple[np.ndarray, ...]:
+def _by_vesin(points: np.ndarray, cell: np.ndarray | None, cutoff: float) -> Pairs:
     """Return all pairs, sorted by their first atom. Searching each pair once and turning it round takes half of the time of searching both."""
-    if len(question["points"]) >= FEW_ATOMS:
-        whole: tuple[np.ndarray, ...] = vesin.NeighborList(cutoff=cutoff, full_list=True, sorted=True).compute(**question)
-        return whole
-    i, j, disp, dist = vesin.NeighborList(cutoff=cutoff, full_list=False, sorted=False).compute(**question)
+    whole = len(points) >= FEW_ATOMS
+    search = vesin.NeighborList(cutoff=cutoff, full_list=whole, sorted=whole)
+    box = np.zeros((3, 3)) if cell is None else cell
+    i, j, disp, dist = search.compute(points=points, box=box, periodic=cell is not None, quantities="ijDd")
+    i, j = (found.view(np.int64) if found.dtype == np.uint64 else found.astype(np.int64) for found in (i, j))
+    if whole:
+        return i, j, disp, dist
     order = np.argsort(np.concatenate([i, j]).astype(np.uint16), kind="stable")
     pairs = ((i, j), (j, i), (disp, -disp), (dist, dist))
-    return tuple(np.take(np.concatenate(both), order, axis=0) for both in pairs)
+    i, j, disp, dist = (np.take(np.concatenate(both), order, axis=0) for both in pairs)
+    return i, j, disp, dist
 
 
 def _inside(structure: Structure) -> np.ndarray:
@@ -109,9 +193,8 @@ def _inside(structure: Structure) -> np.ndarray:
     return inside
 
 
-def _numbered(found: np.ndarray, real: np.ndarray, offset: int) -> np.ndarray:
-    """Numbers in the batch from the unsigned ones among the real atoms of a frame; whole arrays are copied no more than needed."""
-    numbers = found.view(np.int64) if found.dtype == np.uint64 else found.astype(np.int64)
+def _numbered(numbers: np.ndarray, real: np.ndarray, offset: int) -> np.ndarray:
+    """Numbers in the batch from those among the real atoms of a frame; whole arrays are copied no more than needed."""
     if len(real) and real[-1] + 1 != len(real):
-        return real[numbers] + offset
+        numbers = real[numbers]
     return numbers + offset if offset else numbers

@@ -13,9 +13,12 @@ from typing import Any
 
 from deepmd.array_model.namespace import Array, Namespace
 from deepmd.array_model.pairs import Layout, Pairs, spans
+from deepmd.data.cells import inverse, searchable
+from deepmd.data.limits import MOST_NEIGHBOURS
 
 SEARCH = {
     "argsort": "of the standard; sorts atoms into bins and neighbours by distance",
+    "checked": "checked(x, right, text) is x, or where `right` is false an error with the text and, of several, the first",
     "ceil": "of the standard; number of periodic images",
     "counting": "0, 1, ..., size - 1 on the device of another array; the standard's arange cannot take a computed size everywhere",
     "cumulative_sum": "of the standard; where the neighbours of each atom start",
@@ -30,6 +33,12 @@ SLACK = 1e-6
 
 MOST_BINS = 2.0**16
 """Bins along one direction; wider ones find the same neighbours, and their numbers fit into 64 bits."""
+
+MOST_AROUND = 2.0**15
+"""Bins to look into around an atom; where the shortest vectors of a lattice need more, there are too many neighbours."""
+
+LOOKED_AT = 2**12
+"""Bins, or atoms in them, that are looked at for each atom and for 2,000 atoms more: they bound memory."""
 
 NOWHERE = 2**62
 """Bin of virtual atoms."""
@@ -98,12 +107,19 @@ def candidates(coord_A3: Array, type_A: Array, frame_A: Array, cell_F33: Array, 
     cell_F33 : cells, Angstrom
     rcut : cutoff, Angstrom
     periodic : 0 where the cells only enclose atoms without a boundary, whose places are then those given; otherwise 1
+
+    What cannot be searched with bounded memory, or not without losing neighbours, is an error of `xp.checked`.
     """
-    inverse_F33 = _inverse(cell_F33, xp=xp)
+    real_A, most = type_A >= 0, LOOKED_AT * (xp.size(coord_A3, 0) + 2000)
+    coord_A3, cell_F33 = searchable(coord_A3, real_A, frame_A, cell_F33, xp=xp)
+    inverse_F33 = inverse(cell_F33, xp=xp)
     spacing_F3 = 1.0 / xp.sqrt(xp.sum(inverse_F33 * inverse_F33, axis=1))  # between lattice planes
     one_F3 = xp.ones_like(spacing_F3)
     bins_F3 = xp.maximum(xp.minimum(xp.floor(spacing_F3 / (rcut * (1.0 + SLACK))), MOST_BINS * one_F3), one_F3)
-    reach_F3 = xp.astype(xp.ceil(rcut * (1.0 + 0.5 * SLACK) * bins_F3 / spacing_F3), xp.int64)
+    reach_3 = _largest(xp.ceil(rcut * (1.0 + 0.5 * SLACK) * bins_F3 / spacing_F3), xp=xp)
+    width_3 = 2.0 * reach_3 + 1.0
+    text = "box is so small, flat or skewed that too many images are near; shorter vectors of the same lattice may do"
+    reach_3 = xp.checked(reach_3, width_3[0] * width_3[1] * width_3[2] <= MOST_AROUND, text)
     bins_F3 = xp.astype(bins_F3, xp.int64)
 
     fraction_A3 = _transformed(coord_A3, xp.take(inverse_F33, frame_A, axis=0), xp=xp)
@@ -114,13 +130,17 @@ def candidates(coord_A3: Array, type_A: Array, frame_A: Array, cell_F33: Array, 
     bin_A3 = xp.astype((fraction_A3 - wrap_A3) * xp.astype(bins_A3, xp.float64), xp.int64)
     bin_A3 = xp.minimum(bin_A3, bins_A3 - 1)  # a fraction may round to 1
 
-    steps_1B3 = xp.expand_dims(_steps(_largest(reach_F3, xp=xp), xp=xp), axis=0)
+    steps_B3 = _steps(xp.astype(reach_3, xp.int64), xp=xp)
+    around = xp.size(steps_B3, 0)
+    text = "box is so small for so many atoms that each has too many neighbours"
+    looked_at = xp.sum(xp.zeros_like(type_A)) + around * xp.size(coord_A3, 0)
+    steps_1B3 = xp.expand_dims(xp.checked(steps_B3, looked_at <= most, text), axis=0)
     target_AB3 = xp.expand_dims(bin_A3, axis=1) + steps_1B3
     image_AB3 = target_AB3 // xp.expand_dims(bins_A3, axis=1)
     target_AB3 = target_AB3 - image_AB3 * xp.expand_dims(bins_A3, axis=1)
     origin_AB3 = xp.matmul(xp.astype(image_AB3, xp.float64), cell_A33) - xp.expand_dims(home_A3, axis=1)
 
-    limits_3, real_A = _largest(bins_F3, xp=xp), type_A >= 0
+    limits_3 = _largest(bins_F3, xp=xp)
     number_A = _number(frame_A, bin_A3, limits_3)
     number_A = xp.where(real_A, number_A, xp.zeros_like(number_A) + NOWHERE)
     wanted_AB = _number(xp.expand_dims(frame_A, axis=1), target_AB3, limits_3)
@@ -130,9 +150,10 @@ def candidates(coord_A3: Array, type_A: Array, frame_A: Array, cell_F33: Array, 
     count = xp.searchsorted(sorted_A, wanted, side="right") - first
     seeing = xp.reshape(xp.logical_and(xp.expand_dims(real_A, axis=1), xp.ones_like(wanted_AB) > 0), (-1,))
     count = xp.where(seeing, count, xp.zeros_like(count))
+    text = "coord: atoms are so dense, or so many so far apart, that too many pairs have to be tried"
+    count = xp.checked(count, xp.sum(count) <= most, text)
 
     source_P, within_P = _unrolled(count, xp=xp)  # source: which bin around which atom
-    around = xp.size(wanted_AB, 1)
     i_P = source_P // around
     j_P = xp.take(order_A, xp.take(first, source_P, axis=0) + within_P, axis=0)
     disp_P3 = xp.take(home_A3, j_P, axis=0) + xp.take(xp.reshape(origin_AB3, (-1, 3)), source_P, axis=0)
@@ -159,20 +180,6 @@ def listed(coord_A3: Array, atom_N: Array, index_NC: Array, rcut: float, *, xp: 
     x, y, z = (_rows(column, index_NC, xp=xp) - xp.expand_dims(xp.take(column, atom_N, axis=0), axis=1) for column in xp.unstack(coord_A3, axis=1))
     dist_NC = xp.sqrt(x * x + y * y + z * z)
     return Candidates(atom_N, (x, y, z), dist_NC, index_NC, xp.logical_and(mask_NC, dist_NC <= rcut), coord_A3)
-
-
-def _inverse(cell_F33: Array, *, xp: Namespace) -> Array:
-    """Inverse cells; their columns are perpendicular to the lattice planes."""
-
-    def cross(u: Array, v: Array) -> Array:
-        u1, u2 = xp.concat([u[:, 1:], u[:, :1]], axis=-1), xp.concat([u[:, 2:], u[:, :2]], axis=-1)
-        v1, v2 = xp.concat([v[:, 1:], v[:, :1]], axis=-1), xp.concat([v[:, 2:], v[:, :2]], axis=-1)
-        return u1 * v2 - u2 * v1
-
-    a, b, c = cell_F33[:, 0, :], cell_F33[:, 1, :], cell_F33[:, 2, :]
-    volume_F1 = xp.sum(a * cross(b, c), axis=-1, keepdims=True)
-    rows_F9 = xp.concat([cross(b, c), cross(c, a), cross(a, b)], axis=-1) / volume_F1
-    return xp.matrix_transpose(xp.reshape(rows_F9, (-1, 3, 3)))
 
 
 def _transformed(vector_A3: Array, matrix_A33: Array, *, xp: Namespace) -> Array:
@@ -218,6 +225,8 @@ def _tables(i_P: Array, j_P: Array, disp_P3: Array, dist_P: Array, place_A3: Arr
     """Give the pairs of each atom, which follow each other, a row as wide as the longest needs."""
     num_atoms = xp.size(place_A3, 0)
     count_A = xp.segment_sum(xp.ones_like(i_P), i_P, num_atoms)
+    text = f"coord: more than {MOST_NEIGHBOURS} neighbours are within the cutoff of an atom. Atom:"
+    count_A = xp.checked(count_A, count_A <= MOST_NEIGHBOURS, text)
     slot_1C = xp.expand_dims(xp.counting(_largest(count_A, xp=xp), like=count_A), axis=0)
     mask_AC = slot_1C < xp.expand_dims(count_A, axis=1)
     pair_AC = slot_1C + xp.expand_dims(xp.cumulative_sum(count_A, axis=0) - count_A, axis=1)

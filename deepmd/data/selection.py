@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from deepmd.array_model.errors import InputError, nearest
@@ -50,3 +51,10 @@ def _systems_of_input(path: str, section: str) -> list[str]:
         known = [str(key) for key in training] if isinstance(training, dict) else []
         raise InputError(f"{path}: training/{section}/systems is missing.{nearest(section, known)}")
     return find_systems(data["systems"], data.get("rglob_patterns"))
+
+
+def files_of(systems: Iterable[str]) -> Iterator[Path]:
+    """Yield the files of systems, which no output may replace: those of folders, and HDF5 files."""
+    for system in systems:
+        folder = Path(system.partition("#")[0])
+        yield from (folder, folder / "nopbc", *folder.glob("*.raw"), *folder.glob("set.*/*"))

@@ -14,6 +14,7 @@ import numpy as np
 
 from deepmd.array_model.errors import InputError
 from deepmd.io.atomic import replacing
+from deepmd.io.checking import check_finite
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,11 @@ Arrays = dict[str, np.ndarray]
 def key_of(description: object) -> str:
     """Return a short name for what statistics depend on."""
     return hashlib.sha256(json.dumps(description, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def is_hdf5(path: str) -> bool:
+    """Return whether statistics go to a file, not to a folder."""
+    return Path(path).suffix.lower() in (".h5", ".hdf5")
 
 
 def cached(path: str | None, mode: str, key: str, compute: Callable[[], Arrays]) -> Arrays:
@@ -41,10 +47,11 @@ def cached(path: str | None, mode: str, key: str, compute: Callable[[], Arrays])
     """
     if path is None:
         return compute()
-    hdf5 = Path(path).suffix.lower() in (".h5", ".hdf5")
+    hdf5 = is_hdf5(path)
     try:
         found = _from_hdf5(path, key) if hdf5 else _from_folder(path, key)
         if found is not None:
+            check_finite(found)
             log.info("statistics of the data are taken from %s", path)
             return found
         if mode == "read":

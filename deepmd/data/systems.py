@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepmd.array_model.errors import InputError, nearest
-from deepmd.data.neighbours import Structure, check_cell
+from deepmd.data.limits import FARTHEST
+from deepmd.data.neighbours import Structure, check_cell, check_positions
 from deepmd.data.storage import Storage, opened
 
 Width = tuple[int | None, int | None]
@@ -89,7 +90,8 @@ class System:
 
     def structure(self, frame: int) -> Structure:
         """Return one frame without its labels."""
-        return Structure(self.coord[frame], None if self.cell is None else self.cell[frame], self.types_of(frame))
+        cell = None if self.cell is None else self.cell[frame]
+        return Structure(self.coord[frame], cell, self.types_of(frame), f"{self.path}: frame {frame}")
 
 
 def find_systems(systems: str | Sequence[str], patterns: Sequence[str] | None = None) -> list[str]:
@@ -152,8 +154,8 @@ def load_system(
     Raises
     ------
     InputError
-        A file is missing, cannot be read, has the wrong shape, holds NaN, or an element is not in `type_map`; or frames
-        shall count several times, and `names` has `numb_copy`.
+        A file is missing, cannot be read, has the wrong shape, holds NaN or atoms that are too far out, or an
+        element is not in `type_map`; or frames shall count several times, and `names` has `numb_copy`.
     """
     with opened(str(path)) as storage:
         widths = names if isinstance(names, Mapping) else {name: WIDTHS[name] for name in names}
@@ -196,7 +198,10 @@ def _load(storage: Storage, type_map: Sequence[str], widths: Mapping[str, Width]
     if np.any(data.pop("numb_copy", np.ones(1)) != 1):
         wanted = "accepted: 1 for every frame. Write a frame several times where it shall count more"
         raise InputError(f"{where}: numb_copy.npy, frames that count several times, is not supported; {wanted}")
-    return System(where, types, np.concatenate(coord).reshape(sum(frames), -1, 3), cell, data, frames)
+    system = System(where, types, np.concatenate(coord).reshape(sum(frames), -1, 3), cell, data, frames)
+    for frame in np.flatnonzero((np.abs(system.coord) >= FARTHEST).any(axis=(1, 2))):
+        check_positions(system.structure(int(frame)))
+    return system
 
 
 def _types(storage: Storage, type_map: Sequence[str]) -> np.ndarray:

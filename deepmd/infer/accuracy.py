@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import math
 import os
@@ -17,6 +18,7 @@ from deepmd.data.systems import WIDTHS, System, load_system
 from deepmd.infer import other_accuracy
 from deepmd.infer.deep_pot import DeepEval, DeepPot
 from deepmd.infer.measures import Details, Errors, mean_errors
+from deepmd.io.atomic import check_output
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +80,9 @@ def measure_errors(
         raise InputError(f"numb_test is {numb_test}; accepted: a number of frames, or 0 for all")
     if detail_file is not None and not Path(detail_file).parent.is_dir():
         raise InputError(f"{detail_file}: the folder {Path(detail_file).parent} for the detail files does not exist")
+    if detail_file is not None:
+        for place in Path(detail_file).parent.glob(f"{glob.escape(Path(detail_file).name)}.*out"):
+            check_output(place, "detail_file", reads=() if datafile is None else (datafile,), text=True)
     folders = systems_of(system=system, datafile=datafile, train_data=train_data, valid_data=valid_data)
     rng = np.random.default_rng(rand_seed) if shuffle_test else None
     found: list[tuple[int, Errors]] = []

@@ -21,7 +21,7 @@ from deepmd.array_model.tree import map_leaves
 from deepmd.data.selection import systems_of
 from deepmd.data.statistics import neighbour_statistics
 from deepmd.data.systems import load_system
-from deepmd.io.formats import load_model, save_model
+from deepmd.io.formats import check_target, load_model, save_model
 from deepmd.io.model_file import ModelFile, known_distance
 from deepmd.plan.expansions import MARGIN, expanded_part
 
@@ -71,6 +71,7 @@ def compress_model(
     if not target.suffix:
         target = target.with_suffix(source.suffix)
     content = load_model(source)
+    check_target(target, source, *(() if training_script is None else (training_script,)))
     if not content.model.each_part(content.params):
         raise InputError(f"{source}: cannot be compressed: a model of type {content.model.kind} has no nets to expand")
     distance = known_distance(content) or _distance_of_data(content, source, training_script)

@@ -19,7 +19,19 @@ from deepmd.array_model.pairs import Conditions
 from deepmd.array_model.spectral import CHOICES
 from deepmd.data.neighbours import Neighbours, find_neighbours
 from deepmd.data.packing import Packed, pack
-from deepmd.infer.inputs import Frames, batch_size, blocks, cells_of, conditions_of, groups, numbers, of_centres, warn_of_order
+from deepmd.infer.inputs import (
+    Frames,
+    batch_size,
+    blocks,
+    cells_of,
+    checked,
+    conditions_of,
+    coords_of,
+    groups,
+    of_centres,
+    types_of,
+    warn_of_order,
+)
 from deepmd.io.facts import model_size, observed_types
 from deepmd.io.formats import backend_name, backend_of, framework, load_model
 from deepmd.io.model_file import ModelFile, evaluation_asked, planned
@@ -99,14 +111,18 @@ class DeepEval:
         self._batch_size = batch_size(auto_batch_size)
         self.model_path = str(model_file)
         self.backend = backend_of(model_file) if backend is None else backend_name(backend)
-        module = framework(f"deepmd.adapters.{self.backend}.evaluate", self.backend)
+        self._adapter()  # a missing package shows at once
         model, params = _planned(self._content, evaluation)
         self.evaluation = evaluation_of(model)
         self._layout = model.layout()
         self.outside = 0
         warn_of_order(model, params, self.model_path)
-        self._evaluate: BlockEvaluator | None = BlockEvaluator(module.evaluator, model, params)
-        self._side_by_side, self._workers, self._fewest = module.side_by_side, module.workers, module.FEWEST_ATOMS
+        self._open: tuple[Any, Params] | None = model, params
+        self._evaluate: BlockEvaluator | None = None  # made by the first evaluation: a process forked before can make its own
+
+    def _adapter(self) -> Any:
+        """Return the module that evaluates on the backend."""
+        return framework(f"deepmd.adapters.{self.backend}.evaluate", self.backend)
 
     # -- predictions ------------------------------------------------------------------------------------------------
 
@@ -130,8 +146,10 @@ class DeepEval:
 
     def _run(self, frames: Frames, wanted: frozenset[str]) -> dict[str, np.ndarray]:
         """Evaluate block by block and put every result where it belongs."""
-        if self._evaluate is None:
+        if self._open is None:
             raise InputError(f"{self.model_path}: the model has been closed")
+        adapter = self._adapter()
+        self._evaluate = self._evaluate or BlockEvaluator(adapter.evaluator, *self._open)
         count, natoms = frames.types.shape
         output, asked = self._content.model.output, wanted
         if output.intensive:  # a mean over all atoms is not a sum over blocks
@@ -144,16 +162,16 @@ class DeepEval:
             neighbours = find_neighbours([frames.structure(k) for k in range(first, last)], self.get_rcut())
             self._count_outside(neighbours, self._evaluate.start)
             rows = {name: array[first:last] if name in per_frame else array[first * natoms : last * natoms] for name, array in out.items()}
-            workers = self._workers()
+            workers = adapter.workers()
             # where features of neighbours are read, atoms cannot be evaluated by parts
             limit = None if self._layout.messages else self._batch_size
-            parts = blocks(neighbours.types, limit, workers, self._fewest)
+            parts = blocks(neighbours.types, limit, workers, adapter.FEWEST_ATOMS)
             # packed one after the other, since two threads would only wait for the interpreter; as many ahead as bounded memory allows
             packed = (self._packed(neighbours, centres, frames, first) for centres in parts)
             if len(parts) == 1:
                 self._add(rows, *self._block(*next(packed), neighbours.num_frames, wanted))
                 continue
-            with self._side_by_side(), ThreadPoolExecutor(workers) as pool:
+            with adapter.side_by_side(), ThreadPoolExecutor(workers) as pool:
                 running: deque[Any] = deque()
                 for block in packed:
                     running.append(pool.submit(self._block, *block, neighbours.num_frames, wanted))
@@ -165,7 +183,7 @@ class DeepEval:
         if output.intensive and output.name in asked:
             counted = np.count_nonzero((frames.types >= 0) & ~np.isin(frames.types, self.types_without_output), axis=1)
             out[output.name] = out[output.atomic].sum(axis=1) / np.maximum(counted, 1)[:, None]
-        return {name: out[name] for name in asked}
+        return checked({name: out[name] for name in asked}, self.model_path)
 
     def _packed(self, neighbours: Neighbours, centres: np.ndarray, frames: Frames, first: int) -> tuple[Packed, Conditions]:
         """Pack the centres of one block: its atoms, centres first."""
@@ -205,14 +223,9 @@ class DeepEval:
     # -- checks -----------------------------------------------------------------------------------------------------
 
     def _frames(self, coords: Any, cells: Any, atom_types: Any, fparam: Any, aparam: Any, mixed_type: bool, charge_spin: Any) -> Frames:
-        types = self._types(atom_types, mixed_type)
-        natoms = types.shape[-1]
-        coord = numbers("coords", coords)
-        accepted = f"(frames, {natoms}, 3) or (frames, {3 * natoms}) for the {natoms} atoms of atom_types"
-        if coord.shape[1:] not in ((natoms, 3), (3 * natoms,)) and coord.shape not in ((natoms, 3), (3 * natoms,)):
-            raise InputError(f"coords: has shape {coord.shape}, accepted: {accepted}")
-        coord = coord.reshape(-1, natoms, 3)
-        count = len(coord)
+        types = types_of(atom_types, mixed_type, self.get_type_map())
+        coord = coords_of(coords, types.shape[-1])
+        count, natoms, _ = coord.shape
         if mixed_type and len(types) != count:
             raise InputError(f"atom_types: has shape {types.shape}, accepted: ({count}, {natoms}), one row for each of the {count} frames of coords")
         return Frames(
@@ -221,18 +234,6 @@ class DeepEval:
             types=np.broadcast_to(types, (count, natoms)),
             **conditions_of(self._content.model, self.model_path, count, natoms, fparam, aparam, charge_spin),
         )
-
-    def _types(self, atom_types: Any, mixed_type: bool) -> np.ndarray:
-        types = np.asarray(atom_types)
-        dimensions, accepted = (2, "(frames, atoms) with mixed_type=True") if mixed_type else (1, "(atoms,), or (frames, atoms) with mixed_type=True")
-        if types.ndim != dimensions or types.shape[-1] == 0:
-            raise InputError(f"atom_types: has shape {types.shape}, accepted: {accepted}, at least one atom")
-        if types.dtype.kind not in "iu":
-            raise InputError(f"atom_types: holds {types.dtype} values, accepted: integers, positions in the type_map {self.get_type_map()}")
-        if types.max(initial=-1) >= self.get_ntypes():
-            known = f"the type_map {self.get_type_map()} has types 0 to {self.get_ntypes() - 1}; a negative type is a virtual atom"
-            raise InputError(f"atom_types: holds type {types.max()}, but {known}")
-        return types.astype(np.int64)
 
     # -- what the model is ------------------------------------------------------------------------------------------
 
@@ -327,7 +328,17 @@ class DeepEval:
 
     def close(self) -> None:
         """Let go of the backend's memory; the model cannot be evaluated afterwards."""
-        self._evaluate = None
+        self._open = self._evaluate = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Share the model and its evaluator, which nothing changes; what is counted and closed is each one's own."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        return other
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Carry the model itself, because another process may not find its file, or find another one in its place."""
+        return object.__new__, (type(self),), {**vars(self), "_evaluate": None}
 
     def __enter__(self) -> Self:
         return self

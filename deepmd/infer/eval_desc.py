@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from deepmd.array_model.errors import InputError
-from deepmd.data.selection import systems_of
+from deepmd.array_model.errors import InputError, naming
+from deepmd.data.selection import files_of, systems_of
 from deepmd.data.systems import CONDITIONS, load_system
 from deepmd.infer.deep_pot import DeepEval
-from deepmd.io.atomic import replacing
+from deepmd.io.atomic import check_output, replacing
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +47,13 @@ def evaluate_descriptors(
         Path(output).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{output}: the folder cannot be made: {error.strerror}") from error
+    for path in paths:
+        check_output(path, reads=(model, *files_of(folders)))
     for folder, path in zip(folders, paths, strict=True):
         data = load_system(folder, potential.get_type_map(), CONDITIONS)
-        features = potential.eval_descriptor(data.coord, data.cell, data.types, mixed_type=data.mixed, **potential.conditions_in(data.data))
+        conditions = potential.conditions_in(data.data)
+        with naming(folder):
+            features = potential.eval_descriptor(data.coord, data.cell, data.types, mixed_type=data.mixed, **conditions)
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.save(file, features.astype(DTYPES[dtype]))
         log.info("%s: descriptors of %d frames are in %s", folder, len(features), path)

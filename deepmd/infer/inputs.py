@@ -1,4 +1,4 @@
-"""Arguments of an evaluation checked, and its frames and atoms cut into blocks."""
+"""Arguments and results of an evaluation checked, and its frames and atoms cut into blocks."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Frames:
 
     def structure(self, frame: int) -> Structure:
         """Return one frame."""
-        return Structure(self.coord[frame], None if self.cell is None else self.cell[frame], self.types[frame])
+        return Structure(self.coord[frame], None if self.cell is None else self.cell[frame], self.types[frame], f"frame {frame}")
 
 
 def batch_size(auto_batch_size: bool | int) -> int | None:
@@ -81,6 +81,15 @@ def numbers(name: str, values: Any) -> np.ndarray:
     return array
 
 
+def coords_of(coords: Any, natoms: int) -> np.ndarray:
+    """Return the coordinates of frames of `natoms` atoms (F, n, 3); raise InputError for others."""
+    array = numbers("coords", coords)
+    if array.shape[1:] not in ((natoms, 3), (3 * natoms,)) and array.shape not in ((natoms, 3), (3 * natoms,)):
+        accepted = f"(frames, {natoms}, 3) or (frames, {3 * natoms}) for the {natoms} atoms of atom_types"
+        raise InputError(f"coords: has shape {array.shape}, accepted: {accepted}")
+    return array.reshape(-1, natoms, 3)
+
+
 def cells_of(cells: Any, count: int) -> np.ndarray | None:
     """Return the cells of `count` frames (F, 3, 3), or None for an open boundary; raise InputError for others."""
     if cells is None:
@@ -93,6 +102,20 @@ def cells_of(cells: Any, count: int) -> np.ndarray | None:
     for number, cell in enumerate(array):
         check_cell(cell, f"cells, frame {number}")
     return array
+
+
+def types_of(atom_types: Any, mixed_type: bool, type_map: Sequence[str]) -> np.ndarray:
+    """Return the types of the atoms (n,), or (F, n) with `mixed_type`; raise InputError for others than those of the map."""
+    types = np.asarray(atom_types)
+    dimensions, accepted = 1 + mixed_type, f"{'' if mixed_type else '(atoms,), or '}(frames, atoms) with mixed_type=True"
+    if types.ndim != dimensions or types.shape[-1] == 0:
+        raise InputError(f"atom_types: has shape {types.shape}, accepted: {accepted}, at least one atom")
+    if types.dtype.kind not in "iu":
+        raise InputError(f"atom_types: holds {types.dtype} values, accepted: integers, positions in the type_map {type_map}")
+    if types.max(initial=-1) >= len(type_map):
+        known = f"the type_map {type_map} has types 0 to {len(type_map) - 1}; a negative type is a virtual atom"
+        raise InputError(f"atom_types: holds type {types.max()}, but {known}")
+    return types.astype(np.int64)
 
 
 def conditions_of(model: Any, path: str, count: int, natoms: int, fparam: Any, aparam: Any, charge_spin: Any) -> dict[str, np.ndarray | None]:
@@ -126,12 +149,12 @@ def _parameters(name: str, values: Any, leading: list[tuple[int, ...]], width: i
     accepted = ", ".join(str((*sizes, width)) for sizes in [*leading, ()])
     if values is None:
         raise InputError(f"{name}: missing, and the model {path} needs it; accepted shapes: {accepted}")
-    array = numbers(name, values)
+    array = np.atleast_1d(numbers(name, values))  # a plain number is a list of one
     for sizes in (*leading, ()):
         shape = (*sizes, width)
         if array.shape == shape or array.shape == (int(np.prod(shape)),) or (sizes and array.shape == (sizes[0], int(np.prod(shape[1:])))):
             return np.broadcast_to(array.reshape(shape), full)
-    raise InputError(f"{name}: has shape {array.shape}, accepted: {accepted}")
+    raise InputError(f"{name}: has shape {np.shape(values)}, accepted: {accepted}")
 
 
 def groups(atoms: Sequence[int] | np.ndarray, limit: int | None) -> Iterator[tuple[int, int]]:
@@ -169,3 +192,18 @@ def of_centres(neighbours: Neighbours, centres: np.ndarray) -> Neighbours:
     start, stop = np.searchsorted(neighbours.i, [centres[0], centres[-1] + 1])
     part = slice(start, stop)
     return replace(neighbours, i=neighbours.i[part], j=neighbours.j[part], disp=neighbours.disp[part], dist=neighbours.dist[part])
+
+
+def checked(results: dict[str, np.ndarray], path: str) -> dict[str, np.ndarray]:
+    """Return the results, one row a frame, of the model at `path`.
+
+    Raises
+    ------
+    InputError
+        One of them is not finite: parameters may be finite and overflow when they are used.
+    """
+    for name, values in results.items():
+        if not np.all(np.isfinite(values)):
+            frame = int(np.argmin(np.isfinite(values.reshape(len(values), -1)).all(axis=1)))
+            raise InputError(f"{path}: {name} of frame {frame} is evaluated to NaN or infinity: the file is damaged, or its numbers are out of range")
+    return results

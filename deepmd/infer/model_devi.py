@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from collections.abc import Sequence
@@ -10,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.array_model.errors import InputError
-from deepmd.data.selection import systems_of
+from deepmd.array_model.errors import InputError, naming
+from deepmd.data.selection import files_of, systems_of
 from deepmd.data.systems import CONDITIONS, load_system
 from deepmd.infer.deep_pot import DeepPot
+from deepmd.io.atomic import check_output, write_text
 
 log = logging.getLogger(__name__)
 
@@ -139,14 +141,22 @@ def calc_model_devi(
 
 def write_model_devi_out(devi: np.ndarray, fname: str | os.PathLike[str], header: str = "", atomic: bool = False, mode: str = "w") -> None:
     """Write deviations as a table; `header` is a first line (such as the system), `mode` "a" appends."""
-    titles = f"# {'step':10s}" + "".join(f"{name:19s}" for name in (*COLUMNS, *(("atm_devi_f(N)",) if atomic else ())))
     try:
+        if mode == "w":
+            write_text(fname, _table(devi, header, atomic))
+            return
         with Path(fname).open(mode, encoding="utf-8") as file:
-            if header:
-                file.write(f"# {header}\n")
-            np.savetxt(file, devi, fmt=["%12d"] + ["%19.6e"] * (devi.shape[1] - 1), delimiter="", header=titles, comments="")
+            file.write(_table(devi, header, atomic))
     except OSError as error:
         raise InputError(f"{fname}: cannot be written: {error.strerror}") from error
+
+
+def _table(devi: np.ndarray, header: str, atomic: bool) -> str:
+    titles = f"# {'step':10s}" + "".join(f"{name:19s}" for name in (*COLUMNS, *(("atm_devi_f(N)",) if atomic else ())))
+    text = io.StringIO(f"# {header}\n" if header else "")
+    text.seek(0, os.SEEK_END)
+    np.savetxt(text, devi, fmt=["%12d"] + ["%19.6e"] * (devi.shape[1] - 1), delimiter="", header=titles, comments="")
+    return text.getvalue()
 
 
 def make_model_devi(
@@ -172,9 +182,8 @@ def make_model_devi(
     """
     if len(models) < 2:
         raise InputError(f"{len(models)} model(s) are given; a deviation needs at least two: -m a.pth b.pth")
-    if not Path(output).parent.is_dir():
-        raise InputError(f"{output}: cannot be written: the folder {Path(output).parent} does not exist")
     folders = systems_of(system=system)
+    check_output(output, reads=(*models, *files_of(folders)), text=True)
     labels = ("energy", "force", "virial") if real_error else ()
     potentials = [DeepPot(model, backend=backend) for model in models]
     parts = []
@@ -184,20 +193,20 @@ def make_model_devi(
             if name not in data.data and not (name == "virial" and data.cell is None):
                 raise InputError(f"{folder}: holds no {name}.npy, which --real_error compares with")
         real = {"virial": np.zeros((data.num_frames, 9)), **{name: data.data[name] for name in labels if name in data.data}} if labels else None
-        devi = calc_model_devi(
-            data.coord,
-            data.cell,
-            data.types,
-            potentials,
-            frequency=frequency,
-            mixed_type=data.mixed,
-            **potentials[0].conditions_in(data.data),
-            real_data=real,
-            atomic=atomic,
-            relative=relative,
-            relative_v=relative_v,
-        )
+        with naming(folder):
+            devi = calc_model_devi(
+                data.coord,
+                data.cell,
+                data.types,
+                potentials,
+                frequency=frequency,
+                mixed_type=data.mixed,
+                **potentials[0].conditions_in(data.data),
+                real_data=real,
+                atomic=atomic,
+                relative=relative,
+                relative_v=relative_v,
+            )
         parts.append((folder, devi))
-    for number, (folder, devi) in enumerate(parts):
-        write_model_devi_out(devi, output, header=folder, atomic=atomic, mode="a" if number else "w")
+    write_text(output, "".join(_table(devi, folder, atomic) for folder, devi in parts))
     log.info("model deviation of %d system(s) is in %s", len(parts), output)

@@ -7,9 +7,11 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import numpy as np
 import pydantic
 
 from deepmd.array_model.errors import InputError, nearest
+from deepmd.array_model.tree import flatten
 
 T = TypeVar("T")
 
@@ -22,6 +24,19 @@ def without_comments(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {key: without_comments(value) for key, value in tree.items() if not str(key).startswith("_")}
     return [without_comments(item) for item in tree] if isinstance(tree, list) else tree
+
+
+def check_finite(tree: Any, where: str = "") -> None:
+    """Refuse nested dicts and lists with a number or an array that is not finite; `where` is the path of the tree.
+
+    Raises
+    ------
+    InputError
+        There is one; the message names its path.
+    """
+    for path, leaf in flatten(tree, where).items():
+        if isinstance(leaf, float | np.ndarray | np.generic) and not np.all(np.isfinite(leaf)):
+            raise InputError(f"{path}: {'is' if np.ndim(leaf) == 0 else 'holds'} NaN or infinite; accepted: finite numbers")
 
 
 def rename(section: dict[str, Any], aliases: Mapping[str, str], where: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmd.array_model.errors import InputError
+from deepmd.io.atomic import check_output
 from deepmd.io.model_file import ModelFile
 
 FORMATS = {
@@ -119,8 +120,8 @@ def load_model(path: str | os.PathLike[str], training_input: str | os.PathLike[s
     return content
 
 
-def save_model(path: str | os.PathLike[str], content: ModelFile) -> None:
-    """Write a model in the format that the suffix names.
+def check_target(path: str | os.PathLike[str], *reads: str | os.PathLike[str]) -> None:
+    """Find out before the work starts that a model can be written, and replaces none of the files that are read for it.
 
     Raises
     ------
@@ -128,12 +129,23 @@ def save_model(path: str | os.PathLike[str], content: ModelFile) -> None:
         The format cannot be written (checkpoints are written by training only) or the place cannot.
     """
     path = Path(path)
-    module, _, saver, backend = FORMATS.get(path.suffix.lower(), ("", "", None, ""))
-    if saver is None:
+    if path.suffix.lower() not in WRITABLE:
         raise InputError(f"{path}: cannot be written as {path.suffix!r}. Formats to write: {', '.join(WRITABLE)}")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist")
-    getattr(framework(module, backend), saver)(path, content)
+    check_output(path, reads=reads, folder=(path / "saved_model.pb").is_file())
+
+
+def save_model(path: str | os.PathLike[str], content: ModelFile) -> None:
+    """Write a model in the format that the suffix names.
+
+    Raises
+    ------
+    InputError
+        See `check_target`.
+    """
+    path = Path(path)
+    check_target(path)
+    module, _, saver, backend = FORMATS[path.suffix.lower()]
+    getattr(framework(module, backend), str(saver))(path, content)
 
 
 def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], training_input: str | os.PathLike[str] | None = None) -> None:
@@ -148,6 +160,5 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], trai
     InputError
         Either file cannot be read or written.
     """
-    if Path(source).resolve() == Path(target).resolve():
-        raise InputError(f"{target}: source and target are the same file")
+    check_target(target, source, *(() if training_input is None else (training_input,)))
     save_model(target, load_model(source, training_input))

@@ -17,6 +17,7 @@ from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flatten, map_leaves, paths
 from deepmd.host import plain
+from deepmd.io.checking import check_finite
 from deepmd.io.stored import model_from_dict, model_to_dict, nets
 from deepmd.plan.expansions import expanded, without_tables
 from deepmd.version import __version__
@@ -149,16 +150,19 @@ def from_tree(tree: dict[str, Any], where: str) -> ModelFile:
     Raises
     ------
     InputError
-        The tree is not that of a model, or of one that is not supported.
+        The tree is not that of a model, or of one that is not supported; or a number of it is NaN or infinite.
     """
     try:
+        check_finite({name: tree.get(name) for name in ("model", "expansion")})
         model, params = model_from_dict(_tidy(tree["model"]))
         params = model.in_precision(map_leaves(np.asarray, params), xp=plain)
         _check_shapes(model, params)
         distance = tree.get("@variables", {}).get("min_nbor_dist")
         distance = None if distance is None else float(np.asarray(distance).reshape(()))
         content = ModelFile(model, params, tree.get("model_def_script") or {}, distance)
-        return _expansion_from_tree(tree["expansion"], content) if tree.get("expansion") else content
+        content = _expansion_from_tree(tree["expansion"], content) if tree.get("expansion") else content
+        check_finite(content.all_params, "parameters")  # once more: narrower precisions overflow sooner
+        return content
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
     except KeyError as error:

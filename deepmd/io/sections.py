@@ -7,6 +7,8 @@ from typing import ClassVar
 
 FORBID = {"extra": "forbid"}
 
+DEFAULT_STOP_LR = 5e-8
+
 
 @dataclass(frozen=True)
 class DataSection:
@@ -56,12 +58,23 @@ class LearningRate:
             raise ValueError(f"start_lr is {self.start_lr}; it must be positive")
         if self.stop_lr is not None and self.stop_lr_ratio is not None:
             raise ValueError("give stop_lr or stop_lr_ratio, not both")
+        if not 0.0 <= self.last <= self.start_lr:  # beyond, prefactors of the loss leave the range between their start and their limit
+            raise ValueError(f"the last learning rate (stop_lr, or stop_lr_ratio * start_lr) is {self.last}; it must be in [0, start_lr]")
+        if not 0.0 <= self.warmup_start_factor <= 1.0:
+            raise ValueError(f"warmup_start_factor is {self.warmup_start_factor}; it must be in [0, 1]")
         if self.warmup_steps and self.warmup_ratio is not None:
             raise ValueError("give warmup_steps or warmup_ratio, not both")
         if self.warmup_steps < 0 or not 0.0 <= (self.warmup_ratio or 0.0) < 1.0:
             raise ValueError("warmup_steps must be at least 0, warmup_ratio in [0, 1)")
         if self.scale_by_worker not in ("linear", "sqrt", "none"):
             raise ValueError(f"scale_by_worker is {self.scale_by_worker!r}; accepted: linear, sqrt, none")
+
+    @property
+    def last(self) -> float:
+        """The learning rate that the decay leads to."""
+        if self.stop_lr_ratio is not None:
+            return self.start_lr * self.stop_lr_ratio
+        return DEFAULT_STOP_LR if self.stop_lr is None else self.stop_lr
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,8 @@ class ExpDecay(LearningRate):
         super().__post_init__()
         if self.decay_steps < 1:
             raise ValueError(f"decay_steps is {self.decay_steps}; it must be at least 1")
+        if self.decay_rate is not None and not 0.0 < self.decay_rate <= 1.0:
+            raise ValueError(f"decay_rate is {self.decay_rate}; it must be in (0, 1]")
 
 
 @dataclass(frozen=True)
@@ -164,8 +179,9 @@ class TrainingSection:
     def __post_init__(self) -> None:
         if (self.numb_steps is None) == (self.numb_epoch is None):
             raise ValueError("give numb_steps or numb_epoch, one of the two")
-        if self.numb_steps is not None and self.numb_steps < 0:
-            raise ValueError(f"numb_steps is {self.numb_steps}; it must not be negative")
+        for name in ("numb_steps", "numb_epoch"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
         for name in ("disp_freq", "save_freq", "tensorboard_freq"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -229,6 +245,8 @@ class ModelSection:
             raise ValueError(f"type_map is {list(self.type_map)}: needs at least one element name, each once")
         if self.data_stat_nbatch < 1:
             raise ValueError(f"data_stat_nbatch is {self.data_stat_nbatch}; it must be at least 1")
+        if self.data_stat_protect < 0.0:
+            raise ValueError(f"data_stat_protect is {self.data_stat_protect}; it must not be negative")
         if self.data_bias_nsample < 1:
             raise ValueError(f"data_bias_nsample is {self.data_bias_nsample}; it must be at least 1")
         for name, values in (self.preset_out_bias or {}).items():

@@ -18,7 +18,7 @@ from deepmd.array_model.errors import InputError, nearest
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.registry import canonical, lookup
 from deepmd.array_model.type_embedding import TypeEmbedding
-from deepmd.io.checking import NO_DEFAULT, build, given, rename, without_comments
+from deepmd.io.checking import NO_DEFAULT, build, check_finite, given, rename, without_comments
 from deepmd.io.combinations import KINDS, Given, read_combination, with_table
 from deepmd.io.sections import (
     LEARNING_RATES,
@@ -188,6 +188,7 @@ def parse_input(tree: dict[str, Any]) -> TrainInput:
         Something is unknown, missing, not supported or out of range; the message names the path.
     """
     tree = without_comments(tree)
+    check_finite(tree)
     for key in list(tree):
         if key in NOT_YET[""]:
             if tree[key] not in (NOT_YET[""][key], None):

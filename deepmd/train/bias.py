@@ -21,6 +21,7 @@ from deepmd.data.packing import pack
 from deepmd.data.selection import systems_of
 from deepmd.data.systems import CONDITIONS, load_system
 from deepmd.host import plain
+from deepmd.io.atomic import check_output
 from deepmd.io.formats import load_model, save_model
 from deepmd.io.model_file import ModelFile, planned
 from deepmd.train.checkpoints import locate, module_of
@@ -71,7 +72,13 @@ def with_bias(params: Params, bias: np.ndarray) -> Params:
 
 
 def predicted_energies(content: ModelFile, frames: Frames) -> np.ndarray:
-    """Return the energies of frames (F,), eV, as the NumPy backend gives them."""
+    """Return the energies of frames (F,), eV, as the NumPy backend gives them.
+
+    Raises
+    ------
+    InputError
+        One of them is not finite.
+    """
     model, params, _ = planned(content)
     evaluate = BlockEvaluator(evaluator, model, params)
 
@@ -81,7 +88,11 @@ def predicted_energies(content: ModelFile, frames: Frames) -> np.ndarray:
             conditions = conditions_of(model, [item], packed.atoms)
             yield float(evaluate(packed, conditions, 1, frozenset({"energy"}))["energy"][0])
 
-    return np.fromiter(energies(), dtype=np.float64, count=len(frames))
+    out = np.fromiter(energies(), dtype=np.float64, count=len(frames))
+    if not np.all(np.isfinite(out)):
+        system, frame = frames[int(np.argmin(np.isfinite(out)))]
+        raise InputError(f"the model predicts an energy of NaN or infinity for frame {frame} of {system.path}; no bias can be fitted to that")
+    return out
 
 
 def change_bias(
@@ -113,6 +124,7 @@ def change_bias(
     source = locate(path)
     default = source.with_name(f"{source.stem}_updated{'.pb' if source.suffix == '.index' else source.suffix}")
     target = default if output is None else Path(output if Path(output).suffix else f"{output}{default.suffix}")
+    check_output(target, reads=(source,), folder=(target / "saved_model.pb").is_file())
     content = load_model(source)
     model = content.model
     if values is not None:

@@ -21,9 +21,8 @@ def module_of(backend: str) -> Any:
 
 
 def announce(backend: str, prefix: Path, name: str, step: int, keep: int, link: Path | None = None) -> None:
-    """Point the link and the `checkpoint` file to a complete checkpoint, then remove the ones that are not to be kept.
+    """Point the link and the `checkpoint` file to a complete checkpoint, then remove all but the newest `keep` (none if `keep` < 1).
 
-    Kept are the newest `keep` (all if `keep` < 1); those of later steps belong to a run that is continued from before and go.
     `link` is the prefix of the link if checkpoints are in another folder than it.
     """
     module = module_of(backend)
@@ -33,9 +32,8 @@ def announce(backend: str, prefix: Path, name: str, step: int, keep: int, link: 
     for ending in module.ENDINGS:
         _link(link.with_name(f"{link.name}{ending}"), str(Path(folder) / f"{base}{ending}"))
     write_text(link.parent / "checkpoint", module.state_text(str(Path(folder) / name)))
-    present = sorted(_steps(prefix, module.ENDINGS))
-    old = [s for s in present if s <= step]
-    for number in [*(old[:-keep] if keep > 0 else []), *(s for s in present if s > step)]:
+    old = sorted(s for s in _steps(prefix, module.ENDINGS) if s <= step)
+    for number in old[:-keep] if keep > 0 else []:
         for ending in reversed(module.ENDINGS):
             prefix.with_name(f"{prefix.name}-{number}{ending}").unlink(missing_ok=True)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepmd.array_model.errors import InputError
-from deepmd.io.atomic import write_text
+from deepmd.io.atomic import is_stream
 from deepmd.losses import Loss
 
 NOTE = "# If there is no available reference data, rmse_*_{val,trn} will print nan\n"
@@ -49,26 +49,23 @@ def log_line(step: int, kind: str, values: dict[str, float], lr: float | None) -
     return f"Batch {step:7d}: {kind}: " + ", ".join(parts + ([] if lr is None else [f"lr = {lr:8.2e}"]))
 
 
-class LearningCurve:
-    """The file, written row by row; a restart drops the rows after its step and goes on."""
+def beginning(path: str, names: Sequence[str], with_validation: bool, after_step: int) -> str:
+    """Return what the file begins with: the header, after a restart with the rows up to its step.
 
-    def __init__(self, path: str, names: Sequence[str], with_validation: bool, after_step: int) -> None:
-        self._path = Path(path)
-        head = header(names, with_validation)
-        kept = ""
-        try:
-            if after_step > 0 and self._path.is_file():
-                old = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
-                head = "".join(line for line in old if line.startswith("#")) or head
-                kept = "".join(line for line in old if _step(line) <= after_step and line.endswith("\n"))
-            write_text(self._path, head + kept)
-        except OSError as error:
-            raise InputError(f"training/disp_file: {self._path} cannot be written: {error.strerror}") from error
-
-    def add(self, text: str) -> None:
-        """Append a row."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(text)
+    Raises
+    ------
+    InputError
+        The file is there and no text.
+    """
+    head, file = header(names, with_validation), Path(path)
+    if after_step == 0 or not file.is_file() or is_stream(path):
+        return head
+    try:
+        old = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    except UnicodeDecodeError as error:
+        raise InputError(f"training/disp_file: {path} is no learning curve: it is no text") from error
+    kept = "".join(line for line in old if _step(line) <= after_step and line.endswith("\n"))
+    return ("".join(line for line in old if line.startswith("#")) or head) + kept
 
 
 def _step(line: str) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,12 @@ from deepmd.array_model.tree import flatten, paths, replace_leaves
 from deepmd.data import statistics
 from deepmd.data.batch import data_of
 from deepmd.data.batches import Plan, Sampler, make_plan
+from deepmd.data.selection import files_of
 from deepmd.data.stat_file import cached, key_of
 from deepmd.data.systems import count_types, elements_of, find_systems, load_system
 from deepmd.host import plain
 from deepmd.io.atomic import write_text
-from deepmd.io.formats import LAMMPS, WRITABLE, backend_of, framework, load_model, save_model
+from deepmd.io.formats import LAMMPS, WRITABLE, backend_of, check_target, framework, load_model, save_model
 from deepmd.io.model_file import ModelFile, shortest
 from deepmd.io.old_input import modern
 from deepmd.io.sections import AdamWSection, DataSection
@@ -37,6 +40,8 @@ from deepmd.train.bias import fitted_bias
 from deepmd.train.checkpoints import MODULES, locate, module_of
 from deepmd.train.expanding import ExpandingTrainer
 from deepmd.train.loop import OnRow, Run, run_loop
+from deepmd.train.others import Others
+from deepmd.train.places import COMPATIBLE, OUTPUT, check_places, go_on, others_of
 from deepmd.train.schedule import learning_rate
 from deepmd.train.trained import flagged, made_equal, shared
 from deepmd.train.validating import FullValidation
@@ -44,8 +49,7 @@ from deepmd.version import __version__
 
 log = logging.getLogger(__name__)
 
-COMPATIBLE = "input_v2_compat.json"
-"""Where an input with an old layout is written in today's."""
+DATA, VALIDATION = "training/training_data", "training/validation_data"
 
 TRAINERS = {"torch": "deepmd.adapters.torch.trainer", "tf": "deepmd.adapters.tf.trainer"}
 
@@ -59,7 +63,7 @@ def train(
     init_frz_model: str | None = None,
     finetune: str | None = None,
     use_pretrain_script: bool = False,
-    output: str = "out.json",
+    output: str = OUTPUT,
     skip_neighbor_stat: bool = False,
     on_row: OnRow | None = None,
 ) -> None:
@@ -95,11 +99,13 @@ def train(
         tree = _with_type_map(tree)
     options = parse_input(tree)
     seed = _seed(options, progress)
-    _check_places(options, output)
-
-    where = "training/training_data"
-    plan = _plan(options, options.data, where)
-    validation = None if options.validation is None else _plan(options, options.validation, "training/validation_data")
+    folders = [_folders(section, where) for section, where in ((options.data, DATA), (options.validation, VALIDATION))]
+    named = [leaf for leaf in flatten(tree["model"]).values() if isinstance(leaf, str)]  # tables and frozen models among them
+    started = [locate(path) for path in (init_model, restart, init_frz_model, finetune) if path is not None]
+    reads = [input_path, *started, *named, *files_of([*folders[0], *folders[1]])]
+    check_places(options, module_of(backend).ENDINGS, output, old, reads)
+    plan = _plan(options, options.data, folders[0], DATA)
+    validation = None if options.validation is None else _plan(options, options.validation, folders[1], VALIDATION)
     options, distance = _neighbours(options, plan, source, skip_neighbor_stat)
     sampler = Sampler(plan, seed)
     params = _initial(options, sampler) if source is None else _taken(options, source)
@@ -128,7 +134,8 @@ def train(
     if progress:
         _check_moments(progress, trainable, str(restart))
         trainer.restore(progress.moments, progress.step)
-    full = _full_validation(options, validation, backend, numb_steps, start)
+    others = others_of(options, started[0] if progress else None, start)
+    full = _full_validation(options, validation, backend, numb_steps, start, others)
     if old:
         write_text(COMPATIBLE, json.dumps(tree, indent=4) + "\n")
         log.info("the input has the layout of an old DeePMD-kit version; in today's it is %s", COMPATIBLE)
@@ -143,10 +150,15 @@ def train(
         lr=learning_rate(options.learning_rate, numb_steps),
         numb_steps=numb_steps,
         seed=seed,
+        others=others,
+        go_on=go_on(options, backend, input_path, output, use_pretrain_script),
         finish=refitted if options.training.change_bias_after_training else None,
         full=full,
     )
-    run_loop(run, trainer, start, on_row)
+    with contextlib.ExitStack() as stack:
+        if full is not None:
+            stack.enter_context(contextlib.closing(full))
+        run_loop(run, trainer, start, on_row)
 
 
 def freeze(checkpoint: str = ".", output: str = "frozen_model", backend: str | None = None) -> Path:
@@ -163,6 +175,7 @@ def freeze(checkpoint: str = ".", output: str = "frozen_model", backend: str | N
     target = Path(output)
     if target.suffix not in WRITABLE:
         target = Path(f"{output}{'.pb' if (backend or backend_of(source)) == 'tf' else '.pth'}")
+    check_target(target, source)
     content = load_model(source)
     save_model(target, content)
     log.info("Saved frozen model to %s", target)
@@ -216,13 +229,15 @@ def _adam(options: TrainInput) -> Adam:
     )
 
 
-def _full_validation(options: TrainInput, validation: Plan | None, backend: str, numb_steps: int, start: int) -> FullValidation | None:
+def _full_validation(
+    options: TrainInput, validation: Plan | None, backend: str, numb_steps: int, start: int, others: Others
+) -> FullValidation | None:
     if not options.validating.full_validation:
         return None
     if not isinstance(options.loss, EnerLoss):
         raise InputError(f"validating/full_validation: energies, forces and virials only; the loss is of type {options.loss.kind!r}")
     systems = () if validation is None else validation.systems
-    return FullValidation(options.validating, options.loss, systems, backend, numb_steps, start, module_of(backend).ENDINGS)
+    return FullValidation(options.validating, options.loss, systems, backend, numb_steps, start, module_of(backend).ENDINGS, others)
 
 
 def _seed(options: TrainInput, progress: Progress | None) -> int:
@@ -233,28 +248,19 @@ def _seed(options: TrainInput, progress: Progress | None) -> int:
     return int(np.random.SeedSequence().entropy) % 2**31  # type: ignore[arg-type]
 
 
-def _check_places(options: TrainInput, output: str) -> None:
-    """Find out before the work starts that its results can be written."""
-    places = {"training/save_ckpt": options.training.save_ckpt, "training/disp_file": options.training.disp_file, "--output": output}
-    if options.validating.full_validation:
-        places["validating/full_val_file"] = options.validating.full_val_file
-    if options.training.save_dir is not None:
-        try:
-            Path(options.training.save_dir).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"training/save_dir: {options.training.save_dir} cannot be made: {error.strerror}") from error
-    for name, place in places.items():
-        folder = Path(place).parent
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise InputError(f"{name}: {place} cannot be written: the folder {folder} does not exist or is not writable")
-
-
-def _plan(options: TrainInput, section: DataSection, where: str) -> Plan:
-    names = data_of(options.model.output, options.loss)
-    paths_ = find_systems(section.systems if isinstance(section.systems, str) else list(section.systems), section.rglob_patterns)
-    if not paths_:
+def _folders(section: DataSection | None, where: str) -> list[str]:
+    """Return the paths of the systems of a section."""
+    if section is None:
+        return []
+    found = find_systems(section.systems if isinstance(section.systems, str) else list(section.systems), section.rglob_patterns)
+    if not found:
         raise InputError(f"{where}/systems: the list is empty")
-    systems = [load_system(path, options.model.type_map, names, options.model.atom_exclude_types) for path in paths_]
+    return found
+
+
+def _plan(options: TrainInput, section: DataSection, folders: Sequence[str], where: str) -> Plan:
+    names = data_of(options.model.output, options.loss)
+    systems = [load_system(path, options.model.type_map, names, options.model.atom_exclude_types) for path in folders]
     if not any(label in system.data for system in systems for label in options.loss.labels()):
         raise InputError(f"{where}: no system has any of the labels that the loss reads ({', '.join(options.loss.labels())})")
     plan = make_plan(systems, section.batch_size, section.auto_prob, section.sys_probs, where)

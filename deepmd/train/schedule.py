@@ -8,8 +8,6 @@ from collections.abc import Callable
 from deepmd.array_model.errors import InputError
 from deepmd.io.sections import CosineDecay, ExpDecay, LearningRate, StableDecay
 
-DEFAULT_STOP_LR = 5e-8
-
 Rate = Callable[[int], float]
 
 
@@ -21,11 +19,7 @@ def learning_rate(options: LearningRate, numb_steps: int) -> Rate:
     InputError
         The warm-up is as long as the training.
     """
-    start = options.start_lr
-    if options.stop_lr_ratio is not None:
-        stop = start * options.stop_lr_ratio
-    else:
-        stop = DEFAULT_STOP_LR if options.stop_lr is None else options.stop_lr
+    start, stop = options.start_lr, options.last
     warmup = options.warmup_steps if options.warmup_ratio is None else int(options.warmup_ratio * numb_steps)
     steps = numb_steps - warmup
     if warmup and steps <= 0:

@@ -13,11 +13,12 @@ import numpy as np
 from deepmd.array_model.errors import InputError
 from deepmd.data.batch import make_batch
 from deepmd.data.systems import System
-from deepmd.io.atomic import write_text
+from deepmd.io.atomic import is_stream
 from deepmd.io.formats import framework
 from deepmd.io.model_file import ModelFile, planned
 from deepmd.io.sections import ValidatingSection
 from deepmd.losses import EnerLoss
+from deepmd.train.others import Others, Rows
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,11 @@ def full_errors(content: ModelFile, backend: str, systems: Sequence[System], los
     """Return mean absolute and root mean square errors over all frames of systems, as `dp test` averages them.
 
     `E` and `V` are per atom, `F` counts components, `S` is virial by volume; eV and Angstrom. NaN where no system has labels.
+
+    Raises
+    ------
+    InputError
+        A prediction is not finite.
     """
     model, params, _ = planned(content)
     evaluate = framework(f"deepmd.adapters.{backend}.evaluate", backend).evaluator(model, params)
@@ -53,6 +59,8 @@ def full_errors(content: ModelFile, backend: str, systems: Sequence[System], los
                     continue
                 name = OUTPUTS[quantity]
                 difference = np.asarray(out[name]).reshape(batch.labels[name].shape) - batch.labels[name]
+                if not np.all(np.isfinite(difference)):
+                    raise InputError(f"full validation: {name} is NaN or infinite in frames {first} to {first + len(frames) - 1} of {system.path}")
                 if quantity in "EV":
                     difference = difference / batch.natoms_F.reshape(-1, *(1,) * (difference.ndim - 1))
                 if quantity == "S" and system.cell is not None:
@@ -80,7 +88,9 @@ class FullValidation:
     loss : the loss; the metric's term must be on
     systems : validation systems
     backend : the backend that trains
-    numb_steps, start : steps in all, and finished before; what an earlier run wrote of later steps is dropped
+    numb_steps, start : steps in all, and finished before; rows of later steps are dropped
+    endings : of the files of a checkpoint
+    others : files of another training, in whose place the log may be
 
     Raises
     ------
@@ -89,7 +99,15 @@ class FullValidation:
     """
 
     def __init__(
-        self, options: ValidatingSection, loss: EnerLoss, systems: Sequence[System], backend: str, numb_steps: int, start: int, endings: Sequence[str]
+        self,
+        options: ValidatingSection,
+        loss: EnerLoss,
+        systems: Sequence[System],
+        backend: str,
+        numb_steps: int,
+        start: int,
+        endings: Sequence[str],
+        others: Others,
     ) -> None:
         self._metric = options.validation_metric.upper()
         if not systems:
@@ -102,42 +120,49 @@ class FullValidation:
         self._options, self._loss, self._systems, self._backend, self._endings = options, loss, systems, backend, tuple(endings)
         self._begin = _begin(options.full_val_start, numb_steps)
         self._folder = Path(options.save_best_dir or ".")
-        self._path = Path(options.full_val_file)
-        self._known = self._open(start)
+        self._known = self._open(start, others)
 
     def due(self, step: int) -> bool:
         """Return whether to validate after this step."""
         return step >= self._begin and step % self._options.validation_freq == 0
 
     def __call__(self, step: int, content: ModelFile, save: Callable[[Path], str]) -> Errors:
-        """Validate; `save(prefix)` writes the checkpoint `PREFIX-STEP`."""
+        """Validate; `save(prefix)` writes the checkpoint `PREFIX-STEP`.
+
+        Raises
+        ------
+        InputError
+            A prediction is not finite; nothing is written.
+        """
         errors = full_errors(content, self._backend, self._systems, self._loss, self._quantities)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(f"{step:7d}" + "".join(f" {1e3 * value:14.6e}" for value in errors.values()) + "\n")
+        self._rows.add(f"{step:7d}" + "".join(f" {1e3 * value:14.6e}" for value in errors.values()) + "\n")
         log.info("full validation at step %d: %s", step, ", ".join(f"{name} = {1e3 * value:.4g} {UNITS[name[0]]}" for name, value in errors.items()))
         value = errors[self._metric]
         if self._options.save_best and math.isfinite(value):
             self._keep(step, value, save)
         return errors
 
-    def _open(self, start: int) -> dict[int, float]:
+    def close(self) -> None:
+        """Close the log."""
+        self._rows.close()
+
+    def _open(self, start: int, others: Others) -> dict[int, float]:
         """Begin the log, or go on with that of an earlier run; return the metric of the best checkpoints so far."""
         names = [f"{quantity}:{kind}" for quantity in self._quantities for kind in ("MAE", "RMSE")]
         head = "# step " + " ".join(f"{name.replace(':', '_')}({UNITS[name[0]]})" for name in names) + "\n"
-        rows = []
+        path = self._options.full_val_file
+        rows: list[str] = []
         try:
-            if start > 0 and self._path.is_file():
-                lines = self._path.read_text(encoding="utf-8").splitlines()
+            if start > 0 and Path(path).is_file() and not is_stream(path):
+                lines = Path(path).read_text(encoding="utf-8").splitlines()
                 rows = [line for line in lines if re.match(r"\s*\d+\s", line) and int(line.split()[0]) <= start]
-            write_text(self._path, head + "".join(f"{line}\n" for line in rows))
+            self._rows = Rows(path, head + "".join(f"{line}\n" for line in rows), others)
             self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"validating: {error.filename} cannot be written: {error.strerror}") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"validating/full_val_file: {path} cannot be used: {error}") from error
         column = 1 + names.index(self._metric)
         values = {int(line.split()[0]): float(line.split()[column]) / 1e3 for line in rows if len(line.split()) > column}
         best = self._present()
-        for step in [step for step in best if step not in values]:
-            self._remove(best[step])
         return {step: value for step, value in values.items() if step in best}
 
     def _present(self) -> dict[int, str]:
@@ -150,11 +175,11 @@ class FullValidation:
         ranked = sorted({**self._known, step: value}.items(), key=lambda item: item[1])[: self._options.max_best_ckpt]
         if step not in dict(ranked):
             return
-        names = self._present()
-        for old in [each for each in names if each not in dict(ranked)]:
-            self._remove(names[old])
+        names = {each: name for each, name in self._present().items() if each in self._known}
         save(self._folder / "best.ckpt")
         names[step] = f"best.ckpt-{step}"
+        for old in [each for each in names if each not in dict(ranked)]:
+            self._remove(names[old])
         for rank, (each, _) in enumerate(ranked, 1):
             self._rename(names[each], f"best.ckpt-{each}.t-{rank}")
         self._known = dict(ranked)

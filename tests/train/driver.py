@@ -26,9 +26,9 @@ def die_at(event: str, count: int) -> None:
     elif event == "link":
         Path.symlink_to = counted(Path.symlink_to)
     elif event == "row":
-        from deepmd.train.lcurve import LearningCurve
+        from deepmd.train.others import Rows
 
-        LearningCurve.add = counted(LearningCurve.add)
+        Rows.add = counted(Rows.add)
     elif event == "write":  # in the middle of the content of a checkpoint
         import io
 

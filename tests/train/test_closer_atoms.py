@@ -140,7 +140,9 @@ def test_files_equal_nets_after_every_start(tmp_path_factory, backend, way):
     def check(seed, closest, factor, skip):
         folder = tmp_path_factory.mktemp("pair")
         source = start(folder, backend, seed, closest)
-        coord = np.concatenate([write_system(folder / "new", seed + 1, factor * closest), np.load(folder / "old/set.000/coord.npy").reshape(-1, 6, 3)])
+        coord = np.concatenate(
+            [write_system(folder / "new", seed + 1, factor * closest), np.load(folder / "old/set.000/coord.npy").reshape(-1, 6, 3)]
+        )
         _, content = go_on(folder, backend, way, source, skip=skip)
         with warnings.catch_warnings():
             warnings.simplefilter("error", ExpansionWarning)

@@ -111,6 +111,18 @@ INPUTS = [
     ("model/type_embedding", {"precision": "float32"}, ["model/type_embedding", "that of the descriptor"]),
     ("learning_rate/start_lr", ..., ["learning_rate/start_lr", "required"]),
     ("learning_rate/start_lr", -1, ["start_lr is -1.0"]),
+    ("learning_rate/start_lr", float("inf"), ["learning_rate/start_lr", "NaN or infinite"]),
+    ("model/fitting_net/atom_ener", [0.0, float("nan")], ["model/fitting_net/atom_ener/1", "NaN or infinite"]),
+    ("learning_rate/stop_lr", 0.1, ["learning_rate", "is 0.1", "[0, start_lr]"]),
+    ("learning_rate/stop_lr", -1e-5, ["learning_rate", "is -1e-05", "[0, start_lr]"]),
+    ("learning_rate/stop_lr_ratio", 1e20, ["learning_rate", "is 1e+17", "[0, start_lr]"]),
+    ("learning_rate/start_lr", 1e-10, ["learning_rate", "is 5e-08", "[0, start_lr]"]),
+    ("learning_rate/warmup_start_factor", -0.1, ["warmup_start_factor is -0.1"]),
+    ("learning_rate/decay_rate", 95, ["decay_rate is 95.0", "(0, 1]"]),
+    ("model/descriptor/seed", -1, ["model/descriptor", "seed is -1"]),
+    ("model/fitting_net/seed", -1, ["model/fitting_net", "seed is -1"]),
+    ("model/data_stat_protect", -0.01, ["data_stat_protect is -0.01"]),
+    ("training", {"numb_epoch": -1}, ["numb_epoch is -1.0"]),
     ("learning_rate", {"type": "wsd", "start_lr": 1e-3, "decay_type": "quadratic"}, ["learning_rate", "'quadratic'", "inverse_linear"]),
     ("learning_rate", {"type": "cosine", "start_lr": 1e-3, "decay_steps": 5}, ["learning_rate", "unknown key 'decay_steps'"]),
     ("learning_rate/type", "expo", ["unknown type 'expo'", "Did you mean 'exp'?"]),
@@ -171,6 +183,11 @@ def with_nan(array):
     return array
 
 
+def with_far_atom(array):
+    array[1, 5] = 3e9
+    return array
+
+
 def energy_nan(array):
     array[2] = np.nan
     return array
@@ -186,6 +203,8 @@ DATA = [
     (spoil("set.000/box.npy", resave(np.zeros_like)), ["box of frame 0", "no volume"]),
     (spoil("set.000/coord.npy", resave(lambda a: a[:, :30])), ["coord.npy", "(3, 30)", "(frames, 288)"]),
     (spoil("set.000/coord.npy", resave(with_nan)), ["coord.npy", "frame 1", "NaN"]),
+    (spoil("set.000/coord.npy", resave(with_far_atom)), ["water: frame 1: atom 1 is at", "3000000000.0", "1e-8"]),
+    (spoil("set.000/box.npy", resave(lambda a: 0.01 * a)), ["water: frame", "neighbours within", "at most 1000"]),
     (spoil("set.000/energy.npy", resave(energy_nan)), ["energy.npy", "frame 2", "NaN"]),
     (spoil("set.000/force.npy", resave(lambda a: a[:2])), ["force.npy", "(2, 288)", "(3, 288)"]),
     (spoil("set.000/force.npy", lambda f: f.write_bytes(b"nothing")), ["force.npy", "not a readable .npy"]),

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import multiprocessing
+import operator
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +15,12 @@ import pytest
 ase = pytest.importorskip("ase")
 
 from ase.calculators.calculator import PropertyNotImplementedError  # noqa: E402
+from ase.db import connect  # noqa: E402
+from ase.io import read, write  # noqa: E402
 
 from deepmd.array_model.errors import InputError  # noqa: E402
 from deepmd.calculator import DP  # noqa: E402
+from deepmd.infer import DeepPot  # noqa: E402
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 MODEL = GOLDEN / "se_e2_a" / "model.dp"
@@ -105,3 +113,149 @@ def test_parameters_come_from_info() -> None:
     atoms.calc = DP(GOLDEN / case / "model.dp")
     with pytest.raises(InputError, match="fparam: missing"):
         atoms.get_potential_energy()
+
+
+# -- parameters of a structure ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def conditioned() -> ase.Atoms:
+    """A structure whose model takes two frame parameters and one of each atom."""
+    out = structure("se_e2_a_fparam")
+    out.info.update(fparam=np.array([0.1, 0.2]), aparam=np.zeros((len(out), 1)))
+    out.calc = DP(GOLDEN / "se_e2_a_fparam" / "model.dp")
+    return out
+
+
+CHANGES = {
+    "another value": lambda info: info.update(fparam=[0.9, -0.5]),
+    "a value changed in place": lambda info: operator.setitem(info["fparam"], 0, 0.9),
+    "of one atom": lambda info: operator.setitem(info["aparam"], (3, 0), 0.7),
+    "a plain number": lambda info: info.update(aparam=0.7),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_parameter_is_a_changed_structure(conditioned: ase.Atoms, change: str) -> None:
+    before = conditioned.get_potential_energy()
+    CHANGES[change](conditioned.info)
+    fresh = conditioned.copy()
+    fresh.calc = DP(GOLDEN / "se_e2_a_fparam" / "model.dp")
+    assert conditioned.calc.calculation_required(conditioned, ["energy"])
+    assert conditioned.calc.get_property("energy", conditioned, allow_calculation=False) is None
+    assert conditioned.get_potential_energy() == fresh.get_potential_energy() != before
+    assert not conditioned.calc.calculation_required(conditioned, ["energy"])
+
+
+def test_charge_and_spin_are_parameters_too() -> None:
+    atoms = structure("dpa3_charge_spin", "nopbc")
+    atoms.calc = DP(GOLDEN / "dpa3_charge_spin" / "model.dp")
+    energies = []
+    for value in ([0, 1], [1, 2], [0, 1]):
+        atoms.info["charge_spin"] = value
+        energies.append(atoms.get_potential_energy())
+    assert energies[0] == energies[2] != energies[1]
+
+
+def test_what_the_model_does_not_take_changes_nothing(atoms: ase.Atoms) -> None:
+    atoms.get_potential_energy()
+    atoms.info.update(fparam=[1.0], note="text")
+    assert not atoms.calc.calculation_required(atoms, ["energy"])
+
+
+@pytest.mark.parametrize("value", ["text", [[0.1], [0.1, 0.2]], [0.1, 0.2, 0.3], 0.1, [np.nan, 0.0], None])
+def test_no_parameter_leaves_no_result(conditioned: ase.Atoms, value: object) -> None:
+    conditioned.get_potential_energy()
+    conditioned.info["fparam"] = value
+    for _ in range(2):
+        with pytest.raises(InputError, match="fparam: "):
+            conditioned.get_potential_energy()
+
+
+def test_a_plain_number_is_a_list_of_one() -> None:
+    model = DeepPot(GOLDEN / "se_e2_a_fparam" / "model.dp")
+    frame = {"coords": np.arange(9.0), "cells": None, "atom_types": [0, 1, 1], "fparam": [0.1, 0.2]}
+    assert model.eval(**frame, aparam=0.3)[0] == model.eval(**frame, aparam=[0.3])[0]
+
+
+# -- arguments ----------------------------------------------------------------------------------------------------------
+
+
+def test_arguments_of_the_model_reach_it() -> None:
+    calc = DP(MODEL, evaluation="direct", backend="np", auto_batch_size=7)
+    assert (calc.dp.evaluation, calc.dp.backend, DP(MODEL).dp.evaluation) == ("direct", "numpy", DeepPot(MODEL).evaluation)
+
+
+@pytest.mark.parametrize(("word", "meant"), [("evaluaton", "'evaluation'"), ("Backend", "'backend'"), ("restart", "")])
+def test_unknown_arguments_are_refused(word: str, meant: str) -> None:
+    with pytest.raises(InputError, match=rf"unknown argument '{word}'. Accepted: model, .*evaluation, label.*{meant}"):
+        DP(MODEL, **{word: "direct"})
+    calc = DP(MODEL)
+    with pytest.raises(InputError, match=f"unknown argument '{word}'"):
+        calc.set(**{word: "direct"})
+    assert word not in calc.todict()
+
+
+def test_arguments_set_later_count(atoms: ase.Atoms) -> None:
+    atoms.get_potential_energy()
+    assert atoms.calc.set(evaluation="direct", type_dict={"O": 1, "H": 0}).keys() == {"evaluation", "type_dict"}
+    other = atoms.copy()
+    other.calc = DP(MODEL, type_dict={"O": 1, "H": 0}, evaluation="direct")
+    assert atoms.calc.dp.evaluation == "direct"
+    assert atoms.get_potential_energy() == other.get_potential_energy()
+
+
+@pytest.mark.parametrize("file", ["one.traj", "one.json", "one.db", "one.xyz"])
+def test_files_tell_the_arguments(atoms: ase.Atoms, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(MODEL.parent)
+    atoms.calc = DP(Path(MODEL.name), evaluation="direct", type_dict={"O": np.int64(0), "H": 1})
+    stress = atoms.get_stress()
+    monkeypatch.chdir(tmp_path)
+    told = atoms.calc.todict()
+    assert json.loads(json.dumps(told)) == {"model": str(MODEL), "evaluation": "direct", "type_dict": {"O": 0, "H": 1}}
+    again = atoms.copy()
+    again.calc = DP(**told)
+    assert np.array_equal(again.get_stress(), stress)
+    write(file, atoms)
+    found = read(file)
+    np.testing.assert_allclose(found.get_stress(), stress, rtol=1e-6)
+    if file.endswith(".traj"):
+        assert found.calc.parameters == told
+    if file.endswith((".json", ".db")):
+        assert next(connect(file).select()).calculator_parameters == told
+
+
+# -- what Python and ASE expect -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda atoms: pickle.loads(pickle.dumps(atoms))])
+def test_structures_are_copied_with_their_calculator(conditioned: ase.Atoms, duplicate: object) -> None:
+    energy = conditioned.get_potential_energy()
+    other = duplicate(conditioned)
+    assert not other.calc.calculation_required(other, ["energy"])
+    other.positions[0] += 0.1
+    other.info["fparam"][0] = 0.7
+    assert other.get_potential_energy() != energy
+    assert not conditioned.calc.calculation_required(conditioned, ["energy"])
+
+
+def test_structures_go_to_spawned_processes(atoms: ase.Atoms) -> None:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        forces = pool.map_async(operator.methodcaller("get_forces"), [atoms]).get(timeout=120)
+    assert np.array_equal(forces[0], atoms.get_forces())
+
+
+def test_exported_are_the_results_that_ase_knows(atoms: ase.Atoms) -> None:
+    atoms.get_stress()
+    exported = atoms.calc.export_properties()
+    assert set(exported) == {"energy", "free_energy", "forces", "stress", "natoms"}
+    assert np.array_equal(exported["forces"], atoms.get_forces())
+
+
+def test_a_failed_calculation_leaves_no_result_of_another_structure(atoms: ase.Atoms) -> None:
+    atoms.get_potential_energy()
+    foreign = atoms.copy()
+    foreign.symbols[0] = "S"
+    with pytest.raises(InputError, match="element 'S'"):
+        atoms.calc.calculate(foreign)
+    assert atoms.calc.get_property("energy", foreign, allow_calculation=False) is None

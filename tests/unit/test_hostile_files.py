@@ -6,8 +6,10 @@ import json
 import os
 import resource
 import shutil
+import warnings
 import zipfile
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -15,7 +17,10 @@ import numpy as np
 import pytest
 
 from deepmd.array_model.errors import InputError
-from deepmd.io.formats import load_model
+from deepmd.array_model.tree import flatten, replace_leaves
+from deepmd.infer import DeepPot
+from deepmd.infer.deep_pot import ExpansionWarning
+from deepmd.io.formats import load_model, save_model
 
 FOLDER = Path(__file__).parents[1] / "golden" / "se_e2_a"
 
@@ -279,3 +284,97 @@ def test_a_pb_that_is_cut_short(tmp_path, cut):
     (tmp_path / "m.pb").write_bytes(data[: int(cut * len(data))])
     with refused(r"m\.pb.*cut short"):
         load_model(tmp_path / "m.pb")
+
+
+# -- numbers that are none --------------------------------------------------------------------------------------------
+
+
+def damaged(content, value):
+    """A model with one of its parameters replaced."""
+    leaves = flatten(content.params)
+    path = "fitting/nets/0/layers/1/w"
+    array = leaves[path].copy()
+    array.flat[3] = value
+    return replace(content, params=replace_leaves(content.params, {**leaves, path: array}))
+
+
+@pytest.mark.parametrize("suffix", [".dp", ".yaml", ".pth", ".pb"])
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_parameters_that_are_no_numbers(tmp_path, suffix, value):
+    path = tmp_path / f"m{suffix}"
+    save_model(path, damaged(load_model(FOLDER / "model.dp"), value))
+    with pytest.raises(InputError, match=rf"m\{suffix}: model/fitting.*/w: holds NaN or infinite"):
+        load_model(path)
+
+
+def test_parameters_beyond_their_precision(tmp_path):
+    save_model(tmp_path / "m.dp", load_model(FOLDER.parent / "se_e2_a_float32" / "model.dp"))
+    with h5py.File(tmp_path / "m.dp", "a") as file:
+        name = next(name for name in file if file[name].dtype == np.float32)
+        array = np.asarray(file[name], dtype=np.float64)
+        del file[name]
+        array.flat[0] = 1e200
+        file[name] = array
+    with np.errstate(over="ignore"), pytest.raises(InputError, match=r"m\.dp: parameters/descriptor/.*: holds NaN or infinite"):
+        load_model(tmp_path / "m.dp")
+
+
+@pytest.mark.parametrize(("option", "where"), [("rcut", "descriptor/rcut"), ("env_protection", "descriptor/env_protection")])
+def test_options_that_are_no_numbers(model_dp, option, where):
+    with h5py.File(model_dp, "a") as file:
+        tree = json.loads(file.attrs["json"])
+        tree["model"]["descriptor"][option] = float("nan")
+        file.attrs["json"] = json.dumps(tree)
+    with pytest.raises(InputError, match=rf"m\.dp: model/{where}: is NaN"):
+        load_model(model_dp)
+
+
+def test_a_checkpoint_whose_optimizer_holds_no_numbers(tmp_path):
+    torch = pytest.importorskip("torch")
+    from deepmd.adapters.torch.checkpoint import load_training, save_pt
+    from deepmd.adapters.training import Progress
+
+    moments = {"m/fitting": np.zeros(2), "v/fitting": np.ones(2)}
+    save_pt(tmp_path / "m-1.pt", load_model(FOLDER / "model.dp"), Progress(1, 1, moments))
+    load_training(tmp_path / "m-1.pt")
+    tree = torch.load(tmp_path / "m-1.pt")
+    tree["optimizer"]["v/fitting"][1] = np.inf
+    torch.save(tree, tmp_path / "m-1.pt")
+    with pytest.raises(InputError, match=r"m-1\.pt: .*optimizer/v/fitting: holds NaN or infinite"):
+        load_training(tmp_path / "m-1.pt")
+
+
+def test_no_damage_leads_to_energies_that_are_no_numbers(tmp_path):
+    """Bits, bytes and whole numbers of a file changed at random: it is refused, or gives numbers, or says that it cannot."""
+    whole = (FOLDER / "model.dp").read_bytes()
+    data = np.load(FOLDER / "expected.npz")
+    rng = np.random.default_rng(5)
+    path = tmp_path / "m.dp"
+    numbers = 0
+    for _ in range(120):
+        content = np.frombuffer(whole, dtype=np.uint8).copy()
+        at = int(rng.integers(len(whole) - 8))
+        if rng.random() < 0.5:
+            content[at : at + 8] = np.frombuffer(np.float64(rng.choice([np.nan, np.inf, 1e300, -1e300, 1e-300])).tobytes(), dtype=np.uint8)
+        else:
+            content[rng.integers(len(whole), size=4)] ^= np.uint8(1 << int(rng.integers(8)))
+        path.write_bytes(content.tobytes())
+        try:
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExpansionWarning)
+                results = DeepPot(path).eval(data["pbc/coord"][None], data["pbc/cell"][None], data["pbc/type"])
+        except InputError:
+            continue
+        assert all(np.all(np.isfinite(result)) for result in results)
+        numbers += 1
+    assert 20 < numbers < 100
+
+
+def test_parameters_that_overflow_when_they_are_used(tmp_path):
+    save_model(tmp_path / "m.dp", damaged(load_model(FOLDER / "model.dp"), 1e308))
+    content = load_model(tmp_path / "m.dp")
+    params = {**content.params, "out_bias": np.full_like(content.params["out_bias"], 1e308)}
+    save_model(tmp_path / "m.dp", replace(content, params=params))
+    data = np.load(FOLDER / "expected.npz")
+    with np.errstate(all="ignore"), pytest.raises(InputError, match=r"m\.dp: energy of frame 0 is evaluated to NaN or infinity"):
+        DeepPot(tmp_path / "m.dp").eval(data["pbc/coord"][None], data["pbc/cell"][None], data["pbc/type"])

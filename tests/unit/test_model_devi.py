@@ -1,5 +1,6 @@
 """Deviations of models, by hand and through the command line."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -91,6 +92,17 @@ def test_the_command_writes_the_table(place, monkeypatch):
     assert np.loadtxt(place / "model_devi.out").shape == (2, 8)
     (place / "water" / "set.000" / "force.npy").unlink()
     assert main(["model-devi", "-m", "a.dp", "b.dp", "-s", "water", "--real_error"]) == 2
+
+
+@pytest.mark.parametrize("command", [["model-devi", "-m", "a.dp", "b.dp"], ["eval-desc", "-m", "a.dp"], ["test", "-m", "a.dp"]])
+def test_a_cell_that_cannot_be_is_named_with_its_system(place, monkeypatch, capsys, command):
+    monkeypatch.chdir(place)
+    file = place / "water" / "set.000" / "box.npy"
+    box = np.load(file)
+    box[1] *= 0.01
+    np.save(file, box)
+    assert main([*command, "-s", "water"]) == 2
+    assert re.search("water: frame 1: .* neighbours within .*; accepted: at most 1000", capsys.readouterr().err)
 
 
 def test_models_that_cannot_be_compared(place):

@@ -405,6 +405,8 @@ def test_pb_attributes(tmp_path):
         ({"atype": np.full((1, 18), 2)}, "the model has 2 types"),
         ({"atype": np.zeros((1, 17), dtype=np.int64)}, "coord has 18 atoms"),
         ({"coord": np.full((1, 18, 3), np.nan)}, "not finite"),
+        ({"coord": np.full((1, 18, 3), 1e8)}, "more than 1e-8 apart. Atom: 0"),
+        ({"coord": np.zeros((1, 18, 3)), "box": 0.01 * np.eye(3).reshape(1, 9)}, "too many images are near"),
     ],
 )
 def test_pth_refuses_bad_input(pth_file, changes, text):
@@ -483,6 +485,8 @@ def test_pth_runs_where_the_caller_wants_no_gradients(pth_file):
         ({"t_type": [0, 1, 0, 1]}, "t_coord: needs 3 values"),
         ({"t_coord": [np.inf] * 15}, "not finite"),
         ({"t_box": [0.0] * 9}, "no volume"),
+        ({"t_coord": [1e8] * 15}, "more than 1e-8 apart"),
+        ({"t_box": 0.01 * np.eye(3).ravel()}, "too many images are near"),
     ],
 )
 def test_pb_refuses_bad_input(pb_session, changes, text):

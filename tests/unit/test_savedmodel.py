@@ -103,6 +103,22 @@ def test_no_atoms(written):
         assert out["energy_derv_r"].shape == (1, ghosts, 1, 3)
 
 
+REFUSED = [
+    (1e8, np.zeros((1, 0, 0)), "more than 1e-8 apart"),
+    (0.0, 0.01 * np.eye(3)[None], "too many images"),
+    (0.0, np.ones((1, 3, 3)), "no volume"),
+]
+
+
+@pytest.mark.parametrize(("far", "box", "text"), REFUSED)
+def test_refuses_what_cannot_be_searched(written, far, box, text):
+    case, _, module = written
+    inputs = whole(case, "nopbc")
+    given = [inputs["coord"] + far, inputs["atype"].astype(np.int32), box]
+    with pytest.raises(tensorflow.errors.InvalidArgumentError, match=text):
+        module.call(*map(tensorflow.constant, given), *extras(inputs))
+
+
 def test_facts(written):
     case, _, module = written
     layout = load_model(GOLDEN / case / "model.dp").model.layout()
@@ -179,7 +195,7 @@ def test_what_is_no_model_of_ours(written, tmp_path):
     (tmp_path / "empty.savedmodel").mkdir()
     with pytest.raises(InputError, match=r"no folder with a file saved_model\.pb"):
         load_model(tmp_path / "empty.savedmodel")
-    with pytest.raises(InputError, match="it is there, and no SavedModel"):
+    with pytest.raises(InputError, match="it is a folder"):
         save_model(tmp_path / "empty.savedmodel", load_model(GOLDEN / "se_e2_a" / "model.dp"))
     (tmp_path / "empty.savedmodel/saved_model.pb").write_bytes(b"")
     with pytest.raises(InputError, match="not one that this program wrote"):

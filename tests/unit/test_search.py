@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
+from deepmd.array_model.errors import InputError
 from deepmd.array_model.pairs import Layout
 from deepmd.data import search
 from deepmd.data.neighbours import Structure, find_neighbours
@@ -175,10 +176,17 @@ def test_the_cutoff_is_inclusive_and_atoms_on_a_border_are_found_once():
 
 
 def test_atoms_far_apart_need_no_memory_for_the_space_between():
-    coord = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [4e8, -3e8, 5e8], [4e8, -3e8, 5e8 + 1.0]])
+    coord = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [4e7, -3e7, 5e7], [4e7, -3e7, 5e7 + 1.0]])
     zero = np.zeros(4, dtype=np.int64)
     found = search.candidates(coord, zero, zero, search.enclosing_cell(coord, RCUT, xp=plain), RCUT, xp=plain)
     np.testing.assert_array_equal(found.mask_NC.sum(axis=1), [1, 1, 1, 1])
+
+
+def test_what_rounding_could_hide_is_refused():
+    cell = np.array([[[3e3, 0.0, 0.0], [3e7, 3e3, 0.0], [0.0, 0.0, 3e3]]])
+    zero = np.zeros(2, dtype=np.int64)
+    with pytest.raises(InputError, match="rounding hides its place"):
+        search.candidates(np.eye(3)[:2], zero, zero, cell, RCUT, xp=plain)
 
 
 def test_many_virtual_atoms_in_one_place_cost_nothing():

@@ -84,10 +84,10 @@ def load_training(path: Path) -> tuple[ModelFile, Progress]:
     try:
         stored = json.loads(values[PROGRESS])
         if stored["format"] != FORMAT:
-            raise InputError(f"{prefix}: checkpoint format {stored['format']!r}; this program reads {FORMAT}")
+            raise ValueError(f"format {stored['format']!r}; this program reads {FORMAT}")
         progress = Progress(int(stored["step"]), int(stored["seed"]), moments, stored.get("evaluation", "direct"))
     except (KeyError, TypeError, ValueError) as error:
-        raise error if isinstance(error, InputError) else InputError(f"{prefix}: the checkpoint is damaged: {error}") from error
+        raise InputError(f"{prefix}: the checkpoint cannot be read: {error}") from error
     return _model_of(prefix, values), progress
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from deepmd.adapters.evaluation import Evaluator
-from deepmd.adapters.tf.graph import constant, feed, in_graph, placeholders, predictions, session, threads
+from deepmd.adapters.tf.graph import check_process, constant, feed, in_graph, placeholders, predictions, session, threads
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.host import keep_memory
@@ -22,6 +22,7 @@ FEWEST_ATOMS = 64
 
 def workers() -> int:
     """Return how many blocks of atoms to run at once; they share the threads of the session."""
+    check_process()
     return threads() or os.cpu_count() or 1
 
 
@@ -33,6 +34,7 @@ def side_by_side() -> Iterator[None]:
 
 def evaluator(model: Any, params: Params) -> Evaluator:
     """Return the evaluator of a model (see `deepmd.adapters.evaluation`)."""
+    check_process()
     keep_memory()
     graph = tf.Graph()
     with graph.as_default():

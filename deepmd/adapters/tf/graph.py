@@ -9,14 +9,24 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from deepmd import host
+from deepmd import forks, host
 from deepmd.adapters.evaluation import NEEDS_GRADIENT, assemble, components
 from deepmd.adapters.tf.namespace import inference, xp
 from deepmd.array_model.charge_spin import LIMITS
+from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.array_model.tree import flatten, map_leaves, replace_leaves
 from deepmd.plan.expansions import direct_evaluation, domain_start
+
+
+def check_process() -> None:
+    """Raise InputError in a process forked from one in which TensorFlow had run: it would wait for threads forever."""
+    if "tensorflow" in forks.left_behind:
+        raise InputError(
+            "TensorFlow cannot run in this process: it was forked from one in which TensorFlow had run, "
+            "whose threads did not come along. Start processes by 'spawn': multiprocessing.get_context('spawn')"
+        )
 
 
 def threads() -> int:
@@ -29,6 +39,7 @@ def session(graph: Any, *, blocks: bool = False) -> Any:
 
     With `blocks` as many runs as there are threads share it at once: operations that divide themselves, too, would only wait for each other.
     """
+    check_process()
     inter, intra = host.threads(host.INTER), threads()
     if blocks and intra > 1:
         inter, intra = inter or intra, 1
@@ -116,9 +127,7 @@ def gradients(model: Any, value_Nd: Any, pairs: Pairs, wanted: frozenset[str]) -
     return [tf.gradients(total, pairs.disp_NM3)[0] for total in components(model, value_Nd, pairs, wanted, xp=xp)]
 
 
-def exact_values(
-    model: Any, params: Params, pairs: Pairs, conditions: Conditions, wanted: frozenset[str]
-) -> tuple[Any, Any, list[Any]]:
+def exact_values(model: Any, params: Params, pairs: Pairs, conditions: Conditions, wanted: frozenset[str]) -> tuple[Any, Any, list[Any]]:
     """Return atomic values, features and their derivatives (see `gradients`) for any distances: the program of a file.
 
     Expansions are evaluated where all pairs are within their domain, otherwise the nets themselves. Derivatives are taken within either

@@ -94,6 +94,13 @@ def _searchsorted(x: Any, values: Any, *, side: str) -> Any:
     return op(sorted_inputs=x[None, :], values=values[None, :], out_type=tf.int64)[0]
 
 
+def _checked(x: Any, right: Any, text: str) -> Any:
+    """Return x after a plain operation that stops the run; `tf.debugging.Assert` would wrap it into functions."""
+    data = [text, tf.where(tf.logical_not(right))[0:1, 0]] if right.shape.rank else [text]
+    with tf.control_dependencies([tf.raw_ops.Assert(condition=tf.reduce_all(right), data=data, name="check")]):
+        return tf.identity(x)
+
+
 def _size(x: Any, axis: int) -> Any:
     static = x.shape.as_list()[axis]
     return tf.shape(x, out_type=tf.int64)[axis] if static is None else static
@@ -118,6 +125,7 @@ xp: Any = SimpleNamespace(
     astype=tf.cast,
     bfloat16=tf.bfloat16,
     ceil=tf.math.ceil,
+    checked=_checked,
     concat=_concat,
     counting=lambda size, *, like: tf.range(tf.cast(size, tf.int64)),
     cumulative_sum=lambda x, *, axis: tf.cumsum(x, axis=axis),

@@ -19,11 +19,12 @@ from typing import Any
 import tensorflow as tf
 
 from deepmd.adapters.evaluation import assemble
-from deepmd.adapters.tf.graph import charge_spin_checks, exact_values, in_32_bits
+from deepmd.adapters.tf.graph import charge_spin_checks, check_process, exact_values, in_32_bits
 from deepmd.adapters.tf.namespace import xp
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.data import search
+from deepmd.io.atomic import real
 from deepmd.io.dp_file import load_dp, save_dp
 from deepmd.io.model_file import ModelFile, planned
 
@@ -45,7 +46,8 @@ def save_savedmodel(path: Path, content: ModelFile) -> None:
         raise InputError(f"{path}: the format is for energies only; this model predicts {content.model.output.name}. Use .pb, .pth, .dp or .yaml")
     if path.exists() and not (path / "saved_model.pb").is_file():
         raise InputError(f"{path}: cannot be written: it is there, and no SavedModel")
-    with _replacing_folder(path) as folder:
+    check_process()
+    with _replacing_folder(real(path)) as folder:
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)  # derivatives are part of the functions
         tf.saved_model.save(_module(content), str(folder), options=options)
         (folder / WHOLE).parent.mkdir()

@@ -71,7 +71,7 @@ def load_training(path: Path) -> tuple[ModelFile, Progress]:
     try:
         progress = Progress(int(tree["step"]), int(tree["seed"]), _arrays(tree["optimizer"], path), tree.get("evaluation", "direct"))
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: the checkpoint is damaged: {type(error).__name__}: {error}") from error
+        raise InputError(f"{path}: the checkpoint is damaged: {error}") from error
     return content, progress
 
 

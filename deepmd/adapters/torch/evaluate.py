@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from deepmd import forks
 from deepmd.adapters.evaluation import NEEDS_GRADIENT, Evaluator, assemble, components
 from deepmd.adapters.torch.arrays import conditions_to_torch, narrowed, pairs_to_torch, params_to_torch, to_numpy
 from deepmd.adapters.torch.namespace import inference, xp
@@ -44,9 +45,12 @@ FEWEST_ATOMS = 256
 
 
 def honour_threads() -> None:
-    """Set the numbers of threads that the environment asks for; torch itself follows OMP_NUM_THREADS."""
+    """Set the numbers of threads that the environment asks for; torch itself follows OMP_NUM_THREADS.
+
+    A process forked from one that had loaded torch keeps to one.
+    """
     intra, inter = threads(INTRA), threads(INTER)
-    if intra:
+    if intra and "torch" not in forks.left_behind:
         torch.set_num_threads(intra)
     if inter:
         with suppress(RuntimeError):  # operations have run side by side before: torch keeps the number it had then

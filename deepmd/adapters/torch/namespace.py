@@ -49,17 +49,29 @@ def _steps(first: torch.Tensor, second: torch.Tensor, factor: torch.Tensor, coun
     return out
 
 
+def _refusing(x: torch.Tensor, right: torch.Tensor, text: str) -> torch.Tensor:
+    if not bool(right.all()):
+        raise ValueError(f"{text} {int(right.to(torch.int64).argmin())}" if right.dim() > 0 else text)
+    return x
+
+
 @cache
-def _compiled_steps() -> Any:
-    """Compile the loop for traces: written out, it would make them long and slow to start."""
+def _compiled(function: Any) -> Any:
+    """Compile a function for traces: a loop written out makes them slow to start, and what is traced cannot raise."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*torch\.jit.* is deprecated", category=DeprecationWarning)
-        return torch.jit.script(_steps)
+        return torch.jit.script(function)
 
 
 def _recurrence(first: torch.Tensor, second: torch.Tensor, factor: torch.Tensor, count: int) -> torch.Tensor:
-    steps = _compiled_steps() if torch.jit.is_tracing() else _steps
+    steps = _compiled(_steps) if torch.jit.is_tracing() else _steps
     out: torch.Tensor = steps(first, second, factor, count)
+    return out
+
+
+def _checked(x: torch.Tensor, right: torch.Tensor, text: str) -> torch.Tensor:
+    refusing = _compiled(_refusing) if torch.jit.is_tracing() else _refusing
+    out: torch.Tensor = refusing(x, right, text)
     return out
 
 
@@ -69,6 +81,7 @@ xp: Any = SimpleNamespace(
     astype=lambda x, dtype: x.to(dtype),
     bfloat16=torch.bfloat16,
     ceil=torch.ceil,
+    checked=_checked,
     concat=_concat,
     counting=_counting,
     cumulative_sum=lambda x, *, axis: torch.cumsum(x, dim=axis),

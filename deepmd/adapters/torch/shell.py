@@ -142,9 +142,6 @@ class Shell(Facts):
             cell, periodic = self.open_cell(coord_A3), torch.zeros(1, dtype=torch.float64)
             if box is not None and box.numel() > 0:
                 cell, periodic = box.detach().reshape(-1, 3, 3).to(torch.float64), torch.ones(1, dtype=torch.float64)
-                solid = torch.linalg.det(cell).abs() > 1e-8 * cell.abs().amax(dim=2).amax(dim=1) ** 3
-                if not bool(solid.all()):
-                    raise ValueError("box has no volume: give three independent lattice vectors in rows, or None for an open boundary")
             found: Found = self.find(coord_A3, type_A, frame_A, cell.expand(coord.size(0), 3, 3), periodic.to(coord_A3.device))
         return found
 

@@ -1,0 +1,75 @@
+"""Neighbours by cell bins with NumPy, whatever the positions and cells: bounded memory, time linear in the atoms.
+
+Slower than `vesin`, which is for ordinary structures: far atoms, thin cells and crowds cost it hours, memory or the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from deepmd.data.lattice import spacing
+
+SLACK = 1e-6
+"""Bins are wider than the cutoff by this share, so that a rounded bin number loses no neighbour."""
+
+MOST_BINS = 2.0**40
+"""Bins along one direction; wider ones find the same neighbours, and their numbers are exact."""
+
+PART = 2**21
+"""Candidates, or bins around atoms, that are looked at in one go."""
+
+Pairs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""The centres (P,), ascending, their neighbours (P,), r_j - r_i (P, 3) and its length (P,), Angstrom."""
+
+
+def pairs_by_bins(points: np.ndarray, cell: np.ndarray, cutoff: float) -> Iterator[Pairs]:
+    """Yield all pairs nearer than the cutoff (Angstrom), periodic images included, for runs of centres.
+
+    Parameters
+    ----------
+    points : positions (n, 3), Angstrom; fractional ones between -1 and 1
+    cell : a reduced cell (3, 3), Angstrom
+    """
+    inverse = np.linalg.inv(cell)
+    distance = spacing(inverse)
+    bins_3 = np.clip(np.floor(distance / (cutoff * (1.0 + SLACK))), 1.0, MOST_BINS)
+    reach = np.ceil(cutoff * (1.0 + 0.5 * SLACK) * bins_3 / distance)
+    steps_B3 = np.stack(np.meshgrid(*(np.arange(-n, n + 1.0) for n in reach), indexing="ij"), axis=-1).reshape(-1, 3)
+    bin_A3 = np.floor(points @ inverse * bins_3)
+    wrap_A3 = np.floor(bin_A3 / bins_3)
+    # occupied bins by their ranks along each direction: there are not too many for one number, wherever the atoms are
+    ranks = [np.unique(column, return_inverse=True) for column in (bin_A3 - wrap_A3 * bins_3).T]
+    values, sizes = [each for each, _ in ranks], [len(each) for each, _ in ranks]
+    number_A = np.ravel_multi_index(tuple(rank for _, rank in ranks), sizes)
+    order = np.argsort(number_A, kind="stable")
+    number_sorted = number_A[order]
+
+    def found(first: int, last: int) -> Iterator[Pairs]:
+        target_3NB = np.moveaxis(bin_A3[first:last, None] + steps_B3, -1, 0)
+        image_3NB = np.floor(target_3NB / bins_3[:, None, None])
+        target_3NB = target_3NB - image_3NB * bins_3[:, None, None]
+        rank_3NB = [np.minimum(np.searchsorted(value, each), len(value) - 1) for value, each in zip(values, target_3NB, strict=True)]
+        there_NB = np.all([value[rank] == each for value, rank, each in zip(values, rank_3NB, target_3NB, strict=True)], axis=0)
+        centre, step = np.nonzero(there_NB)
+        number = np.ravel_multi_index(tuple(rank[centre, step] for rank in rank_3NB), sizes)
+        start = np.searchsorted(number_sorted, number)
+        count = np.searchsorted(number_sorted, number, side="right") - start
+        if count.sum() > PART and last - first > 1:
+            yield from found(first, (first + last) // 2)
+            yield from found((first + last) // 2, last)
+            return
+        source = np.repeat(np.arange(len(count)), count)
+        within = np.arange(len(source)) - np.repeat(np.cumsum(count) - count, count)
+        i, j = first + centre[source], order[start[source] + within]
+        shift = image_3NB[:, centre, step].T[source] - wrap_A3[j]
+        # differences first: they are exact where positions are large
+        disp = points[j] - points[i] + shift @ cell
+        square = np.einsum("pk,pk->p", disp, disp)
+        kept = np.flatnonzero((square < cutoff * cutoff) & ((i != j) | shift.any(axis=1)))
+        yield i[kept], j[kept], disp[kept], np.sqrt(square[kept])
+
+    run = max(1, PART // (8 * len(steps_B3)))
+    for first in range(0, len(points), run):
+        yield from found(first, min(first + run, len(points)))

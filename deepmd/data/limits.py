@@ -1,0 +1,13 @@
+"""Structures that are refused: positions and cells that numbers cannot hold, and more neighbours than matter has."""
+
+FLATTEST = 1e-8
+"""Volume of a cell over the product of its lengths, below which it is none: rounding decides what is left of it."""
+
+LARGEST = 1e50
+"""Longest lattice vector, Angstrom, and one over the shortest: their powers are still numbers."""
+
+FARTHEST = 2.0**26
+"""From here on (Angstrom) numbers of float64 are more than 1e-8 apart, and positions say too little of forces."""
+
+MOST_NEIGHBOURS = 1000
+"""Neighbours of an atom; more are a mistake, mostly of units."""

@@ -1,0 +1,86 @@
+"""Where a training writes: what may not be there, what is moved aside, and the command that goes on from it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from deepmd.array_model.errors import InputError
+from deepmd.data.stat_file import is_hdf5
+from deepmd.io.atomic import check_output, is_stream, real
+from deepmd.io.train_input import TrainInput
+from deepmd.train.others import Others
+
+OUTPUT = "out.json"
+"""Where the complete input is written by default."""
+
+COMPATIBLE = "input_v2_compat.json"
+"""Where an input with an old layout is written in today's."""
+
+
+def prefix_of(options: TrainInput) -> Path:
+    """Return the prefix of the checkpoints."""
+    link, folder = Path(options.training.save_ckpt), options.training.save_dir
+    return link if folder is None else Path(folder) / link.name
+
+
+def _curves(options: TrainInput) -> dict[str, str]:
+    """Return the files of rows by the option that names them."""
+    full = {"validating/full_val_file": options.validating.full_val_file} if options.validating.full_validation else {}
+    return {"training/disp_file": options.training.disp_file, **full}
+
+
+def check_places(options: TrainInput, endings: Sequence[str], output: str, old: bool, reads: Sequence[str | os.PathLike[str]]) -> None:
+    """Find out before the work starts that its results can be written and replace nothing that is read, nor each other.
+
+    Parameters
+    ----------
+    endings : of the files of a checkpoint
+    output : where the complete input goes
+    old : the input has an old layout
+    reads : files that the training reads
+
+    Raises
+    ------
+    InputError
+        A place cannot be written to, is a file of `reads`, or is that of another result.
+    """
+    training, link = options.training, Path(options.training.save_ckpt)
+    folders = {"training/save_dir": training.save_dir, "validating/save_best_dir": options.validating.save_best_dir}
+    if training.tensorboard:
+        folders["training/tensorboard_log_dir"] = training.tensorboard_log_dir
+    for name, folder in folders.items():
+        try:
+            if folder is not None:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{name}: {folder} cannot be made: {error.strerror}") from error
+    texts = {"training/save_ckpt": str(link.parent / "checkpoint"), **_curves(options), "--output": output}
+    if old:
+        texts["input of an old layout"] = COMPATIBLE
+    taken: dict[Path, str] = {}
+    for name, place in texts.items():
+        check_output(place, name, reads=reads, text=True)
+        if not is_stream(place) and taken.setdefault(real(place), name) != name:
+            raise InputError(f"{name}: {place} cannot be written: it is the same file as that of {taken[real(place)]}; accepted: another name")
+    for newest in (Path(f"{link}{ending}") for ending in endings):
+        if not newest.is_symlink():  # links to the newest checkpoint are replaced themselves
+            check_output(newest, "training/save_ckpt")
+    if training.stat_file is not None and is_hdf5(training.stat_file):
+        check_output(training.stat_file, "training/stat_file", reads=reads)
+
+
+def others_of(options: TrainInput, restart: Path | None, step: int) -> Others:
+    """Return what lies where the training writes and is not continued by it, from the checkpoint `restart` at `step` if there is one."""
+    prefix, best = prefix_of(options), Path(options.validating.save_best_dir or ".")
+    own = restart is not None and real(restart).parent in (real(prefix.parent), real(best))
+    return Others(prefix, Path(options.training.save_ckpt), best, tuple(_curves(options).values()), step if own else None)
+
+
+def go_on(options: TrainInput, backend: str, input_path: str | os.PathLike[str], output: str, use_pretrain_script: bool) -> str:
+    """Return the command that continues the training from its newest checkpoint."""
+    flag = {"torch": "--pt", "tf": "--tf"}[backend]
+    more = [*(["-o", output] if output != OUTPUT else []), *(["--use-pretrain-script"] if use_pretrain_script else [])]
+    return shlex.join(["dp", flag, "train", str(input_path), "--restart", options.training.save_ckpt, *more])

@@ -1,0 +1,92 @@
+"""A forked process works, or says at once what to do instead; it never waits for threads that stayed behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import FRAMEWORKS
+from tolerances import assert_close
+
+from deepmd.host import INTRA
+
+MODEL = Path(__file__).parents[1] / "golden" / "se_e2_a" / "model.dp"
+
+SIZES = (100, 600)
+"""Numbers of atoms: of one block, evaluated on two threads, and of several, evaluated on one thread each."""
+
+SCRIPT = f"""
+import json, multiprocessing, sys
+import numpy as np
+from deepmd import DeepPot
+
+SIZES = {SIZES}
+model, backend, use = sys.argv[1:]
+pool = multiprocessing.get_context("fork").Pool
+
+def inherited(size):
+    return energy(potential, size)
+
+def fresh(size):
+    return energy(DeepPot(model, backend=backend), size)
+
+def energy(potential, size):
+    coords = np.random.default_rng(size).uniform(0.0, 30.0, (size, 3))
+    return potential.eval(coords, 30.0 * np.eye(3), [0, 1] * (size // 2))[0].item()
+
+def told(function):
+    with pool(1) as workers:
+        try:
+            return workers.map_async(function, SIZES).get(timeout=60)
+        except ValueError as error:
+            return str(error)
+
+if use == "deepmd":
+    potential = DeepPot(model, backend=backend)
+    before = [told(inherited), told(fresh)]
+    here = [inherited(size) for size in SIZES]
+    out = [told(inherited), told(fresh), *before, here]
+elif backend == "torch":
+    import torch
+    torch.ones(500, 500) @ torch.ones(500, 500)
+    out = [told(fresh)]
+else:
+    import tensorflow
+    tensorflow.matmul(tensorflow.ones((500, 500)), tensorflow.ones((500, 500)))
+    out = [told(fresh)]
+print(json.dumps(out))
+"""
+
+USES = [*((backend, "deepmd") for backend in FRAMEWORKS), ("torch", "framework"), ("tf", "framework")]
+"""By what has the backend been used before."""
+
+
+@pytest.fixture(scope="module")
+def energies():
+    """What the frames of the script give in a process that nobody forked."""
+    from deepmd import DeepPot
+
+    coords = [np.random.default_rng(size).uniform(0.0, 30.0, (size, 3)) for size in SIZES]
+    return [DeepPot(MODEL).eval(coord, 30.0 * np.eye(3), [0, 1] * (len(coord) // 2))[0].item() for coord in coords]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
+@pytest.mark.parametrize(("backend", "use"), USES)
+@pytest.mark.filterwarnings("ignore::deepmd.infer.deep_pot.ExpansionWarning")
+def test_a_forked_process(backend, use, energies):
+    """Two threads, and settings that ask for two threads once more in the new process."""
+    variables = {**os.environ, "OMP_NUM_THREADS": "2", INTRA: "2"}
+    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(MODEL), backend, use]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    stopped = (2 if use == "deepmd" else 1) if backend == "tf" else 0
+    for text in found[:stopped]:
+        assert "Start processes by 'spawn': multiprocessing.get_context('spawn')" in text
+    for values in found[stopped:]:
+        assert_close(values, energies, "energy")
