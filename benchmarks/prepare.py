@@ -77,11 +77,11 @@ class Workplace:
 
     def prepare(self, sides: dict[str, Side], threads: int) -> None:
         """Train the model and write it in the formats of both programs."""
-        self._prepare_ours(sides["ours"], threads)
+        self.prepare_ours(sides["ours"], threads)
         if "theirs" in sides:
-            self._prepare_theirs(sides["theirs"])
+            self.prepare_theirs(sides["theirs"])
 
-    def _prepare_ours(self, side: Side, threads: int) -> None:
+    def prepare_ours(self, side: Side, threads: int) -> None:
         """Train the model, unless it is there, and write it in every format, in any case: the formats are being worked on."""
         home = self.folder / "ours"
         if not (home / "model.dp").exists():
@@ -95,7 +95,7 @@ class Workplace:
             if not self.descriptor:
                 self._try(side, f"compressed.{suffix}", "compress", "-i", f"model.{suffix}", "-o", f"compressed.{suffix}")
 
-    def _prepare_theirs(self, side: Side) -> None:
+    def prepare_theirs(self, side: Side) -> None:
         """Have DeePMD-kit convert the model to its own files, and compress it."""
         home = self.folder / "theirs"
         home.mkdir(exist_ok=True)

@@ -160,13 +160,15 @@ class ModelAgreement:
         expected = subject.evaluate(packed, conditions)
         after = arrays_in(given)
         assert all(np.array_equal(old, new) for old, new in zip(before, after, strict=True))
-        for array in after:
-            array.flags.writeable = False
-        # a fresh evaluator also takes read-only parameters
-        frozen = subject if subject.backend == "tf" else Subject(*subject.planned, subject.backend)
-        compare(frozen.evaluate(packed, conditions), expected, subject)
-        for array in after:
-            array.flags.writeable = True
+        try:
+            for array in after:
+                array.flags.writeable = False
+            # a fresh evaluator also takes read-only parameters
+            frozen = subject if subject.backend == "tf" else Subject(*subject.planned, subject.backend)
+            compare(frozen.evaluate(packed, conditions), expected, subject)
+        finally:
+            for array in after:
+                array.flags.writeable = True
 
     def test_serialized(self, reference: Subject) -> None:
         """The stored form brings back every parameter, without expansions, and the same numbers."""

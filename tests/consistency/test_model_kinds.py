@@ -74,9 +74,6 @@ class TestModelKinds(ModelConformance):
         if "descriptor" in params:
             params["descriptor"] = cls.statistics(model, params["descriptor"], rng)
 
-    def test_cutoff(self):
-        """A table ends as smoothly as its energies do."""
-
 
 @pytest.mark.parametrize("backend", FRAMEWORKS)
 @pytest.mark.parametrize("name", ["linear", "hybrid of both kinds", "messages", "messages and sections"])

@@ -26,12 +26,22 @@ FOLDER = Path(__file__).parents[1] / "golden" / "se_e2_a"
 
 
 @contextmanager
-def refused(text, most=200):
-    """Expect an InputError while the process takes no more than `most` MB of memory in addition."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(InputError, match=text):
-        yield
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1024 * most
+def refused(text, most=500):
+    """Expect an InputError while the process may take no more than `most` MB of address space in addition."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + most * 2**20, before[1]))
+    try:
+        with pytest.raises(InputError, match=text):
+            yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_the_limit_of_memory_is_one():
+    """What takes more is no InputError."""
+    with pytest.raises(MemoryError), refused("anything"):
+        bytearray(10**10)
 
 
 class Planted:

@@ -29,7 +29,13 @@ from deepmd.testing.samples import Sample, Subject
 
 COUNTS = [1, 2, 3, 8, 64]
 WIDTHS = (3, 0, 2)
-RNG = np.random.default_rng(8)
+
+
+@pytest.fixture
+def rng():
+    """A generator of its own for each test, so that no test depends on those before it."""
+    return np.random.default_rng(8)
+
 
 
 def matrices(count):
@@ -84,13 +90,13 @@ def contracting(c_K):
 
 
 @pytest.mark.parametrize("count", [2, 8, 64])
-def test_tables_lead_from_values_at_the_nodes_to_what_contracts_moments(count):
-    values = RNG.normal(size=(count, 3))
+def test_tables_lead_from_values_at_the_nodes_to_what_contracts_moments(count, rng):
+    values = rng.normal(size=(count, 3))
     assert_close(series.constants(count) @ values, contracting(matrices(count)[0] @ values), "function")
 
 
-def test_value_at_the_cutoff(run):
-    c_KG = RNG.normal(size=(6, 3))
+def test_value_at_the_cutoff(run, rng):
+    c_KG = rng.normal(size=(6, 3))
     assert_close(run(spectral.at_start, contracting(c_KG)), chebyshev.chebval(-1.0, c_KG)[None], "function")
 
 
@@ -113,9 +119,9 @@ def slow_moments(x_NM, columns, widths, count):
 
 @pytest.mark.parametrize("count", [2, 4, 10])
 @pytest.mark.parametrize("rows", [4, 0])
-def test_moments_equal_slow_twin(run, rows, count):
-    x_NM = np.concatenate([RNG.uniform(-1.0, 1.0, (rows, 4)), np.full((rows, 1), 1.3)], axis=1)
-    columns = [RNG.normal(size=x_NM.shape) for _ in range(4)]
+def test_moments_equal_slow_twin(run, rows, count, rng):
+    x_NM = np.concatenate([rng.uniform(-1.0, 1.0, (rows, 4)), np.full((rows, 1), 1.3)], axis=1)
+    columns = [rng.normal(size=x_NM.shape) for _ in range(4)]
     rows_NCM = np.stack(columns, axis=1)
     for (start, stop), slow in zip(spans(WIDTHS), slow_moments(x_NM, columns, WIDTHS, count), strict=True):
         each = run(lambda x, rows, *, xp: spectral.moments(x, rows, count, xp=xp), x_NM[:, start:stop], rows_NCM[:, :, start:stop])
@@ -123,12 +129,12 @@ def test_moments_equal_slow_twin(run, rows, count):
 
 
 @pytest.mark.parametrize("count", [2, 10])
-def test_the_written_adjoint_is_that_of_the_sums(run, count):
+def test_the_written_adjoint_is_that_of_the_sums(run, count, rng):
     """Of both arguments, on both sides of the end of the domain; sections without neighbours and types without atoms included."""
-    x_NM = np.concatenate([RNG.uniform(-1.0, 0.99, (4, 4)), np.full((4, 1), 1.3)], axis=1)
-    columns_NCM = RNG.normal(size=(4, 3, 5))
-    coefficients = [[contracting(RNG.normal(size=count))[:, None] * RNG.normal(size=6) for _ in WIDTHS] for _ in range(3)]
-    weights, counts = RNG.normal(size=(4, 3, 6)), (3, 0, 1)
+    x_NM = np.concatenate([rng.uniform(-1.0, 0.99, (4, 4)), np.full((4, 1), 1.3)], axis=1)
+    columns_NCM = rng.normal(size=(4, 3, 5))
+    coefficients = [[contracting(rng.normal(size=count))[:, None] * rng.normal(size=6) for _ in WIDTHS] for _ in range(3)]
+    weights, counts = rng.normal(size=(4, 3, 6)), (3, 0, 1)
 
     def sums(x, columns, *, xp):
         return spectral.contracted(x, columns, WIDTHS, counts, coefficients, count, xp=xp)
@@ -327,9 +333,9 @@ def test_parameters_are_left_alone():
 
 
 @pytest.mark.parametrize("count", [2, 10])
-def test_an_expansion_continues_linearly(run, count):
+def test_an_expansion_continues_linearly(run, count, rng):
     """With the value and the slope at the end of the domain."""
-    c = RNG.normal(size=count)
+    c = rng.normal(size=count)
     x = np.array([-1.0, -0.3, 0.999, 1.0, 1.001, 1.5, 3.0])
     c_K1 = contracting(c)[:, None]
 
