@@ -104,10 +104,10 @@ class DP(Calculator):  # type: ignore[misc]
         _check(words, WORDS)
         given = {**self.parameters, **words}
         given["model"] = str(Path(given["model"]).absolute())
-        if given["type_dict"] is not None:
-            given["type_dict"] = {element: int(kind) for element, kind in given["type_dict"].items()}
         self.dp = DeepPot(given["model"], **{word: value for word, value in given.items() if word in OPTIONS})
-        self.type_dict = given["type_dict"] or {element: kind for kind, element in enumerate(self.dp.get_type_map())}
+        self.type_dict = {element: kind for kind, element in enumerate(self.dp.get_type_map())}
+        if given["type_dict"] is not None:
+            self.type_dict = given["type_dict"] = _type_dict(given["type_dict"], list(self.type_dict))
         self.reset()
         return super().set(**given)  # type: ignore[no-any-return]
 
@@ -156,6 +156,17 @@ def _check(words: Iterable[str], accepted: Sequence[str]) -> None:
         if word not in accepted:
             known = ", ".join(accepted)
             raise InputError(f"DP: unknown argument {word!r}. Accepted: {known}.{nearest(word, accepted)}")
+
+
+def _type_dict(given: Any, type_map: Sequence[str]) -> dict[str, int]:
+    """Return the types of elements; raise InputError for what are none of the model."""
+    accepted = f"accepted: the type of each element, of the model's types 0 to {len(type_map) - 1}, {list(type_map)}"
+    if not isinstance(given, Mapping) or not given:
+        raise InputError(f"type_dict: is {given!r}; {accepted}")
+    for element, kind in given.items():
+        if not isinstance(kind, int | np.integer) or not 0 <= kind < len(type_map):
+            raise InputError(f"type_dict: {element!r} has the type {kind!r}; {accepted}")
+    return {str(element): int(kind) for element, kind in given.items()}
 
 
 def _equal(one: Any, other: Any) -> bool:

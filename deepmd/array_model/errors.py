@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 
 class InputError(ValueError):
     """What the user gave cannot be used. The message says what is wrong, where, what was given and what is accepted."""
-
-
-@contextmanager
-def naming(where: str) -> Iterator[None]:
-    """Put the place of what was given before the text of an InputError."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -132,11 +132,11 @@ def _automatic(rule: str, batches: Sequence[int], where: str) -> np.ndarray:
             start, end, weight = (kind(text) for kind, text in zip((int, int, float), block.split(":"), strict=True))
         except ValueError as error:
             raise InputError(f"{where}: the block {block!r} is not start:end:weight") from error
-        if not 0 <= start < end <= len(weights) or weight < 0.0:
+        if not 0 <= start < end <= len(weights) or not 0.0 <= weight < math.inf:
             raise InputError(f"{where}: the block {block!r} does not fit {len(weights)} systems")
         probability[start:end] = weight * weights[start:end] / weights[start:end].sum()
-    if probability.sum() <= 0.0:
-        raise InputError(f"{where}: all weights are zero")
+    if not 0.0 < probability.sum() < math.inf:
+        raise InputError(f"{where}: the weights of {rule!r} sum to {probability.sum():g}; accepted: a positive number")
     return probability / probability.sum()
 
 

@@ -57,4 +57,4 @@ def files_of(systems: Iterable[str]) -> Iterator[Path]:
     """Yield the files of systems, which no output may replace: those of folders, and HDF5 files."""
     for system in systems:
         folder = Path(system.partition("#")[0])
-        yield from (folder, folder / "nopbc", *folder.glob("*.raw"), *folder.glob("set.*/*"))
+        yield from (folder, folder / "nopbc", *folder.glob("*.raw"), *folder.glob("set.*"), *folder.glob("set.*/*"))

@@ -19,19 +19,7 @@ from deepmd.array_model.pairs import Conditions
 from deepmd.array_model.spectral import CHOICES
 from deepmd.data.neighbours import Neighbours, find_neighbours
 from deepmd.data.packing import Packed, pack
-from deepmd.infer.inputs import (
-    Frames,
-    batch_size,
-    blocks,
-    cells_of,
-    checked,
-    conditions_of,
-    coords_of,
-    groups,
-    of_centres,
-    types_of,
-    warn_of_order,
-)
+from deepmd.infer.inputs import Frames, batch_size, blocks, cells_of, checked, conditions_of, coords_of, groups, of_centres, types_of, warn_of_order
 from deepmd.io.facts import model_size, observed_types
 from deepmd.io.formats import backend_name, backend_of, framework, load_model
 from deepmd.io.model_file import ModelFile, evaluation_asked, planned

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from deepmd.array_model.errors import InputError, naming
+from deepmd.array_model.errors import InputError
 from deepmd.data.selection import files_of, systems_of
 from deepmd.data.systems import CONDITIONS, load_system
 from deepmd.infer.deep_pot import DeepEval
+from deepmd.infer.inputs import naming
 from deepmd.io.atomic import check_output, replacing
 
 log = logging.getLogger(__name__)

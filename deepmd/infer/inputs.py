@@ -6,6 +6,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,6 +55,15 @@ class Frames:
         return Structure(self.coord[frame], None if self.cell is None else self.cell[frame], self.types[frame], f"frame {frame}")
 
 
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Put the place of what was given before the text of an InputError."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
 def batch_size(auto_batch_size: bool | int) -> int | None:
     """Return the atoms of a block, None for no limit."""
     if auto_batch_size is False:
@@ -72,9 +82,12 @@ def batch_size(auto_batch_size: bool | int) -> int | None:
 def numbers(name: str, values: Any) -> np.ndarray:
     """Return an argument as an array of finite float64 numbers, or raise InputError."""
     try:
-        array = np.asarray(values, dtype=np.float64)
+        given = np.asarray(values)
+        array = given.real.astype(np.float64, copy=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name}: cannot be read as an array of numbers: {error}") from error
+    if given.dtype.kind == "c":
+        raise InputError(f"{name}: holds complex numbers; accepted: real ones")
     if not np.all(np.isfinite(array)):
         where = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
         raise InputError(f"{name}: holds {array[where]} at position {where}; accepted: finite numbers")

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.array_model.errors import InputError, naming
+from deepmd.array_model.errors import InputError
 from deepmd.data.selection import files_of, systems_of
 from deepmd.data.systems import CONDITIONS, load_system
 from deepmd.infer.deep_pot import DeepPot
+from deepmd.infer.inputs import naming
 from deepmd.io.atomic import check_output, write_text
 
 log = logging.getLogger(__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -21,7 +22,7 @@ def check_output(path: PathLike, name: str = "", *, reads: Iterable[PathLike] = 
     ----------
     path : where the result goes
     name : of the option that says so, for errors
-    reads : files that the work reads
+    reads : files that the work reads, models among them by any name that loads them
     text : the result is text, which may also go to a device or a FIFO
     folder : the result is a folder, which may be there
 
@@ -42,15 +43,27 @@ def check_output(path: PathLike, name: str = "", *, reads: Iterable[PathLike] = 
         found = "a folder" if target.is_dir() else "a file" if target.is_file() else "a device or FIFO"
         raise InputError(f"{where} cannot be written: it is {found}; accepted: {'a folder' if folder else 'a file'} or a new name")
     for each in reads:
-        if _same(target, each):
-            raise InputError(f"{where} cannot be written: it is the same file as {each}, which is read; accepted: another name")
+        same = _among(target, each)
+        if same is not None:
+            raise InputError(f"{where} cannot be written: it is the same file as {same}, which is read; accepted: another name")
 
 
-def _same(path: Path, other: PathLike) -> bool:
+def _parts(path: PathLike) -> Iterator[PathLike]:
+    """Yield the files behind a path: those of a TensorFlow checkpoint (by its prefix or its index) and of a saved model, too."""
+    yield path
+    prefix = Path(str(path).removesuffix(".index"))
+    for ending in ("index", "meta", "data-*"):
+        yield from prefix.parent.glob(f"{glob.escape(prefix.name)}.{ending}") if prefix.name else ()
+    if (Path(path) / "saved_model.pb").is_file():
+        yield from Path(path).rglob("*")
+
+
+def _among(path: Path, other: PathLike) -> PathLike | None:
+    """Return which of the files behind another path this one is."""
     try:
-        return path.samefile(other)
-    except (OSError, ValueError):  # nothing has that name, or it is no name
-        return False
+        return next((file for file in _parts(other) if Path(file).exists() and path.samefile(file)), None)
+    except (OSError, ValueError):  # it is no name
+        return None
 
 
 def real(path: PathLike) -> Path:

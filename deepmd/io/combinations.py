@@ -14,7 +14,7 @@ from deepmd.array_model.models.zbl import ZblModel
 from deepmd.array_model.tree import flatten
 from deepmd.io.checking import build
 from deepmd.io.pair_table import read_table
-from deepmd.io.sections import FORBID, ModelSection
+from deepmd.io.sections import FORBID, FileName, ModelSection
 from deepmd.plan import slots
 
 Given = dict[str, np.ndarray]
@@ -31,7 +31,7 @@ KINDS = ("pairtab", "frozen", "linear_ener", "linear")
 class PairTabSection:
     """`model` of type pairtab, without the keys of all models."""
 
-    tab_file: str
+    tab_file: FileName
     rcut: float
     sel: int | tuple[int, ...]
 
@@ -51,7 +51,7 @@ class PairTabSection:
 class FrozenSection:
     """`model` of type frozen."""
 
-    model_file: str
+    model_file: FileName
 
     __pydantic_config__ = FORBID
 

@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import AfterValidator
 
 FORBID = {"extra": "forbid"}
 
 DEFAULT_STOP_LR = 5e-8
+
+LONGEST = 200
+"""Bytes of a file name: file systems take 255, of which endings and temporary names need some."""
+
+
+def _path(path: str) -> str:
+    if not path or "\0" in path or any(len(os.fsencode(part)) > LONGEST for part in Path(path).parts):
+        raise ValueError(f"{path!r} is no path; accepted: text without NUL characters, each name of at most {LONGEST} bytes")
+    return path
+
+
+def _file(path: str) -> str:
+    if Path(path).name in ("", ".."):
+        raise ValueError(f"{path!r} is a folder; accepted: the name of a file")
+    return path
+
+
+PathName = Annotated[str, AfterValidator(_path)]
+"""A file or a folder."""
+
+FileName = Annotated[PathName, AfterValidator(_file)]
+"""A file."""
 
 
 @dataclass(frozen=True)
 class DataSection:
     """`training_data`."""
 
-    systems: str | tuple[str, ...] = "."
+    systems: PathName | tuple[PathName, ...] = "."
     rglob_patterns: tuple[str, ...] | None = None
     batch_size: int | tuple[int, ...] | str = "auto"
     auto_prob: str = "prob_sys_size"
@@ -153,11 +179,11 @@ class TrainingSection:
     numb_steps: int | None = None
     numb_epoch: float | None = None
     seed: int | None = None
-    disp_file: str = "lcurve.out"
+    disp_file: FileName = "lcurve.out"
     disp_freq: int = 1000
     save_freq: int = 1000
-    save_ckpt: str = "model.ckpt"
-    save_dir: str | None = None
+    save_ckpt: FileName = "model.ckpt"
+    save_dir: PathName | None = None
     max_ckpt_keep: int = 5
     ckpt_keep_ratio: float | None = None
     disp_training: bool = True
@@ -165,9 +191,9 @@ class TrainingSection:
     gradient_max_norm: float | None = None
     change_bias_after_training: bool = False
     tensorboard: bool = False
-    tensorboard_log_dir: str = "log"
+    tensorboard_log_dir: PathName = "log"
     tensorboard_freq: int = 1
-    stat_file: str | None = None
+    stat_file: PathName | None = None
     stat_file_mode: str = "update"
 
     names = {
@@ -203,10 +229,10 @@ class ValidatingSection:
     full_validation: bool = False
     validation_freq: int = 5000
     save_best: bool = True
-    save_best_dir: str | None = None
+    save_best_dir: PathName | None = None
     max_best_ckpt: int = 1
     validation_metric: str = "E:MAE"
-    full_val_file: str = "val.log"
+    full_val_file: FileName = "val.log"
     full_val_start: float = 0.5
 
     __pydantic_config__ = FORBID
@@ -232,7 +258,7 @@ class ModelSection:
     pair_exclude_types: tuple[tuple[int, int], ...] = ()
     atom_exclude_types: tuple[int, ...] = ()
     preset_out_bias: dict[str, list[float | None]] | None = None
-    use_srtab: str | None = None
+    use_srtab: FileName | None = None
     smin_alpha: float | None = None
     sw_rmin: float | None = None
     sw_rmax: float | None = None

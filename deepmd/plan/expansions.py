@@ -111,10 +111,10 @@ def expanded_part(part: Any, params: Params, closest: float | None, *, stored: b
     if stored:
         both = [config.expansion({**wide, "tables": {**tables, **at_nodes}}, group, xp=plain) for group in groups]
         tables |= {"coefficients": [np.concatenate(c) for c, _ in both], "starts": [start_JG for _, start_JG in both]}
-    else:
-        tables |= at_nodes
+        at_nodes = {}
     dtype = dtype_of(part.precision, xp=plain)
-    return config, {**params, "tables": map_leaves(lambda leaf: plain.astype(leaf, dtype), tables)}, ""
+    tables = {**map_leaves(lambda leaf: plain.astype(leaf, dtype), tables), **at_nodes}
+    return config, {**params, "tables": tables}, ""
 
 
 def _terms(values: Any, tolerance: float, before: int, *, stored: bool) -> int | None:

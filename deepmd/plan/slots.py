@@ -8,6 +8,9 @@ from typing import Any
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.models.pairtab import PairTabModel
 
+MOST = 100.0
+"""Largest RATIO of "auto:RATIO": more slots than that would only take memory."""
+
 
 def automatic(model: Any) -> tuple[str, ...]:
     """Return the values of `sel` that neighbour statistics have to resolve."""
@@ -66,6 +69,7 @@ def slots_of(sel: str, most: Sequence[int]) -> tuple[int, ...]:
         ratio = float(text or 1.1)
     except ValueError:
         ratio = 0.0
-    if head != "auto" or ratio <= 0.0:
-        raise InputError(f"model/descriptor/sel: {sel!r} is not understood. Accepted: a list with one number per type, auto, auto:RATIO")
+    if head != "auto" or not 0.0 < ratio <= MOST:
+        accepted = f"a list with one number per type, auto, auto:RATIO with a RATIO of at most {MOST:g}"
+        raise InputError(f"model/descriptor/sel: {sel!r} is not understood. Accepted: {accepted}")
     return tuple(max(4 * ((int(ratio * count) + 3) // 4), 4) for count in most)

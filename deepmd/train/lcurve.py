@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
-from deepmd.array_model.errors import InputError
-from deepmd.io.atomic import is_stream
 from deepmd.losses import Loss
 
 NOTE = "# If there is no available reference data, rmse_*_{val,trn} will print nan\n"
@@ -47,30 +44,3 @@ def log_line(step: int, kind: str, values: dict[str, float], lr: float | None) -
     """Return the log line of one side of a row."""
     parts = [f"{name} = {value:8.2e}" for name, value in values.items()]
     return f"Batch {step:7d}: {kind}: " + ", ".join(parts + ([] if lr is None else [f"lr = {lr:8.2e}"]))
-
-
-def beginning(path: str, names: Sequence[str], with_validation: bool, after_step: int) -> str:
-    """Return what the file begins with: the header, after a restart with the rows up to its step.
-
-    Raises
-    ------
-    InputError
-        The file is there and no text.
-    """
-    head, file = header(names, with_validation), Path(path)
-    if after_step == 0 or not file.is_file() or is_stream(path):
-        return head
-    try:
-        old = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    except UnicodeDecodeError as error:
-        raise InputError(f"training/disp_file: {path} is no learning curve: it is no text") from error
-    kept = "".join(line for line in old if _step(line) <= after_step and line.endswith("\n"))
-    return ("".join(line for line in old if line.startswith("#")) or head) + kept
-
-
-def _step(line: str) -> float:
-    """Step of a row; infinity for what is not a row."""
-    try:
-        return int(line.split()[0])
-    except (ValueError, IndexError):
-        return math.inf

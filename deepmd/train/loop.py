@@ -97,8 +97,9 @@ def run_loop(run: Run, trainer: ExpandingTrainer, start: int, on_row: OnRow | No
     with ExitStack() as stack:
         curve = None
         if training.disp_training:
-            head = lcurve.beginning(training.disp_file, lcurve.columns(options.loss), run.validation is not None, start)
-            curve = stack.enter_context(closing(Rows(training.disp_file, head, run.others)))
+            head, rows = run.others.rows(training.disp_file, start)
+            text = "".join(head or [lcurve.header(lcurve.columns(options.loss), run.validation is not None)]) + "".join(rows)
+            curve = stack.enter_context(closing(Rows(training.disp_file, text, run.others)))
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=1))
         advance = stack.enter_context(_progress_bar(start, run.numb_steps))
         asked = stack.enter_context(stop_requests())

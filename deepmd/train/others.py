@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
+from deepmd.array_model.errors import InputError
 from deepmd.io.atomic import is_stream, open_stream, real, write_text
+from deepmd.train.checkpoints import newest
 
 log = logging.getLogger(__name__)
 
@@ -27,19 +29,25 @@ class Others:
     prefix, link : of the checkpoints, and of the links to the newest one
     best : folder of the best checkpoints
     curves : files of rows that the training writes
-    continued : the checkpoint of this prefix that is continued; only those of later steps are of another training then. None: all are
+    restart, step : the checkpoint that is continued, if there is one. If it is one of those that are here, only later ones are of another training
     """
 
-    def __init__(self, prefix: Path, link: Path, best: Path, curves: Sequence[str], continued: int | None) -> None:
-        after = -1 if continued is None else continued
-        self._prefix = prefix
+    def __init__(self, prefix: Path, link: Path, best: Path, curves: Sequence[str], restart: Path | None, step: int) -> None:
+        self._prefix, self._restart = prefix, restart
         self._waiting: list[Rows] = []
-        self._files = [*_numbered(prefix, after), *_numbered(best / "best.ckpt", after)]
-        links = [path for path in _named(link, "") if continued is None or not path.is_symlink()]
+        numbered = {**_numbered(prefix), **_numbered(best / "best.ckpt")}
+        files = [path for path in _named(link, "") if not path.is_symlink()]
+        self._own = restart is not None and real(restart) in map(real, [*numbered, *files])
         state = link.parent / "checkpoint"
-        self._files += [*links, *([state] if continued is None and state.is_file() else [])]
-        if self._files:
-            self._files += [Path(curve) for curve in curves if Path(curve).is_file() and not is_stream(curve)]
+        here = [*_numbered(prefix), *_named(link, ""), *([_pointed(state)] if state.is_file() else [])]
+        self._theirs = restart is None or not {_training(path) for path in here} <= {_training(restart)}
+        if not self._own:
+            files += [*filter(Path.is_symlink, _named(link, "")), *([state] if state.is_file() else [])]
+        files = [*(path for path in numbered if not self._own or numbered[path] > step), *files]
+        if files:
+            files += [Path(curve) for curve in curves if Path(curve).is_file() and not is_stream(curve)]
+        self._files = list({real(path.parent) / path.name: path for path in files}.values())  # each once, whatever its names
+        if files:
             log.warning(
                 "%s: checkpoints of another training are here; before the first checkpoint of this one they are moved to %s.bak-N, and until "
                 "then new rows of curves go to files with .new in their names",
@@ -49,6 +57,30 @@ class Others:
 
     def __bool__(self) -> bool:
         return bool(self._files)
+
+    def continued(self, folder: Path) -> list[Path]:
+        """Return where the training that is continued has what this one has in a folder: there, or beside the checkpoint if that is elsewhere."""
+        if self._own or self._restart is None:
+            return [folder] if self._own else []
+        beside = [real(self._restart).parent, self._restart.parent]
+        return [each for each in beside if not self._theirs or real(each) != real(folder)]
+
+    def rows(self, curve: str, step: int) -> tuple[list[str], list[str]]:
+        """Return the comments and the rows up to a step of the curve of the training that is continued.
+
+        Raises
+        ------
+        InputError
+            It is no text.
+        """
+        places = [folder / Path(curve).name for folder in self.continued(Path(curve).parent)]
+        path = next((path for path in places if path.is_file() and not is_stream(path)), None)
+        try:
+            lines = [] if path is None else path.read_text(encoding="utf-8").splitlines(keepends=True)
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: cannot be continued as a curve: {error}") from error
+        rows = [line for line in lines if re.match(r"\s*\d+\s", line) and line.endswith("\n")]
+        return [line for line in lines if line.startswith("#")], [row for row in rows if int(row.split()[0]) <= step]
 
     def wait(self, rows: Rows) -> None:
         """Put a file of rows in its place when the place is free."""
@@ -92,10 +124,23 @@ def _named(prefix: Path, number: str) -> list[Path]:
     return [path for path in prefix.parent.iterdir() if pattern.fullmatch(path.name)] if prefix.parent.is_dir() else []
 
 
-def _numbered(prefix: Path, after: int) -> list[Path]:
-    """Return the files of checkpoints of later steps than `after`, the oldest first."""
+def _training(path: Path) -> Path:
+    """Return the prefix of the training that wrote a checkpoint."""
+    return real(path).with_name(re.sub(rf"(?:-\d+(?:\.t-\d+)?)?{ENDING}$", "", real(path).name))
+
+
+def _pointed(state: Path) -> Path:
+    """Return the checkpoint that a `checkpoint` file names, or the file itself if there is none."""
+    try:
+        return newest(state.parent)
+    except (InputError, OSError, ValueError):
+        return state
+
+
+def _numbered(prefix: Path) -> dict[Path, int]:
+    """Return the files of checkpoints and their steps, the oldest first."""
     found = {path: int(path.name.removeprefix(f"{prefix.name}-").split(".")[0]) for path in _named(prefix, r"-\d+(?:\.t-\d+)?")}
-    return sorted((path for path in found if found[path] > after), key=lambda path: (found[path], path.name))
+    return dict(sorted(found.items(), key=lambda item: (item[1], item[0].name)))
 
 
 class Rows:
@@ -115,7 +160,8 @@ class Rows:
             self.add(text)
             return
         if others and self._place.exists():
-            self._path = self._place.with_name(f"{self._place.name}.new")
+            file = real(path)
+            self._path = file.with_name(f"{file.name}.new")  # beside the file itself: nothing from another file system can replace it
             others.wait(self)
         write_text(self._path, text)
 

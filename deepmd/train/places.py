@@ -65,18 +65,21 @@ def check_places(options: TrainInput, endings: Sequence[str], output: str, old: 
         check_output(place, name, reads=reads, text=True)
         if not is_stream(place) and taken.setdefault(real(place), name) != name:
             raise InputError(f"{name}: {place} cannot be written: it is the same file as that of {taken[real(place)]}; accepted: another name")
+    prefix, best = prefix_of(options), Path(options.validating.save_best_dir or ".")
+    if options.validating.full_validation and real(prefix.parent) / prefix.name == real(best) / "best.ckpt":
+        raise InputError(f"training/save_ckpt: {prefix} is how full validation names the checkpoints of the best models; accepted: another name")
     for newest in (Path(f"{link}{ending}") for ending in endings):
         if not newest.is_symlink():  # links to the newest checkpoint are replaced themselves
             check_output(newest, "training/save_ckpt")
-    if training.stat_file is not None and is_hdf5(training.stat_file):
-        check_output(training.stat_file, "training/stat_file", reads=reads)
+    stat = training.stat_file
+    if stat is not None and (is_hdf5(stat) or Path(stat).exists()):  # a folder is made with those above it
+        check_output(stat, "training/stat_file", reads=reads, folder=not is_hdf5(stat))
 
 
 def others_of(options: TrainInput, restart: Path | None, step: int) -> Others:
     """Return what lies where the training writes and is not continued by it, from the checkpoint `restart` at `step` if there is one."""
-    prefix, best = prefix_of(options), Path(options.validating.save_best_dir or ".")
-    own = restart is not None and real(restart).parent in (real(prefix.parent), real(best))
-    return Others(prefix, Path(options.training.save_ckpt), best, tuple(_curves(options).values()), step if own else None)
+    best = Path(options.validating.save_best_dir or ".")
+    return Others(prefix_of(options), Path(options.training.save_ckpt), best, tuple(_curves(options).values()), restart, step)
 
 
 def go_on(options: TrainInput, backend: str, input_path: str | os.PathLike[str], output: str, use_pretrain_script: bool) -> str:

@@ -13,7 +13,6 @@ import numpy as np
 from deepmd.array_model.errors import InputError
 from deepmd.data.batch import make_batch
 from deepmd.data.systems import System
-from deepmd.io.atomic import is_stream
 from deepmd.io.formats import framework
 from deepmd.io.model_file import ModelFile, planned
 from deepmd.io.sections import ValidatingSection
@@ -151,37 +150,42 @@ class FullValidation:
         names = [f"{quantity}:{kind}" for quantity in self._quantities for kind in ("MAE", "RMSE")]
         head = "# step " + " ".join(f"{name.replace(':', '_')}({UNITS[name[0]]})" for name in names) + "\n"
         path = self._options.full_val_file
-        rows: list[str] = []
+        rows = others.rows(path, start)[1]
         try:
-            if start > 0 and Path(path).is_file() and not is_stream(path):
-                lines = Path(path).read_text(encoding="utf-8").splitlines()
-                rows = [line for line in lines if re.match(r"\s*\d+\s", line) and int(line.split()[0]) <= start]
-            self._rows = Rows(path, head + "".join(f"{line}\n" for line in rows), others)
+            self._rows = Rows(path, head + "".join(rows), others)
             self._folder.mkdir(parents=True, exist_ok=True)
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise InputError(f"validating/full_val_file: {path} cannot be used: {error}") from error
         column = 1 + names.index(self._metric)
         values = {int(line.split()[0]): float(line.split()[column]) / 1e3 for line in rows if len(line.split()) > column}
-        best = self._present()
+        self._before = others.continued(self._folder)
+        return self._there(values, self._before)
+
+    def _there(self, values: dict[int, float], folders: Sequence[Path]) -> dict[int, float]:
+        """Return the metrics of those best checkpoints that are in the folders."""
+        best = {step for folder in folders for step in self._present(folder)}
         return {step: value for step, value in values.items() if step in best}
 
-    def _present(self) -> dict[int, str]:
-        """Return the names of the best checkpoints by step."""
-        matches = [re.fullmatch(r"(best\.ckpt-(\d+)\.t-\d+)(\..*)", path.name) for path in self._folder.glob("best.ckpt-*")]
+    def _present(self, folder: Path) -> dict[int, str]:
+        """Return the names of the best checkpoints in a folder by step."""
+        matches = [re.fullmatch(r"(best\.ckpt-(\d+)\.t-\d+)(\..*)", path.name) for path in folder.glob("best.ckpt-*")]
         return {int(match[2]): match[1] for match in matches if match and match[3] == self._endings[-1]}
 
     def _keep(self, step: int, value: float, save: Callable[[Path], str]) -> None:
         """Save the model if it is among the best; ranks in the names follow."""
-        ranked = sorted({**self._known, step: value}.items(), key=lambda item: item[1])[: self._options.max_best_ckpt]
+        ranked = sorted({**self._there(self._known, [*self._before, self._folder]), step: value}.items(), key=lambda item: item[1])[
+            : self._options.max_best_ckpt
+        ]
         if step not in dict(ranked):
             return
-        names = {each: name for each, name in self._present().items() if each in self._known}
-        save(self._folder / "best.ckpt")
+        save(self._folder / "best.ckpt")  # moves files of another training first
+        names = {each: name for each, name in self._present(self._folder).items() if each in self._known}  # others are elsewhere, or gone
         names[step] = f"best.ckpt-{step}"
         for old in [each for each in names if each not in dict(ranked)]:
             self._remove(names[old])
         for rank, (each, _) in enumerate(ranked, 1):
-            self._rename(names[each], f"best.ckpt-{each}.t-{rank}")
+            if each in names:
+                self._rename(names[each], f"best.ckpt-{each}.t-{rank}")
         self._known = dict(ranked)
         log.info("Saved best model to best.ckpt-%d with %s = %.4g %s", step, self._metric, 1e3 * value, UNITS[self._metric[0]])
 
@@ -191,7 +195,7 @@ class FullValidation:
 
     def _rename(self, old: str, new: str) -> None:
         for ending in self._endings:
-            if old != new:
+            if old != new and (self._folder / f"{old}{ending}").exists():
                 (self._folder / f"{old}{ending}").replace(self._folder / f"{new}{ending}")
 
 

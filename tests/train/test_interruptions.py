@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import tempfile
 import threading
 from contextlib import chdir
 from pathlib import Path
@@ -17,6 +18,7 @@ from deepmd.cli import main
 from deepmd.infer import DeepPot
 from deepmd.train import checkpoints, others
 from deepmd.train.others import Rows
+from deepmd.train.validating import FullValidation
 
 UNBROKEN = 1e-10
 
@@ -120,6 +122,91 @@ def test_files_of_every_kind(tmp_path):
     assert found["m.index"] == "m-5.index"
     assert (tmp_path / "kept" / "m-5.pth").is_file()
     assert len((tmp_path / "val.log").read_text().splitlines()) == 3
+
+
+def validated(numb_steps, seed=1, **training):
+    """A training that keeps its three best models."""
+    tree = small_input(**{"numb_steps": numb_steps, "disp_freq": 1, "save_freq": 2, "seed": seed, **training})
+    tree["validating"] = {"full_validation": True, "validation_freq": 1, "full_val_start": 0.0, "max_best_ckpt": 3}
+    return tree
+
+
+def test_a_restart_goes_on_with_the_files_beside_its_checkpoint(tmp_path):
+    """Another training with its curves and best models is where the restart writes."""
+    run(tmp_path, validated(4), "torch")
+    curves = {name: (tmp_path / name).read_text() for name in ("lcurve.out", "val.log")}
+    run(tmp_path, validated(4, seed=9), "torch")
+    before = snapshot(tmp_path)
+    run(tmp_path, validated(6), "torch", restart="model.ckpt.bak-0/model.ckpt")
+    after = snapshot(tmp_path)
+    for name, text in curves.items():
+        assert (tmp_path / name).read_text().startswith(text)
+        assert len((tmp_path / name).read_text().splitlines()) == len(text.splitlines()) + 2
+    assert all(before[name] == after[name if "bak" in name else f"model.ckpt.bak-1/{name}"] for name in before if "ckpt-" in name)
+    rows = np.loadtxt(tmp_path / "val.log")
+    best = [name for name in after if name.startswith("best")]
+    kept = {int(step) for step in rows[np.argsort(rows[:, 1])[:3], 0]}
+    assert {int(name.partition("-")[2].partition(".")[0]) for name in best} == kept & {5, 6}
+
+
+def test_a_best_model_that_has_gone_does_not_count(tmp_path, monkeypatch):
+    saved = FullValidation._keep
+
+    def keep(self, step, value, save):
+        saved(self, step, -step, save)
+        if step == 2:
+            (tmp_path / "best.ckpt-1.t-2.pt").unlink()
+
+    monkeypatch.setattr(FullValidation, "_keep", keep)
+    run(tmp_path, validated(3), "torch")
+    assert {path.name for path in tmp_path.glob("best*")} == {"best.ckpt-3.t-1.pt", "best.ckpt-2.t-2.pt"}
+
+
+def test_two_prefixes_in_a_folder_are_two_trainings(folder):
+    run(folder, quick(numb_steps=4, seed=9, save_ckpt="b.ckpt", disp_file="b.out"), "torch")
+    before = snapshot(folder)
+    run(folder, quick(numb_steps=6, save_ckpt="b.ckpt", disp_file="b.out", max_ckpt_keep=1), "torch", restart="model.ckpt-4.pt")
+    after = snapshot(folder)
+    for name in ("b.ckpt-2.pt", "b.ckpt-4.pt", "b.out", "checkpoint"):
+        assert after[f"b.ckpt.bak-1/{name}"] == before[name]  # bak-0 has the curve and `checkpoint` of the first
+    assert [line.split()[0] for line in (folder / "b.out").read_text().splitlines()[2:]] == ["5", "6"]
+    assert after["model.ckpt-4.pt"] == before["model.ckpt-4.pt"]
+
+
+@pytest.mark.parametrize("place", [{"save_ckpt": "b.ckpt"}, {"save_dir": "kept"}, {"save_dir": "kept", "save_ckpt": "b.ckpt"}])
+def test_a_training_goes_on_with_its_curve_under_another_name(folder, place):
+    before = snapshot(folder)
+    run(folder, quick(numb_steps=6, **place), "torch", restart="model.ckpt-2.pt")
+    assert [line.split()[0] for line in (folder / "lcurve.out").read_text().splitlines()[2:]] == ["1", "2", "3", "4", "5", "6"]
+    assert before["lcurve.out"] in [content for name, content in snapshot(folder).items() if "bak-0" in name]
+
+
+def test_a_file_is_moved_once_whatever_its_names(tmp_path):
+    tree = quick(numb_steps=2, save_ckpt="best.ckpt")
+    for _ in range(2):
+        run(tmp_path, tree, "torch")
+    assert (tmp_path / "best.ckpt.bak-0" / "best.ckpt-2.pt").is_file()
+    tree["validating"] = {"full_validation": True}
+    tree["training"]["validation_data"] = tree["training"]["training_data"]
+    before = snapshot(tmp_path)
+    with pytest.raises(InputError, match=r"training/save_ckpt: best\.ckpt"):
+        run(tmp_path, tree, "torch")
+    del before["input.json"]
+    assert before.items() <= snapshot(tmp_path).items()
+
+
+def test_a_curve_on_another_file_system(folder):
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
+        for name in ("lcurve.out", "val.log"):
+            (Path(memory) / name).write_text("of another training\n")
+            (folder / name).unlink(missing_ok=True)
+            (folder / name).symlink_to(Path(memory) / name)
+        run(folder, validated(2), "torch")
+        assert {path.name for path in Path(memory).iterdir()} == {"lcurve.out", "val.log"}
+        for name in ("lcurve.out", "val.log"):
+            assert (folder / name).is_symlink()
+            assert np.loadtxt(folder / name)[:, 0].tolist() == [1.0, 2.0]
+            assert (folder / "model.ckpt.bak-0" / name).read_text() == "of another training\n"
 
 
 @pytest.mark.parametrize("moment", range(1, 5))

@@ -259,3 +259,15 @@ def test_a_failed_calculation_leaves_no_result_of_another_structure(atoms: ase.A
     with pytest.raises(InputError, match="element 'S'"):
         atoms.calc.calculate(foreign)
     assert atoms.calc.get_property("energy", foreign, allow_calculation=False) is None
+
+
+@pytest.mark.parametrize("given", ["O", {}, {"O": 0.5}, {"O": 7}, {"O": -1}])
+def test_types_that_are_none_of_the_model_are_refused(given):
+    with pytest.raises(InputError, match=r"type_dict: .*; accepted: .*0 to 1, \['O', 'H'\]"):
+        DP(MODEL, type_dict=given)
+
+
+def test_complex_numbers_are_refused():
+    """Their imaginary part would be lost without a word."""
+    with pytest.raises(InputError, match=r"^coords: holds complex numbers"):
+        DeepPot(MODEL).eval(np.zeros((1, 1, 3)) * 1j, None, [0])

@@ -387,7 +387,8 @@ def test_pb_attributes(tmp_path):
     }
     assert {name: constants[name].item() for name in expected} == expected
     assert json.loads(constants["train_attr/training_script"].item()) == {"model": content.definition}
-    assert not graph.library.function
+    # the two branches, expansions and nets, and nothing else
+    assert sorted(each.signature.name[:9] for each in graph.library.function) == ["cond_fals", "cond_true"]
 
 
 # -- bad input of a run ---------------------------------------------------------------------------------------------------
@@ -443,7 +444,7 @@ def test_pth_warns_once_of_atoms_nearer_than_its_expansions(pth_file):
     module(**given)  # no warning, which would be an error
     near = given["coord"].reshape(1, -1, 3).clone()
     near[0, 1] = near[0, 0] + torch.tensor([0.3, 0.0, 0.0])
-    with pytest.warns(UserWarning, match="nearer than the expansions"):
+    with pytest.warns(UserWarning, match="nearer to each other than the expansions"):
         module(**{**given, "coord": near})
     module(**{**given, "coord": near})
 

@@ -62,6 +62,8 @@ TRAINING = [
     ({"disp_file": "out.json"}, ["--output: out.json", "same file as that of training/disp_file"]),
     ({"disp_file": "folder.pth"}, ["training/disp_file", "it is a folder"]),
     ({"save_ckpt": "folder", "disp_file": "folder/checkpoint"}, ["training/disp_file: folder/checkpoint", "does not exist"]),
+    ({"stat_file": "water"}, ["training/stat_file", "same file as water"]),
+    ({"stat_file": "water/set.000"}, ["training/stat_file", "water/set.000, which is read"]),
     ({"stat_file": "device.h5"}, ["training/stat_file", "a device or FIFO"]),
 ]
 
@@ -106,6 +108,24 @@ def refused(place, capsys, words, parts):
     assert len(message) == 1
     assert all(part in message[0] for part in parts), message
     assert snapshot(place) == before
+
+
+def test_all_files_of_a_model_are_read(tmp_path):
+    saved = tmp_path / "m.savedmodel"
+    files = [tmp_path / f"m.ckpt-3.{name}" for name in ("index", "meta", "data-00000-of-00001")]
+    (saved / "assets.extra").mkdir(parents=True)
+    for path in (*files, saved / "saved_model.pb", saved / "assets.extra" / "model.dp"):
+        path.write_text("")
+    (tmp_path / "m.ckpt.data-00000-of-00001").symlink_to(files[-1])
+    for read in (tmp_path / "m.ckpt-3", tmp_path / "m.ckpt-3.index"):
+        for path in (*files, tmp_path / "m.ckpt.data-00000-of-00001"):
+            with pytest.raises(InputError, match="which is read"):
+                check_output(path, reads=[read])
+    with pytest.raises(InputError, match="which is read"):
+        check_output(files[-1], reads=[tmp_path / "m.ckpt"])
+    with pytest.raises(InputError, match="which is read"):
+        check_output(saved / "assets.extra" / "model.dp", reads=[saved])
+    check_output(files[-1], reads=[tmp_path / "m.ckpt-3.pt", saved, "no\0/name", "long" * 99])
 
 
 def test_hard_links_are_the_same_file(tmp_path):

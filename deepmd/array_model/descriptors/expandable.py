@@ -7,7 +7,8 @@ from typing import Any
 
 from deepmd.array_model import spectral
 from deepmd.array_model.descriptors.base import Descriptor
-from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
+from deepmd.array_model.tree import map_leaves
 
 
 class Expandable(Descriptor):
@@ -30,12 +31,19 @@ class Expandable(Descriptor):
         return replace(self, evaluation=evaluation)  # type: ignore[type-var]
 
     def expansion(self, params: Params, centre: int, *, xp: Namespace) -> tuple[list[Array], Array]:
-        """Return what contracts the moments of a group, (2K, G) for each function, and these at x = -1 (J, G): stored, or from the nets."""
+        """Return what contracts the moments of a group, (2K, G) for each function, and these at x = -1 (J, G).
+
+        They are stored, or follow from the nets: in float64, because slopes lose digits with the square of the number of terms.
+        """
         tables = params["tables"]
         if "coefficients" in tables:
             sizes = (2 * int(self.evaluation),) * self.functions(len(tables["coefficients"]))[centre]
             return xp.split(tables["coefficients"][centre], sizes, axis=0), tables["starts"][centre]
-        each = [xp.matmul(tables["transform"], values) for values in self.values(params, centre, tables["nodes"], xp=xp)]
+        wide = {name: value for name, value in params.items() if name != "tables"}
+        wide = map_leaves(lambda leaf: xp.astype(leaf, xp.float64), wide)
+        dtype = dtype_of(self.precision, xp=xp)
+        values = self.values(wide, centre, tables["nodes"], xp=xp)
+        each = [xp.astype(xp.matmul(tables["transform"], value), dtype) for value in values]
         return each, xp.concat([spectral.at_start(c_KG, xp=xp) for c_KG in each], axis=0)
 
     def values(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> list[Array]:
