@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -360,16 +359,17 @@ def arrays_in(value: Any) -> list[np.ndarray]:
     return leaves.found
 
 
-@cache
+_references: dict[tuple[type, str], tuple[Subject, dict[str, Results]]] = {}
+
+
 def _expected(suite: type[ModelAgreement], name: str, system: str) -> Results:
     """Return what the reference of a configuration says of a system; evaluated once for all backends."""
-    reference = _reference(suite, name)
-    return reference(reference.systems[system])
-
-
-@cache
-def _reference(suite: type[ModelAgreement], name: str) -> Subject:
-    return suite.subject_of(name, "numpy").reference
+    if (suite, name) not in _references:
+        _references[suite, name] = suite.subject_of(name, "numpy").reference, {}
+    reference, known = _references[suite, name]
+    if system not in known:
+        known[system] = reference(reference.systems[system])
+    return known[system]
 
 
 def compare(results: Results, expected: Results, subject: Subject, quantity: str = "", where: str = "") -> None:

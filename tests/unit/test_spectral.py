@@ -37,7 +37,6 @@ def rng():
     return np.random.default_rng(8)
 
 
-
 def matrices(count):
     return series.transform(count), series.derivative(count)
 
