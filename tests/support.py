@@ -66,7 +66,7 @@ SLOW = (
     "*::test_members_of_a_hybrid_have_one_embedding[tf]",
     "*::test_other_descriptors[se_e2_r-tf]",
     "*::test_other_descriptors[se_e3*-tf]",
-    "*::TestActivations::*-tf-*",
+    "*::TestActivations::*-tf]",
     "*test_wild_geometry.py::test_many*",  # quick: fewer structures
 )
 
