@@ -117,6 +117,12 @@ class Subject:
     params: Params
     backend: str
     stored: bool = True
+    name: str = ""
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether `reference` is this very evaluation."""
+        return self.backend == "numpy" and self.precision == "float64" and not self.spectral
 
     @property
     def spectral(self) -> bool:

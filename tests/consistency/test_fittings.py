@@ -15,7 +15,7 @@ from deepmd.array_model.fittings.polar import PolarFitting
 from deepmd.array_model.fittings.property import PropertyFitting
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.testing import ModelAgreement
-from deepmd.testing.conformance import STEPS, compare
+from deepmd.testing.conformance import STEP, compare
 
 DESCRIPTOR = SeE2A(sel=(20, 20), rcut=3.0, rcut_smth=0.5, neuron=(2, 4), axis_neuron=2)
 CONDITIONED = {"neuron": (3,), "numb_fparam": 1, "numb_aparam": 2}
@@ -76,7 +76,7 @@ class TestFittings(ModelAgreement):
         output = reference.model.output
         if not output.differentiable:
             pytest.skip(f"{output.name} is an output without derivatives by positions (Output.differentiable), so it has no virial")
-        step = STEPS["float64"]
+        step = STEP
         (sample,) = reference.systems["triclinic_small"]
         strains = step * np.concatenate([np.eye(9), -np.eye(9)]).reshape(18, 3, 3)
         total = reference([sample.mapped(np.eye(3) + strain) for strain in strains])[output.name].reshape(2, 9, output.width)

@@ -47,35 +47,35 @@ class Frames:
     def subject_of(cls, name, backend):
         """Return a configuration on a backend."""
         model = cls.model(cls.configs[name])
-        return Roomy(model, cls.parameters(model), backend, cls.stored)
+        return Roomy(model, cls.parameters(model), backend, cls.stored, name)
 
 
 class TestLocFrame(Frames, DescriptorConformance):
     configs = {"base": BASE, "rule": replace(BASE, axis_rule=RULE), "few": replace(BASE, sel_a=(2, 1), sel_r=(0, 1))}
 
-    def test_rotation(self, subject):
+    def test_rotation(self, reference):
         """Energies and features stay, forces and virials turn along. A mirror image is another system: z changes its sign."""
         turn = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
         turn = turn * np.linalg.det(turn)
-        samples = subject.systems["several_frames"]
-        compare(subject([sample.mapped(turn) for sample in samples]), turned(subject(samples), turn), subject)
+        samples = reference.systems["several_frames"]
+        compare(reference([sample.mapped(turn) for sample in samples]), turned(reference(samples), turn), reference)
 
-    def test_neighbour_order(self, subject):
+    def test_neighbour_order(self, reference):
         """Packing sorts neighbours, whatever order they are found in."""
-        samples, layout = subject.systems["several_frames"], subject.model.layout()
+        samples, layout = reference.systems["several_frames"], reference.model.layout()
         found = find_neighbours([sample.structure for sample in samples], layout.rcut)
         order = np.random.default_rng(6).permutation(len(found.dist))
         mixed = replace(found, **{name: getattr(found, name)[order] for name in ("i", "j", "disp", "dist")})
-        with pytest.warns() if subject.model.descriptor.sel[1] == 2 else np.errstate():
-            packed = pack(mixed, layout, subject.model.ntypes)
-        compare(subject(samples, packed=packed), subject(samples), subject)
+        with pytest.warns() if reference.model.descriptor.sel[1] == 2 else np.errstate():
+            packed = pack(mixed, layout, reference.model.ntypes)
+        compare(reference(samples, packed=packed), reference(samples), reference)
 
-    def test_cutoff(self, subject):
+    def test_cutoff(self, reference):
         """A neighbour that leaves takes its energy along in a jump; one beyond is not seen."""
-        rcut = subject.model.layout().rcut
-        sample = subject.systems["open"][0].selected(np.arange(2)).changed(types=np.array([0, 1]))
+        rcut = reference.model.layout().rcut
+        sample = reference.systems["open"][0].selected(np.arange(2)).changed(types=np.array([0, 1]))
         frames = [sample.changed(coord=np.array([[0.0, 0.0, 0.0], [rcut + beyond, 0.0, 0.0]])) for beyond in (-1e-6, 1e-6, 0.1)]
-        results = subject(frames)
+        results = reference(frames)
         within, beyond, farther = results["energy"]
         assert_close(beyond, farther, "energy")
         assert abs(within - beyond) > 1e-3

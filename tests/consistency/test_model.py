@@ -51,31 +51,31 @@ class TestConditions(ModelConformance):
         ).items()
     }
 
-    def test_conditions_matter(self, subject):
+    def test_conditions_matter(self, reference):
         """A frame parameter changes every atom of its frame, an atomic one its own atom only, and none as a mask."""
-        sample = subject.systems["open"][0]
-        base = subject([sample, sample])["atom_energy"].reshape(2, -1)
-        frame = subject([sample, replace(sample, fparam=sample.fparam + 1.0)])["atom_energy"].reshape(2, -1)
+        sample = reference.systems["open"][0]
+        base = reference([sample, sample])["atom_energy"].reshape(2, -1)
+        frame = reference([sample, replace(sample, fparam=sample.fparam + 1.0)])["atom_energy"].reshape(2, -1)
         assert np.array_equal(frame[0], base[0])
         assert np.all(frame[1] != base[1])
         changed = sample.aparam + np.arange(len(sample.aparam))[:, None] * [1.0, 0.0, 0.0, 0.0]
-        atom = subject([sample, replace(sample, aparam=changed)])["atom_energy"].reshape(2, -1)
+        atom = reference([sample, replace(sample, aparam=changed)])["atom_energy"].reshape(2, -1)
         assert np.array_equal(atom[:, 0], base[:, 0])
-        assert np.all((atom[1, 1:] == base[1, 1:]) == subject.model.fitting.use_aparam_as_mask)
+        assert np.all((atom[1, 1:] == base[1, 1:]) == reference.model.fitting.use_aparam_as_mask)
 
 
 class TestStandardModel(ModelConformance):
     configs = variants(MODEL, pair_exclude_types=[((0, 1),), ((0, 0), (1, 1))], atom_exclude_types=[(0,), (0, 1)])
 
-    def test_excluded_atoms(self, subject):
+    def test_excluded_atoms(self, reference):
         """Excluded atoms have no energy but remain neighbours."""
-        excluded = subject.model.atom_exclude_types
-        sample = subject.systems["open"][0]
+        excluded = reference.model.atom_exclude_types
+        sample = reference.systems["open"][0]
         hit = np.isin(sample.structure.types, excluded)
-        full = replace(subject, model=replace(subject.model, atom_exclude_types=()), backend="numpy")
-        assert not subject([sample])["atom_energy"][hit].any()
+        full = replace(reference, model=replace(reference.model, atom_exclude_types=()), backend="numpy")
+        assert not reference([sample])["atom_energy"][hit].any()
         expected = np.where(hit, 0.0, full([sample])["atom_energy"])
-        assert_close(subject([sample])["atom_energy"], expected, "energy")
+        assert_close(reference([sample])["atom_energy"], expected, "energy")
 
 
 class TestEverythingAtOnce(ModelConformance):
