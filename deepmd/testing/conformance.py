@@ -17,7 +17,7 @@ from deepmd.array_model.tree import flatten, map_leaves
 from deepmd.host import plain
 from deepmd.io.model_file import ModelFile, from_tree, to_tree
 from deepmd.testing import backends
-from deepmd.testing.samples import Results, Sample, Subject, reordered, widened
+from deepmd.testing.samples import Results, Subject, reordered, widened
 from deepmd.testing.tolerances import FLOOR, TOLERANCES, assert_close
 
 QUANTITY = {"descriptor": "descriptor", "force": "force", "virial": "virial", "atom_virial": "virial"}
@@ -28,7 +28,6 @@ COMPARED = ("several_frames", "one_atom", "virtual", "no_neighbours", "one_frame
 
 STEP = 3e-5
 """Step of finite differences in float64, Angstrom."""
-
 
 REALISTIC = (0.2, 0.4)
 """Range of deviations as real data have them, for `ModelAgreement.deviations`."""
@@ -101,10 +100,7 @@ class ModelAgreement:
     # -- fixtures ---------------------------------------------------------------------------------------------------
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Run each test for every configuration and backend; tests of one subject run together and share its graph.
-
-        `other` is a `subject` that is not the reference itself.
-        """
+        """Run tests by configuration and backend, so that a subject's share its graph; `other` is no reference itself."""
         for fixture in {"subject", "other"} & set(metafunc.fixturenames):
             both = [(name, backend) for name in self.configs for backend in self.backends]
             if fixture == "other":
@@ -384,12 +380,6 @@ def movable(subject: Subject, results: Results) -> Results:
     """Return what does not depend on which image of an atom lies in the cell: with messages all but atomic virials, as in DeePMD-kit."""
     local = not subject.model.layout().messages
     return {name: values for name, values in results.items() if local or name != "atom_virial"}
-
-
-def split(sample: Sample, atoms: int) -> list[Sample]:
-    """Return two frames: the first `atoms` atoms of a sample, and the rest."""
-    order = np.arange(len(sample.aparam))
-    return [sample.selected(order[:atoms]), sample.selected(order[atoms:])]
 
 
 def turned(results: Results, matrix: np.ndarray) -> Results:
