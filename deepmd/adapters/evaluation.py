@@ -11,7 +11,6 @@ import numpy as np
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.outputs import DERIVATIVES, ENERGY, Output
 from deepmd.array_model.pairs import Conditions, Pairs
-from deepmd.data.packing import Packed
 from deepmd.plan.expansions import direct_evaluation, domain_start
 
 Evaluator = Callable[[Pairs, Conditions, int, int, frozenset[str]], dict[str, np.ndarray]]
@@ -29,8 +28,8 @@ OUTPUTS = ENERGY.names
 NEEDS_GRADIENT = frozenset(DERIVATIVES)
 
 
-class BlockEvaluator:
-    """Evaluates expansions, and the nets themselves for a block with a pair of atoms outside of the domain of an expansion.
+class ExactEvaluator:
+    """Evaluates expansions, and the nets themselves where a pair of atoms is outside of the domain of an expansion.
 
     Parameters
     ----------
@@ -49,13 +48,13 @@ class BlockEvaluator:
         self._make_nets = lambda: make(*direct_evaluation(model, params))
         self._lock = Lock()
 
-    def __call__(self, packed: Packed, conditions: Conditions, num_frames: int, wanted: frozenset[str]) -> dict[str, np.ndarray]:
-        """Return the wanted outputs in the order of `packed.atoms` (see `Evaluator`)."""
-        evaluate = self._expansions
-        if packed.closest < self.start:
-            with self._lock:  # blocks are evaluated side by side
-                evaluate = self._nets = self._nets or self._make_nets()
-        return evaluate(packed.pairs, conditions, len(packed.atoms), num_frames, wanted)
+    def at(self, closest: float) -> Evaluator:
+        """Return the evaluator of pairs of which the shortest has this length, Angstrom."""
+        if closest >= self.start:
+            return self._expansions
+        with self._lock:  # blocks are evaluated side by side
+            self._nets = self._nets or self._make_nets()
+            return self._nets
 
 
 def assemble(

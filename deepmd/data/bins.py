@@ -10,9 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from deepmd.data.lattice import spacing
-
-SLACK = 1e-6
-"""Bins are wider than the cutoff by this share, so that a rounded bin number loses no neighbour."""
+from deepmd.data.limits import SLACK
 
 MOST_BINS = 2.0**40
 """Bins along one direction; wider ones find the same neighbours, and their numbers are exact."""

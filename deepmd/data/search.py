@@ -14,7 +14,7 @@ from typing import Any
 from deepmd.array_model.namespace import Array, Namespace
 from deepmd.array_model.pairs import Layout, Pairs, spans
 from deepmd.data.cells import inverse, searchable
-from deepmd.data.limits import MOST_NEIGHBOURS
+from deepmd.data.limits import MOST_NEIGHBOURS, SLACK
 
 SEARCH = {
     "argsort": "of the standard; sorts atoms into bins and neighbours by distance",
@@ -27,9 +27,6 @@ SEARCH = {
     "size": "one size in 64 bits, so that it can be combined with sums of integers; TensorFlow mixes no widths",
 }
 """Names of a namespace that only this module uses besides those of physics, each with its reason. Those of tests and of `autograd` may lack them."""
-
-SLACK = 1e-6
-"""Bins are wider than the cutoff by this share, so that a rounded bin number loses no neighbour."""
 
 MOST_BINS = 2.0**16
 """Bins along one direction; wider ones find the same neighbours, and their numbers fit into 64 bits."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from deepmd.adapters.evaluation import BlockEvaluator
+from deepmd.adapters.evaluation import ExactEvaluator
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.outputs import Output
@@ -106,7 +106,7 @@ class DeepEval:
         self.outside = 0
         warn_of_order(model, params, self.model_path)
         self._open: tuple[Any, Params] | None = model, params
-        self._evaluate: BlockEvaluator | None = None  # made by the first evaluation: a process forked before can make its own
+        self._evaluate: ExactEvaluator | None = None  # made by the first evaluation: a process forked before can make its own
 
     def _adapter(self) -> Any:
         """Return the module that evaluates on the backend."""
@@ -137,7 +137,7 @@ class DeepEval:
         if self._open is None:
             raise InputError(f"{self.model_path}: the model has been closed")
         adapter = self._adapter()
-        self._evaluate = self._evaluate or BlockEvaluator(adapter.evaluator, *self._open)
+        self._evaluate = self._evaluate or ExactEvaluator(adapter.evaluator, *self._open)
         count, natoms = frames.types.shape
         output, asked = self._content.model.output, wanted
         if output.intensive:  # a mean over all atoms is not a sum over blocks
@@ -189,7 +189,8 @@ class DeepEval:
     def _block(self, packed: Packed, conditions: Conditions, num_frames: int, wanted: frozenset[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Evaluate one block: its atoms, and the results in their order."""
         assert self._evaluate is not None
-        return packed.atoms, self._evaluate(packed, conditions, num_frames, wanted)
+        evaluate = self._evaluate.at(packed.closest)
+        return packed.atoms, evaluate(packed.pairs, conditions, len(packed.atoms), num_frames, wanted)
 
     def _add(self, out: dict[str, np.ndarray], atoms: np.ndarray, results: dict[str, np.ndarray]) -> None:
         """Add the results of a block to `out`, whose rows are the atoms (or frames) of the group."""

@@ -119,8 +119,8 @@ def _section(tree: Any, where: str) -> dict[str, Any]:
 
 
 def shortest(*distances: float | None) -> float | None:
-    """Return the shortest of some distances, None if none of them is known."""
-    return min((each for each in distances if each is not None and math.isfinite(each)), default=None)
+    """Return the shortest of some distances, None if none of them is known: a positive number."""
+    return min((each for each in distances if each is not None and 0.0 < each < math.inf), default=None)
 
 
 def known_distance(content: ModelFile) -> float | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.adapters.evaluation import BlockEvaluator
+from deepmd.adapters.evaluation import ExactEvaluator
 from deepmd.adapters.numpy.evaluate import evaluator
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
@@ -80,13 +80,14 @@ def predicted_energies(content: ModelFile, frames: Frames) -> np.ndarray:
         One of them is not finite.
     """
     model, params, _ = planned(content)
-    evaluate = BlockEvaluator(evaluator, model, params)
+    evaluate = ExactEvaluator(evaluator, model, params)
 
     def energies() -> Iterator[float]:
         for item in frames:
             packed = pack(find_neighbours([item[0].structure(item[1])], model.layout().rcut), model.layout(), model.ntypes)
             conditions = conditions_of(model, [item], packed.atoms)
-            yield float(evaluate(packed, conditions, 1, frozenset({"energy"}))["energy"][0])
+            out = evaluate.at(packed.closest)(packed.pairs, conditions, len(packed.atoms), 1, frozenset({"energy"}))
+            yield float(out["energy"][0])
 
     out = np.fromiter(energies(), dtype=np.float64, count=len(frames))
     if not np.all(np.isfinite(out)):

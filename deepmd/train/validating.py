@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deepmd.adapters.evaluation import ExactEvaluator
 from deepmd.array_model.errors import InputError
 from deepmd.data.batch import make_batch
 from deepmd.data.systems import System
@@ -43,7 +44,7 @@ def full_errors(content: ModelFile, backend: str, systems: Sequence[System], los
         A prediction is not finite.
     """
     model, params, _ = planned(content)
-    evaluate = framework(f"deepmd.adapters.{backend}.evaluate", backend).evaluator(model, params)
+    evaluate = ExactEvaluator(framework(f"deepmd.adapters.{backend}.evaluate", backend).evaluator, model, params)
     wanted = frozenset(OUTPUTS[quantity] for quantity in quantities)
     rows: dict[str, list[tuple[int, float, float]]] = {quantity: [] for quantity in quantities}
     for system in systems:
@@ -52,7 +53,7 @@ def full_errors(content: ModelFile, backend: str, systems: Sequence[System], los
         for first in range(0, system.num_frames, size):
             frames = [(system, frame) for frame in range(first, min(first + size, system.num_frames))]
             batch = make_batch(model, loss, frames)
-            out = evaluate(batch.pairs, batch.conditions, len(batch.pairs.type_N), len(frames), wanted)
+            out = evaluate.at(batch.closest)(batch.pairs, batch.conditions, len(batch.pairs.type_N), len(frames), wanted)
             for quantity in quantities:
                 if not batch.found.get(TERMS[quantity], False) or (quantity == "S" and system.cell is None):
                     continue

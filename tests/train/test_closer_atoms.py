@@ -2,6 +2,8 @@
 
 import warnings
 from contextlib import chdir
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +12,15 @@ from hypothesis import strategies as st
 from small_training import largest_difference, run
 from tolerances import assert_close
 
+from deepmd.data.systems import load_system
 from deepmd.infer import DeepPot
 from deepmd.infer.deep_pot import ExpansionWarning
 from deepmd.io import load_model, save_model
+from deepmd.losses import EnerLoss
 from deepmd.train.main import freeze
+from deepmd.train.validating import full_errors
+
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 LATTICE = np.array([[0.0, 0.0, 0.0], [2.2, 0.0, 0.0], [0.0, 2.2, 0.0], [0.0, 0.0, 2.2], [2.2, 2.2, 0.0], [2.2, 0.0, 2.2]])
 TYPES = [0, 1, 1, 0, 1, 1]
@@ -127,6 +134,17 @@ def test_a_restart_goes_on_as_if_unbroken_with_closer_atoms(tmp_path):
         path.unlink()
     rest = run(tmp_path / "whole", tree, "torch", restart="model.ckpt-8.pt")
     assert rest == whole[8:]
+
+
+@pytest.mark.parametrize("backend", ["numpy", *NATIVE])
+def test_full_validation_is_that_of_the_nets(tmp_path, backend):
+    """Of frames with atoms nearer than those of the training."""
+    write_system(tmp_path / "near", 8, 0.84)
+    system = load_system(str(tmp_path / "near"), ["O", "H"])
+    content = replace(load_model(GOLDEN / "se_e2_a" / "model.dp"), min_nbor_dist=1.4)
+    direct = replace(content, definition={"descriptor": {"evaluation": "direct"}})
+    errors, expected = (full_errors(each, backend, [system], EnerLoss(), "EF") for each in (content, direct))
+    assert_close(list(errors.values()), list(expected.values()), "spectral")
 
 
 @pytest.mark.slow

@@ -10,7 +10,6 @@ import threading
 from contextlib import chdir
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from deepmd.array_model.errors import InputError
@@ -23,31 +22,14 @@ MODEL = ROOT / "tests" / "golden" / "se_e2_a" / "model.dp"
 
 
 @pytest.fixture
-def place(tmp_path):
-    """A folder with an input, a system of two frames, and a model in two formats."""
-    system = tmp_path / "water" / "set.000"
-    system.mkdir(parents=True)
-    for name in ("type.raw", "type_map.raw"):
-        shutil.copy(WATER / name, tmp_path / "water" / name)
-    for name in ("box", "coord", "energy", "force"):
-        np.save(system / f"{name}.npy", np.load(WATER / "set.000" / f"{name}.npy")[:2])
-    tree = {
-        "model": {
-            "type_map": ["O", "H"],
-            "descriptor": {"type": "se_e2_a", "sel": [24, 40], "rcut": 4.0, "neuron": [2, 4], "axis_neuron": 2, "seed": 1},
-            "fitting_net": {"neuron": [4], "seed": 1},
-        },
-        "learning_rate": {"start_lr": 1e-3},
-        "training": {"numb_steps": 1, "seed": 1, "training_data": {"systems": ["water"], "batch_size": 1}},
-    }
-    (tmp_path / "input.json").write_text(json.dumps(tree))
-    shutil.copy(MODEL, tmp_path / "model.dp")
-    shutil.copy(MODEL.with_suffix(".yaml"), tmp_path / "model.yaml")
-    (tmp_path / "link.out").symlink_to("water/type.raw")
-    (tmp_path / "list.e.out").write_text("water\n")
-    (tmp_path / "folder.pth").mkdir()
-    os.mkfifo(tmp_path / "fifo.pth")
-    return tmp_path
+def place(place):
+    """A folder with an input, a system of three frames, a model in two formats, and what no output may replace."""
+    shutil.copy(MODEL.with_suffix(".yaml"), place / "model.yaml")
+    (place / "link.out").symlink_to("water/type.raw")
+    (place / "list.e.out").write_text("water\n")
+    (place / "folder.pth").mkdir()
+    os.mkfifo(place / "fifo.pth")
+    return place
 
 
 def snapshot(folder):
