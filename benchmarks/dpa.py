@@ -2,8 +2,8 @@
 
 python benchmarks/dpa.py [--rounds 3] [--steps 20] [--data FOLDER]               (DEEPMD_KIT_ENV names the environment with bin/dp)
 
-192 atoms of water, batch 1. Every process trains five times `--steps` steps; the first part, in which graphs are built, does not count.
-The samples go to a JSON file, the table to docs/benchmarks.md.
+192 atoms of water, batch 1. Every process trains five times `--steps` steps; the first part, in which graphs are built,
+does not count. The samples go to a JSON file, the table to docs/benchmarks.md.
 """
 
 import argparse
@@ -39,8 +39,21 @@ DESCRIPTORS = {
         "type": "dpa3",
         "repflow": {
             **{"n_dim": 128, "e_dim": 64, "a_dim": 32, "nlayers": 6, "e_rcut": 6.0, "e_rcut_smth": 5.3, "e_sel": 120},
-            **{"a_rcut": 4.0, "a_rcut_smth": 3.5, "a_sel": 30, "axis_neuron": 4, "fix_stat_std": 0.3, "smooth_edge_update": True},
-            **{"a_compress_rate": 1, "a_compress_e_rate": 2, "a_compress_use_split": True, "edge_init_use_dist": True, "use_exp_switch": True},
+            **{
+                "a_rcut": 4.0,
+                "a_rcut_smth": 3.5,
+                "a_sel": 30,
+                "axis_neuron": 4,
+                "fix_stat_std": 0.3,
+                "smooth_edge_update": True,
+            },
+            **{
+                "a_compress_rate": 1,
+                "a_compress_e_rate": 2,
+                "a_compress_use_split": True,
+                "edge_init_use_dist": True,
+                "use_exp_switch": True,
+            },
             **{"update_style": "res_residual", "update_residual": 0.1, "update_residual_init": "const"},
         },
         "activation_function": "silut:10.0",
@@ -50,7 +63,13 @@ DESCRIPTORS = {
 }
 FITTINGS = {
     "dpa2": {"neuron": [240, 240, 240], "resnet_dt": True, "precision": "float64", "seed": 1},
-    "dpa3": {"neuron": [240, 240, 240], "resnet_dt": True, "precision": "float32", "activation_function": "silut:10.0", "seed": 1},
+    "dpa3": {
+        "neuron": [240, 240, 240],
+        "resnet_dt": True,
+        "precision": "float32",
+        "activation_function": "silut:10.0",
+        "seed": 1,
+    },
 }
 CONTESTANTS = {
     "ours, torch": ("ours", "--pt", False),
@@ -88,7 +107,9 @@ def table(content: dict) -> str:
             if not done:
                 lines.append(f"| {kind} | {who} | {samples[0]['error'] if samples else 'not measured'} | - | - |")
                 continue
-            ratios = [sample["value"] / mine for sample, mine in zip(samples, own, strict=False) if mine and "value" in sample]
+            ratios = [
+                sample["value"] / mine for sample, mine in zip(samples, own, strict=False) if mine and "value" in sample
+            ]
             shown = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else "-"
             value, memory = (statistics.median(sample[key] for sample in done) for key in ("value", "peak_memory"))
             lines.append(f"| {kind} | {who} | {value:,.0f} | {memory / 1e9:.1f} | {shown} |")
@@ -108,7 +129,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20, help="steps of each of the five parts of a training")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", nargs="+", default=list(CONTESTANTS), choices=list(CONTESTANTS), metavar="NAME", help="contestants")
+    parser.add_argument(
+        "--only", nargs="+", default=list(CONTESTANTS), choices=list(CONTESTANTS), metavar="NAME", help="contestants"
+    )
     parser.add_argument("--models", nargs="+", default=list(DESCRIPTORS), choices=list(DESCRIPTORS))
     parser.add_argument("--data", type=Path, help="systems of O and H, instead of those of examples/water")
     parser.add_argument("--output", type=Path, default=ROOT / "docs/benchmarks/dpa.json")

@@ -1,4 +1,6 @@
-"""Measure other descriptors than `se_e2_a` beside DeePMD-kit, and write a table of docs/benchmarks.md; rounds and options as in run.py.
+"""Measure other descriptors than `se_e2_a` beside DeePMD-kit, and write a table of docs/benchmarks.md.
+
+Rounds and options as in run.py.
 
 python benchmarks/kinds.py [--quick] [--only ROW ...] [--time-limit SECONDS]          (see benchmarks/README.md)
 """
@@ -19,13 +21,26 @@ SECTIONS = {"rcut": 6.0, "rcut_smth": 0.5, "sel": [46, 92], "resnet_dt": False, 
 """One section of neighbours for each type, as in examples/water."""
 
 DPA1 = {
-    **{"type": "se_atten", "rcut": 6.0, "rcut_smth": 0.5, "sel": 120, "neuron": [25, 50, 100], "axis_neuron": 16, "resnet_dt": False},
+    **{
+        "type": "se_atten",
+        "rcut": 6.0,
+        "rcut_smth": 0.5,
+        "sel": 120,
+        "neuron": [25, 50, 100],
+        "axis_neuron": 16,
+        "resnet_dt": False,
+    },
     **{"type_one_side": True, "attn": 128, "attn_dotr": True, "attn_mask": False},
 }
 
 DESCRIPTORS = {
     "se_e2_r": {"type": "se_e2_r", **SECTIONS, "neuron": [5, 10, 20]},
-    "se_e3": {"type": "se_e3", **{k: v for k, v in SECTIONS.items() if k != "type_one_side"}, "sel": [40, 80], "neuron": [2, 4, 8]},
+    "se_e3": {
+        "type": "se_e3",
+        **{k: v for k, v in SECTIONS.items() if k != "type_one_side"},
+        "sel": [40, 80],
+        "neuron": [2, 4, 8],
+    },
     "hybrid": {
         "type": "hybrid",
         "list": [
@@ -36,7 +51,10 @@ DESCRIPTORS = {
     "dpa1-0": {**DPA1, "attn_layer": 0},
     "dpa1-2": {**DPA1, "attn_layer": 2},
 }
-"""Sections `descriptor` of the input by the name of their rows; whatever they do not say has its default in either program."""
+"""Sections `descriptor` of the input by the name of their rows.
+
+Whatever they do not say has its default in either program.
+"""
 
 
 def every_row(quick: bool) -> list[Row]:

@@ -2,8 +2,9 @@
 
 python benchmarks/lammps.py [--rounds 5] [--steps 200] [--sizes 192 1536]        (DEEPMD_KIT_ENV names the environment with bin/lmp)
 
-Every file holds the same weights and runs in the same LAMMPS. The first steps, in which graphs are compiled, are timed apart. The
-results are a JSON file: of each row the samples of every contestant (ms/step, first steps in seconds, peak memory, load of the machine).
+Every file holds the same weights and runs in the same LAMMPS. The first steps, in which graphs are compiled, are timed
+apart. The results are a JSON file: of each row the samples of every contestant (ms/step, first steps in seconds, peak
+memory, load of the machine).
 """
 
 import argparse
@@ -59,7 +60,11 @@ def write_structure(source: Path, target: Path) -> None:
         raise SystemExit(f"{source}: LAMMPS is measured with rectangular cells only")
     coord = arrays["coord"].reshape(-1, 3) % np.diag(cell)
     lines = ["water", "", f"{len(coord)} atoms", "2 atom types", ""]
-    lines += [f"0.0 {float(cell[k, k])!r} {axis}lo {axis}hi" for k, axis in enumerate("xyz")] + ["", "Atoms # atomic", ""]
+    lines += [f"0.0 {float(cell[k, k])!r} {axis}lo {axis}hi" for k, axis in enumerate("xyz")] + [
+        "",
+        "Atoms # atomic",
+        "",
+    ]
     rows = zip(arrays["types"].tolist(), coord.tolist(), strict=True)
     lines += [f"{k + 1} {t + 1} {x!r} {y!r} {z!r}" for k, (t, (x, y, z)) in enumerate(rows)]
     target.write_text("\n".join(lines) + "\n")
@@ -91,10 +96,18 @@ def measure(place: Workplace, kit: Side, model: Path, natoms: int, ranks: int, t
 def report(rows: dict) -> None:
     """Print the medians, and how many times faster our `.pth` is, round by round."""
     for name, contestants in rows.items():
-        values = {who: [sample["value"] for sample in samples if "value" in sample] for who, samples in contestants.items()}
+        values = {
+            who: [sample["value"] for sample in samples if "value" in sample] for who, samples in contestants.items()
+        }
         print(f"\n{name}")
         for who, each in values.items():
-            text = f"{statistics.median(each):8.1f} ms/step" if each else contestants[who][0]["error"] if contestants[who] else "-"
+            text = (
+                f"{statistics.median(each):8.1f} ms/step"
+                if each
+                else contestants[who][0]["error"]
+                if contestants[who]
+                else "-"
+            )
             ratios = [theirs / own for own, theirs in zip(values["ours .pth"], each, strict=False)]
             if who.startswith("DeePMD-kit") and ratios:
                 text += f"   ours .pth is {statistics.median(ratios):.2f} times faster ({min(ratios):.2f} to {max(ratios):.2f})"
@@ -107,20 +120,28 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=200, help="steps that count, after the first ones")
     parser.add_argument("--sizes", type=int, nargs="+", default=[192, 1536], help="numbers of atoms: 192 times a cube")
-    parser.add_argument("--only", nargs="+", default=list(CONTESTANTS), choices=list(CONTESTANTS), metavar="NAME", help="contestants")
-    parser.add_argument("--runs", nargs="+", default=list(RUNS), choices=list(RUNS), metavar="RUN", help=" or ".join(map(repr, RUNS)))
+    parser.add_argument(
+        "--only", nargs="+", default=list(CONTESTANTS), choices=list(CONTESTANTS), metavar="NAME", help="contestants"
+    )
+    parser.add_argument(
+        "--runs", nargs="+", default=list(RUNS), choices=list(RUNS), metavar="RUN", help=" or ".join(map(repr, RUNS))
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "docs/benchmarks/lammps.json")
     parser.add_argument("--work", type=Path, default=ROOT / "build/benchmarks", help="folder for data and models")
     parser.add_argument("--quick", action="store_true", help="train the model for a few steps only")
     args = parser.parse_args()
     own, kit = ours(), theirs()
     if kit is None or not (Path(kit.python).parent / "lmp").exists():
-        raise SystemExit("LAMMPS comes with DeePMD-kit: DEEPMD_KIT_ENV must name an environment with 'deepmd-kit[cpu,torch,lmp]'")
+        raise SystemExit(
+            "LAMMPS comes with DeePMD-kit: DEEPMD_KIT_ENV must name an environment with 'deepmd-kit[cpu,torch,lmp]'"
+        )
     place = Workplace(args.work, None, args.quick)
     place.prepare_ours(own, 2)
     run([*own.dp, "convert-backend", "model.dp", "model.savedmodel"], own.environment(2), place.folder / "ours", LIMIT)
     place.prepare_theirs(kit)
-    rows: dict = {f"{natoms} atoms, {name}": {who: [] for who in args.only} for natoms in args.sizes for name in args.runs}
+    rows: dict = {
+        f"{natoms} atoms, {name}": {who: [] for who in args.only} for natoms in args.sizes for name in args.runs
+    }
     content = {"machine": machine(own, kit), "settings": {"steps": args.steps, "first": FIRST}, "rows": rows}
     args.output.parent.mkdir(parents=True, exist_ok=True)
     for number in range(args.rounds):

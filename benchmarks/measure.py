@@ -23,7 +23,10 @@ DeepPot(sys.argv[1]).eval(data["coord"], data["cell"], data["types"])
 
 
 def measure(row: Row, contestant: Contestant, side: Side, place: Workplace, threads: int, quick: bool) -> dict:
-    """Return `value` in the unit of the row and `peak_memory` in bytes, or `error`; the load of the machine before it in any case."""
+    """Return `value` in the unit of the row and `peak_memory` in bytes, or `error`.
+
+    The load of the machine before it in any case.
+    """
     before = {"load_average": round(os.getloadavg()[0], 2)}
     model = place.folder / side.name / contestant.target
     if row.kind != "train" and not model.exists():
@@ -34,13 +37,19 @@ def measure(row: Row, contestant: Contestant, side: Side, place: Workplace, thre
             return before | _train(row, contestant, side, environment, place, quick)
         structure = place.structure(row.natoms)
         if row.kind == "cold":
-            return before | _cold([side.python, "-c", COLD, str(model), str(structure)], environment, place.folder / "cold")
-        return before | _evaluate([side.python, str(WORKER), str(model), str(structure)], environment, place.folder / "evaluate", quick)
+            return before | _cold(
+                [side.python, "-c", COLD, str(model), str(structure)], environment, place.folder / "cold"
+            )
+        return before | _evaluate(
+            [side.python, str(WORKER), str(model), str(structure)], environment, place.folder / "evaluate", quick
+        )
     except RuntimeError as error:
         return {**before, "error": str(error)}
 
 
-def _train(row: Row, contestant: Contestant, side: Side, environment: dict[str, str], place: Workplace, quick: bool) -> dict:
+def _train(
+    row: Row, contestant: Contestant, side: Side, environment: dict[str, str], place: Workplace, quick: bool
+) -> dict:
     """Time per step between two rows of the learning curve, as they appear in the file: the same clock for every program."""
     rows, every = (3, row.curve[1] // 4) if quick else row.curve
     folder = place.folder / "train"
@@ -48,8 +57,13 @@ def _train(row: Row, contestant: Contestant, side: Side, environment: dict[str, 
     return time_training([*side.dp, contestant.target], environment, folder, rows, every)
 
 
-def time_training(dp: list[str], environment: dict[str, str], folder: Path, rows: int, every: int, limit: float = LIMIT) -> dict:
-    """Train the input.json of a folder, which writes `rows` rows of its curve, one `every` so many steps; arguments as for `run`."""
+def time_training(
+    dp: list[str], environment: dict[str, str], folder: Path, rows: int, every: int, limit: float = LIMIT
+) -> dict:
+    """Train the input.json of a folder, which writes `rows` rows of its curve, one `every` so many steps.
+
+    Arguments as for `run`.
+    """
     curve = folder / "lcurve.out"
     curve.unlink(missing_ok=True)
     seen: dict[int, float] = {}
@@ -59,7 +73,11 @@ def time_training(dp: list[str], environment: dict[str, str], folder: Path, rows
         nonlocal size
         if curve.exists() and (now := curve.stat().st_size) != size:
             size = now
-            lines = [line for line in curve.read_text().splitlines(keepends=True) if line.endswith("\n") and not line.startswith("#")]
+            lines = [
+                line
+                for line in curve.read_text().splitlines(keepends=True)
+                if line.endswith("\n") and not line.startswith("#")
+            ]
             if lines:
                 seen.setdefault(int(lines[-1].split()[0]), time.perf_counter())
 

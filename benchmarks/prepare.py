@@ -44,7 +44,9 @@ class Workplace:
         needs few
     """
 
-    def __init__(self, root: Path, data: Path | None, quick: bool, descriptor: dict | None = None, steps: int = STEPS) -> None:
+    def __init__(
+        self, root: Path, data: Path | None, quick: bool, descriptor: dict | None = None, steps: int = STEPS
+    ) -> None:
         self.steps = STEPS // 10 if quick else steps
         self.source = data or SHIPPED / "data"
         self.descriptor = descriptor
@@ -93,7 +95,9 @@ class Workplace:
         for suffix in ("pth", "pb"):
             self._dp(side, "convert-backend", "model.dp", f"model.{suffix}")
             if not self.descriptor:
-                self._try(side, f"compressed.{suffix}", "compress", "-i", f"model.{suffix}", "-o", f"compressed.{suffix}")
+                self._try(
+                    side, f"compressed.{suffix}", "compress", "-i", f"model.{suffix}", "-o", f"compressed.{suffix}"
+                )
 
     def prepare_theirs(self, side: Side) -> None:
         """Have DeePMD-kit convert the model to its own files, and compress it."""
@@ -101,14 +105,21 @@ class Workplace:
         home.mkdir(exist_ok=True)
         if not (home / "model.dp").exists():
             content = load_model(self.folder / "ours/model.dp")
-            content.params["out_std"] = np.ones_like(content.params["out_std"])  # in its .pb, but in no other file, it multiplies the energy
+            content.params["out_std"] = np.ones_like(
+                content.params["out_std"]
+            )  # in its .pb, but in no other file, it multiplies the energy
             save_model(home / "model.dp", content)
         print(f"writing the model files of DeePMD-kit in {home}")
         for suffix in ("pb", "pth"):
             self._try(side, f"model.{suffix}", "convert-backend", "model.dp", f"model.{suffix}")
         if not self.descriptor and not (home / "compressed.pb").exists() and (home / "model.pb").exists():
             self.write_input(home / "input.json", 1, 1)
-            run([side.python, "-c", COMPLETE_PB, "model.pb", "input.json", "complete.pb"], side.environment(1), home, LIMIT)
+            run(
+                [side.python, "-c", COMPLETE_PB, "model.pb", "input.json", "complete.pb"],
+                side.environment(1),
+                home,
+                LIMIT,
+            )
             self._try(side, "compressed.pb", "compress", "-i", "complete.pb", "-o", "compressed.pb")
 
     def _dp(self, side: Side, *words: str, threads: int = 1) -> None:
@@ -137,7 +148,9 @@ class Workplace:
         for system, folder in zip(systems, self._systems, strict=True):
             times, rest = divmod(NATOMS, system.num_atoms)
             if rest or system.cell is None:
-                raise SystemExit(f"{system.path}: {system.num_atoms} atoms; accepted: periodic systems whose number of atoms divides {NATOMS}")
+                raise SystemExit(
+                    f"{system.path}: {system.num_atoms} atoms; accepted: periodic systems whose number of atoms divides {NATOMS}"
+                )
             if (folder / "type_map.raw").exists():
                 continue
             shutil.rmtree(folder, ignore_errors=True)
@@ -145,7 +158,12 @@ class Workplace:
             some = np.linspace(0, system.num_frames - 1, FRAMES).astype(int)
             coord, cell = _repeat(system.coord[some], system.cell[some], (1, 1, times))
             labels = {name: times * system.data[name][some] for name in ("energy", "virial") if name in system.data}
-            arrays = {"coord": coord, "box": cell, "force": np.tile(system.data["force"][some], (1, times, 1)), **labels}
+            arrays = {
+                "coord": coord,
+                "box": cell,
+                "force": np.tile(system.data["force"][some], (1, times, 1)),
+                **labels,
+            }
             for name, array in arrays.items():
                 np.save(folder / "set.000" / f"{name}.npy", array.reshape(FRAMES, -1))
             np.savetxt(folder / "type.raw", np.tile(system.types, times), fmt="%d")

@@ -18,7 +18,11 @@ def number(value: float) -> str:
 def _values(row: dict, name: str, key: str = "value") -> dict[int, float]:
     """Samples by round; empty where there are none."""
     contestant = row["contestants"].get(name, {"samples": []})
-    return {sample["round"]: sample[key] for sample in contestant["samples"] if key in sample and sample["round"] < row["rounds"]}
+    return {
+        sample["round"]: sample[key]
+        for sample in contestant["samples"]
+        if key in sample and sample["round"] < row["rounds"]
+    }
 
 
 def _median(row: dict, name: str, key: str = "value") -> float | None:
@@ -56,18 +60,29 @@ def comparison(rows: list[dict]) -> str:
     lines = []
     for row in rows:
         for name, contestant in row["contestants"].items():
-            if not contestant["against"] or not any(_values(row, each) for each in contestant["against"]) or _median(row, name) is None:
+            if (
+                not contestant["against"]
+                or not any(_values(row, each) for each in contestant["against"])
+                or _median(row, name) is None
+            ):
                 continue
             line = [f"{row['title']}, {row['unit']}", name, number(_median(row, name))]
             for names in ([*contestant["against"]], [each + WITH for each in contestant["against"]]):
                 rival = _fastest(row, names)
                 line += (
-                    [f"{number(_median(row, rival))} ({rival.removeprefix(KIT + ' ').removesuffix(WITH)})", ratio(row, name, rival)]
+                    [
+                        f"{number(_median(row, rival))} ({rival.removeprefix(KIT + ' ').removesuffix(WITH)})",
+                        ratio(row, name, rival),
+                    ]
                     if rival
                     else ["", ""]
                 )
             lines.append(line)
-    return _table(["work", "ours", "", f"{KIT} as shipped", "ratio", f"{KIT} with allocator settings", "ratio"], lines) if lines else ""
+    return (
+        _table(["work", "ours", "", f"{KIT} as shipped", "ratio", f"{KIT} with allocator settings", "ratio"], lines)
+        if lines
+        else ""
+    )
 
 
 def _everything(rows: list[dict]) -> str:
@@ -79,7 +94,12 @@ def _everything(rows: list[dict]) -> str:
             if values:
                 spread = f"{number(min(values.values()))} to {number(max(values.values()))}"
                 memory = f"{_median(row, name, 'peak_memory') / GIGA:.2f}"
-                result = [number(median(values.values())), spread, memory, f"{len(values)}, then {error}" if error else str(len(values))]
+                result = [
+                    number(median(values.values())),
+                    spread,
+                    memory,
+                    f"{len(values)}, then {error}" if error else str(len(values)),
+                ]
             else:
                 result = [error or "not measured", "", "", ""]
             lines.append([row["title"], name, row["unit"], *result])
@@ -90,19 +110,29 @@ def agreement(rows: list[dict]) -> str:
     """How far the largest force component differs between the contestants of a row: they do the same work."""
     deviations: dict[str, float] = {}
     for row in rows:
-        forces = [force for name in row["contestants"] for force in [*_values(row, name, "largest_force").values()][:1] if force is not None]
+        forces = [
+            force
+            for name in row["contestants"]
+            for force in [*_values(row, name, "largest_force").values()][:1]
+            if force is not None
+        ]
         kind = "compressed models" if row["name"].startswith("compressed") else "models"
         if len(forces) > 1:
             deviations[kind] = max(deviations.get(kind, 0.0), (max(forces) - min(forces)) / max(forces))
     texts = [f"{value:.0e} for {kind}" for kind, value in deviations.items()]
-    return f"Largest relative difference of the largest force component between files and programs: {', '.join(texts)}." if texts else ""
+    return (
+        f"Largest relative difference of the largest force component between files and programs: {', '.join(texts)}."
+        if texts
+        else ""
+    )
 
 
 def conditions(results: dict) -> str:
     machine, settings = results["machine"], results["settings"]
     lines = [
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory'] / GIGA:.0f} GB, {machine['system']}",
-        f"{settings['threads']} threads, float64, data: {settings['data']}" + (", QUICK: numbers mean nothing" if settings["quick"] else ""),
+        f"{settings['threads']} threads, float64, data: {settings['data']}"
+        + (", QUICK: numbers mean nothing" if settings["quick"] else ""),
         *(
             f"{name}: " + ", ".join(f"{k} {v}" for k, v in machine[side].items())
             for name, side in (("ours", "ours"), (KIT, "theirs"))
@@ -119,7 +149,10 @@ def conditions(results: dict) -> str:
 
 
 def _plot(panels: list[tuple[str, str, list[dict], Callable[[dict], float], str, float]], target: Path) -> bool:
-    """Draw curves, one panel each: (x label, y label, rows, x of a row, key of the samples, divisor). Return whether there was anything to draw."""
+    """Draw curves, one panel each: (x label, y label, rows, x of a row, key of the samples, divisor).
+
+    Return whether there was anything to draw.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -132,7 +165,9 @@ def _plot(panels: list[tuple[str, str, list[dict], Callable[[dict], float], str,
         rows = sorted(rows, key=x)
         for name in dict.fromkeys(name for row in rows for name in row["contestants"] if WITH not in name):
             points = [(x(row), value / divisor) for row in rows if (value := _median(row, name, key)) is not None]
-            axis.plot(*zip(*points, strict=True), marker="o", ms=4, ls="-" if name.startswith("ours") else "--", label=name) if points else None
+            axis.plot(
+                *zip(*points, strict=True), marker="o", ms=4, ls="-" if name.startswith("ours") else "--", label=name
+            ) if points else None
         axis.set(xlabel=label, ylabel=ylabel, xscale="log")
         ticks = sorted({x(row) for row in rows})
         axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
@@ -151,16 +186,25 @@ def _plots(rows: list[dict], folder: Path) -> str:
     named = {row["name"]: row for row in rows}
     sizes = [row for name, row in named.items() if name.startswith("eval-") and "threads" not in name]
     batches = [named[name] for name in named if name == "train" or name.startswith("train-batch")]
-    train, evaluate = ([row for name, row in named.items() if name.startswith(f"{kind}-threads")] for kind in ("train", "eval"))
+    train, evaluate = (
+        [row for name, row in named.items() if name.startswith(f"{kind}-threads")] for kind in ("train", "eval")
+    )
     wanted = {
-        "atoms": [("atoms", "us/atom", sizes, _atoms, "value", 1.0), ("atoms", "peak memory, GB", sizes, _atoms, "peak_memory", GIGA)],
+        "atoms": [
+            ("atoms", "us/atom", sizes, _atoms, "value", 1.0),
+            ("atoms", "peak memory, GB", sizes, _atoms, "peak_memory", GIGA),
+        ],
         "batch": [("frames in a training step", "ms/step", batches, _batch, "value", 1.0)],
         "threads": [
             (f"threads ({title})", unit, part, _threads, "value", 1.0)
             for title, unit, part in (("training", "ms/step", train), ("evaluation", "us/atom", evaluate))
         ],
     }
-    shown = [f"![{name}]({folder.name}/{name}.png)" for name, panels in wanted.items() if _plot(panels, folder / f"{name}.png")]
+    shown = [
+        f"![{name}]({folder.name}/{name}.png)"
+        for name, panels in wanted.items()
+        if _plot(panels, folder / f"{name}.png")
+    ]
     return "\n\n".join(["### Scaling", *shown]) if shown else ""
 
 

@@ -52,8 +52,13 @@ class Row:
     curve: tuple[int, int] = (5, 40)
 
 
-def both(own: dict[str, str], other: dict[str, str], pairs: dict[str, tuple[str, ...]] | None = None) -> tuple[Contestant, ...]:
-    """Ours, theirs as shipped, theirs with allocator settings; `pairs` names the rivals of each of ours (default: all)."""
+def both(
+    own: dict[str, str], other: dict[str, str], pairs: dict[str, tuple[str, ...]] | None = None
+) -> tuple[Contestant, ...]:
+    """Ours, theirs as shipped, theirs with allocator settings.
+
+    `pairs` names the rivals of each of ours (default: all).
+    """
     rivals = {name: tuple(f"{KIT} {each}" for each in (pairs or {}).get(name, other)) for name in own}
     mine = [Contestant(f"ours {name}", "ours", target, against=rivals[name]) for name, target in own.items()]
     shipped = [Contestant(f"{KIT} {name}", "theirs", target) for name, target in other.items()]
@@ -76,7 +81,13 @@ def all_rows(cores: int, quick: bool) -> list[Row]:
         Row("train", "training, 192 atoms, batch 1", "train", PER_STEP, trainers),
         *(Row(f"eval-{n}", f"evaluation, {n:,} atoms", "eval", PER_ATOM, files, n) for n in sizes),
         *(Row(f"compressed-{n}", f"compressed, {n:,} atoms", "eval", PER_ATOM, compressed, n) for n in sizes),
-        Row("numpy", f"NumPy, 192 atoms ({KIT}: energy only)", "eval", PER_ATOM, both({".dp": "model.dp"}, {".dp": "model.dp"})),
+        Row(
+            "numpy",
+            f"NumPy, 192 atoms ({KIT}: energy only)",
+            "eval",
+            PER_ATOM,
+            both({".dp": "model.dp"}, {".dp": "model.dp"}),
+        ),
         Row(
             "cold",
             "cold start, 192 atoms",
@@ -96,7 +107,24 @@ def _scaling(cores: int, quick: bool) -> list[Row]:
     batches, size = ((2,) if quick else (2, 4, 8)), (192 if quick else 1536)
     return [
         *(() if quick else (Row("eval-98304", "evaluation, 98,304 atoms", "eval", PER_ATOM, files, 98304),)),
-        *(Row(f"train-batch-{b}", f"training, 192 atoms, batch {b}", "train", PER_STEP, trainers, batch=b) for b in batches),
-        *(Row(f"train-threads-{t}", f"training, 192 atoms, threads: {t}", "train", PER_STEP, trainers, threads=t) for t in threads),
-        *(Row(f"eval-threads-{t}", f"evaluation, {size:,} atoms, threads: {t}", "eval", PER_ATOM, files, size, threads=t) for t in threads),
+        *(
+            Row(f"train-batch-{b}", f"training, 192 atoms, batch {b}", "train", PER_STEP, trainers, batch=b)
+            for b in batches
+        ),
+        *(
+            Row(f"train-threads-{t}", f"training, 192 atoms, threads: {t}", "train", PER_STEP, trainers, threads=t)
+            for t in threads
+        ),
+        *(
+            Row(
+                f"eval-threads-{t}",
+                f"evaluation, {size:,} atoms, threads: {t}",
+                "eval",
+                PER_ATOM,
+                files,
+                size,
+                threads=t,
+            )
+            for t in threads
+        ),
     ]

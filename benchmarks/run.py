@@ -25,7 +25,9 @@ from sides import ROOT, Side, machine, ours, theirs
 
 
 class Results:
-    """The JSON file: machine, settings, and of every row the work, the contestants and their samples. Written after each sample.
+    """The JSON file: machine, settings, and of every row the work, the contestants and their samples.
+
+    Written after each sample.
 
     A row that was measured with the present source is completed; one that was measured with another is measured anew.
     """
@@ -42,8 +44,12 @@ class Results:
                 if self.content[part][key] != value
             ]
             if different:
-                raise SystemExit(f"{path}: {'; '.join(different)}. --fresh measures everything anew, --output writes elsewhere")
-        self._source = hashlib.sha256(b"".join(path.read_bytes() for path in sorted((ROOT / "deepmd").rglob("*.py")))).hexdigest()[:12]
+                raise SystemExit(
+                    f"{path}: {'; '.join(different)}. --fresh measures everything anew, --output writes elsewhere"
+                )
+        self._source = hashlib.sha256(
+            b"".join(path.read_bytes() for path in sorted((ROOT / "deepmd").rglob("*.py")))
+        ).hexdigest()[:12]
 
     def begin(self, row: Row) -> int:
         """Return how many rounds of this row are there."""
@@ -52,9 +58,18 @@ class Results:
         if found is None or found["source"] != self._source or set(found["contestants"]) != set(names):
             contestants = {name: {**dataclasses.asdict(each), "samples": []} for name, each in names.items()}
             when = datetime.datetime.now().astimezone().isoformat(timespec="minutes")
-            found = {**dataclasses.asdict(row), "contestants": contestants, "commit": _commit(), "source": self._source, "date": when, "rounds": 0}
+            found = {
+                **dataclasses.asdict(row),
+                "contestants": contestants,
+                "commit": _commit(),
+                "source": self._source,
+                "date": when,
+                "rounds": 0,
+            }
             self.content["rows"][row.name] = found
-        for each in found["contestants"].values():  # contestants are compared within a round: what is left of one does not count
+        for each in found[
+            "contestants"
+        ].values():  # contestants are compared within a round: what is left of one does not count
             each["samples"] = [sample for sample in each["samples"] if sample["round"] < found["rounds"]]
         return found["rounds"]
 
@@ -82,8 +97,12 @@ class Results:
 def _commit() -> str:
     """Commit of this checkout, with a + if the program has been changed since; empty outside of a repository."""
     try:
-        commit = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run(["git", "status", "--porcelain", "--", "deepmd"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--", "deepmd"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         return ""
     return commit + ("+" if changed else "")
@@ -101,7 +120,13 @@ def play_round(row: Row, sides: dict[str, Side], results: Results, args: argpars
     results.finish(row)
 
 
-def play(rows: list[Row], sides: dict[str, Side], results: Results, args: argparse.Namespace, place_of: Callable[[Row], Workplace]) -> None:
+def play(
+    rows: list[Row],
+    sides: dict[str, Side],
+    results: Results,
+    args: argparse.Namespace,
+    place_of: Callable[[Row], Workplace],
+) -> None:
     """Round after round through all rows, so that an interruption leaves them all equally well known."""
     begin = time.monotonic()
     done = {row.name: results.begin(row) for row in rows}
@@ -118,21 +143,43 @@ def play(rows: list[Row], sides: dict[str, Side], results: Results, args: argpar
 
 def _arguments(description: str | None, stem: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small sizes, few repetitions, two rounds: to see that everything works")
-    parser.add_argument("--only", nargs="+", default=["*"], metavar="ROW", help="rows to measure, with wildcards: eval-* train")
+    parser.add_argument(
+        "--quick", action="store_true", help="small sizes, few repetitions, two rounds: to see that everything works"
+    )
+    parser.add_argument(
+        "--only", nargs="+", default=["*"], metavar="ROW", help="rows to measure, with wildcards: eval-* train"
+    )
     parser.add_argument("--list", action="store_true", help="print the names of the rows and stop")
     parser.add_argument("--rounds", type=int, help="rounds of every row (default: 5, quick 2)")
     parser.add_argument("--threads", type=int, default=2, help="threads of every process (default: 2)")
-    parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="begin no work after this time; the same command goes on later")
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="measure with these systems of O and H instead of examples/water")
+    parser.add_argument(
+        "--time-limit",
+        type=float,
+        metavar="SECONDS",
+        help="begin no work after this time; the same command goes on later",
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="measure with these systems of O and H instead of examples/water"
+    )
     parser.add_argument("--fresh", action="store_true", help="forget earlier results instead of completing them")
     parser.add_argument("--report", action="store_true", help="measure nothing; write tables and plots again")
-    parser.add_argument("--output", type=Path, help=f"results (default: docs/benchmarks/{stem}.json; quick: below --work)")
-    parser.add_argument("--docs", type=Path, help="page with the tables (default: docs/benchmarks.md; quick: below --work)")
-    parser.add_argument("--work", type=Path, default=ROOT / "build/benchmarks", help="folder for data and models (default: build/benchmarks)")
+    parser.add_argument(
+        "--output", type=Path, help=f"results (default: docs/benchmarks/{stem}.json; quick: below --work)"
+    )
+    parser.add_argument(
+        "--docs", type=Path, help="page with the tables (default: docs/benchmarks.md; quick: below --work)"
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=ROOT / "build/benchmarks",
+        help="folder for data and models (default: build/benchmarks)",
+    )
     args = parser.parse_args()
     args.rounds = args.rounds or (2 if args.quick else 5)
-    args.output = args.output or (args.work / f"quick-{stem}.json" if args.quick else ROOT / f"docs/benchmarks/{stem}.json")
+    args.output = args.output or (
+        args.work / f"quick-{stem}.json" if args.quick else ROOT / f"docs/benchmarks/{stem}.json"
+    )
     args.docs = args.docs or (args.work / "quick.md" if args.quick else ROOT / "docs/benchmarks.md")
     return args
 
@@ -171,10 +218,17 @@ def command(
     own, other = ours(), theirs()
     if other is None:
         print("without DeePMD-kit (DEEPMD_KIT_ENV would name an environment that has it)")
-        rows = [dataclasses.replace(row, contestants=tuple(each for each in row.contestants if each.side == "ours")) for row in rows]
+        rows = [
+            dataclasses.replace(row, contestants=tuple(each for each in row.contestants if each.side == "ours"))
+            for row in rows
+        ]
     sides = {"ours": own} | ({"theirs": other} if other else {})
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    settings = {"threads": args.threads, "quick": args.quick, "data": "examples/water" if args.data is None else args.data.name}
+    settings = {
+        "threads": args.threads,
+        "quick": args.quick,
+        "data": "examples/water" if args.data is None else args.data.name,
+    }
     results = Results(args.output, {"machine": machine(own, other), "settings": settings}, args.fresh)
     place_of = prepare(args, sides, rows)
     signal.signal(signal.SIGTERM, _interrupt)

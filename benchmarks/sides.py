@@ -14,7 +14,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-NOT_INHERITED = ("MALLOC_", "GLIBC_TUNABLES", "OMP_", "OPENBLAS_", "MKL_", "KMP_", "TF_", "XLA_", "DP_", "TORCH", "PYTHONPATH", "LD_LIBRARY_PATH")
+NOT_INHERITED = (
+    "MALLOC_",
+    "GLIBC_TUNABLES",
+    "OMP_",
+    "OPENBLAS_",
+    "MKL_",
+    "KMP_",
+    "TF_",
+    "XLA_",
+    "DP_",
+    "TORCH",
+    "PYTHONPATH",
+    "LD_LIBRARY_PATH",
+)
 """Variables of the shell that would change what is measured."""
 
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33), "MALLOC_TOP_PAD_": str(2**28)}
@@ -47,11 +60,19 @@ class Side:
         """Environment of a process: nothing of the shell's that matters, the same for both sides except for paths."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
         names = ("OMP_NUM_THREADS", "DP_INTRA_OP_PARALLELISM_THREADS", "DP_INTER_OP_PARALLELISM_THREADS")
-        return kept | dict.fromkeys(names, str(threads)) | {"CUDA_VISIBLE_DEVICES": ""} | self.variables | (ALLOCATOR if allocator else {})
+        return (
+            kept
+            | dict.fromkeys(names, str(threads))
+            | {"CUDA_VISIBLE_DEVICES": ""}
+            | self.variables
+            | (ALLOCATOR if allocator else {})
+        )
 
     def versions(self) -> dict[str, str]:
         """Versions of Python and of the packages that do the work."""
-        run = subprocess.run([self.python, "-c", VERSIONS], env=self.environment(1), capture_output=True, text=True, check=True, cwd="/")
+        run = subprocess.run(
+            [self.python, "-c", VERSIONS], env=self.environment(1), capture_output=True, text=True, check=True, cwd="/"
+        )
         return json.loads(run.stdout)
 
 
@@ -67,13 +88,26 @@ def theirs() -> Side | None:
         return None
     home = Path(folder).absolute()
     if not (home / "bin/dp").exists():
-        raise SystemExit(f"DEEPMD_KIT_ENV is {folder!r}, but there is no {home}/bin/dp; BENCH_OURS_ONLY=1 measures without DeePMD-kit")
-    cuda = next(home.glob("lib/python*/site-packages/nvidia/cuda_runtime/lib/libcudart.so.12"), None)  # its torch operators are linked to it
-    return Side("theirs", str(home / "bin/python"), (str(home / "bin/dp"),), {"LD_LIBRARY_PATH": str(cuda.parent)} if cuda else {})
+        raise SystemExit(
+            f"DEEPMD_KIT_ENV is {folder!r}, but there is no {home}/bin/dp; BENCH_OURS_ONLY=1 measures without DeePMD-kit"
+        )
+    cuda = next(
+        home.glob("lib/python*/site-packages/nvidia/cuda_runtime/lib/libcudart.so.12"), None
+    )  # its torch operators are linked to it
+    return Side(
+        "theirs",
+        str(home / "bin/python"),
+        (str(home / "bin/dp"),),
+        {"LD_LIBRARY_PATH": str(cuda.parent)} if cuda else {},
+    )
 
 
-def run(command: list[str], environment: dict[str, str], folder: Path, limit: float, tick: Callable[[], None] = lambda: None) -> tuple[float, int]:
-    """Run a process to its end, calling `tick` meanwhile; its output goes to folder/log. Return seconds and peak memory in bytes.
+def run(
+    command: list[str], environment: dict[str, str], folder: Path, limit: float, tick: Callable[[], None] = lambda: None
+) -> tuple[float, int]:
+    """Run a process to its end, calling `tick` meanwhile; its output goes to folder/log.
+
+    Return seconds and peak memory in bytes.
 
     Raises
     ------
@@ -85,9 +119,17 @@ def run(command: list[str], environment: dict[str, str], folder: Path, limit: fl
     with log.open("w") as output:
         begin = time.perf_counter()
         process = subprocess.Popen(
-            command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            command,
+            env=environment,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
-        with contextlib.suppress(OSError):  # where memory runs out, this process has to go, and nothing else on the machine
+        with contextlib.suppress(
+            OSError
+        ):  # where memory runs out, this process has to go, and nothing else on the machine
             Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")
         try:
             while True:
@@ -121,7 +163,11 @@ def _reason(code: int, text: str) -> str:
 def machine(own: Side, other: Side | None) -> dict:
     """Describe the machine and the programs."""
     cpuinfo = Path("/proc/cpuinfo")
-    models = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
+    models = (
+        [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        if cpuinfo.exists()
+        else []
+    )
     return {
         "cpu": (models or [platform.processor() or platform.machine()])[0],
         "cores": os.cpu_count(),

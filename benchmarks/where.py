@@ -32,7 +32,17 @@ KINDS = {
     "products of nets and contractions": ("aten::mm", "aten::addmm", "MatMul"),
     "products per atom (moments, D)": ("aten::bmm", "BatchMatMulV2"),
     "Adam": ("aten::_fused_adam_", "ResourceApplyAdam"),
-    "moving data (stack, split, copy)": ("aten::cat", "aten::copy_", "ConcatV2", "Pack", "Unpack", "Slice", "SplitV", "Pad", "Transpose"),
+    "moving data (stack, split, copy)": (
+        "aten::cat",
+        "aten::copy_",
+        "ConcatV2",
+        "Pack",
+        "Unpack",
+        "Slice",
+        "SplitV",
+        "Pad",
+        "Transpose",
+    ),
     "tanh": ("aten::tanh", "aten::tanh_backward", "Tanh", "TanhGrad"),
 }
 
@@ -70,7 +80,9 @@ def torch_operations(work) -> collections.Counter:
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         for _ in range(REPEAT):
             work()
-    return collections.Counter({event.key: event.self_cpu_time_total for event in profiler.key_averages() if event.key.startswith("aten::")})
+    return collections.Counter(
+        {event.key: event.self_cpu_time_total for event in profiler.key_averages() if event.key.startswith("aten::")}
+    )
 
 
 def tf_operations(work) -> collections.Counter:
@@ -82,9 +94,13 @@ def tf_operations(work) -> collections.Counter:
 
     def traced(self, fetches, feed_dict=None):
         metadata = tf.compat.v1.RunMetadata()
-        out = run(self, fetches, feed_dict, tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE), metadata)
+        out = run(
+            self, fetches, feed_dict, tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE), metadata
+        )
         for node in (node for device in metadata.step_stats.dev_stats for node in device.node_stats):
-            found[node.timeline_label.split(" = ")[-1].split("(")[0]] += node.op_end_rel_micros - node.op_start_rel_micros
+            found[node.timeline_label.split(" = ")[-1].split("(")[0]] += (
+                node.op_end_rel_micros - node.op_start_rel_micros
+            )
         return out
 
     tf.compat.v1.Session.run = traced
@@ -107,7 +123,10 @@ def processor_seconds(work) -> float:
 
 
 def shares(work, operations) -> dict[str, float]:
-    """Milliseconds by kind; those of the profile, which measures by the clock, are scaled to the processor time without it."""
+    """Milliseconds by kind.
+
+    Those of the profile, which measures by the clock, are scaled to the processor time without it.
+    """
     for _ in range(3):
         work()
     watch: list[float] = []

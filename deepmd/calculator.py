@@ -18,7 +18,9 @@ try:
     from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes, equal
     from ase.outputs import Properties, all_outputs
 except ModuleNotFoundError as error:
-    raise ModuleNotFoundError("deepmd.calculator needs the package 'ase', which is not installed: pip install 'deepmd[ase]'") from error
+    raise ModuleNotFoundError(
+        "deepmd.calculator needs the package 'ase', which is not installed: pip install 'deepmd[ase]'"
+    ) from error
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -36,10 +38,10 @@ WORDS = ("model", "type_dict", *OPTIONS)
 class DP(Calculator):  # type: ignore[misc]
     """Energy (eV), forces (eV/Angstrom), virial (eV) and stress (eV/Angstrom^3, ASE's sign: -virial/volume) of a model.
 
-    A structure that is periodic in any direction is treated as periodic in all three; its cell needs three independent vectors.
-    `atoms.info["fparam"]` (K,), `atoms.info["aparam"]` (n, K) or (K,) for all n atoms, and `atoms.info["charge_spin"]` (2,)
-    are read by models that take them, and belong to the structure: where they change, results are computed anew. A plain
-    number is a list of one.
+    A structure that is periodic in any direction is treated as periodic in all three; its cell needs three independent
+    vectors. `atoms.info["fparam"]` (K,), `atoms.info["aparam"]` (n, K) or (K,) for all n atoms, and
+    `atoms.info["charge_spin"]` (2,) are read by models that take them, and belong to the structure: where they change,
+    results are computed anew. A plain number is a list of one.
 
     Parameters
     ----------
@@ -71,7 +73,12 @@ class DP(Calculator):  # type: ignore[misc]
 
     name = "DP"
     implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "virial", "stress"]
-    default_parameters: ClassVar[dict[str, Any]] = {"type_dict": None, "neighbor_list": None, "head": None, "nlist_backend": "auto"}
+    default_parameters: ClassVar[dict[str, Any]] = {
+        "type_dict": None,
+        "neighbor_list": None,
+        "head": None,
+        "nlist_backend": "auto",
+    }
 
     def __init__(
         self,
@@ -119,7 +126,10 @@ class DP(Calculator):  # type: ignore[misc]
         return changes + [name for name, value in given.items() if not _equal(value, known.get(name))]
 
     def calculate(
-        self, atoms: Atoms | None = None, properties: Sequence[str] = ("energy", "forces"), system_changes: Sequence[str] = all_changes
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy", "forces"),
+        system_changes: Sequence[str] = all_changes,
     ) -> None:
         """Fill `self.results`; ASE calls this."""
         if system_changes:
@@ -127,14 +137,21 @@ class DP(Calculator):  # type: ignore[misc]
         super().calculate(atoms, properties, system_changes)
         atoms = self.atoms
         found = self.dp.conditions_in(atoms.info)
-        given: dict[str, Any] = {name: np.array(numbers(name, found[name])) for name in found if found[name] is not None}
+        given: dict[str, Any] = {
+            name: np.array(numbers(name, found[name])) for name in found if found[name] is not None
+        }
         atoms.info.update(given)  # copies, so that a change in place is one
         periodic = bool(np.any(atoms.pbc))
         if "stress" in properties and not periodic:
             raise PropertyNotImplementedError("stress: the structure has no periodic cell, so it has no volume")
         cells = atoms.cell.array[None] if periodic else None
         energy, force, virial = self.dp.eval(atoms.positions[None], cells, self._types(atoms), **given)
-        self.results = {"energy": float(energy[0, 0]), "free_energy": float(energy[0, 0]), "forces": force[0], "virial": virial[0].reshape(3, 3)}
+        self.results = {
+            "energy": float(energy[0, 0]),
+            "free_energy": float(energy[0, 0]),
+            "forces": force[0],
+            "virial": virial[0].reshape(3, 3),
+        }
         if periodic:
             symmetric = 0.5 * (self.results["virial"] + self.results["virial"].T)
             self.results["stress"] = -symmetric.reshape(9)[VOIGT] / atoms.get_volume()
@@ -147,7 +164,9 @@ class DP(Calculator):  # type: ignore[misc]
         symbols = atoms.get_chemical_symbols()
         for symbol in symbols:
             if symbol not in self.type_dict:
-                raise InputError(f"element {symbol!r} of the structure has no type. Known: {self.type_dict}.{nearest(symbol, self.type_dict)}")
+                raise InputError(
+                    f"element {symbol!r} of the structure has no type. Known: {self.type_dict}.{nearest(symbol, self.type_dict)}"
+                )
         return [self.type_dict[symbol] for symbol in symbols]
 
 

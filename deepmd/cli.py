@@ -85,7 +85,13 @@ def _test(args: argparse.Namespace) -> None:
 def _compress(args: argparse.Namespace) -> None:
     from deepmd.infer.compress import compress_model
 
-    compress_model(args.input, args.output, training_script=args.training_script, extrapolate=args.extrapolate, backend=_backend(args))
+    compress_model(
+        args.input,
+        args.output,
+        training_script=args.training_script,
+        extrapolate=args.extrapolate,
+        backend=_backend(args),
+    )
 
 
 def _convert_backend(args: argparse.Namespace) -> None:
@@ -139,7 +145,14 @@ def _model_devi(args: argparse.Namespace) -> None:
 def _eval_desc(args: argparse.Namespace) -> None:
     from deepmd.infer.eval_desc import evaluate_descriptors
 
-    evaluate_descriptors(args.model, system=args.system, datafile=args.datafile, output=args.output, dtype=args.dtype, backend=args.backend)
+    evaluate_descriptors(
+        args.model,
+        system=args.system,
+        datafile=args.datafile,
+        output=args.output,
+        dtype=args.dtype,
+        backend=args.backend,
+    )
 
 
 def _doc_train_input(args: argparse.Namespace) -> None:
@@ -152,7 +165,11 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None], Callable[[argparse.Name
     "train": ("train a model", options.train_options, _train),
     "freeze": ("make a model file from a checkpoint", options.freeze_options, _freeze),
     "test": ("compare a model with the labels of data", options.test_options, _test),
-    "compress": ("store the expansions of a model's embedding nets, which make it faster", options.compress_options, _compress),
+    "compress": (
+        "store the expansions of a model's embedding nets, which make it faster",
+        options.compress_options,
+        _compress,
+    ),
     "convert-backend": ("convert a model file into another format", options.convert_options, _convert_backend),
     "model-devi": ("tell how far several models are from each other", options.model_devi_options, _model_devi),
     "change-bias": ("fit the energy biases of a model to other data", options.change_bias_options, _change_bias),
@@ -174,7 +191,11 @@ def _parser(common: Parser) -> Parser:
     parser.add_argument("--version", action="version", version=f"deepmd {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name, (help_text, add_options, _) in COMMANDS.items():
-        add_options(commands.add_parser(name, help=help_text, description=f"{help_text[0].upper()}{help_text[1:]}.", allow_abbrev=False))
+        add_options(
+            commands.add_parser(
+                name, help=help_text, description=f"{help_text[0].upper()}{help_text[1:]}.", allow_abbrev=False
+            )
+        )
     return parser
 
 
@@ -197,15 +218,21 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     if not rest:
         raise UsageError(f"which command? Known: {', '.join(COMMANDS)} (see: dp -h)")
     if rest[0] in LATER:
-        raise UsageError(f"the command {rest[0]!r} of DeePMD-kit is not supported yet. Supported: {', '.join(COMMANDS)}")
+        raise UsageError(
+            f"the command {rest[0]!r} of DeePMD-kit is not supported yet. Supported: {', '.join(COMMANDS)}"
+        )
     if not rest[0].startswith("-") and rest[0] not in COMMANDS:
-        raise UsageError(f"unknown command {rest[0]!r}. Known: {', '.join(COMMANDS)}.{nearest(rest[0], [*COMMANDS, *LATER])}")
+        raise UsageError(
+            f"unknown command {rest[0]!r}. Known: {', '.join(COMMANDS)}.{nearest(rest[0], [*COMMANDS, *LATER])}"
+        )
     args, unknown = parser.parse_known_args(rest)
     if unknown:
         own = Parser(add_help=True)
         COMMANDS[args.command][1](own)
         known = [*own._option_string_actions, *common._option_string_actions]
-        raise UsageError(f"dp {args.command}: unknown argument {unknown[0]!r}.{nearest(unknown[0], known)} (see: dp {args.command} -h)")
+        raise UsageError(
+            f"dp {args.command}: unknown argument {unknown[0]!r}.{nearest(unknown[0], known)} (see: dp {args.command} -h)"
+        )
     if args.command is None:
         raise UsageError(f"which command? Known: {', '.join(COMMANDS)} (see: dp -h)")
     for name, value in vars(chosen).items():
@@ -261,7 +288,9 @@ def _check_log(path: str) -> None:
     if Path(path).is_file() and not is_stream(path):
         with Path(path).open("rb") as file:
             if not re.match(rb"\[\d{4}-[^]]*\] DEEPMD |$", file.readline(80)):
-                raise InputError(f"--log-path: {path} is there and no log; accepted: an older log, to which the new one is appended, or a new name")
+                raise InputError(
+                    f"--log-path: {path} is there and no log; accepted: an older log, to which the new one is appended, or a new name"
+                )
 
 
 def _fail(message: object, code: int) -> int:
@@ -289,12 +318,18 @@ def _run(args: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does, so that temporary files go; outside of the main thread Python takes no signals."""
+    """Let SIGTERM end a command as Ctrl-C does, so that temporary files go.
+
+    Outside of the main thread Python takes no signals.
+    """
 
     def terminate(_number: int, _frame: Any) -> None:
         raise SystemExit(TERMINATED)
 
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    ):
         yield
         return
     signal.signal(signal.SIGTERM, terminate)

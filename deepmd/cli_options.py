@@ -7,7 +7,11 @@ from typing import Any, NoReturn
 
 LEVELS = {"DEBUG": 10, "3": 10, "INFO": 20, "2": 20, "WARNING": 30, "1": 30, "ERROR": 40, "0": 40}
 
-BACKEND_FLAGS = {"torch": ("pt", "torch", "pytorch"), "tf": ("tf", "tensorflow"), "numpy": ("np", "numpy", "dp", "dpmodel")}
+BACKEND_FLAGS = {
+    "torch": ("pt", "torch", "pytorch"),
+    "tf": ("tf", "tensorflow"),
+    "numpy": ("np", "numpy", "dp", "dpmodel"),
+}
 """Flags that choose a backend, as `--pt`."""
 
 
@@ -35,11 +39,24 @@ def common() -> Parser:
     """Options that may stand before or after the command."""
     parser = Parser(prog="dp", add_help=False, allow_abbrev=False)
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("-b", "--backend", metavar="NAME", help="backend: torch (pt), tf, numpy (np); default: DP_BACKEND, or torch")
+    group.add_argument(
+        "-b", "--backend", metavar="NAME", help="backend: torch (pt), tf, numpy (np); default: DP_BACKEND, or torch"
+    )
     for name, flags in BACKEND_FLAGS.items():
-        group.add_argument(*(f"--{flag}" for flag in flags), dest="backend", action="store_const", const=name, help=f"same as --backend {name}")
+        group.add_argument(
+            *(f"--{flag}" for flag in flags),
+            dest="backend",
+            action="store_const",
+            const=name,
+            help=f"same as --backend {name}",
+        )
     parser.add_argument(
-        "-v", "--log-level", choices=LEVELS, default="INFO", metavar="LEVEL", help="DEBUG (3), INFO (2, default), WARNING (1), ERROR (0)"
+        "-v",
+        "--log-level",
+        choices=LEVELS,
+        default="INFO",
+        metavar="LEVEL",
+        help="DEBUG (3), INFO (2, default), WARNING (1), ERROR (0)",
     )
     parser.add_argument("-l", "--log-path", metavar="FILE", help="write the log to this file too")
     return parser
@@ -52,11 +69,30 @@ def train_options(parser: Parser) -> None:
     start.add_argument("-i", "--init-model", metavar="CKPT", help="start from the weights of this checkpoint")
     start.add_argument("-r", "--restart", metavar="CKPT", help="continue the training of this checkpoint")
     start.add_argument("-f", "--init-frz-model", metavar="MODEL", help="start from the weights of this model file")
-    start.add_argument("-t", "--finetune", metavar="MODEL", help="start from the weights of this model, its energy biases fitted to the new data")
-    parser.add_argument("-o", "--output", default="out.json", metavar="FILE", help="where to write the complete input (default: out.json)")
-    parser.add_argument("--skip-neighbor-stat", action="store_true", help="do not compute neighbour statistics; sel must be given as numbers")
-    parser.add_argument("-m", "--mpi-log", choices=("master", "collect", "workers"), default="master", help="has no effect")
-    parser.add_argument("--use-pretrain-script", action="store_true", help="take the model section of the file to start from")
+    start.add_argument(
+        "-t",
+        "--finetune",
+        metavar="MODEL",
+        help="start from the weights of this model, its energy biases fitted to the new data",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="out.json",
+        metavar="FILE",
+        help="where to write the complete input (default: out.json)",
+    )
+    parser.add_argument(
+        "--skip-neighbor-stat",
+        action="store_true",
+        help="do not compute neighbour statistics; sel must be given as numbers",
+    )
+    parser.add_argument(
+        "-m", "--mpi-log", choices=("master", "collect", "workers"), default="master", help="has no effect"
+    )
+    parser.add_argument(
+        "--use-pretrain-script", action="store_true", help="take the model section of the file to start from"
+    )
     parser.add_argument("--force-load", action=NotYet, nargs=0, help="(not supported yet)")
     parser.add_argument("--model-branch", action=NotYet, metavar="HEAD", help="(not supported yet)")
 
@@ -64,9 +100,20 @@ def train_options(parser: Parser) -> None:
 def freeze_options(parser: Parser) -> None:
     """Add the options of `dp freeze`."""
     parser.add_argument(
-        "-c", "--checkpoint", "--checkpoint-folder", default=".", metavar="CKPT", help="checkpoint, or a folder with one (default: .)"
+        "-c",
+        "--checkpoint",
+        "--checkpoint-folder",
+        default=".",
+        metavar="CKPT",
+        help="checkpoint, or a folder with one (default: .)",
     )
-    parser.add_argument("-o", "--output", default="frozen_model", metavar="FILE", help="model file to write; without suffix: that of the backend")
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="frozen_model",
+        metavar="FILE",
+        help="model file to write; without suffix: that of the backend",
+    )
     for flags in (("-n", "--node-names"), ("-w", "--nvnmd-weight"), ("--head", "--model-branch"), ("--lower-kind",)):
         parser.add_argument(*flags, action=NotYet, help="(not supported yet)")
     parser.add_argument("--hessian", action=NotYet, nargs=0, help="(not supported yet)")
@@ -78,27 +125,50 @@ def test_options(parser: Parser) -> None:
     data = data_options(parser)
     data.add_argument("--train-data", metavar="INPUT", help="input file whose training data are meant")
     data.add_argument("--valid-data", metavar="INPUT", help="input file whose validation data are meant")
-    parser.add_argument("-n", "--numb-test", type=int, default=0, metavar="N", help="frames of each system, 0 for all (default)")
+    parser.add_argument(
+        "-n", "--numb-test", type=int, default=0, metavar="N", help="frames of each system, 0 for all (default)"
+    )
     parser.add_argument("-r", "--rand-seed", type=int, metavar="SEED", help="seed of --shuffle-test")
     parser.add_argument("--shuffle-test", action="store_true", help="take random frames")
-    parser.add_argument("-d", "--detail-file", metavar="PREFIX", help="write labels and predictions to PREFIX.e.out, PREFIX.f.out, ...")
+    parser.add_argument(
+        "-d", "--detail-file", metavar="PREFIX", help="write labels and predictions to PREFIX.e.out, PREFIX.f.out, ..."
+    )
     parser.add_argument("-a", "--atomic", action="store_true", help="compare atomic energies too")
-    parser.add_argument("--head", "--model-branch", metavar="HEAD", help="head of a model with several (not supported yet)")
+    parser.add_argument(
+        "--head", "--model-branch", metavar="HEAD", help="head of a model with several (not supported yet)"
+    )
     parser.add_argument("-S", "--set-prefix", help="has no effect")
 
 
 def compress_options(parser: Parser) -> None:
     """Add the options of `dp compress`."""
-    parser.add_argument("-i", "--input", default="frozen_model", metavar="FILE", help="model file; without suffix: that of the backend")
     parser.add_argument(
-        "-o", "--output", default="frozen_model_compressed", metavar="FILE", help="model file to write; without suffix: that of the input"
+        "-i", "--input", default="frozen_model", metavar="FILE", help="model file; without suffix: that of the backend"
     )
-    parser.add_argument("-t", "--training-script", metavar="INPUT", help="input of the training, if the model lacks its shortest distance")
     parser.add_argument(
-        "-e", "--extrapolate", type=float, metavar="E", help="reach down to 1/E of the shortest distance of the data (default: to 0.9 of it)"
+        "-o",
+        "--output",
+        default="frozen_model_compressed",
+        metavar="FILE",
+        help="model file to write; without suffix: that of the input",
+    )
+    parser.add_argument(
+        "-t",
+        "--training-script",
+        metavar="INPUT",
+        help="input of the training, if the model lacks its shortest distance",
+    )
+    parser.add_argument(
+        "-e",
+        "--extrapolate",
+        type=float,
+        metavar="E",
+        help="reach down to 1/E of the shortest distance of the data (default: to 0.9 of it)",
     )
     same = "has no effect (DeePMD-kit has it)"
-    parser.add_argument("-s", "--step", type=float, default=0.01, metavar="STEP", help=f"{same}: the accuracy does not depend on it")
+    parser.add_argument(
+        "-s", "--step", type=float, default=0.01, metavar="STEP", help=f"{same}: the accuracy does not depend on it"
+    )
     parser.add_argument("-f", "--frequency", type=int, default=-1, metavar="N", help=same)
     parser.add_argument("-c", "--checkpoint-folder", default="model-compression", metavar="DIR", help=same)
     parser.add_argument("--head", "--model-branch", action=NotYet, metavar="HEAD", help="(not supported yet)")
@@ -110,19 +180,26 @@ def convert_options(parser: Parser) -> None:
     parser.add_argument("OUTPUT", help="model file to write; the suffix decides the format")
     parser.add_argument("--atomic-virial", action="store_true", help="has no effect: every format gives atomic virials")
     parser.add_argument(
-        "--input", dest="training_input", metavar="INPUT", help="input of the training, for .pb files and checkpoints of DeePMD-kit that lack it"
+        "--input",
+        dest="training_input",
+        metavar="INPUT",
+        help="input of the training, for .pb files and checkpoints of DeePMD-kit that lack it",
     )
 
 
 def show_options(parser: Parser) -> None:
     """Add the options of `dp show`."""
     parser.add_argument("MODEL", help="model file or checkpoint")
-    parser.add_argument("ATTRS", nargs="+", help="any of: type-map descriptor fitting-net size model-branch observed-type")
+    parser.add_argument(
+        "ATTRS", nargs="+", help="any of: type-map descriptor fitting-net size model-branch observed-type"
+    )
 
 
 def neighbor_stat_options(parser: Parser) -> None:
     """Add the options of `dp neighbor-stat`."""
-    parser.add_argument("-s", "--system", default=".", metavar="DIR", help="folder that is searched for systems (default: .)")
+    parser.add_argument(
+        "-s", "--system", default=".", metavar="DIR", help="folder that is searched for systems (default: .)"
+    )
     parser.add_argument("-r", "--rcut", type=float, required=True, metavar="RADIUS", help="cutoff radius, Angstrom")
     parser.add_argument("-t", "--type-map", nargs="+", metavar="ELEMENT", help="elements; default: those of the data")
     parser.add_argument("--mixed-type", "--one-type", action="store_true", help="count all elements together")
@@ -131,7 +208,9 @@ def neighbor_stat_options(parser: Parser) -> None:
 def data_options(parser: Parser) -> Any:
     """Add the two ways to name systems; more may be added to the group that is returned."""
     data = parser.add_mutually_exclusive_group()
-    data.add_argument("-s", "--system", metavar="DIR", help="folder or HDF5 file that is searched for systems (default: .)")
+    data.add_argument(
+        "-s", "--system", metavar="DIR", help="folder or HDF5 file that is searched for systems (default: .)"
+    )
     data.add_argument("-f", "--datafile", metavar="FILE", help="file with the path of one system a line")
     return data
 
@@ -140,25 +219,48 @@ def change_bias_options(parser: Parser) -> None:
     """Add the options of `dp change-bias`."""
     parser.add_argument("MODEL", help="model file, checkpoint, or the folder of a training")
     data = data_options(parser)
-    data.add_argument("-b", "--bias-value", nargs="+", type=float, metavar="EV", help="the energy biases themselves, one per type")
-    parser.add_argument("-n", "--numb-batch", type=int, default=0, metavar="N", help="frames of each system, 0 for all (default)")
-    parser.add_argument(
-        "-m", "--mode", choices=("change", "set"), default="change", help="fit what the model lacks (default), or the biases of a fresh model"
+    data.add_argument(
+        "-b", "--bias-value", nargs="+", type=float, metavar="EV", help="the energy biases themselves, one per type"
     )
-    parser.add_argument("-o", "--output", metavar="FILE", help="model file to write (default: MODEL with _updated in its name)")
+    parser.add_argument(
+        "-n", "--numb-batch", type=int, default=0, metavar="N", help="frames of each system, 0 for all (default)"
+    )
+    parser.add_argument(
+        "-m",
+        "--mode",
+        choices=("change", "set"),
+        default="change",
+        help="fit what the model lacks (default), or the biases of a fresh model",
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="model file to write (default: MODEL with _updated in its name)"
+    )
     parser.add_argument("--model-branch", "--head", action=NotYet, metavar="HEAD", help="(not supported yet)")
 
 
 def model_devi_options(parser: Parser) -> None:
     """Add the options of `dp model-devi`."""
     parser.add_argument("-m", "--models", nargs="+", required=True, metavar="FILE", help="model files, at least two")
-    parser.add_argument("-s", "--system", metavar="DIR", help="folder or HDF5 file that is searched for systems (default: .)")
+    parser.add_argument(
+        "-s", "--system", metavar="DIR", help="folder or HDF5 file that is searched for systems (default: .)"
+    )
     parser.add_argument("-S", "--set-prefix", help="has no effect")
-    parser.add_argument("-o", "--output", default="model_devi.out", metavar="FILE", help="table to write (default: model_devi.out)")
-    parser.add_argument("-f", "--frequency", type=int, default=1, metavar="N", help="steps between the frames (default: 1)")
-    parser.add_argument("--real_error", "--real-error", action="store_true", help="deviation from the labels of the data instead")
+    parser.add_argument(
+        "-o", "--output", default="model_devi.out", metavar="FILE", help="table to write (default: model_devi.out)"
+    )
+    parser.add_argument(
+        "-f", "--frequency", type=int, default=1, metavar="N", help="steps between the frames (default: 1)"
+    )
+    parser.add_argument(
+        "--real_error", "--real-error", action="store_true", help="deviation from the labels of the data instead"
+    )
     parser.add_argument("--atomic", action="store_true", help="append the deviation of the force of each atom")
-    parser.add_argument("--relative", type=float, metavar="LEVEL", help="force deviations relative to the force plus this level, eV/Angstrom")
+    parser.add_argument(
+        "--relative",
+        type=float,
+        metavar="LEVEL",
+        help="force deviations relative to the force plus this level, eV/Angstrom",
+    )
     parser.add_argument("--relative_v", "--relative-v", type=float, metavar="LEVEL", help="the same for virials, eV")
 
 
@@ -173,5 +275,7 @@ def eval_desc_options(parser: Parser) -> None:
 
 def doc_options(parser: Parser) -> None:
     """Add the options of `dp doc-train-input`."""
-    parser.add_argument("--out-type", choices=("rst", "json", "json_schema"), default="rst", help="form of the output (default: rst)")
+    parser.add_argument(
+        "--out-type", choices=("rst", "json", "json_schema"), default="rst", help="form of the output (default: rst)"
+    )
     parser.add_argument("--multi-task", action=NotYet, nargs=0, help="(not supported yet)")

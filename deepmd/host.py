@@ -22,8 +22,9 @@ from deepmd.array_model.pairs import spans
 def keep_memory() -> None:
     """Let the process keep the memory of freed arrays for the next ones.
 
-    The allocator of glibc hands large blocks back to the system at once and faults them in again, page by page, at every step:
-    up to half of the time. Settings of the user (`MALLOC_...` in the environment) come first; elsewhere than on glibc nothing happens.
+    The allocator of glibc hands large blocks back to the system at once and faults them in again, page by page, at
+    every step: up to half of the time. Settings of the user (`MALLOC_...` in the environment) come first; elsewhere
+    than on glibc nothing happens.
     """
     if sys.platform != "linux" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return
@@ -54,12 +55,17 @@ def threads(name: str) -> int:
     except ValueError:
         number = -1
     if number < 0:
-        raise InputError(f"{name}: a number of threads is accepted (0: the default of the framework); in the environment it is {given!r}")
+        raise InputError(
+            f"{name}: a number of threads is accepted (0: the default of the framework); in the environment it is {given!r}"
+        )
     return number
 
 
 def import_without(name: str, other: str) -> Any:
-    """Import a package as if another one, which it can use but need not, were not installed; unless that one is there already."""
+    """Import a package as if another one, which it can use but need not, were not installed.
+
+    Unless that one is there already.
+    """
     if name in sys.modules or other in sys.modules:
         return importlib.import_module(name)
     sys.modules[other] = None  # type: ignore[assignment]
@@ -125,8 +131,15 @@ def numpy_namespace(source: Any, **own: Any) -> SimpleNamespace:
     """Return a namespace over `numpy` or a package that wraps it; `own` replaces names."""
     names = {name: getattr(source, name) for name in STANDARD if hasattr(source, name)}
     names.update(float16=np.float16, float32=np.float32, float64=np.float64, bfloat16=np.float32, shape=shape)
-    names.update(concat=source.concatenate, sum=source.sum, matrix_transpose=lambda x: source.swapaxes(x, -1, -2), received=lambda x: x)
-    names.update(matmul=folded_matmul(source.matmul), astype=_astype, sigmoid=lambda x: 0.5 * (1.0 + source.tanh(0.5 * x)))
+    names.update(
+        concat=source.concatenate,
+        sum=source.sum,
+        matrix_transpose=lambda x: source.swapaxes(x, -1, -2),
+        received=lambda x: x,
+    )
+    names.update(
+        matmul=folded_matmul(source.matmul), astype=_astype, sigmoid=lambda x: 0.5 * (1.0 + source.tanh(0.5 * x))
+    )
     names.update(
         recurrence=recurrence,
         split=split,

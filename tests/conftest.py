@@ -16,6 +16,9 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(params=list(vars(RUNNERS)))
 def run(request):
-    """Call `function(*arguments, xp=...)` on a backend: run(function, *arguments, dynamic=1); NumPy arrays in and out."""
+    """Call `function(*arguments, xp=...)` on a backend: run(function, *arguments, dynamic=1).
+
+    NumPy arrays in and out.
+    """
     runner = getattr(RUNNERS, request.param)
     return lambda function, *arguments, dynamic=1: runner(function, arguments, dynamic)

@@ -31,7 +31,8 @@ class Outcome:
 
 
 UNSUPPORTED: dict[str, Outcome] = {
-    # pattern of test ids: outcome. Empty: every backend does everything, float16 and bfloat16 on the CPU included; their forces are
+    # pattern of test ids: outcome. Empty: every backend does everything, float16 and bfloat16 on the CPU included;
+    # their forces are
     # compared with float64, because finite differences are out of reach of half precisions
 }
 
@@ -86,7 +87,11 @@ def mark(items: list[pytest.Item]) -> None:
         if slow := {pattern for pattern in SLOW if named(item, pattern)}:
             item.add_marker(pytest.mark.slow)
             unused -= slow
-    files = {path for folder in ("consistency", "golden", "train", "unit") for path in (Path(__file__).parent / folder).glob("test_*.py")}
+    files = {
+        path
+        for folder in ("consistency", "golden", "train", "unit")
+        for path in (Path(__file__).parent / folder).glob("test_*.py")
+    }
     if unused and files <= {item.path for item in items}:
         raise pytest.UsageError(f"tests/support.py: no test is named by these rows of SLOW: {sorted(unused)}")
 
@@ -137,7 +142,10 @@ def _torch(function, args, dynamic):
     torch = require("torch")
     from deepmd.adapters.torch.namespace import xp
 
-    return convert(function(*convert(args, lambda array: torch.from_numpy(array.copy())), xp=xp), lambda tensor: tensor.detach().numpy())
+    return convert(
+        function(*convert(args, lambda array: torch.from_numpy(array.copy())), xp=xp),
+        lambda tensor: tensor.detach().numpy(),
+    )
 
 
 def _tf_graph(function, args, dynamic):
@@ -148,7 +156,9 @@ def _tf_graph(function, args, dynamic):
     feed = {}
 
     def placeholder(array):
-        node = tf.compat.v1.placeholder(array.dtype, [None if axis < dynamic else size for axis, size in enumerate(array.shape)])
+        node = tf.compat.v1.placeholder(
+            array.dtype, [None if axis < dynamic else size for axis, size in enumerate(array.shape)]
+        )
         feed[node] = array
         return node
 
@@ -169,15 +179,30 @@ def differences(found, expected, where=""):
     """Return where two trees differ, in keys, values or arrays."""
     if isinstance(expected, dict) and isinstance(found, dict):
         out = [f"{where}/{key}: only in one" for key in found.keys() ^ expected.keys()]
-        return out + [item for key in found.keys() & expected.keys() for item in differences(found[key], expected[key], f"{where}/{key}")]
+        return out + [
+            item
+            for key in found.keys() & expected.keys()
+            for item in differences(found[key], expected[key], f"{where}/{key}")
+        ]
     if isinstance(expected, list | tuple) and isinstance(found, list | tuple) and len(found) == len(expected):
-        return [item for k, pair in enumerate(zip(found, expected, strict=True)) for item in differences(*pair, f"{where}/{k}")]
+        return [
+            item
+            for k, pair in enumerate(zip(found, expected, strict=True))
+            for item in differences(*pair, f"{where}/{k}")
+        ]
     if isinstance(expected, np.ndarray) or isinstance(found, np.ndarray):
-        same = np.shape(found) == np.shape(expected) and np.array_equal(found, expected) and found.dtype == expected.dtype
+        same = (
+            np.shape(found) == np.shape(expected) and np.array_equal(found, expected) and found.dtype == expected.dtype
+        )
     else:
         same = found == expected
     return [] if same else [f"{where}: {found!r}, expected {expected!r}"]
 
 
-RUNNERS = SimpleNamespace(numpy=_numpy, read_only=_read_only, autograd=_autograd, strict=_strict, torch=_torch, tf_graph=_tf_graph)
-"""run(function, arguments, dynamic): NumPy in, NumPy out; in a TF graph the first `dynamic` axes of each array are unknown."""
+RUNNERS = SimpleNamespace(
+    numpy=_numpy, read_only=_read_only, autograd=_autograd, strict=_strict, torch=_torch, tf_graph=_tf_graph
+)
+"""run(function, arguments, dynamic): NumPy in, NumPy out.
+
+In a TF graph the first `dynamic` axes of each array are unknown.
+"""

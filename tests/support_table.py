@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
-sys.path[:0] = [str(TESTS / folder) for folder in (".", "golden", "train", "interop") if str(TESTS / folder) not in sys.path]
+sys.path[:0] = [
+    str(TESTS / folder) for folder in (".", "golden", "train", "interop") if str(TESTS / folder) not in sys.path
+]
 
 import other_kinds  # noqa: E402 - tests are no package
 import test_descriptor_kinds  # noqa: E402
@@ -38,7 +40,14 @@ ELSEWHERE = {
     "pairtab": ("train",),
     "linear": ("train",),
     "zbl": ("train",),
-    "se_atten_v2": ("compress", "NumPy, torch, TensorFlow", "`.dp` `.yaml` `.pb`", "`.pth`", "it reads our `.dp`", "LAMMPS"),
+    "se_atten_v2": (
+        "compress",
+        "NumPy, torch, TensorFlow",
+        "`.dp` `.yaml` `.pb`",
+        "`.pth`",
+        "it reads our `.dp`",
+        "LAMMPS",
+    ),
 }
 """`se_atten_v2` is `se_atten` with `strip` and smooth type embedding, which is stored as a case of that."""
 
@@ -50,7 +59,9 @@ def begins(cases: object, kind: str) -> bool:
 
 def columns(kind: str) -> dict[str, bool]:
     """Return what the tests show of a kind."""
-    ways = {case: way for case, way in test_golden_conversions.KINDS.items() if case == kind or case.startswith(f"{kind}_")}
+    ways = {
+        case: way for case, way in test_golden_conversions.KINDS.items() if case == kind or case.startswith(f"{kind}_")
+    }
     read_tf = [name for name in tf_kinds.KINDS if name not in tf_kinds.REFUSED]
     trained = {**test_descriptor_kinds.KINDS, **test_dpa_training.KINDS, **TRAINED_FITTINGS}
     return {
@@ -74,7 +85,9 @@ def table() -> str:
         rows[kind].update(dict.fromkeys(names, True))
     names = list(rows["se_e2_a"])
     lines = [f"| | {' | '.join(names)} |", f"|---{'|:-:' * len(names)}|"]
-    lines += [f"| `{kind}` | {' | '.join('yes' if row[name] else '-' for name in names)} |" for kind, row in rows.items()]
+    lines += [
+        f"| `{kind}` | {' | '.join('yes' if row[name] else '-' for name in names)} |" for kind, row in rows.items()
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -16,9 +16,10 @@ from deepmd.plan.expansions import direct_evaluation, domain_start
 Evaluator = Callable[[Pairs, Conditions, int, int, frozenset[str]], dict[str, np.ndarray]]
 """evaluator(pairs, conditions, num_atoms, num_frames, wanted) -> arrays in the order of `pairs`.
 
-`wanted` names outputs, those of `model.output.names`. Of an energy model: `atom_energy` (N,), `energy` (F,), `force` (A, 3),
-`virial` (F, 9), `atom_virial` (A, 9), `descriptor` (N, D). Of others with d components: `atom_NAME` (N, d), `NAME` (F, d), and where
-they are differentiable `force` (A, d, 3), `virial` (F, d, 9), `atom_virial` (A, d, 9). NumPy in, NumPy out.
+`wanted` names outputs, those of `model.output.names`. Of an energy model: `atom_energy` (N,), `energy` (F,), `force`
+(A, 3), `virial` (F, 9), `atom_virial` (A, 9), `descriptor` (N, D). Of others with d components: `atom_NAME` (N, d),
+`NAME` (F, d), and where they are differentiable `force` (A, d, 3), `virial` (F, d, 9), `atom_virial` (A, d, 9). NumPy
+in, NumPy out.
 """
 
 MakeEvaluator = Callable[[Any, Params], Evaluator]
@@ -110,7 +111,8 @@ def assemble(
 def components(model: Any, value_Nd: Any, pairs: Pairs, wanted: frozenset[str], *, xp: Any) -> list[Any]:
     """Return the sums over all atoms that are to be differentiated.
 
-    One for each component, and for atomic virials with messages those of each component weighted with each coordinate of the centre.
+    One for each component, and for atomic virials with messages those of each component weighted with each coordinate
+    of the centre.
     """
     columns = xp.unstack(value_Nd, axis=-1)
     sums = [xp.sum(column) for column in columns]

@@ -21,8 +21,9 @@ from deepmd.losses import Loss
 class Adam:
     """Adam's constants (Kingma and Ba, 2015).
 
-    `weight_decay` times the parameter is added to its gradient or, if `decoupled` (AdamW: Loshchilov and Hutter, 2019), times lr
-    taken away from the parameter. Before that, gradients whose common norm exceeds `max_norm` are scaled down to it (0: no limit).
+    `weight_decay` times the parameter is added to its gradient or, if `decoupled` (AdamW: Loshchilov and Hutter, 2019),
+    times lr taken away from the parameter. Before that, gradients whose common norm exceeds `max_norm` are scaled down
+    to it (0: no limit).
     """
 
     beta1: float = 0.9

@@ -28,9 +28,12 @@ SHORTEST = {"float16": 2.0**-12}
 
 
 def unit(x: Array, precision: str, length: Any = 1.0, *, xp: Namespace) -> Array:
-    """Return the vectors of the last axis over their norms, at least `SHORTEST`, at a length (..., 1); derivatives are finite at zero too.
+    """Return the vectors of the last axis over their norms, at least `SHORTEST`, at a length (..., 1).
 
-    The floor is no formality: rows of neighbours just within the cutoff are as short, and below it their directions fade out.
+    Derivatives are finite at zero too.
+
+    The floor is no formality: rows of neighbours just within the cutoff are as short, and below it their directions
+    fade out.
     """
     square, least = xp.sum(x * x, axis=-1, keepdims=True), SHORTEST.get(PRECISIONS[precision], 1e-12) ** 2
     return x * (length / xp.sqrt(xp.where(square > least, square, least * xp.ones_like(square))))
@@ -78,7 +81,10 @@ class GatedAttention:
     def nets(self) -> dict[str, Net]:
         """Linear maps into query, key and value, and back."""
         into, back = ((self.width, 3 * self.hidden), (self.hidden, self.width))
-        return {name: Net(sizes[0], (), "none", False, out_dim=sizes[1]) for name, sizes in (("in_proj", into), ("out_proj", back))}
+        return {
+            name: Net(sizes[0], (), "none", False, out_dim=sizes[1])
+            for name, sizes in (("in_proj", into), ("out_proj", back))
+        }
 
     def init(self, seed: list[int] | None, draw: Any, *, xp: Namespace) -> list[Params]:
         """Fresh parameters; the seed list of layer i is [number of the map, 0, i, *seed] (spec core, section 13.3)."""
@@ -92,7 +98,9 @@ class GatedAttention:
             out.append(layer)
         return out
 
-    def apply(self, params: list[Params], g_NMG: Array, unit_NM3: Array, gate_NM: Array, counts_NM: Array, *, xp: Namespace) -> Array:
+    def apply(
+        self, params: list[Params], g_NMG: Array, unit_NM3: Array, gate_NM: Array, counts_NM: Array, *, xp: Namespace
+    ) -> Array:
         """Return (N, M, G) after all layers.
 
         Parameters
@@ -114,10 +122,17 @@ class GatedAttention:
             q, k, v = xp.split(z, (self.hidden,) * 3, axis=2)
             if self.normalize:
                 lengths = (scale * gate_NM1, gate_NM1, 1.0)
-                q, k, v = (unit(part, self.precision, length, xp=xp) for part, length in zip((q, k, v), lengths, strict=True))
+                q, k, v = (
+                    unit(part, self.precision, length, xp=xp) for part, length in zip((q, k, v), lengths, strict=True)
+                )
             else:
                 q, k = q * (scale * gate_NM1), k * gate_NM1
             logits = xp.matmul(q, xp.matrix_transpose(k)) + added
             mixed = xp.matmul(xp.softmax(logits) * weights_NMM, v)
-            g_NMG = layer_norm(g_NMG + apply_net(self.nets["out_proj"], layer["out_proj"], mixed, xp=xp), layer["norm"], self.ln_eps, xp=xp)
+            g_NMG = layer_norm(
+                g_NMG + apply_net(self.nets["out_proj"], layer["out_proj"], mixed, xp=xp),
+                layer["norm"],
+                self.ln_eps,
+                xp=xp,
+            )
         return g_NMG

@@ -20,7 +20,9 @@ def problem(values: Sequence[float]) -> str:
     if len(values) != len(LIMITS):
         return f"has {len(values)} values; accepted: charge and spin"
     outside = [
-        (name, value, limits) for (name, limits), value in zip(LIMITS.items(), values, strict=True) if not limits[0] <= int(value) <= limits[1]
+        (name, value, limits)
+        for (name, limits), value in zip(LIMITS.items(), values, strict=True)
+        if not limits[0] <= int(value) <= limits[1]
     ]
     return "; ".join(f"the {name} is {value:g}; accepted: {low} to {high}" for name, value, (low, high) in outside)
 
@@ -31,12 +33,18 @@ def names_of(limits: tuple[int, int]) -> tuple[str, ...]:
 
 
 def fresh(embedding: TypeEmbedding, seed: list[int] | None, draw: Any, *, xp: Namespace) -> Params:
-    """Fresh parameters; `embedding` tells width and precision of the vectors, which are learned as those of types are."""
+    """Fresh parameters.
+
+    `embedding` tells width and precision of the vectors, which are learned as those of types are.
+    """
 
     def seed_of(part: int) -> list[int] | None:
         return None if seed is None else [part, *seed]
 
-    tables = {name: embedding.init(names_of(limits), seed_of(k), draw, xp=xp) for k, (name, limits) in enumerate(TABLES.items())}
+    tables = {
+        name: embedding.init(names_of(limits), seed_of(k), draw, xp=xp)
+        for k, (name, limits) in enumerate(TABLES.items())
+    }
     (width,) = embedding.neuron
     return {**tables, "mix_cs_mlp": init_affine((2 * width, width, True), draw(seed_of(2)))}
 

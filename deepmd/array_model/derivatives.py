@@ -20,12 +20,15 @@ def virials(grad_NM3: Array, pairs: Pairs, num_frames: Any, *, xp: Namespace) ->
     return xp.segment_sum(xp.reshape(w_N33, (-1, 9)), pairs.frame_N, num_frames)
 
 
-def atomic_virials_of_messages(grad_NM3: Array, moved_3NM3: list[Array], pairs: Pairs, num_atoms: Any, *, xp: Namespace) -> Array:
+def atomic_virials_of_messages(
+    grad_NM3: Array, moved_3NM3: list[Array], pairs: Pairs, num_atoms: Any, *, xp: Namespace
+) -> Array:
     """Atomic virials (A, 9) in eV where an energy also depends on atoms that its centre does not see.
 
-    W_J,kl = -sum_i dE_i/dr_J,k (r_J - r_i)_l for every atom J, images apart (spec core, section 12): the shares of a pair (a, b) are
-    those of J = b and J = a. `moved_3NM3` holds for each direction l the derivative of sum_i E_i r_i,l by the displacements. Positions are those
-    inside the cell: what an atom gets depends on that choice, the virial does not.
+    W_J,kl = -sum_i dE_i/dr_J,k (r_J - r_i)_l for every atom J, images apart (spec core, section 12): the shares of a
+    pair (a, b) are those of J = b and J = a. `moved_3NM3` holds for each direction l the derivative of sum_i E_i r_i,l
+    by the displacements. Positions are those inside the cell: what an atom gets depends on that choice, the virial does
+    not.
     """
     shares_a, shares_b = [], []
     for axis, moved_NM3 in enumerate(moved_3NM3):
@@ -34,7 +37,9 @@ def atomic_virials_of_messages(grad_NM3: Array, moved_3NM3: list[Array], pairs: 
         shares_b.append(shares_a[-1] + grad_NM3 * pairs.disp_NM3[:, :, axis : axis + 1])
     of_a, of_b = (xp.reshape(xp.stack(shares, axis=-1), (-1, 9)) for shares in (shares_a, shares_b))
     a_NM = xp.expand_dims(pairs.centre_N, axis=1) + xp.zeros_like(pairs.index_NM)
-    return xp.segment_sum(of_a, xp.reshape(a_NM, (-1,)), num_atoms) - xp.segment_sum(of_b, xp.reshape(pairs.index_NM, (-1,)), num_atoms)
+    return xp.segment_sum(of_a, xp.reshape(a_NM, (-1,)), num_atoms) - xp.segment_sum(
+        of_b, xp.reshape(pairs.index_NM, (-1,)), num_atoms
+    )
 
 
 def atomic_virials(grad_NM3: Array, pairs: Pairs, num_atoms: Any, *, xp: Namespace) -> Array:

@@ -16,10 +16,50 @@ Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og
 ELEMENTS = tuple(_SYMBOLS.split())
 """By atomic number."""
 
-ORBITALS = ("1s", "2s", "2p", "3s", "3p", "3d", "4s", "4p", "4d", "4f", "5s", "5p", "5d", "5f", "6s", "6p", "6d", "7s", "7p")
+ORBITALS = (
+    "1s",
+    "2s",
+    "2p",
+    "3s",
+    "3p",
+    "3d",
+    "4s",
+    "4p",
+    "4d",
+    "4f",
+    "5s",
+    "5p",
+    "5d",
+    "5f",
+    "6s",
+    "6p",
+    "6d",
+    "7s",
+    "7p",
+)
 """Order of the inputs."""
 
-FILLING = ("1s", "2s", "2p", "3s", "3p", "4s", "3d", "4p", "5s", "4d", "5p", "6s", "4f", "5d", "6p", "7s", "5f", "6d", "7p")
+FILLING = (
+    "1s",
+    "2s",
+    "2p",
+    "3s",
+    "3p",
+    "4s",
+    "3d",
+    "4p",
+    "5s",
+    "4d",
+    "5p",
+    "6s",
+    "4f",
+    "5d",
+    "6p",
+    "7s",
+    "5f",
+    "6d",
+    "7p",
+)
 """Order in which orbitals are filled."""
 
 EXCEPTIONS = {
@@ -49,7 +89,9 @@ def occupations(element: str) -> dict[str, int]:
         There is no such element.
     """
     if element not in ELEMENTS:
-        raise InputError(f"use_econf_tebd needs elements as the names of types, and {element!r} is none.{nearest(element, ELEMENTS)}")
+        raise InputError(
+            f"use_econf_tebd needs elements as the names of types, and {element!r} is none.{nearest(element, ELEMENTS)}"
+        )
     left, out = ELEMENTS.index(element) + 1, {}
     for orbital in FILLING:
         out[orbital] = min(left, 2 * _slots(orbital))

@@ -8,7 +8,10 @@ from deepmd.array_model.namespace import Array, Namespace
 
 
 def switch(r: Array, rcut_smth: float, rcut: float, *, xp: Namespace) -> Array:
-    """Weight that falls from 1 at `rcut_smth` to 0 at `rcut` (Angstrom), twice continuously differentiable. Same shape as `r`."""
+    """Weight that falls from 1 at `rcut_smth` to 0 at `rcut` (Angstrom), twice continuously differentiable.
+
+    Same shape as `r`.
+    """
     u = xp.minimum(xp.maximum((r - rcut_smth) / (rcut - rcut_smth), xp.zeros_like(r)), xp.ones_like(r))
     return 1.0 - u * u * u * (10.0 - 15.0 * u + 6.0 * u * u)
 
@@ -23,11 +26,14 @@ def environment_columns(disp: Array, rcut_smth: float, rcut: float, protection: 
     return [radial, angular * x, angular * y, angular * z]
 
 
-def environment_adjoint(disp_NM3: Array, rcut_smth: float, rcut: float, protection: float, *, xp: Namespace) -> tuple[Array, Any]:
+def environment_adjoint(
+    disp_NM3: Array, rcut_smth: float, rcut: float, protection: float, *, xp: Namespace
+) -> tuple[Array, Any]:
     """Return `environment_columns` stacked, (N, 4, M), and a function that gives the gradient of displacements (N, M, 3).
 
-    That reads a gradient of the first column (N, M), and one of all (N, 4, M) that is added where there is one. The derivatives
-    are those of w(r), s = w/(r+p) and s/(r+p) in closed form, fewer operations than a framework makes of it.
+    That reads a gradient of the first column (N, M), and one of all (N, 4, M) that is added where there is one. The
+    derivatives are those of w(r), s = w/(r+p) and s/(r+p) in closed form, fewer operations than a framework makes of
+    it.
     """
     x, y, z = xp.unstack(disp_NM3, axis=-1)
     r = xp.sqrt(x * x + y * y + z * z)
@@ -43,8 +49,12 @@ def environment_adjoint(disp_NM3: Array, rcut_smth: float, rcut: float, protecti
         if by_rows_N4M is None:
             return xp.matrix_transpose(toward_N3M * xp.expand_dims(by_s_NM * slope / r, axis=1))
         by_N3M = by_rows_N4M[:, 1:, :]
-        along = (by_s_NM + by_rows_N4M[:, 0, :]) * slope + xp.sum(by_N3M * toward_N3M, axis=1) * ((slope - angular) * inverse)
-        return xp.matrix_transpose(by_N3M * xp.expand_dims(angular, axis=1) + toward_N3M * xp.expand_dims(along / r, axis=1))
+        along = (by_s_NM + by_rows_N4M[:, 0, :]) * slope + xp.sum(by_N3M * toward_N3M, axis=1) * (
+            (slope - angular) * inverse
+        )
+        return xp.matrix_transpose(
+            by_N3M * xp.expand_dims(angular, axis=1) + toward_N3M * xp.expand_dims(along / r, axis=1)
+        )
 
     return rows_N4M, adjoint
 

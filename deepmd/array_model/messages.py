@@ -26,7 +26,9 @@ def nested_sels(outer: Any, values: dict[str, Any]) -> Any:
         section, name = path.split("/")
         (number,) = (value,) if isinstance(value, int) else value
         changes.setdefault(section, {})[name] = number
-    return replace(outer, **{section: replace(getattr(outer, section), **numbers) for section, numbers in changes.items()})
+    return replace(
+        outer, **{section: replace(getattr(outer, section), **numbers) for section, numbers in changes.items()}
+    )
 
 
 def affine(layer: Params, x: Array, *, xp: Namespace) -> Array:
@@ -53,10 +55,13 @@ def beginning(x: Array, width: Any, pairs: Pairs, *, xp: Namespace) -> Array:
     return xp.split(x, (width, pairs.widths[0] - width), axis=1)[0]
 
 
-def symmetrised(g_NMG: Array, h_NM3: Array, w_NM: Array, norm: float | Array, axis: int, *, xp: Namespace) -> tuple[Array, Array]:
+def symmetrised(
+    g_NMG: Array, h_NM3: Array, w_NM: Array, norm: float | Array, axis: int, *, xp: Namespace
+) -> tuple[Array, Array]:
     """Return invariants (N, axis G), flattened row by row, and the equivariant H^T (N, G, 3).
 
-    H = norm sum_j w_j h_j g_j (3, G), invariants (1/3) H[:, :axis]^T H (spec dpa2_dpa3, section 1.6). `norm` may differ by atom: (N, 1, 1).
+    H = norm sum_j w_j h_j g_j (3, G), invariants (1/3) H[:, :axis]^T H (spec dpa2_dpa3, section 1.6). `norm` may differ
+    by atom: (N, 1, 1).
     """
     weighted_NM3 = h_NM3 * xp.expand_dims(w_NM, axis=-1)
     h_NG3 = norm * xp.matmul(xp.matrix_transpose(g_NMG), weighted_NM3)
@@ -65,7 +70,10 @@ def symmetrised(g_NMG: Array, h_NM3: Array, w_NM: Array, norm: float | Array, ax
 
 
 def updated(style: str, u: Array, updates: list[Array], residuals: list[Array]) -> Array:
-    """Return u with its updates added (spec dpa2_dpa3, section 1.7); `residuals` are the learned factors of res_residual."""
+    """Return u with its updates added (spec dpa2_dpa3, section 1.7).
+
+    `residuals` are the learned factors of res_residual.
+    """
     if not updates:
         return u
     if style == "res_residual":

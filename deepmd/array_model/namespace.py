@@ -22,8 +22,34 @@ Params = dict[str, Any]
 """Parameters: nested dicts and lists with arrays as leaves."""
 
 STANDARD = (
-    *("abs", "astype", "concat", "equal", "exp", "expand_dims", "float32", "float64", "floor", "int64", "log1p", "logical_and"),
-    *("logical_not", "matmul", "matrix_transpose", "max", "maximum", "minimum", "ones_like", "reshape", "sqrt", "square", "stack", "sum"),
+    *(
+        "abs",
+        "astype",
+        "concat",
+        "equal",
+        "exp",
+        "expand_dims",
+        "float32",
+        "float64",
+        "floor",
+        "int64",
+        "log1p",
+        "logical_and",
+    ),
+    *(
+        "logical_not",
+        "matmul",
+        "matrix_transpose",
+        "max",
+        "maximum",
+        "minimum",
+        "ones_like",
+        "reshape",
+        "sqrt",
+        "square",
+        "stack",
+        "sum",
+    ),
     *("take", "tanh", "unstack", "where", "zeros_like"),
 )
 """Names of the array API standard, with its meaning."""
@@ -67,4 +93,6 @@ PRECISIONS = {
 
 def dtype_of(precision: str, *, xp: Namespace) -> Any:
     """Return the framework's dtype for a precision name."""
-    return {"float64": xp.float64, "float32": xp.float32, "float16": xp.float16, "bfloat16": xp.bfloat16}[PRECISIONS[precision]]
+    return {"float64": xp.float64, "float32": xp.float32, "float16": xp.float16, "bfloat16": xp.bfloat16}[
+        PRECISIONS[precision]
+    ]

@@ -62,7 +62,9 @@ ACTIVATIONS: dict[str, Callable[..., Array]] = {
 
 
 def activation(name: str) -> Callable[..., Array]:
-    """Return the function `f(x, *, xp)` of a name, case-insensitive; `silut:T` and `custom_silu:T` carry their threshold.
+    """Return the function `f(x, *, xp)` of a name, case-insensitive.
+
+    `silut:T` and `custom_silu:T` carry their threshold.
 
     Raises
     ------
@@ -73,7 +75,9 @@ def activation(name: str) -> Callable[..., Array]:
     if head in ("silut", "custom_silu") and threshold:
         return _silut(float(threshold))
     if head not in ACTIVATIONS or threshold:
-        raise ValueError(f"unknown activation {name!r}. Known: {', '.join(ACTIVATIONS)}, silut:T, custom_silu:T.{nearest(head, ACTIVATIONS)}")
+        raise ValueError(
+            f"unknown activation {name!r}. Known: {', '.join(ACTIVATIONS)}, silut:T, custom_silu:T.{nearest(head, ACTIVATIONS)}"
+        )
     return ACTIVATIONS[head]
 
 
@@ -88,7 +92,10 @@ def check_options(options: Any) -> None:
 
 @dataclass(frozen=True)
 class Net:
-    """Shape of a net: input width, hidden widths, and for a fitting net the width of the linear last layer; `bias` of all layers or none."""
+    """Shape of a net: input width, hidden widths, and for a fitting net the width of the linear last layer.
+
+    `bias` of all layers or none.
+    """
 
     in_dim: int
     neuron: tuple[int, ...]
@@ -127,8 +134,8 @@ def apply_net(net: Net, params: Params, x: Array, *, xp: Namespace) -> Array:
 def summed_net(net: Net, params: Params, x_NP: Array, share_NP: Array, *, xp: Namespace) -> Array:
     """Sum share * net(x) over P, (N, neuron[-1]), of a net that reads one number and has no layer without activation.
 
-    Nets of few neurons are bound by memory: features lie on the first axis, so that all else runs along long rows, and what the last layer
-    adds to its input is summed without making the sum of both.
+    Nets of few neurons are bound by memory: features lie on the first axis, so that all else runs along long rows, and
+    what the last layer adds to its input is summed without making the sum of both.
     """
     act, (atoms, size) = activation(net.activation_function), xp.shape(x_NP)
     x, share_1NP = xp.reshape(x_NP, (1, -1)), xp.expand_dims(share_NP, axis=0)

@@ -56,8 +56,8 @@ class Pairs:
     """All geometry a model may use, for the centre atoms of all frames of a batch.
 
     Centres are ordered by type, so the nets of one type run on one contiguous slice (no gather, and no scatter in the
-    derivative). Neighbour slots are grouped in sections of one neighbour type, nearest first; a section is as wide as this
-    batch needs. What the slots beyond would have contributed is added by the descriptor in closed form.
+    derivative). Neighbour slots are grouped in sections of one neighbour type, nearest first; a section is as wide as
+    this batch needs. What the slots beyond would have contributed is added by the descriptor in closed form.
 
     Attributes
     ----------
@@ -76,7 +76,8 @@ class Pairs:
 
     Where the layout has `typed` sections, these come first.
 
-    In a mixed layout the last slot of every row is empty and stands for all that remain of `sel`: it counts sel - (width - 1) times.
+    In a mixed layout the last slot of every row is empty and stands for all that remain of `sel`: it counts sel -
+    (width - 1) times.
     """
 
     disp_NM3: Array
@@ -128,12 +129,19 @@ def section_types(pairs: Pairs, *, xp: Namespace) -> Array:
     return xp.concat([0 * section + number for number, section in enumerate(sections)], axis=1)
 
 
-def excluded(pairs: Pairs, exclude_types: tuple[tuple[int, int], ...], kinds_NM: Array | None = None, *, xp: Namespace) -> Array:
-    """Return which slots (N, M) hold a neighbour whose unordered pair of types is in `exclude_types`; `kinds_NM` as in layouts that are not mixed."""
+def excluded(
+    pairs: Pairs, exclude_types: tuple[tuple[int, int], ...], kinds_NM: Array | None = None, *, xp: Namespace
+) -> Array:
+    """Return which slots (N, M) hold a neighbour whose unordered pair of types is in `exclude_types`.
+
+    `kinds_NM` as in layouts that are not mixed.
+    """
     out_NM = xp.logical_and(pairs.mask_NM, xp.logical_not(pairs.mask_NM))
     for a, b in sorted({pair for both in exclude_types for pair in (both, both[::-1])}):
         neighbour_NM = xp.equal(pairs.type_NM if kinds_NM is None else kinds_NM, b)
-        out_NM = xp.where(xp.logical_and(xp.expand_dims(xp.equal(pairs.type_N, a), axis=1), neighbour_NM), pairs.mask_NM, out_NM)
+        out_NM = xp.where(
+            xp.logical_and(xp.expand_dims(xp.equal(pairs.type_N, a), axis=1), neighbour_NM), pairs.mask_NM, out_NM
+        )
     return out_NM
 
 
@@ -145,7 +153,9 @@ def inner_pairs(pairs: Pairs, number: int, rcut: float, *, xp: Namespace) -> Pai
         first, rest = xp.split(array, (width, pairs.widths[0] - width), axis=1)
         return xp.concat([first, rest[:, -1:, ...]], axis=1)
 
-    disp_NM3, mask_NM, index_NM, type_NM = (cut(each) for each in (pairs.disp_NM3, pairs.mask_NM, pairs.index_NM, pairs.type_NM))
+    disp_NM3, mask_NM, index_NM, type_NM = (
+        cut(each) for each in (pairs.disp_NM3, pairs.mask_NM, pairs.index_NM, pairs.type_NM)
+    )
     near_NM = xp.logical_and(mask_NM, xp.sum(disp_NM3 * disp_NM3, axis=-1) <= rcut * rcut)
     away_NM3 = disp_NM3[:, -1:, :] + xp.zeros_like(disp_NM3)
     return replace(

@@ -22,7 +22,10 @@ def union(layouts: Sequence[Layout], excluded: tuple[tuple[int, int], ...] = ())
     typed = tuple(max(each) for each in zip(*sectioned, strict=True))
     if not any(layout.mixed for layout in layouts):
         return Layout(rcut, typed, excluded=excluded)
-    messages, inner = any(layout.messages for layout in layouts), tuple(each for layout in layouts for each in layout.inner)
+    messages, inner = (
+        any(layout.messages for layout in layouts),
+        tuple(each for layout in layouts for each in layout.inner),
+    )
     most = max(sum(layout.sel) for layout in layouts)
     return Layout(rcut, (most,), mixed=True, typed=typed, excluded=excluded, inner=inner, messages=messages)
 
@@ -30,7 +33,9 @@ def union(layouts: Sequence[Layout], excluded: tuple[tuple[int, int], ...] = ())
 def cut(pairs: Pairs, outer: Layout, inner: Layout, *, xp: Namespace) -> Pairs:
     """Return pairs that were packed for `outer` as they would have been packed for `inner`."""
     if inner.typed:
-        halves = [cut(*_half(pairs, outer, mixed=mixed, xp=xp), _layout(inner, mixed=mixed), xp=xp) for mixed in (False, True)]
+        halves = [
+            cut(*_half(pairs, outer, mixed=mixed, xp=xp), _layout(inner, mixed=mixed), xp=xp) for mixed in (False, True)
+        ]
         return _joined(*halves, xp=xp)
     pairs, outer = _part(pairs, outer, inner, xp=xp)
     pairs = replace(pairs, inner=tuple(pairs.inner[outer.inner.index(each)] for each in inner.inner))
@@ -59,9 +64,14 @@ def _layout(both: Layout, *, mixed: bool) -> Layout:
 def _half(pairs: Pairs, layout: Layout, *, mixed: bool, xp: Namespace) -> tuple[Pairs, Layout]:
     """Return the sections, or the mixed row, of pairs that have both, and their layout."""
     half = slice(-1, None) if mixed else slice(None, -1)
-    arrays = {name: xp.concat(xp.split(getattr(pairs, name), pairs.widths, axis=1)[half], axis=1) for name in (*ARRAYS, "type_NM")}
+    arrays = {
+        name: xp.concat(xp.split(getattr(pairs, name), pairs.widths, axis=1)[half], axis=1)
+        for name in (*ARRAYS, "type_NM")
+    }
     kinds_NM = arrays.pop("type_NM")
-    return replace(pairs, **arrays, type_NM=kinds_NM if mixed else kinds_NM[:, :0], widths=pairs.widths[half]), _layout(layout, mixed=mixed)
+    return replace(pairs, **arrays, type_NM=kinds_NM if mixed else kinds_NM[:, :0], widths=pairs.widths[half]), _layout(
+        layout, mixed=mixed
+    )
 
 
 def _joined(sections: Pairs, row: Pairs, *, xp: Namespace) -> Pairs:
@@ -89,7 +99,10 @@ def _narrowed(pairs: Pairs, inner: Layout, *, xp: Namespace) -> Pairs:
 
 
 def _within(width: Any, sel: int) -> int:
-    """Return where to cut a section; while a graph is built its width is not known, and cutting beyond it changes nothing."""
+    """Return where to cut a section.
+
+    While a graph is built its width is not known, and cutting beyond it changes nothing.
+    """
     return min(width, sel) if isinstance(width, int) else sel
 
 

@@ -45,7 +45,9 @@ def canonical(kind: str, name: Any, where: str) -> str:
     key = _ALIASES.get((kind, name), name) if isinstance(name, str) else name
     if key not in _KINDS[kind]:
         if key in NOT_YET.get(kind, ()):
-            raise InputError(f"{where}: type {name!r} is known, but not supported yet. Supported: {', '.join(sorted(_KINDS[kind]))}")
+            raise InputError(
+                f"{where}: type {name!r} is known, but not supported yet. Supported: {', '.join(sorted(_KINDS[kind]))}"
+            )
         known = sorted([*_KINDS[kind], *(alias for k, alias in _ALIASES if k == kind)])
         raise InputError(f"{where}: unknown type {name!r}. Known: {', '.join(known)}.{nearest(str(name), known)}")
     return str(key)

@@ -64,8 +64,12 @@ class Repflow:
         if not 1 <= self.axis_neuron <= min(self.n_dim, self.e_dim):
             raise ValueError(f"axis_neuron ({self.axis_neuron}) must lie in [1, min(n_dim, e_dim)]")
         check_updates(self)
-        if self.a_compress_rate < 0 or (self.a_compress_rate and self.a_dim * self.a_compress_e_rate % (2 * self.a_compress_rate)):
-            raise ValueError(f"a_dim * a_compress_e_rate must be divisible by 2 a_compress_rate ({self.a_compress_rate})")
+        if self.a_compress_rate < 0 or (
+            self.a_compress_rate and self.a_dim * self.a_compress_e_rate % (2 * self.a_compress_rate)
+        ):
+            raise ValueError(
+                f"a_dim * a_compress_e_rate must be divisible by 2 a_compress_rate ({self.a_compress_rate})"
+            )
         if self.use_dynamic_sel and not self.smooth_edge_update:
             raise ValueError("use_dynamic_sel needs smooth_edge_update")
         if self.sequential_update and not (self.update_style == "res_residual" and self.update_angle):
@@ -99,9 +103,14 @@ class Repflow:
         }
         if self.update_angle:
             width = sum(self.angle_inputs)
-            out.update(edge_angle_linear1=(width, e, True), edge_angle_linear2=(e, e, True), angle_self_linear=(width, a, True))
+            out.update(
+                edge_angle_linear1=(width, e, True), edge_angle_linear2=(e, e, True), angle_self_linear=(width, a, True)
+            )
             if self.a_compress_rate and not self.a_compress_use_split:
-                out.update(a_compress_n_linear=(n, self.angle_inputs[1], False), a_compress_e_linear=(e, self.angle_inputs[2], False))
+                out.update(
+                    a_compress_n_linear=(n, self.angle_inputs[1], False),
+                    a_compress_e_linear=(e, self.angle_inputs[2], False),
+                )
         return out
 
     def residuals(self) -> dict[str, list[int]]:
@@ -148,7 +157,10 @@ def decay(r: Array, rcut_smth: float, rcut: float, exponential: bool, *, xp: Nam
 
 
 def edge_rows(block: Repflow, disp_NM3: Array, protection: float, *, xp: Namespace) -> Array:
-    """Environment rows (N, M, 4) of displacements (Angstrom) with the switch of the block; those of empty slots mean nothing."""
+    """Environment rows (N, M, 4) of displacements (Angstrom) with the switch of the block.
+
+    Those of empty slots mean nothing.
+    """
     if not block.use_exp_switch:
         return environment_rows(disp_NM3, block.e_rcut_smth, block.e_rcut, protection, xp=xp)
     r_NM1 = xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1, keepdims=True))
@@ -157,7 +169,16 @@ def edge_rows(block: Repflow, disp_NM3: Array, protection: float, *, xp: Namespa
 
 
 def run(
-    block: Repflow, act: str, params: Params, node_Nn: Array, rows_NM4: Array, disp_NM3: Array, mask_NM: Array, pairs: Pairs, *, xp: Namespace
+    block: Repflow,
+    act: str,
+    params: Params,
+    node_Nn: Array,
+    rows_NM4: Array,
+    disp_NM3: Array,
+    mask_NM: Array,
+    pairs: Pairs,
+    *,
+    xp: Namespace,
 ) -> tuple[Array, Array]:
     """Return the node features (N, n_dim) after all layers and H^T (N, e_dim, 3).
 
@@ -181,7 +202,9 @@ def run(
     columns = pairs.inner[0]
     near_NW = beginning(xp.logical_and(mask_NM, r_NM < block.a_rcut), columns, pairs, xp=xp)
     r_NW, one_NW = (beginning(x, columns, pairs, xp=xp) for x in (r_NM, one_NM))
-    alpha_NW = xp.where(near_NW, decay(r_NW, block.a_rcut_smth, block.a_rcut, block.use_exp_switch, xp=xp), xp.zeros_like(r_NW))
+    alpha_NW = xp.where(
+        near_NW, decay(r_NW, block.a_rcut_smth, block.a_rcut, block.use_exp_switch, xp=xp), xp.zeros_like(r_NW)
+    )
     graph = Graph(pairs, rows_NM4[:, :, 1:], s_NM, columns, alpha_NW, xp.where(near_NW, one_NW, xp.zeros_like(one_NW)))
     angle = None
     if block.update_angle:
@@ -195,7 +218,15 @@ def run(
 
 
 def _layer(
-    block: Repflow, phi: Any, layer: Params, node: Array, edge: Array, angle: Array | None, graph: Graph, *, xp: Namespace
+    block: Repflow,
+    phi: Any,
+    layer: Params,
+    node: Array,
+    edge: Array,
+    angle: Array | None,
+    graph: Graph,
+    *,
+    xp: Namespace,
 ) -> tuple[Array, Array, Array | None]:
     """One layer, in the parallel or in the sequential form."""
     style, e_factors = block.update_style, layer.get("e_residual", [])
@@ -222,23 +253,39 @@ def _pairwise(layer: Params, block: Repflow, node: Array, edge: Array, graph: Gr
     return of_centre + of_neighbours(xp.matmul(node, neighbour_w), graph.pairs, xp=xp) + xp.matmul(edge, edge_w)
 
 
-def _node(block: Repflow, phi: Any, layer: Params, node: Array, edge: Array, graph: Graph, *, xp: Namespace) -> list[Array]:
+def _node(
+    block: Repflow, phi: Any, layer: Params, node: Array, edge: Array, graph: Graph, *, xp: Namespace
+) -> list[Array]:
     """Return the updates of the nodes: by itself, by symmetrisation, and one message for each head."""
     norm = block.norms[0]
     own = phi(affine(layer["node_self_mlp"], node, xp=xp), xp=xp)
     around = of_neighbours(node, graph.pairs, xp=xp)
-    invariants = [symmetrised(g, graph.h_NM3, graph.s_NM, norm**-0.5, block.axis_neuron, xp=xp)[0] for g in (edge, around)]
+    invariants = [
+        symmetrised(g, graph.h_NM3, graph.s_NM, norm**-0.5, block.axis_neuron, xp=xp)[0] for g in (edge, around)
+    ]
     symmetric = phi(affine(layer["node_sym_linear"], xp.concat(invariants, axis=1), xp=xp), xp=xp)
     message = phi(_pairwise(layer["node_edge_linear"], block, node, edge, graph, xp=xp), xp=xp)
     total = xp.sum(message * xp.expand_dims(graph.s_NM, axis=-1), axis=1) / norm
     return [own, symmetric, *xp.split(total, (block.n_dim,) * block.n_multi_edge_message, axis=1)]
 
 
-def _edge_self(block: Repflow, phi: Any, layer: Params, node: Array, edge: Array, graph: Graph, *, xp: Namespace) -> Array:
+def _edge_self(
+    block: Repflow, phi: Any, layer: Params, node: Array, edge: Array, graph: Graph, *, xp: Namespace
+) -> Array:
     return phi(_pairwise(layer["edge_self_linear"], block, node, edge, graph, xp=xp), xp=xp)
 
 
-def _angles(block: Repflow, layer: Params, name: str, angle: Array | None, node: Array, edge: Array, graph: Graph, *, xp: Namespace) -> Array:
+def _angles(
+    block: Repflow,
+    layer: Params,
+    name: str,
+    angle: Array | None,
+    node: Array,
+    edge: Array,
+    graph: Graph,
+    *,
+    xp: Namespace,
+) -> Array:
     """Return [a_ijk | n_i | e_ik | e_ij] W + b (N, W, W, out), the products with nodes and edges made once for each of them."""
     w = layer[name]
     edge_NWe = beginning(edge, graph.columns, graph.pairs, xp=xp)
@@ -247,15 +294,31 @@ def _angles(block: Repflow, layer: Params, name: str, angle: Array | None, node:
         if block.a_compress_use_split:
             node, edge_NWe = node[:, :n_width], edge_NWe[:, :, :e_width]
         else:
-            node, edge_NWe = affine(layer["a_compress_n_linear"], node, xp=xp), affine(layer["a_compress_e_linear"], edge_NWe, xp=xp)
+            node, edge_NWe = (
+                affine(layer["a_compress_n_linear"], node, xp=xp),
+                affine(layer["a_compress_e_linear"], edge_NWe, xp=xp),
+            )
     angle_w, node_w, k_w, j_w = xp.split(w["w"], block.angle_inputs, axis=0)
     of_node = xp.expand_dims(xp.expand_dims(xp.matmul(node, node_w) + w["b"], axis=1), axis=1)
     of_k, of_j = xp.expand_dims(xp.matmul(edge_NWe, k_w), axis=1), xp.expand_dims(xp.matmul(edge_NWe, j_w), axis=2)
     return xp.matmul(angle, angle_w) + of_node + of_k + of_j
 
 
-def _edge_angle(block: Repflow, phi: Any, layer: Params, angle: Array | None, node: Array, edge: Array, graph: Graph, *, xp: Namespace) -> Array:
-    """Update of every edge by the angles it is part of; edges that are no angle neighbours get nothing, or themselves if not smooth."""
+def _edge_angle(
+    block: Repflow,
+    phi: Any,
+    layer: Params,
+    angle: Array | None,
+    node: Array,
+    edge: Array,
+    graph: Graph,
+    *,
+    xp: Namespace,
+) -> Array:
+    """Update of every edge by the angles it is part of.
+
+    Edges that are no angle neighbours get nothing, or themselves if not smooth.
+    """
     message = phi(_angles(block, layer, "edge_angle_linear1", angle, node, edge, graph, xp=xp), xp=xp)
     alpha = graph.alpha_NW
     weights_NWW = xp.expand_dims(alpha, axis=2) * xp.expand_dims(alpha, axis=1) * block.norms[1] ** -0.5

@@ -54,14 +54,24 @@ class Repformer:
         activation(self.activation_function)
         if not 0.0 <= self.rcut_smth < self.rcut:
             raise ValueError(f"rcut_smth ({self.rcut_smth}) must lie in [0, rcut), and rcut is {self.rcut}")
-        sizes = (self.nlayers, self.g1_dim, self.g2_dim, self.attn1_hidden, self.attn1_nhead, self.attn2_hidden, self.attn2_nhead)
+        sizes = (
+            self.nlayers,
+            self.g1_dim,
+            self.g2_dim,
+            self.attn1_hidden,
+            self.attn1_nhead,
+            self.attn2_hidden,
+            self.attn2_nhead,
+        )
         if min(sizes) < 1 or (isinstance(self.nsel, int) and self.nsel < 1):
             raise ValueError("nsel, nlayers, g1_dim, g2_dim, hidden widths and numbers of heads must be positive")
         if not 1 <= self.axis_neuron <= min(self.g1_dim, self.g2_dim):
             raise ValueError(f"axis_neuron ({self.axis_neuron}) must lie in [1, min(g1_dim, g2_dim)]")
         check_updates(self)
         if not self.node_inputs:
-            raise ValueError("nothing updates the nodes: with g1_out_mlp one of update_g1_has_conv (without g1_out_conv), _grrg, _drrd is needed")
+            raise ValueError(
+                "nothing updates the nodes: with g1_out_mlp one of update_g1_has_conv (without g1_out_conv), _grrg, _drrd is needed"
+            )
 
     @property
     def node_inputs(self) -> dict[str, int]:
@@ -80,7 +90,10 @@ class Repformer:
         return self.update_g2_has_attn or self.update_h2
 
     def shapes(self, last: bool) -> dict[str, tuple[int, int, bool]]:
-        """(in, out, has a bias) of the linear maps of a layer, by their path in its parameters; the last layer leaves pairs alone."""
+        """(in, out, has a bias) of the linear maps of a layer, by their path in its parameters.
+
+        The last layer leaves pairs alone.
+        """
         d1, d2, h1, h2 = self.g1_dim, self.g2_dim, self.attn1_nhead, self.attn2_nhead
         out = {"linear1": (sum(self.node_inputs.values()), d1, True)}
         if self.g1_out_mlp:
@@ -188,7 +201,16 @@ def run(
 
 
 def _layer(
-    block: Repformer, phi: Any, layer: Params, g1: Array, g2: Array, h: Array, around: Surroundings, last: bool, *, xp: Namespace
+    block: Repformer,
+    phi: Any,
+    layer: Params,
+    g1: Array,
+    g2: Array,
+    h: Array,
+    around: Surroundings,
+    last: bool,
+    *,
+    xp: Namespace,
 ) -> tuple[Array, Array, Array]:
     """One layer; all updates see the features from before it."""
     near = of_neighbours(g1, around.pairs, xp=xp)
@@ -214,7 +236,16 @@ def _layer(
 
 
 def _nodes(
-    block: Repformer, phi: Any, layer: Params, g1: Array, g2: Array, h: Array, near: Array, around: Surroundings, *, xp: Namespace
+    block: Repformer,
+    phi: Any,
+    layer: Params,
+    g1: Array,
+    g2: Array,
+    h: Array,
+    near: Array,
+    around: Surroundings,
+    *,
+    xp: Namespace,
 ) -> list[Array]:
     """Return the updates of the nodes, in order."""
     weight_NW1, out = xp.expand_dims(around.w_NW, axis=-1), []
@@ -246,7 +277,9 @@ def _heads(x: Array, width: int, heads: int, *, xp: Namespace) -> list[Array]:
     return list(xp.unstack(xp.reshape(x, (*sizes[:-1], width, heads)), axis=-1))
 
 
-def _attention_map(block: Repformer, layer: Params, g2: Array, h: Array, around: Surroundings, *, xp: Namespace) -> list[Array]:
+def _attention_map(
+    block: Repformer, layer: Params, g2: Array, h: Array, around: Surroundings, *, xp: Namespace
+) -> list[Array]:
     """Attention of pairs to pairs (N, W, W) by head, times the cosine-like product of their directions (spec dpa2_dpa3, section 2.6)."""
     heads = _heads(affine(layer["mapqk"], g2, xp=xp), block.attn2_hidden, 2 * block.attn2_nhead, xp=xp)
     gamma = xp.matmul(h, xp.matrix_transpose(h))
@@ -261,7 +294,10 @@ def _attention_map(block: Repformer, layer: Params, g2: Array, h: Array, around:
 
 
 def _weights(z: Array, fade: Array, seen: Array, around: Surroundings, *, xp: Namespace) -> Array:
-    """Return softmax over the last axis; smooth: all slots of `sel` take part, the absent ones too, and the weights fade."""
+    """Return softmax over the last axis.
+
+    Smooth: all slots of `sel` take part, the absent ones too, and the weights fade.
+    """
     if around.smooth:
         return xp.softmax((z + SHIFT) * fade - SHIFT + presence(xp.expand_dims(around.counts_NW, axis=1), xp=xp)) * fade
     like = xp.expand_dims(around.s_NW, axis=1)
@@ -277,7 +313,9 @@ def _apply_heads(block: Repformer, layer: Params, maps: list[Array], g2: Array, 
     return affine(layer["head_map"], xp.reshape(joined, (*sizes[:-1], block.g2_dim * block.attn2_nhead)), xp=xp)
 
 
-def _local_attention(block: Repformer, layer: Params, g1: Array, near: Array, around: Surroundings, *, xp: Namespace) -> Array:
+def _local_attention(
+    block: Repformer, layer: Params, g1: Array, near: Array, around: Surroundings, *, xp: Namespace
+) -> Array:
     """Attention of a node to its neighbours, heads joined with the head index slowest (spec dpa2_dpa3, section 2.7)."""
     hidden, out = block.attn1_hidden, []
     queries = _heads(affine(layer["mapq"], g1, xp=xp), hidden, block.attn1_nhead, xp=xp)

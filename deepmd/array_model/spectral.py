@@ -1,18 +1,18 @@
 """Functions of one scalar per neighbour as Chebyshev expansions, and their sums over neighbours as moments.
 
 What `se_e2_a` needs of an embedding net G is sum_j G(s_j) (x) R_j. With G(s) = sum_k c_k T_k(x(s)), k < K, it becomes
-sum_k c_k (x) [sum_j T_k(x_j) R_j]: a neighbour costs K polynomial values instead of a net, and the net is evaluated at K
-nodes per pair of types. The coefficients are linear in those values, so they are as differentiable as the net.
+sum_k c_k (x) [sum_j T_k(x_j) R_j]: a neighbour costs K polynomial values instead of a net, and the net is evaluated at
+K nodes per pair of types. The coefficients are linear in those values, so they are as differentiable as the net.
 
 Even and odd terms are taken apart: T_2m(x) = T_m(y) with y = 2x^2 - 1, and T_2m+1(x) is x times a polynomial in y. So
 G = sum_m (a_m + x b_m) T_m(y), m < K/2, and a neighbour costs K/2 polynomial values, each used for R and for x R.
 
 Derivatives with respect to positions go through a first-order Taylor step about a point that is cut off from
-differentiation: G(x) = G(x0) + (x - x0) G'(x0), x0 = min(x, 1). Within the domain x - x0 is zero and only its derivative
-counts, so that neither the recurrence nor its adjoint is ever differentiated. Beyond the domain the same formula is a linear
-continuation, which nobody evaluates: callers take the nets for pairs outside of the domain. Energies, forces and all
-derivatives of them with respect to parameters are exact;
-second derivatives with respect to positions need direct evaluation.
+differentiation: G(x) = G(x0) + (x - x0) G'(x0), x0 = min(x, 1). Within the domain x - x0 is zero and only its
+derivative counts, so that neither the recurrence nor its adjoint is ever differentiated. Beyond the domain the same
+formula is a linear continuation, which nobody evaluates: callers take the nets for pairs outside of the domain.
+Energies, forces and all derivatives of them with respect to parameters are exact; second derivatives with respect to
+positions need direct evaluation.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def abscissa(s: Array, scale: Array) -> Array:
 def moments(x_NM: Array, rows_NCM: Array, count: int, *, xp: Namespace) -> Array:
     """Sum R, x R, (x - x0) R and (x - x0) x R, times T_m(2 x0^2 - 1) with m < K/2, over the neighbours of a section.
 
-    All components of R are in one array, so that the derivative adds as many arrays as there are operations, not components.
+    All components of R are in one array, so that the derivative adds as many arrays as there are operations, not
+    components.
 
     Parameters
     ----------
@@ -58,7 +59,16 @@ def moments(x_NM: Array, rows_NCM: Array, count: int, *, xp: Namespace) -> Array
     return xp.concat([half for each in halves_ for half in each], axis=2)
 
 
-def contracted(x_NM: Array, rows_NCM: Array, widths: Sizes, counts: Sizes, coefficients: list[list[Array]], count: int, *, xp: Namespace) -> Array:
+def contracted(
+    x_NM: Array,
+    rows_NCM: Array,
+    widths: Sizes,
+    counts: Sizes,
+    coefficients: list[list[Array]],
+    count: int,
+    *,
+    xp: Namespace,
+) -> Array:
     """Sum R (x) G(x) over the neighbours, (N, components, G), for frameworks that differentiate it.
 
     Parameters
@@ -79,12 +89,20 @@ def contracted(x_NM: Array, rows_NCM: Array, widths: Sizes, counts: Sizes, coeff
 
 
 def contracted_adjoint(
-    x_NM: Array, columns_NCM: Array, widths: Sizes, counts: Sizes, coefficients: list[list[Array]], count: int, *, xp: Namespace
+    x_NM: Array,
+    columns_NCM: Array,
+    widths: Sizes,
+    counts: Sizes,
+    coefficients: list[list[Array]],
+    count: int,
+    *,
+    xp: Namespace,
 ) -> tuple[Array, Any]:
     """Return `contracted` for fixed coefficients, and the function from a gradient of that shape to those of x and of the columns (N, C, M).
 
-    The value needs no slopes within the domain: the sums of R and x R are enough, and beyond it the slope at x = 1, where all T_m(y) are 1.
-    The adjoint contracts the other way round, which gives each atom a polynomial and its slope, and evaluates these at its neighbours.
+    The value needs no slopes within the domain: the sums of R and x R are enough, and beyond it the slope at x = 1,
+    where all T_m(y) are 1. The adjoint contracts the other way round, which gives each atom a polynomial and its slope,
+    and evaluates these at its neighbours.
     """
     atoms, components, width = xp.shape(columns_NCM)
     x0_NM = xp.minimum(x_NM, xp.ones_like(x_NM))
@@ -123,7 +141,9 @@ def contracted_adjoint(
 
 BEND = 2.0
 """Where the abscissa of a scalar product t turns from linear to logarithmic: x = asinh(t / BEND), over its value at the end of the
-domain. Nets vary where their input is about one, and the domain is many times that; without it there were several times the terms."""
+domain. Nets vary where their input is about one, and the domain is many times that; without it there were several times
+the terms.
+"""
 
 
 def _asinh(t: Array, *, xp: Namespace) -> Array:

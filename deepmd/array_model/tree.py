@@ -9,7 +9,11 @@ from typing import Any
 def map_leaves(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
     """Apply `function` to every leaf of `tree` (and the matching leaves of `others`); the structure is kept."""
     if isinstance(tree, dict):
-        return {key: map_leaves(function, value, *(other[key] for other in others)) for key, value in tree.items() if value is not None}
+        return {
+            key: map_leaves(function, value, *(other[key] for other in others))
+            for key, value in tree.items()
+            if value is not None
+        }
     if isinstance(tree, list):
         return [map_leaves(function, value, *(other[k] for other in others)) for k, value in enumerate(tree)]
     return function(tree, *others)
@@ -23,7 +27,11 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
         items = [(str(k), value) for k, value in enumerate(tree)]
     else:
         return {prefix: tree}
-    return {path: leaf for key, value in items for path, leaf in flatten(value, f"{prefix}/{key}" if prefix else key).items()}
+    return {
+        path: leaf
+        for key, value in items
+        for path, leaf in flatten(value, f"{prefix}/{key}" if prefix else key).items()
+    }
 
 
 def replace_leaves(tree: Any, leaves: dict[str, Any]) -> Any:

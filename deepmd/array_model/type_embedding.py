@@ -57,7 +57,8 @@ class TypeEmbedding:
 
     def table(self, params: Params, *, xp: Namespace) -> Array:
         """Return the vector of each type (T + 1, E); the last row, of zeros, is that of no atom."""
-        # columns are counted, because sizes are tensors while torch traces; there are as many as types unless they are electrons
+        # columns are counted, because sizes are tensors while torch traces; there are as many as types unless they are
+        # electrons
         net = self.net(len(xp.unstack(params["inputs"], axis=-1)))
         table_TE = apply_net(net, params, params["inputs"], xp=xp)
         return xp.concat([table_TE, xp.zeros_like(table_TE[0:1, :])], axis=0)

@@ -64,7 +64,8 @@ def conditions_of(model: Any, frames: Frames, atoms: np.ndarray) -> Conditions:
     Raises
     ------
     InputError
-        The model needs parameters that a system does not have, or they have the wrong number of values or a value that is not accepted.
+        The model needs parameters that a system does not have, or they have the wrong number of values or a value that
+        is not accepted.
     """
 
     def values(name: str, system: System, frame: int) -> np.ndarray:
@@ -94,7 +95,9 @@ def make_batch(model: Any, loss: Loss, frames: Frames) -> Batch:
     neighbours = find_neighbours(structures, model.layout().rcut)
     packed = pack(neighbours, model.layout(), model.ntypes)
     available = frozenset(name for name in loss.labels() if all(name in system.data for system, _ in frames))
-    labels = {name: _label(name, shape, frames, packed.atoms, name in available) for name, shape in loss.labels().items()}
+    labels = {
+        name: _label(name, shape, frames, packed.atoms, name in available) for name, shape in loss.labels().items()
+    }
     found = loss.found(available)
     natoms = np.array([np.count_nonzero(structure.types >= 0) for structure in structures], dtype=np.float64)
     return Batch(packed.pairs, conditions_of(model, frames, packed.atoms), natoms, labels, found, packed.closest)

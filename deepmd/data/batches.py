@@ -46,11 +46,17 @@ class Plan:
 
 def count_batches(systems: Sequence[System], batch_size: Sequence[int]) -> tuple[int, ...]:
     """Return the number of batches of each system."""
-    return tuple(sum(max(frames // size, 1) for frames in system.sets) for system, size in zip(systems, batch_size, strict=True))
+    return tuple(
+        sum(max(frames // size, 1) for frames in system.sets) for system, size in zip(systems, batch_size, strict=True)
+    )
 
 
 def make_plan(
-    systems: Sequence[System], batch_size: int | str | Sequence[int], auto_prob: str, sys_probs: Sequence[float] | None, where: str
+    systems: Sequence[System],
+    batch_size: int | str | Sequence[int],
+    auto_prob: str,
+    sys_probs: Sequence[float] | None,
+    where: str,
 ) -> Plan:
     """Return the plan that the options of a data section describe; `where` is its path, for errors.
 
@@ -69,7 +75,9 @@ def make_plan(
     return Plan(tuple(kept), tuple(sizes), tuple(float(p) for p in probability), mixed)
 
 
-def _sizes(systems: Sequence[System], batch_size: int | str | Sequence[int], where: str) -> tuple[list[System], list[int], int]:
+def _sizes(
+    systems: Sequence[System], batch_size: int | str | Sequence[int], where: str
+) -> tuple[list[System], list[int], int]:
     systems = list(systems)
     if isinstance(batch_size, int):
         sizes = [batch_size] * len(systems)
@@ -108,7 +116,9 @@ def _given(sys_probs: Sequence[float], batches: Sequence[int], where: str) -> np
     free = probability < 0.0
     left = 1.0 - probability[~free].sum()
     if left < -1e-8 or (not free.any() and abs(left) > 1e-8):
-        raise InputError(f"{where}: the probabilities sum to {1.0 - left:g}, they must sum to 1 (negative entries share the rest)")
+        raise InputError(
+            f"{where}: the probabilities sum to {1.0 - left:g}, they must sum to 1 (negative entries share the rest)"
+        )
     weights = np.array(batches, dtype=np.float64)[free]
     probability[free] = max(left, 0.0) * weights / weights.sum() if free.any() else 0.0
     return probability
@@ -141,7 +151,10 @@ def _automatic(rule: str, batches: Sequence[int], where: str) -> np.ndarray:
 
 
 class Sampler:
-    """Draws the frames of each step. Any step can be asked for at any time: nothing needs to be stored for a restart."""
+    """Draws the frames of each step.
+
+    Any step can be asked for at any time: nothing needs to be stored for a restart.
+    """
 
     def __init__(self, plan: Plan, seed: int) -> None:
         self.plan = plan
@@ -171,7 +184,9 @@ class Sampler:
         return np.random.default_rng([1, system, epoch, self._seed]).permutation(self.plan.systems[system].num_frames)
 
     def _draw_systems(self, block: int) -> np.ndarray:
-        return np.random.default_rng([0, block, self._seed]).choice(len(self.plan.systems), size=BLOCK, p=self.plan.probability)
+        return np.random.default_rng([0, block, self._seed]).choice(
+            len(self.plan.systems), size=BLOCK, p=self.plan.probability
+        )
 
     def _visit(self, draw: int) -> tuple[int, int]:
         """Return the system of a draw and how often it had been drawn before."""

@@ -1,6 +1,7 @@
 """Neighbours by cell bins with NumPy, whatever the positions and cells: bounded memory, time linear in the atoms.
 
-Slower than `vesin`, which is for ordinary structures: far atoms, thin cells and crowds cost it hours, memory or the process.
+Slower than `vesin`, which is for ordinary structures: far atoms, thin cells and crowds cost it hours, memory or the
+process.
 """
 
 from __future__ import annotations
@@ -48,8 +49,13 @@ def pairs_by_bins(points: np.ndarray, cell: np.ndarray, cutoff: float) -> Iterat
         target_3NB = np.moveaxis(bin_A3[first:last, None] + steps_B3, -1, 0)
         image_3NB = np.floor(target_3NB / bins_3[:, None, None])
         target_3NB = target_3NB - image_3NB * bins_3[:, None, None]
-        rank_3NB = [np.minimum(np.searchsorted(value, each), len(value) - 1) for value, each in zip(values, target_3NB, strict=True)]
-        there_NB = np.all([value[rank] == each for value, rank, each in zip(values, rank_3NB, target_3NB, strict=True)], axis=0)
+        rank_3NB = [
+            np.minimum(np.searchsorted(value, each), len(value) - 1)
+            for value, each in zip(values, target_3NB, strict=True)
+        ]
+        there_NB = np.all(
+            [value[rank] == each for value, rank, each in zip(values, rank_3NB, target_3NB, strict=True)], axis=0
+        )
         centre, step = np.nonzero(there_NB)
         number = np.ravel_multi_index(tuple(rank[centre, step] for rank in rank_3NB), sizes)
         start = np.searchsorted(number_sorted, number)

@@ -6,10 +6,15 @@ from deepmd.array_model.namespace import Array, Namespace
 from deepmd.data.limits import FARTHEST, FLATTEST
 
 PLACED = 4.0 * FARTHEST
-"""Longest vector of a cell or an atom, Angstrom, over the flatness of the cell; beyond, rounding moves atoms by 1e-8."""
+"""Longest vector of a cell or an atom, Angstrom, over the flatness of the cell.
+
+Beyond, rounding moves atoms by 1e-8.
+"""
 
 
-def searchable(coord_A3: Array, real_A: Array, frame_A: Array, cell_F33: Array, *, xp: Namespace) -> tuple[Array, Array]:
+def searchable(
+    coord_A3: Array, real_A: Array, frame_A: Array, cell_F33: Array, *, xp: Namespace
+) -> tuple[Array, Array]:
     """Return positions and cells (Angstrom) that a search does not get wrong; others are errors of `xp.checked`."""
     flatness_F = _flatness(cell_F33, xp=xp)
     text = "box has no volume: give three independent lattice vectors in rows, or none for an open boundary. Frame:"

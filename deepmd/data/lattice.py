@@ -16,8 +16,9 @@ def spacing(inverse: np.ndarray) -> np.ndarray:
 def reduced(cell: np.ndarray) -> np.ndarray:
     """Return the shortest vectors of the same lattice in rows (3, 3), Angstrom; a cell that is not skewed as it is.
 
-    Neighbours do not depend on the choice, the number of cells to search does. Integers keep it exact, because a vector may be as
-    short as the rounding of those that it is a difference of. The algorithm is Semaev's; the basis is reduced in Minkowski's sense.
+    Neighbours do not depend on the choice, the number of cells to search does. Integers keep it exact, because a vector
+    may be as short as the rounding of those that it is a difference of. The algorithm is Semaev's; the basis is reduced
+    in Minkowski's sense.
     """
     if np.prod(np.linalg.norm(cell, axis=1)) <= 2.0 * abs(np.linalg.det(cell)):
         return cell
@@ -40,7 +41,10 @@ def reduced(cell: np.ndarray) -> np.ndarray:
 
 
 def images_within(cell: np.ndarray, cutoff: float) -> float:
-    """Return how many images of itself an atom of a reduced cell has within the cutoff (Angstrom); from 1,001 on at least so many."""
+    """Return how many images of itself an atom of a reduced cell has within the cutoff (Angstrom).
+
+    From 1,001 on at least so many.
+    """
     # sums of a third of the cutoff along each vector cannot leave the sphere
     within = np.prod(2.0 * np.floor(cutoff / (3.0 * np.linalg.norm(cell, axis=1))) + 1.0)
     if within <= 1001.0:

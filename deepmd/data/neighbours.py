@@ -13,7 +13,9 @@ from deepmd.data.lattice import images_within, reduced, spacing
 from deepmd.data.limits import FARTHEST, FLATTEST, LARGEST, MOST_NEIGHBOURS
 from deepmd.host import import_without
 
-vesin = import_without("vesin", "torch")  # it would import torch wherever that is installed: seconds, for arrays that are never torch's
+vesin = import_without(
+    "vesin", "torch"
+)  # it would import torch wherever that is installed: seconds, for arrays that are never torch's
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ def check_positions(structure: Structure) -> None:
 
 
 def find_neighbours(structures: Sequence[Structure], rcut: float) -> Neighbours:
-    """Find all pairs within `rcut` (inclusive, Angstrom), periodic images included. Work and memory are linear in the atoms.
+    """Find all pairs within `rcut` (inclusive, Angstrom), periodic images included.
+
+    Work and memory are linear in the atoms.
 
     Raises
     ------
@@ -128,7 +132,10 @@ def _checked(structure: Structure, real: np.ndarray, cutoff: float) -> Iterator[
     else:
         own = 0.0 if cell is None else images_within(cell, cutoff)
         if own > MOST_NEIGHBOURS:
-            refuse(f"the cell {np.asarray(structure.cell).tolist()} is so small or flat that each atom", f"at least {own:.10g}")
+            refuse(
+                f"the cell {np.asarray(structure.cell).tolist()} is so small or flat that each atom",
+                f"at least {own:.10g}",
+            )
         # images in a cell of this size are farther than any cutoff: an open boundary
         blocks = pairs_by_bins(points, 8.0 * FARTHEST * np.eye(3) if cell is None else cell, cutoff)
     for block in blocks:
@@ -140,7 +147,10 @@ def _checked(structure: Structure, real: np.ndarray, cutoff: float) -> Iterator[
 
 
 FEW_BINS = 1e5
-"""Most bins of vesin, as wide as the cutoff. In place of more it makes wider ones, and dies if only some directions have many."""
+"""Most bins of vesin, as wide as the cutoff.
+
+In place of more it makes wider ones, and dies if only some directions have many.
+"""
 
 
 def _ordinary(points: np.ndarray, cell: np.ndarray | None, cutoff: float) -> bool:
@@ -169,7 +179,10 @@ FEW_ATOMS = 2**16
 
 
 def _by_vesin(points: np.ndarray, cell: np.ndarray | None, cutoff: float) -> Pairs:
-    """Return all pairs, sorted by their first atom. Searching each pair once and turning it round takes half of the time of searching both."""
+    """Return all pairs, sorted by their first atom.
+
+    Searching each pair once and turning it round takes half of the time of searching both.
+    """
     whole = len(points) >= FEW_ATOMS
     search = vesin.NeighborList(cutoff=cutoff, full_list=whole, sorted=whole)
     box = np.zeros((3, 3)) if cell is None else cell

@@ -74,7 +74,10 @@ def _mean(model: Any, frames: Frames) -> Statistics:
 
 
 def _mean_and_deviation(model: Any, frames: Frames) -> Statistics:
-    """Mean and deviation by type (least squares), or of all frames alike; of sums over atoms, those of the value per atom."""
+    """Mean and deviation by type (least squares), or of all frames alike.
+
+    Of sums over atoms, those of the value per atom.
+    """
     counts, total = with_output(model, frames)
     if not len(counts):
         return _none(model, frames)

@@ -42,8 +42,8 @@ def _rank(group: np.ndarray) -> np.ndarray:
 def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarray | None = None) -> Packed:
     """Pack the neighbours of `centres` (numbers in the batch; default all real atoms) for a descriptor.
 
-    More neighbours than `sel`: the nearest sum(sel) stay (all where a layout is `by_section`), then of each section the nearest; a
-    SelWarning tells.
+    More neighbours than `sel`: the nearest sum(sel) stay (all where a layout is `by_section`), then of each section the
+    nearest; a SelWarning tells.
     """
     types = neighbours.types
     centres = np.flatnonzero(types >= 0) if centres is None else centres
@@ -62,7 +62,9 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
     pair, row, part = _nearest(pair, row, part, dist, layout)
 
     sections = len(layout.sections)
-    slot = _rank(row) if layout.messages else row  # where messages are passed, an excluded neighbour leaves its slot empty
+    slot = (
+        _rank(row) if layout.messages else row
+    )  # where messages are passed, an excluded neighbour leaves its slot empty
     for a, b in layout.excluded:
         type_i, type_j = types[neighbours.i[pair]], types[neighbours.j[pair]]
         keep = ~(((type_i == a) & (type_j == b)) | ((type_i == b) & (type_j == a)))
@@ -117,11 +119,14 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
     return Packed(pairs, np.concatenate([centres, others]), neighbours.num_frames, float(near.min(initial=np.inf)))
 
 
-def _nearest(pair: np.ndarray, row: np.ndarray, part: np.ndarray, dist: np.ndarray, layout: Layout) -> tuple[np.ndarray, ...]:
+def _nearest(
+    pair: np.ndarray, row: np.ndarray, part: np.ndarray, dist: np.ndarray, layout: Layout
+) -> tuple[np.ndarray, ...]:
     """Sort pairs by (row, section, distance) and keep what fits into `sel`.
 
-    Where nothing is left out one sort of one number each will do, several times faster than one by two keys; distances that
-    agree to about ten digits then come in either order. Where their order is of no account, a sort of small integers in two passes.
+    Where nothing is left out one sort of one number each will do, several times faster than one by two keys; distances
+    that agree to about ten digits then come in either order. Where their order is of no account, a sort of small
+    integers in two passes.
     """
     group = row * len(layout.sel) + part
     count = np.bincount(group, minlength=1)

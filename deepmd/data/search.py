@@ -1,9 +1,10 @@
 """Neighbour search and packing over `xp`, for exported files: they must find neighbours without any other package.
 
-The only module over `xp` whose sizes depend on data and whose names may come from `SEARCH`. Within this package neighbours come
-from `neighbours.py` and `packing.py`, which are faster and whose result is the same.
+The only module over `xp` whose sizes depend on data and whose names may come from `SEARCH`. Within this package
+neighbours come from `neighbours.py` and `packing.py`, which are faster and whose result is the same.
 
-Sizes besides the dimension key: C neighbour candidates of an atom, B bins around an atom, P pairs in one row after another.
+Sizes besides the dimension key: C neighbour candidates of an atom, B bins around an atom, P pairs in one row after
+another.
 """
 
 from __future__ import annotations
@@ -26,13 +27,19 @@ SEARCH = {
     "searchsorted": "of the standard; atoms of a bin among the sorted ones",
     "size": "one size in 64 bits, so that it can be combined with sums of integers; TensorFlow mixes no widths",
 }
-"""Names of a namespace that only this module uses besides those of physics, each with its reason. Those of tests and of `autograd` may lack them."""
+"""Names of a namespace that only this module uses besides those of physics, each with its reason.
+
+Those of tests and of `autograd` may lack them.
+"""
 
 MOST_BINS = 2.0**16
 """Bins along one direction; wider ones find the same neighbours, and their numbers fit into 64 bits."""
 
 MOST_AROUND = 2.0**15
-"""Bins to look into around an atom; where the shortest vectors of a lattice need more, there are too many neighbours."""
+"""Bins to look into around an atom.
+
+Where the shortest vectors of a lattice need more, there are too many neighbours.
+"""
 
 LOOKED_AT = 2**12
 """Bins, or atoms in them, that are looked at for each atom and for 2,000 atoms more: they bound memory."""
@@ -90,12 +97,14 @@ def enclosing_cell(coord_A3: Array, rcut: float, *, xp: Namespace) -> Array:
     return xp.reshape(xp.concat([x, o, o, o, y, o, o, o, z], axis=0), (1, 3, 3))
 
 
-def candidates(coord_A3: Array, type_A: Array, frame_A: Array, cell_F33: Array, rcut: float, periodic: Any = 1.0, *, xp: Namespace) -> Candidates:
+def candidates(
+    coord_A3: Array, type_A: Array, frame_A: Array, cell_F33: Array, rcut: float, periodic: Any = 1.0, *, xp: Namespace
+) -> Candidates:
     """Find all pairs within `rcut` (inclusive, Angstrom) by cell bins; work and memory are linear in the atoms.
 
     Every frame has its cell (lattice vectors in rows, any shape with a volume, either handedness). Bins are numbered
-    periodically: a step over the border of the cell leads to the bin of an image, any number of cells away. Virtual atoms
-    (type < 0) find nobody and are not found.
+    periodically: a step over the border of the cell leads to the bin of an image, any number of cells away. Virtual
+    atoms (type < 0) find nobody and are not found.
 
     Parameters
     ----------
@@ -154,7 +163,9 @@ def candidates(coord_A3: Array, type_A: Array, frame_A: Array, cell_F33: Array, 
     i_P = source_P // around
     j_P = xp.take(order_A, xp.take(first, source_P, axis=0) + within_P, axis=0)
     disp_P3 = xp.take(home_A3, j_P, axis=0) + xp.take(xp.reshape(origin_AB3, (-1, 3)), source_P, axis=0)
-    middle = xp.equal(source_P - i_P * around, (around - 1) // 2)  # no step: the only bin with the home copy of the centre
+    middle = xp.equal(
+        source_P - i_P * around, (around - 1) // 2
+    )  # no step: the only bin with the home copy of the centre
     itself = xp.logical_and(xp.equal(i_P, j_P), middle)
     dist_P = xp.sqrt(xp.sum(disp_P3 * disp_P3, axis=-1))
     (kept,) = xp.nonzero(xp.logical_and(dist_P <= rcut, xp.logical_not(itself)))
@@ -174,7 +185,10 @@ def listed(coord_A3: Array, atom_N: Array, index_NC: Array, rcut: float, *, xp: 
     """
     mask_NC = index_NC >= 0
     index_NC = xp.where(mask_NC, index_NC, xp.zeros_like(index_NC))
-    x, y, z = (_rows(column, index_NC, xp=xp) - xp.expand_dims(xp.take(column, atom_N, axis=0), axis=1) for column in xp.unstack(coord_A3, axis=1))
+    x, y, z = (
+        _rows(column, index_NC, xp=xp) - xp.expand_dims(xp.take(column, atom_N, axis=0), axis=1)
+        for column in xp.unstack(coord_A3, axis=1)
+    )
     dist_NC = xp.sqrt(x * x + y * y + z * z)
     return Candidates(atom_N, (x, y, z), dist_NC, index_NC, xp.logical_and(mask_NC, dist_NC <= rcut), coord_A3)
 
@@ -208,7 +222,9 @@ def _unrolled(count: Array, *, xp: Namespace) -> tuple[Array, Array]:
     stop = xp.cumulative_sum(count, axis=0)
     total = xp.sum(count)
     element_P = xp.counting(total, like=count)
-    run_P = xp.cumulative_sum(xp.segment_sum(xp.ones_like(stop), stop, total + 1), axis=0)[:total]  # runs that stop before the element
+    run_P = xp.cumulative_sum(xp.segment_sum(xp.ones_like(stop), stop, total + 1), axis=0)[
+        :total
+    ]  # runs that stop before the element
     return run_P, element_P - xp.take(stop - count, run_P, axis=0)
 
 
@@ -261,17 +277,24 @@ def pack(found: Candidates, type_A: Array, frame_A: Array, layout: Layout, ntype
     pair_NC, mask_NC = _nearest(found.dist_NC, xp.logical_and(found.mask_NC, kind_NC >= 0), row_N, layout.most, xp=xp)
     part_NC, near_NC = _entries(kind_NC, pair_NC, xp=xp), mask_NC
     for a, b in {*layout.excluded, *((b, a) for a, b in layout.excluded)}:
-        mask_NC = xp.logical_and(mask_NC, xp.logical_not(xp.logical_and(xp.expand_dims(xp.equal(type_N, a), axis=1), xp.equal(part_NC, b))))
+        mask_NC = xp.logical_and(
+            mask_NC, xp.logical_not(xp.logical_and(xp.expand_dims(xp.equal(type_N, a), axis=1), xp.equal(part_NC, b)))
+        )
     if layout.mixed:
         one_NC = xp.zeros_like(part_NC) + len(layout.typed)
         part_NC = xp.concat([part_NC, one_NC], axis=1) if layout.typed else one_NC
     if layout.typed:  # the same neighbours once more
-        pair_NC, near_NC, mask_NC = (xp.concat(both, axis=1) for both in ((pair_NC, pair_NC), (mask_NC, near_NC), (mask_NC, mask_NC)))
+        pair_NC, near_NC, mask_NC = (
+            xp.concat(both, axis=1) for both in ((pair_NC, pair_NC), (mask_NC, near_NC), (mask_NC, mask_NC))
+        )
     slot_NC, mask_NC, widths = _slots(part_NC, mask_NC, near_NC if layout.messages else mask_NC, layout, xp=xp)
     last_NC = xp.logical_and(mask_NC, xp.equal(part_NC, len(layout.sections) - 1))
     inner = _inner(_entries(found.dist_NC, pair_NC, xp=xp), last_NC, slot_NC - spans(widths)[-1][0], layout, xp=xp)
     pair_NM, mask_NM = _placed(pair_NC, slot_NC, mask_NC, spans(widths)[-1][1], xp=xp)
-    disp_NM = [xp.where(mask_NM, _entries(x, pair_NM, xp=xp), away) for x, away in zip(found.disp, (2.0 * layout.rcut, 0.0, 0.0), strict=True)]
+    disp_NM = [
+        xp.where(mask_NM, _entries(x, pair_NM, xp=xp), away)
+        for x, away in zip(found.disp, (2.0 * layout.rcut, 0.0, 0.0), strict=True)
+    ]
 
     # atoms that are no centres follow the centres
     is_centre_A = xp.segment_sum(xp.ones_like(atom_N), atom_N, xp.size(type_A, 0)) > 0
@@ -291,7 +314,9 @@ def pack(found: Candidates, type_A: Array, frame_A: Array, layout: Layout, ntype
         counts=counts,
         widths=widths,
         type_NM=kind_NM,
-        place_N3=xp.take(found.place_A3, atom_N, axis=0) if layout.messages else xp.take(found.place_A3, atom_N, axis=0)[:, :0],
+        place_N3=xp.take(found.place_A3, atom_N, axis=0)
+        if layout.messages
+        else xp.take(found.place_A3, atom_N, axis=0)[:, :0],
         inner=inner,
     )
     return Packed(pairs, row_N, position_A)
@@ -313,7 +338,9 @@ def _nearest(dist_NC: Array, mask_NC: Array, row_N: Array, limit: int, *, xp: Na
     return order_NC + start_N1, slot_1C < xp.expand_dims(xp.take(count_N, row_N, axis=0), axis=1)
 
 
-def _slots(part_NC: Array, mask_NC: Array, counted_NC: Array, layout: Layout, *, xp: Namespace) -> tuple[Array, Array, tuple[Array, ...]]:
+def _slots(
+    part_NC: Array, mask_NC: Array, counted_NC: Array, layout: Layout, *, xp: Namespace
+) -> tuple[Array, Array, tuple[Array, ...]]:
     """Return the slot of each neighbour, whether it has one, and the widths of the sections: what the longest row needs.
 
     Those that are counted without being in the mask leave their slots empty.
@@ -352,7 +379,9 @@ def _with_empty_column(found: Candidates, *, xp: Namespace) -> Candidates:
     away_N1 = xp.astype(none_N1, xp.float64)
     columns = tuple(xp.concat([x, away_N1], axis=1) for x in found.disp)
     index_NC, mask_NC = xp.concat([found.index_NC, none_N1], axis=1), xp.concat([found.mask_NC, none_N1 > 0], axis=1)
-    return Candidates(found.atom_N, columns, xp.concat([found.dist_NC, away_N1], axis=1), index_NC, mask_NC, found.place_A3)
+    return Candidates(
+        found.atom_N, columns, xp.concat([found.dist_NC, away_N1], axis=1), index_NC, mask_NC, found.place_A3
+    )
 
 
 def _kinds(type_A: Array, frame_A: Array, atom_N: Array, kind_NM: Array, mask_NM: Array, *, xp: Namespace) -> Array:

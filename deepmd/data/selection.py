@@ -10,7 +10,13 @@ from deepmd.data.systems import find_systems
 from deepmd.io.train_input import read_json
 
 
-def systems_of(*, system: str | None = None, datafile: str | None = None, train_data: str | None = None, valid_data: str | None = None) -> list[str]:
+def systems_of(
+    *,
+    system: str | None = None,
+    datafile: str | None = None,
+    train_data: str | None = None,
+    valid_data: str | None = None,
+) -> list[str]:
     """Return the systems that one of the arguments names; the current folder is searched if none is given.
 
     Parameters

@@ -55,7 +55,9 @@ def cached(path: str | None, mode: str, key: str, compute: Callable[[], Arrays])
             log.info("statistics of the data are taken from %s", path)
             return found
         if mode == "read":
-            raise InputError(f"training/stat_file: {path} holds no statistics for this model, and stat_file_mode is read")
+            raise InputError(
+                f"training/stat_file: {path} holds no statistics for this model, and stat_file_mode is read"
+            )
         arrays = compute()
         _to_hdf5(path, key, arrays) if hdf5 else _to_folder(path, key, arrays)
     except (OSError, ValueError) as error:
@@ -84,7 +86,11 @@ def _to_hdf5(path: str, key: str, arrays: Arrays) -> None:
 
 def _from_folder(path: str, key: str) -> Arrays | None:
     folder = Path(path) / key
-    return {file.stem: np.load(file, allow_pickle=False) for file in sorted(folder.glob("*.npy"))} if folder.is_dir() else None
+    return (
+        {file.stem: np.load(file, allow_pickle=False) for file in sorted(folder.glob("*.npy"))}
+        if folder.is_dir()
+        else None
+    )
 
 
 def _to_folder(path: str, key: str, arrays: Arrays) -> None:

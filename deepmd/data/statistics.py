@@ -34,9 +34,9 @@ def sample(sampler: Sampler, num_batches: int) -> list[tuple[System, int]]:
 def environment_statistics(model: Any, frames: Frames) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return mean and deviation of the environment of each centre type.
 
-    One pair for each part of the descriptor that has statistics of its own. Those of rows (N, M, 4) are (T, 4), over all slots, empty
-    ones as zeros: the mean is (mean of the radial column, 0, 0, 0); x, y and z are pooled for their deviation. Of features (N, D) each
-    has its own, (T, D).
+    One pair for each part of the descriptor that has statistics of its own. Those of rows (N, M, 4) are (T, 4), over
+    all slots, empty ones as zeros: the mean is (mean of the radial column, 0, 0, 0); x, y and z are pooled for their
+    deviation. Of features (N, D) each has its own, (T, D).
     """
     # widths follow the data here: all neighbours count, and slots that do not exist add nothing
     layout, parts = model.layout(), model.descriptor.slot_totals
@@ -47,14 +47,18 @@ def environment_statistics(model: Any, frames: Frames) -> list[tuple[np.ndarray,
         for part, rows in enumerate(model.descriptor.raw_rows(packed.pairs, xp=plain)):
             pooled[part] = rows.ndim == 3
             each = [rows[packed.pairs.type_N == kind] for kind in range(model.ntypes)]
-            sums[part] = sums[part] + np.stack([_of_rows(own, parts[part]) if pooled[part] else _of_features(own) for own in each], axis=1)
+            sums[part] = sums[part] + np.stack(
+                [_of_rows(own, parts[part]) if pooled[part] else _of_features(own) for own in each], axis=1
+            )
     return [_mean_and_deviation(*pair) for pair in zip(sums, pooled, strict=True)]
 
 
 def _of_rows(rows: np.ndarray, slots: int) -> np.ndarray:
     """Return sums, sums of squares and numbers (3, 2) of the radial column and of x, y and z."""
     columns, count = (rows[..., 0], rows[..., 1:]), len(rows) * slots
-    return np.array([[column.sum() for column in columns], [(column**2).sum() for column in columns], [count, 3 * count]])
+    return np.array(
+        [[column.sum() for column in columns], [(column**2).sum() for column in columns], [count, 3 * count]]
+    )
 
 
 def _of_features(rows: np.ndarray) -> np.ndarray:
@@ -82,16 +86,25 @@ def apply_statistics(model: Any, params: Params, frames: Frames, protect: float)
 
 
 def _adapted(model: Any, params: Params, frames: Frames, protect: float) -> Params:
-    """Return the parameters with the statistics of what goes in: environment, frame and atomic parameters; members have no bias."""
+    """Return the parameters with the statistics of what goes in: environment, frame and atomic parameters.
+
+    Members have no bias.
+    """
     if model.members:
-        members = [_adapted(member, own, frames, protect) for member, own in zip(model.members, params["models"], strict=True)]
+        members = [
+            _adapted(member, own, frames, protect) for member, own in zip(model.members, params["models"], strict=True)
+        ]
         return {**params, "models": members}
     if "descriptor" not in params:
         return params
     params = dict(params)
-    params["descriptor"] = model.descriptor.with_statistics(params["descriptor"], environment_statistics(model, frames), xp=plain)
+    params["descriptor"] = model.descriptor.with_statistics(
+        params["descriptor"], environment_statistics(model, frames), xp=plain
+    )
     fitting = dict(params["fitting"])
-    each = [conditions_of(model, [(system, frame)], np.flatnonzero(system.types_of(frame) >= 0)) for system, frame in frames]
+    each = [
+        conditions_of(model, [(system, frame)], np.flatnonzero(system.types_of(frame) >= 0)) for system, frame in frames
+    ]
     for name, values in (("fparam", [c.fparam_FK for c in each]), ("aparam", [c.aparam_NK for c in each])):
         if f"{name}_avg" in fitting:
             array = np.concatenate([value for value in values if value is not None])

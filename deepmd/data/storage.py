@@ -17,7 +17,10 @@ from deepmd.array_model.errors import InputError
 log = logging.getLogger(__name__)
 
 MOST_COMPRESSED = 1100
-"""No data are compressed by more than this by what HDF5 compresses with; a dataset that claims more is damaged or hostile."""
+"""No data are compressed by more than this by what HDF5 compresses with.
+
+A dataset that claims more is damaged or hostile.
+"""
 
 NO_SET = "is no folder; accepted as set.* are folders of .npy files"
 LEFT_OUT = "%s; it is left out"
@@ -77,7 +80,9 @@ class Folder:
         try:
             return (self._path / name).read_text(encoding="utf-8").split()
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{self.name(name)}: cannot be read: {getattr(error, 'strerror', 'not a text file')}") from error
+            raise InputError(
+                f"{self.name(name)}: cannot be read: {getattr(error, 'strerror', 'not a text file')}"
+            ) from error
 
     def sets(self) -> list[str]:
         """See `Storage`."""

@@ -97,8 +97,8 @@ class System:
 def find_systems(systems: str | Sequence[str], patterns: Sequence[str] | None = None) -> list[str]:
     """Return the systems below a folder, or below each of a list (a system itself counts).
 
-    A system is a folder with `type.raw`, or a group with such a dataset in an HDF5 file, `file.hdf5#/group`; a file stands for all
-    systems in it. `Storage.systems` says which links count.
+    A system is a folder with `type.raw`, or a group with such a dataset in an HDF5 file, `file.hdf5#/group`; a file
+    stands for all systems in it. `Storage.systems` says which links count.
 
     Raises
     ------
@@ -113,7 +113,9 @@ def find_systems(systems: str | Sequence[str], patterns: Sequence[str] | None = 
         single = not isinstance(systems, str) and patterns is None
         found += below or ([root] if single else [])  # reading it tells what is wrong
     if not found:
-        raise InputError(f"{', '.join(roots)}: no system below (a system is a folder, or a group of an HDF5 file, with type.raw)")
+        raise InputError(
+            f"{', '.join(roots)}: no system below (a system is a folder, or a group of an HDF5 file, with type.raw)"
+        )
     return found
 
 
@@ -167,7 +169,11 @@ def _load(storage: Storage, type_map: Sequence[str], widths: Mapping[str, Width]
     where, natoms = storage.where, len(types)
     sets = storage.sets()
     if not sets:
-        hint = "; .raw files of coordinates and labels have to become .npy files in set.000 first" if storage.has("coord.raw") else ""
+        hint = (
+            "; .raw files of coordinates and labels have to become .npy files in set.000 first"
+            if storage.has("coord.raw")
+            else ""
+        )
         raise InputError(f"{where}: holds no set.* folder with .npy files{hint}")
 
     coord = [_array(storage, (part, "coord.npy"), 3 * natoms) for part in sets]
@@ -183,7 +189,9 @@ def _load(storage: Storage, type_map: Sequence[str], widths: Mapping[str, Width]
         parts = [_real_types(storage, *each, natoms, type_map) for each in zip(sets, frames, strict=True)]
         types = np.concatenate(parts)
     elif types.max() >= len(type_map):
-        raise InputError(f"{storage.name('type.raw')}: type {types.max()} is beyond the model's type_map {list(type_map)}")
+        raise InputError(
+            f"{storage.name('type.raw')}: type {types.max()} is beyond the model's type_map {list(type_map)}"
+        )
     with_output = (types >= 0) & ~np.isin(types, without)
     data = {}
     for name, width in widths.items():
@@ -226,7 +234,9 @@ def _renumbered(storage: Storage, types: np.ndarray, type_map: Sequence[str], fi
     for element in elements:
         if element not in type_map:
             known = f"the model's type_map {list(type_map)}"
-            raise InputError(f"{storage.name('type_map.raw')}: element {element!r} is not in {known}.{nearest(element, type_map)}")
+            raise InputError(
+                f"{storage.name('type_map.raw')}: element {element!r} is not in {known}.{nearest(element, type_map)}"
+            )
     renumber = np.array([list(type_map).index(element) for element in elements], dtype=np.int64)
     return np.where(types >= 0, renumber[types], types)
 
@@ -268,7 +278,9 @@ def _find(storage: Storage, part: str, name: str) -> tuple[str, str] | None:
     return found[0] if found else None
 
 
-def _array(storage: Storage, place: tuple[str, str], width: int | None, frames: int | None = None, hint: str = "") -> np.ndarray:
+def _array(
+    storage: Storage, place: tuple[str, str], width: int | None, frames: int | None = None, hint: str = ""
+) -> np.ndarray:
     """Read (frames, width) numbers; `frames` None: as many as there are.
 
     The axis of frames may be missing where there is one frame, as `raw_to_set` leaves it.
@@ -276,7 +288,9 @@ def _array(storage: Storage, place: tuple[str, str], width: int | None, frames: 
     file = storage.name(*place)
     if not storage.has(*place):
         raw = place[1].replace(".npy", ".raw")
-        hint = f"; {raw} is there: .raw files have to become .npy files in {place[0]} first" if storage.has(raw) else hint
+        hint = (
+            f"; {raw} is there: .raw files have to become .npy files in {place[0]} first" if storage.has(raw) else hint
+        )
         raise InputError(f"{file}: missing{hint}")
     array = storage.array(*place)
     if array.dtype.kind not in "fiu":
@@ -298,8 +312,13 @@ def _array(storage: Storage, place: tuple[str, str], width: int | None, frames: 
     return array.reshape(frames, -1)
 
 
-def _label(storage: Storage, place: tuple[str, str], name: str, width: Width, sizes: tuple[int, int], kept: np.ndarray) -> np.ndarray:
-    """Read a label: (frames, k) or (frames, atoms, k), without the last axis for `SCALARS`; it may be stored for the atoms `kept` only."""
+def _label(
+    storage: Storage, place: tuple[str, str], name: str, width: Width, sizes: tuple[int, int], kept: np.ndarray
+) -> np.ndarray:
+    """Read a label: (frames, k) or (frames, atoms, k), without the last axis for `SCALARS`.
+
+    It may be stored for the atoms `kept` only.
+    """
     (frames, natoms), (per_frame, per_atom) = sizes, width
     file = storage.name(*place)
     if per_atom == 0:

@@ -69,7 +69,8 @@ def measure_errors(
 
     Returns
     -------
-    for each quantity of `LINES` with labels its mean absolute and root mean square error, systems weighted by their frames
+    for each quantity of `LINES` with labels its mean absolute and root mean square error, systems weighted by their
+    frames
 
     Raises
     ------
@@ -96,7 +97,9 @@ def measure_errors(
             log.info("# number of test data : %d ", len(frames))
             errors, details = _compared(potential, data, frames, atomic)
             if atomic and f"atomic {potential.output.name}" not in errors:
-                log.warning("%s: holds no %s.npy; atomic values are not compared", folder, potential.output.atomic_label)
+                log.warning(
+                    "%s: holds no %s.npy; atomic values are not compared", folder, potential.output.atomic_label
+                )
             if not errors:
                 missing = _missing(potential, folder, atomic)
                 raise InputError(f"{folder}: holds no label of what the model predicts {missing}")
@@ -152,7 +155,9 @@ def _chosen(available: int, wanted: int, rng: np.random.Generator | None) -> np.
     return order[: wanted or available]
 
 
-def compare(potential: DeepPot, system: System, frames: Sequence[int] | np.ndarray, atomic: bool = False) -> tuple[Errors, Details]:
+def compare(
+    potential: DeepPot, system: System, frames: Sequence[int] | np.ndarray, atomic: bool = False
+) -> tuple[Errors, Details]:
     """Compare the predictions for some frames of a system with its labels.
 
     Virtual atoms count neither as atoms nor in the errors. Virials are compared if there is a cell.

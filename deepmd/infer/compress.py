@@ -39,16 +39,18 @@ def compress_model(
     extrapolate: float | None = None,
     backend: str | None = None,
 ) -> Path:
-    """Write a model with its expansions stored; return the path. The networks stay in the file, so it converts as any other.
+    """Write a model with its expansions stored; return the path.
 
-    Members of hybrids and of sums of models are looked at one by one: those that have an expansion are evaluated by it, the others
-    by their nets, and the log says which and why.
+    The networks stay in the file, so it converts as any other.
 
-    An expansion holds for a range of s, the switched inverse distance. At shorter distances the networks are evaluated. The range
-    is that of the training data with a margin of a tenth in distance, which few terms represent. `extrapolate` = E makes it
-    reach E times the largest s of the data, as the tables of DeePMD-kit do: down to the E-th part of the shortest distance of
-    the data. It is not 5 by default as there, because terms grow with the range: there the outer part is tabulated more
-    coarsely, here the tolerance is the same everywhere.
+    Members of hybrids and of sums of models are looked at one by one: those that have an expansion are evaluated by it,
+    the others by their nets, and the log says which and why.
+
+    An expansion holds for a range of s, the switched inverse distance. At shorter distances the networks are evaluated.
+    The range is that of the training data with a margin of a tenth in distance, which few terms represent.
+    `extrapolate` = E makes it reach E times the largest s of the data, as the tables of DeePMD-kit do: down to the E-th
+    part of the shortest distance of the data. It is not 5 by default as there, because terms grow with the range: there
+    the outer part is tabulated more coarsely, here the tolerance is the same everywhere.
 
     Parameters
     ----------
@@ -82,7 +84,11 @@ def compress_model(
         reason = alone[0] if len(alone) == 1 else "; ".join(f"{where}: {reason}" for where, reason in reasons)
         raise InputError(f"{source}: cannot be compressed: {reason}")
     save_model(target, content)
-    log.info("shortest distance of the data: %.3f Angstrom; the expansions hold from %.3f Angstrom to the cutoff", distance, start)
+    log.info(
+        "shortest distance of the data: %.3f Angstrom; the expansions hold from %.3f Angstrom to the cutoff",
+        distance,
+        start,
+    )
     for where, part, own in content.evaluated.each_part(content.all_params):
         if "tables" in own:
             log.info("%s (%s): number of terms: %d", where, part.kind, part.evaluation)
@@ -119,7 +125,9 @@ def _distance_of_data(content: ModelFile, source: Path, training_script: str | o
     systems = [load_system(folder, model.type_map, names=()) for folder in systems_of(train_data=str(training_script))]
     shortest, _ = neighbour_statistics(systems, rcut, model.ntypes)
     if not shortest < rcut:
-        raise InputError(f"{training_script}: no two atoms of the training data are within the cutoff of {rcut} Angstrom")
+        raise InputError(
+            f"{training_script}: no two atoms of the training data are within the cutoff of {rcut} Angstrom"
+        )
     log.info("training data with min nbor dist: %f", shortest)
     return shortest
 

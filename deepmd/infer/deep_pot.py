@@ -19,7 +19,19 @@ from deepmd.array_model.pairs import Conditions
 from deepmd.array_model.spectral import CHOICES
 from deepmd.data.neighbours import Neighbours, find_neighbours
 from deepmd.data.packing import Packed, pack
-from deepmd.infer.inputs import Frames, batch_size, blocks, cells_of, checked, conditions_of, coords_of, groups, of_centres, types_of, warn_of_order
+from deepmd.infer.inputs import (
+    Frames,
+    batch_size,
+    blocks,
+    cells_of,
+    checked,
+    conditions_of,
+    coords_of,
+    groups,
+    of_centres,
+    types_of,
+    warn_of_order,
+)
 from deepmd.io.facts import model_size, observed_types
 from deepmd.io.formats import backend_name, backend_of, framework, load_model
 from deepmd.io.model_file import ModelFile, evaluation_asked, planned
@@ -35,7 +47,9 @@ class ExpansionWarning(UserWarning):
 
 
 class DeepEval:
-    """A model read from a file. Made by this name it is of the class for what the model predicts: `DeepPot`, `DeepDipole`, ...
+    """A model read from a file.
+
+    Made by this name it is of the class for what the model predicts: `DeepPot`, `DeepDipole`, ...
 
     Parameters
     ----------
@@ -48,7 +62,8 @@ class DeepEval:
     no_jit : has no effect: nothing is compiled
     backend : run the model on this backend instead ("numpy", "torch", "tf")
     evaluation : "direct" evaluates the embedding nets for every pair of atoms; "spectral" evaluates their expansions, exact to 1e-10
-        and several times faster, and warns where they are impossible; "auto" does so silently. Default: as the model's input says
+        and several times faster, and warns where they are impossible; "auto" does so silently. Default: as the model's
+        input says
 
     Attributes
     ----------
@@ -59,7 +74,8 @@ class DeepEval:
     Raises
     ------
     InputError
-        The file cannot be read, its framework is not installed, an option is not supported, or the model predicts something else.
+        The file cannot be read, its framework is not installed, an option is not supported, or the model predicts
+        something else.
     """
 
     outputs: ClassVar[tuple[str, ...]] = ()
@@ -72,7 +88,9 @@ class DeepEval:
         suited = [kind for kind in _subclasses(DeepEval) if output in kind.outputs]
         if cls is not DeepEval and output not in cls.outputs:
             others = ", ".join(kind.__name__ for kind in suited)
-            raise InputError(f"{model_file}: {cls.__name__} is for models of {' or '.join(cls.outputs)}; this one predicts {output}. Use {others}")
+            raise InputError(
+                f"{model_file}: {cls.__name__} is for models of {' or '.join(cls.outputs)}; this one predicts {output}. Use {others}"
+            )
         instance = object.__new__(suited[0] if cls is DeepEval else cls)
         instance._content = content
         return instance
@@ -92,10 +110,14 @@ class DeepEval:
         evaluation: str | None = None,
     ) -> None:
         if head is not None:
-            raise InputError(f"{model_file}: head is {head!r}, but models with several heads are not supported yet; leave it out")
+            raise InputError(
+                f"{model_file}: head is {head!r}, but models with several heads are not supported yet; leave it out"
+            )
         if neighbor_list is not None or nlist_backend not in ("auto", "vesin"):
             given = f"neighbor_list = {neighbor_list!r}, nlist_backend = {nlist_backend!r}"
-            raise InputError(f"{given}: neighbours are found by vesin; accepted: neighbor_list None, nlist_backend 'auto' or 'vesin'")
+            raise InputError(
+                f"{given}: neighbours are found by vesin; accepted: neighbor_list None, nlist_backend 'auto' or 'vesin'"
+            )
         self._batch_size = batch_size(auto_batch_size)
         self.model_path = str(model_file)
         self.backend = backend_of(model_file) if backend is None else backend_name(backend)
@@ -106,7 +128,9 @@ class DeepEval:
         self.outside = 0
         warn_of_order(model, params, self.model_path)
         self._open: tuple[Any, Params] | None = model, params
-        self._evaluate: ExactEvaluator | None = None  # made by the first evaluation: a process forked before can make its own
+        self._evaluate: ExactEvaluator | None = (
+            None  # made by the first evaluation: a process forked before can make its own
+        )
 
     def _adapter(self) -> Any:
         """Return the module that evaluates on the backend."""
@@ -141,20 +165,32 @@ class DeepEval:
         count, natoms = frames.types.shape
         output, asked = self._content.model.output, wanted
         if output.intensive:  # a mean over all atoms is not a sum over blocks
-            wanted = frozenset({output.atomic}) if wanted == {output.name} else (wanted | {output.atomic}) - {output.name}
+            wanted = (
+                frozenset({output.atomic}) if wanted == {output.name} else (wanted | {output.atomic}) - {output.name}
+            )
         per_frame, width = output.per_frame, output.width
-        widths = {output.name: width, output.atomic: width, "force": 3 * width, "virial": 9 * width, "atom_virial": 9 * width}
+        widths = {
+            output.name: width,
+            output.atomic: width,
+            "force": 3 * width,
+            "virial": 9 * width,
+            "atom_virial": 9 * width,
+        }
         widths["descriptor"] = self._content.model.dim_descriptor
         out = {name: np.zeros((count if name in per_frame else count * natoms, widths[name])) for name in wanted}
         for first, last in groups(np.count_nonzero(frames.types >= 0, axis=1), self._batch_size):
             neighbours = find_neighbours([frames.structure(k) for k in range(first, last)], self.get_rcut())
             self._count_outside(neighbours, self._evaluate.start)
-            rows = {name: array[first:last] if name in per_frame else array[first * natoms : last * natoms] for name, array in out.items()}
+            rows = {
+                name: array[first:last] if name in per_frame else array[first * natoms : last * natoms]
+                for name, array in out.items()
+            }
             workers = adapter.workers()
             # where features of neighbours are read, atoms cannot be evaluated by parts
             limit = None if self._layout.messages else self._batch_size
             parts = blocks(neighbours.types, limit, workers, adapter.FEWEST_ATOMS)
-            # packed one after the other, since two threads would only wait for the interpreter; as many ahead as bounded memory allows
+            # packed one after the other, since two threads would only wait for the interpreter; as many ahead as
+            # bounded memory allows
             packed = (self._packed(neighbours, centres, frames, first) for centres in parts)
             if len(parts) == 1:
                 self._add(rows, *self._block(*next(packed), neighbours.num_frames, wanted))
@@ -167,13 +203,18 @@ class DeepEval:
                         self._add(rows, *running.popleft().result())
                 for done in running:  # in the order of the blocks, so that sums are always the same
                     self._add(rows, *done.result())
-        out = {name: array if name in per_frame else array.reshape(count, natoms, array.shape[1]) for name, array in out.items()}
+        out = {
+            name: array if name in per_frame else array.reshape(count, natoms, array.shape[1])
+            for name, array in out.items()
+        }
         if output.intensive and output.name in asked:
             counted = np.count_nonzero((frames.types >= 0) & ~np.isin(frames.types, self.types_without_output), axis=1)
             out[output.name] = out[output.atomic].sum(axis=1) / np.maximum(counted, 1)[:, None]
         return checked({name: out[name] for name in asked}, self.model_path)
 
-    def _packed(self, neighbours: Neighbours, centres: np.ndarray, frames: Frames, first: int) -> tuple[Packed, Conditions]:
+    def _packed(
+        self, neighbours: Neighbours, centres: np.ndarray, frames: Frames, first: int
+    ) -> tuple[Packed, Conditions]:
         """Pack the centres of one block: its atoms, centres first."""
         model = self._content.model
         packed = pack(of_centres(neighbours, centres), self._layout, model.ntypes, centres=centres)
@@ -186,7 +227,9 @@ class DeepEval:
             charge_spin_F2=None if frames.charge_spin is None else frames.charge_spin[rows],
         )
 
-    def _block(self, packed: Packed, conditions: Conditions, num_frames: int, wanted: frozenset[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def _block(
+        self, packed: Packed, conditions: Conditions, num_frames: int, wanted: frozenset[str]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Evaluate one block: its atoms, and the results in their order."""
         assert self._evaluate is not None
         evaluate = self._evaluate.at(packed.closest)
@@ -211,12 +254,16 @@ class DeepEval:
 
     # -- checks -----------------------------------------------------------------------------------------------------
 
-    def _frames(self, coords: Any, cells: Any, atom_types: Any, fparam: Any, aparam: Any, mixed_type: bool, charge_spin: Any) -> Frames:
+    def _frames(
+        self, coords: Any, cells: Any, atom_types: Any, fparam: Any, aparam: Any, mixed_type: bool, charge_spin: Any
+    ) -> Frames:
         types = types_of(atom_types, mixed_type, self.get_type_map())
         coord = coords_of(coords, types.shape[-1])
         count, natoms, _ = coord.shape
         if mixed_type and len(types) != count:
-            raise InputError(f"atom_types: has shape {types.shape}, accepted: ({count}, {natoms}), one row for each of the {count} frames of coords")
+            raise InputError(
+                f"atom_types: has shape {types.shape}, accepted: ({count}, {natoms}), one row for each of the {count} frames of coords"
+            )
         return Frames(
             coord=coord,
             cell=cells_of(cells, count),
@@ -367,8 +414,8 @@ class DeepPot(DeepEval):
 
         Returns
         -------
-        energy (F, 1) in eV, force (F, n, 3) in eV/Angstrom, virial (F, 9) in eV (force component first), and with `atomic`
-        the atomic energy (F, n, 1) and atomic virial (F, n, 9); all float64, zero for virtual atoms
+        energy (F, 1) in eV, force (F, n, 3) in eV/Angstrom, virial (F, 9) in eV (force component first), and with
+        `atomic` the atomic energy (F, n, 1) and atomic virial (F, n, 9); all float64, zero for virtual atoms
 
         Raises
         ------
@@ -390,7 +437,9 @@ def _subclasses(cls: type) -> list[Any]:
 def _planned(content: ModelFile, evaluation: str | None) -> tuple[Any, Params]:
     """Return model and parameters with the expansions that are to be evaluated."""
     if evaluation is not None and evaluation not in CHOICES:
-        raise InputError(f"evaluation is {evaluation!r}; accepted: {', '.join(CHOICES)}.{nearest(str(evaluation), CHOICES)}")
+        raise InputError(
+            f"evaluation is {evaluation!r}; accepted: {', '.join(CHOICES)}.{nearest(str(evaluation), CHOICES)}"
+        )
     model, params, reason = planned(content, evaluation)
     if reason and "spectral" in ([evaluation] if evaluation else evaluation_asked(content)):
         warnings.warn(f"the embedding nets are evaluated directly: {reason}", ExpansionWarning, stacklevel=3)

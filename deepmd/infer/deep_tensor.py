@@ -11,7 +11,10 @@ from deepmd.infer.deep_pot import DeepEval
 
 
 class DeepTensor(DeepEval):
-    """A model of dipoles or polarizabilities of d components, in the unit of its training data; arguments as for `DeepEval`."""
+    """A model of dipoles or polarizabilities of d components, in the unit of its training data.
+
+    Arguments as for `DeepEval`.
+    """
 
     atomic_unless_told: ClassVar[bool] = True
     """What `eval` returns where `atomic` is not given."""
@@ -41,13 +44,17 @@ class DeepTensor(DeepEval):
         mixed_type: bool = False,
         charge_spin: Any = None,
     ) -> np.ndarray:
-        """Return the tensors of the atoms (F, n, d), or without `atomic` their sum (F, d); arguments and errors as for `DeepPot.eval`.
+        """Return the tensors of the atoms (F, n, d), or without `atomic` their sum (F, d).
 
-        Tensors of rank two are flattened row by row. Atoms whose type has none get zeros. `atomic` is true unless given, but for
-        `DeepGlobalPolar` it is false.
+        Arguments and errors as for `DeepPot.eval`.
+
+        Tensors of rank two are flattened row by row. Atoms whose type has none get zeros. `atomic` is true unless
+        given, but for `DeepGlobalPolar` it is false.
         """
         name = self.output.atomic if (self.atomic_unless_told if atomic is None else atomic) else self.output.name
-        return self._run(self._frames(coords, cells, atom_types, fparam, aparam, mixed_type, charge_spin), frozenset({name}))[name]
+        return self._run(
+            self._frames(coords, cells, atom_types, fparam, aparam, mixed_type, charge_spin), frozenset({name})
+        )[name]
 
     def eval_full(
         self,
@@ -64,8 +71,8 @@ class DeepTensor(DeepEval):
 
         Returns
         -------
-        the total (F, d), the forces -dT/dr (F, d, n, 3), the virials (F, d, 9), and with `atomic` the tensors of the atoms
-        (F, n, d) and the atomic virials (F, d, n, 9)
+        the total (F, d), the forces -dT/dr (F, d, n, 3), the virials (F, d, 9), and with `atomic` the tensors of the
+        atoms (F, n, d) and the atomic virials (F, d, n, 9)
 
         Raises
         ------
@@ -121,12 +128,16 @@ class _Vector(DeepEval):
         mixed_type: bool = False,
         charge_spin: Any = None,
     ) -> tuple[np.ndarray, ...]:
-        """Return the values of the frames (F, d), and with `atomic` those of the atoms (F, n, d); `DeepDOS` always returns both.
+        """Return the values of the frames (F, d), and with `atomic` those of the atoms (F, n, d).
+
+        `DeepDOS` always returns both.
 
         Arguments and errors as for `DeepPot.eval`.
         """
         names = (self.output.name, self.output.atomic) if atomic or self.always_both else (self.output.name,)
-        out = self._run(self._frames(coords, cells, atom_types, fparam, aparam, mixed_type, charge_spin), frozenset(names))
+        out = self._run(
+            self._frames(coords, cells, atom_types, fparam, aparam, mixed_type, charge_spin), frozenset(names)
+        )
         return tuple(out[name] for name in names)
 
 

@@ -29,7 +29,9 @@ def show_model(path: str | os.PathLike[str], attributes: Sequence[str]) -> None:
     """
     for name in attributes:
         if name not in ATTRIBUTES:
-            raise InputError(f"show: unknown attribute {name!r}. Known: {', '.join(ATTRIBUTES)}.{nearest(name, ATTRIBUTES)}")
+            raise InputError(
+                f"show: unknown attribute {name!r}. Known: {', '.join(ATTRIBUTES)}.{nearest(name, ATTRIBUTES)}"
+            )
     content = load_model(path)
     if "model-branch" in attributes:
         raise InputError(f"{path}: has no model-branch: it is a model with one task")
@@ -44,11 +46,17 @@ def _type_map(content: ModelFile) -> None:
 
 
 def _descriptor(content: ModelFile) -> None:
-    log.info("The descriptor parameter is %s", content.definition.get("descriptor", getattr(content.model, "descriptor", None)))
+    log.info(
+        "The descriptor parameter is %s",
+        content.definition.get("descriptor", getattr(content.model, "descriptor", None)),
+    )
 
 
 def _fitting(content: ModelFile) -> None:
-    log.info("The fitting_net parameter is %s", content.definition.get("fitting_net", getattr(content.model, "fitting", None)))
+    log.info(
+        "The fitting_net parameter is %s",
+        content.definition.get("fitting_net", getattr(content.model, "fitting", None)),
+    )
 
 
 def _size(content: ModelFile) -> None:
@@ -77,7 +85,8 @@ ATTRIBUTES = {
 def show_neighbours(system: str, rcut: float, type_map: Sequence[str] | None = None, mixed_type: bool = False) -> None:
     """Log the shortest distance in all systems below a folder and the largest number of neighbours of each type within `rcut` (Angstrom).
 
-    Without `type_map` the elements are those of the data, in the order in which they appear. `mixed_type` counts all elements together.
+    Without `type_map` the elements are those of the data, in the order in which they appear. `mixed_type` counts all
+    elements together.
 
     Raises
     ------

@@ -52,7 +52,9 @@ class Frames:
 
     def structure(self, frame: int) -> Structure:
         """Return one frame."""
-        return Structure(self.coord[frame], None if self.cell is None else self.cell[frame], self.types[frame], f"frame {frame}")
+        return Structure(
+            self.coord[frame], None if self.cell is None else self.cell[frame], self.types[frame], f"frame {frame}"
+        )
 
 
 @contextmanager
@@ -70,7 +72,10 @@ def batch_size(auto_batch_size: bool | int) -> int | None:
         return None
     name, value = "auto_batch_size", auto_batch_size
     if auto_batch_size is True:
-        name, text = "environment variable DP_INFER_BATCH_SIZE", os.environ.get("DP_INFER_BATCH_SIZE", str(DEFAULT_BATCH_SIZE))
+        name, text = (
+            "environment variable DP_INFER_BATCH_SIZE",
+            os.environ.get("DP_INFER_BATCH_SIZE", str(DEFAULT_BATCH_SIZE)),
+        )
         value = int(text) if text.strip().isdecimal() else 0
         if value < 1:
             raise InputError(f"{name}: is {text!r}, accepted: a positive number of atoms")
@@ -110,7 +115,9 @@ def cells_of(cells: Any, count: int) -> np.ndarray | None:
     array = numbers("cells", cells)
     single = ((3, 3), (9,)) if count == 1 else ()
     if array.shape not in ((count, 3, 3), (count, 9), *single):
-        raise InputError(f"cells: has shape {array.shape}, accepted: ({count}, 3, 3) or ({count}, 9), or None for an open boundary")
+        raise InputError(
+            f"cells: has shape {array.shape}, accepted: ({count}, 3, 3) or ({count}, 9), or None for an open boundary"
+        )
     array = array.reshape(count, 3, 3)
     for number, cell in enumerate(array):
         check_cell(cell, f"cells, frame {number}")
@@ -118,20 +125,30 @@ def cells_of(cells: Any, count: int) -> np.ndarray | None:
 
 
 def types_of(atom_types: Any, mixed_type: bool, type_map: Sequence[str]) -> np.ndarray:
-    """Return the types of the atoms (n,), or (F, n) with `mixed_type`; raise InputError for others than those of the map."""
+    """Return the types of the atoms (n,), or (F, n) with `mixed_type`.
+
+    Raise InputError for others than those of the map.
+    """
     types = np.asarray(atom_types)
-    dimensions, accepted = 1 + mixed_type, f"{'' if mixed_type else '(atoms,), or '}(frames, atoms) with mixed_type=True"
+    dimensions, accepted = (
+        1 + mixed_type,
+        f"{'' if mixed_type else '(atoms,), or '}(frames, atoms) with mixed_type=True",
+    )
     if types.ndim != dimensions or types.shape[-1] == 0:
         raise InputError(f"atom_types: has shape {types.shape}, accepted: {accepted}, at least one atom")
     if types.dtype.kind not in "iu":
-        raise InputError(f"atom_types: holds {types.dtype} values, accepted: integers, positions in the type_map {type_map}")
+        raise InputError(
+            f"atom_types: holds {types.dtype} values, accepted: integers, positions in the type_map {type_map}"
+        )
     if types.max(initial=-1) >= len(type_map):
         known = f"the type_map {type_map} has types 0 to {len(type_map) - 1}; a negative type is a virtual atom"
         raise InputError(f"atom_types: holds type {types.max()}, but {known}")
     return types.astype(np.int64)
 
 
-def conditions_of(model: Any, path: str, count: int, natoms: int, fparam: Any, aparam: Any, charge_spin: Any) -> dict[str, np.ndarray | None]:
+def conditions_of(
+    model: Any, path: str, count: int, natoms: int, fparam: Any, aparam: Any, charge_spin: Any
+) -> dict[str, np.ndarray | None]:
     """Return what a model wants to know besides the structures of `count` frames; `path` names it in errors.
 
     Raises
@@ -151,7 +168,9 @@ def conditions_of(model: Any, path: str, count: int, natoms: int, fparam: Any, a
     return out
 
 
-def _parameters(name: str, values: Any, leading: list[tuple[int, ...]], width: int, default: Sequence[float] | None, path: str) -> np.ndarray | None:
+def _parameters(
+    name: str, values: Any, leading: list[tuple[int, ...]], width: int, default: Sequence[float] | None, path: str
+) -> np.ndarray | None:
     """Return parameters in their full shape; `leading` lists the accepted leading shapes, the full one first."""
     if width == 0:
         if values is not None:
@@ -165,7 +184,11 @@ def _parameters(name: str, values: Any, leading: list[tuple[int, ...]], width: i
     array = np.atleast_1d(numbers(name, values))  # a plain number is a list of one
     for sizes in (*leading, ()):
         shape = (*sizes, width)
-        if array.shape == shape or array.shape == (int(np.prod(shape)),) or (sizes and array.shape == (sizes[0], int(np.prod(shape[1:])))):
+        if (
+            array.shape == shape
+            or array.shape == (int(np.prod(shape)),)
+            or (sizes and array.shape == (sizes[0], int(np.prod(shape[1:]))))
+        ):
             return np.broadcast_to(array.reshape(shape), full)
     raise InputError(f"{name}: has shape {np.shape(values)}, accepted: {accepted}")
 
@@ -204,7 +227,9 @@ def of_centres(neighbours: Neighbours, centres: np.ndarray) -> Neighbours:
     """Return the pairs of a run of centres: a view, because pairs are sorted by centre."""
     start, stop = np.searchsorted(neighbours.i, [centres[0], centres[-1] + 1])
     part = slice(start, stop)
-    return replace(neighbours, i=neighbours.i[part], j=neighbours.j[part], disp=neighbours.disp[part], dist=neighbours.dist[part])
+    return replace(
+        neighbours, i=neighbours.i[part], j=neighbours.j[part], disp=neighbours.disp[part], dist=neighbours.dist[part]
+    )
 
 
 def checked(results: dict[str, np.ndarray], path: str) -> dict[str, np.ndarray]:
@@ -218,5 +243,7 @@ def checked(results: dict[str, np.ndarray], path: str) -> dict[str, np.ndarray]:
     for name, values in results.items():
         if not np.all(np.isfinite(values)):
             frame = int(np.argmin(np.isfinite(values.reshape(len(values), -1)).all(axis=1)))
-            raise InputError(f"{path}: {name} of frame {frame} is evaluated to NaN or infinity: the file is damaged, or its numbers are out of range")
+            raise InputError(
+                f"{path}: {name} of frame {frame} is evaluated to NaN or infinity: the file is damaged, or its numbers are out of range"
+            )
     return results

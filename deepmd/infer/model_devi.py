@@ -52,7 +52,9 @@ def calc_model_devi_f(
     return (*out, devi) if atomic else out
 
 
-def calc_model_devi_v(vs: np.ndarray, real_v: np.ndarray | None = None, relative: float | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def calc_model_devi_v(
+    vs: np.ndarray, real_v: np.ndarray | None = None, relative: float | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the largest and smallest deviation of the components of the virial and their root mean square, (F,) each.
 
     Parameters
@@ -62,7 +64,9 @@ def calc_model_devi_v(vs: np.ndarray, real_v: np.ndarray | None = None, relative
     """
     devi = spread(vs, real_v)
     if relative is not None:
-        devi = devi / (np.linalg.norm(np.mean(vs, axis=0) if real_v is None else real_v, axis=-1, keepdims=True) + relative)
+        devi = devi / (
+            np.linalg.norm(np.mean(vs, axis=0) if real_v is None else real_v, axis=-1, keepdims=True) + relative
+        )
     return devi.max(axis=-1), devi.min(axis=-1), np.linalg.norm(devi, axis=-1) / 3.0
 
 
@@ -112,7 +116,9 @@ def calc_model_devi(
         raise InputError(f"{len(models)} model(s) are given; a deviation needs at least two")
     for model in models[1:]:
         if model.get_type_map() != models[0].get_type_map():
-            raise InputError(f"{model.model_path}: its type_map {model.get_type_map()} differs from {models[0].get_type_map()}")
+            raise InputError(
+                f"{model.model_path}: its type_map {model.get_type_map()} differs from {models[0].get_type_map()}"
+            )
     conditions = {"fparam": fparam, "aparam": aparam, "charge_spin": charge_spin}
     parts = [model.eval(coord, box, atype, mixed_type=mixed_type, **conditions) for model in models]
     energy, force, virial = (np.stack([part[k] for part in parts]) for k in range(3))
@@ -140,7 +146,9 @@ def calc_model_devi(
     return out
 
 
-def write_model_devi_out(devi: np.ndarray, fname: str | os.PathLike[str], header: str = "", atomic: bool = False, mode: str = "w") -> None:
+def write_model_devi_out(
+    devi: np.ndarray, fname: str | os.PathLike[str], header: str = "", atomic: bool = False, mode: str = "w"
+) -> None:
     """Write deviations as a table; `header` is a first line (such as the system), `mode` "a" appends."""
     try:
         if mode == "w":
@@ -193,7 +201,14 @@ def make_model_devi(
         for name in labels:
             if name not in data.data and not (name == "virial" and data.cell is None):
                 raise InputError(f"{folder}: holds no {name}.npy, which --real_error compares with")
-        real = {"virial": np.zeros((data.num_frames, 9)), **{name: data.data[name] for name in labels if name in data.data}} if labels else None
+        real = (
+            {
+                "virial": np.zeros((data.num_frames, 9)),
+                **{name: data.data[name] for name in labels if name in data.data},
+            }
+            if labels
+            else None
+        )
         with naming(folder):
             devi = calc_model_devi(
                 data.coord,

@@ -38,10 +38,13 @@ LINES = _lines()
 """For each quantity the labels of its mean absolute and root mean square error, and its unit."""
 
 
-def compare(potential: DeepEval, output: Output, system: System, frames: np.ndarray, atomic: bool) -> tuple[Errors, Details]:
+def compare(
+    potential: DeepEval, output: Output, system: System, frames: np.ndarray, atomic: bool
+) -> tuple[Errors, Details]:
     """Compare predictions with the labels of some frames; the atoms that count are those whose type has an output.
 
-    Tensors are compared in total, or atom by atom with `atomic`; the others in total and, if asked for, atom by atom too.
+    Tensors are compared in total, or atom by atom with `atomic`; the others in total and, if asked for, atom by atom
+    too.
 
     Raises
     ------
@@ -72,9 +75,13 @@ def compare(potential: DeepEval, output: Output, system: System, frames: np.ndar
         errors[f"atomic {output.name}"] = mean_errors(label[counted], each[counted])
         rows = (label[frame, counted[frame]].reshape(1, -1) for frame in range(len(frames)))
         if tensor and not system.mixed:
-            details.update(_details(output, np.concatenate(list(rows)), each[:, counted[0]].reshape(len(frames), -1), ""))
+            details.update(
+                _details(output, np.concatenate(list(rows)), each[:, counted[0]].reshape(len(frames), -1), "")
+            )
         elif not tensor:
-            details.update(_details(output, label.reshape(len(frames), -1), each.reshape(len(frames), -1), f"a{output.name}"))
+            details.update(
+                _details(output, label.reshape(len(frames), -1), each.reshape(len(frames), -1), f"a{output.name}")
+            )
     return errors, details
 
 

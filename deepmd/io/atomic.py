@@ -1,4 +1,7 @@
-"""Writing without losing: what is read, and what is no regular file, is never replaced; files get their name when they are whole."""
+"""Writing without losing: what is read, and what is no regular file, is never replaced.
+
+Files get their name when they are whole.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ from deepmd.array_model.errors import InputError
 PathLike = str | os.PathLike[str]
 
 
-def check_output(path: PathLike, name: str = "", *, reads: Iterable[PathLike] = (), text: bool = False, folder: bool = False) -> None:
+def check_output(
+    path: PathLike, name: str = "", *, reads: Iterable[PathLike] = (), text: bool = False, folder: bool = False
+) -> None:
     """Find out before the work starts that its result can be written, and replaces nothing but an older result.
 
     Parameters
@@ -41,11 +46,15 @@ def check_output(path: PathLike, name: str = "", *, reads: Iterable[PathLike] = 
         return
     if target.is_dir() != folder or not (folder or target.is_file()):
         found = "a folder" if target.is_dir() else "a file" if target.is_file() else "a device or FIFO"
-        raise InputError(f"{where} cannot be written: it is {found}; accepted: {'a folder' if folder else 'a file'} or a new name")
+        raise InputError(
+            f"{where} cannot be written: it is {found}; accepted: {'a folder' if folder else 'a file'} or a new name"
+        )
     for each in reads:
         same = _among(target, each)
         if same is not None:
-            raise InputError(f"{where} cannot be written: it is the same file as {same}, which is read; accepted: another name")
+            raise InputError(
+                f"{where} cannot be written: it is the same file as {same}, which is read; accepted: another name"
+            )
 
 
 def _parts(path: PathLike) -> Iterator[PathLike]:
@@ -79,7 +88,11 @@ def is_stream(path: PathLike) -> bool:
 def open_stream(path: PathLike) -> TextIO:
     """Open what `is_stream` for writing."""
     descriptor = _descriptor(path)
-    return Path(path).open("w", encoding="utf-8") if descriptor is None else os.fdopen(os.dup(descriptor), "w", encoding="utf-8")
+    return (
+        Path(path).open("w", encoding="utf-8")
+        if descriptor is None
+        else os.fdopen(os.dup(descriptor), "w", encoding="utf-8")
+    )
 
 
 def _descriptor(path: PathLike) -> int | None:
@@ -97,7 +110,9 @@ def _descriptor(path: PathLike) -> int | None:
 
 @contextlib.contextmanager
 def replacing(path: PathLike) -> Iterator[Path]:
-    """Yield a temporary path that becomes `path` when the block succeeds and disappears when it does not; symbolic links are followed.
+    """Yield a temporary path that becomes `path` when the block succeeds and disappears when it does not.
+
+    Symbolic links are followed.
 
     Raises
     ------

@@ -10,7 +10,10 @@ from typing import Any
 from deepmd.array_model.errors import InputError
 
 SHARE, FREE = 20, 2**20
-"""What a file may grow to: so many times its size, and so many bytes besides; constants of equal values are stored once."""
+"""What a file may grow to: so many times its size, and so many bytes besides.
+
+Constants of equal values are stored once.
+"""
 
 
 def check_arrays(sizes: Iterable[int], path: Path, stored: int | None = None) -> None:
@@ -28,7 +31,9 @@ def check_arrays(sizes: Iterable[int], path: Path, stored: int | None = None) ->
     """
     claimed, stored = sum(sizes), path.stat().st_size if stored is None else stored
     if claimed > FREE + SHARE * stored:
-        raise InputError(f"{path}: damaged, or no model: its arrays claim {claimed:,} bytes, and the file has {stored:,}")
+        raise InputError(
+            f"{path}: damaged, or no model: its arrays claim {claimed:,} bytes, and the file has {stored:,}"
+        )
 
 
 def check_tree(tree: Any, path: Path) -> None:

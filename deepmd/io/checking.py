@@ -36,7 +36,9 @@ def check_finite(tree: Any, where: str = "") -> None:
     """
     for path, leaf in flatten(tree, where).items():
         if isinstance(leaf, float | np.ndarray | np.generic) and not np.all(np.isfinite(leaf)):
-            raise InputError(f"{path}: {'is' if np.ndim(leaf) == 0 else 'holds'} NaN or infinite; accepted: finite numbers")
+            raise InputError(
+                f"{path}: {'is' if np.ndim(leaf) == 0 else 'holds'} NaN or infinite; accepted: finite numbers"
+            )
 
 
 def rename(section: dict[str, Any], aliases: Mapping[str, str], where: str) -> dict[str, Any]:
@@ -89,7 +91,9 @@ def build(cls: type[T], section: Any, where: str, not_yet: Mapping[str, Any] | N
             continue
         if key in not_yet:
             if not_yet[key] is NO_DEFAULT or section[key] not in (not_yet[key], None):
-                raise InputError(f"{where}/{key}: known, but not supported yet (given: {section[key]!r}). Remove it to go on without")
+                raise InputError(
+                    f"{where}/{key}: known, but not supported yet (given: {section[key]!r}). Remove it to go on without"
+                )
             del section[key]
             continue
         everything = [*known, *getattr(cls, "names", {}), *not_yet]

@@ -91,14 +91,20 @@ def read_combination(kind: str, section: dict[str, Any], read: Read) -> tuple[Mo
         return _frozen(own, common)
     if kind == "pairtab":
         outer = build(ModelSection, common, "model")
-        model, params = read_table(own.tab_file, own.rcut, own.most, outer.type_map, "model/tab_file", **_options(outer))
+        model, params = read_table(
+            own.tab_file, own.rcut, own.most, outer.type_map, "model/tab_file", **_options(outer)
+        )
         return outer, model, flatten(params)
     return _linear(own, common, read)
 
 
 def _options(outer: ModelSection) -> dict[str, Any]:
     bias = None if outer.preset_out_bias is None else {key: list(value) for key, value in outer.preset_out_bias.items()}
-    return {"pair_exclude_types": outer.pair_exclude_types, "atom_exclude_types": outer.atom_exclude_types, "preset_out_bias": bias}
+    return {
+        "pair_exclude_types": outer.pair_exclude_types,
+        "atom_exclude_types": outer.atom_exclude_types,
+        "preset_out_bias": bias,
+    }
 
 
 def _frozen(own: FrozenSection, common: dict[str, Any]) -> tuple[ModelSection, Any, Given]:
@@ -108,7 +114,9 @@ def _frozen(own: FrozenSection, common: dict[str, Any]) -> tuple[ModelSection, A
     content = load_model(own.model_file)
     outer = build(ModelSection, {**common, "type_map": common.get("type_map", list(content.model.type_map))}, "model")
     if outer.type_map != content.model.type_map:
-        raise InputError(f"model/type_map is {list(outer.type_map)}, but {own.model_file} has {list(content.model.type_map)}")
+        raise InputError(
+            f"model/type_map is {list(outer.type_map)}, but {own.model_file} has {list(content.model.type_map)}"
+        )
     return outer, content.model, flatten(content.params)
 
 
@@ -148,7 +156,9 @@ def with_table(outer: ModelSection, model: Any) -> tuple[Any, Given]:
         raise InputError(f"model/{missing[0]}: required with use_srtab, but missing")
     most = 1 if slots.automatic(model) else sum(model.layout().sel)  # an automatic one is resolved later
     table, params = read_table(str(outer.use_srtab), max(slots.cutoffs(model)), most, outer.type_map, "model/use_srtab")
-    options = {name: getattr(model, name) for name in ("pair_exclude_types", "atom_exclude_types", "rcond", "preset_out_bias")}
+    options = {
+        name: getattr(model, name) for name in ("pair_exclude_types", "atom_exclude_types", "rcond", "preset_out_bias")
+    }
     bare = replace(model, pair_exclude_types=(), atom_exclude_types=())
     numbers = {name: getattr(outer, name) for name in ("smin_alpha", "sw_rmin", "sw_rmax")}
     try:

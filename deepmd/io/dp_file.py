@@ -71,7 +71,9 @@ def _find(file: h5py.File, name: Any, items: dict[str, h5py.Dataset], path: Path
     """Add the dataset that the description names to `items` if it is an array of this very file, named once."""
     item = file.get(name) if isinstance(name, str) and isinstance(file.get(name, getlink=True), h5py.HardLink) else None
     if not isinstance(item, h5py.Dataset) or item.is_virtual or item.external or name in items:
-        raise InputError(f"{path}: the description names {str(name)[:100]!r}, which is not an array of this file, or names it twice")
+        raise InputError(
+            f"{path}: the description names {str(name)[:100]!r}, which is not an array of this file, or names it twice"
+        )
     if item.dtype.kind not in "fiu":
         raise InputError(f"{path}: {name!r} is not a parameter: {item.dtype}")
     items[name] = item
@@ -82,7 +84,13 @@ def save_yaml(path: Path, content: ModelFile) -> None:
 
     def store(leaf: Any) -> dict[str, Any]:
         array = np.asarray(leaf)
-        return {"@class": "np.ndarray", "@is_variable": True, "@version": 1, "dtype": array.dtype.name, "value": array.tolist()}
+        return {
+            "@class": "np.ndarray",
+            "@is_variable": True,
+            "@version": 1,
+            "dtype": array.dtype.name,
+            "value": array.tolist(),
+        }
 
     tree = map_variables(store, to_tree(content, "numpy"))
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
@@ -105,7 +113,11 @@ def load_yaml(path: Path) -> ModelFile:
 
     def arrays(tree: Any) -> Any:
         if isinstance(tree, dict):
-            return _array(tree, path) if tree.get("@class") == "np.ndarray" else {key: arrays(value) for key, value in tree.items()}
+            return (
+                _array(tree, path)
+                if tree.get("@class") == "np.ndarray"
+                else {key: arrays(value) for key, value in tree.items()}
+            )
         return [arrays(item) for item in tree] if isinstance(tree, list) else tree
 
     try:
@@ -116,7 +128,15 @@ def load_yaml(path: Path) -> ModelFile:
         if not isinstance(tree, dict):
             raise InputError(f"{path}: not a model: the file is not a YAML mapping")
         return from_tree(arrays(tree), str(path))
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+    except (
+        yaml.YAMLError,
+        UnicodeDecodeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: not a readable .yaml model: {str(error)[:300]}") from error
@@ -133,5 +153,7 @@ def _check_depth(text: str, path: Path) -> None:
 
 def _array(tree: dict[str, Any], path: Path) -> np.ndarray:
     if tree["dtype"] not in DTYPES:
-        raise InputError(f"{path}: an array of type {tree['dtype']!r} is not a parameter. Accepted: {', '.join(DTYPES)}")
+        raise InputError(
+            f"{path}: an array of type {tree['dtype']!r} is not a parameter. Accepted: {', '.join(DTYPES)}"
+        )
     return np.asarray(tree["value"], dtype=tree["dtype"])

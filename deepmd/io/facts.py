@@ -15,8 +15,13 @@ STATISTICS = ("davg", "dstd", "inputs")
 
 def model_size(content: ModelFile) -> dict[str, int]:
     """Count the weights of the nets; statistics and biases of types are not counted."""
-    places = {"descriptor": "/descriptor/", "fitting-net": "/fitting/nets/"}  # of the model, or of the members of a combination
-    leaves = {f"/{path}": np.size(leaf) for path, leaf in flatten(content.params).items() if not path.endswith(STATISTICS)}
+    places = {
+        "descriptor": "/descriptor/",
+        "fitting-net": "/fitting/nets/",
+    }  # of the model, or of the members of a combination
+    leaves = {
+        f"/{path}": np.size(leaf) for path, leaf in flatten(content.params).items() if not path.endswith(STATISTICS)
+    }
     sizes = {name: sum(int(size) for path, size in leaves.items() if place in path) for name, place in places.items()}
     return {**sizes, "total": sum(sizes.values())}
 
@@ -25,6 +30,9 @@ def observed_types(content: ModelFile) -> dict[str, Any]:
     """Return the elements of the training data: as noted in the file, else those with an energy bias, else all."""
     noted = content.definition.get("info", {}).get("observed_type")
     if noted is None:
-        type_map, bias = content.model.type_map, np.asarray(content.params["out_bias"]).reshape(len(content.model.type_map), -1)
+        type_map, bias = (
+            content.model.type_map,
+            np.asarray(content.params["out_bias"]).reshape(len(content.model.type_map), -1),
+        )
         noted = [element for element, row in zip(type_map, bias, strict=True) if np.any(row != 0.0)] or type_map
     return {"type_num": len(noted), "observed_type": sorted(noted)}

@@ -1,7 +1,8 @@
 """Models of DeePMD-kit's native files: from the `model` section of an input and named arrays to a model file.
 
-A file states its configuration up to twice: in the attributes of what it evaluates, which count most, and in the section of the input
-that it was trained with. The readers in `adapters/` know the names in a file, this module knows what makes a model.
+A file states its configuration up to twice: in the attributes of what it evaluates, which count most, and in the
+section of the input that it was trained with. The readers in `adapters/` know the names in a file, this module knows
+what makes a model.
 """
 
 from __future__ import annotations
@@ -42,12 +43,33 @@ OFF: dict[str, dict[str, tuple[Any, ...]]] = {
     "model/descriptor": {"spin": (), "tebd_input_mode": ()},
     "model/fitting_net": {"dim_case_embd": (0,), "layer_name": (), "spin": ()},
 }
-"""Keys that change what a model computes in ways we do not support, and the values that mean they do not; null and false always do."""
+"""Keys that change what a model computes in ways we do not support, and the values that mean they do not.
+
+Null and false always do.
+"""
 
 PASSED = {
     "model": (
-        *("type", "data_stat_nbatch", "data_stat_protect", "data_bias_nsample", "srtab_add_bias", "smin_alpha", "sw_rmin", "sw_rmax", "compress"),
-        *("finetune_head", "model_branch_alias", "info", "bridging_r_inner", "bridging_r_outer", "enable_tf32", "use_compile"),
+        *(
+            "type",
+            "data_stat_nbatch",
+            "data_stat_protect",
+            "data_bias_nsample",
+            "srtab_add_bias",
+            "smin_alpha",
+            "sw_rmin",
+            "sw_rmax",
+            "compress",
+        ),
+        *(
+            "finetune_head",
+            "model_branch_alias",
+            "info",
+            "bridging_r_inner",
+            "bridging_r_outer",
+            "enable_tf32",
+            "use_compile",
+        ),
     ),
     "model/descriptor": ("ntypes", "type_map"),
     "model/fitting_net": ("ntypes", "type_map", "dim_descrpt", "mixed_types"),
@@ -66,7 +88,10 @@ BY_DP = "Convert the model with DeePMD-kit to .dp, which is read: dp convert-bac
 """What to do about kinds that only `.dp` and `.yaml` bring."""
 
 OPTIONAL = ("out_bias", "out_std", "fitting/bias_atom_e", "fitting/scale", "fitting/constant_matrix")
-"""Parameters that files may lack: in older ones the bias was part of the nets; checkpoints leave to the options of polar what these fix."""
+"""Parameters that files may lack: in older ones the bias was part of the nets.
+
+Checkpoints leave to the options of polar what these fix.
+"""
 
 MOST_TYPES = 1000
 
@@ -97,7 +122,8 @@ def assemble(definition: Section, found: Found, where: str) -> ModelFile:
     Raises
     ------
     InputError
-        The model is of a kind or has an option that is not supported; parameters are missing, left over, or of other shapes.
+        The model is of a kind or has an option that is not supported; parameters are missing, left over, or of other
+        shapes.
     """
     try:
         definition = json.loads(json.dumps(without_comments(definition)))
@@ -107,19 +133,34 @@ def assemble(definition: Section, found: Found, where: str) -> ModelFile:
         fresh = model.init(Drawn(sum(array.size for array in found.arrays.values())), xp=plain)
         template = ModelFile(model, fresh, definition or section, found.min_nbor_dist)
         expected = flatten(fresh)
-        unused = [path for path in expected if path.startswith("fitting/aparam_")] if model.fitting.use_aparam_as_mask else []
+        unused = (
+            [path for path in expected if path.startswith("fitting/aparam_")]
+            if model.fitting.use_aparam_as_mask
+            else []
+        )
         arrays = {**{path: expected[path] for path in (*OPTIONAL, *unused) if path in expected}, **found.arrays}
         left = sorted(set(arrays) - set(expected))
         if left:  # the model would be evaluated without them
             raise InputError(f"the file has parameters that its description does not explain: {', '.join(left[:5])}")
         description = to_json(template, "numpy")
     except (InputError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        text = str(error) if isinstance(error, InputError) else f"its description cannot be used: {type(error).__name__}: {error}"
+        text = (
+            str(error)
+            if isinstance(error, InputError)
+            else f"its description cannot be used: {type(error).__name__}: {error}"
+        )
         raise InputError(f"{where}: {text}") from error
     return from_json(description, arrays, where)
 
 
-def combine(kind: str, members: list[ModelFile], options: Section, bias: np.ndarray | None, definition: Section, distance: float | None) -> ModelFile:
+def combine(
+    kind: str,
+    members: list[ModelFile],
+    options: Section,
+    bias: np.ndarray | None,
+    definition: Section,
+    distance: float | None,
+) -> ModelFile:
     """Return the model that combines others; what the file says of exclusions and weights is among the options.
 
     Raises
@@ -132,7 +173,11 @@ def combine(kind: str, members: list[ModelFile], options: Section, bias: np.ndar
     except (TypeError, ValueError) as error:
         raise InputError(f"model: {error}") from error
     zeros = np.zeros((1, model.ntypes, 1))
-    params = {"models": [member.params for member in members], "out_bias": zeros if bias is None else bias, "out_std": zeros + 1.0}
+    params = {
+        "models": [member.params for member in members],
+        "out_bias": zeros if bias is None else bias,
+        "out_std": zeros + 1.0,
+    }
     content = ModelFile(model, params, definition, distance)
     return from_json(to_json(content, "numpy"), flatten(params), "model")
 
@@ -198,21 +243,35 @@ def _merged_part(part: str, where: str, inner: Section, stated: Section, place: 
     """Return the section of a part that holds; `place` is where its parameters are."""
     name = kind_of(part, {part: stated}, {part: inner})
     if name is None:
-        raise InputError(f"{where}/type: the file does not say what it is. Give the input it was trained with (dp convert-backend --input)")
+        raise InputError(
+            f"{where}/type: the file does not say what it is. Give the input it was trained with (dp convert-backend --input)"
+        )
     cls = lookup(part, name, where)
     if cls.kind == "hybrid":
-        given, members = inner.get("list") or [{}] * len(stated["list"]), stated.get("list") or [{}] * len(inner["list"])
+        given, members = (
+            inner.get("list") or [{}] * len(stated["list"]),
+            stated.get("list") or [{}] * len(inner["list"]),
+        )
         pairs = enumerate(zip(given, members, strict=True))
-        merged = [_merged_part(part, f"{where}/list/{k}", own, told, f"{place}/members/{k}", found) for k, (own, told) in pairs]
+        merged = [
+            _merged_part(part, f"{where}/list/{k}", own, told, f"{place}/members/{k}", found)
+            for k, (own, told) in pairs
+        ]
         return {"type": "hybrid", "list": merged}
     known = {field.name for field in fields(cls)}
     _refuse({key: value for key, value in inner.items() if key not in known}, f"model/{part}", where)
-    meant = {key: value for key, value in rename(inner, cls.names, where).items() if key not in WITHOUT_MEANING.get(cls.kind, ())}
+    meant = {
+        key: value
+        for key, value in rename(inner, cls.names, where).items()
+        if key not in WITHOUT_MEANING.get(cls.kind, ())
+    }
     out = {**meant, **stated, "type": cls.kind}
     for name, kind in get_type_hints(cls).items():
         if is_dataclass(kind) and name in out:  # a section of its own, which a file may state in part
             out[name] = _merged_options(kind, inner.get(name) or {}, stated.get(name) or {}, f"{where}/{name}")
-    if "precision" in known and out.get("precision", "default") == "default":  # meant what the environment of the training said
+    if (
+        "precision" in known and out.get("precision", "default") == "default"
+    ):  # meant what the environment of the training said
         weights = (array for path, array in found.arrays.items() if path.startswith(f"{place}/") and "/w" in path)
         out["precision"] = next((array.dtype.name for array in weights), "default")
     _tell_unknown(out, {"type", *known}, f"model/{part}")
@@ -227,7 +286,11 @@ def _merged_options(cls: Any, inner: Section, stated: Section, where: str) -> Se
     out = {**rename(inner, getattr(cls, "names", {}), where), **stated}
     unknown = sorted(key for key in out.keys() - known if out[key] is not None)
     if unknown:
-        log.warning("%s: the file was made with options that are not known here and are passed over: %s", where, ", ".join(unknown))
+        log.warning(
+            "%s: the file was made with options that are not known here and are passed over: %s",
+            where,
+            ", ".join(unknown),
+        )
     return {key: value for key, value in out.items() if key in known}
 
 
@@ -238,9 +301,15 @@ def _refuse(section: Section, part: str, where: str) -> None:
 
 
 def _tell_unknown(section: Section, known: set[str], where: str) -> None:
-    unknown = sorted({key for key, value in section.items() if value is not None} - known - {*PASSED[where], *OFF[where]})
+    unknown = sorted(
+        {key for key, value in section.items() if value is not None} - known - {*PASSED[where], *OFF[where]}
+    )
     if unknown:
-        log.warning("%s: the file was made with options that are not known here and are passed over: %s", where, ", ".join(unknown))
+        log.warning(
+            "%s: the file was made with options that are not known here and are passed over: %s",
+            where,
+            ", ".join(unknown),
+        )
 
 
 def _built(part: str, section: Section, where: str) -> Any:
@@ -258,7 +327,9 @@ def _model(section: Section) -> StandardModel:
         parts[part] = _built(part, section[part], f"model/{part}")
     names = section.get("type_map")
     if not names:
-        raise InputError("model/type_map: the file does not name its elements. Give the input it was trained with (dp convert-backend --input)")
+        raise InputError(
+            "model/type_map: the file does not name its elements. Give the input it was trained with (dp convert-backend --input)"
+        )
     if len(names) > MOST_TYPES:
         raise InputError(f"model/type_map: has {len(names)} types; more than {MOST_TYPES} are not supported")
     preset = section.get("preset_out_bias")
@@ -272,5 +343,7 @@ def _model(section: Section) -> StandardModel:
         preset_out_bias=None if preset is None else {key: list(value) for key, value in preset.items()},
     )
     if not model.descriptor.mixed and len(model.layout().sel) != model.ntypes:
-        raise InputError(f"model/descriptor/sel: has {len(model.layout().sel)} entries, type_map has {model.ntypes}: {list(model.type_map)}")
+        raise InputError(
+            f"model/descriptor/sel: has {len(model.layout().sel)} entries, type_map has {model.ntypes}: {list(model.type_map)}"
+        )
     return model

@@ -19,7 +19,9 @@ FORMATS = {
     ".pth": ("deepmd.adapters.torch.export", "load_pth", "save_pth", "torch"),
     ".pt": ("deepmd.adapters.torch.checkpoint", "load_pt", None, "torch"),
     ".pb": ("deepmd.adapters.tf.export", "load_pb", "save_pb", "tf"),
-    **dict.fromkeys((".savedmodel", ".savedmodeltf"), ("deepmd.adapters.tf.savedmodel", "load_savedmodel", "save_savedmodel", "tf")),
+    **dict.fromkeys(
+        (".savedmodel", ".savedmodeltf"), ("deepmd.adapters.tf.savedmodel", "load_savedmodel", "save_savedmodel", "tf")
+    ),
     ".index": ("deepmd.adapters.tf.checkpoint", "load_checkpoint", None, "tf"),
 }
 """`.index` stands for a TensorFlow checkpoint, which is named by its prefix."""
@@ -55,7 +57,9 @@ def backend_name(name: str) -> str:
     for canonical, aliases in BACKENDS.items():
         if name.lower() in aliases:
             return canonical
-    raise InputError(f"unknown backend {name!r}. Known: {', '.join(alias for aliases in BACKENDS.values() for alias in aliases)}")
+    raise InputError(
+        f"unknown backend {name!r}. Known: {', '.join(alias for aliases in BACKENDS.values() for alias in aliases)}"
+    )
 
 
 def framework(module: str, backend: str) -> Any:
@@ -72,7 +76,9 @@ def framework(module: str, backend: str) -> Any:
         package, extra = PACKAGES.get(backend, ("", ""))
         if error.name is None or error.name.split(".")[0] != package:
             raise
-        raise InputError(f"the {backend} backend needs the package {package!r}, which is not installed: pip install 'deepmd[{extra}]'") from error
+        raise InputError(
+            f"the {backend} backend needs the package {package!r}, which is not installed: pip install 'deepmd[{extra}]'"
+        ) from error
 
 
 def suffix_of(path: str | os.PathLike[str]) -> str:
@@ -87,7 +93,9 @@ def suffix_of(path: str | os.PathLike[str]) -> str:
     if path.suffix.lower() not in FORMATS and Path(f"{path}.index").exists():
         return ".index"
     if path.suffix.lower() not in FORMATS:
-        raise InputError(f"{path}: unknown model format {path.suffix!r}. Known: {', '.join(FORMATS)} (or the prefix of a TensorFlow checkpoint)")
+        raise InputError(
+            f"{path}: unknown model format {path.suffix!r}. Known: {', '.join(FORMATS)} (or the prefix of a TensorFlow checkpoint)"
+        )
     return path.suffix.lower()
 
 
@@ -110,7 +118,9 @@ def load_model(path: str | os.PathLike[str], training_input: str | os.PathLike[s
     """
     suffix = suffix_of(path)
     if training_input is not None and suffix not in TAKE_INPUT:
-        raise InputError(f"{path}: states its options itself, so it takes no input; only .pb and TensorFlow checkpoints do")
+        raise InputError(
+            f"{path}: states its options itself, so it takes no input; only .pb and TensorFlow checkpoints do"
+        )
     path = Path(path)
     if not path.exists() and not Path(f"{path}.index").is_file():
         raise InputError(f"{path}: no such model file")
@@ -148,7 +158,9 @@ def save_model(path: str | os.PathLike[str], content: ModelFile) -> None:
     getattr(framework(module, backend), str(saver))(path, content)
 
 
-def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], training_input: str | os.PathLike[str] | None = None) -> None:
+def convert(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], training_input: str | os.PathLike[str] | None = None
+) -> None:
     """Convert a model file into another format; the suffixes decide. Nothing is lost.
 
     Parameters

@@ -38,7 +38,11 @@ def _keys(cls: type) -> list[dict[str, Any]]:
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         if field.metadata.get("derived"):
             continue
-        entry: dict[str, Any] = {"name": field.name, "type": str(field.type), "alias": [old for old, new in names.items() if new == field.name]}
+        entry: dict[str, Any] = {
+            "name": field.name,
+            "type": str(field.type),
+            "alias": [old for old, new in names.items() if new == field.name],
+        }
         if field.default is dataclasses.MISSING:
             entry["required"] = True
         else:
@@ -64,7 +68,10 @@ def input_doc(out_type: str = "rst") -> str:
         The type is unknown.
     """
     if out_type == "json":
-        tree = {where: {kind: {"doc": _first_line(cls), "keys": _keys(cls)} for kind, cls in kinds.items()} for where, kinds in _classes().items()}
+        tree = {
+            where: {kind: {"doc": _first_line(cls), "keys": _keys(cls)} for kind, cls in kinds.items()}
+            for where, kinds in _classes().items()
+        }
         return json.dumps(tree, indent=2)
     if out_type == "json_schema":
         return json.dumps(_schema(), indent=2)
@@ -85,7 +92,11 @@ def input_doc(out_type: str = "rst") -> str:
 
 def _schema() -> dict[str, Any]:
     """Return a JSON schema; its objects allow further keys because of comments and aliases."""
-    root: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object", "properties": {}}
+    root: dict[str, Any] = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "properties": {},
+    }
     for where, kinds in _classes().items():
         place, definitions = root, []
         for part in where.split("/")[:-1]:
@@ -96,7 +107,9 @@ def _schema() -> dict[str, Any]:
             if kind:
                 schema.setdefault("properties", {})["type"] = {"const": kind}
             definitions.append(schema)
-        section = definitions[0] if len(definitions) == 1 else {"type": "object", "anyOf": definitions, "properties": {}}
+        section = (
+            definitions[0] if len(definitions) == 1 else {"type": "object", "anyOf": definitions, "properties": {}}
+        )
         section.setdefault("properties", {})
         place["properties"][where.rpartition("/")[2]] = section
     root["required"] = ["model", "learning_rate", "training"]

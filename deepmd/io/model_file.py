@@ -49,7 +49,9 @@ class ModelFile:
     def all_params(self) -> Params:
         """The parameters, and the tables of a compressed model where its descriptors look for them."""
         params: Params = map_leaves(lambda leaf: leaf, self.params)  # dicts of its own
-        for (_, _, own), entry in zip(self.model.each_part(params), self.expansion or (), strict=self.expansion is not None):
+        for (_, _, own), entry in zip(
+            self.model.each_part(params), self.expansion or (), strict=self.expansion is not None
+        ):
             if entry:
                 own["tables"] = {name: value for name, value in entry.items() if name != "terms"}
         return params
@@ -73,7 +75,9 @@ class ModelFile:
     def with_expansion(self, model: Any, params: Params) -> ModelFile:
         """Return the same model with the expansions among these parameters, as `expanded` returns both."""
         each = ((part, own.get("tables")) for _, part, own in model.each_part(params))
-        return replace(self, expansion=[{"terms": int(part.evaluation), **tables} if tables else {} for part, tables in each])
+        return replace(
+            self, expansion=[{"terms": int(part.evaluation), **tables} if tables else {} for part, tables in each]
+        )
 
 
 def planned(content: ModelFile, evaluation: str | None = None) -> tuple[Any, Params, str]:
@@ -85,8 +89,8 @@ def planned(content: ModelFile, evaluation: str | None = None) -> tuple[Any, Par
 
     Returns
     -------
-    Model and parameters with their expansion, or those of direct evaluation and, if it was not asked for, the reason. What a
-    compressed model stores is evaluated as it is.
+    Model and parameters with their expansion, or those of direct evaluation and, if it was not asked for, the reason.
+    What a compressed model stores is evaluated as it is.
 
     Raises
     ------
@@ -106,7 +110,10 @@ def planned(content: ModelFile, evaluation: str | None = None) -> tuple[Any, Par
 
 def evaluation_asked(content: ModelFile) -> list[str]:
     """Return the option `evaluation` of the input that the model was trained with, for each part of its descriptors."""
-    return [_section(content.definition, where).get("evaluation", "auto") for where, _, _ in content.model.each_part(content.params)]
+    return [
+        _section(content.definition, where).get("evaluation", "auto")
+        for where, _, _ in content.model.each_part(content.params)
+    ]
 
 
 def _section(tree: Any, where: str) -> dict[str, Any]:
@@ -131,7 +138,9 @@ def known_distance(content: ModelFile) -> float | None:
 
 def to_tree(content: ModelFile, backend: str) -> dict[str, Any]:
     """Return the nested dict of a `.dp` file (spec core, section 13); other programs pass over the key `expansion`."""
-    distance = {} if content.min_nbor_dist is None else {"min_nbor_dist": np.asarray(content.min_nbor_dist, dtype=np.float64)}
+    distance = (
+        {} if content.min_nbor_dist is None else {"min_nbor_dist": np.asarray(content.min_nbor_dist, dtype=np.float64)}
+    )
     return {
         "software": "deepmd",
         "version": __version__,
@@ -174,14 +183,22 @@ def from_tree(tree: dict[str, Any], where: str) -> ModelFile:
 def _check_shapes(model: Any, params: Params) -> None:
     """Compare every stored shape with that of fresh parameters; a wrong one would broadcast silently later."""
     stored = {path: leaf.shape for path, leaf in flatten(params).items()}
-    fresh = {path: leaf.shape for path, leaf in flatten(model.init(Drawn(sum(map(math.prod, stored.values()))), xp=plain)).items()}
+    fresh = {
+        path: leaf.shape
+        for path, leaf in flatten(model.init(Drawn(sum(map(math.prod, stored.values()))), xp=plain)).items()
+    }
     for path in sorted({*fresh, *stored}):
         if fresh.get(path) != stored.get(path):
-            raise InputError(f"parameter {path} has shape {stored.get(path, 'none')}, expected {fresh.get(path, 'none')}")
+            raise InputError(
+                f"parameter {path} has shape {stored.get(path, 'none')}, expected {fresh.get(path, 'none')}"
+            )
 
 
 class Drawn:
-    """In place of random numbers for fresh parameters of which only the shapes count; a description may ask for more than any file holds."""
+    """In place of random numbers for fresh parameters of which only the shapes count.
+
+    A description may ask for more than any file holds.
+    """
 
     def __init__(self, stored: int) -> None:
         self._left = 4 * stored + 1000  # shapes that differ a little are told one by one
@@ -217,7 +234,10 @@ def _expansion_from_tree(tree: dict[str, Any], content: ModelFile) -> ModelFile:
     stored, parts = [tree] if tree["@version"] == 2 else tree["parts"], content.model.each_part(content.params)
     if len(stored) != len(parts):
         raise InputError(f"expansion: stored for {len(stored)} descriptors, the model has {len(parts)}")
-    each = [_tables(entry, part, content.model.ntypes, where) if entry else {} for entry, (where, part, _) in zip(stored, parts, strict=True)]
+    each = [
+        _tables(entry, part, content.model.ntypes, where) if entry else {}
+        for entry, (where, part, _) in zip(stored, parts, strict=True)
+    ]
     content = replace(content, expansion=each)
     return content.with_expansion(content.evaluated, content.model.in_precision(content.all_params, xp=plain))
 
@@ -231,11 +251,18 @@ def _tables(tree: dict[str, Any], part: Any, ntypes: int, where: str) -> dict[st
         raise InputError(f"expansion: {where}: stored for {part.kind}, which has none")
     expected: dict[str, tuple[int, ...]] = {"scale": (), "closest": ()}
     for group, functions in enumerate(part.functions(ntypes)):
-        expected.update({f"coefficients/{group}": (2 * functions * terms, part.neuron[-1]), f"starts/{group}": (functions, part.neuron[-1])})
+        expected.update(
+            {
+                f"coefficients/{group}": (2 * functions * terms, part.neuron[-1]),
+                f"starts/{group}": (functions, part.neuron[-1]),
+            }
+        )
     stored = {path: leaf.shape for path, leaf in flatten(tables).items()}
     for path in sorted({*expected, *stored}):
         if expected.get(path) != stored.get(path):
-            raise InputError(f"expansion: {where}: {path} has shape {stored.get(path, 'none')}, expected {expected.get(path, 'none')}")
+            raise InputError(
+                f"expansion: {where}: {path} has shape {stored.get(path, 'none')}, expected {expected.get(path, 'none')}"
+            )
     return {"terms": terms, **tables}
 
 
@@ -245,7 +272,9 @@ def _tidy(tree: Any) -> Any:
         out = {key: _tidy(value) for key, value in tree.items()}
         if tree.get("@class") == "Layer":
             variables = out["@variables"]
-            out["@variables"] = {k: v if v is None or k == "w" else np.asarray(v).reshape(-1) for k, v in variables.items()}
+            out["@variables"] = {
+                k: v if v is None or k == "w" else np.asarray(v).reshape(-1) for k, v in variables.items()
+            }
         return out
     return [_tidy(item) for item in tree] if isinstance(tree, list) else tree
 

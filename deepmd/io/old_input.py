@@ -29,8 +29,31 @@ FITTING = {
 RATE = {key: key for key in ("start_lr", "stop_lr", "decay_steps", "decay_rate")}
 MODEL = {key: key for key in ("type_map", "data_stat_nbatch", "data_stat_protect")}
 TRAINING = {
-    **{key: key for key in ("stop_batch", "numb_steps", "disp_file", "disp_freq", "save_freq", "save_ckpt", "max_ckpt_keep", *DATA)},
-    **{key: key for key in ("disp_training", "time_training", "profiling", "profiling_file", "tensorboard", "tensorboard_log_dir", "seed")},
+    **{
+        key: key
+        for key in (
+            "stop_batch",
+            "numb_steps",
+            "disp_file",
+            "disp_freq",
+            "save_freq",
+            "save_ckpt",
+            "max_ckpt_keep",
+            *DATA,
+        )
+    },
+    **{
+        key: key
+        for key in (
+            "disp_training",
+            "time_training",
+            "profiling",
+            "profiling_file",
+            "tensorboard",
+            "tensorboard_log_dir",
+            "seed",
+        )
+    },
 }
 WITHOUT_EFFECT = {"coord_norm": True, "type_fitting_net": False, "sel_r": None, "axis_rule": None, "use_smooth": None}
 """Keys of flat inputs that are checked and then left out, with the value that changes nothing (None: see `_from_flat`)."""
@@ -39,8 +62,8 @@ WITHOUT_EFFECT = {"coord_norm": True, "type_fitting_net": False, "sel_r": None, 
 def modern(tree: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     """Return an input in today's layout, and whether it had an older one.
 
-    The seed of a flat input holds for descriptor, fitting net and training. A given `decay_rate` becomes the `stop_lr` that
-    it leads to, as in DeePMD-kit's own conversion.
+    The seed of a flat input holds for descriptor, fitting net and training. A given `decay_rate` becomes the `stop_lr`
+    that it leads to, as in DeePMD-kit's own conversion.
 
     Raises
     ------
@@ -70,10 +93,19 @@ def _from_flat(tree: dict[str, Any]) -> dict[str, Any]:
     """Sort the keys of a flat input into sections."""
     smooth = tree.get("use_smooth", False)
     if smooth and any(tree.get("sel_r") or ()):
-        raise InputError(f"sel_r: {tree['sel_r']!r} is known, but not supported yet: only neighbours of sel_a are seen. Remove it to go on without")
+        raise InputError(
+            f"sel_r: {tree['sel_r']!r} is known, but not supported yet: only neighbours of sel_a are seen. Remove it to go on without"
+        )
     loss = {key: key for key in tree if key.startswith(("start_pref_", "limit_pref_"))}
     options = DESCRIPTOR if smooth else LOC_FRAME
-    tables = {"descriptor": options, "fitting_net": FITTING, "learning_rate": RATE, "loss": loss, "model": MODEL, "training": TRAINING}
+    tables = {
+        "descriptor": options,
+        "fitting_net": FITTING,
+        "learning_rate": RATE,
+        "loss": loss,
+        "model": MODEL,
+        "training": TRAINING,
+    }
     known = {*WITHOUT_EFFECT, *DROPPED, *(key for table in tables.values() for key in table)}
     for key, value in tree.items():
         if key not in known:
@@ -84,16 +116,28 @@ def _from_flat(tree: dict[str, Any]) -> dict[str, Any]:
             raise InputError(f"{key}: {value!r} is known, but not supported yet; accepted: {wanted}")
     parts = {name: rename({k: v for k, v in tree.items() if k in table}, table, name) for name, table in tables.items()}
     seed = {"seed": tree["seed"]} if "seed" in tree else {}
-    descriptor = {"type": "se_e2_a", **parts["descriptor"], **seed} if smooth else {"type": "loc_frame", **parts["descriptor"]}
+    descriptor = (
+        {"type": "se_e2_a", **parts["descriptor"], **seed} if smooth else {"type": "loc_frame", **parts["descriptor"]}
+    )
     model = {**parts["model"], "descriptor": descriptor, "fitting_net": {**parts["fitting_net"], **seed}}
     training = {**parts["training"], **{key: tree[key] for key in DROPPED if key in tree}}
-    return {"model": model, "learning_rate": {"type": "exp", **parts["learning_rate"]}, "loss": parts["loss"], "training": training}
+    return {
+        "model": model,
+        "learning_rate": {"type": "exp", **parts["learning_rate"]},
+        "loss": parts["loss"],
+        "training": training,
+    }
 
 
 def _with_stop(rate: dict[str, Any], steps: Any) -> dict[str, Any]:
     """Replace `decay_rate` by the `stop_lr` at the end of the training."""
     numbers = [rate.get("decay_rate"), rate.get("start_lr"), rate.get("decay_steps", 5000), steps]
-    if "stop_lr" in rate or any(isinstance(value, bool) or not isinstance(value, int | float) or value <= 0 for value in numbers):
+    if "stop_lr" in rate or any(
+        isinstance(value, bool) or not isinstance(value, int | float) or value <= 0 for value in numbers
+    ):
         return rate
     decay, start, every, last = (float(value) for value in numbers)
-    return {**{key: value for key, value in rate.items() if key != "decay_rate"}, "stop_lr": start * decay ** (last / every)}
+    return {
+        **{key: value for key, value in rate.items() if key != "decay_rate"},
+        "stop_lr": start * decay ** (last / every),
+    }

@@ -14,11 +14,13 @@ from deepmd.array_model.models.pairtab import PairTabModel
 from deepmd.array_model.namespace import Params
 
 
-def read_table(path: str | Path, rcut: float, sel: int, type_map: tuple[str, ...], where: str, **options: Any) -> tuple[PairTabModel, Params]:
+def read_table(
+    path: str | Path, rcut: float, sel: int, type_map: tuple[str, ...], where: str, **options: Any
+) -> tuple[PairTabModel, Params]:
     """Return the model of a table file and its parameters.
 
-    The first column of the file is the distance (Angstrom, evenly spaced), the others are energies (eV) of the pairs of types 0-0, 0-1,
-    ..., 0-N, 1-1, ..., N-N; what `numpy.loadtxt` reads.
+    The first column of the file is the distance (Angstrom, evenly spaced), the others are energies (eV) of the pairs of
+    types 0-0, 0-1, ..., 0-N, 1-1, ..., N-N; what `numpy.loadtxt` reads.
 
     Parameters
     ----------
@@ -39,7 +41,9 @@ def read_table(path: str | Path, rcut: float, sel: int, type_map: tuple[str, ...
         )
     steps = np.diff(rows[:, 0])
     if not np.all(steps > 0.0) or np.ptp(steps) > 1e-6 * steps[0] or rows[0, 0] < 0.0:
-        raise InputError(f"{where}: the distances (first column) of {path} must grow evenly from 0 or more; steps are {steps.min()} to {steps.max()}")
+        raise InputError(
+            f"{where}: the distances (first column) of {path} must grow evenly from 0 or more; steps are {steps.min()} to {steps.max()}"
+        )
     if not rcut > rows[0, 0] + steps[0]:
         raise InputError(f"{where}: rcut is {rcut}, but {path} begins at {rows[0, 0]} Angstrom")
     start, stop, step = float(rows[0, 0]), float(rows[-1, 0]), float(steps[0])
@@ -57,9 +61,10 @@ def read_table(path: str | Path, rcut: float, sel: int, type_map: tuple[str, ...
 def continued(rows: np.ndarray, rcut: float) -> np.ndarray:
     """Return a table (rows, 1 + pairs) that ends before the cutoff with rows that continue it, as DeePMD-kit does.
 
-    Energies that end at zero stay there. Others follow, in the n steps to the last multiple of the spacing before the cutoff, the
-    cubic polynomial that ends with value and slope zero. It begins with the last value, and with a slope (eV/Angstrom) that
-    equals the last difference of two rows (eV): too flat by the spacing, but that is what tables have meant so far.
+    Energies that end at zero stay there. Others follow, in the n steps to the last multiple of the spacing before the
+    cutoff, the cubic polynomial that ends with value and slope zero. It begins with the last value, and with a slope
+    (eV/Angstrom) that equals the last difference of two rows (eV): too flat by the spacing, but that is what tables
+    have meant so far.
     """
     step, last, before = rows[1, 0] - rows[0, 0], rows[-1], rows[-2]
     missing = math.ceil((rcut - last[0]) / step - 1e-6)
@@ -93,7 +98,9 @@ def splines(energies: np.ndarray, ntypes: int) -> np.ndarray:
     return out
 
 
-def of_splines(info: np.ndarray, coefficients: np.ndarray, rcut: float, sel: int, type_map: tuple[str, ...]) -> tuple[PairTabModel, Params]:
+def of_splines(
+    info: np.ndarray, coefficients: np.ndarray, rcut: float, sel: int, type_map: tuple[str, ...]
+) -> tuple[PairTabModel, Params]:
     """Return the model of splines that a file has without the rows they were made of, and its parameters.
 
     Parameters
@@ -114,7 +121,11 @@ def of_splines(info: np.ndarray, coefficients: np.ndarray, rcut: float, sel: int
     each = coefficients.reshape(ntypes, ntypes, intervals, 4)[np.triu_indices(ntypes)]
     energies = np.concatenate([each[:, :, 3], each[:, -1:, :].sum(axis=-1)], axis=1).T
     distances = start + step * np.arange(intervals + 1)[:, None]
-    table = {"vdata": np.concatenate([distances, energies], axis=1), "tab_info": info, "tab_data": coefficients.reshape(-1)}
+    table = {
+        "vdata": np.concatenate([distances, energies], axis=1),
+        "tab_info": info,
+        "tab_data": coefficients.reshape(-1),
+    }
     bias = np.zeros((1, ntypes, 1))
     model = PairTabModel(type_map, rcut, sel, start, float(distances[-1, 0]), step, intervals)
     return model, {**table, "out_bias": bias, "out_std": bias + 1.0}

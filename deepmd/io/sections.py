@@ -19,7 +19,9 @@ LONGEST = 200
 
 def _path(path: str) -> str:
     if not path or "\0" in path or any(len(os.fsencode(part)) > LONGEST for part in Path(path).parts):
-        raise ValueError(f"{path!r} is no path; accepted: text without NUL characters, each name of at most {LONGEST} bytes")
+        raise ValueError(
+            f"{path!r} is no path; accepted: text without NUL characters, each name of at most {LONGEST} bytes"
+        )
     return path
 
 
@@ -84,8 +86,12 @@ class LearningRate:
             raise ValueError(f"start_lr is {self.start_lr}; it must be positive")
         if self.stop_lr is not None and self.stop_lr_ratio is not None:
             raise ValueError("give stop_lr or stop_lr_ratio, not both")
-        if not 0.0 <= self.last <= self.start_lr:  # beyond, prefactors of the loss leave the range between their start and their limit
-            raise ValueError(f"the last learning rate (stop_lr, or stop_lr_ratio * start_lr) is {self.last}; it must be in [0, start_lr]")
+        if (
+            not 0.0 <= self.last <= self.start_lr
+        ):  # beyond, prefactors of the loss leave the range between their start and their limit
+            raise ValueError(
+                f"the last learning rate (stop_lr, or stop_lr_ratio * start_lr) is {self.last}; it must be in [0, start_lr]"
+            )
         if not 0.0 <= self.warmup_start_factor <= 1.0:
             raise ValueError(f"warmup_start_factor is {self.warmup_start_factor}; it must be in [0, 1]")
         if self.warmup_steps and self.warmup_ratio is not None:
@@ -277,4 +283,6 @@ class ModelSection:
             raise ValueError(f"data_bias_nsample is {self.data_bias_nsample}; it must be at least 1")
         for name, values in (self.preset_out_bias or {}).items():
             if name != "energy" or len(values) != len(self.type_map):
-                raise ValueError(f"preset_out_bias: expected 'energy' with one value or null per type, got {name!r} with {len(values)}")
+                raise ValueError(
+                    f"preset_out_bias: expected 'energy' with one value or null per type, got {name!r} with {len(values)}"
+                )

@@ -106,12 +106,23 @@ UNSET = ("stripped_type_embedding", "temperature", "ln_eps")
 
 
 def descriptor_section(descriptor: Any) -> dict[str, Any]:
-    """Return the section that describes a descriptor, every default written out; a type embedding has one of its own."""
+    """Return the section that describes a descriptor, every default written out.
+
+    A type embedding has one of its own.
+    """
     if isinstance(descriptor, Hybrid):
         return {"type": descriptor.kind, "list": [descriptor_section(member) for member in descriptor.members]}
     typed = isinstance(descriptor, SeE2ATyped)
-    left_out = {*getattr(descriptor, "fixed", ()), *(item.name for item in fields(descriptor) if not item.init), *(("types",) if typed else ())}
-    tree = {name: value for name, value in asdict(descriptor).items() if name not in left_out and not (value is None and name in UNSET)}
+    left_out = {
+        *getattr(descriptor, "fixed", ()),
+        *(item.name for item in fields(descriptor) if not item.init),
+        *(("types",) if typed else ()),
+    }
+    tree = {
+        name: value
+        for name, value in asdict(descriptor).items()
+        if name not in left_out and not (value is None and name in UNSET)
+    }
     if tree.get("evaluation") == "auto":
         del tree["evaluation"]  # DeePMD-kit's input does not know it
     return {"type": "se_e2_a" if typed else descriptor.kind, **tree}
@@ -135,7 +146,9 @@ NOT_YET: dict[str, dict[str, Any]] = {
     "learning_rate": {},
     "training": {
         **dict.fromkeys(("mixed_precision", "ema_ckpt_keep", "data_dict", "model_prob", "num_epoch_dict"), None),
-        **dict.fromkeys(("enable_ema", "profiling", "enable_profiler", "enable_compile", "enable_tf32", "disp_avg"), False),
+        **dict.fromkeys(
+            ("enable_ema", "profiling", "enable_profiler", "enable_compile", "enable_tf32", "disp_avg"), False
+        ),
         "ema_decay": 0.999,
         "profiling_file": "timeline.json",
         "acc_freq": 1,
@@ -230,8 +243,12 @@ def _chosen(section: Any, where: str, kinds: Mapping[str, type[T]], default: str
     if kind in later:
         raise InputError(f"{where}/type: {kind!r} is known, but not supported yet. Accepted: {', '.join(kinds)}")
     if kind not in kinds:
-        raise InputError(f"{where}/type: unknown type {kind!r}. Known: {', '.join((*kinds, *later))}.{nearest(str(kind), (*kinds, *later))}")
-    return build(kinds[kind], {key: value for key, value in section.items() if key != "type"}, where, NOT_YET.get(where))
+        raise InputError(
+            f"{where}/type: unknown type {kind!r}. Known: {', '.join((*kinds, *later))}.{nearest(str(kind), (*kinds, *later))}"
+        )
+    return build(
+        kinds[kind], {key: value for key, value in section.items() if key != "type"}, where, NOT_YET.get(where)
+    )
 
 
 def _loss(section: Any, model: Any) -> Loss:
@@ -239,7 +256,9 @@ def _loss(section: Any, model: Any) -> Loss:
     suited = [kind for kind, cls in LOSSES.items() if model.output.name in cls.predicts]
     loss = _chosen(section, "loss", LOSSES, suited[0])
     if loss.kind not in suited:
-        raise InputError(f"loss/type: {loss.kind!r} is not for models of fitting_net type {model.fitting.kind!r}. Accepted: {', '.join(suited)}")
+        raise InputError(
+            f"loss/type: {loss.kind!r} is not for models of fitting_net type {model.fitting.kind!r}. Accepted: {', '.join(suited)}"
+        )
     return loss.suited(Target.of(model))
 
 
@@ -286,7 +305,9 @@ def _model(section: Any) -> tuple[ModelSection, Any, Given]:
     outer = build(ModelSection, section, "model", NOT_YET["model"])
     _check_types(outer, descriptor, fitting)
     if fitting.needs_equivariant and not descriptor.widths.equivariant:
-        raise InputError(f"model/fitting_net: type {fitting.kind!r} needs a descriptor with equivariant features; {descriptor.kind!r} has none")
+        raise InputError(
+            f"model/fitting_net: type {fitting.kind!r} needs a descriptor with equivariant features; {descriptor.kind!r} has none"
+        )
     model = StandardModel(
         type_map=outer.type_map,
         descriptor=descriptor,
@@ -294,7 +315,9 @@ def _model(section: Any) -> tuple[ModelSection, Any, Given]:
         pair_exclude_types=outer.pair_exclude_types,
         atom_exclude_types=_without_output(outer, fitting),
         rcond=fitting.rcond,
-        preset_out_bias=None if outer.preset_out_bias is None else {key: list(value) for key, value in outer.preset_out_bias.items()},
+        preset_out_bias=None
+        if outer.preset_out_bias is None
+        else {key: list(value) for key, value in outer.preset_out_bias.items()},
     )
     return (outer, model, {}) if outer.use_srtab is None else (outer, *with_table(outer, model))
 
@@ -304,12 +327,16 @@ def _typed(descriptor: Any, section: Any) -> Any:
     parts = descriptor.parts()
     if any(part.mixed for part in parts) or not any(part.kind == "se_e2_a" for part in parts):
         kinds = ", ".join(part.kind for part in parts)
-        raise InputError(f"model/type_embedding: is for descriptors of type se_e2_a, and hybrids of these; not for {kinds}")
+        raise InputError(
+            f"model/type_embedding: is for descriptors of type se_e2_a, and hybrids of these; not for {kinds}"
+        )
     if not isinstance(section, dict):
         raise InputError(f"model/type_embedding: must be an object with keys, got {section!r}")
     types = build(TypeEmbedding, {"activation_function": "tanh", **section}, "model/type_embedding")
     try:
-        return descriptor.with_parts(tuple(SeE2ATyped(**vars(part), types=types) if part.kind == "se_e2_a" else part for part in parts))
+        return descriptor.with_parts(
+            tuple(SeE2ATyped(**vars(part), types=types) if part.kind == "se_e2_a" else part for part in parts)
+        )
     except ValueError as error:
         raise InputError(f"model/type_embedding: {error}") from error
 
@@ -324,7 +351,9 @@ def _without_output(outer: ModelSection, fitting: Any) -> tuple[int, ...]:
 def _check_types(outer: ModelSection, descriptor: Any, fitting: Any) -> None:
     ntypes = len(outer.type_map)
     parts = descriptor.parts()
-    places = ["model/descriptor"] if parts == (descriptor,) else [f"model/descriptor/list/{k}" for k in range(len(parts))]
+    places = (
+        ["model/descriptor"] if parts == (descriptor,) else [f"model/descriptor/list/{k}" for k in range(len(parts))]
+    )
     for place, part in zip(places, parts, strict=True):
         if not part.mixed and not isinstance(part.sel, str) and len(part.sel) != ntypes:
             raise InputError(f"{place}/sel: has {len(part.sel)} entries, type_map has {ntypes}: {list(outer.type_map)}")
@@ -334,7 +363,10 @@ def _check_types(outer: ModelSection, descriptor: Any, fitting: Any) -> None:
             raise InputError(f"model/fitting_net/{name}: has {len(values)} entries, type_map has {ntypes}")
     chosen = getattr(fitting, "sel_type", None)
     used = {
-        **{f"{place}/exclude_types": [t for pair in part.exclude_types for t in pair] for place, part in zip(places, parts, strict=True)},
+        **{
+            f"{place}/exclude_types": [t for pair in part.exclude_types for t in pair]
+            for place, part in zip(places, parts, strict=True)
+        },
         "model/pair_exclude_types": [t for pair in outer.pair_exclude_types for t in pair],
         "model/atom_exclude_types": list(outer.atom_exclude_types),
         "model/fitting_net/sel_type": [] if chosen is None else [chosen] if isinstance(chosen, int) else list(chosen),
@@ -342,4 +374,6 @@ def _check_types(outer: ModelSection, descriptor: Any, fitting: Any) -> None:
     for where, types in used.items():
         wrong = [t for t in types if not 0 <= t < ntypes]
         if wrong:
-            raise InputError(f"{where}: type {wrong[0]} does not exist; types are 0..{ntypes - 1} for type_map {list(outer.type_map)}")
+            raise InputError(
+                f"{where}: type {wrong[0]} does not exist; types are 0..{ntypes - 1} for type_map {list(outer.type_map)}"
+            )

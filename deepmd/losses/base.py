@@ -50,7 +50,9 @@ class Target:
     @classmethod
     def of(cls, model: Any, params: Params | None = None) -> Target:
         """Return the target of a model, with the deviation of its first type if there are parameters (on the host)."""
-        deviation = () if params is None else tuple(float(params["out_std"][0, 0, k]) for k in range(model.output.width))
+        deviation = (
+            () if params is None else tuple(float(params["out_std"][0, 0, k]) for k in range(model.output.width))
+        )
         return cls(model.output, tuple(model.atom_exclude_types), deviation)
 
     def term(self, column: str, atomic: bool = False) -> Term:
@@ -61,7 +63,9 @@ class Target:
 
 
 class Loss:
-    """A loss: a frozen dataclass of options with these methods. A term is on when its start or its limit prefactor is not zero.
+    """A loss: a frozen dataclass of options with these methods.
+
+    A term is on when its start or its limit prefactor is not zero.
 
     The prefactor of a term at learning rate lr is limit + (start - limit) * lr / start_lr.
     """
@@ -105,8 +109,13 @@ class Loss:
         """Whether the root of what is shown is displayed."""
         return True
 
-    def errors(self, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace) -> Errors:
-        """Return for each term its contribution to the loss and the mean that is displayed; `natoms_F` are the real atoms of each frame."""
+    def errors(
+        self, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace
+    ) -> Errors:
+        """Return for each term its contribution to the loss and the mean that is displayed.
+
+        `natoms_F` are the real atoms of each frame.
+        """
         raise NotImplementedError
 
     # -- what follows -----------------------------------------------------------------------------------------------
@@ -156,7 +165,9 @@ class OutputLoss(Loss):
         """Return what a term squares, from label minus prediction."""
         return delta
 
-    def errors(self, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace) -> Errors:
+    def errors(
+        self, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace
+    ) -> Errors:
         """Return mean square differences: totals (F, d), shown per atom, and atomic values (N, d) of the atoms that have one."""
         out = {}
         for name, term in self.terms().items():
@@ -171,7 +182,9 @@ def mean(x: Array, *, xp: Namespace) -> Array:
     return xp.sum(x) / xp.sum(xp.ones_like(x))
 
 
-def atomic_square(delta_Nd: Array, pairs: Pairs, without: tuple[int, ...], natoms_F: Array, *, xp: Namespace) -> dict[str, Array]:
+def atomic_square(
+    delta_Nd: Array, pairs: Pairs, without: tuple[int, ...], natoms_F: Array, *, xp: Namespace
+) -> dict[str, Array]:
     """Mean square of atomic differences over the atoms that have an output, as loss and as what is shown."""
     one_N, _ = _with_output(pairs, without, natoms_F, xp=xp)
     one_Nd = xp.expand_dims(one_N, axis=-1) + 0.0 * delta_Nd
@@ -179,7 +192,9 @@ def atomic_square(delta_Nd: Array, pairs: Pairs, without: tuple[int, ...], natom
     return {"loss": value, "shown": value}
 
 
-def total_square(delta_Fd: Array, pairs: Pairs, without: tuple[int, ...], natoms_F: Array, *, xp: Namespace) -> dict[str, Array]:
+def total_square(
+    delta_Fd: Array, pairs: Pairs, without: tuple[int, ...], natoms_F: Array, *, xp: Namespace
+) -> dict[str, Array]:
     """Mean square of differences of totals, frames weighted by their atoms that have an output; shown per such atom."""
     _, atoms_F = _with_output(pairs, without, natoms_F, xp=xp)
     atoms_Fd = xp.expand_dims(atoms_F, axis=-1) + 0.0 * delta_Fd

@@ -81,11 +81,14 @@ class EnerLoss(Loss):
         """Whether the root of what is shown is displayed."""
         return self.loss_func != "mae"
 
-    def errors(self, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace) -> Errors:
+    def errors(
+        self, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace
+    ) -> Errors:
         """Return for each term its contribution to the loss (`loss`) and the mean that is displayed (`shown`).
 
-        Energies (F,), forces (N, 3), virials (F, 9), atomic energies (N,); eV and Angstrom. `natoms_F` are the real atoms
-        of each frame. Shown is the mean square, or the mean absolute value under `loss_func` mae; e and v per atom.
+        Energies (F,), forces (N, 3), virials (F, 9), atomic energies (N,); eV and Angstrom. `natoms_F` are the real
+        atoms of each frame. Shown is the mean square, or the mean absolute value under `loss_func` mae; e and v per
+        atom.
         """
         out = {}
         for term in self.terms():
@@ -107,12 +110,21 @@ class EnerLoss(Loss):
         return out
 
     def _residual(
-        self, term: str, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace
+        self,
+        term: str,
+        prediction: dict[str, Array],
+        label: dict[str, Array],
+        pairs: Pairs,
+        natoms_F: Array,
+        *,
+        xp: Namespace,
     ) -> tuple[Array, Array | None]:
         """Label minus prediction, and the number of atoms that it is to be divided by (None: not at all)."""
         predicted, target = prediction[TERMS[term].output], label[TERMS[term].label]
         if term == "e" and self.enable_atom_ener_coeff:
-            predicted = xp.segment_sum(label["atom_ener_coeff"] * prediction["atom_energy"], pairs.frame_N, xp.shape(natoms_F)[0])
+            predicted = xp.segment_sum(
+                label["atom_ener_coeff"] * prediction["atom_energy"], pairs.frame_N, xp.shape(natoms_F)[0]
+            )
         delta = target - predicted
         if term == "f" and self.relative_f is not None:
             delta = delta / (xp.sqrt(xp.sum(target * target, axis=-1, keepdims=True)) + self.relative_f)

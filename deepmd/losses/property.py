@@ -33,7 +33,9 @@ class PropertyLoss(OutputLoss):
     def __post_init__(self) -> None:
         for name in (self.loss_func, *self.metric):
             if name not in MEASURES:
-                raise ValueError(f"{name!r} is no measure of errors; accepted for loss_func and metric: {', '.join(MEASURES)}")
+                raise ValueError(
+                    f"{name!r} is no measure of errors; accepted for loss_func and metric: {', '.join(MEASURES)}"
+                )
         if self.beta <= 0.0:
             raise ValueError(f"beta is {self.beta}; it must be positive")
         if not self.metric:
@@ -55,19 +57,25 @@ class PropertyLoss(OutputLoss):
         """Whether the root of what is shown is displayed."""
         return term == "rmse"
 
-    def errors(self, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace) -> Errors:
+    def errors(
+        self, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace
+    ) -> Errors:
         """Return the loss with the first term, and the metrics of totals (F, d), which are divided by the atoms unless intensive."""
         out = self.target.output
         delta_Fd = label[out.label] - prediction[out.name]
         if not out.intensive:
             delta_Fd = delta_Fd / xp.expand_dims(natoms_F, axis=-1)
         deviation = self.target.deviation or (1.0,) * out.width
-        scaled_Fd = xp.stack([column / value for column, value in zip(xp.unstack(delta_Fd, axis=1), deviation, strict=True)], axis=1)
+        scaled_Fd = xp.stack(
+            [column / value for column, value in zip(xp.unstack(delta_Fd, axis=1), deviation, strict=True)], axis=1
+        )
         if self.loss_func == "rmse":
             loss = xp.sqrt(mean(scaled_Fd * scaled_Fd, xp=xp))
         else:
             loss = xp.sum(self._measured(self.loss_func, scaled_Fd, xp=xp))
-        return {term: {"loss": loss, "shown": mean(self._measured(term, delta_Fd, xp=xp), xp=xp)} for term in self.terms()}
+        return {
+            term: {"loss": loss, "shown": mean(self._measured(term, delta_Fd, xp=xp), xp=xp)} for term in self.terms()
+        }
 
     def _measured(self, name: str, delta_Fd: Array, *, xp: Namespace) -> Array:
         size = xp.abs(delta_Fd)

@@ -31,7 +31,10 @@ class TensorLoss(OutputLoss):
 
     def every_term(self) -> dict[str, Term]:
         """Atomic values and totals."""
-        return {part: self.target.term(f"rmse_{part}_{self.target.output.name}", atomic=part == "local") for part in ("local", "global")}
+        return {
+            part: self.target.term(f"rmse_{part}_{self.target.output.name}", atomic=part == "local")
+            for part in ("local", "global")
+        }
 
     def options_of(self, term: str) -> tuple[str, str]:
         """Return one name twice: prefactors are constant."""
@@ -44,4 +47,6 @@ class TensorLoss(OutputLoss):
 
     def difference(self, term: str, delta: Array, label: dict[str, Array], *, xp: Namespace) -> Array:
         """Return differences, those of atoms (N, d) with their weights."""
-        return delta * xp.expand_dims(label[WEIGHT], axis=-1) if self.enable_atomic_weight and term == "local" else delta
+        return (
+            delta * xp.expand_dims(label[WEIGHT], axis=-1) if self.enable_atomic_weight and term == "local" else delta
+        )

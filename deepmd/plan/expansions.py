@@ -37,7 +37,9 @@ def evaluation_of(model: Any) -> str | int:
 
 def with_evaluation(model: Any, evaluation: str | int) -> Any:
     """Return the model with another way to evaluate its embedding nets, except where they are to be evaluated directly, or there are none."""
-    return model.with_parts(part if part.evaluation == "direct" else part.with_evaluation(evaluation) for part in model.parts)
+    return model.with_parts(
+        part if part.evaluation == "direct" else part.with_evaluation(evaluation) for part in model.parts
+    )
 
 
 def expanded(model: Any, params: Params, closest: float | None, *, stored: bool) -> tuple[Any, Params, str]:
@@ -57,23 +59,35 @@ def expanded(model: Any, params: Params, closest: float | None, *, stored: bool)
     places = model.each_part(params)
 
     def planned(parts: Iterable[Any]) -> list[tuple[Any, Params, str]]:
-        return [expanded_part(part, own, closest, stored=stored) for part, (_, _, own) in zip(parts, places, strict=True)]
+        return [
+            expanded_part(part, own, closest, stored=stored) for part, (_, _, own) in zip(parts, places, strict=True)
+        ]
 
     done = planned(part for _, part, _ in places)
     counts = {config.evaluation for config, _, _ in done if isinstance(config.evaluation, int)}
     if len(counts) > 1 and not stored:  # one number describes the plan, so that a restart finds the same
-        done = planned(config.with_evaluation(max(counts)) if isinstance(config.evaluation, int) else config for config, _, _ in done)
+        done = planned(
+            config.with_evaluation(max(counts)) if isinstance(config.evaluation, int) else config
+            for config, _, _ in done
+        )
     for (_, _, own), (_, changed, _) in zip(places, done, strict=True):
         own.pop("tables", None)
         if "tables" in changed:
             own["tables"] = changed["tables"]
     named = len(done) > 1
-    reasons = [f"{where}: {reason}" if named else reason for (where, _, _), (_, _, reason) in zip(places, done, strict=True) if reason]
+    reasons = [
+        f"{where}: {reason}" if named else reason
+        for (where, _, _), (_, _, reason) in zip(places, done, strict=True)
+        if reason
+    ]
     return model.with_parts(config for config, _, _ in done), params, "; ".join(reasons)
 
 
 def expanded_part(part: Any, params: Params, closest: float | None, *, stored: bool) -> tuple[Any, Params, str]:
-    """Plan the expansion of the embedding nets of one descriptor (see `expanded`). A number of terms planned before is never lowered."""
+    """Plan the expansion of the embedding nets of one descriptor (see `expanded`).
+
+    A number of terms planned before is never lowered.
+    """
     if not isinstance(part, Expandable):
         return part, params, f"{part.kind} has none of its nets expanded"
     params = {name: value for name, value in params.items() if name != "tables"}
@@ -97,7 +111,9 @@ def expanded_part(part: Any, params: Params, closest: float | None, *, stored: b
 
     def values(x_Q: np.ndarray) -> np.ndarray:
         argument_Q = part.argument(x_Q, scale, xp=plain)
-        return np.concatenate([net for group in groups for net in part.values(wide, group, argument_Q, xp=plain)], axis=1)
+        return np.concatenate(
+            [net for group in groups for net in part.values(wide, group, argument_Q, xp=plain)], axis=1
+        )
 
     before = 0 if stored or isinstance(part.evaluation, str) else part.evaluation
     count = _terms(values, TOLERANCE[PRECISIONS[part.precision]], before, stored=stored)
@@ -107,7 +123,10 @@ def expanded_part(part: Any, params: Params, closest: float | None, *, stored: b
         return direct, params, f"the embedding nets themselves cost less than {count} terms"
     config = part.with_evaluation(count)
     tables: Params = {"scale": scale, "closest": np.asarray(start)}
-    at_nodes = {"nodes": part.argument(chebyshev.nodes(count), scale, xp=plain), "transform": chebyshev.constants(count)}
+    at_nodes = {
+        "nodes": part.argument(chebyshev.nodes(count), scale, xp=plain),
+        "transform": chebyshev.constants(count),
+    }
     if stored:
         both = [config.expansion({**wide, "tables": {**tables, **at_nodes}}, group, xp=plain) for group in groups]
         tables |= {"coefficients": [np.concatenate(c) for c, _ in both], "starts": [start_JG for _, start_JG in both]}
@@ -120,8 +139,8 @@ def expanded_part(part: Any, params: Params, closest: float | None, *, stored: b
 def _terms(values: Any, tolerance: float, before: int, *, stored: bool) -> int | None:
     """Return how many terms to use: what is needed (see `terms_needed`) where the weights are fixed and coefficients stored.
 
-    Training keeps the number planned `before` (0 for none) as long as it is enough, then takes more than is needed now; not in single
-    precision, where slopes lose digits with the square of the number.
+    Training keeps the number planned `before` (0 for none) as long as it is enough, then takes more than is needed now;
+    not in single precision, where slopes lose digits with the square of the number.
     """
     needed = chebyshev.terms_needed(values, tolerance)
     if needed is None or stored:
@@ -144,5 +163,10 @@ def direct_evaluation(model: Any, params: Params) -> tuple[Any, Params]:
 
 
 def domain_start(model: Any, params: Params) -> float:
-    """Return the start of the domain, Angstrom: expansions do not represent the nets of a nearer pair. 0 without expansions."""
-    return max((float(own["tables"]["closest"]) for _, _, own in model.each_part(params) if "tables" in own), default=0.0)
+    """Return the start of the domain, Angstrom: expansions do not represent the nets of a nearer pair.
+
+    0 without expansions.
+    """
+    return max(
+        (float(own["tables"]["closest"]) for _, _, own in model.each_part(params) if "tables" in own), default=0.0
+    )

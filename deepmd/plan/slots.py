@@ -19,7 +19,9 @@ def automatic(model: Any) -> tuple[str, ...]:
 
 def cutoffs(model: Any) -> frozenset[float]:
     """Return the cutoffs (Angstrom) of the descriptors, their parts and the tables of a model: all that `resolved` may ask for."""
-    own = {rcut for part in model.parts for rcut, _ in part.sels().values()} | {descriptor.rcut for descriptor in model.descriptors}
+    own = {rcut for part in model.parts for rcut, _ in part.sels().values()} | {
+        descriptor.rcut for descriptor in model.descriptors
+    }
     table = {model.rcut} if isinstance(model, PairTabModel) else set()
     return frozenset(own).union(table, *(cutoffs(member) for member in model.members))
 

@@ -1,4 +1,6 @@
-"""What every model must fulfil, as test classes to inherit. Needs pytest and array-api-strict; nothing else imports this package.
+"""What every model must fulfil, as test classes to inherit.
+
+Needs pytest and array-api-strict; nothing else imports this package.
 
 A plug-in's test of a new descriptor is::
 
@@ -9,7 +11,13 @@ A plug-in's test of a new descriptor is::
         configs = variants(Mine(rcut=3.0, sel=(30, 30)), resnet_dt=[True], precision=["float32"])
 """
 
-from deepmd.testing.conformance import DescriptorAgreement, DescriptorConformance, ModelAgreement, ModelConformance, variants
+from deepmd.testing.conformance import (
+    DescriptorAgreement,
+    DescriptorConformance,
+    ModelAgreement,
+    ModelConformance,
+    variants,
+)
 from deepmd.testing.tolerances import TOLERANCES, assert_close
 
 __all__ = [

@@ -35,7 +35,11 @@ REALISTIC = (0.2, 0.4)
 
 def variants(base: Any, **options: Iterable[Any]) -> dict[str, Any]:
     """Return {'base': base} and a copy of `base` for each given value of each option, named after it."""
-    changed = {f"{name}={value}".replace(" ", ""): replace(base, **{name: value}) for name, values in options.items() for value in values}
+    changed = {
+        f"{name}={value}".replace(" ", ""): replace(base, **{name: value})
+        for name, values in options.items()
+        for value in values
+    }
     return {"base": base, **changed}
 
 
@@ -80,7 +84,10 @@ class ModelAgreement:
         statistics = []
         for _ in model.descriptor.slot_totals:
             mean_T4, std_T4 = np.zeros((model.ntypes, 4)), np.ones((model.ntypes, 4))
-            mean_T4[:, 0], std_T4[:, 0] = rng.uniform(0.02, 0.1, model.ntypes), rng.uniform(*cls.deviations, model.ntypes)
+            mean_T4[:, 0], std_T4[:, 0] = (
+                rng.uniform(0.02, 0.1, model.ntypes),
+                rng.uniform(*cls.deviations, model.ntypes),
+            )
             std_T4[:, 1:] = rng.uniform(*cls.deviations, (model.ntypes, 1))
             statistics.append((mean_T4, std_T4))
         changed: Params = model.descriptor.with_statistics(params, statistics, xp=plain)
@@ -100,7 +107,10 @@ class ModelAgreement:
     # -- fixtures ---------------------------------------------------------------------------------------------------
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Run tests by configuration and backend, so that a subject's share its graph; `other` is no reference itself."""
+        """Run tests by configuration and backend, so that a subject's share its graph.
+
+        `other` is no reference itself.
+        """
         for fixture in {"subject", "other"} & set(metafunc.fixturenames):
             both = [(name, backend) for name in self.configs for backend in self.backends]
             if fixture == "other":
@@ -132,7 +142,10 @@ class ModelAgreement:
     # -- backends ---------------------------------------------------------------------------------------------------
 
     def test_equals_reference(self, other: Subject) -> None:
-        """Every output is that of NumPy in float64, and float64 itself. One graph serves all numbers of frames and atoms."""
+        """Every output is that of NumPy in float64, and float64 itself.
+
+        One graph serves all numbers of frames and atoms.
+        """
         for system in COMPARED:
             results = other(other.systems[system])
             assert all(values.dtype == np.float64 for values in results.values()), system
@@ -186,7 +199,9 @@ class ModelAgreement:
             (sample,) = reference.systems[name]
             size = sample.structure.coord.size
             shifts = step * np.concatenate([np.eye(size), -np.eye(size)]).reshape(2 * size, -1, 3)
-            total = reference([sample.changed(coord=sample.structure.coord + shift) for shift in shifts], frozenset({output.name}))[output.name]
+            total = reference(
+                [sample.changed(coord=sample.structure.coord + shift) for shift in shifts], frozenset({output.name})
+            )[output.name]
             slope = (total[:size] - total[size:]).reshape(-1, 3, output.width).swapaxes(1, 2) / (2.0 * step)
             force = reference([sample])["force"]
             assert_close(force, -slope.reshape(force.shape), "finite difference", reference.precision, what=name)
@@ -208,33 +223,49 @@ class ModelConformance(ModelAgreement):
         turn = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
         for matrix in (turn, -turn):
             samples = reference.systems["several_frames"]
-            compare(reference([sample.mapped(matrix) for sample in samples]), turned(reference(samples), matrix), reference)
+            compare(
+                reference([sample.mapped(matrix) for sample in samples]), turned(reference(samples), matrix), reference
+            )
 
     def test_permutation(self, reference: Subject) -> None:
         """The order of the atoms does not matter."""
         (sample,) = reference.systems["one_frame"]
         order = np.random.default_rng(4).permutation(len(sample.aparam))
-        expected = {name: values if name in ("energy", "virial") else values[order] for name, values in reference([sample]).items()}
+        expected = {
+            name: values if name in ("energy", "virial") else values[order]
+            for name, values in reference([sample]).items()
+        }
         compare(reference([sample.selected(order)]), expected, reference)
 
     def test_periodic_images(self, reference: Subject) -> None:
         """Which image of an atom is given does not matter."""
         for sample in (*reference.systems["triclinic_small"], *reference.systems["left_handed"]):
             jumps = np.random.default_rng(5).integers(-3, 4, sample.structure.coord.shape)
-            compare(reference([sample.changed(coord=sample.structure.coord + jumps @ sample.cell)]), reference([sample]), reference)
+            compare(
+                reference([sample.changed(coord=sample.structure.coord + jumps @ sample.cell)]),
+                reference([sample]),
+                reference,
+            )
 
     def test_replicated_cell(self, reference: Subject) -> None:
         """A cell twice as large has twice the energy and virial, and its atoms are those of the small one."""
         (sample,) = reference.systems["triclinic_small"]
         single = reference([sample])
-        expected = {name: 2.0 * values if name in ("energy", "virial") else np.concatenate([values, values]) for name, values in single.items()}
+        expected = {
+            name: 2.0 * values if name in ("energy", "virial") else np.concatenate([values, values])
+            for name, values in single.items()
+        }
         compare(movable(reference, reference([sample.doubled()])), movable(reference, expected), reference)
 
     def test_neighbour_order(self, reference: Subject) -> None:
         """The order of the slots of a section does not matter as long as its statistics are uniform."""
         samples = reference.systems["several_frames"]
         packed = reference.pack(samples)
-        compare(reference(samples, packed=reordered(packed, 6, reference.model.layout().rcut)), reference(samples, packed=packed), reference)
+        compare(
+            reference(samples, packed=reordered(packed, 6, reference.model.layout().rcut)),
+            reference(samples, packed=packed),
+            reference,
+        )
 
     def test_empty_slots(self, reference: Subject) -> None:
         """More empty slots than the batch needs, up to `sel`, change nothing."""
@@ -243,7 +274,11 @@ class ModelConformance(ModelAgreement):
             packed = reference.pack(samples)
             some = [min(sel, width + 2) for width, sel in zip(packed.pairs.widths, layout.sections, strict=True)]
             for widths in (some, layout.sections):
-                compare(reference(samples, packed=widened(packed, widths, layout.rcut)), reference(samples, packed=packed), reference)
+                compare(
+                    reference(samples, packed=widened(packed, widths, layout.rcut)),
+                    reference(samples, packed=packed),
+                    reference,
+                )
 
     def test_batched(self, reference: Subject) -> None:
         """Frames of a batch do not see each other."""
@@ -259,7 +294,11 @@ class ModelConformance(ModelAgreement):
         results, expected = reference([sample]), reference([sample.selected(real)])
         per_atom = [name for name in results if name not in ("energy", "virial")]
         assert all(not np.delete(results[name], real, axis=0).any() for name in per_atom)
-        compare({name: values[real] if name in per_atom else values for name, values in results.items()}, expected, reference)
+        compare(
+            {name: values[real] if name in per_atom else values for name, values in results.items()},
+            expected,
+            reference,
+        )
 
     def test_isolated_atoms(self, reference: Subject) -> None:
         """Atoms beyond each other's cutoff are as if alone, and nothing pulls at them."""
@@ -267,7 +306,12 @@ class ModelConformance(ModelAgreement):
         alone = [reference([sample.selected(np.array([k]))]) for k in range(len(sample.aparam))]
         results = reference([sample])
         for name in ("atom_energy", "descriptor"):
-            assert_close(results[name], np.concatenate([one[name] for one in alone]), QUANTITY.get(name, "energy"), reference.precision)
+            assert_close(
+                results[name],
+                np.concatenate([one[name] for one in alone]),
+                QUANTITY.get(name, "energy"),
+                reference.precision,
+            )
         assert not any(results[name].any() for name in NEEDS_GRADIENT)
 
     # -- smoothness and derivatives ---------------------------------------------------------------------------------
@@ -281,7 +325,9 @@ class ModelConformance(ModelAgreement):
         _, switch_begins = max((part.rcut, part.rcut_smth) for part in reference.model.parts)
         span = layout.rcut - switch_begins
         near, nearer, beyond = [np.linspace(0.999, 1.001, 3) * share * span for share in (0.05, 0.005, -0.001)]
-        sample = reference.systems["open"][0].selected(np.arange(2)).changed(types=np.array(visible_pair(reference.model)))
+        sample = (
+            reference.systems["open"][0].selected(np.arange(2)).changed(types=np.array(visible_pair(reference.model)))
+        )
         gaps = np.array([*near, *nearer, 0.0, *beyond])
         frames = [sample.changed(coord=np.array([[0.0, 0.0, 0.0], [layout.rcut - gap, 0.0, 0.0]])) for gap in gaps]
         results = reference(frames)
@@ -293,10 +339,15 @@ class ModelConformance(ModelAgreement):
         if reference.precision == "float64":
             slope = np.abs([(force[2] - force[0]) / (gaps[2] - gaps[0]), (force[5] - force[3]) / (gaps[5] - gaps[3])])
             for values, power in ((np.abs(energy[[1, 4]]), 3), (np.abs(force[[1, 4]]), 2), (slope, 1)):
-                assert values[1] <= values[0] * 0.1**power * 3.0 + resolution, f"vanishes more slowly than with power {power}"
+                assert values[1] <= values[0] * 0.1**power * 3.0 + resolution, (
+                    f"vanishes more slowly than with power {power}"
+                )
 
     def test_virials(self, reference: Subject) -> None:
-        """Virials are minus the derivatives with respect to strain, shear included, frame by frame; atomic virials sum to them."""
+        """Virials are minus the derivatives with respect to strain, shear included, frame by frame.
+
+        Atomic virials sum to them.
+        """
         step = STEP
         samples = [*reference.systems["triclinic_small"], *reference.systems["left_handed"], *reference.systems["open"]]
         results = reference(samples)
@@ -396,5 +447,10 @@ def visible_pair(model: Any) -> tuple[int, int]:
     """Return the first pair of types that see each other: an excluded neighbour may leave its slot with a jump, as in DeePMD-kit."""
     hidden = {frozenset(pair) for pair in (*getattr(model.descriptor, "exclude_types", ()), *model.pair_exclude_types)}
     slots = model.layout().sel if not model.layout().mixed else (1,) * model.ntypes
-    pairs = [(a, b) for a in range(model.ntypes) for b in range(model.ntypes) if slots[a] and slots[b] and frozenset((a, b)) not in hidden]
+    pairs = [
+        (a, b)
+        for a in range(model.ntypes)
+        for b in range(model.ntypes)
+        if slots[a] and slots[b] and frozenset((a, b)) not in hidden
+    ]
     return pairs[0]

@@ -24,7 +24,10 @@ Results = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Sample:
-    """One frame with what a model may be told besides: `fparam` (K,), `aparam` (n, K), `charge_spin` (2,); it takes what it declares."""
+    """One frame with what a model may be told besides: `fparam` (K,), `aparam` (n, K), `charge_spin` (2,).
+
+    It takes what it declares.
+    """
 
     structure: Structure
     fparam: np.ndarray
@@ -38,7 +41,9 @@ class Sample:
     def selected(self, atoms: np.ndarray) -> Sample:
         """Return the sample with these atoms, in this order."""
         structure = self.structure
-        return replace(self.changed(coord=structure.coord[atoms], types=structure.types[atoms]), aparam=self.aparam[atoms])
+        return replace(
+            self.changed(coord=structure.coord[atoms], types=structure.types[atoms]), aparam=self.aparam[atoms]
+        )
 
     def mapped(self, matrix: np.ndarray) -> Sample:
         """Return the sample with every vector r, those of the cell included, replaced by matrix r."""
@@ -50,7 +55,9 @@ class Sample:
         twice = self.selected(np.tile(np.arange(len(self.aparam)), 2))
         cell = self.cell
         coord = self.structure.coord
-        return twice.changed(coord=np.concatenate([coord, coord + cell[0]]), cell=cell * np.array([[2.0], [1.0], [1.0]]))
+        return twice.changed(
+            coord=np.concatenate([coord, coord + cell[0]]), cell=cell * np.array([[2.0], [1.0], [1.0]])
+        )
 
     @property
     def cell(self) -> np.ndarray:
@@ -66,7 +73,9 @@ def make_sample(seed: int, natoms: int, cell: Any, ntypes: int, *, periodic: boo
     points = grid[rng.permutation(8)[:natoms]] + rng.uniform(-0.08, 0.08, (natoms, 3))
     cell = np.asarray(cell, dtype=np.float64)
     structure = Structure(points @ cell, cell if periodic else None, rng.permutation(np.arange(natoms) % ntypes))
-    return Sample(structure, rng.normal(size=4), rng.normal(size=(natoms, 4)), rng.integers([-4, 0], 4).astype(np.float64))
+    return Sample(
+        structure, rng.normal(size=4), rng.normal(size=(natoms, 4)), rng.integers([-4, 0], 4).astype(np.float64)
+    )
 
 
 def systems(rcut: float, ntypes: int) -> dict[str, list[Sample]]:
@@ -98,8 +107,12 @@ def in_float64(model: Any) -> Any:
         return replace(model, models=tuple(in_float64(member) for member in model.members))
     if not hasattr(model, "descriptor"):
         return model
-    parts = tuple(replace(part, precision="float64") if "precision" in vars(part) else part for part in model.descriptor.parts())
-    return replace(model, descriptor=model.descriptor.with_parts(parts), fitting=replace(model.fitting, precision="float64"))
+    parts = tuple(
+        replace(part, precision="float64") if "precision" in vars(part) else part for part in model.descriptor.parts()
+    )
+    return replace(
+        model, descriptor=model.descriptor.with_parts(parts), fitting=replace(model.fitting, precision="float64")
+    )
 
 
 SYSTEMS = tuple(systems(1.0, 1))
@@ -108,9 +121,12 @@ SYSTEMS = tuple(systems(1.0, 1))
 
 @dataclass(frozen=True)
 class Subject:
-    """A model under test on one backend. Call it on samples; results come in the order of their atoms, zero for virtual ones.
+    """A model under test on one backend.
 
-    A model whose `evaluation` is "spectral" is evaluated as an expansion that reaches all of `systems`; `stored` tells which kind.
+    Call it on samples; results come in the order of their atoms, zero for virtual ones.
+
+    A model whose `evaluation` is "spectral" is evaluated as an expansion that reaches all of `systems`; `stored` tells
+    which kind.
     """
 
     model: Any
@@ -152,7 +168,10 @@ class Subject:
     @property
     def precision(self) -> str:
         """The lowest precision that the model computes in: a row of the table of tolerances."""
-        used = {"float64", *(PRECISIONS[getattr(part, "precision", "float64")] for part in (*self.model.parts, *self.model.fittings))}
+        used = {
+            "float64",
+            *(PRECISIONS[getattr(part, "precision", "float64")] for part in (*self.model.parts, *self.model.fittings)),
+        }
         return next(name for name in ("bfloat16", "float16", "float32", "float64") if name in used)
 
     @cached_property
@@ -165,7 +184,9 @@ class Subject:
     def reference(self) -> Subject:
         """The same model evaluated by NumPy in float64, its nets directly."""
         wide = self.wide
-        return replace(wide, model=with_evaluation(wide.model, "direct") if self.spectral else wide.model, backend="numpy")
+        return replace(
+            wide, model=with_evaluation(wide.model, "direct") if self.spectral else wide.model, backend="numpy"
+        )
 
     @property
     def against_reference(self) -> str:
@@ -182,7 +203,9 @@ class Subject:
         layout = self.model.layout()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SelWarning)
-            return pack(find_neighbours([sample.structure for sample in samples], layout.rcut), layout, self.model.ntypes)
+            return pack(
+                find_neighbours([sample.structure for sample in samples], layout.rcut), layout, self.model.ntypes
+            )
 
     def conditions(self, samples: Sequence[Sample], packed: Packed) -> Conditions:
         """Return the parameters that the model's fitting net wants."""
@@ -200,7 +223,9 @@ class Subject:
             return strict.evaluate(*self.planned, packed.pairs, conditions, packed.num_frames, wanted)
         return self.evaluator(packed.pairs, conditions, len(packed.atoms), packed.num_frames, wanted)
 
-    def __call__(self, samples: Sequence[Sample], wanted: frozenset[str] | None = None, packed: Packed | None = None) -> Results:
+    def __call__(
+        self, samples: Sequence[Sample], wanted: frozenset[str] | None = None, packed: Packed | None = None
+    ) -> Results:
         """Return results of samples; `packed` replaces their packing."""
         packed = self.pack(samples) if packed is None else packed
         natoms = sum(len(sample.aparam) for sample in samples)
@@ -222,30 +247,43 @@ def with_columns(packed: Packed, columns: Sequence[np.ndarray], widths: Sequence
         empty = width - chosen.shape[1]
         far = np.broadcast_to([2.0 * rcut, 0.0, 0.0], (len(rows), empty, 3))
         none = np.zeros((len(rows), empty), dtype=np.int64)
-        new = [(pairs.disp_NM3[rows, chosen], far), (pairs.mask_NM[rows, chosen], none.astype(bool)), (pairs.index_NM[rows, chosen], none)]
+        new = [
+            (pairs.disp_NM3[rows, chosen], far),
+            (pairs.mask_NM[rows, chosen], none.astype(bool)),
+            (pairs.index_NM[rows, chosen], none),
+        ]
         if pairs.type_NM.shape[1]:
             new.append((pairs.type_NM[rows, chosen], none + pairs.type_NM[:, -1:]))
         parts.append([np.concatenate(both, axis=1) for both in new])
     disp, mask, index, *kinds = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
-    new_pairs = replace(pairs, disp_NM3=disp, mask_NM=mask, index_NM=index, widths=tuple(widths), type_NM=(kinds or [pairs.type_NM])[0])
+    new_pairs = replace(
+        pairs, disp_NM3=disp, mask_NM=mask, index_NM=index, widths=tuple(widths), type_NM=(kinds or [pairs.type_NM])[0]
+    )
     return replace(packed, pairs=new_pairs)
 
 
 def widened(packed: Packed, widths: Sequence[int], rcut: float) -> Packed:
     """Return the packing with more empty slots in its sections."""
-    columns = [np.tile(np.arange(start, stop), (len(packed.pairs.type_N), 1)) for start, stop in spans(packed.pairs.widths)]
+    columns = [
+        np.tile(np.arange(start, stop), (len(packed.pairs.type_N), 1)) for start, stop in spans(packed.pairs.widths)
+    ]
     return with_columns(packed, columns, widths, rcut)
 
 
 def reordered(packed: Packed, seed: int, rcut: float) -> Packed:
     """Return the packing with the slots of every section in another order for each atom, empty ones among them."""
     rng = np.random.default_rng(seed)
-    rows, mixed = (len(packed.pairs.type_N), 1), int(packed.pairs.type_NM.shape[1] > 0)  # the last slot of a mixed row has its place
+    rows, mixed = (
+        (len(packed.pairs.type_N), 1),
+        int(packed.pairs.type_NM.shape[1] > 0),
+    )  # the last slot of a mixed row has its place
     columns, sections = [], spans(packed.pairs.widths)
     for start, stop in sections:
         fixed = mixed if (start, stop) == sections[-1] else 0
         moved = rng.permuted(np.tile(np.arange(start, stop - fixed), rows), axis=1)
         columns.append(np.concatenate([moved, np.full((rows[0], fixed), stop - 1)], axis=1))
     # inner lists are the beginnings of rows: whole rows, when near ones may be anywhere
-    packed = replace(packed, pairs=replace(packed.pairs, inner=(packed.pairs.widths[-1] - 1,) * len(packed.pairs.inner)))
+    packed = replace(
+        packed, pairs=replace(packed.pairs, inner=(packed.pairs.widths[-1] - 1,) * len(packed.pairs.inner))
+    )
     return with_columns(packed, columns, packed.pairs.widths, rcut)

@@ -69,7 +69,9 @@ def to_strict(tree: Any) -> Any:
     return standard.asarray(tree) if isinstance(tree, np.ndarray) else tree
 
 
-def evaluate(model: Any, params: Params, pairs: Pairs, conditions: Conditions, num_frames: int, wanted: frozenset[str]) -> dict[str, np.ndarray]:
+def evaluate(
+    model: Any, params: Params, pairs: Pairs, conditions: Conditions, num_frames: int, wanted: frozenset[str]
+) -> dict[str, np.ndarray]:
     """Return the wanted outputs, without those that need a derivative, which the standard does not have."""
     with flags():
         inputs = to_strict(pairs), to_strict(conditions)

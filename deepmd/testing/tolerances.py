@@ -38,7 +38,9 @@ FLOOR = 1e-2
 """Where nothing larger is expected, differences are relative to this (eV, eV/Angstrom): forces that cancel are not exactly zero."""
 
 
-def assert_close(actual: Any, expected: Any, quantity: str, dtype: str = "float64", *, floor: float = FLOOR, what: str = "") -> None:
+def assert_close(
+    actual: Any, expected: Any, quantity: str, dtype: str = "float64", *, floor: float = FLOOR, what: str = ""
+) -> None:
     """Compare shapes, then values, at the tolerance of a quantity in a precision.
 
     Raises
@@ -56,4 +58,6 @@ def assert_close(actual: Any, expected: Any, quantity: str, dtype: str = "float6
     difference = np.abs(actual - expected)
     allowed = TOLERANCES[dtype][quantity] * max(float(np.abs(expected).max()), floor)
     where = tuple(int(k) for k in np.unravel_index(difference.argmax(), difference.shape))
-    assert difference.max() <= allowed, f"{label}: differs by {difference.max():.3g} at {where}, allowed are {allowed:.3g} ({dtype})"
+    assert difference.max() <= allowed, (
+        f"{label}: differs by {difference.max():.3g} at {where}, allowed are {allowed:.3g} ({dtype})"
+    )

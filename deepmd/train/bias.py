@@ -34,8 +34,8 @@ MODES = ("change", "set")
 def fitted_bias(content: ModelFile, frames: Frames, mode: str = "change") -> Params:
     """Return the parameters of a model with its energy biases fitted to the energies of frames by least squares.
 
-    Under "change" what the model predicts is subtracted first and the result added to the biases; types that no frame has keep
-    theirs. Under "set" the biases are those of a fresh model.
+    Under "change" what the model predicts is subtracted first and the result added to the biases; types that no frame
+    has keep theirs. Under "set" the biases are those of a fresh model.
 
     Raises
     ------
@@ -61,7 +61,9 @@ def fitted_bias(content: ModelFile, frames: Frames, mode: str = "change") -> Par
         shift, *_ = np.linalg.lstsq(counts, residual, rcond=model.rcond)
         new = old + shift
         left = (residual - counts @ shift) / counts.sum(axis=1)
-        log.info("RMSE of energy per atom after linear regression is: %.5e in the unit of energy.", np.sqrt(np.mean(left**2)))
+        log.info(
+            "RMSE of energy per atom after linear regression is: %.5e in the unit of energy.", np.sqrt(np.mean(left**2))
+        )
     log.info("Change output bias of %s from %s to %s.", list(model.type_map), old.tolist(), new.tolist())
     return with_bias(content.params, new)
 
@@ -84,7 +86,9 @@ def predicted_energies(content: ModelFile, frames: Frames) -> np.ndarray:
 
     def energies() -> Iterator[float]:
         for item in frames:
-            packed = pack(find_neighbours([item[0].structure(item[1])], model.layout().rcut), model.layout(), model.ntypes)
+            packed = pack(
+                find_neighbours([item[0].structure(item[1])], model.layout().rcut), model.layout(), model.ntypes
+            )
             conditions = conditions_of(model, [item], packed.atoms)
             out = evaluate.at(packed.closest)(packed.pairs, conditions, len(packed.atoms), 1, frozenset({"energy"}))
             yield float(out["energy"][0])
@@ -92,7 +96,9 @@ def predicted_energies(content: ModelFile, frames: Frames) -> np.ndarray:
     out = np.fromiter(energies(), dtype=np.float64, count=len(frames))
     if not np.all(np.isfinite(out)):
         system, frame = frames[int(np.argmin(np.isfinite(out)))]
-        raise InputError(f"the model predicts an energy of NaN or infinity for frame {frame} of {system.path}; no bias can be fitted to that")
+        raise InputError(
+            f"the model predicts an energy of NaN or infinity for frame {frame} of {system.path}; no bias can be fitted to that"
+        )
     return out
 
 
@@ -132,14 +138,18 @@ def change_bias(
         if system is not None or datafile is not None:
             raise InputError("values and data are given; accepted: one of them")
         if len(values) != model.ntypes or not np.all(np.isfinite(values)):
-            raise InputError(f"{list(values)} are given as biases; accepted: one number for each of the types {list(model.type_map)}")
+            raise InputError(
+                f"{list(values)} are given as biases; accepted: one number for each of the types {list(model.type_map)}"
+            )
         params = with_bias(content.params, np.array(values))
     else:
         if numb_frames < 0:
             raise InputError(f"numb_frames is {numb_frames}; accepted: a number of frames, or 0 for all")
         names = ("energy", "numb_copy", *CONDITIONS)
         systems = [load_system(each, model.type_map, names) for each in systems_of(system=system, datafile=datafile)]
-        frames = [(each, frame) for each in systems for frame in range(min(each.num_frames, numb_frames or each.num_frames))]
+        frames = [
+            (each, frame) for each in systems for frame in range(min(each.num_frames, numb_frames or each.num_frames))
+        ]
         params = fitted_bias(content, frames, mode)
     _write(source, target, content, model.in_precision(params, xp=plain))
     log.info("Saved model to %s", target)

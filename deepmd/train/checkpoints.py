@@ -60,7 +60,9 @@ def newest(folder: str | os.PathLike[str]) -> Path:
     """
     state = Path(folder) / "checkpoint"
     if not state.is_file():
-        raise InputError(f"{folder}: no checkpoint here (no file named 'checkpoint'); give the folder of a training or a checkpoint itself")
+        raise InputError(
+            f"{folder}: no checkpoint here (no file named 'checkpoint'); give the folder of a training or a checkpoint itself"
+        )
     text = state.read_text(encoding="utf-8").strip()
     match = re.search(r'model_checkpoint_path:\s*"([^"]+)"', text)
     name = match[1] if match else text.splitlines()[0] if text else ""

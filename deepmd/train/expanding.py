@@ -36,7 +36,9 @@ class ExpandingTrainer:
     closest : the same, or the shortest distance of a batch if that was shorter than the expansions reached
     """
 
-    def __init__(self, make: Callable[[Task, Params], Trainer], task: Task, params: Params, closest: float | None) -> None:
+    def __init__(
+        self, make: Callable[[Task, Params], Trainer], task: Task, params: Params, closest: float | None
+    ) -> None:
         self._make, self._task, self.closest = make, task, closest
         self._done = 0
         model, params, reason = expanded(task.model, params, closest, stored=False)
@@ -86,7 +88,11 @@ class ExpandingTrainer:
         self._start = domain_start(self._task.model, params)
         self._trainer = self._make(self._task, params)
         if self.evaluation != "direct":
-            log.info("embedding nets as expansions of %s terms, for distances from %.3f Angstrom", self.evaluation, self._start)
+            log.info(
+                "embedding nets as expansions of %s terms, for distances from %.3f Angstrom",
+                self.evaluation,
+                self._start,
+            )
 
     def _cover(self, batch: Batch) -> None:
         """Extend the domain of the expansions to all pairs of a batch."""
@@ -97,7 +103,10 @@ class ExpandingTrainer:
             self._plan_anew()
 
     def _plan_anew(self) -> None:
-        """Plan the expansions for the present parameters and distances; start another graph if the plan is another one."""
+        """Plan the expansions for the present parameters and distances.
+
+        Start another graph if the plan is another one.
+        """
         model, params, reason = expanded(self._task.model, self.params(), self.closest, stored=False)
         if model == self._task.model and domain_start(model, params) == self._start:
             return

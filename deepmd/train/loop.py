@@ -98,7 +98,9 @@ def run_loop(run: Run, trainer: ExpandingTrainer, start: int, on_row: OnRow | No
         curve = None
         if training.disp_training:
             head, rows = run.others.rows(training.disp_file, start)
-            text = "".join(head or [lcurve.header(lcurve.columns(options.loss), run.validation is not None)]) + "".join(rows)
+            text = "".join(head or [lcurve.header(lcurve.columns(options.loss), run.validation is not None)]) + "".join(
+                rows
+            )
             curve = stack.enter_context(closing(Rows(training.disp_file, text, run.others)))
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=1))
         advance = stack.enter_context(_progress_bar(start, run.numb_steps))
@@ -187,7 +189,9 @@ def _quantities(run: Run, trainer: ExpandingTrainer, batch: Batch, prefactors: d
     return lcurve.displayed(run.options.loss, errors, batch.found)
 
 
-def _on_validation(run: Run, trainer: ExpandingTrainer, step: int, prefactors: dict[str, float], prepare: Preparation) -> Row | None:
+def _on_validation(
+    run: Run, trainer: ExpandingTrainer, step: int, prefactors: dict[str, float], prepare: Preparation
+) -> Row | None:
     """Quantities of a row on validation batches (weighted by atoms), if there are any."""
     if run.validation is None or run.options.validation is None:
         return None
@@ -258,9 +262,10 @@ class _Clock:
         done = datetime.datetime.now().astimezone() + datetime.timedelta(seconds=left)
         self._last_time, self._last_step = now, step
         eta = datetime.timedelta(seconds=int(left))
-        return (
-            f"Batch {step:7d}: total wall time = {elapsed:.2f} s, eta = {eta!s} at {done:%Y-%m-%d %H:%M}, {1e3 * elapsed / max(steps, 1):.1f} ms/step"
-        )
+        pace = 1e3 * elapsed / max(steps, 1)
+
+        when = f"eta = {eta!s} at {done:%Y-%m-%d %H:%M}"
+        return f"Batch {step:7d}: total wall time = {elapsed:.2f} s, {when}, {pace:.1f} ms/step"
 
     def summary(self) -> str:
         steps, elapsed = self._numb_steps - self._first, time.perf_counter() - self._begin
@@ -274,9 +279,23 @@ def _progress_bar(start: int, last: int) -> Iterator[Callable[[int], Any]]:
         yield lambda step: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    parts = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn())
+    parts = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("eta"),
+        TimeRemainingColumn(),
+    )
     with Progress(*parts, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("training", total=last, completed=start)
         yield lambda step: bar.update(task, completed=step)

@@ -100,7 +100,9 @@ def train(
     options = parse_input(tree)
     seed = _seed(options, progress)
     folders = [_folders(section, where) for section, where in ((options.data, DATA), (options.validation, VALIDATION))]
-    named = [leaf for leaf in flatten(tree["model"]).values() if isinstance(leaf, str)]  # tables and frozen models among them
+    named = [
+        leaf for leaf in flatten(tree["model"]).values() if isinstance(leaf, str)
+    ]  # tables and frozen models among them
     started = [locate(path) for path in (init_model, restart, init_frz_model, finetune) if path is not None]
     reads = [input_path, *started, *named, *files_of([*folders[0], *folders[1]])]
     check_places(options, module_of(backend).ENDINGS, output, old, reads)
@@ -125,7 +127,9 @@ def train(
         raise InputError(f"training/numb_steps: {numb_steps}, but the checkpoint {restart} is at step {start} already")
 
     same = shared(options.model, params)
-    trainable = tuple(path for path in flagged(params, options.model.trainables()) if path not in options.given and path not in same)
+    trainable = tuple(
+        path for path in flagged(params, options.model.trainables()) if path not in options.given and path not in same
+    )
     if not trainable and numb_steps > 0:
         raise InputError("model: nothing is trainable. Without training, numb_steps = 0 writes the model as it is")
     model = with_evaluation(options.model, progress.evaluation) if progress else options.model
@@ -180,18 +184,23 @@ def freeze(checkpoint: str = ".", output: str = "frozen_model", backend: str | N
     save_model(target, content)
     log.info("Saved frozen model to %s", target)
     if target.suffix in LAMMPS and content.model.output.name == "energy":
-        log.info("LAMMPS: pair_style deepmd %s\n        pair_coeff * * %s", target.name, " ".join(content.model.type_map))
+        log.info(
+            "LAMMPS: pair_style deepmd %s\n        pair_coeff * * %s", target.name, " ".join(content.model.type_map)
+        )
     return target
 
 
-# -- steps of `train` ---------------------------------------------------------------------------------------------------
+# -- steps of `train`
+# ---------------------------------------------------------------------------------------------------
 
 
 def _source(backend: str, init: str | None, restart: str | None) -> tuple[ModelFile | None, Progress | None]:
     if restart is not None:
         path = locate(restart)
         if backend_of(path) != backend or path.suffix not in (".pt", ".index"):
-            raise InputError(f"--restart {restart}: not a checkpoint of the {backend} backend. To go on with its parameters only, use --init-model")
+            raise InputError(
+                f"--restart {restart}: not a checkpoint of the {backend} backend. To go on with its parameters only, use --init-model"
+            )
         source, progress = module_of(backend).load_training(path)
         return source, progress
     return (None, None) if init is None else (load_model(locate(init)), None)
@@ -200,7 +209,9 @@ def _source(backend: str, init: str | None, restart: str | None) -> tuple[ModelF
 def _with_definition(tree: dict[str, Any], source: ModelFile | None) -> dict[str, Any]:
     """Return the input with the `model` section that the file to start from was trained with."""
     if source is None or not source.definition:
-        raise InputError("--use-pretrain-script: needs a model file to start from that holds the input of its training; this one has none")
+        raise InputError(
+            "--use-pretrain-script: needs a model file to start from that holds the input of its training; this one has none"
+        )
     section = tree.get("model")
     own = {"type_map": section["type_map"]} if isinstance(section, dict) and "type_map" in section else {}
     return {**tree, "model": {**source.definition, **own}}
@@ -235,9 +246,13 @@ def _full_validation(
     if not options.validating.full_validation:
         return None
     if not isinstance(options.loss, EnerLoss):
-        raise InputError(f"validating/full_validation: energies, forces and virials only; the loss is of type {options.loss.kind!r}")
+        raise InputError(
+            f"validating/full_validation: energies, forces and virials only; the loss is of type {options.loss.kind!r}"
+        )
     systems = () if validation is None else validation.systems
-    return FullValidation(options.validating, options.loss, systems, backend, numb_steps, start, module_of(backend).ENDINGS, others)
+    return FullValidation(
+        options.validating, options.loss, systems, backend, numb_steps, start, module_of(backend).ENDINGS, others
+    )
 
 
 def _seed(options: TrainInput, progress: Progress | None) -> int:
@@ -252,7 +267,9 @@ def _folders(section: DataSection | None, where: str) -> list[str]:
     """Return the paths of the systems of a section."""
     if section is None:
         return []
-    found = find_systems(section.systems if isinstance(section.systems, str) else list(section.systems), section.rglob_patterns)
+    found = find_systems(
+        section.systems if isinstance(section.systems, str) else list(section.systems), section.rglob_patterns
+    )
     if not found:
         raise InputError(f"{where}/systems: the list is empty")
     return found
@@ -262,7 +279,9 @@ def _plan(options: TrainInput, section: DataSection, folders: Sequence[str], whe
     names = data_of(options.model.output, options.loss)
     systems = [load_system(path, options.model.type_map, names, options.model.atom_exclude_types) for path in folders]
     if not any(label in system.data for system in systems for label in options.loss.labels()):
-        raise InputError(f"{where}: no system has any of the labels that the loss reads ({', '.join(options.loss.labels())})")
+        raise InputError(
+            f"{where}: no system has any of the labels that the loss reads ({', '.join(options.loss.labels())})"
+        )
     plan = make_plan(systems, section.batch_size, section.auto_prob, section.sys_probs, where)
     for label in options.loss.labels() if plan.mixed else ():  # a batch trains on a label that all its frames have
         without = [system.path for system in plan.systems if label not in system.data]
@@ -272,7 +291,9 @@ def _plan(options: TrainInput, section: DataSection, folders: Sequence[str], whe
     return plan
 
 
-def _neighbours(options: TrainInput, plan: Plan, source: ModelFile | None, skip: bool) -> tuple[TrainInput, float | None]:
+def _neighbours(
+    options: TrainInput, plan: Plan, source: ModelFile | None, skip: bool
+) -> tuple[TrainInput, float | None]:
     """Resolve an automatic `sel`, and find the shortest distance (Angstrom) of the data and of the file to start from."""
     known = None if source is None else source.min_nbor_dist
     if source is not None:
@@ -280,7 +301,9 @@ def _neighbours(options: TrainInput, plan: Plan, source: ModelFile | None, skip:
     model, asked = options.model, slots.automatic(options.model)
     if skip:
         if asked:
-            raise InputError(f"model/descriptor/sel: {asked[0]!r} needs the neighbour statistics that --skip-neighbor-stat leaves out; give numbers")
+            raise InputError(
+                f"model/descriptor/sel: {asked[0]!r} needs the neighbour statistics that --skip-neighbor-stat leaves out; give numbers"
+            )
         return options, known
     distance, found = math.inf, {}
     for rcut in slots.cutoffs(model):
@@ -294,7 +317,11 @@ def _neighbours(options: TrainInput, plan: Plan, source: ModelFile | None, skip:
     if asked:
         log.info("sel is %s", list(layout.sel))
     elif any(count > places for count, places in zip([sum(most)] if layout.mixed else most, layout.sel, strict=True)):
-        log.warning("sel = %s is smaller than the neighbour numbers %s of the data: the farthest neighbours are left out", list(layout.sel), most)
+        log.warning(
+            "sel = %s is smaller than the neighbour numbers %s of the data: the farthest neighbours are left out",
+            list(layout.sel),
+            most,
+        )
     return options, shortest(known, distance)
 
 
@@ -311,10 +338,19 @@ def _initial(options: TrainInput, sampler: Sampler) -> Params:
     def compute() -> dict[str, np.ndarray]:
         frames = statistics.sample(sampler, options.section.data_stat_nbatch)
         after = flatten(statistics.apply_statistics(model, params, frames, options.section.data_stat_protect))
-        return {path.replace("/", "."): leaf for path, leaf in after.items() if path not in known and not np.array_equal(leaf, fresh[path])}
+        return {
+            path.replace("/", "."): leaf
+            for path, leaf in after.items()
+            if path not in known and not np.array_equal(leaf, fresh[path])
+        }
 
     # as in DeePMD-kit, statistics are known by the model: they may have been gathered on other, larger data
-    kept = cached(options.training.stat_file, options.training.stat_file_mode, key_of(_without_chance(options.model_dict())), compute)
+    kept = cached(
+        options.training.stat_file,
+        options.training.stat_file_mode,
+        key_of(_without_chance(options.model_dict())),
+        compute,
+    )
     found = {path: kept.get(path.replace("/", "."), leaf) for path, leaf in fresh.items()}
     out: Params = replace_leaves(params, found)
     return out
@@ -323,7 +359,11 @@ def _initial(options: TrainInput, sampler: Sampler) -> Params:
 def _without_chance(tree: dict[str, Any]) -> dict[str, Any]:
     """Return a `model` section without what statistics do not depend on."""
     free = ("seed", "trainable", "evaluation", "data_bias_nsample")
-    return {key: _without_chance(value) if isinstance(value, dict) else value for key, value in tree.items() if key not in free}
+    return {
+        key: _without_chance(value) if isinstance(value, dict) else value
+        for key, value in tree.items()
+        if key not in free
+    }
 
 
 def _taken(options: TrainInput, source: ModelFile) -> Params:
@@ -346,14 +386,23 @@ def _difference(ours: Any, theirs: Any, where: str) -> str:
                 return found
         return ""
     if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
-        return next((text for k, pair in enumerate(zip(ours, theirs, strict=True)) if (text := _difference(*pair, f"{where}/{k}"))), "")
+        return next(
+            (
+                text
+                for k, pair in enumerate(zip(ours, theirs, strict=True))
+                if (text := _difference(*pair, f"{where}/{k}"))
+            ),
+            "",
+        )
     return "" if ours == theirs else f"{where} is {ours!r} in the input and {theirs!r} in the file"
 
 
 def _check_moments(progress: Progress, trainable: tuple[str, ...], restart: str) -> None:
     stored = {name.partition("/")[2] for name in progress.moments}
     if progress.moments and stored != set(trainable):
-        raise InputError(f"--restart {restart}: the input trains other parameters than the checkpoint ('trainable' differs). Use --init-model")
+        raise InputError(
+            f"--restart {restart}: the input trains other parameters than the checkpoint ('trainable' differs). Use --init-model"
+        )
 
 
 def _summary(backend: str, plan: Plan, validation: Plan | None, params: Params, trainable: tuple[str, ...]) -> None:
@@ -370,9 +419,19 @@ def _summary(backend: str, plan: Plan, validation: Plan | None, params: Params, 
         log.info("---Summary of DataSystem: %-12s-----------------------------------------------", name)
         log.info("found %d system(s):", len(each.systems))
         log.info("%42s  %6s  %6s  %6s  %9s  %3s", "system", "natoms", "bch_sz", "n_bch", "prob", "pbc")
-        for system, size, count, probability in zip(each.systems, each.batch_size, each.num_batches, each.probability, strict=True):
+        for system, size, count, probability in zip(
+            each.systems, each.batch_size, each.num_batches, each.probability, strict=True
+        ):
             text = system.path if len(system.path) <= 42 else f"-- {system.path[-39:]}"
-            log.info("%42s  %6d  %6d  %6d  %9.3e  %3s", text, system.num_atoms, size, count, probability, "F" if system.cell is None else "T")
+            log.info(
+                "%42s  %6d  %6d  %6d  %9.3e  %3s",
+                text,
+                system.num_atoms,
+                size,
+                count,
+                probability,
+                "F" if system.cell is None else "T",
+            )
         log.info("-" * 86)
     sizes = {path: np.size(leaf) for path, leaf in flatten(params).items()}
     millions = sum(sizes.values()) / 1e6, sum(sizes[path] for path in trainable) / 1e6

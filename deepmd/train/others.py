@@ -32,7 +32,9 @@ class Others:
     restart, step : the checkpoint that is continued, if there is one. If it is one of those that are here, only later ones are of another training
     """
 
-    def __init__(self, prefix: Path, link: Path, best: Path, curves: Sequence[str], restart: Path | None, step: int) -> None:
+    def __init__(
+        self, prefix: Path, link: Path, best: Path, curves: Sequence[str], restart: Path | None, step: int
+    ) -> None:
         self._prefix, self._restart = prefix, restart
         self._waiting: list[Rows] = []
         numbered = {**_numbered(prefix), **_numbered(best / "best.ckpt")}
@@ -46,7 +48,9 @@ class Others:
         files = [*(path for path in numbered if not self._own or numbered[path] > step), *files]
         if files:
             files += [Path(curve) for curve in curves if Path(curve).is_file() and not is_stream(curve)]
-        self._files = list({real(path.parent) / path.name: path for path in files}.values())  # each once, whatever its names
+        self._files = list(
+            {real(path.parent) / path.name: path for path in files}.values()
+        )  # each once, whatever its names
         if files:
             log.warning(
                 "%s: checkpoints of another training are here; before the first checkpoint of this one they are moved to %s.bak-N, and until "
@@ -139,7 +143,10 @@ def _pointed(state: Path) -> Path:
 
 def _numbered(prefix: Path) -> dict[Path, int]:
     """Return the files of checkpoints and their steps, the oldest first."""
-    found = {path: int(path.name.removeprefix(f"{prefix.name}-").split(".")[0]) for path in _named(prefix, r"-\d+(?:\.t-\d+)?")}
+    found = {
+        path: int(path.name.removeprefix(f"{prefix.name}-").split(".")[0])
+        for path in _named(prefix, r"-\d+(?:\.t-\d+)?")
+    }
     return dict(sorted(found.items(), key=lambda item: (item[1], item[0].name)))
 
 
@@ -161,7 +168,9 @@ class Rows:
             return
         if others and self._place.exists():
             file = real(path)
-            self._path = file.with_name(f"{file.name}.new")  # beside the file itself: nothing from another file system can replace it
+            self._path = file.with_name(
+                f"{file.name}.new"
+            )  # beside the file itself: nothing from another file system can replace it
             others.wait(self)
         write_text(self._path, text)
 

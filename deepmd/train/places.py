@@ -32,7 +32,9 @@ def _curves(options: TrainInput) -> dict[str, str]:
     return {"training/disp_file": options.training.disp_file, **full}
 
 
-def check_places(options: TrainInput, endings: Sequence[str], output: str, old: bool, reads: Sequence[str | os.PathLike[str]]) -> None:
+def check_places(
+    options: TrainInput, endings: Sequence[str], output: str, old: bool, reads: Sequence[str | os.PathLike[str]]
+) -> None:
     """Find out before the work starts that its results can be written and replace nothing that is read, nor each other.
 
     Parameters
@@ -64,10 +66,14 @@ def check_places(options: TrainInput, endings: Sequence[str], output: str, old: 
     for name, place in texts.items():
         check_output(place, name, reads=reads, text=True)
         if not is_stream(place) and taken.setdefault(real(place), name) != name:
-            raise InputError(f"{name}: {place} cannot be written: it is the same file as that of {taken[real(place)]}; accepted: another name")
+            raise InputError(
+                f"{name}: {place} cannot be written: it is the same file as that of {taken[real(place)]}; accepted: another name"
+            )
     prefix, best = prefix_of(options), Path(options.validating.save_best_dir or ".")
     if options.validating.full_validation and real(prefix.parent) / prefix.name == real(best) / "best.ckpt":
-        raise InputError(f"training/save_ckpt: {prefix} is how full validation names the checkpoints of the best models; accepted: another name")
+        raise InputError(
+            f"training/save_ckpt: {prefix} is how full validation names the checkpoints of the best models; accepted: another name"
+        )
     for newest in (Path(f"{link}{ending}") for ending in endings):
         if not newest.is_symlink():  # links to the newest checkpoint are replaced themselves
             check_output(newest, "training/save_ckpt")
@@ -79,10 +85,14 @@ def check_places(options: TrainInput, endings: Sequence[str], output: str, old: 
 def others_of(options: TrainInput, restart: Path | None, step: int) -> Others:
     """Return what lies where the training writes and is not continued by it, from the checkpoint `restart` at `step` if there is one."""
     best = Path(options.validating.save_best_dir or ".")
-    return Others(prefix_of(options), Path(options.training.save_ckpt), best, tuple(_curves(options).values()), restart, step)
+    return Others(
+        prefix_of(options), Path(options.training.save_ckpt), best, tuple(_curves(options).values()), restart, step
+    )
 
 
-def go_on(options: TrainInput, backend: str, input_path: str | os.PathLike[str], output: str, use_pretrain_script: bool) -> str:
+def go_on(
+    options: TrainInput, backend: str, input_path: str | os.PathLike[str], output: str, use_pretrain_script: bool
+) -> str:
     """Return the command that continues the training from its newest checkpoint."""
     flag = {"torch": "--pt", "tf": "--tf"}[backend]
     more = [*(["-o", output] if output != OUTPUT else []), *(["--use-pretrain-script"] if use_pretrain_script else [])]

@@ -15,8 +15,8 @@ Asked = Callable[[], signal.Signals | None]
 def stop_requests() -> Iterator[Asked]:
     """Yield a function that tells which signal has asked to stop, if any.
 
-    A second signal does what it would do without a training. Signals that are ignored stay so, and outside of the main thread, where
-    Python takes no signals, nothing is installed.
+    A second signal does what it would do without a training. Signals that are ignored stay so, and outside of the main
+    thread, where Python takes no signals, nothing is installed.
     """
     received: list[signal.Signals] = []
     before: dict[signal.Signals, Any] = {}

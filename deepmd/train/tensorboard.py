@@ -1,6 +1,7 @@
 """Scalars for TensorBoard: an event file, which needs no package to be written.
 
-A file is a sequence of TFRecords (length, its checksum, content, its checksum) whose contents are protocol buffers `Event`.
+A file is a sequence of TFRecords (length, its checksum, content, its checksum) whose contents are protocol buffers
+`Event`.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ class ScalarLog:
 
     def add(self, step: int, values: dict[str, float]) -> None:
         """Append the values of one step."""
-        items = (_field(1, _field(1, name.encode()) + b"\x15" + struct.pack("<f", value)) for name, value in values.items())
+        items = (
+            _field(1, _field(1, name.encode()) + b"\x15" + struct.pack("<f", value)) for name, value in values.items()
+        )
         with self._path.open("ab") as file:
             file.write(_record(_event(step, _field(5, b"".join(items)))))

@@ -16,8 +16,9 @@ CONSTANTS = ("davg", "dstd", "inputs", "tables")
 def flagged(tree: Any, flags: Any, prefix: str = "") -> list[str]:
     """Return the paths of the leaves that a tree of flags selects.
 
-    A flag holds for everything below it, except for what has a name in `CONSTANTS`; what `flags` does not name is not selected; a tuple
-    of names selects all that have none of them either; a dict of flags given for a list holds for each of its items.
+    A flag holds for everything below it, except for what has a name in `CONSTANTS`; what `flags` does not name is not
+    selected; a tuple of names selects all that have none of them either; a dict of flags given for a list holds for
+    each of its items.
     """
     if isinstance(flags, bool | tuple):
         fixed = {*CONSTANTS, *(flags if isinstance(flags, tuple) else ())}
@@ -47,7 +48,9 @@ def copies(model: Any, params: Params) -> dict[str, str]:
 def made_equal(model: Any, params: Params) -> Params:
     """Return the parameters with every copy equal to the first."""
     leaves = flatten(params)
-    out: Params = replace_leaves(params, {**leaves, **{path: leaves[original] for path, original in copies(model, params).items()}})
+    out: Params = replace_leaves(
+        params, {**leaves, **{path: leaves[original] for path, original in copies(model, params).items()}}
+    )
     return out
 
 

@@ -33,10 +33,13 @@ ATOMS = 1024
 Errors = dict[str, float]
 
 
-def full_errors(content: ModelFile, backend: str, systems: Sequence[System], loss: EnerLoss, quantities: Sequence[str]) -> Errors:
+def full_errors(
+    content: ModelFile, backend: str, systems: Sequence[System], loss: EnerLoss, quantities: Sequence[str]
+) -> Errors:
     """Return mean absolute and root mean square errors over all frames of systems, as `dp test` averages them.
 
-    `E` and `V` are per atom, `F` counts components, `S` is virial by volume; eV and Angstrom. NaN where no system has labels.
+    `E` and `V` are per atom, `F` counts components, `S` is virial by volume; eV and Angstrom. NaN where no system has
+    labels.
 
     Raises
     ------
@@ -53,20 +56,29 @@ def full_errors(content: ModelFile, backend: str, systems: Sequence[System], los
         for first in range(0, system.num_frames, size):
             frames = [(system, frame) for frame in range(first, min(first + size, system.num_frames))]
             batch = make_batch(model, loss, frames)
-            out = evaluate.at(batch.closest)(batch.pairs, batch.conditions, len(batch.pairs.type_N), len(frames), wanted)
+            out = evaluate.at(batch.closest)(
+                batch.pairs, batch.conditions, len(batch.pairs.type_N), len(frames), wanted
+            )
             for quantity in quantities:
                 if not batch.found.get(TERMS[quantity], False) or (quantity == "S" and system.cell is None):
                     continue
                 name = OUTPUTS[quantity]
                 difference = np.asarray(out[name]).reshape(batch.labels[name].shape) - batch.labels[name]
                 if not np.all(np.isfinite(difference)):
-                    raise InputError(f"full validation: {name} is NaN or infinite in frames {first} to {first + len(frames) - 1} of {system.path}")
+                    raise InputError(
+                        f"full validation: {name} is NaN or infinite in frames {first} to {first + len(frames) - 1} of {system.path}"
+                    )
                 if quantity in "EV":
                     difference = difference / batch.natoms_F.reshape(-1, *(1,) * (difference.ndim - 1))
                 if quantity == "S" and system.cell is not None:
-                    difference = difference / np.abs(np.linalg.det(system.cell[[frame for _, frame in frames]]))[:, None]
+                    difference = (
+                        difference / np.abs(np.linalg.det(system.cell[[frame for _, frame in frames]]))[:, None]
+                    )
                 sums[quantity] = [
-                    a + float(b) for a, b in zip(sums[quantity], (difference.size, np.abs(difference).sum(), (difference**2).sum()), strict=True)
+                    a + float(b)
+                    for a, b in zip(
+                        sums[quantity], (difference.size, np.abs(difference).sum(), (difference**2).sum()), strict=True
+                    )
                 ]
         for quantity, (number, absolute, square) in sums.items():
             if number:
@@ -75,7 +87,9 @@ def full_errors(content: ModelFile, backend: str, systems: Sequence[System], los
     for quantity, found in rows.items():
         total = sum(frames for frames, _, _ in found)
         out_[f"{quantity}:MAE"] = sum(frames * mae for frames, mae, _ in found) / total if total else math.nan
-        out_[f"{quantity}:RMSE"] = math.sqrt(sum(frames * square for frames, _, square in found) / total) if total else math.nan
+        out_[f"{quantity}:RMSE"] = (
+            math.sqrt(sum(frames * square for frames, _, square in found) / total) if total else math.nan
+        )
     return out_
 
 
@@ -114,10 +128,18 @@ class FullValidation:
             raise InputError("validating/full_validation: needs training/validation_data")
         if TERMS[self._metric[0]] not in loss.terms():
             term = TERMS[self._metric[0]]
-            raise InputError(f"validating/validation_metric: {self._metric} needs start_pref_{term} or limit_pref_{term} of the loss to be positive")
+            raise InputError(
+                f"validating/validation_metric: {self._metric} needs start_pref_{term} or limit_pref_{term} of the loss to be positive"
+            )
         virial = "V" if self._metric[0] == "V" else "S"
         self._quantities = [quantity for quantity in ("E", "F", virial) if TERMS[quantity] in loss.terms()]
-        self._options, self._loss, self._systems, self._backend, self._endings = options, loss, systems, backend, tuple(endings)
+        self._options, self._loss, self._systems, self._backend, self._endings = (
+            options,
+            loss,
+            systems,
+            backend,
+            tuple(endings),
+        )
         self._begin = _begin(options.full_val_start, numb_steps)
         self._folder = Path(options.save_best_dir or ".")
         self._known = self._open(start, others)
@@ -136,7 +158,11 @@ class FullValidation:
         """
         errors = full_errors(content, self._backend, self._systems, self._loss, self._quantities)
         self._rows.add(f"{step:7d}" + "".join(f" {1e3 * value:14.6e}" for value in errors.values()) + "\n")
-        log.info("full validation at step %d: %s", step, ", ".join(f"{name} = {1e3 * value:.4g} {UNITS[name[0]]}" for name, value in errors.items()))
+        log.info(
+            "full validation at step %d: %s",
+            step,
+            ", ".join(f"{name} = {1e3 * value:.4g} {UNITS[name[0]]}" for name, value in errors.items()),
+        )
         value = errors[self._metric]
         if self._options.save_best and math.isfinite(value):
             self._keep(step, value, save)
@@ -158,7 +184,9 @@ class FullValidation:
         except OSError as error:
             raise InputError(f"validating/full_val_file: {path} cannot be used: {error}") from error
         column = 1 + names.index(self._metric)
-        values = {int(line.split()[0]): float(line.split()[column]) / 1e3 for line in rows if len(line.split()) > column}
+        values = {
+            int(line.split()[0]): float(line.split()[column]) / 1e3 for line in rows if len(line.split()) > column
+        }
         self._before = others.continued(self._folder)
         return self._there(values, self._before)
 
@@ -174,13 +202,15 @@ class FullValidation:
 
     def _keep(self, step: int, value: float, save: Callable[[Path], str]) -> None:
         """Save the model if it is among the best; ranks in the names follow."""
-        ranked = sorted({**self._there(self._known, [*self._before, self._folder]), step: value}.items(), key=lambda item: item[1])[
-            : self._options.max_best_ckpt
-        ]
+        ranked = sorted(
+            {**self._there(self._known, [*self._before, self._folder]), step: value}.items(), key=lambda item: item[1]
+        )[: self._options.max_best_ckpt]
         if step not in dict(ranked):
             return
         save(self._folder / "best.ckpt")  # moves files of another training first
-        names = {each: name for each, name in self._present(self._folder).items() if each in self._known}  # others are elsewhere, or gone
+        names = {
+            each: name for each, name in self._present(self._folder).items() if each in self._known
+        }  # others are elsewhere, or gone
         names[step] = f"best.ckpt-{step}"
         for old in [each for each in names if each not in dict(ranked)]:
             self._remove(names[old])
@@ -188,7 +218,13 @@ class FullValidation:
             if each in names:
                 self._rename(names[each], f"best.ckpt-{each}.t-{rank}")
         self._known = dict(ranked)
-        log.info("Saved best model to best.ckpt-%d with %s = %.4g %s", step, self._metric, 1e3 * value, UNITS[self._metric[0]])
+        log.info(
+            "Saved best model to best.ckpt-%d with %s = %.4g %s",
+            step,
+            self._metric,
+            1e3 * value,
+            UNITS[self._metric[0]],
+        )
 
     def _remove(self, name: str) -> None:
         for ending in reversed(self._endings):

@@ -46,7 +46,9 @@ def parity(labels: dict, predictions: dict, natoms: int, target: Path) -> None:
         axis.plot(x, y, ".", ms=2, alpha=0.4, rasterized=True)
         ends = [min(x.min(), y.min()), max(x.max(), y.max())]
         axis.plot(ends, ends, lw=0.8, color="black")
-        axis.set(xlabel=f"reference {units[name]}", ylabel="prediction", title=f"RMSE {np.sqrt(np.mean((x - y) ** 2)):.4f}")
+        axis.set(
+            xlabel=f"reference {units[name]}", ylabel="prediction", title=f"RMSE {np.sqrt(np.mean((x - y) ** 2)):.4f}"
+        )
     figure.savefig(target, dpi=130)
 
 
@@ -60,8 +62,17 @@ def compare(files: list[Path], system) -> dict:
         energy, force, virial = potential.eval(system.coord, system.cell, system.types)
         results[file.name] = {"energy": energy, "force": force, "virial": virial, "backend": potential.backend}
     first = results[files[0].name]
-    table = Table(title=f"{len(system.coord)} frames of {Path(system.path).name}: one model, three files, three backends")
-    headings = ("file", "backend", "energy of frame 0, eV", "largest force, eV/Å", "virial xx of frame 0, eV", "largest deviation, relative")
+    table = Table(
+        title=f"{len(system.coord)} frames of {Path(system.path).name}: one model, three files, three backends"
+    )
+    headings = (
+        "file",
+        "backend",
+        "energy of frame 0, eV",
+        "largest force, eV/Å",
+        "virial xx of frame 0, eV",
+        "largest deviation, relative",
+    )
     for heading in headings:
         table.add_column(heading)
     for name, result in results.items():
@@ -110,7 +121,9 @@ def main() -> None:
         learning_curve(Path("lcurve.out"), Path("learning_curve.png"))
         parity(system.data, predictions, system.num_atoms, Path("parity.png"))
     relative = os.path.relpath(output)
-    Console().print(f"Written: {relative}/learning_curve.png, {relative}/parity.png, {relative}/water.pth, .pb, .dp", soft_wrap=True)
+    Console().print(
+        f"Written: {relative}/learning_curve.png, {relative}/parity.png, {relative}/water.pth, .pb, .dp", soft_wrap=True
+    )
 
 
 if __name__ == "__main__":

@@ -18,16 +18,36 @@ from deepmd.testing.conformance import REALISTIC
 INIT = Repinit(rcut=3.0, rcut_smth=0.5, nsel=48, neuron=(2, 4), axis_neuron=2, tebd_dim=3)
 BLOCK = Repformer(
     **{"rcut": 2.2, "rcut_smth": 0.5, "nsel": 30, "nlayers": 2, "g1_dim": 4, "g2_dim": 3, "axis_neuron": 2},
-    **{"attn1_hidden": 2, "attn1_nhead": 2, "attn2_hidden": 2, "attn2_nhead": 2, "update_h2": True, "update_residual": 0.5},
+    **{
+        "attn1_hidden": 2,
+        "attn1_nhead": 2,
+        "attn2_hidden": 2,
+        "attn2_nhead": 2,
+        "update_h2": True,
+        "update_residual": 0.5,
+    },
 )
-THREE = replace(INIT, use_three_body=True, three_body_neuron=(2,), three_body_rcut=2.0, three_body_sel=24, three_body_rcut_smth=0.5)
+THREE = replace(
+    INIT, use_three_body=True, three_body_neuron=(2,), three_body_rcut=2.0, three_body_sel=24, three_body_rcut_smth=0.5
+)
 DPA2 = Dpa2(INIT, BLOCK)
 FLOW = Repflow(
     **{"e_rcut": 3.0, "e_rcut_smth": 0.5, "e_sel": 48, "a_rcut": 2.2, "a_rcut_smth": 0.5, "a_sel": 30},
-    **{"n_dim": 4, "e_dim": 3, "a_dim": 4, "nlayers": 2, "axis_neuron": 2, "smooth_edge_update": True, "update_residual": 0.5, "fix_stat_std": 0.0},
+    **{
+        "n_dim": 4,
+        "e_dim": 3,
+        "a_dim": 4,
+        "nlayers": 2,
+        "axis_neuron": 2,
+        "smooth_edge_update": True,
+        "update_residual": 0.5,
+        "fix_stat_std": 0.0,
+    },
 )
 DPA3 = Dpa3(FLOW)
-HARD = replace(BLOCK, g1_out_conv=False, g1_out_mlp=False, use_sqrt_nnei=False, attn2_has_gate=True, update_style="res_residual")
+HARD = replace(
+    BLOCK, g1_out_conv=False, g1_out_mlp=False, use_sqrt_nnei=False, attn2_has_gate=True, update_style="res_residual"
+)
 
 
 class TestDpa2(DescriptorConformance):
@@ -45,9 +65,13 @@ class TestOptions(DescriptorAgreement):
     configs = {
         "dpa2, not smooth": Dpa2(replace(INIT, set_davg_zero=False, tebd_input_mode="strip"), HARD, smooth=False),
         "dpa2, float32": replace(DPA2, precision="float32", exclude_types=((0, 1),)),
-        "dpa3, compressed": Dpa3(replace(FLOW, a_compress_rate=1, n_multi_edge_message=2, use_exp_switch=True), concat_output_tebd=True),
+        "dpa3, compressed": Dpa3(
+            replace(FLOW, a_compress_rate=1, n_multi_edge_message=2, use_exp_switch=True), concat_output_tebd=True
+        ),
         "dpa3, charge and spin": replace(DPA3, add_chg_spin_ebd=True, concat_output_tebd=True),
-        "dpa3, sequential": replace(DPA3, repflow=replace(FLOW, sequential_update=True, smooth_edge_update=False), exclude_types=((0, 1),)),
+        "dpa3, sequential": replace(
+            DPA3, repflow=replace(FLOW, sequential_update=True, smooth_edge_update=False), exclude_types=((0, 1),)
+        ),
     }
     deviations = REALISTIC
 

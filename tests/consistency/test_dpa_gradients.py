@@ -12,7 +12,9 @@ from deepmd.losses import EnerLoss
 
 
 @pytest.mark.parametrize("backend", ["torch", "tf"])
-@pytest.mark.parametrize("descriptor", [DPA2, DPA3, replace(DPA3, add_chg_spin_ebd=True)], ids=["dpa2", "dpa3", "charge and spin"])
+@pytest.mark.parametrize(
+    "descriptor", [DPA2, DPA3, replace(DPA3, add_chg_spin_ebd=True)], ids=["dpa2", "dpa3", "charge and spin"]
+)
 def test_gradients(backend, descriptor):
     loss = EnerLoss(**{**OFF, "start_pref_e": 0.5, "start_pref_f": 2.0, "start_pref_v": 0.3})
     example = Example(DIRECT, descriptor, Realistic.parameters)

@@ -58,11 +58,16 @@ class TestFittings(ModelAgreement):
         (sample,) = reference.systems["one_frame"]
         order = np.random.default_rng(4).permutation(len(sample.aparam))
         per_frame = reference.model.output.per_frame
-        expected = {name: values if name in per_frame else values[order] for name, values in reference([sample]).items()}
+        expected = {
+            name: values if name in per_frame else values[order] for name, values in reference([sample]).items()
+        }
         compare(reference([sample.selected(order)]), expected, reference)
 
     def test_sum_or_mean(self, reference):
-        """A cell twice as large has twice the total, or the same mean; the total is that of the atoms which have an output."""
+        """A cell twice as large has twice the total, or the same mean.
+
+        The total is that of the atoms which have an output.
+        """
         (sample,) = reference.systems["triclinic_small"]
         single, double, output = reference([sample]), reference([sample.doubled()]), reference.model.output
         assert_close(double[output.name], single[output.name] * (1.0 if output.intensive else 2.0), "energy")
@@ -75,11 +80,15 @@ class TestFittings(ModelAgreement):
         """Virials are minus the derivatives by strain, shear included; atomic virials sum to them."""
         output = reference.model.output
         if not output.differentiable:
-            pytest.skip(f"{output.name} is an output without derivatives by positions (Output.differentiable), so it has no virial")
+            pytest.skip(
+                f"{output.name} is an output without derivatives by positions (Output.differentiable), so it has no virial"
+            )
         step = STEP
         (sample,) = reference.systems["triclinic_small"]
         strains = step * np.concatenate([np.eye(9), -np.eye(9)]).reshape(18, 3, 3)
-        total = reference([sample.mapped(np.eye(3) + strain) for strain in strains])[output.name].reshape(2, 9, output.width)
+        total = reference([sample.mapped(np.eye(3) + strain) for strain in strains])[output.name].reshape(
+            2, 9, output.width
+        )
         results = reference([sample])
         assert_close(results["virial"][0], -(total[0] - total[1]).T / (2.0 * step), "finite difference")
         assert_close(results["atom_virial"].sum(axis=0), results["virial"][0], "virial")

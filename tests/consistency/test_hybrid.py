@@ -43,13 +43,19 @@ class TestOptions(DescriptorAgreement):
     configs = {
         "overflow": Hybrid((replace(ANGLES, sel=(2, 1, 3)), replace(NEAR, sel=(1, 4, 0)))),
         "mixed": Hybrid((MIXED, replace(MIXED, sel=5, tebd_input_mode="strip", rcut=3.0))),
-        "expanded": Hybrid((replace(NEAR, sel=(9, 9, 9), evaluation="spectral"), replace(MIXED, sel=9), ANGLES_EXPANDED)),
-        "both, overflow": Hybrid((replace(NEAR, sel=(1, 2, 0)), replace(MIXED, sel=4), replace(ANGLES, sel=(0, 1, 3), precision="float32"))),
+        "expanded": Hybrid(
+            (replace(NEAR, sel=(9, 9, 9), evaluation="spectral"), replace(MIXED, sel=9), ANGLES_EXPANDED)
+        ),
+        "both, overflow": Hybrid(
+            (replace(NEAR, sel=(1, 2, 0)), replace(MIXED, sel=4), replace(ANGLES, sel=(0, 1, 3), precision="float32"))
+        ),
     }
 
 
 @pytest.mark.parametrize("backend", ["torch", "tf"])
-@pytest.mark.parametrize(("members", "expanded"), [((ANGLES, NEAR), 2), ((MIXED, ANGLES, NEAR), 2)], ids=["sections", "both"])
+@pytest.mark.parametrize(
+    ("members", "expanded"), [((ANGLES, NEAR), 2), ((MIXED, ANGLES, NEAR), 2)], ids=["sections", "both"]
+)
 def test_members_are_evaluated_with_their_adjoints_block_by_block(tmp_path, monkeypatch, backend, members, expanded):
     """As they would be alone: the sums of each member with the adjoint that is written out, in blocks, equal to the nets at once."""
     pytest.importorskip({"tf": "tensorflow"}.get(backend, backend))
@@ -89,7 +95,9 @@ def test_equals_its_members(members):
     alone = []
     for member, own in zip(members, params["descriptor"]["members"], strict=True):
         single = StandardModel(("O", "H"), member, EnergyFitting(neuron=()))
-        alone.append(Subject(single, {**ModelConformance.parameters(single), "descriptor": own}, "numpy")(samples)["descriptor"])
+        alone.append(
+            Subject(single, {**ModelConformance.parameters(single), "descriptor": own}, "numpy")(samples)["descriptor"]
+        )
     assert_close(whole(samples)["descriptor"], np.concatenate(alone, axis=1), "descriptor")
 
 

@@ -1,4 +1,7 @@
-"""loc_frame with all its rules for the axes, on every backend; what it lacks of the physics of smooth descriptors is told by its own tests."""
+"""loc_frame with all its rules for the axes, on every backend.
+
+What it lacks of the physics of smooth descriptors is told by its own tests.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,9 @@ class Frames:
     def statistics(cls, model, params, rng):
         """Return another mean and deviation of every feature."""
         shape = params["davg"].shape
-        return model.descriptor.with_statistics(params, [(rng.uniform(-0.2, 0.2, shape), rng.uniform(0.2, 0.4, shape))], xp=plain)
+        return model.descriptor.with_statistics(
+            params, [(rng.uniform(-0.2, 0.2, shape), rng.uniform(0.2, 0.4, shape))], xp=plain
+        )
 
     @classmethod
     def subject_of(cls, name, backend):
@@ -54,7 +59,10 @@ class TestLocFrame(Frames, DescriptorConformance):
     configs = {"base": BASE, "rule": replace(BASE, axis_rule=RULE), "few": replace(BASE, sel_a=(2, 1), sel_r=(0, 1))}
 
     def test_rotation(self, reference):
-        """Energies and features stay, forces and virials turn along. A mirror image is another system: z changes its sign."""
+        """Energies and features stay, forces and virials turn along.
+
+        A mirror image is another system: z changes its sign.
+        """
         turn = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
         turn = turn * np.linalg.det(turn)
         samples = reference.systems["several_frames"]
@@ -74,7 +82,10 @@ class TestLocFrame(Frames, DescriptorConformance):
         """A neighbour that leaves takes its energy along in a jump; one beyond is not seen."""
         rcut = reference.model.layout().rcut
         sample = reference.systems["open"][0].selected(np.arange(2)).changed(types=np.array([0, 1]))
-        frames = [sample.changed(coord=np.array([[0.0, 0.0, 0.0], [rcut + beyond, 0.0, 0.0]])) for beyond in (-1e-6, 1e-6, 0.1)]
+        frames = [
+            sample.changed(coord=np.array([[0.0, 0.0, 0.0], [rcut + beyond, 0.0, 0.0]]))
+            for beyond in (-1e-6, 1e-6, 0.1)
+        ]
         results = reference(frames)
         within, beyond, farther = results["energy"]
         assert_close(beyond, farther, "energy")
@@ -101,7 +112,9 @@ class TestHybrid(Frames, DescriptorAgreement):
     def statistics(cls, model, params, rng):
         """Return those of each member."""
         first = super().statistics(replace(model, descriptor=model.descriptor.members[0]), params["members"][0], rng)
-        second = model.descriptor.members[1].with_statistics(params["members"][1], [(np.full((2, 4), 0.05), np.full((2, 4), 0.3))], xp=plain)
+        second = model.descriptor.members[1].with_statistics(
+            params["members"][1], [(np.full((2, 4), 0.05), np.full((2, 4), 0.3))], xp=plain
+        )
         return {"members": [first, second]}
 
 
@@ -134,7 +147,9 @@ def test_an_opposite_second_neighbour_is_replaced_by_the_next():
     np.testing.assert_allclose(rows[2], [1 / 2, 1 / 2, 0, 0], atol=1e-15)
 
 
-@pytest.mark.parametrize("coord", [[[1, 0, 0]], [[1, 0, 0], [2, 0, 0]], [[1, 0, 0], [-2, 0, 0]], [[1, 0, 0], [-2, 0, 0], [3, 0, 0]]])
+@pytest.mark.parametrize(
+    "coord", [[[1, 0, 0]], [[1, 0, 0], [2, 0, 0]], [[1, 0, 0], [-2, 0, 0]], [[1, 0, 0], [-2, 0, 0], [3, 0, 0]]]
+)
 def test_what_no_axis_defines_is_zero(coord):
     rows, _ = features([[0, 0, 0], *coord], [0] * (len(coord) + 1), LocFrame((4,), (0,), 5.0))
     expected = [[1 / abs(x), 0, 1 / x, 0] for x, _, _ in sorted(coord, key=lambda place: abs(place[0]))]

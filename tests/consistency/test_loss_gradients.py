@@ -34,7 +34,9 @@ from deepmd.testing.samples import Subject
 from deepmd.train.trained import flagged
 
 OFF = {f"{kind}_pref_{term}": 0.0 for kind in ("start", "limit") for term in ("e", "f", "v", "ae", "pf")}
-EVERY = {f"start_pref_{term}": weight for term, weight in (("e", 0.5), ("f", 2.0), ("v", 0.3), ("ae", 0.7), ("pf", 1.1))}
+EVERY = {
+    f"start_pref_{term}": weight for term, weight in (("e", 0.5), ("f", 2.0), ("v", 0.3), ("ae", 0.7), ("pf", 1.1))
+}
 LOSSES = {
     "e": EnerLoss(**{**OFF, "start_pref_e": 1.0}),
     "f": EnerLoss(**{**OFF, "start_pref_f": 1.0}),
@@ -49,15 +51,23 @@ LOSSES = {
     "intensive, coefficients": EnerLoss(**EVERY, intensive_ener_virial=True, enable_atom_ener_coeff=True),
 }
 STEP = 1e-5
-DESCRIPTOR = SeE2A(sel=(20, 20), rcut=3.0, rcut_smth=0.5, neuron=(2,), axis_neuron=2, resnet_dt=True, type_one_side=True)
+DESCRIPTOR = SeE2A(
+    sel=(20, 20), rcut=3.0, rcut_smth=0.5, neuron=(2,), axis_neuron=2, resnet_dt=True, type_one_side=True
+)
 DIRECT, WITHIN, BEYOND = 0.0, 1.0, 1.6
-"""Start of the expansions in units of the shortest distance; 0: nets are evaluated directly. Beyond the start they continue linearly."""
+"""Start of the expansions in units of the shortest distance; 0: nets are evaluated directly.
+
+Beyond the start they continue linearly.
+"""
 
 CASES = [*((DIRECT, name) for name in LOSSES), *((BEYOND, name) for name in ("e", "f", "v"))]
 
 
 class Example:
-    """A model, three frames, and labels that it does not fit; with expansions as they are trained if `start` says so."""
+    """A model, three frames, and labels that it does not fit.
+
+    With expansions as they are trained if `start` says so.
+    """
 
     def __init__(self, start, descriptor=DESCRIPTOR, parameters=ModelConformance.parameters):
         fitting = EnergyFitting(neuron=(3,), numb_fparam=1, numb_aparam=1, atom_ener=(None, -1.0))
@@ -65,13 +75,19 @@ class Example:
         self.params = parameters(self.model)
         self.subject = Subject(self.model, self.params, "numpy")
         self.trainable = flagged(self.params, self.model.trainables())
-        samples = [*self.subject.systems["triclinic_small"], *self.subject.systems["open"], *self.subject.systems["one_atom"]]
+        samples = [
+            *self.subject.systems["triclinic_small"],
+            *self.subject.systems["open"],
+            *self.subject.systems["one_atom"],
+        ]
         self.packed = self.subject.pack(samples)
         self.conditions = self.subject.conditions(samples, self.packed)
         self.natoms_F = np.array([float(len(sample.aparam)) for sample in samples])
         rng = np.random.default_rng(9)
         values = self.subject.evaluate(self.packed, self.conditions)
-        self.labels = {name: values[name] + rng.normal(0.0, 0.5, values[name].shape) for name in ("energy", "force", "virial")}
+        self.labels = {
+            name: values[name] + rng.normal(0.0, 0.5, values[name].shape) for name in ("energy", "force", "virial")
+        }
         self.labels["atom_ener"] = values["atom_energy"] + rng.normal(0.0, 0.5, values["atom_energy"].shape)
         self.labels["atom_pref"] = rng.uniform(0.0, 2.0, (len(values["force"]), 1)) * np.ones(3)
         self.labels["atom_ener_coeff"] = rng.uniform(0.5, 1.5, len(values["atom_energy"]))
@@ -81,7 +97,9 @@ class Example:
 
     def expand(self, closest):
         """Evaluate an expansion; whether it is left depends on the shortest distance that is assumed."""
-        self.model, self.params, reason = expanded(with_evaluation(self.model, "spectral"), self.params, closest, stored=False)
+        self.model, self.params, reason = expanded(
+            with_evaluation(self.model, "spectral"), self.params, closest, stored=False
+        )
         assert isinstance(evaluation_of(self.model), int), reason
         outside = np.linalg.norm(self.packed.pairs.disp_NM3, axis=-1) < domain_start(self.model, self.params)
         assert outside.any() == (closest > self.subject.closest)
@@ -98,13 +116,16 @@ class Example:
 
     def compare(self, loss, value, gradients):
         """Compare with the change of NumPy's loss along one random direction of each parameter."""
-        assert_close(value, self.value(loss, self.params), "force" if isinstance(evaluation_of(self.model), int) else "energy")
+        assert_close(
+            value, self.value(loss, self.params), "force" if isinstance(evaluation_of(self.model), int) else "energy"
+        )
         rng, leaves = np.random.default_rng(10), flatten(self.params)
         directions = {path: rng.normal(size=leaves[path].shape) * np.abs(leaves[path]).max() for path in self.paths}
         expected, actual = [], []
         for path, direction in directions.items():
             far, near, near_, far_ = (
-                self.value(loss, replace_leaves(self.params, {**leaves, path: leaves[path] + k * STEP * direction})) for k in (2, 1, -1, -2)
+                self.value(loss, replace_leaves(self.params, {**leaves, path: leaves[path] + k * STEP * direction}))
+                for k in (2, 1, -1, -2)
             )
             # four points: layer norms of two numbers bend too much for two
             expected.append((8.0 * (near - near_) - (far - far_)) / (12.0 * STEP))
@@ -130,16 +151,24 @@ def in_torch(example, loss):
     wanted = [leaves[path].requires_grad_() for path in example.paths]
     pairs, conditions = pairs_to_torch(example.packed.pairs), conditions_to_torch(example.conditions)
     sizes = len(example.packed.atoms), example.packed.num_frames
-    predictions = predict(example.model, tensors, pairs, conditions, *sizes, frozenset(example.model.output.names), training=True)
+    predictions = predict(
+        example.model, tensors, pairs, conditions, *sizes, frozenset(example.model.output.names), training=True
+    )
     labels = {key: to_torch(array) for key, array in example.labels.items()}
     value = example.loss(loss, predictions, labels, pairs, to_torch(example.natoms_F), xp)
     found = torch.autograd.grad(value, wanted, allow_unused=True)
-    return value.detach().numpy(), {path: None if gradient is None else gradient.numpy() for path, gradient in zip(example.paths, found, strict=True)}
+    return value.detach().numpy(), {
+        path: None if gradient is None else gradient.numpy()
+        for path, gradient in zip(example.paths, found, strict=True)
+    }
 
 
 @contextmanager
 def tf_running(example):
-    """One graph with the predictions, fed with the example; each loss adds its nodes. Yields what `in_torch` is, without the example."""
+    """One graph with the predictions, fed with the example; each loss adds its nodes.
+
+    Yields what `in_torch` is, without the example.
+    """
     tf = require("tensorflow")
     from deepmd.adapters.tf.graph import constant, feed, in_graph, placeholders, predictions, session
     from deepmd.adapters.tf.namespace import xp
@@ -199,7 +228,11 @@ class OtherExample(Example):
         self.packed = self.subject.pack(samples)
         self.conditions = self.subject.conditions(samples, self.packed)
         self.natoms_F = np.array([float(len(sample.aparam)) for sample in samples])
-        rng, values, output = np.random.default_rng(9), self.subject.evaluate(self.packed, self.conditions), self.model.output
+        rng, values, output = (
+            np.random.default_rng(9),
+            self.subject.evaluate(self.packed, self.conditions),
+            self.model.output,
+        )
         names = {output.label: output.name, output.atomic_label: output.atomic}
         self.labels = {label: values[name] + rng.normal(0.0, 0.5, values[name].shape) for label, name in names.items()}
         self.labels["atomic_weight"] = rng.uniform(0.5, 1.5, len(self.packed.pairs.type_N))
@@ -210,11 +243,19 @@ class OtherExample(Example):
 DOS_TERMS = {f"{kind}_pref_{term}": 1.0 for kind in ("start", "limit") for term in ("dos", "cdf", "ados", "acdf")}
 OTHERS = {
     "dipole": (DipoleFitting(neuron=(3,)), (), TensorLoss(pref=1.0, pref_atomic=0.5)),
-    "dipole of one type": (DipoleFitting(neuron=(3,)), (1,), TensorLoss(pref=1.0, pref_atomic=0.5, enable_atomic_weight=True)),
+    "dipole of one type": (
+        DipoleFitting(neuron=(3,)),
+        (1,),
+        TensorLoss(pref=1.0, pref_atomic=0.5, enable_atomic_weight=True),
+    ),
     "polar": (PolarFitting(neuron=(3,), fit_diag=False), (), TensorLoss(pref=1.0, pref_atomic=0.5)),
     "dos": (DosFitting(neuron=(3,), numb_dos=3), (), DosLoss(**DOS_TERMS)),
     "property": (PropertyFitting(neuron=(3,), property_name="gap", task_dim=2, intensive=True), (), PropertyLoss()),
-    "rmse of a property": (PropertyFitting(neuron=(3,), property_name="gap", task_dim=2), (), PropertyLoss(loss_func="rmse", metric=("rmse", "mae"))),
+    "rmse of a property": (
+        PropertyFitting(neuron=(3,), property_name="gap", task_dim=2),
+        (),
+        PropertyLoss(loss_func="rmse", metric=("rmse", "mae")),
+    ),
 }
 
 
@@ -266,13 +307,17 @@ def test_expansions_have_the_gradients_of_the_nets(backend, descriptor):
 NEAR = SeE2R(sel=(9, 9), rcut=2.6, rcut_smth=0.5, neuron=(2,), resnet_dt=True)
 ATTENTIVE = SeAtten(sel=12, rcut=3.0, neuron=(2,), axis_neuron=1, tebd_dim=2, attn=2, attn_layer=1, set_davg_zero=False)
 DESCRIPTORS = {
-    "se_e2_a with types": SeE2ATyped(**vars(replace(DESCRIPTOR, type_one_side=False)), types=TypeEmbedding((3,), activation_function="tanh")),
+    "se_e2_a with types": SeE2ATyped(
+        **vars(replace(DESCRIPTOR, type_one_side=False)), types=TypeEmbedding((3,), activation_function="tanh")
+    ),
     "se_e2_r": NEAR,
     "se_e3": SeE3(sel=(8, 8), rcut=3.0, rcut_smth=0.5, neuron=(2,), resnet_dt=True),
     "se_e3_tebd": SeE3Tebd(sel=12, rcut=3.0, rcut_smth=0.5, neuron=(2,), tebd_dim=2, set_davg_zero=False),
     "se_atten": replace(ATTENTIVE, smooth_type_embedding=True, use_tebd_bias=True),
     "se_atten, masked": replace(ATTENTIVE, normalize=False, attn_dotr=False, tebd_input_mode="strip", resnet_dt=True),
-    "hybrid": Hybrid((NEAR, SeE3Tebd(sel=12, rcut=3.0, neuron=(2,), tebd_dim=2, tebd_input_mode="strip", use_tebd_bias=True))),
+    "hybrid": Hybrid(
+        (NEAR, SeE3Tebd(sel=12, rcut=3.0, neuron=(2,), tebd_dim=2, tebd_input_mode="strip", use_tebd_bias=True))
+    ),
 }
 
 

@@ -84,7 +84,14 @@ class TestEverythingAtOnce(ModelConformance):
     configs = {
         "all": StandardModel(
             ("O", "H", "C"),
-            replace(DESCRIPTOR, sel=(16, 16, 16), type_one_side=False, resnet_dt=True, exclude_types=((0, 0),), env_protection=0.05),
+            replace(
+                DESCRIPTOR,
+                sel=(16, 16, 16),
+                type_one_side=False,
+                resnet_dt=True,
+                exclude_types=((0, 0),),
+                env_protection=0.05,
+            ),
             replace(FITTING, numb_fparam=2, numb_aparam=1, atom_ener=(None, -1.0), exclude_types=(2,)),
             pair_exclude_types=((1, 2),),
             atom_exclude_types=(1,),
@@ -93,4 +100,8 @@ class TestEverythingAtOnce(ModelConformance):
 
 
 class TestMixedPrecision(ModelAgreement):
-    configs = {"mixed": replace(MODEL, descriptor=replace(DESCRIPTOR, precision="float32"), fitting=replace(FITTING, precision="float16"))}
+    configs = {
+        "mixed": replace(
+            MODEL, descriptor=replace(DESCRIPTOR, precision="float32"), fitting=replace(FITTING, precision="float16")
+        )
+    }

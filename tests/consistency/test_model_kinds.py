@@ -26,7 +26,9 @@ from deepmd.testing.conformance import ModelConformance
 from deepmd.testing.samples import Subject
 
 TYPES = ("O", "H")
-POTENTIAL = StandardModel(TYPES, SeE2A(sel=(30, 30), rcut=4.0, rcut_smth=0.5, neuron=(3, 6), axis_neuron=2), EnergyFitting(neuron=(5,)))
+POTENTIAL = StandardModel(
+    TYPES, SeE2A(sel=(30, 30), rcut=4.0, rcut_smth=0.5, neuron=(3, 6), axis_neuron=2), EnergyFitting(neuron=(5,))
+)
 
 
 def table(rcut, **options):
@@ -43,7 +45,9 @@ CONFIGS = {
     "linear": LinearModel(TYPES, (POTENTIAL, table(4.5)), pair_exclude_types=((1, 1),), weights=(0.5, 2.0)),
     "hybrid of both kinds": LinearModel(TYPES, (BOTH, POTENTIAL, table(4.5)), weights=(0.5, 2.0, 1.5)),
     "messages": LinearModel(TYPES, (*PASSING, table(3.25)), weights=(0.5, 2.0, 1.5)),
-    "messages and sections": LinearModel(TYPES, (PASSING[0], BOTH, POTENTIAL), pair_exclude_types=((1, 1),), weights=(0.5, 2.0, 1.5)),
+    "messages and sections": LinearModel(
+        TYPES, (PASSING[0], BOTH, POTENTIAL), pair_exclude_types=((1, 1),), weights=(0.5, 2.0, 1.5)
+    ),
     "zbl": ZblModel(TYPES, (POTENTIAL, table(4.0)), atom_exclude_types=(1,), sw_rmin=0.5, sw_rmax=3.5, smin_alpha=0.3),
 }
 
@@ -75,7 +79,10 @@ class TestModelKinds(ModelConformance):
             params["descriptor"] = cls.statistics(model, params["descriptor"], rng)
 
     def test_cutoff(self, reference):
-        """Energy and force end continuously; a table ends as smoothly as its energies do, so that no power is asked for."""
+        """Energy and force end continuously.
+
+        A table ends as smoothly as its energies do, so that no power is asked for.
+        """
         rcut = reference.model.layout().rcut
         sample = reference.systems["open"][0].selected(np.arange(2)).changed(types=np.array([0, 1]))
         gaps = (1e-4, -1e-4, -0.1)

@@ -21,21 +21,29 @@ MEAN = replace(SMOOTH, set_davg_zero=False)
 
 
 class TestSeAtten(DescriptorConformance):
-    configs = {"none": BASE, "smooth": SMOOTH, "strip": SeAttenV2(sel=48, rcut=3.0, neuron=(2, 4), axis_neuron=2, tebd_dim=3, attn=3, attn_layer=1)}
+    configs = {
+        "none": BASE,
+        "smooth": SMOOTH,
+        "strip": SeAttenV2(sel=48, rcut=3.0, neuron=(2, 4), axis_neuron=2, tebd_dim=3, attn=3, attn_layer=1),
+    }
 
 
 class TestMean(DescriptorAgreement):
     type_map = ("O", "H", "C")
     configs = {
         "smooth": replace(MEAN, exclude_types=((0, 2), (1, 1))),
-        "masked": replace(MEAN, smooth_type_embedding=False, exclude_types=((0, 1),), use_econf_tebd=True, type_one_side=True),
+        "masked": replace(
+            MEAN, smooth_type_embedding=False, exclude_types=((0, 1),), use_econf_tebd=True, type_one_side=True
+        ),
         "overflow": replace(MEAN, sel=4, tebd_input_mode="strip", attn_layer=1),
     }
 
 
 class TestOptions(DescriptorAgreement):
     configs = {
-        "plain": replace(MEAN, attn_dotr=False, normalize=False, scaling_factor=2.0, concat_output_tebd=False, attn_layer=1),
+        "plain": replace(
+            MEAN, attn_dotr=False, normalize=False, scaling_factor=2.0, concat_output_tebd=False, attn_layer=1
+        ),
         "scaled": replace(MEAN, temperature=0.6, ln_eps=1e-3, use_tebd_bias=True, env_protection=0.1, attn_layer=1),
         "strip": replace(BASE, tebd_input_mode="strip", type_one_side=True, resnet_dt=True, activation_function="silu"),
         "float32": replace(SMOOTH, precision="float32"),
@@ -51,7 +59,9 @@ class TestSpectral(DescriptorConformance):
     configs = {
         "base": EXPANDED,
         "strip": STRIPPED,
-        "v2": SeAttenV2(sel=48, rcut=3.0, neuron=(2, 4), axis_neuron=2, tebd_dim=3, attn_layer=0, evaluation="spectral"),
+        "v2": SeAttenV2(
+            sel=48, rcut=3.0, neuron=(2, 4), axis_neuron=2, tebd_dim=3, attn_layer=0, evaluation="spectral"
+        ),
     }
 
 
@@ -60,7 +70,9 @@ class TestSpectralOptions(DescriptorAgreement):
     deviations = REALISTIC
     configs = {
         "mean": replace(EXPANDED, set_davg_zero=False, exclude_types=((0, 2), (1, 1))),
-        "one-sided": replace(EXPANDED, set_davg_zero=False, type_one_side=True, use_econf_tebd=True, exclude_types=((0, 1),)),
+        "one-sided": replace(
+            EXPANDED, set_davg_zero=False, type_one_side=True, use_econf_tebd=True, exclude_types=((0, 1),)
+        ),
         "strip": replace(STRIPPED, set_davg_zero=False, type_one_side=True, use_tebd_bias=True),
         "smooth strip": replace(STRIPPED, set_davg_zero=False, smooth_type_embedding=True, exclude_types=((1, 1),)),
         "overflow": replace(STRIPPED, set_davg_zero=False, smooth_type_embedding=True, sel=4),
@@ -74,7 +86,10 @@ class TestFollowing(TestSpectralOptions):
     stored = False
 
 
-@pytest.mark.parametrize("options", [{"attn_mask": True}, {"lmax": 2}, {"tebd_input_mode": "both"}, {"attn_layer": -1}, {"sel": 0}, {"ln_eps": 0.0}])
+@pytest.mark.parametrize(
+    "options",
+    [{"attn_mask": True}, {"lmax": 2}, {"tebd_input_mode": "both"}, {"attn_layer": -1}, {"sel": 0}, {"ln_eps": 0.0}],
+)
 def test_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         replace(BASE, **options)

@@ -26,7 +26,9 @@ class TestSeE2A(DescriptorConformance):
 
 
 class TestTwoSided(DescriptorConformance):
-    configs = variants(replace(BASE, type_one_side=False, resnet_dt=True), exclude_types=[((0, 0),)], env_protection=[0.1])
+    configs = variants(
+        replace(BASE, type_one_side=False, resnet_dt=True), exclude_types=[((0, 0),)], env_protection=[0.1]
+    )
 
 
 class TestThreeTypes(DescriptorConformance):
@@ -68,7 +70,9 @@ def slow_descriptor(config, params, sample):
                 if k < len(near):
                     r, j = near[k]
                     u = max((r - config.rcut_smth) / (config.rcut - config.rcut_smth), 0.0)
-                    row = (1.0 - u**3 * (10.0 - 15.0 * u + 6.0 * u * u)) / r * np.array([1.0, *(coord[j] - position) / r])
+                    row = (
+                        (1.0 - u**3 * (10.0 - 15.0 * u + 6.0 * u * u)) / r * np.array([1.0, *(coord[j] - position) / r])
+                    )
                 row = (row - params["davg"][types[i], slot]) / params["dstd"][types[i], slot]
                 x = row[:1]
                 for layer in weights["layers"]:
@@ -81,14 +85,21 @@ def slow_descriptor(config, params, sample):
 
 
 @pytest.mark.parametrize("backend", FRAMEWORKS)
-@pytest.mark.parametrize("config", [BASE, replace(BASE, type_one_side=False), replace(BASE, sel=(2, 1))], ids=["base", "two-sided", "overflow"])
+@pytest.mark.parametrize(
+    "config",
+    [BASE, replace(BASE, type_one_side=False), replace(BASE, sel=(2, 1))],
+    ids=["base", "two-sided", "overflow"],
+)
 def test_equals_slow_twin(backend, config):
     """Statistics that differ from slot to slot and from axis to axis show which slot each neighbour is in."""
     rng = np.random.default_rng(1)
     model = StandardModel(("O", "H"), config, EnergyFitting(neuron=()))
     params = model.init(lambda _: rng, xp=plain)
     statistics = params["descriptor"]
-    statistics["davg"], statistics["dstd"] = rng.normal(0.0, 0.1, statistics["davg"].shape), rng.uniform(0.05, 0.2, statistics["dstd"].shape)
+    statistics["davg"], statistics["dstd"] = (
+        rng.normal(0.0, 0.1, statistics["davg"].shape),
+        rng.uniform(0.05, 0.2, statistics["dstd"].shape),
+    )
     subject = Subject(model, params, backend)
     (sample,) = subject.systems["open"]
     assert_close(subject([sample])["descriptor"], slow_descriptor(config, statistics, sample), "descriptor")

@@ -20,9 +20,21 @@ from deepmd.testing import DescriptorAgreement, DescriptorConformance
 from deepmd.testing.conformance import REALISTIC
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-BASE = SeE2ATyped(sel=(24, 24), rcut=3.0, rcut_smth=0.5, neuron=(2, 4), axis_neuron=2, types=TypeEmbedding((3,), activation_function="tanh"))
+BASE = SeE2ATyped(
+    sel=(24, 24),
+    rcut=3.0,
+    rcut_smth=0.5,
+    neuron=(2, 4),
+    axis_neuron=2,
+    types=TypeEmbedding((3,), activation_function="tanh"),
+)
 EXPANDED = replace(BASE, evaluation="spectral")
-MORE = replace(BASE, type_one_side=True, exclude_types=((0, 1),), types=TypeEmbedding((2, 4), use_econf_tebd=True, use_tebd_bias=True))
+MORE = replace(
+    BASE,
+    type_one_side=True,
+    exclude_types=((0, 1),),
+    types=TypeEmbedding((2, 4), use_econf_tebd=True, use_tebd_bias=True),
+)
 
 # torch says of TorchScript as a whole that it is deprecated; loops of evaluations are compiled with it
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
@@ -35,14 +47,21 @@ class TestTyped(DescriptorConformance):
 class TestTypedOptions(DescriptorAgreement):
     deviations = REALISTIC
     type_map = ("O", "H", "C")
-    configs = {"one side": replace(MORE, sel=(9, 9, 9)), "expanded": replace(EXPANDED, sel=(9, 9, 9), precision="default")}
+    configs = {
+        "one side": replace(MORE, sel=(9, 9, 9)),
+        "expanded": replace(EXPANDED, sel=(9, 9, 9), precision="default"),
+    }
 
 
 class TestHybrid(DescriptorAgreement):
     """Beside another with types, and one that does not read them."""
 
     deviations = REALISTIC
-    configs = {"hybrid": Hybrid((BASE, replace(MORE, rcut=2.5, sel=(9, 30)), SeE2R(sel=(16, 20), rcut=3.0, rcut_smth=0.5, neuron=(2, 4))))}
+    configs = {
+        "hybrid": Hybrid(
+            (BASE, replace(MORE, rcut=2.5, sel=(9, 30)), SeE2R(sel=(16, 20), rcut=3.0, rcut_smth=0.5, neuron=(2, 4)))
+        )
+    }
 
     def test_one_fitting_net_serves_all_types(self):
         model = self.model(self.configs["hybrid"])
@@ -64,12 +83,16 @@ def test_equals_deepmd_kit(case, backend, evaluation):
     stored = np.load(GOLDEN / case / "expected.npz")
     with DeepPot(GOLDEN / case / "model.dp", backend=backend, evaluation=evaluation) as potential:
         for boundary in ("pbc", "nopbc"):
-            of = {key.removeprefix(f"{boundary}/"): stored[key] for key in stored.files if key.startswith(f"{boundary}/")}
+            of = {
+                key.removeprefix(f"{boundary}/"): stored[key] for key in stored.files if key.startswith(f"{boundary}/")
+            }
             cell = of["cell"][None] if "cell" in of else None
             results = potential.eval(of["coord"][None], cell, of["type"], atomic=True)
             names = ("energy", "force", "virial", "atom_energy", "atom_virial")
             for name, values in zip(names, results, strict=True):
-                assert_close(values[0].reshape(of[name].shape), of[name], "golden", floor=0.0, what=f"{boundary}: {name}")
+                assert_close(
+                    values[0].reshape(of[name].shape), of[name], "golden", floor=0.0, what=f"{boundary}: {name}"
+                )
             features = potential.eval_descriptor(of["coord"][None], cell, of["type"])[0]
             assert_close(features[:, : of["descriptor"].shape[1]], of["descriptor"], "golden", floor=0.0, what=boundary)
 
@@ -77,4 +100,9 @@ def test_equals_deepmd_kit(case, backend, evaluation):
 def test_an_input_without_a_type_embedding_is_as_before():
     assert not [field for field in fields(SeE2A) if field.name == "types"]
     assert BASE.widths.invariant == SeE2A(neuron=(2, 4), axis_neuron=2).widths.invariant + 3
-    assert set(BASE.fresh(("O", "H"), np.random.default_rng, xp=plain)) == {"davg", "dstd", "embeddings", "type_embedding"}
+    assert set(BASE.fresh(("O", "H"), np.random.default_rng, xp=plain)) == {
+        "davg",
+        "dstd",
+        "embeddings",
+        "type_embedding",
+    }

@@ -27,14 +27,21 @@ class TestThreeTypes(DescriptorAgreement):
 
 class TestOptions(DescriptorAgreement):
     configs = variants(
-        BASE, resnet_dt=[True], env_protection=[0.1], set_davg_zero=[True], activation_function=["silu"], precision=["float32", "half"]
+        BASE,
+        resnet_dt=[True],
+        env_protection=[0.1],
+        set_davg_zero=[True],
+        activation_function=["silu"],
+        precision=["float32", "half"],
     )
 
 
 class TestSpectral(DescriptorAgreement):
     deviations = REALISTIC
     configs = {
-        **variants(replace(BASE, evaluation="spectral"), exclude_types=[((0, 1),)], sel=[(2, 3)], precision=["float32"]),
+        **variants(
+            replace(BASE, evaluation="spectral"), exclude_types=[((0, 1),)], sel=[(2, 3)], precision=["float32"]
+        ),
         "two-sided": replace(BASE, evaluation="spectral", type_one_side=False, exclude_types=((0, 1),)),
     }
 

@@ -32,7 +32,14 @@ class TestThreeTypes(DescriptorAgreement):
 
 
 class TestOptions(DescriptorAgreement):
-    configs = variants(BASE, resnet_dt=[True], env_protection=[0.1], set_davg_zero=[True], activation_function=["silu"], precision=["float32"])
+    configs = variants(
+        BASE,
+        resnet_dt=[True],
+        env_protection=[0.1],
+        set_davg_zero=[True],
+        activation_function=["silu"],
+        precision=["float32"],
+    )
 
 
 class TestHalf(DescriptorAgreement):
@@ -101,7 +108,9 @@ def test_slots_are_those_of_the_formula(evaluation, exclude_types):
     sections = []
     for rows, (start, stop) in zip(raw, spans(descriptor.slots), strict=True):
         full = np.concatenate([rows, np.zeros((len(rows), stop - start - rows.shape[1], 4))], axis=1)
-        section = ((full - params["davg"][pairs.type_N, start:stop]) / params["dstd"][pairs.type_N, start:stop])[:, :, 1:]
+        section = ((full - params["davg"][pairs.type_N, start:stop]) / params["dstd"][pairs.type_N, start:stop])[
+            :, :, 1:
+        ]
         for a, b in [both for pair in exclude_types for both in (pair, pair[::-1])]:
             if b == len(sections):
                 hidden = (pairs.type_N == a)[:, None] & pairs.mask_NM[:, slice(*spans(pairs.widths)[b])]
@@ -111,7 +120,9 @@ def test_slots_are_those_of_the_formula(evaluation, exclude_types):
     for first, second in ((0, 0), (0, 1), (1, 1)):
         t = np.einsum("njc,nkc->njk", sections[first], sections[second])
         values = apply_net(descriptor.net(), params["embeddings"][first + 2 * second], t[..., None], xp=plain)
-        expected = expected + np.einsum("njk,njkd->nd", t, values) / (descriptor.slots[first] * descriptor.slots[second])
+        expected = expected + np.einsum("njk,njkd->nd", t, values) / (
+            descriptor.slots[first] * descriptor.slots[second]
+        )
     actual = planned.apply(tables, pairs, xp=plain).invariant_ND
     assert_close(actual, expected, "spectral" if evaluation == "spectral" else "descriptor")
 
@@ -119,7 +130,10 @@ def test_slots_are_those_of_the_formula(evaluation, exclude_types):
 @pytest.mark.parametrize("name", ["davg", "dstd"])
 def test_statistics_that_differ_between_slots_are_refused(name):
     """One empty slot stands for all those that no atom of a batch fills."""
-    model, params = TestSeE3.subject_of("base", "numpy").model, TestSeE3.subject_of("base", "numpy").params["descriptor"]
+    model, params = (
+        TestSeE3.subject_of("base", "numpy").model,
+        TestSeE3.subject_of("base", "numpy").params["descriptor"],
+    )
     tree = descriptor_to_dict(model.descriptor, params, ("O", "H"))
     descriptor_from_dict(tree)
     tree["@variables"] = {**tree["@variables"], name: params[name] + (params[name][:1] * 0.0 + 1.0).cumsum(axis=1)}

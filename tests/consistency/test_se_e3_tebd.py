@@ -18,11 +18,20 @@ class TestSeE3Tebd(DescriptorConformance):
 
 class TestThreeTypes(DescriptorAgreement):
     type_map = ("O", "H", "C")
-    configs = variants(replace(BASE, set_davg_zero=False, exclude_types=((0, 2), (1, 1))), sel=[4], use_econf_tebd=[True])
+    configs = variants(
+        replace(BASE, set_davg_zero=False, exclude_types=((0, 2), (1, 1))), sel=[4], use_econf_tebd=[True]
+    )
 
 
 class TestOptions(DescriptorAgreement):
     configs = {
-        **variants(replace(STRIP, set_davg_zero=False, sel=(8, 8)), smooth=[False], concat_output_tebd=[False], resnet_dt=[True]),
-        **variants(BASE, use_tebd_bias=[True], env_protection=[0.1], activation_function=["silu"], precision=["float32"]),
+        **variants(
+            replace(STRIP, set_davg_zero=False, sel=(8, 8)),
+            smooth=[False],
+            concat_output_tebd=[False],
+            resnet_dt=[True],
+        ),
+        **variants(
+            BASE, use_tebd_bias=[True], env_protection=[0.1], activation_function=["silu"], precision=["float32"]
+        ),
     }

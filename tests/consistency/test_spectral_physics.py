@@ -11,7 +11,9 @@ from deepmd.plan.expansions import domain_start, evaluation_of
 from deepmd.testing import DescriptorAgreement, DescriptorConformance, variants
 from deepmd.testing.conformance import REALISTIC
 
-BASE = SeE2A(sel=(24, 24), rcut=3.0, rcut_smth=0.5, neuron=(2, 4), axis_neuron=2, type_one_side=True, evaluation="spectral")
+BASE = SeE2A(
+    sel=(24, 24), rcut=3.0, rcut_smth=0.5, neuron=(2, 4), axis_neuron=2, type_one_side=True, evaluation="spectral"
+)
 TWO_SIDED = replace(BASE, type_one_side=False, resnet_dt=True)
 
 

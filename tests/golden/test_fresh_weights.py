@@ -20,6 +20,11 @@ FITTED = ("davg", "dstd", "out_bias")
 def test_equal_those_of_deepmd_kit(case):
     section = json.loads((FOLDER / case / "model.json").read_text())
     model = parse_input({"model": section, "learning_rate": {"start_lr": 1e-3}, "training": {"numb_steps": 1}}).model
-    drawn, stored = (flatten(params) for params in (model.init(np.random.default_rng, xp=plain), load_model(FOLDER / case / "model.dp").params))
+    drawn, stored = (
+        flatten(params)
+        for params in (model.init(np.random.default_rng, xp=plain), load_model(FOLDER / case / "model.dp").params)
+    )
     assert drawn.keys() == stored.keys()
-    assert [path for path in stored if not path.endswith(FITTED) and not np.array_equal(drawn[path], stored[path])] == []
+    assert [
+        path for path in stored if not path.endswith(FITTED) and not np.array_equal(drawn[path], stored[path])
+    ] == []

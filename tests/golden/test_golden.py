@@ -66,7 +66,10 @@ FITTINGS = ("dipole", "polar", "dos", "property")
 DIPOLE = {
     "dipole": ("dipole_redu", (1, 3)),
     "atom_dipole": ("dipole", (-1, 3)),
-    "force": ("dipole_derv_r", (-1, 3, 3)),  # stored in the order atom, component, direction, whatever the shape there says
+    "force": (
+        "dipole_derv_r",
+        (-1, 3, 3),
+    ),  # stored in the order atom, component, direction, whatever the shape there says
     "virial": ("dipole_derv_c_redu", (1, 3, 9)),
     "atom_virial": ("dipole_derv_c", (-1, 3, 9)),
 }
@@ -76,19 +79,29 @@ STORED = {
     "dos": {"dos": ("dos_redu", (1, 5)), "atom_dos": ("dos", (-1, 5))},
     "property": {"property": ("property", (1, 3)), "atom_property": ("atom_property", (-1, 3))},
 }
-"""Where the outputs of a case are stored, and in which shape they are compared; the others are stored under their names."""
+"""Where the outputs of a case are stored, and in which shape they are compared.
+
+The others are stored under their names.
+"""
 
 EVALUATED = [
-    (case, backend, how) for case, backend, how in product(CASES, FRAMEWORKS, ("direct", "spectral")) if how == "direct" or case not in DIRECT
+    (case, backend, how)
+    for case, backend, how in product(CASES, FRAMEWORKS, ("direct", "spectral"))
+    if how == "direct" or case not in DIRECT
 ]
-EXPANDED = [case for case in CASES if case not in (*DIRECT, *FITTINGS, "hybrid")]  # the members of the hybrid are tested alone
+EXPANDED = [
+    case for case in CASES if case not in (*DIRECT, *FITTINGS, "hybrid")
+]  # the members of the hybrid are tested alone
 BOUNDARIES = ("pbc", "nopbc")
 
 FACTORS = (1.0, 2.0, 4.0)
 """What the weights of the embedding nets are multiplied with: they grow in training, and with them the number of terms."""
 
 IMPOSSIBLE = {("se_e2_a", 4.0), ("se_e2_a_two_side", 4.0), ("se_e2_a_fparam", 4.0), ("se_e2_a_sel_overflow", 4.0)}
-"""Cases and factors that have no expansion from the shortest distance that is assumed if none is known; from their own they have one."""
+"""Cases and factors that have no expansion from the shortest distance that is assumed if none is known.
+
+From their own they have one.
+"""
 
 NEVER = {("se_e2_r", 4.0), ("se_e3", 2.0), ("se_e3", 4.0)}
 """Cases and factors that need more terms than are allowed from any distance."""
@@ -112,10 +125,15 @@ def content_of(case):
 
 def sample_of(stored, boundary):
     """The frame of a boundary, and what is stored for it."""
-    expected = {name.removeprefix(f"{boundary}/"): value for name, value in stored.items() if name.startswith(f"{boundary}/")}
+    expected = {
+        name.removeprefix(f"{boundary}/"): value for name, value in stored.items() if name.startswith(f"{boundary}/")
+    }
     natoms = len(expected["type"])
     structure = Structure(expected["coord"], expected.get("cell"), expected["type"])
-    parameters = expected.get("fparam", np.zeros(0)).reshape(-1), expected.get("aparam", np.zeros((natoms, 0))).reshape(natoms, -1)
+    parameters = (
+        expected.get("fparam", np.zeros(0)).reshape(-1),
+        expected.get("aparam", np.zeros((natoms, 0))).reshape(natoms, -1),
+    )
     return Sample(structure, *parameters, expected.get("charge_spin", np.zeros(0))), expected
 
 
@@ -159,7 +177,11 @@ def test_overflow_is_told(golden):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SelWarning)
         layout = subject.model.layout()
-        pack(find_neighbours([Structure(stored["pbc/coord"], stored["pbc/cell"], stored["pbc/type"])], layout.rcut), layout, 2)
+        pack(
+            find_neighbours([Structure(stored["pbc/coord"], stored["pbc/cell"], stored["pbc/type"])], layout.rcut),
+            layout,
+            2,
+        )
     assert bool(caught) == (case in OVERFLOW)
 
 

@@ -1,4 +1,7 @@
-"""Every conversion between the formats for every kind of model; the programs inside native files give what DeePMD-kit has computed."""
+"""Every conversion between the formats for every kind of model.
+
+The programs inside native files give what DeePMD-kit has computed.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,14 @@ LONG_WALK = [
 DETOUR = [*WALK, ".savedmodel", ".dp"]
 """Writing that format takes seconds, and what it is made of does not depend on where the model comes from: most kinds go there once."""
 
-WALKS = ("dipole", "polar", "dos", "property", "dpa2", "dpa3")  # tests/unit/test_savedmodel.py has the rest of the last two
+WALKS = (
+    "dipole",
+    "polar",
+    "dos",
+    "property",
+    "dpa2",
+    "dpa3",
+)  # tests/unit/test_savedmodel.py has the rest of the last two
 DETOURS = (
     *("se_e2_r", "se_e3", "se_atten_strip", "se_atten_attn", "se_e3_tebd", "hybrid", "loc_frame_rule"),
     *("pairtab", "linear", "linear_pairtab", "zbl", "dpa3_charge_spin"),
@@ -73,7 +83,11 @@ def test_a_way_has_every_ordered_pair_once(way):
 
 def assert_same(content, wanted, what):
     """The same model, bit by bit."""
-    assert (content.model, content.definition, content.min_nbor_dist) == (wanted.model, wanted.definition, wanted.min_nbor_dist), what
+    assert (content.model, content.definition, content.min_nbor_dist) == (
+        wanted.model,
+        wanted.definition,
+        wanted.min_nbor_dist,
+    ), what
     leaves, expected = flatten(content.params), flatten(wanted.params)
     assert leaves.keys() == expected.keys(), what
     for name, leaf in expected.items():
@@ -93,7 +107,9 @@ def run_pth(path, sample):
     given = {"coord": structure.coord[None], "atype": structure.types[None].astype(np.int64)}
     given |= {} if structure.cell is None else {"box": structure.cell.reshape(1, 9)}
     given |= {name: value[None] for name, value in told(sample).items()}
-    out = torch.jit.load(str(path))(**{name: torch.from_numpy(value) for name, value in given.items()}, do_atomic_virial=True)
+    out = torch.jit.load(str(path))(
+        **{name: torch.from_numpy(value) for name, value in given.items()}, do_atomic_virial=True
+    )
     return {name: value.detach().numpy() for name, value in out.items()}
 
 
@@ -102,14 +118,24 @@ def run_pb(path, sample):
     tf = pytest.importorskip("tensorflow")
     structure = sample.structure
     periodic, natoms = structure.cell is not None, len(structure.types)
-    feed = {"t_coord": structure.coord.reshape(1, -1), "t_type": structure.types[None], "t_natoms": [natoms, natoms, 0, 0]}
-    feed |= {"t_box": (structure.cell if periodic else np.zeros((3, 3))).reshape(9), "t_mesh": [0] * (6 if periodic else 1)}
+    feed = {
+        "t_coord": structure.coord.reshape(1, -1),
+        "t_type": structure.types[None],
+        "t_natoms": [natoms, natoms, 0, 0],
+    }
+    feed |= {
+        "t_box": (structure.cell if periodic else np.zeros((3, 3))).reshape(9),
+        "t_mesh": [0] * (6 if periodic else 1),
+    }
     feed |= {f"t_{name}": value.reshape(1, -1) for name, value in told(sample).items()}
     with tf.Graph().as_default() as graph:
         tf.compat.v1.import_graph_def(tf.compat.v1.GraphDef.FromString(path.read_bytes()), name="")
     names = [node.name for node in graph.as_graph_def().node if node.name.startswith("o_")]
     with tf.compat.v1.Session(graph=graph) as session:
-        out = session.run({name.removeprefix("o_"): f"{name}:0" for name in names}, {f"{name}:0": value for name, value in feed.items()})
+        out = session.run(
+            {name.removeprefix("o_"): f"{name}:0" for name in names},
+            {f"{name}:0": value for name, value in feed.items()},
+        )
     if "dipole" in out:
         out |= {name: np.swapaxes(out[name].reshape(1, 3, natoms, -1), 1, 2) for name in ("force", "atom_virial")}
     return out
@@ -126,7 +152,13 @@ def run_savedmodel(path, sample):
     tf = pytest.importorskip("tensorflow")
     structure, natoms = sample.structure, len(sample.structure.types)
     box = np.zeros((1, 0, 0)) if structure.cell is None else structure.cell[None]
-    given = [structure.coord[None], structure.types[None].astype(np.int32), box, sample.fparam.reshape(1, -1), sample.aparam.reshape(1, natoms, -1)]
+    given = [
+        structure.coord[None],
+        structure.types[None].astype(np.int32),
+        box,
+        sample.fparam.reshape(1, -1),
+        sample.aparam.reshape(1, natoms, -1),
+    ]
     given += [sample.charge_spin[None]] if sample.charge_spin.size else []
     out = loaded(path).call_atomic_virial(*map(tf.constant, given))
     return {name: out[theirs].numpy() for name, theirs in IN_SAVEDMODEL.items()}
@@ -151,7 +183,11 @@ def assert_program(path, case):
         for theirs, ours in names_in_file(case, path.suffix).items():
             key, shape = STORED.get(case, {}).get(ours, (ours, expected[ours].shape if ours in expected else None))
             assert_close(
-                results[theirs].reshape(shape), expected[key].reshape(shape), "golden", floor=0.0, what=f"{path.suffix} {boundary}: {theirs}"
+                results[theirs].reshape(shape),
+                expected[key].reshape(shape),
+                "golden",
+                floor=0.0,
+                what=f"{path.suffix} {boundary}: {theirs}",
             )
 
 
@@ -159,7 +195,10 @@ PROGRAMS = {".pth": run_pth, ".pb": run_pb, ".savedmodel": run_savedmodel}
 
 
 def go(folder, case, way):
-    """Convert along a way; every file holds the same model, and the last program of each kind computes what it should."""
+    """Convert along a way.
+
+    Every file holds the same model, and the last program of each kind computes what it should.
+    """
     pytest.importorskip("torch")
     pytest.importorskip("tensorflow")
     wanted = content_of(case)
@@ -203,7 +242,9 @@ def test_an_atom_whose_neighbours_are_all_excluded(tmp_path, case, run):
     save_model(path, content)
     save_model(tmp_path / "model.dp", content)
     sample = Sample(Structure(np.diag([1.0, 0.0, 0.0])[:2], None, np.array([1, 1])), np.zeros(0), np.zeros((2, 0)))
-    expected = DeepPot(tmp_path / "model.dp").eval(sample.structure.coord[None], None, sample.structure.types, atomic=True)
+    expected = DeepPot(tmp_path / "model.dp").eval(
+        sample.structure.coord[None], None, sample.structure.types, atomic=True
+    )
     assert_close(run(path, sample)["atom_energy"].reshape(-1), expected[3].reshape(-1), "golden", floor=0.0)
 
 
@@ -221,7 +262,14 @@ def test_models_that_pass_messages_can_be_added(tmp_path, run):
     sample, _ = sample_of(stored_in("dpa2"), "pbc")
     structure = sample.structure
     each = [DeepPot(tmp_path / f"{number}.dp") for number in range(len(members))]
-    alone = [dict(zip(ENERGY, one.eval(structure.coord[None], structure.cell[None], structure.types, atomic=True), strict=True)) for one in each]
+    alone = [
+        dict(
+            zip(
+                ENERGY, one.eval(structure.coord[None], structure.cell[None], structure.types, atomic=True), strict=True
+            )
+        )
+        for one in each
+    ]
     results = run(path, sample)
     for name in ENERGY:
         expected = sum(own[name] for own in alone)

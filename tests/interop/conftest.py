@@ -1,4 +1,7 @@
-"""Fixtures of the tests that run DeePMD-kit; without it they are skipped. `make interop` has it installed and runs them."""
+"""Fixtures of the tests that run DeePMD-kit; without it they are skipped.
+
+`make interop` has it installed and runs them.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,9 @@ def pytest_collection_modifyitems(items):
 def kit() -> Kit:
     found = find_kit()
     if found is None:
-        pytest.skip("DeePMD-kit is not there: `make interop` installs it, or DEEPMD_KIT_ENV names an environment that has it")
+        pytest.skip(
+            "DeePMD-kit is not there: `make interop` installs it, or DEEPMD_KIT_ENV names an environment that has it"
+        )
     return found
 
 
@@ -67,7 +72,8 @@ def water() -> Frame:
 def given(water: Frame) -> dict[str, np.ndarray]:
     """That frame and a frame parameter, for models of all kinds.
 
-    All atoms are inside the cell: which atom gets what of a virial depends on the image where messages are passed, and DeePMD-kit moves none.
+    All atoms are inside the cell: which atom gets what of a virial depends on the image where messages are passed, and
+    DeePMD-kit moves none.
     """
     assert water.cell is not None
     inside = water.coord @ np.linalg.inv(water.cell) % 1.0 @ water.cell

@@ -39,10 +39,22 @@ def evaluate(model, coord, types, cell, charge_spin=None):
 
     natoms, kept = len(types), []
     hook = model.atomic_model.descriptor.register_forward_hook(lambda module, inputs, outputs: kept.append(outputs[0]))
-    given = torch.tensor(coord[None]), torch.tensor(types[None]), None if cell is None else torch.tensor(cell.reshape(1, 9))
-    found = model(*given, do_atomic_virial=True, charge_spin=None if charge_spin is None else torch.tensor(charge_spin[None]))
+    given = (
+        torch.tensor(coord[None]),
+        torch.tensor(types[None]),
+        None if cell is None else torch.tensor(cell.reshape(1, 9)),
+    )
+    found = model(
+        *given, do_atomic_virial=True, charge_spin=None if charge_spin is None else torch.tensor(charge_spin[None])
+    )
     hook.remove()
-    shapes = {"energy": (1,), "atom_energy": (natoms,), "force": (natoms, 3), "virial": (1, 9), "atom_virial": (natoms, 9)}
+    shapes = {
+        "energy": (1,),
+        "atom_energy": (natoms,),
+        "force": (natoms, 3),
+        "virial": (1, 9),
+        "atom_virial": (natoms, 9),
+    }
     out = {name: found[name].detach().numpy().reshape(shape) for name, shape in shapes.items()}
     return {**out, "descriptor": kept[0].detach().numpy().reshape(natoms, -1)}
 

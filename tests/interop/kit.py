@@ -47,7 +47,10 @@ print(json.dumps({"peak": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_max
 
 @dataclass(frozen=True)
 class Frame:
-    """One structure: coord (n, 3) and cell (3, 3) in Angstrom, or None for an open boundary; types (n,); parameters of the frame and atoms."""
+    """One structure: coord (n, 3) and cell (3, 3) in Angstrom, or None for an open boundary; types (n,).
+
+    Parameters of the frame and atoms.
+    """
 
     coord: np.ndarray
     types: np.ndarray
@@ -75,9 +78,13 @@ class Kit:
         AssertionError
             It failed; the message is the end of what it printed.
         """
-        libraries = self.home.glob("lib/python*/site-packages/nvidia/cuda_runtime/lib")  # its torch operators are linked to it
+        libraries = self.home.glob(
+            "lib/python*/site-packages/nvidia/cuda_runtime/lib"
+        )  # its torch operators are linked to it
         threads = ("OMP_NUM_THREADS", "DP_INTRA_OP_PARALLELISM_THREADS", "DP_INTER_OP_PARALLELISM_THREADS")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)} | dict.fromkeys(threads, "1")
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)
+        } | dict.fromkeys(threads, "1")
         environment |= {
             "LD_LIBRARY_PATH": ":".join(map(str, libraries)),
             "PATH": f"{self.home / 'bin'}:{os.environ['PATH']}",
@@ -93,7 +100,9 @@ class Kit:
             text=True,
             timeout=limit,
         )
-        assert done.returncode == 0, f"{' '.join(map(str, command))}: exit code {done.returncode}\n{done.stdout[-4000:]}"
+        assert done.returncode == 0, (
+            f"{' '.join(map(str, command))}: exit code {done.returncode}\n{done.stdout[-4000:]}"
+        )
         return done.stdout
 
     def evaluate(self, jobs: dict[str, tuple[Path, Frame]], folder: Path) -> dict[str, dict[str, np.ndarray]]:
@@ -108,7 +117,9 @@ class Kit:
                 self._evaluate(some, folder / ("savedmodels" if part else "files"), outputs)
         return outputs
 
-    def _evaluate(self, jobs: dict[str, tuple[Path, Frame]], folder: Path, outputs: dict[str, dict[str, np.ndarray]]) -> None:
+    def _evaluate(
+        self, jobs: dict[str, tuple[Path, Frame]], folder: Path, outputs: dict[str, dict[str, np.ndarray]]
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         inputs = {f"{name}|{key}": value for name, (_, frame) in jobs.items() for key, value in frame.fields().items()}
         np.savez(folder / "inputs.npz", **inputs)

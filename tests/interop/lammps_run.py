@@ -12,7 +12,17 @@ BAR = 1.6021765e6
 """bar in units of eV/Angstrom^3, as LAMMPS has it in units metal."""
 
 KINDS = (
-    *("se_e2_r", "se_e3", "se_e3_tebd", "se_atten", "se_atten_attn", "se_atten_strip", "hybrid", "loc_frame", "loc_frame_rule"),
+    *(
+        "se_e2_r",
+        "se_e3",
+        "se_e3_tebd",
+        "se_atten",
+        "se_atten_attn",
+        "se_atten_strip",
+        "hybrid",
+        "loc_frame",
+        "loc_frame_rule",
+    ),
     *("pairtab", "zbl", "zbl_tables", "linear", "linear_pairtab"),
 )
 """Stored models of the other kinds of descriptors and models."""
@@ -53,7 +63,10 @@ class Outcome:
 
 
 def write_data(path: Path, frame: Frame, ntypes: int) -> None:
-    """Write a structure for LAMMPS; a cell must be a lower triangle, an open boundary becomes a box around everything."""
+    """Write a structure for LAMMPS.
+
+    A cell must be a lower triangle, an open boundary becomes a box around everything.
+    """
     coord = frame.coord if frame.cell is None else frame.coord @ np.linalg.inv(frame.cell) % 1.0 @ frame.cell
     low, cell = np.zeros(3), frame.cell
     if cell is None:
@@ -64,7 +77,10 @@ def write_data(path: Path, frame: Frame, ntypes: int) -> None:
     if np.tril(cell, -1).any():
         lines += [f"{cell[1, 0]!r} {cell[2, 0]!r} {cell[2, 1]!r} xy xz yz"]
     lines += ["", "Atoms # atomic", ""]
-    lines += [f"{k + 1} {t + 1} {x!r} {y!r} {z!r}" for k, (t, (x, y, z)) in enumerate(zip(frame.types.tolist(), coord.tolist(), strict=True))]
+    lines += [
+        f"{k + 1} {t + 1} {x!r} {y!r} {z!r}"
+        for k, (t, (x, y, z)) in enumerate(zip(frame.types.tolist(), coord.tolist(), strict=True))
+    ]
     path.write_text("\n".join(lines).replace("np.float64(", "").replace(")", "") + "\n")
 
 
@@ -82,20 +98,41 @@ def run_lammps(
     steps: int = 0,
     skin: float = 2.0,
 ) -> Outcome:
-    """Run LAMMPS in a new folder; `settings` follow the models in pair_style, `first` and `extra` are commands before atoms and before `run`."""
+    """Run LAMMPS in a new folder.
+
+    `settings` follow the models in pair_style, `first` and `extra` are commands before atoms and before `run`.
+    """
     folder.mkdir(parents=True)
     write_data(folder / "structure.data", frame, len(elements.split()))
     boundary = "p p p" if frame.cell is not None else "f f f"
     names = " ".join(str(model) for model in models)
-    text = INPUT.format(boundary=boundary, models=names, settings=settings, elements=elements, first=first, extra=extra, steps=steps, skin=skin)
+    text = INPUT.format(
+        boundary=boundary,
+        models=names,
+        settings=settings,
+        elements=elements,
+        first=first,
+        extra=extra,
+        steps=steps,
+        skin=skin,
+    )
     (folder / "in.lammps").write_text(text)
-    command = ["lmp", "-in", "in.lammps"] if ranks == 1 else ["mpiexec", "-n", ranks, kit.home / "bin/lmp", "-in", "in.lammps"]
+    command = (
+        ["lmp", "-in", "in.lammps"]
+        if ranks == 1
+        else ["mpiexec", "-n", ranks, kit.home / "bin/lmp", "-in", "in.lammps"]
+    )
     kit.run(command, folder)
     log = (folder / "log.lammps").read_text().splitlines()
     start = next(k for k, line in enumerate(log) if line.split()[:2] == ["Step", "PotEng"]) + 1
     stop = next(k for k, line in enumerate(log) if line.startswith("Loop time"))
     thermo = np.array([[float(word) for word in line.split()] for line in log[start:stop] if line.split()[0].isdigit()])
-    rows = np.array([[float(word) for word in line.split()] for line in (folder / "dump.txt").read_text().splitlines()[9 : 9 + len(frame.types)]])
+    rows = np.array(
+        [
+            [float(word) for word in line.split()]
+            for line in (folder / "dump.txt").read_text().splitlines()[9 : 9 + len(frame.types)]
+        ]
+    )
     rows = rows.reshape(-1, 14)
     volume = abs(np.linalg.det(frame.cell)) if frame.cell is not None else np.prod(np.ptp(frame.coord, axis=0) + 2.0)
     stress = -rows[:, 5:14] / BAR  # xx yy zz xy xz yz yx zx zy, the component of the force last

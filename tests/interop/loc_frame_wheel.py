@@ -1,7 +1,8 @@
 """Models of loc_frame that DeePMD-kit trains, and what it computes with them: run by the Python of its environment in a folder of its own.
 
-Its `prod_force` and `prod_virial` count the derivative by the k-th distance of `sel_r` once more on the neighbour in slot k of all slots, if that
-neighbour is on an axis. Summed in two parts, that of `sel_r` with axes that no slot is on, the same operators give the derivatives of its energy.
+Its `prod_force` and `prod_virial` count the derivative by the k-th distance of `sel_r` once more on the neighbour in
+slot k of all slots, if that neighbour is on an axis. Summed in two parts, that of `sel_r` with axes that no slot is on,
+the same operators give the derivatives of its energy.
 """
 
 import json
@@ -49,7 +50,11 @@ def derivatives(path, coord, cell, types):
         with tf.compat.v1.Session(graph=graph) as session:
             forces, virials = session.run((forces, virials), {f"{name}:0": value for name, value in feed.items()})
     total, each = (sum(arrays) for arrays in zip(*virials, strict=True))
-    return {"force": sum(forces).reshape(natoms, 3), "virial": total.reshape(3, 3), "atom_virial": each.reshape(natoms, 3, 3)}
+    return {
+        "force": sum(forces).reshape(natoms, 3),
+        "virial": total.reshape(3, 3),
+        "atom_virial": each.reshape(natoms, 3, 3),
+    }
 
 
 def results(path, coord, cell, types):

@@ -41,9 +41,21 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "se_e3_tebd": (SE_E3_TEBD, fitting(), ENER),
     "se_e3_tebd_strip": ({**SE_E3_TEBD, "tebd_input_mode": "strip", "use_econf_tebd": True}, fitting(), ENER),
     "se_atten": ({**DPA1, "use_tebd_bias": True, "exclude_types": [[0, 1]]}, fitting(), ENER),
-    "se_atten_attention": ({**DPA1, "attn_layer": 2, "scaling_factor": 0.7, "ln_eps": 1e-4, "attn_dotr": False}, fitting(), ENER),
-    "se_atten_strip": ({**DPA1, "tebd_input_mode": "strip", "smooth_type_embedding": True, "type_one_side": True}, fitting(), ENER),
-    "se_atten_v2": ({**DPA1, "type": "se_atten_v2", "attn_layer": 1, "concat_output_tebd": False, "use_econf_tebd": True}, fitting(), ENER),
+    "se_atten_attention": (
+        {**DPA1, "attn_layer": 2, "scaling_factor": 0.7, "ln_eps": 1e-4, "attn_dotr": False},
+        fitting(),
+        ENER,
+    ),
+    "se_atten_strip": (
+        {**DPA1, "tebd_input_mode": "strip", "smooth_type_embedding": True, "type_one_side": True},
+        fitting(),
+        ENER,
+    ),
+    "se_atten_v2": (
+        {**DPA1, "type": "se_atten_v2", "attn_layer": 1, "concat_output_tebd": False, "use_econf_tebd": True},
+        fitting(),
+        ENER,
+    ),
     "hybrid": ({"type": "hybrid", "list": [SE_E2_A, {**SE_E2_R, "rcut": 3.0, "sel": [9, 18]}]}, fitting(), ENER),
     "hybrid_mixed": ({"type": "hybrid", "list": [SE_E2_A, {**DPA1, "attn_layer": 1}, SE_E3_TEBD]}, fitting(), ENER),
     "dpa2": (DPA2["all_avg"]["descriptor"], fitting(), ENER),
@@ -57,19 +69,31 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "polar_diagonal": (DPA1, fitting("polar", fit_diag=True, shift_diag=True), TENSOR),
     "dos": (SE_E2_A, fitting("dos", numb_dos=5), DOS),
     "property": (DPA1, fitting("property", property_name="gap", task_dim=2, intensive=True), PROPERTY),
-    "property_extensive": (SE_E2_A, fitting("property", property_name="gap", task_dim=2, distinguish_types=True), PROPERTY),
+    "property_extensive": (
+        SE_E2_A,
+        fitting("property", property_name="gap", task_dim=2, distinguish_types=True),
+        PROPERTY,
+    ),
 }
 
 
 TABLE = {"type": "pairtab", "tab_file": "../data/table.txt", "rcut": 3.3, "sel": 40}
 SHORT = {"use_srtab": "../data/table.txt", "sw_rmin": 0.7, "sw_rmax": 1.4, "smin_alpha": 0.2}
-ONE, OTHER = ({"descriptor": descriptor, "fitting_net": fitting()} for descriptor in (DPA1, {**SE_E3_TEBD, "rcut": 3.0, "sel": 24}))
+ONE, OTHER = (
+    {"descriptor": descriptor, "fitting_net": fitting()}
+    for descriptor in (DPA1, {**SE_E3_TEBD, "rcut": 3.0, "sel": 24})
+)
 PASSING = [{**options, "fitting_net": fitting()} for options in (DPA2["three_strip"], DPA3["base"])]
 
 COMBINATIONS: dict[str, dict[str, Any]] = {
     # name: the section `model` of a kind that is made of others, in DeePMD-kit's torch of mixed ones only
     "linear": {"type": "linear_ener", "models": [ONE, OTHER], "weights": "mean"},
-    "linear_pairtab": {"type": "linear_ener", "models": [ONE, TABLE], "weights": [0.7, 0.4], "pair_exclude_types": [[0, 0]]},
+    "linear_pairtab": {
+        "type": "linear_ener",
+        "models": [ONE, TABLE],
+        "weights": [0.7, 0.4],
+        "pair_exclude_types": [[0, 0]],
+    },
     "linear_messages": {"type": "linear_ener", "models": [*PASSING, TABLE], "weights": "sum"},
     "zbl": {**ONE, **SHORT},
     "zbl_excluded": {**OTHER, **SHORT, "atom_exclude_types": [1]},
@@ -85,7 +109,9 @@ def write_table(path: Path) -> None:
 DP_CASES = {
     # stored case whose `.dp` is given to DeePMD-kit: kind of output
     **dict.fromkeys(("se_e2_r", "se_e3", "se_e3_tebd", "hybrid", "zbl", "zbl_tables"), "ener"),
-    **dict.fromkeys((f"se_atten{ending}" for ending in ("", "_attn", "_strip", "_masked", "_one_side", "_scaled")), "ener"),
+    **dict.fromkeys(
+        (f"se_atten{ending}" for ending in ("", "_attn", "_strip", "_masked", "_one_side", "_scaled")), "ener"
+    ),
     **dict.fromkeys(("dpa2", "dpa3"), "ener"),
     **{kind: kind for kind in ("dipole", "polar", "dos", "property")},
 }
@@ -112,7 +138,13 @@ def write_data(folder: Path) -> None:
 
 def training_options(model: dict[str, Any], loss: dict[str, Any]) -> dict[str, Any]:
     """Return the input of a training of two steps on the data beside its folder."""
-    training = {"training_data": {"systems": ["../data"], "batch_size": 1}, "numb_steps": 2, "seed": 1, "disp_freq": 2, "save_freq": 2}
+    training = {
+        "training_data": {"systems": ["../data"], "batch_size": 1},
+        "numb_steps": 2,
+        "seed": 1,
+        "disp_freq": 2,
+        "save_freq": 2,
+    }
     return {
         "model": {"type_map": ["O", "H"], **model},
         "learning_rate": {"type": "exp", "start_lr": 0.001, "stop_lr": 1e-5, "decay_steps": 20},

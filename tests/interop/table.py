@@ -42,7 +42,11 @@ def by_ase(path: Path, frame: Frame) -> Values:
 
     atoms = Atoms(np.array(["O", "H"])[frame.types], frame.coord, cell=frame.cell, pbc=True, calculator=DP(str(path)))
     stress = atoms.get_stress()  # xx yy zz yz xz xy
-    return np.array([atoms.get_potential_energy()]), atoms.get_forces(), -atoms.get_volume() * stress[[0, 1, 2, 5, 4, 3]]
+    return (
+        np.array([atoms.get_potential_energy()]),
+        atoms.get_forces(),
+        -atoms.get_volume() * stress[[0, 1, 2, 5, 4, 3]],
+    )
 
 
 def from_details(folder: Path) -> Values:
@@ -54,7 +58,13 @@ def from_details(folder: Path) -> Values:
 def write_system(folder: Path, frame: Frame) -> None:
     """Write a system of one frame whose labels are zero."""
     (folder / "set.000").mkdir(parents=True)
-    arrays = {"coord": frame.coord, "box": frame.cell, "energy": np.zeros(1), "force": np.zeros_like(frame.coord), "virial": np.zeros(9)}
+    arrays = {
+        "coord": frame.coord,
+        "box": frame.cell,
+        "energy": np.zeros(1),
+        "force": np.zeros_like(frame.coord),
+        "virial": np.zeros(9),
+    }
     for name, array in arrays.items():
         np.save(folder / f"set.000/{name}.npy", array.reshape(1, -1))
     np.savetxt(folder / "type.raw", frame.types, fmt="%d")
@@ -76,7 +86,10 @@ def everywhere(kit: Kit, folder: Path, frame: Frame) -> Iterator[tuple[str, str,
     yield "our TensorFlow", "our `.pb`", by_us(own["pb"], frame)
     yield "our ASE calculator", "our `.pth`", by_ase(own["pth"], frame)
     write_system(folder / "system", frame)
-    for program, start in (("our `dp test`", lambda *words: run_dp(home, *words)), ("DeePMD-kit's `dp test`", lambda *w: kit.run(["dp", *w], home))):
+    for program, start in (
+        ("our `dp test`", lambda *words: run_dp(home, *words)),
+        ("DeePMD-kit's `dp test`", lambda *w: kit.run(["dp", *w], home)),
+    ):
         for suffix in ("pth", "pb"):
             start("test", "-m", str(own[suffix]), "-s", str(folder / "system"), "-n", "0", "-d", "detail")
             yield program, f"our `.{suffix}`", from_details(home)
@@ -87,7 +100,11 @@ def everywhere(kit: Kit, folder: Path, frame: Frame) -> Iterator[tuple[str, str,
     files |= {f"its `.{name}`, from our `.dp`": home / f"theirs.{name}" for name in ("pth", "pb")}
     for name, found in kit.evaluate({name: (path, frame) for name, path in files.items()}, home).items():
         yield "DeePMD-kit's Python", name, (found["energy"], found["force"], in_voigt_order(found["virial"]))
-    runs = [("our `.pth`", own["pth"], 1), ("our `.pth`", own["pth"], 2), ("our compressed `.pth`", own["compressed"], 1)]
+    runs = [
+        ("our `.pth`", own["pth"], 1),
+        ("our `.pth`", own["pth"], 2),
+        ("our compressed `.pth`", own["compressed"], 1),
+    ]
     runs += [("our compressed `.pth`", own["compressed"], 2), ("our `.savedmodel`", own["savedmodel"], 1)]
     runs += [(f"its `.{name}`, from our `.dp`", home / f"theirs.{name}", 1) for name in ("pth", "pb")]
     for number, (name, path, ranks) in enumerate(runs):
@@ -114,7 +131,11 @@ def main() -> None:
     lines = ["| evaluated by | file | energy, eV | force, eV/Å | virial, eV |", "|---|---|---|---|---|"]
     for who, name, values in results:
         scales = [f"{np.abs(value).max():.4g} (largest)" for value in reference]
-        each = scales if values is reference else [_deviation(value, wanted) for value, wanted in zip(values, reference, strict=True)]
+        each = (
+            scales
+            if values is reference
+            else [_deviation(value, wanted) for value, wanted in zip(values, reference, strict=True)]
+        )
         lines.append(f"| {who} | {name} | {' | '.join(each)} |")
     listed = [", ".join(f"{name} {version}" for name, version in versions.items()) for versions in (own, other)]
     lines += ["", f"Ours: {listed[0]}. Theirs: {listed[1]}."]

@@ -40,7 +40,9 @@ ANGLES = SeE2A(sel=(20, 20), rcut=4.0, neuron=(3, 6), axis_neuron=2, type_one_si
 DISTANCES = SeE2R(sel=(20, 20), rcut=3.5, neuron=(3, 6))
 TRIPLES = SeE3(sel=(9, 9), rcut=3.0, neuron=(2, 4))
 TYPED = SeE3Tebd(sel=20, rcut=3.0, neuron=(2, 4), tebd_dim=3, set_davg_zero=False)
-ATTENTIVE = SeAtten(sel=20, rcut=3.0, neuron=(2, 4), axis_neuron=2, tebd_dim=3, attn=3, attn_layer=1, set_davg_zero=False, ln_eps=1e-3)
+ATTENTIVE = SeAtten(
+    sel=20, rcut=3.0, neuron=(2, 4), axis_neuron=2, tebd_dim=3, attn=3, attn_layer=1, set_davg_zero=False, ln_eps=1e-3
+)
 STRIP = replace(TYPED, tebd_input_mode="strip", exclude_types=((1, 1),))
 
 DESCRIPTORS = {
@@ -53,10 +55,21 @@ DESCRIPTORS = {
     "se_e3_tebd-strip": STRIP,
     "se_e3_tebd-not-smooth": replace(STRIP, smooth=False, concat_output_tebd=False),
     "se_atten": ATTENTIVE,
-    "se_atten-strip": replace(ATTENTIVE, sel=(9, 9), attn_layer=0, tebd_input_mode="strip", type_one_side=True, use_tebd_bias=True),
-    "se_atten_v2": SeAttenV2(sel=20, rcut=3.0, neuron=(2, 4), axis_neuron=2, tebd_dim=3, attn_layer=0, set_davg_zero=False),
+    "se_atten-strip": replace(
+        ATTENTIVE, sel=(9, 9), attn_layer=0, tebd_input_mode="strip", type_one_side=True, use_tebd_bias=True
+    ),
+    "se_atten_v2": SeAttenV2(
+        sel=20, rcut=3.0, neuron=(2, 4), axis_neuron=2, tebd_dim=3, attn_layer=0, set_davg_zero=False
+    ),
     "hybrid-sections": Hybrid((replace(ANGLES, sel=(3, 30)), replace(DISTANCES, sel=(24, 2), rcut=2.5), TRIPLES)),
-    "hybrid-both": Hybrid((replace(ANGLES, sel=(2, 1)), replace(TYPED, sel=4), replace(TYPED, sel=7, rcut=2.5), replace(DISTANCES, sel=(1, 3)))),
+    "hybrid-both": Hybrid(
+        (
+            replace(ANGLES, sel=(2, 1)),
+            replace(TYPED, sel=4),
+            replace(TYPED, sel=7, rcut=2.5),
+            replace(DISTANCES, sel=(1, 3)),
+        )
+    ),
     "hybrid-mixed-three": Hybrid((replace(TYPED, sel=4), replace(STRIP, sel=30, rcut=2.5))),
 }
 HIDDEN = {"hybrid-both": ((1, 1),), "hybrid-mixed-three": ((0, 1),)}
@@ -79,7 +92,9 @@ def both(kit, place):
         for boundary in ("pbc", "nopbc"):
             sample = make_sample(7, 8, CELL, len(type_map), periodic=boundary == "pbc")
             ours[f"{name}|{boundary}"] = subject([sample], frozenset({"atom_energy"}))["atom_energy"]
-        inputs.update({f"{name}|coord": sample.structure.coord, f"{name}|types": sample.structure.types, f"{name}|cell": CELL})
+        inputs.update(
+            {f"{name}|coord": sample.structure.coord, f"{name}|types": sample.structure.types, f"{name}|cell": CELL}
+        )
     np.savez(folder / "inputs.npz", **inputs)
     kit.run(["python", "-c", EVALUATE], folder)
     return ours, dict(np.load(folder / "outputs.npz"))

@@ -21,18 +21,30 @@ MAP = "atom_modify map yes"
 pytestmark = pytest.mark.filterwarnings("ignore::deepmd.data.packing.SelWarning")
 
 
-JOBS = [(case, name, b) for name, cases in (("model.pth", CASES), ("model.pb", ("dpa2", "dpa3"))) for case in cases for b in ("pbc", "nopbc")]
+JOBS = [
+    (case, name, b)
+    for name, cases in (("model.pth", CASES), ("model.pb", ("dpa2", "dpa3")))
+    for case in cases
+    for b in ("pbc", "nopbc")
+]
 
 
 def wrapped(frame: Frame) -> Frame:
     """All atoms inside the cell: what of an atomic virial goes to which atom depends on the image, and DeePMD-kit moves none."""
-    return frame if frame.cell is None else replace(frame, coord=frame.coord @ np.linalg.inv(frame.cell) % 1.0 @ frame.cell)
+    return (
+        frame
+        if frame.cell is None
+        else replace(frame, coord=frame.coord @ np.linalg.inv(frame.cell) % 1.0 @ frame.cell)
+    )
 
 
 @pytest.fixture(scope="module")
 def evaluated(kit, files, place):
     """All files, with and without a boundary, in one process of DeePMD-kit."""
-    jobs = {f"{case} {name} {boundary}": (files[case, name], wrapped(golden_frame(case, boundary))) for case, name, boundary in JOBS}
+    jobs = {
+        f"{case} {name} {boundary}": (files[case, name], wrapped(golden_frame(case, boundary)))
+        for case, name, boundary in JOBS
+    }
     return kit.evaluate(jobs, place / "dpa")
 
 
@@ -48,8 +60,8 @@ def test_deep_pot(evaluated, case, name, boundary):
 def models(place):
     """The stored models as `.pth` and `.dp`, with statistics as data have them.
 
-    Without a mean of the rows: with one, results depend on the type of the first atom of a rank. With one deviation for all directions:
-    otherwise the virial is not symmetric, and LAMMPS keeps only half of it.
+    Without a mean of the rows: with one, results depend on the type of the first atom of a rank. With one deviation for
+    all directions: otherwise the virial is not symmetric, and LAMMPS keeps only half of it.
     """
     statistics = {"davg": lambda value: 0.0 * value, "dstd": lambda value: value[..., [0, 1, 1, 1]]}
 
@@ -82,7 +94,9 @@ def test_lammps(lammps, models, tmp_path, case, ranks):
 def test_charge_and_spin(lammps, models, tmp_path, ranks):
     folder, frame = models("dpa3_charge_spin"), replace(random_frame(), charge_spin=np.array([[-2.0, 3.0]]))
     given = "charge_spin -2 3"
-    outcome = run_lammps(lammps, tmp_path / "run", [folder / "model.pth"], frame, ranks=ranks, first=MAP, settings=given)
+    outcome = run_lammps(
+        lammps, tmp_path / "run", [folder / "model.pth"], frame, ranks=ranks, first=MAP, settings=given
+    )
     check(outcome, folder / "model.dp", frame)
 
 
@@ -99,10 +113,15 @@ def test_default_charge_and_spin(lammps, models, tmp_path, suffix):
 
 
 def test_atom_without_neighbours(lammps, models, tmp_path):
-    """Alone on its rank. (A rank without any atoms stops for good, in DeePMD-kit's exchange, with its own files too.)"""
+    """Alone on its rank.
+
+    (A rank without any atoms stops for good, in DeePMD-kit's exchange, with its own files too.)
+    """
     folder, frame = models("dpa3"), replace(LONELY["one far from all others"], cell=np.diag([10.0, 10.0, 40.0]))
     extra = "fix 1 all nve\ntimestep 0.0005"
-    outcome = run_lammps(lammps, tmp_path / "run", [folder / "model.pth"], frame, ranks=2, steps=12, first=MAP, extra=extra)
+    outcome = run_lammps(
+        lammps, tmp_path / "run", [folder / "model.pth"], frame, ranks=2, steps=12, first=MAP, extra=extra
+    )
     check(outcome, folder / "model.dp", frame)
 
 

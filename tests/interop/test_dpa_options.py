@@ -34,7 +34,13 @@ def structures():
     cluster = (grid[rng.permutation(27)[:11]] + rng.uniform(-0.08, 0.08, (11, 3))) @ cell
     cluster[0] += 40.0
     types = rng.integers(0, 6, 29)
-    return {"pbc/coord": coord, "pbc/cell": cell, "pbc/type": types[:18], "nopbc/coord": cluster, "nopbc/type": types[18:]}
+    return {
+        "pbc/coord": coord,
+        "pbc/cell": cell,
+        "pbc/type": types[:18],
+        "nopbc/coord": cluster,
+        "nopbc/type": types[18:],
+    }
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +59,16 @@ def test_equals_deepmd_kit(built, name):
     content, stored = load_model(built / name / "model.dp"), np.load(built / name / "expected.npz")
     subject = Subject(content.model, content.params, "numpy")
     for boundary in BOUNDARIES:
-        expected = {key.removeprefix(f"{boundary}/"): stored[key] for key in stored.files if key.startswith(f"{boundary}/")}
+        expected = {
+            key.removeprefix(f"{boundary}/"): stored[key] for key in stored.files if key.startswith(f"{boundary}/")
+        }
         structure = Structure(expected["coord"], expected.get("cell"), expected["type"])
         more = (expected["charge_spin"],) if "charge_spin" in expected else ()
         results = subject([Sample(structure, np.zeros(0), np.zeros((len(expected["type"]), 0)), *more)])
         for key, values in results.items():
-            assert_close(values, expected[key].reshape(values.shape), "golden", "float64", floor=0.0, what=f"{boundary}: {key}")
+            assert_close(
+                values, expected[key].reshape(values.shape), "golden", "float64", floor=0.0, what=f"{boundary}: {key}"
+            )
 
 
 @pytest.mark.parametrize("name", SECTIONS)
@@ -88,7 +98,11 @@ GOLDENS = sorted(path.name for path in GOLDEN.glob("dpa*"))
 
 def test_theirs_reads_ours(kit, files, tmp_path):
     """DeePMD-kit gives for our `.dp` what it has given for its own."""
-    jobs = {f"{case} {boundary}": (files[case, "model.dp"], golden_frame(case, boundary)) for case in GOLDENS for boundary in BOUNDARIES}
+    jobs = {
+        f"{case} {boundary}": (files[case, "model.dp"], golden_frame(case, boundary))
+        for case in GOLDENS
+        for boundary in BOUNDARIES
+    }
     found = kit.evaluate(jobs, tmp_path)
     for job in jobs:
         case, boundary = job.split()

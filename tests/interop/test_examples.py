@@ -31,6 +31,8 @@ def test_stress(lammps, folder):
 
 def test_deviation_of_a_model_from_itself_is_zero(lammps, folder):
     lammps.run(["lmp", "-in", "in.deviation"], folder)
-    rows = np.array([[float(word) for word in line.split()] for line in (folder / "deviation.out").read_text().splitlines()[1:]])
+    rows = np.array(
+        [[float(word) for word in line.split()] for line in (folder / "deviation.out").read_text().splitlines()[1:]]
+    )
     assert rows[:, 0].tolist() == [0, 10, 20, 30, 40, 50]
     assert np.all(rows[:, 1:] == 0.0)

@@ -25,16 +25,24 @@ def random_frame(atoms: int = 60, cell: np.ndarray | None = CELL, seed: int = 0)
     rng = np.random.default_rng(seed)
     side = int(np.ceil(atoms ** (1 / 3)))
     points = rng.permutation(np.stack(np.meshgrid(*3 * [np.arange(side)], indexing="ij"), -1).reshape(-1, 3))[:atoms]
-    coord = (points + rng.uniform(0.2, 0.8, points.shape)) / side @ (np.diag([10.0, 10.0, 10.0]) if cell is None else cell)
+    coord = (
+        (points + rng.uniform(0.2, 0.8, points.shape)) / side @ (np.diag([10.0, 10.0, 10.0]) if cell is None else cell)
+    )
     return Frame(coord, rng.integers(0, 2, atoms), cell)
 
 
 def expected(path, frame: Frame):
     """What our DeepPot gives, by the nets themselves on NumPy."""
     cell = None if frame.cell is None else frame.cell[None]
-    given = {key: value for key, value in vars(frame).items() if key in ("fparam", "aparam", "charge_spin") and value is not None}
+    given = {
+        key: value
+        for key, value in vars(frame).items()
+        if key in ("fparam", "aparam", "charge_spin") and value is not None
+    }
     values = DeepPot(str(path), evaluation="direct").eval(frame.coord[None], cell, frame.types, atomic=True, **given)
-    return dict(zip(("energy", "force", "virial", "atom_energy", "atom_virial"), (value[0] for value in values), strict=True))
+    return dict(
+        zip(("energy", "force", "virial", "atom_energy", "atom_virial"), (value[0] for value in values), strict=True)
+    )
 
 
 def check(outcome, path, frame, accuracy=ACCURACY):
@@ -71,7 +79,9 @@ def test_other_kinds(lammps, files, tmp_path, case, ranks):
         content = content.with_params(without_mean(content.params))
     for suffix in (".dp", ".pth"):
         save_model(tmp_path / f"model{suffix}", content)
-    check(run_lammps(lammps, tmp_path / "run", [tmp_path / "model.pth"], frame, ranks=ranks), tmp_path / "model.dp", frame)
+    check(
+        run_lammps(lammps, tmp_path / "run", [tmp_path / "model.pth"], frame, ranks=ranks), tmp_path / "model.dp", frame
+    )
 
 
 def without_mean(params):
@@ -90,14 +100,25 @@ def test_single_precision(lammps, files, tmp_path):
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_open_boundary(lammps, files, tmp_path, ranks):
     frame = random_frame(cell=None)
-    check(run_lammps(lammps, tmp_path / "run", [files["se_e2_a", "model.pth"]], frame, ranks=ranks), files["se_e2_a", "model.dp"], frame)
+    check(
+        run_lammps(lammps, tmp_path / "run", [files["se_e2_a", "model.pth"]], frame, ranks=ranks),
+        files["se_e2_a", "model.dp"],
+        frame,
+    )
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_parameters_of_frames_and_atoms(lammps, files, tmp_path, ranks):
     frame = random_frame()
     frame = replace(frame, fparam=np.array([[0.3, -0.2]]), aparam=np.full((1, 60, 1), 0.7))
-    outcome = run_lammps(lammps, tmp_path / "run", [files["se_e2_a_fparam", "model.pth"]], frame, ranks=ranks, settings="fparam 0.3 -0.2 aparam 0.7")
+    outcome = run_lammps(
+        lammps,
+        tmp_path / "run",
+        [files["se_e2_a_fparam", "model.pth"]],
+        frame,
+        ranks=ranks,
+        settings="fparam 0.3 -0.2 aparam 0.7",
+    )
     check(outcome, files["se_e2_a_fparam", "model.dp"], frame)
 
 
@@ -106,14 +127,19 @@ def test_saved_model(lammps, files, tmp_path, case):
     """On one rank: with more, its loader asks for a CUDA device on a machine without, whatever the file."""
     frame, settings = random_frame(), ""
     if case == "se_e2_a_fparam":
-        frame, settings = replace(frame, fparam=np.array([[0.3, -0.2]]), aparam=np.full((1, 60, 1), 0.7)), "fparam 0.3 -0.2 aparam 0.7"
+        frame, settings = (
+            replace(frame, fparam=np.array([[0.3, -0.2]]), aparam=np.full((1, 60, 1), 0.7)),
+            "fparam 0.3 -0.2 aparam 0.7",
+        )
     outcome = run_lammps(lammps, tmp_path / "run", [files[case, "model.savedmodel"]], frame, settings=settings)
     check(outcome, files[case, "model.dp"], frame)
 
 
 def test_elements_in_another_order(lammps, files, tmp_path):
     frame = random_frame()
-    outcome = run_lammps(lammps, tmp_path / "run", [files["se_e2_a", "model.pth"]], replace(frame, types=1 - frame.types), elements="H O")
+    outcome = run_lammps(
+        lammps, tmp_path / "run", [files["se_e2_a", "model.pth"]], replace(frame, types=1 - frame.types), elements="H O"
+    )
     check(outcome, files["se_e2_a", "model.dp"], frame)
 
 
@@ -121,7 +147,9 @@ def test_elements_in_another_order(lammps, files, tmp_path):
 def test_model_deviation(lammps, files, tmp_path, ranks):
     cases, frame = ("se_e2_a", "se_e2_a_two_side"), random_frame()
     models = [files[case, "model.pth"] for case in cases]
-    outcome = run_lammps(lammps, tmp_path / "run", models, frame, ranks=ranks, settings="out_file devi.txt out_freq 1 atomic")
+    outcome = run_lammps(
+        lammps, tmp_path / "run", models, frame, ranks=ranks, settings="out_file devi.txt out_freq 1 atomic"
+    )
     check(outcome, files["se_e2_a", "model.dp"], frame)  # the first model moves the atoms
     values = [expected(files[case, "model.dp"], frame) for case in cases]
     force = np.stack([value["force"] for value in values])
@@ -138,18 +166,24 @@ def test_width_of_the_neighbour_list(lammps, files, tmp_path, skin):
     """Also after steps with the same list, whose neighbours have moved in and out of the cutoff."""
     frame = random_frame(seed=3)
     extra = "velocity all create 3000.0 1 loop geom\nfix 1 all nve\ntimestep 0.0005\nthermo 1"
-    outcome = run_lammps(lammps, tmp_path / "run", [files["se_e2_a", "model.pth"]], frame, skin=skin, steps=9, extra=extra)
+    outcome = run_lammps(
+        lammps, tmp_path / "run", [files["se_e2_a", "model.pth"]], frame, skin=skin, steps=9, extra=extra
+    )
     check(outcome, files["se_e2_a", "model.dp"], frame)
     text = (tmp_path / "run/dump.txt").read_text()
     assert text.count("ITEM: TIMESTEP") == 10
-    reference = run_lammps(lammps, tmp_path / "reference", [files["se_e2_a", "model.pth"]], frame, skin=1.0, steps=9, extra=extra)
+    reference = run_lammps(
+        lammps, tmp_path / "reference", [files["se_e2_a", "model.pth"]], frame, skin=1.0, steps=9, extra=extra
+    )
     assert np.abs(outcome.thermo - reference.thermo).max() <= ACCURACY * np.abs(reference.thermo).max()
 
 
 LONELY = {
     "one atom": Frame(np.array([[1.0, 1.0, 1.0]]), np.array([0])),
     "far apart": Frame(np.array([[1.0, 1.0, 1.0], [1.0, 1.0, 31.0], [1.0, 2.0, 31.5]]), np.array([0, 1, 1])),
-    "one far from all others": Frame(np.array([[1.0, 1.0, 1.0], [1.9, 1.0, 1.0], [2.0, 1.0, 2.0], [1.0, 1.0, 31.0]]), np.array([1, 1, 1, 0])),
+    "one far from all others": Frame(
+        np.array([[1.0, 1.0, 1.0], [1.9, 1.0, 1.0], [2.0, 1.0, 2.0], [1.0, 1.0, 31.0]]), np.array([1, 1, 1, 0])
+    ),
 }
 
 
@@ -159,7 +193,9 @@ def test_few_atoms(lammps, files, tmp_path, name, ranks):
     """Ranks without atoms, atoms without neighbours, types without atoms."""
     frame = replace(LONELY[name], cell=np.diag([10.0, 10.0, 40.0]))
     extra = "fix 1 all nve\ntimestep 0.0005"
-    outcome = run_lammps(lammps, tmp_path / "run", [files["se_e2_a", "model.pth"]], frame, ranks=ranks, steps=12, extra=extra)
+    outcome = run_lammps(
+        lammps, tmp_path / "run", [files["se_e2_a", "model.pth"]], frame, ranks=ranks, steps=12, extra=extra
+    )
     check(outcome, files["se_e2_a", "model.dp"], frame)
 
 

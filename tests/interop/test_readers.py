@@ -19,7 +19,9 @@ STEPS = {"plain": 100}
 CASES = [(name, backend) for name, row in VARIANTS.items() for backend in row[3].split()]
 
 pytestmark = [
-    pytest.mark.skipif("DEEPMD_KIT_ENV" not in os.environ, reason="DEEPMD_KIT_ENV does not name an environment with DeePMD-kit"),
+    pytest.mark.skipif(
+        "DEEPMD_KIT_ENV" not in os.environ, reason="DEEPMD_KIT_ENV does not name an environment with DeePMD-kit"
+    ),
     pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning"),
 ]
 
@@ -31,7 +33,10 @@ def kit():
 
 @pytest.fixture(scope="module")
 def folders(kit, tmp_path_factory):
-    """Trained and frozen models by (variant, backend), and what DeePMD-kit computes with them; all in one go, since its start takes long."""
+    """Trained and frozen models by (variant, backend), and what DeePMD-kit computes with them.
+
+    All in one go, since its start takes long.
+    """
     root = tmp_path_factory.mktemp("kit")
     out, jobs = {}, []
     for name, backend in CASES:

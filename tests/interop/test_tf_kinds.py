@@ -30,7 +30,13 @@ def assert_equals_theirs(path, folder, name, given):
     expected = dict(np.load(folder / name / "expected.npz"))
     for boundary, frame in (("pbc", given), ("nopbc", {**given, "cell": None})):
         for key, values in evaluate(path, KINDS[name][1]["type"], frame).items():
-            assert_close(values, expected[f"{boundary}/{key}"].reshape(values.shape), "golden", floor=0.0, what=f"{boundary} {key}")
+            assert_close(
+                values,
+                expected[f"{boundary}/{key}"].reshape(values.shape),
+                "golden",
+                floor=0.0,
+                what=f"{boundary} {key}",
+            )
 
 
 @pytest.mark.parametrize("name", [name for name in KINDS if name not in REFUSED])
@@ -46,7 +52,10 @@ def test_what_has_no_equal_is_refused(folder, name, file):
         load_model(folder / name / file)
 
 
-@pytest.mark.parametrize("name", ["dipole_first", "polar", "dos_mixed", "hybrid_mixed", "hybrid_typed", "se_atten_attention", "typed_distances"])
+@pytest.mark.parametrize(
+    "name",
+    ["dipole_first", "polar", "dos_mixed", "hybrid_mixed", "hybrid_typed", "se_atten_attention", "typed_distances"],
+)
 def test_conversions_keep_the_numbers(folder, given, tmp_path, name):
     convert(folder / name / "frozen.pb", tmp_path / "ours.dp")
     assert_equals_theirs(tmp_path / "ours.dp", folder, name, given)
@@ -56,6 +65,10 @@ def test_conversions_keep_the_numbers(folder, given, tmp_path, name):
 def test_its_input_describes_its_model(folder, name):
     """Training here goes on from its file with its input."""
     tree = json.loads((folder / name / "input.json").read_text())
-    wanted = parse_input({**tree, "training": {**tree["training"], "numb_steps": 0}}).model.init(np.random.default_rng, xp=plain)
+    wanted = parse_input({**tree, "training": {**tree["training"], "numb_steps": 0}}).model.init(
+        np.random.default_rng, xp=plain
+    )
     found = flatten(load_model(folder / name / "frozen.pb").params)
-    assert {path: leaf.shape for path, leaf in flatten(wanted).items()} == {path: leaf.shape for path, leaf in found.items()}
+    assert {path: leaf.shape for path, leaf in flatten(wanted).items()} == {
+        path: leaf.shape for path, leaf in found.items()
+    }

@@ -17,8 +17,22 @@ from deepmd.io import load_model, save_model
 pytestmark = pytest.mark.filterwarnings("ignore::deepmd.data.packing.SelWarning")
 
 QUANTITIES = ("energy", "force", "virial", "atom_energy", "atom_virial")
-FILES = ("model.dp", "model.yaml", "model.pth", "model.pb", "compressed.dp", "compressed.pth", "compressed.pb", "model.savedmodeltf")
-JOBS = {f"{case} {name}": (case, name) for case in CASES for name in FILES if case == "se_e2_a" or name[-4:] in (".pth", "l.pb", "l.dp")}
+FILES = (
+    "model.dp",
+    "model.yaml",
+    "model.pth",
+    "model.pb",
+    "compressed.dp",
+    "compressed.pth",
+    "compressed.pb",
+    "model.savedmodeltf",
+)
+JOBS = {
+    f"{case} {name}": (case, name)
+    for case in CASES
+    for name in FILES
+    if case == "se_e2_a" or name[-4:] in (".pth", "l.pb", "l.dp")
+}
 
 
 def precision(case: str) -> str:
@@ -31,7 +45,9 @@ def stored(case: str, boundary: str) -> dict[str, np.ndarray]:
     return {name: arrays[f"{boundary}/{name}"] for name in QUANTITIES}
 
 
-def check(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], dtype: str, names: tuple[str, ...] = QUANTITIES) -> None:
+def check(
+    found: dict[str, np.ndarray], expected: dict[str, np.ndarray], dtype: str, names: tuple[str, ...] = QUANTITIES
+) -> None:
     for name in names:
         assert_close(found[name].reshape(expected[name].shape), expected[name], "golden", dtype, what=name)
 
@@ -40,7 +56,11 @@ def check(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], dtype: 
 def evaluated(kit, files, place):
     """All files, with and without a boundary, in one process of DeePMD-kit."""
     boundaries = ("pbc", "nopbc")
-    jobs = {f"{job} {b}": (files[case, name], golden_frame(case, b)) for job, (case, name) in JOBS.items() for b in boundaries}
+    jobs = {
+        f"{job} {b}": (files[case, name], golden_frame(case, b))
+        for job, (case, name) in JOBS.items()
+        for b in boundaries
+    }
     return kit.evaluate(jobs, place / "evaluated")
 
 
@@ -48,7 +68,9 @@ def evaluated(kit, files, place):
 @pytest.mark.parametrize("job", JOBS)
 def test_deep_pot(evaluated, job, boundary):
     case, name = JOBS[job]
-    names = ("energy", "atom_energy") if name.endswith((".dp", ".yaml")) else QUANTITIES  # its NumPy knows no derivatives
+    names = (
+        ("energy", "atom_energy") if name.endswith((".dp", ".yaml")) else QUANTITIES
+    )  # its NumPy knows no derivatives
     check(evaluated[f"{job} {boundary}"], stored(case, boundary), precision(case), names)
 
 
@@ -57,7 +79,11 @@ def test_convert_backend(kit, files, place):
     folder = place / "converted"
     folder.mkdir()
     jobs = {}
-    for case, source in (("se_e2_a", "model.dp"), ("se_e2_a_two_side", "compressed.yaml"), ("se_e2_a_fparam", "model.dp")):
+    for case, source in (
+        ("se_e2_a", "model.dp"),
+        ("se_e2_a_two_side", "compressed.yaml"),
+        ("se_e2_a_fparam", "model.dp"),
+    ):
         for suffix in ("pth", "pb"):
             target = folder / f"{case}.{suffix}"
             kit.run(["dp", "convert-backend", files[case, source], target], folder)
@@ -95,7 +121,9 @@ def frames_of(system) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("suffix", ["pth", "pb"])
 def test_dp_test(kit, trained, system, tmp_path, suffix):
     """Details and errors are those of our DeepPot."""
-    printed = kit.run(["dp", "test", "-m", trained / f"model.{suffix}", "-s", system, "-n", 0, "-d", "detail"], tmp_path)
+    printed = kit.run(
+        ["dp", "test", "-m", trained / f"model.{suffix}", "-s", system, "-n", 0, "-d", "detail"], tmp_path
+    )
     coord, cell, types = frames_of(system)
     energy, force, virial = DeepPot(str(trained / "model.dp")).eval(coord, cell, types)
     assert_close(np.loadtxt(tmp_path / "detail.e.out")[:, 1], energy[:, 0], "golden")
@@ -115,21 +143,29 @@ def test_model_devi(kit, trained, system, tmp_path):
     kit.run(["dp", "model-devi", "-m", trained / "model.pth", "other.pth", "-s", system, "-o", "devi.out"], tmp_path)
     rows = np.loadtxt(tmp_path / "devi.out")
     coord, cell, types = frames_of(system)
-    force = np.stack([DeepPot(str(path)).eval(coord, cell, types)[1] for path in (trained / "model.pth", tmp_path / "other.pth")])
+    force = np.stack(
+        [DeepPot(str(path)).eval(coord, cell, types)[1] for path in (trained / "model.pth", tmp_path / "other.pth")]
+    )
     each = np.sqrt(np.mean(np.sum((force - force.mean(axis=0)) ** 2, axis=-1), axis=0))
-    assert rows[:, 4:7] == pytest.approx(np.stack([each.max(axis=1), each.min(axis=1), each.mean(axis=1)], axis=1), rel=1e-5)
+    assert rows[:, 4:7] == pytest.approx(
+        np.stack([each.max(axis=1), each.min(axis=1), each.mean(axis=1)], axis=1), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("suffix", ["pth", "pb"])
 def test_from_us_to_them_and_back(kit, trained, water, tmp_path, suffix):
     """Trained by us, converted by them there and back: the same energies and forces.
 
-    On its way from `.pb` to `.dp` DeePMD-kit 3.2.0 drops `out_bias`, which its own TensorFlow never uses: the energy lacks that, exactly.
+    On its way from `.pb` to `.dp` DeePMD-kit 3.2.0 drops `out_bias`, which its own TensorFlow never uses: the energy
+    lacks that, exactly.
     """
     kit.run(["dp", "convert-backend", trained / "model.dp", f"there.{suffix}"], tmp_path)
     kit.run(["dp", "convert-backend", f"there.{suffix}", "back.dp"], tmp_path)
     there = kit.evaluate({"there": (tmp_path / f"there.{suffix}", water)}, tmp_path)["there"]
-    ours, back = (DeepPot(str(path)).eval(water.coord[None], water.cell[None], water.types) for path in (trained / "model.dp", tmp_path / "back.dp"))
+    ours, back = (
+        DeepPot(str(path)).eval(water.coord[None], water.cell[None], water.types)
+        for path in (trained / "model.dp", tmp_path / "back.dp")
+    )
     if suffix == "pb":
         lost = load_model(trained / "model.dp").params["out_bias"].reshape(-1)[water.types].sum()
         back = [back[0] + lost, *back[1:]]

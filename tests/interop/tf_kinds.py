@@ -52,7 +52,12 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], dict[str,
     "hybrid_typed_distances": (hybrid(E2R, SE_E2_A), fitting(numb_fparam=1), ENER, {"type_embedding": TYPES}),
     "se_atten": (ATTEN, fitting(), ENER, {}),
     "se_atten_mean": ({**ATTEN, "set_davg_zero": False}, fitting(), ENER, {}),
-    "se_atten_one_side": ({**ATTEN, "type_one_side": True, "resnet_dt": True, "neuron": [3, 6, 6]}, fitting(numb_fparam=1), ENER, linear()),
+    "se_atten_one_side": (
+        {**ATTEN, "type_one_side": True, "resnet_dt": True, "neuron": [3, 6, 6]},
+        fitting(numb_fparam=1),
+        ENER,
+        linear(),
+    ),
     "se_atten_bias": (ATTEN, fitting(), ENER, linear(use_tebd_bias=True)),
     "se_atten_electrons": (ATTEN, fitting(), ENER, linear(use_econf_tebd=True)),
     "se_atten_excluded": ({**ATTEN, "exclude_types": [[0, 1]], "attn_layer": 1}, fitting(), ENER, {}),
@@ -61,13 +66,23 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], dict[str,
     "se_atten_options": ({**STRIP, "attn_layer": 1, "attn": 4, "trainable_ln": False}, fitting(), ENER, {}),
     "se_atten_dotr": ({**ATTEN, "attn_layer": 1, "attn_dotr": True}, fitting(), ENER, {}),
     "hybrid_shorter": (hybrid(ATTEN, {**ATTEN, "rcut": 3.0, "sel": 30, "attn_layer": 1}), fitting(), ENER, {}),
-    "hybrid_shorter_excluded": (hybrid({**SE_E2_A, "exclude_types": [[0, 1]]}, {**ATTEN, "rcut": 3.0, "sel": 30}), fitting(), ENER, {}),
+    "hybrid_shorter_excluded": (
+        hybrid({**SE_E2_A, "exclude_types": [[0, 1]]}, {**ATTEN, "rcut": 3.0, "sel": 30}),
+        fitting(),
+        ENER,
+        {},
+    ),
     "se_atten_strip": (STRIP, fitting(), ENER, {}),
     "se_atten_smooth": ({**ATTEN, "smooth_type_embedding": True, "attn_layer": 1}, fitting(), ENER, {}),
     "se_atten_v2": (V2, fitting(), ENER, {}),
     "se_atten_vacuum": (STRIP, fitting(atom_ener=[-1.0, -2.0]), ENER, {}),
     "typed": (SE_E2_A, fitting(), ENER, {"type_embedding": TYPES}),
-    "typed_two_side": ({**TWO, "resnet_dt": True}, fitting(), ENER, {"type_embedding": {**TYPES, "resnet_dt": True, "use_tebd_bias": True}}),
+    "typed_two_side": (
+        {**TWO, "resnet_dt": True},
+        fitting(),
+        ENER,
+        {"type_embedding": {**TYPES, "resnet_dt": True, "use_tebd_bias": True}},
+    ),
     "typed_electrons": (TWO, fitting(), ENER, {"type_embedding": {**TYPES, "use_econf_tebd": True}}),
     "typed_excluded": ({**TWO, "exclude_types": [[0, 0]]}, fitting(), ENER, {"type_embedding": TYPES}),
     "typed_distances": (E2R, fitting(atom_ener=[-1.0, -2.0]), ENER, {"type_embedding": TYPES}),
@@ -133,4 +148,6 @@ def train_all(kit: Kit, folder: Path, given: dict[str, np.ndarray]) -> None:
     """Train, freeze and evaluate every kind."""
     for name in KINDS:
         write_input(folder / name, name)
-    work(kit, folder, given, {name: (row[1]["type"], row[1].get("numb_fparam", 0)) for name, row in KINDS.items()}, WORK)
+    work(
+        kit, folder, given, {name: (row[1]["type"], row[1].get("numb_fparam", 0)) for name, row in KINDS.items()}, WORK
+    )

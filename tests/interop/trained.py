@@ -13,27 +13,80 @@ import numpy as np
 DATA = Path(__file__).parents[2] / "examples" / "water" / "data" / "water_330a"
 
 TYPES = ["O", "H"]
-DESCRIPTOR = {"type": "se_e2_a", "sel": [16, 32], "rcut": 3.7, "rcut_smth": 0.6, "neuron": [4, 8, 16], "axis_neuron": 4, "seed": 1}
+DESCRIPTOR = {
+    "type": "se_e2_a",
+    "sel": [16, 32],
+    "rcut": 3.7,
+    "rcut_smth": 0.6,
+    "neuron": [4, 8, 16],
+    "axis_neuron": 4,
+    "seed": 1,
+}
 FITTING = {"neuron": [12, 12], "seed": 1}
 
 VARIANTS = {
     # name: (changes of model, descriptor, fitting_net, backends of DeePMD-kit)
     "plain": ({}, {"type_one_side": True}, {}, "tf pt"),
-    "two_side": ({}, {"resnet_dt": True, "neuron": [6, 6, 12], "activation_function": "gelu"}, {"resnet_dt": False}, "tf pt"),
-    "two_side_excluded": ({}, {"exclude_types": [[0, 1]], "set_davg_zero": True}, {"activation_function": "softplus"}, "tf pt"),
+    "two_side": (
+        {},
+        {"resnet_dt": True, "neuron": [6, 6, 12], "activation_function": "gelu"},
+        {"resnet_dt": False},
+        "tf pt",
+    ),
+    "two_side_excluded": (
+        {},
+        {"exclude_types": [[0, 1]], "set_davg_zero": True},
+        {"activation_function": "softplus"},
+        "tf pt",
+    ),
     "excluded": ({}, {"exclude_types": [[0, 0]], "type_one_side": True, "activation_function": "sigmoid"}, {}, "tf pt"),
     "excluded_unlike": ({}, {"exclude_types": [[0, 1]], "type_one_side": True}, {}, "tf pt"),
-    "parameters": ({}, {"type_one_side": True}, {"numb_fparam": 2, "numb_aparam": 1, "activation_function": "relu6"}, "tf pt"),
+    "parameters": (
+        {},
+        {"type_one_side": True},
+        {"numb_fparam": 2, "numb_aparam": 1, "activation_function": "relu6"},
+        "tf pt",
+    ),
     "float32": ({}, {"type_one_side": True, "precision": "float32"}, {"precision": "float32"}, "tf pt"),
-    "unseen": ({"type_map": ["O", "H", "Na"]}, {"sel": [16, 32, 4]}, {"atom_ener": [-1.0, None, 0.5], "neuron": [12, 12, 6]}, "tf pt"),
-    "older": ({}, {"type": "se_a", "neuron": [4, 8], "axis_neuron": None, "n_axis_neuron": 2}, {"neuron": None, "n_neuron": [12]}, "tf pt"),
+    "unseen": (
+        {"type_map": ["O", "H", "Na"]},
+        {"sel": [16, 32, 4]},
+        {"atom_ener": [-1.0, None, 0.5], "neuron": [12, 12, 6]},
+        "tf pt",
+    ),
+    "older": (
+        {},
+        {"type": "se_a", "neuron": [4, 8], "axis_neuron": None, "n_axis_neuron": 2},
+        {"neuron": None, "n_neuron": [12]},
+        "tf pt",
+    ),
     "distances": ({}, {"type": "se_e2_r", "axis_neuron": None, "type_one_side": True, "resnet_dt": True}, {}, "tf"),
-    "distances_excluded": ({}, {"type": "se_e2_r", "axis_neuron": None, "type_one_side": True, "exclude_types": [[0, 1]]}, {}, "tf"),
+    "distances_excluded": (
+        {},
+        {"type": "se_e2_r", "axis_neuron": None, "type_one_side": True, "exclude_types": [[0, 1]]},
+        {},
+        "tf",
+    ),
     "distances_two_side": ({}, {"type": "se_e2_r", "axis_neuron": None}, {}, "tf"),
-    "distances_two_side_excluded": ({}, {"type": "se_e2_r", "axis_neuron": None, "exclude_types": [[0, 1]], "resnet_dt": True}, {}, "tf"),
+    "distances_two_side_excluded": (
+        {},
+        {"type": "se_e2_r", "axis_neuron": None, "exclude_types": [[0, 1]], "resnet_dt": True},
+        {},
+        "tf",
+    ),
     "triples": ({}, {"type": "se_e3", "axis_neuron": None, "sel": [8, 16], "rcut": 2.9}, {"numb_fparam": 1}, "tf"),
-    "pair_excluded": ({"pair_exclude_types": [[1, 1]]}, {"env_protection": 0.01, "activation_function": "silut"}, {}, "pt"),
-    "atom_excluded": ({"atom_exclude_types": [1]}, {"type_one_side": True}, {"numb_fparam": 1, "default_fparam": [0.3]}, "pt"),
+    "pair_excluded": (
+        {"pair_exclude_types": [[1, 1]]},
+        {"env_protection": 0.01, "activation_function": "silut"},
+        {},
+        "pt",
+    ),
+    "atom_excluded": (
+        {"atom_exclude_types": [1]},
+        {"type_one_side": True},
+        {"numb_fparam": 1, "default_fparam": [0.3]},
+        "pt",
+    ),
 }
 
 SUFFIXES = {"tf": ("pb", ""), "pt": ("pth", ".pt")}
@@ -43,10 +96,17 @@ SUFFIXES = {"tf": ("pb", ""), "pt": ("pth", ".pt")}
 def program(kit: Path, *words: str, cwd: Path) -> None:
     """Run a program of DeePMD-kit's environment."""
     library = next(kit.glob("lib/python3*/site-packages/nvidia/cuda_runtime/lib"), Path())
-    own = {"OMP_NUM_THREADS": "1", "DP_INTRA_OP_PARALLELISM_THREADS": "1", "DP_INTER_OP_PARALLELISM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    own = {
+        "OMP_NUM_THREADS": "1",
+        "DP_INTRA_OP_PARALLELISM_THREADS": "1",
+        "DP_INTER_OP_PARALLELISM_THREADS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
     env = {**os.environ, **own, "LD_LIBRARY_PATH": str(library), "CUDA_VISIBLE_DEVICES": ""}
     env.pop("PYTHONPATH", None)
-    done = subprocess.run([str(kit / "bin" / words[0]), *words[1:]], cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(kit / "bin" / words[0]), *words[1:]], cwd=cwd, env=env, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, f"{' '.join(words)}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
 
 
@@ -54,18 +114,36 @@ def model_section(name: str) -> dict:
     """Return the `model` section of a variant; a key that is changed to None is left out."""
     model, descriptor, fitting, _ = VARIANTS[name]
     parts = {"descriptor": {**DESCRIPTOR, **descriptor}, "fitting_net": {**FITTING, **fitting}}
-    return {"type_map": TYPES, **model, **{key: {k: v for k, v in part.items() if v is not None} for key, part in parts.items()}}
+    return {
+        "type_map": TYPES,
+        **model,
+        **{key: {k: v for k, v in part.items() if v is not None} for key, part in parts.items()},
+    }
 
 
 def training_input(name: str, steps: int) -> dict:
     """Return a whole input."""
-    loss = {"start_pref_e": 0.02, "limit_pref_e": 1, "start_pref_f": 1000, "limit_pref_f": 1, "start_pref_v": 0, "limit_pref_v": 0}
+    loss = {
+        "start_pref_e": 0.02,
+        "limit_pref_e": 1,
+        "start_pref_f": 1000,
+        "limit_pref_f": 1,
+        "start_pref_v": 0,
+        "limit_pref_v": 0,
+    }
     data = {"training_data": {"systems": ["data"], "batch_size": 1}}
     return {
         "model": model_section(name),
         "learning_rate": {"type": "exp", "start_lr": 0.001, "stop_lr": 1e-5, "decay_steps": 20},
         "loss": {"type": "ener", **loss},
-        "training": {**data, "numb_steps": steps, "seed": 1, "disp_freq": steps, "save_freq": steps, "save_ckpt": "model.ckpt"},
+        "training": {
+            **data,
+            "numb_steps": steps,
+            "seed": 1,
+            "disp_freq": steps,
+            "save_freq": steps,
+            "save_ckpt": "model.ckpt",
+        },
     }
 
 
@@ -111,7 +189,10 @@ def frame(name: str) -> dict[str, np.ndarray]:
     """Return a periodic frame with the parameters that a variant needs."""
     draw, fitting = np.random.default_rng(5), VARIANTS[name][2]
     types = np.loadtxt(DATA / "type.raw", dtype=int)
-    out = {"coord": np.load(DATA / "set.000" / "coord.npy")[-1:].astype(float), "cell": np.load(DATA / "set.000" / "box.npy")[-1:].astype(float)}
+    out = {
+        "coord": np.load(DATA / "set.000" / "coord.npy")[-1:].astype(float),
+        "cell": np.load(DATA / "set.000" / "box.npy")[-1:].astype(float),
+    }
     out["type"] = types
     for kind, count in (("fparam", 1), ("aparam", len(types))):
         if size := fitting.get(f"numb_{kind}", 0):

@@ -19,7 +19,9 @@ DATA = ROOT / "examples/water/data"
 def run_dp(folder: Path, *words: str) -> str:
     """Run our `dp` in a folder and return what it printed."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-m", "deepmd", *words], cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "deepmd", *words], cwd=folder, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -31,7 +33,9 @@ def train_model(folder: Path) -> Path:
     options["model"]["descriptor"].update(neuron=[8, 16], axis_neuron=4)
     options["model"]["fitting_net"].update(neuron=[24, 24])
     training = options["training"]
-    training["training_data"]["systems"] = [str(DATA / Path(path).name) for path in training["training_data"]["systems"]]
+    training["training_data"]["systems"] = [
+        str(DATA / Path(path).name) for path in training["training_data"]["systems"]
+    ]
     del training["validation_data"]
     training.update(numb_steps=100, disp_freq=100, save_freq=100)
     (folder / "input.json").write_text(json.dumps(options))

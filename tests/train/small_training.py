@@ -22,7 +22,15 @@ def small_input(**training):
         "model": {
             "type_map": ["O", "H"],
             "data_stat_nbatch": 2,
-            "descriptor": {"type": "se_e2_a", "sel": [24, 40], "rcut": 4.0, "rcut_smth": 1.0, "neuron": [3, 6], "axis_neuron": 2, "seed": 1},
+            "descriptor": {
+                "type": "se_e2_a",
+                "sel": [24, 40],
+                "rcut": 4.0,
+                "rcut_smth": 1.0,
+                "neuron": [3, 6],
+                "axis_neuron": 2,
+                "seed": 1,
+            },
             "fitting_net": {"neuron": [6, 6], "seed": 2},
         },
         "learning_rate": {"start_lr": 5e-3, "stop_lr": 1e-4, "decay_steps": 3},
@@ -56,7 +64,9 @@ def run_killed(folder, tree, backend, die, restart=None):
     (folder / "input.json").write_text(json.dumps(tree))
     task = {"folder": str(folder), "backend": backend, "die": die, "restart": restart}
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([sys.executable, str(Path(__file__).parent / "driver.py"), json.dumps(task)], env=environment, check=False)
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "driver.py"), json.dumps(task)], env=environment, check=False
+    )
     return done.returncode
 
 

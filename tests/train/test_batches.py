@@ -22,7 +22,14 @@ def plan(batch_size=1, auto_prob="prob_sys_size", sys_probs=None, systems=SYSTEM
 
 @pytest.mark.parametrize(
     ("given", "sizes"),
-    [(3, (3, 3, 3)), ((1, 2, 3), (1, 2, 3)), ("auto", (4, 1, 1)), ("auto:200", (20, 5, 2)), ("max:80", (8, 2, 1)), ("mixed:5", (1, 1, 1))],
+    [
+        (3, (3, 3, 3)),
+        ((1, 2, 3), (1, 2, 3)),
+        ("auto", (4, 1, 1)),
+        ("auto:200", (20, 5, 2)),
+        ("max:80", (8, 2, 1)),
+        ("mixed:5", (1, 1, 1)),
+    ],
 )
 def test_batch_sizes(given, sizes):
     assert plan(given).batch_size == sizes

@@ -22,7 +22,9 @@ from deepmd.train.validating import full_errors
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
-LATTICE = np.array([[0.0, 0.0, 0.0], [2.2, 0.0, 0.0], [0.0, 2.2, 0.0], [0.0, 0.0, 2.2], [2.2, 2.2, 0.0], [2.2, 0.0, 2.2]])
+LATTICE = np.array(
+    [[0.0, 0.0, 0.0], [2.2, 0.0, 0.0], [0.0, 2.2, 0.0], [0.0, 0.0, 2.2], [2.2, 2.2, 0.0], [2.2, 0.0, 2.2]]
+)
 TYPES = [0, 1, 1, 0, 1, 1]
 CELL = 6.0 * np.eye(3)
 WAYS = ("init_model", "restart", "finetune", "init_frz_model")
@@ -38,7 +40,11 @@ def write_system(folder, seed, closest):
     coord[2, 1] = coord[2, 0] + closest * direction / np.linalg.norm(direction)
     (folder / "set.000").mkdir(parents=True)
     (folder / "type.raw").write_text(" ".join(map(str, TYPES)))
-    labels = {"energy": generator.normal(size=3), "force": generator.normal(size=(3, 18)), "virial": generator.normal(size=(3, 9))}
+    labels = {
+        "energy": generator.normal(size=3),
+        "force": generator.normal(size=(3, 18)),
+        "virial": generator.normal(size=(3, 9)),
+    }
     for name, array in {"coord": coord.reshape(3, -1), "box": np.tile(CELL.reshape(-1), (3, 1)), **labels}.items():
         np.save(folder / "set.000" / f"{name}.npy", array)
     return coord
@@ -46,7 +52,15 @@ def write_system(folder, seed, closest):
 
 def input_of(systems, steps, evaluation):
     """A tiny model; the learning rate is large, so that its nets bend."""
-    descriptor = {"type": "se_e2_a", "sel": [12, 24], "rcut": 4.0, "rcut_smth": 1.0, "neuron": [2, 4], "axis_neuron": 2, "seed": 1}
+    descriptor = {
+        "type": "se_e2_a",
+        "sel": [12, 24],
+        "rcut": 4.0,
+        "rcut_smth": 1.0,
+        "neuron": [2, 4],
+        "axis_neuron": 2,
+        "seed": 1,
+    }
     return {
         "model": {
             "type_map": ["O", "H"],
@@ -91,13 +105,18 @@ def assert_files_equal_nets(folder, content, coord, endings):
         save_model(path, content)
         default, nets = DeepPot(path), DeepPot(path, evaluation="direct")
         assert default.evaluation != "direct"
-        each = (potential.eval(coord, np.tile(CELL, (len(coord), 1, 1)), TYPES, atomic=True) for potential in (default, nets))
+        each = (
+            potential.eval(coord, np.tile(CELL, (len(coord), 1, 1)), TYPES, atomic=True)
+            for potential in (default, nets)
+        )
         for name, actual, expected in zip(NAMES, *each, strict=True):
             assert_close(actual, expected, "spectral", what=f"{ending} {name}")
         assert default.outside == 0
 
 
-@pytest.mark.parametrize(("backend", "ways", "skip"), [("torch", WAYS, False), ("torch", WAYS[:2], True), ("tf", ("restart",), True)])
+@pytest.mark.parametrize(
+    ("backend", "ways", "skip"), [("torch", WAYS, False), ("torch", WAYS[:2], True), ("tf", ("restart",), True)]
+)
 def test_expansions_follow_closer_atoms(tmp_path, backend, ways, skip):
     """The curve is that of a training that evaluates the nets themselves, and so is the file."""
     source = start(tmp_path, backend, 7, 1.4)
@@ -153,13 +172,22 @@ def test_full_validation_is_that_of_the_nets(tmp_path, backend):
 def test_files_equal_nets_after_every_start(tmp_path_factory, backend, way):
     """Twenty random pairs of data sets, the second with atoms closer by up to 40 %, every native file."""
 
-    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, phases=[Phase.generate])
+    @settings(
+        max_examples=20,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        derandomize=True,
+        phases=[Phase.generate],
+    )
     @given(seed=st.integers(0, 10**6), closest=st.floats(0.8, 1.8), factor=st.floats(0.6, 1.0), skip=st.booleans())
     def check(seed, closest, factor, skip):
         folder = tmp_path_factory.mktemp("pair")
         source = start(folder, backend, seed, closest)
         coord = np.concatenate(
-            [write_system(folder / "new", seed + 1, factor * closest), np.load(folder / "old/set.000/coord.npy").reshape(-1, 6, 3)]
+            [
+                write_system(folder / "new", seed + 1, factor * closest),
+                np.load(folder / "old/set.000/coord.npy").reshape(-1, 6, 3),
+            ]
         )
         _, content = go_on(folder, backend, way, source, skip=skip)
         with warnings.catch_warnings():

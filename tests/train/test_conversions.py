@@ -14,7 +14,9 @@ from deepmd.io import convert, load_model
 FORMATS = [".dp", ".yaml", ".pth", ".pb"]
 CHECKPOINTS = {"torch": "model.ckpt-3.pt", "tf": "model.ckpt-3.index"}
 UNCHANGED = 1e-12
-PAIRS = [(a, b) for a in [*FORMATS, *CHECKPOINTS] for b in FORMATS if a != b] + [(a, ".savedmodel") for a in CHECKPOINTS]
+PAIRS = [(a, b) for a in [*FORMATS, *CHECKPOINTS] for b in FORMATS if a != b] + [
+    (a, ".savedmodel") for a in CHECKPOINTS
+]
 """Between formats `.savedmodel` is converted in tests/golden."""
 
 

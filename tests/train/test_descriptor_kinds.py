@@ -28,7 +28,10 @@ KINDS = {
     "se_e3, expanded": {"type": "se_e3", "sel": [10, 20], **SMALL, "evaluation": "spectral"},
     "se_atten, expanded": {**ATTENTIVE, "attn_layer": 0, "evaluation": "spectral"},
     "se_atten_v2, expanded": {**ATTENTIVE, "type": "se_atten_v2", "attn_layer": 0, "evaluation": "spectral"},
-    "hybrid": {"type": "hybrid", "list": [{**DISTANCES, "rcut": 3.5}, {**TYPED, "sel": 20, "rcut": 2.0, "tebd_input_mode": "strip"}]},
+    "hybrid": {
+        "type": "hybrid",
+        "list": [{**DISTANCES, "rcut": 3.5}, {**TYPED, "sel": 20, "rcut": 2.0, "tebd_input_mode": "strip"}],
+    },
 }
 SAME = 1e-8
 
@@ -76,5 +79,7 @@ def test_automatic_sel(tmp_path):
     assert all(sel % 4 == 0 for sel in (*sectioned.sel, *mixed.sel, *angles.sel))
     assert sum(sectioned.sel) > mixed.sel[0] - 8 > 0
     written = json.loads((tmp_path / "out.json").read_text())["model"]["descriptor"]["list"]
-    assert [np.ravel(item["sel"]).tolist() for item in written] == [list(part.sel) for part in (sectioned, mixed, angles)]
+    assert [np.ravel(item["sel"]).tolist() for item in written] == [
+        list(part.sel) for part in (sectioned, mixed, angles)
+    ]
     assert [item["type"] for item in written] == ["se_e2_r", "se_e3_tebd", "se_e3"]

@@ -25,7 +25,13 @@ KINDS = {
         "repinit": {"rcut": 3.0, "rcut_smth": 1.0, "nsel": 40, "neuron": [2, 4], "axis_neuron": 2, "tebd_dim": 2},
         "repformer": {
             **{"rcut": 2.4, "rcut_smth": 0.5, "nsel": 20, "nlayers": 2, "g1_dim": 4, "g2_dim": 3, "axis_neuron": 2},
-            **{"attn1_hidden": 2, "attn1_nhead": 1, "attn2_hidden": 2, "attn2_nhead": 1, "update_style": "res_residual"},
+            **{
+                "attn1_hidden": 2,
+                "attn1_nhead": 1,
+                "attn2_hidden": 2,
+                "attn2_nhead": 1,
+                "update_style": "res_residual",
+            },
         },
         "seed": 1,
     },
@@ -78,7 +84,9 @@ def test_charge_and_spin(tmp_path):
     assert largest_difference(rows["torch"], rows["tf"]) < 1e-8
     content = load_model(tmp_path / "torch/model.ckpt-20.pt")
     trained = content.params["descriptor"]
-    fresh = replace(content.model.descriptor, seed=1).fresh(("O", "H"), np.random.default_rng, xp=plain)  # files do not hold the seed
+    fresh = replace(content.model.descriptor, seed=1).fresh(
+        ("O", "H"), np.random.default_rng, xp=plain
+    )  # files do not hold the seed
     for name, values in (("chg_embedding", [99, 100, 101]), ("spin_embedding", [0, 2, 3])):
         (now,), (once,) = trained[name]["layers"], fresh[name]["layers"]
         assert np.flatnonzero(np.any(now["w"] != once["w"], axis=1)).tolist() == values
@@ -97,9 +105,13 @@ def test_default_charge_and_spin(tmp_path):
     rows = [run(tmp_path / f"run{number}", each, "torch") for number, each in enumerate((tree, other))]
     assert largest_difference(*rows) == 0.0
     del tree["model"]["descriptor"]["default_chg_spin"]
-    with pytest.raises(InputError, match=r"data: the model needs 2 values of charge_spin per frame, charge_spin\.npy has none"):
+    with pytest.raises(
+        InputError, match=r"data: the model needs 2 values of charge_spin per frame, charge_spin\.npy has none"
+    ):
         run(tmp_path / "none", tree, "torch")
-    np.save(tmp_path / "other/data/set.000/charge_spin.npy", np.load(tmp_path / "other/data/set.000/charge_spin.npy") + 98.0)
+    np.save(
+        tmp_path / "other/data/set.000/charge_spin.npy", np.load(tmp_path / "other/data/set.000/charge_spin.npy") + 98.0
+    )
     with pytest.raises(InputError, match=r"frame [0-9]+: the spin is 100; accepted: 0 to 99"):
         run(tmp_path / "outside", other, "torch")
 
@@ -125,7 +137,10 @@ def test_automatic_slots(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_conversion(tmp_path, kind):
-    """Between all formats and from the checkpoints of both frameworks: nothing is lost. What the files give is tested elsewhere."""
+    """Between all formats and from the checkpoints of both frameworks: nothing is lost.
+
+    What the files give is tested elsewhere.
+    """
     require("torch")
     require("tensorflow")
     files = {}

@@ -33,7 +33,10 @@ def quick(**training):
 def snapshot(folder):
     """Content of every file by its path; of links, where they lead."""
     paths = [path for path in Path(folder).rglob("*") if path.is_symlink() or path.is_file()]
-    return {str(path.relative_to(folder)): str(path.readlink()) if path.is_symlink() else path.read_bytes() for path in paths}
+    return {
+        str(path.relative_to(folder)): str(path.readlink()) if path.is_symlink() else path.read_bytes()
+        for path in paths
+    }
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +86,14 @@ def test_until_its_first_checkpoint_everything_is_in_place(folder):
     assert kept.items() <= snapshot(folder).items()
     longer = quick(numb_steps=6)
     run(folder, longer, "torch", restart="model.ckpt")
-    assert [line.split()[0] for line in (folder / "lcurve.out").read_text().splitlines()[2:]] == ["1", "2", "3", "4", "5", "6"]
+    assert [line.split()[0] for line in (folder / "lcurve.out").read_text().splitlines()[2:]] == [
+        "1",
+        "2",
+        "3",
+        "4",
+        "5",
+        "6",
+    ]
 
 
 def test_a_restart_from_before_moves_later_checkpoints(first, folder):
@@ -142,7 +152,11 @@ def test_a_restart_goes_on_with_the_files_beside_its_checkpoint(tmp_path):
     for name, text in curves.items():
         assert (tmp_path / name).read_text().startswith(text)
         assert len((tmp_path / name).read_text().splitlines()) == len(text.splitlines()) + 2
-    assert all(before[name] == after[name if "bak" in name else f"model.ckpt.bak-1/{name}"] for name in before if "ckpt-" in name)
+    assert all(
+        before[name] == after[name if "bak" in name else f"model.ckpt.bak-1/{name}"]
+        for name in before
+        if "ckpt-" in name
+    )
     rows = np.loadtxt(tmp_path / "val.log")
     best = [name for name in after if name.startswith("best")]
     kept = {int(step) for step in rows[np.argsort(rows[:, 1])[:3], 0]}
@@ -165,7 +179,12 @@ def test_a_best_model_that_has_gone_does_not_count(tmp_path, monkeypatch):
 def test_two_prefixes_in_a_folder_are_two_trainings(folder):
     run(folder, quick(numb_steps=4, seed=9, save_ckpt="b.ckpt", disp_file="b.out"), "torch")
     before = snapshot(folder)
-    run(folder, quick(numb_steps=6, save_ckpt="b.ckpt", disp_file="b.out", max_ckpt_keep=1), "torch", restart="model.ckpt-4.pt")
+    run(
+        folder,
+        quick(numb_steps=6, save_ckpt="b.ckpt", disp_file="b.out", max_ckpt_keep=1),
+        "torch",
+        restart="model.ckpt-4.pt",
+    )
     after = snapshot(folder)
     for name in ("b.ckpt-2.pt", "b.ckpt-4.pt", "b.out", "checkpoint"):
         assert after[f"b.ckpt.bak-1/{name}"] == before[name]  # bak-0 has the curve and `checkpoint` of the first
@@ -173,11 +192,20 @@ def test_two_prefixes_in_a_folder_are_two_trainings(folder):
     assert after["model.ckpt-4.pt"] == before["model.ckpt-4.pt"]
 
 
-@pytest.mark.parametrize("place", [{"save_ckpt": "b.ckpt"}, {"save_dir": "kept"}, {"save_dir": "kept", "save_ckpt": "b.ckpt"}])
+@pytest.mark.parametrize(
+    "place", [{"save_ckpt": "b.ckpt"}, {"save_dir": "kept"}, {"save_dir": "kept", "save_ckpt": "b.ckpt"}]
+)
 def test_a_training_goes_on_with_its_curve_under_another_name(folder, place):
     before = snapshot(folder)
     run(folder, quick(numb_steps=6, **place), "torch", restart="model.ckpt-2.pt")
-    assert [line.split()[0] for line in (folder / "lcurve.out").read_text().splitlines()[2:]] == ["1", "2", "3", "4", "5", "6"]
+    assert [line.split()[0] for line in (folder / "lcurve.out").read_text().splitlines()[2:]] == [
+        "1",
+        "2",
+        "3",
+        "4",
+        "5",
+        "6",
+    ]
     assert before["lcurve.out"] in [content for name, content in snapshot(folder).items() if "bak-0" in name]
 
 
@@ -257,7 +285,11 @@ def started(folder, tree, *words):
 
 @pytest.mark.parametrize(
     ("backend", "flag", "number", "code"),
-    [("torch", "--pt", signal.SIGINT, 130), ("torch", "--pt", signal.SIGTERM, 143), ("tf", "--tf", signal.SIGTERM, 143)],
+    [
+        ("torch", "--pt", signal.SIGINT, 130),
+        ("torch", "--pt", signal.SIGTERM, 143),
+        ("tf", "--tf", signal.SIGTERM, 143),
+    ],
 )
 def test_a_signal_keeps_everything(tmp_path, monkeypatch, capsys, backend, flag, number, code):
     tree = quick(numb_steps=8, save_freq=1000)

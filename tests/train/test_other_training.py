@@ -52,7 +52,10 @@ def test_same_curve(trained):
     assert [*rows["torch"][0][1]] == COLUMNS[kind]
     assert len(rows["torch"]) == 6
     assert largest_difference(rows["torch"], rows["tf"]) < 1e-8
-    assert largest_parameter_difference(place / f"{kind}_torch" / "model.ckpt.pt", place / f"{kind}_tf" / "model.ckpt") < 1e-8
+    assert (
+        largest_parameter_difference(place / f"{kind}_torch" / "model.ckpt.pt", place / f"{kind}_tf" / "model.ckpt")
+        < 1e-8
+    )
 
 
 def test_files(trained):
@@ -88,7 +91,11 @@ def by_script(path, frame, types, output):
     count = len(frame["coords"])
     inputs = torch.tensor(frame["coords"]), torch.tensor(np.tile(types, (count, 1))), torch.tensor(frame["cells"])
     out = {key: value.numpy() for key, value in torch.jit.load(str(path))(*inputs).items()}
-    total, atomic = (f"global_{output.name}", output.name) if output.name in ("dipole", "polar") else (output.label, output.atomic_label)
+    total, atomic = (
+        (f"global_{output.name}", output.name)
+        if output.name in ("dipole", "polar")
+        else (output.label, output.atomic_label)
+    )
     assert out["mask"].shape == (count, len(types))
     results = [out[total].reshape(count, -1), out[atomic].reshape(count, len(types), -1)]
     return [*results, out["force"].transpose(0, 2, 1, 3), out["virial"]] if output.differentiable else results
@@ -117,7 +124,11 @@ def by_graph(path, frame, types, output):
     kept = np.isin(types, sel_type) if tensor else np.ones(natoms, dtype=bool)
     atomic[:, kept] = values[1].reshape(count, -1, output.width)
     results = [values[0].reshape(count, -1), atomic]
-    return [*results, values[2].reshape(count, 3, natoms, 3), values[3].reshape(count, 3, 9)] if output.differentiable else results
+    return (
+        [*results, values[2].reshape(count, 3, natoms, 3), values[3].reshape(count, 3, 9)]
+        if output.differentiable
+        else results
+    )
 
 
 @pytest.mark.parametrize("run_file", [by_script, by_graph])
@@ -126,7 +137,9 @@ def test_native_files_by_themselves(trained, run_file):
     kind, place, _ = trained
     path = place / f"{kind}_torch" / ("alone.pth" if run_file is by_script else "alone.pb")
     convert(place / f"{kind}_torch" / "model.ckpt.pt", path)
-    frame = {name: np.load(place / f"train/set.000/{file}.npy") for name, file in (("coords", "coord"), ("cells", "box"))}
+    frame = {
+        name: np.load(place / f"train/set.000/{file}.npy") for name, file in (("coords", "coord"), ("cells", "box"))
+    }
     types = np.loadtxt(place / "train/type.raw", dtype=int)
     frame["coords"] = frame["coords"].reshape(-1, len(types), 3)
     with DeepEval(path, backend="numpy") as potential:
@@ -156,7 +169,9 @@ def test_dp_test(trained, caplog):
     kind, place, _ = trained
     folder = place / f"{kind}_torch"
     with caplog.at_level(logging.INFO, logger="deepmd"):
-        errors = measure_errors(folder / "model.ckpt.pt", system=str(place / "train"), detail_file=str(folder / "d"), backend="numpy")
+        errors = measure_errors(
+            folder / "model.ckpt.pt", system=str(place / "train"), detail_file=str(folder / "d"), backend="numpy"
+        )
     lines = [record.getMessage() for record in caplog.records]
     assert all(any(line.startswith(start) for line in lines) for start in TESTED[kind])
     found = sorted(path.name for path in folder.glob("d.*"))
@@ -173,7 +188,9 @@ def test_tensors_of_some_atoms(tmp_path):
     write_system(tmp_path / "some")
     types = np.loadtxt(tmp_path / "whole/type.raw", dtype=int)
     np.save(tmp_path / "some/set.000/atomic_dipole.npy", arrays["atomic_dipole"][:, types == 0].reshape(4, -1))
-    whole, some = (load_system(tmp_path / name, ["O", "H"], without=(1,)).data["atom_dipole"] for name in ("whole", "some"))
+    whole, some = (
+        load_system(tmp_path / name, ["O", "H"], without=(1,)).data["atom_dipole"] for name in ("whole", "some")
+    )
     assert_close(some, np.where(types[:, None] == 0, whole, 0.0), "function")
     with pytest.raises(InputError, match="atomic_dipole"):
         load_system(tmp_path / "some", ["O", "H"])
@@ -182,7 +199,10 @@ def test_tensors_of_some_atoms(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"loss": {"type": "ener"}}, "loss/type: 'ener' is not for models of fitting_net type 'dipole'. Accepted: tensor"),
+        (
+            {"loss": {"type": "ener"}},
+            "loss/type: 'ener' is not for models of fitting_net type 'dipole'. Accepted: tensor",
+        ),
         ({"loss": {"type": "tensor"}}, "all prefactors are zero"),
         ({"loss": {"pref": 1.0, "target": {}}}, "unknown key 'target'"),
         ({"fitting": {"sel_type": [2]}}, "model/fitting_net/sel_type: type 2 does not exist"),

@@ -25,7 +25,9 @@ def test_smooth_decay():
 
 
 def test_stop_lr_ratio_and_default_stop_lr():
-    assert learning_rate(ExpDecay(start_lr=1e-2, stop_lr_ratio=1e-3, decay_steps=10), 1000)(10**6) == pytest.approx(1e-5)
+    assert learning_rate(ExpDecay(start_lr=1e-2, stop_lr_ratio=1e-3, decay_steps=10), 1000)(10**6) == pytest.approx(
+        1e-5
+    )
     assert learning_rate(ExpDecay(start_lr=1e-2, decay_steps=10), 1000)(10**6) == 5e-8
 
 
@@ -81,6 +83,22 @@ def test_stable_phase_and_decay(decay_type, second):
 
 def test_the_decay_phase_counts_all_steps():
     """Rows of DeePMD-kit 3.2.0 for 40 steps, 5 of them warm-up, and a decay over int(0.33 * 40) = 13."""
-    options = StableDecay(start_lr=1e-3, stop_lr=1e-5, decay_phase_ratio=0.33, decay_type="linear", warmup_steps=5, warmup_start_factor=0.1)
+    options = StableDecay(
+        start_lr=1e-3,
+        stop_lr=1e-5,
+        decay_phase_ratio=0.33,
+        decay_type="linear",
+        warmup_steps=5,
+        warmup_start_factor=0.1,
+    )
     rows = [learning_rate(options, 40)(t) for t in (0, 1, 4, 5, 27, 28, 29, 39)]
-    assert [f"{value:.1e}" for value in rows] == ["1.0e-04", "2.8e-04", "8.2e-04", "1.0e-03", "1.0e-03", "9.2e-04", "8.5e-04", "8.6e-05"]
+    assert [f"{value:.1e}" for value in rows] == [
+        "1.0e-04",
+        "2.8e-04",
+        "8.2e-04",
+        "1.0e-03",
+        "1.0e-03",
+        "9.2e-04",
+        "8.5e-04",
+        "8.6e-05",
+    ]

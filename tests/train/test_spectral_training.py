@@ -22,7 +22,9 @@ UNBROKEN = 1e-10  # a restart
 def input_with(evaluation, activation_function="tanh", *, large_steps=False, numb_steps=20):
     """The small input with another way to evaluate the embedding nets; None: without the key."""
     tree = small_input(numb_steps=numb_steps)
-    tree["model"]["descriptor"].update({"activation_function": activation_function, **({"evaluation": evaluation} if evaluation else {})})
+    tree["model"]["descriptor"].update(
+        {"activation_function": activation_function, **({"evaluation": evaluation} if evaluation else {})}
+    )
     if large_steps:
         tree["learning_rate"].update(start_lr=0.1, stop_lr=0.05)
     return tree
@@ -34,7 +36,11 @@ def evaluation_at(folder, step, backend):
 
 
 def logged(caplog, level=logging.INFO):
-    return [record.getMessage() for record in caplog.records if record.name == expanding.__name__ and record.levelno >= level]
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.name == expanding.__name__ and record.levelno >= level
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +71,10 @@ def test_members_of_a_hybrid_are_expanded_unless_the_input_says_otherwise(tmp_pa
         tree = small_input(numb_steps=20)
         angles = tree["model"]["descriptor"]
         distances = {"type": "se_e2_r", "sel": [16, 32], "rcut": 3.5, "rcut_smth": 1.0, "neuron": [2, 4], "seed": 3}
-        members = [{**each, **({"evaluation": how} if how else {})} for each, how in zip((angles, distances), choices, strict=True)]
+        members = [
+            {**each, **({"evaluation": how} if how else {})}
+            for each, how in zip((angles, distances), choices, strict=True)
+        ]
         tree["model"]["descriptor"] = {"type": "hybrid", "list": members}
         rows[name] = run(tmp_path / name, tree, backend)
         assert isinstance(evaluation_at(tmp_path / name, 20, backend), str if name == "none" else int)
@@ -74,7 +83,8 @@ def test_members_of_a_hybrid_are_expanded_unless_the_input_says_otherwise(tmp_pa
     assert rows["both"] != rows["one"] != rows["none"]
 
 
-# -- weights that grow --------------------------------------------------------------------------------------------------
+# -- weights that grow
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -111,9 +121,17 @@ def test_terms_are_added_when_the_weights_grow(grown, tmp_path, backend):
 def test_a_restart_goes_on_as_if_unbroken(grown, tmp_path, monkeypatch, caplog, backend, step):
     monkeypatch.setattr(expanding, "CHECK_FREQ", 2)
     folder, rows = grown[backend]
-    again = run(tmp_path, input_with("spectral", large_steps=True), backend, restart=str(folder / f"model.ckpt-{step}{ENDING[backend]}"))
+    again = run(
+        tmp_path,
+        input_with("spectral", large_steps=True),
+        backend,
+        restart=str(folder / f"model.ckpt-{step}{ENDING[backend]}"),
+    )
     assert largest_difference(again, [row for row in rows if row[0] > step]) < UNBROKEN
-    assert largest_parameter_difference(tmp_path / f"model.ckpt{ENDING[backend]}", folder / f"model.ckpt{ENDING[backend]}") < UNBROKEN
+    assert (
+        largest_parameter_difference(tmp_path / f"model.ckpt{ENDING[backend]}", folder / f"model.ckpt{ENDING[backend]}")
+        < UNBROKEN
+    )
     assert f"expansions of {evaluation_at(folder, step, backend)} terms" in logged(caplog)[0]
 
 
@@ -138,13 +156,20 @@ def test_nets_that_outgrow_every_expansion_are_evaluated_directly(grown, tmp_pat
         return count if count <= most else None
 
     monkeypatch.setattr(chebyshev, "terms_needed", limited)
-    rows = {evaluation: run(tmp_path / evaluation, input_with(evaluation, large_steps=True), "torch") for evaluation in ("direct", "spectral")}
+    rows = {
+        evaluation: run(tmp_path / evaluation, input_with(evaluation, large_steps=True), "torch")
+        for evaluation in ("direct", "spectral")
+    }
     assert [evaluation_at(tmp_path / "spectral", step, "torch") for step in (5, 20)] == [most, "direct"]
-    assert any("from here on embedding nets are evaluated directly: the embedding nets need more than" in text for text in logged(caplog))
+    assert any(
+        "from here on embedding nets are evaluated directly: the embedding nets need more than" in text
+        for text in logged(caplog)
+    )
     assert largest_difference(rows["direct"], rows["spectral"]) < SAME_PATH
 
 
-# -- what the user says, and is told ------------------------------------------------------------------------------------
+# -- what the user says, and is told
+# ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("evaluation", "level"), [("spectral", "WARNING"), ("auto", "INFO"), (None, "INFO")])
@@ -172,11 +197,16 @@ def test_unknown_values_are_refused_before_anything_happens(tmp_path, evaluation
     assert [path.name for path in tmp_path.iterdir()] == ["input.json"]
 
 
-@pytest.mark.parametrize(("backend", "evaluation"), [*(("torch", each) for each in (None, "auto", "spectral", "direct")), ("tf", None)])
+@pytest.mark.parametrize(
+    ("backend", "evaluation"), [*(("torch", each) for each in (None, "auto", "spectral", "direct")), ("tf", None)]
+)
 def test_files_have_the_key_only_where_it_says_something(tmp_path, backend, evaluation):
     """DeePMD-kit refuses inputs with keys that it does not know."""
     run(tmp_path, input_with(evaluation, numb_steps=0), backend)
-    sections = json.loads((tmp_path / "out.json").read_text())["model"], load_model(tmp_path / f"model.ckpt-0{ENDING[backend]}").definition
+    sections = (
+        json.loads((tmp_path / "out.json").read_text())["model"],
+        load_model(tmp_path / f"model.ckpt-0{ENDING[backend]}").definition,
+    )
     for section in sections:
         assert section["descriptor"].get("evaluation") == (None if evaluation == "auto" else evaluation)
     assert "tables" not in load_model(tmp_path / f"model.ckpt-0{ENDING[backend]}").params["descriptor"]

@@ -44,7 +44,9 @@ def test_a_fresh_run_learns(trained):
 def test_lcurve_has_the_exact_format(trained, backend):
     lines = (trained[backend][0] / "lcurve.out").read_text().splitlines()
     names = ("rmse", "rmse_e", "rmse_f", "rmse_v")
-    assert lines[0] == "# step " + "".join(f"   {name + '_val':>11} {name + '_trn':>11}" for name in names) + "   lr      "
+    assert (
+        lines[0] == "# step " + "".join(f"   {name + '_val':>11} {name + '_trn':>11}" for name in names) + "   lr      "
+    )
     assert lines[1] == "# If there is no available reference data, rmse_*_{val,trn} will print nan"
     assert [int(line.split()[0]) for line in lines[2:]] == [1, 2, 4, 6, 8, 10, 12, 14]
     number = r" {3}\d\.\d\de[+-]\d\d"
@@ -52,7 +54,9 @@ def test_lcurve_has_the_exact_format(trained, backend):
         assert re.fullmatch(r"[ \d]{7}( {3}" + number + " " + number + r"){4} {3} \d\.\de[+-]\d\d", line), line
     rows = np.loadtxt(trained[backend][0] / "lcurve.out")
     step, row, validation, lr = trained[backend][1][-1]
-    np.testing.assert_allclose(rows[-1], [step, *(v for name in row for v in (validation[name], row[name])), lr], rtol=6e-2)
+    np.testing.assert_allclose(
+        rows[-1], [step, *(v for name in row for v in (validation[name], row[name])), lr], rtol=6e-2
+    )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -80,7 +84,9 @@ def test_tensorflow_checkpoint_is_one_of_tensorflow(trained):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_retention_keeps_the_newest(tmp_path, backend):
     run(tmp_path, small_input(numb_steps=5, save_freq=1, max_ckpt_keep=2), backend)
-    steps = sorted(int(path.name.split("-")[1].split(".")[0]) for path in tmp_path.glob(f"model.ckpt-*{ENDING[backend]}"))
+    steps = sorted(
+        int(path.name.split("-")[1].split(".")[0]) for path in tmp_path.glob(f"model.ckpt-*{ENDING[backend]}")
+    )
     assert steps == [4, 5]
 
 
@@ -102,7 +108,12 @@ def test_a_killed_training_continues_as_if_unbroken(trained, tmp_path, backend, 
     assert step in (5, 10)
     again = run(tmp_path, small_input(), backend, restart=str(tmp_path))
     assert largest_difference(again, [row for row in rows if row[0] > step]) < UNBROKEN
-    assert largest_parameter_difference(tmp_path / f"model.ckpt{ENDING[backend]}", unbroken / f"model.ckpt{ENDING[backend]}") < UNBROKEN
+    assert (
+        largest_parameter_difference(
+            tmp_path / f"model.ckpt{ENDING[backend]}", unbroken / f"model.ckpt{ENDING[backend]}"
+        )
+        < UNBROKEN
+    )
     assert (tmp_path / "lcurve.out").read_text() == (unbroken / "lcurve.out").read_text()
 
 
@@ -137,7 +148,9 @@ def test_restart_needs_a_checkpoint_of_the_same_backend(trained, tmp_path):
 def test_a_diverging_training_stops_before_anything_is_written(tmp_path, backend):
     tree = small_input(save_freq=1, disp_freq=1)
     tree["learning_rate"] = {"start_lr": 1e200, "stop_lr": 1e199}
-    with pytest.raises(InputError, match=r"step \d+: the loss is (nan|inf)\. Batch: frame \d+ of .*/water_(330a|600)\."):
+    with pytest.raises(
+        InputError, match=r"step \d+: the loss is (nan|inf)\. Batch: frame \d+ of .*/water_(330a|600)\."
+    ):
         run(tmp_path, tree, backend)
     for path in tmp_path.glob(f"model.ckpt-*{ENDING[backend]}"):
         load_model(path)  # whatever is there is whole and finite
@@ -154,7 +167,9 @@ def test_automatic_sel_and_the_shortest_distance(tmp_path):
     content = load_model(tmp_path / "model.ckpt.pt")
     assert all(sel % 4 == 0 for sel in content.model.descriptor.sel)
     assert content.min_nbor_dist == pytest.approx(0.85, abs=0.1)
-    assert json.loads((tmp_path / "out.json").read_text())["model"]["descriptor"]["sel"] == list(content.model.descriptor.sel)
+    assert json.loads((tmp_path / "out.json").read_text())["model"]["descriptor"]["sel"] == list(
+        content.model.descriptor.sel
+    )
 
 
 def test_systems_below_a_folder_and_epochs(tmp_path):
@@ -196,10 +211,15 @@ def test_options_of_a_training(tmp_path, backend, change):
     after = load_model(tmp_path / f"model.ckpt-3{ENDING[backend]}").params
     moved = {
         "embedding": not np.array_equal(
-            before["descriptor"]["embeddings"][0]["layers"][0]["w"], after["descriptor"]["embeddings"][0]["layers"][0]["w"]
+            before["descriptor"]["embeddings"][0]["layers"][0]["w"],
+            after["descriptor"]["embeddings"][0]["layers"][0]["w"],
         ),
-        "first": not np.array_equal(before["fitting"]["nets"][0]["layers"][0]["w"], after["fitting"]["nets"][0]["layers"][0]["w"]),
-        "second": not np.array_equal(before["fitting"]["nets"][0]["layers"][1]["w"], after["fitting"]["nets"][0]["layers"][1]["w"]),
+        "first": not np.array_equal(
+            before["fitting"]["nets"][0]["layers"][0]["w"], after["fitting"]["nets"][0]["layers"][0]["w"]
+        ),
+        "second": not np.array_equal(
+            before["fitting"]["nets"][0]["layers"][1]["w"], after["fitting"]["nets"][0]["layers"][1]["w"]
+        ),
     }
     model = change.get("model", {})
     assert moved["embedding"] == model.get("descriptor", {}).get("trainable", True)

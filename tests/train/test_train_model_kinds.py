@@ -27,7 +27,9 @@ FROZEN = {"torch": ".pth", "tf": ".pb"}
 
 def write_table(path):
     r = np.arange(0.05, 4.51, 0.05)
-    np.savetxt(path, np.column_stack([r, *(scale * np.exp(-2.0 * r) * (1.0 - r / 4.5) ** 3 for scale in (8.0, 4.0, 2.0))]))
+    np.savetxt(
+        path, np.column_stack([r, *(scale * np.exp(-2.0 * r) * (1.0 - r / 4.5) ** 3 for scale in (8.0, 4.0, 2.0))])
+    )
     return str(path)
 
 
@@ -39,7 +41,13 @@ def input_of(kind, table):
     else:
         members = [section, {"type": "pairtab", "tab_file": table, "rcut": 4.5, "sel": 80}]
         members[0] = {key: value for key, value in section.items() if key in ("descriptor", "fitting_net")}
-        tree["model"] = {"type": "linear_ener", "type_map": ["O", "H"], "data_stat_nbatch": 2, "weights": "sum", "models": members}
+        tree["model"] = {
+            "type": "linear_ener",
+            "type_map": ["O", "H"],
+            "data_stat_nbatch": 2,
+            "weights": "sum",
+            "models": members,
+        }
     return tree
 
 
@@ -56,7 +64,11 @@ def trained(place, request):
     """A kind, where it was trained by torch and by TensorFlow, and the rows of both learning curves."""
     folder, table = place
     tree = input_of(request.param, table)
-    return request.param, folder, {backend: run(folder / f"{request.param}_{backend}", tree, backend) for backend in ("torch", "tf")}
+    return (
+        request.param,
+        folder,
+        {backend: run(folder / f"{request.param}_{backend}", tree, backend) for backend in ("torch", "tf")},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +95,9 @@ def test_files(trained, frames):
     for suffix in (".pth", ".pb", ".yaml", ".dp"):
         target = folder / f"{kind}_again{suffix}"
         convert(last, target)
-        for name, found, wanted in zip(("energy", "force", "virial"), DeepPot(target).eval(*frames), expected, strict=True):
+        for name, found, wanted in zip(
+            ("energy", "force", "virial"), DeepPot(target).eval(*frames), expected, strict=True
+        ):
             assert_close(found, wanted, name, "float64", what=suffix)
         last = target
     first, again = load_model(source), load_model(last)
@@ -99,16 +113,25 @@ def test_frozen_models_are_added_without_training(place, frames, backend, tmp_pa
         run(folder / "one", small_input(numb_steps=1), "torch")
     one = freeze(str(folder / "one" / "model.ckpt.pt"), str(folder / "one.dp"))
     tree = small_input(numb_steps=0)
-    members = [{"type": "frozen", "model_file": str(one)}, {"type": "pairtab", "tab_file": table, "rcut": 4.5, "sel": 80}]
+    members = [
+        {"type": "frozen", "model_file": str(one)},
+        {"type": "pairtab", "tab_file": table, "rcut": 4.5, "sel": 80},
+    ]
     tree["model"] = {"type": "linear_ener", "type_map": ["O", "H"], "weights": [0.25, 2.0], "models": members}
     run(tmp_path / "sum", tree, backend)
     tree["model"] = {**members[1], "type_map": ["O", "H"]}
     run(tmp_path / "table", tree, backend)
     both, first, second = (
         DeepPot(path)
-        for path in (freeze(str(tmp_path / "sum"), str(tmp_path / "sum.dp")), one, freeze(str(tmp_path / "table"), str(tmp_path / "table.dp")))
+        for path in (
+            freeze(str(tmp_path / "sum"), str(tmp_path / "sum.dp")),
+            one,
+            freeze(str(tmp_path / "table"), str(tmp_path / "table.dp")),
+        )
     )
-    for name, found, *parts in zip(("energy", "force", "virial"), *(each.eval(*frames) for each in (both, first, second)), strict=True):
+    for name, found, *parts in zip(
+        ("energy", "force", "virial"), *(each.eval(*frames) for each in (both, first, second)), strict=True
+    ):
         assert_close(found, 0.25 * parts[0] + 2.0 * parts[1], name, "float64")
 
 
@@ -134,10 +157,19 @@ def test_a_member_stays_directly_evaluated(tmp_path, evaluations, backend):
     tree = small_input(numb_steps=2, save_freq=2)
     section, checkpoint = tree["model"], tmp_path / f"model.ckpt{'.pt' if backend == 'torch' else ''}"
     members = [
-        {"descriptor": {**section["descriptor"], **more}, "fitting_net": section["fitting_net"]} for more in ({"evaluation": "direct"}, {"seed": 3})
+        {"descriptor": {**section["descriptor"], **more}, "fitting_net": section["fitting_net"]}
+        for more in ({"evaluation": "direct"}, {"seed": 3})
     ]
-    tree["model"] = {"type": "linear_ener", "type_map": ["O", "H"], "data_stat_nbatch": 2, "weights": "mean", "models": members}
-    for number, start in enumerate(({}, {"restart": str(checkpoint)}, {"init_model": str(checkpoint)}, {"restart": str(checkpoint)})):
+    tree["model"] = {
+        "type": "linear_ener",
+        "type_map": ["O", "H"],
+        "data_stat_nbatch": 2,
+        "weights": "mean",
+        "models": members,
+    }
+    for number, start in enumerate(
+        ({}, {"restart": str(checkpoint)}, {"init_model": str(checkpoint)}, {"restart": str(checkpoint)})
+    ):
         tree["training"]["numb_steps"] = 2 * (number + 1)
         run(tmp_path, tree, backend, **start)
     assert len(evaluations) == 4
@@ -151,14 +183,26 @@ def test_a_member_stays_directly_evaluated(tmp_path, evaluations, backend):
 WRONG = {
     "no file": ({"type": "pairtab", "tab_file": "missing.txt", "rcut": 4.0, "sel": 20}, "missing.txt cannot be read"),
     "no key": ({"type": "pairtab", "rcut": 4.0, "sel": 20}, "model/tab_file: required, but missing"),
-    "unknown key": ({"type": "linear_ener", "weights": "sum", "models": [], "weight": 1}, "unknown key 'weight'. Did you mean 'weights'"),
+    "unknown key": (
+        {"type": "linear_ener", "weights": "sum", "models": [], "weight": 1},
+        "unknown key 'weight'. Did you mean 'weights'",
+    ),
     "no models": ({"type": "linear_ener", "weights": "sum", "models": []}, "models is empty"),
     "weights": ({"type": "linear_ener", "weights": [1.0, 2.0], "models": [...]}, "weights is (1.0, 2.0)"),
     "word": ({"type": "linear_ener", "weights": "median", "models": [...]}, "weights is 'median'"),
-    "member": ({"type": "linear_ener", "weights": "sum", "models": [{"descriptor": {}}]}, "model/models/0: model/fitting_net: required"),
+    "member": (
+        {"type": "linear_ener", "weights": "sum", "models": [{"descriptor": {}}]},
+        "model/models/0: model/fitting_net: required",
+    ),
     "frozen": ({"type": "frozen", "model_file": "missing.dp"}, "missing.dp"),
-    "half": ({"use_srtab": "t.txt", "smin_alpha": 0.1, "sw_rmin": 0.8, ...: None}, "model/sw_rmax: required with use_srtab"),
-    "order": ({"use_srtab": "t.txt", "smin_alpha": 0.1, "sw_rmin": 0.8, "sw_rmax": 0.7, ...: None}, "needs 0 <= sw_rmin < sw_rmax"),
+    "half": (
+        {"use_srtab": "t.txt", "smin_alpha": 0.1, "sw_rmin": 0.8, ...: None},
+        "model/sw_rmax: required with use_srtab",
+    ),
+    "order": (
+        {"use_srtab": "t.txt", "smin_alpha": 0.1, "sw_rmin": 0.8, "sw_rmax": 0.7, ...: None},
+        "needs 0 <= sw_rmin < sw_rmax",
+    ),
 }
 
 
@@ -177,11 +221,24 @@ def test_wrong_input(name, place, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "lines", ["0.1 1 2\n0.2 1 2\n0.3 1 2\n", "0.1 1 2 3\n0.2 1 2 3\n0.4 1 2 3\n", "0.1 a 2 3\n", "", "0.1 1 2 nan\n0.2 1 2 3\n0.3 1 2 3\n"]
+    "lines",
+    [
+        "0.1 1 2\n0.2 1 2\n0.3 1 2\n",
+        "0.1 1 2 3\n0.2 1 2 3\n0.4 1 2 3\n",
+        "0.1 a 2 3\n",
+        "",
+        "0.1 1 2 nan\n0.2 1 2 3\n0.3 1 2 3\n",
+    ],
 )
 def test_wrong_table(lines, tmp_path):
     (tmp_path / "t.txt").write_text(lines)
     tree = small_input()
-    tree["model"] = {"type": "pairtab", "tab_file": str(tmp_path / "t.txt"), "rcut": 4.0, "sel": 20, "type_map": ["O", "H"]}
+    tree["model"] = {
+        "type": "pairtab",
+        "tab_file": str(tmp_path / "t.txt"),
+        "rcut": 4.0,
+        "sel": 20,
+        "type_map": ["O", "H"],
+    }
     with pytest.raises(InputError, match="model/tab_file"):
         parse_input(tree)

@@ -32,7 +32,13 @@ def options(change, **training):
 CASES = {
     "cosine, AdamW, clipped": options(
         {
-            "learning_rate": {"type": "cosine", "start_lr": 5e-3, "stop_lr": 1e-4, "warmup_steps": 2, "warmup_start_factor": 0.1},
+            "learning_rate": {
+                "type": "cosine",
+                "start_lr": 5e-3,
+                "stop_lr": 1e-4,
+                "warmup_steps": 2,
+                "warmup_start_factor": 0.1,
+            },
             "optimizer": {"type": "AdamW", "weight_decay": 2.0},
         },
         gradient_max_norm=0.5,
@@ -40,7 +46,13 @@ CASES = {
     "wsd, bias, full validation": options(
         {
             "learning_rate": {"type": "wsd", "start_lr": 5e-3, "stop_lr": 1e-4, "decay_phase_ratio": 0.5},
-            "validating": {"full_validation": True, "validation_freq": 3, "full_val_start": 0, "max_best_ckpt": 1, "validation_metric": "f:rmse"},
+            "validating": {
+                "full_validation": True,
+                "validation_freq": 3,
+                "full_val_start": 0,
+                "max_best_ckpt": 1,
+                "validation_metric": "f:rmse",
+            },
         },
         change_bias_after_training=True,
         save_dir="kept/here",
@@ -133,8 +145,14 @@ def test_full_validation_goes_on_after_a_restart(trained, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"validating": {"full_validation": True, "validation_metric": "X:MAE"}}, "validation_metric is 'X:MAE'; accepted: E:MAE"),
-        ({"validating": {"full_validation": True, "validation_metric": "V:MAE"}, "loss": {}}, "V:MAE needs start_pref_v"),
+        (
+            {"validating": {"full_validation": True, "validation_metric": "X:MAE"}},
+            "validation_metric is 'X:MAE'; accepted: E:MAE",
+        ),
+        (
+            {"validating": {"full_validation": True, "validation_metric": "V:MAE"}, "loss": {}},
+            "V:MAE needs start_pref_v",
+        ),
     ],
 )
 def test_wrong_metrics(tmp_path, change, message):
@@ -160,7 +178,9 @@ def test_finetuning_shifts_the_bias_to_the_new_data(trained, tmp_path):
     run(tmp_path / "none", {**tree, "training": {**tree["training"], "numb_steps": 0}}, "torch", finetune=str(source))
     before, after = newest(source), newest(tmp_path / "none")
     assert not np.array_equal(before.params["out_bias"], after.params["out_bias"])
-    np.testing.assert_array_equal(before.params["fitting"]["nets"][0]["layers"][0]["w"], after.params["fitting"]["nets"][0]["layers"][0]["w"])
+    np.testing.assert_array_equal(
+        before.params["fitting"]["nets"][0]["layers"][0]["w"], after.params["fitting"]["nets"][0]["layers"][0]["w"]
+    )
 
 
 def test_the_model_section_of_the_source(trained, tmp_path):
@@ -197,7 +217,10 @@ def mixed_copy(folder, name, extra=1):
     part = folder / "set.000"
     part.mkdir(parents=True)
     pad = [(0, 0), (0, extra)]
-    np.save(part / "real_atom_types.npy", np.pad(np.tile(1 - system.types[order], (system.num_frames, 1)), pad, constant_values=-1))
+    np.save(
+        part / "real_atom_types.npy",
+        np.pad(np.tile(1 - system.types[order], (system.num_frames, 1)), pad, constant_values=-1),
+    )
     for label in ("coord", "force"):
         array = system.coord if label == "coord" else system.data[label]
         np.save(part / f"{label}.npy", np.pad(array[:, order], [*pad, (0, 0)]).reshape(system.num_frames, -1))
@@ -244,14 +267,23 @@ def test_hdf5_systems_train_and_test_as_folders(tmp_path):
             for path in (WATER / name).rglob("*.*"):
                 if path.is_file():
                     words = path.read_text().split() if path.suffix == ".raw" else None
-                    value = np.load(path) if words is None else [int(w) for w in words] if path.name == "type.raw" else words
+                    value = (
+                        np.load(path)
+                        if words is None
+                        else [int(w) for w in words]
+                        if path.name == "type.raw"
+                        else words
+                    )
                     root[f"{name}/{path.relative_to(WATER / name)}"] = value
     tree = options({}, numb_steps=3)
     folders = run(tmp_path / "folders", tree, "torch")
     tree["training"]["training_data"]["systems"] = str(tmp_path / "water.hdf5")
     assert largest_difference(run(tmp_path / "file", tree, "torch"), folders) < EXACT
     model = tmp_path / "file" / "model.ckpt.pt"
-    one, two = (measure_errors(model, system=s, numb_test=3) for s in (f"{tmp_path}/water.hdf5#/water_600", str(WATER / "water_600")))
+    one, two = (
+        measure_errors(model, system=s, numb_test=3)
+        for s in (f"{tmp_path}/water.hdf5#/water_600", str(WATER / "water_600"))
+    )
     assert one == two
 
 
@@ -261,12 +293,53 @@ def test_hdf5_systems_train_and_test_as_folders(tmp_path):
 def test_an_old_input_trains_and_is_written_in_todays_layout(tmp_path):
     """A flat input, as of 2018, trains as the one that is written out for it."""
     flat = {
-        **{"use_smooth": True, "sel_a": [24, 40], "rcut": 4.0, "rcut_smth": 1.0, "filter_neuron": [3, 6], "filter_resnet_dt": False},
-        **{"n_axis_neuron": 2, "n_neuron": [6], "resnet_dt": True, "coord_norm": True, "type_fitting_net": False, "seed": 3},
-        **{"systems": [str(WATER / "water_330a")], "set_prefix": "set", "stop_batch": 4, "batch_size": 1, "start_lr": 0.005, "decay_steps": 2},
-        **{"decay_rate": 0.5, "start_pref_e": 0.02, "limit_pref_e": 1, "start_pref_f": 1000, "limit_pref_f": 1, "start_pref_v": 0},
-        **{"limit_pref_v": 0, "disp_file": "lcurve.out", "disp_freq": 1, "numb_test": 10, "save_freq": 1000, "save_ckpt": "model.ckpt"},
-        **{"load_ckpt": "model.ckpt", "disp_training": True, "time_training": True, "profiling": False, "profiling_file": "timeline.json"},
+        **{
+            "use_smooth": True,
+            "sel_a": [24, 40],
+            "rcut": 4.0,
+            "rcut_smth": 1.0,
+            "filter_neuron": [3, 6],
+            "filter_resnet_dt": False,
+        },
+        **{
+            "n_axis_neuron": 2,
+            "n_neuron": [6],
+            "resnet_dt": True,
+            "coord_norm": True,
+            "type_fitting_net": False,
+            "seed": 3,
+        },
+        **{
+            "systems": [str(WATER / "water_330a")],
+            "set_prefix": "set",
+            "stop_batch": 4,
+            "batch_size": 1,
+            "start_lr": 0.005,
+            "decay_steps": 2,
+        },
+        **{
+            "decay_rate": 0.5,
+            "start_pref_e": 0.02,
+            "limit_pref_e": 1,
+            "start_pref_f": 1000,
+            "limit_pref_f": 1,
+            "start_pref_v": 0,
+        },
+        **{
+            "limit_pref_v": 0,
+            "disp_file": "lcurve.out",
+            "disp_freq": 1,
+            "numb_test": 10,
+            "save_freq": 1000,
+            "save_ckpt": "model.ckpt",
+        },
+        **{
+            "load_ckpt": "model.ckpt",
+            "disp_training": True,
+            "time_training": True,
+            "profiling": False,
+            "profiling_file": "timeline.json",
+        },
     }
     rows = run(tmp_path / "flat", flat, "torch")
     written = json.loads((tmp_path / "flat" / "input_v2_compat.json").read_text())
@@ -290,8 +363,12 @@ def test_stored_statistics_are_used(tmp_path, place):
     assert run(tmp_path / "b", tree, "torch") == rows
     other = json.loads(json.dumps(tree))
     other["training"]["training_data"]["systems"] = [str(WATER / "water_330b")]
-    run(tmp_path / "c", {**other, "training": {**other["training"], "numb_steps": 0}}, "torch")  # statistics of the first data
-    assert np.array_equal(newest(tmp_path / "c").params["descriptor"]["dstd"], newest(tmp_path / "b").params["descriptor"]["dstd"])
+    run(
+        tmp_path / "c", {**other, "training": {**other["training"], "numb_steps": 0}}, "torch"
+    )  # statistics of the first data
+    assert np.array_equal(
+        newest(tmp_path / "c").params["descriptor"]["dstd"], newest(tmp_path / "b").params["descriptor"]["dstd"]
+    )
     tree["model"]["descriptor"]["rcut"] = 3.5
     with pytest.raises(InputError, match="holds no statistics for this model"):
         run(tmp_path / "d", tree, "torch")

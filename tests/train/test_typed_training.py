@@ -29,7 +29,10 @@ def input_with_types(kind):
     model = tree["model"]
     model["type_embedding"] = {"neuron": [2, 3], "seed": 4}
     if kind == "hybrid":
-        model["descriptor"] = {"type": "hybrid", "list": [model["descriptor"], {**model["descriptor"], "rcut": 3.5, "seed": 3}]}
+        model["descriptor"] = {
+            "type": "hybrid",
+            "list": [model["descriptor"], {**model["descriptor"], "rcut": 3.5, "seed": 3}],
+        }
     return tree
 
 
@@ -40,7 +43,9 @@ def test_backends_walk_the_same_path_and_files_keep_the_model(tmp_path, kind):
     sources = [tmp_path / "torch" / "model.ckpt.pt", tmp_path / "tf" / "model.ckpt.index"]
     assert all(load_model(source).definition["type_embedding"]["neuron"] == [2, 3] for source in sources)
     again = parse_input({**input_with_types(kind), "model": load_model(sources[0]).definition}).model.descriptor.parts()
-    assert [part.types.neuron for part in again] == [part.types.neuron for part in load_model(sources[0]).model.descriptor.parts()]
+    assert [part.types.neuron for part in again] == [
+        part.types.neuron for part in load_model(sources[0]).model.descriptor.parts()
+    ]
     for suffix in (".dp", ".yaml", ".pth", ".pb"):
         convert(sources[0], tmp_path / f"model{suffix}")
         stored, trained = load_model(tmp_path / f"model{suffix}"), load_model(sources[0])
@@ -103,5 +108,7 @@ def test_descriptors_that_cannot_read_it(kinds):
     tree = input_with_types("alone")
     sizes = {"sel": [24, 40], "rcut": 4.0}
     tree["model"]["descriptor"] = {"type": "hybrid", "list": [{"type": kind, **sizes} for kind in kinds]}
-    with pytest.raises(InputError, match=f"model/type_embedding: is for .* se_e2_a, and hybrids of these; not for {', '.join(kinds)}"):
+    with pytest.raises(
+        InputError, match=f"model/type_embedding: is for .* se_e2_a, and hybrids of these; not for {', '.join(kinds)}"
+    ):
         parse_input(tree)

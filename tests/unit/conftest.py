@@ -24,7 +24,14 @@ def place(tmp_path):
     tree = {
         "model": {
             "type_map": ["O", "H"],
-            "descriptor": {"type": "se_e2_a", "sel": [24, 40], "rcut": 4.0, "neuron": [2, 4], "axis_neuron": 2, "seed": 1},
+            "descriptor": {
+                "type": "se_e2_a",
+                "sel": [24, 40],
+                "rcut": 4.0,
+                "neuron": [2, 4],
+                "axis_neuron": 2,
+                "seed": 1,
+            },
             "fitting_net": {"neuron": [4], "seed": 1},
         },
         "learning_rate": {"start_lr": 1e-3},

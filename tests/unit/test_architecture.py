@@ -49,7 +49,20 @@ LATER = {
 
 BACKENDS = ("numpy", "torch", "tf")
 FRAMEWORKS = {"torch": "adapters/torch", "tensorflow": "adapters/tf"}
-ARRAY_ATTRIBUTES = {"shape", "ndim", "size", "T", "mT", "device", "dtype", "astype", "reshape", "item", "numpy", "detach"}
+ARRAY_ATTRIBUTES = {
+    "shape",
+    "ndim",
+    "size",
+    "T",
+    "mT",
+    "device",
+    "dtype",
+    "astype",
+    "reshape",
+    "item",
+    "numpy",
+    "detach",
+}
 
 INTEGERS = {
     ("networks.py", "out == width"): "layer widths from the configuration",
@@ -60,8 +73,8 @@ INTEGERS = {
 ON_HOST = ("fresh", "init")
 """Functions of physics that run on the host only, before anything is evaluated."""
 
-MAX_LINES, MAX_FLAGS = 400, 3
-MOST_PHYSICS, MOST_WITH_MESSAGES = 3500, 5000
+MAX_LINES, MAX_FLAGS = 460, 3
+MOST_PHYSICS, MOST_WITH_MESSAGES = 2300, 3120
 PASSING_MESSAGES = {"dpa2.py", "dpa3.py", "repformer.py", "repflow.py", "messages.py", "charge_spin.py"}
 
 
@@ -112,7 +125,9 @@ def import_problems(path):
 def surface_problems(path):
     tree = parse(path)
     allowed = {*REQUIRED, *(SEARCH if path in SEARCHING else ())}
-    plans = [function for function in ast.walk(tree) if isinstance(function, ast.FunctionDef) and function.name in ON_HOST]
+    plans = [
+        function for function in ast.walk(tree) if isinstance(function, ast.FunctionDef) and function.name in ON_HOST
+    ]
     on_host = {node for function in plans for node in ast.walk(function)}
     for node in ast.walk(tree):
         where = f"{name_of(path)}:{getattr(node, 'lineno', 0)}"
@@ -159,7 +174,10 @@ def length_problems(path):
         if isinstance(node, ast.FunctionDef):
             arguments = [*node.args.posonlyargs, *node.args.args]
             defaults = [None] * (len(arguments) - len(node.args.defaults)) + node.args.defaults
-            pairs = [*zip(arguments, defaults, strict=True), *zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)]
+            pairs = [
+                *zip(arguments, defaults, strict=True),
+                *zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True),
+            ]
             if sum(is_flag(arg, default) for arg, default in pairs) > MAX_FLAGS:
                 yield f"{name_of(path)}:{node.lineno}: {node.name} has more than {MAX_FLAGS} boolean arguments"
 
@@ -189,9 +207,15 @@ def test_files_are_short():
 
 
 def test_physics_is_short():
-    """Lines of `array_model`: what passes messages, and the rest. Whoever needs more should look first for what is no physics."""
-    files = {path: path.read_text(encoding="utf-8").count("\n") for path in (ROOT / "array_model").rglob("*.py")}
-    passing = sum(lines for path, lines in files.items() if path.name in PASSING_MESSAGES)
+    """Statements of `array_model`: what passes messages, and the rest.
+
+    Whoever needs more should look first for what is no physics.
+    """
+    files = {
+        path: sum(isinstance(node, ast.stmt) for node in ast.walk(parse(path)))
+        for path in (ROOT / "array_model").rglob("*.py")
+    }
+    passing = sum(statements for path, statements in files.items() if path.name in PASSING_MESSAGES)
     assert sum(files.values()) - passing < MOST_PHYSICS
     assert sum(files.values()) < MOST_WITH_MESSAGES
     assert {path.name for path in files} >= PASSING_MESSAGES
@@ -217,7 +241,7 @@ def test_tables_have_no_stale_rows():
         (import_problems, "import numpy", "standard library"),
         (import_problems, "from deepmd.data import packing", "not below"),
         (import_problems, "import torch", "adapters/torch"),
-        (length_problems, "\n" * 401, "lines"),
+        (length_problems, "\n" * (MAX_LINES + 1), "lines"),
         (length_problems, "def f(a: bool, b=True, *, c=False, d: bool): ...", "boolean"),
     ],
 )

@@ -19,7 +19,9 @@ def test_vectors_get_length_one(run, norm):
 @pytest.mark.parametrize("norm", [1e-12, 1e-13, 3e-16])
 def test_directions_of_the_shortest_fade_out(run, norm):
     """As of a neighbour just within the cutoff, whose row the switch makes as short."""
-    assert_close(run(lambda x, *, xp: unit(x, "float64", xp=xp), norm * DIRECTION), norm / 1e-12 * DIRECTION, "function")
+    assert_close(
+        run(lambda x, *, xp: unit(x, "float64", xp=xp), norm * DIRECTION), norm / 1e-12 * DIRECTION, "function"
+    )
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32", "float16", "bfloat16"])

@@ -100,8 +100,16 @@ INPUTS = [
     ("model/fitting_net/seed", -1, ["model/fitting_net", "seed is -1"]),
     ("model/data_stat_protect", -0.01, ["data_stat_protect is -0.01"]),
     ("training", {"numb_epoch": -1}, ["numb_epoch is -1.0"]),
-    ("learning_rate", {"type": "wsd", "start_lr": 1e-3, "decay_type": "quadratic"}, ["learning_rate", "'quadratic'", "inverse_linear"]),
-    ("learning_rate", {"type": "cosine", "start_lr": 1e-3, "decay_steps": 5}, ["learning_rate", "unknown key 'decay_steps'"]),
+    (
+        "learning_rate",
+        {"type": "wsd", "start_lr": 1e-3, "decay_type": "quadratic"},
+        ["learning_rate", "'quadratic'", "inverse_linear"],
+    ),
+    (
+        "learning_rate",
+        {"type": "cosine", "start_lr": 1e-3, "decay_steps": 5},
+        ["learning_rate", "unknown key 'decay_steps'"],
+    ),
     ("learning_rate/type", "expo", ["unknown type 'expo'", "Did you mean 'exp'?"]),
     ("loss/start_perf_e", 1, ["unknown key 'start_perf_e'", "Did you mean 'start_pref_e'?"]),
     ("loss/start_pref_h", 1.0, ["start_pref_h", "not supported yet"]),
@@ -137,7 +145,11 @@ INPUTS = [
     ("training/stat_file", "a\0b", ["training/stat_file", "is no path"]),
     ("training/training_data/systems", ["water\0"], ["training/training_data/systems/0", "is no path"]),
     ("validating", {"full_val_file": ".."}, ["validating/full_val_file: '..' is a folder"]),
-    ("model", {"type": "pairtab", "type_map": ["O", "H"], "tab_file": "", "rcut": 4.0, "sel": 9}, ["model/tab_file: ''", "is no path"]),
+    (
+        "model",
+        {"type": "pairtab", "type_map": ["O", "H"], "tab_file": "", "rcut": 4.0, "sel": 9},
+        ["model/tab_file: ''", "is no path"],
+    ),
     ("model/descriptor/sel", "auto:nan", ["model/descriptor/sel", "'auto:nan'", "auto:RATIO"]),
     ("model/descriptor/sel", "auto:1e300", ["model/descriptor/sel", "'auto:1e300'", "auto:RATIO"]),
     ("training/training_data/auto_prob", "prob_sys_size;0:1:nan", ["training/training_data/auto_prob", "'0:1:nan'"]),
@@ -237,7 +249,10 @@ COMMANDS = [
     (["embed"], ["'embed'", "not supported yet"]),
     (["model-devi"], ["-m/--models"]),
     (["model-devi", "-m", "model.dp", "nowhere.dp", "-s", "water"], ["nowhere.dp", "no such model file"]),
-    (["model-devi", "-m", "model.dp", "model.dp", "-s", "water", "-o", "nowhere/a.out"], ["nowhere/a.out", "cannot be written"]),
+    (
+        ["model-devi", "-m", "model.dp", "model.dp", "-s", "water", "-o", "nowhere/a.out"],
+        ["nowhere/a.out", "cannot be written"],
+    ),
     (["change-bias", "nowhere.dp"], ["nowhere.dp", "no such checkpoint"]),
     (["change-bias", "model.dp", "-s", "nowhere"], ["nowhere", "no such folder"]),
     (["change-bias", "model.dp", "-b", "1"], ["[1.0]", "['O', 'H']"]),
@@ -252,7 +267,10 @@ COMMANDS = [
     (["compress", "-i", "model.dp", "-t", "input.json", "-o", "c.pt"], ["c.pt", "Formats to write"]),
     (["compress", "-i", "model.dp", "-t", "input.json", "-o", "nowhere/c"], ["nowhere", "does not exist"]),
     (["compress", "-i", "model.dp", "-t", "input.json", "-e", "0.5"], ["extrapolate is 0.5", "at least 1"]),
-    (["compress", "-i", "model.dp", "-t", "input.json", "-e", "1e4"], ["model.dp", "cannot be compressed", "more than 512 terms"]),
+    (
+        ["compress", "-i", "model.dp", "-t", "input.json", "-e", "1e4"],
+        ["model.dp", "cannot be compressed", "more than 512 terms"],
+    ),
     (["compress", "-i", "model.dp", "-s", "fine"], ["--step", "'fine'"]),
     (["compress", "-i", "model.dp", "--extrapolat", "2"], ["--extrapolat", "Did you mean '--extrapolate'?"]),
     (["train"], ["INPUT"]),
@@ -362,7 +380,9 @@ def test_a_missing_framework(place, backend, package):
     before = contents(place)
     block = f"import sys; sys.modules[{package!r}] = None; from deepmd.cli import main; sys.exit(main(sys.argv[1:]))"
     words = [sys.executable, "-c", block, "train", "input.json", "--backend", backend]
-    done = subprocess.run(words, cwd=place, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        words, cwd=place, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2
     assert f"needs the package {package!r}" in done.stderr
     assert f"pip install 'deepmd[{backend}]'" in done.stderr

@@ -115,7 +115,8 @@ def test_parameters_come_from_info() -> None:
         atoms.get_potential_energy()
 
 
-# -- parameters of a structure ------------------------------------------------------------------------------------------
+# -- parameters of a structure
+# ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -178,12 +179,17 @@ def test_a_plain_number_is_a_list_of_one() -> None:
     assert model.eval(**frame, aparam=0.3)[0] == model.eval(**frame, aparam=[0.3])[0]
 
 
-# -- arguments ----------------------------------------------------------------------------------------------------------
+# -- arguments
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_arguments_of_the_model_reach_it() -> None:
     calc = DP(MODEL, evaluation="direct", backend="np", auto_batch_size=7)
-    assert (calc.dp.evaluation, calc.dp.backend, DP(MODEL).dp.evaluation) == ("direct", "numpy", DeepPot(MODEL).evaluation)
+    assert (calc.dp.evaluation, calc.dp.backend, DP(MODEL).dp.evaluation) == (
+        "direct",
+        "numpy",
+        DeepPot(MODEL).evaluation,
+    )
 
 
 @pytest.mark.parametrize(("word", "meant"), [("evaluaton", "'evaluation'"), ("Backend", "'backend'"), ("restart", "")])
@@ -225,7 +231,8 @@ def test_files_tell_the_arguments(atoms: ase.Atoms, file: str, tmp_path: Path, m
         assert next(connect(file).select()).calculator_parameters == told
 
 
-# -- what Python and ASE expect -----------------------------------------------------------------------------------------
+# -- what Python and ASE expect
+# -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda atoms: pickle.loads(pickle.dumps(atoms))])

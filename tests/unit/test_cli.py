@@ -72,7 +72,9 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
 
 
 def test_backend_flags_are_the_names_of_backends() -> None:
-    assert {flag for flags in BACKEND_FLAGS.values() for flag in flags} == {name for names in BACKENDS.values() for name in names}
+    assert {flag for flags in BACKEND_FLAGS.values() for flag in flags} == {
+        name for names in BACKENDS.values() for name in names
+    }
     assert all(backend_name(flag) == name for name, flags in BACKEND_FLAGS.items() for flag in flags)
 
 
@@ -94,14 +96,29 @@ def test_the_backend_may_stand_anywhere(calls: list[Any], argv: list[str], backe
 
 def test_the_backend_of_the_environment(calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DP_BACKEND", "tensorflow")
-    assert cli.main(["train", "in.json"]) == cli.main(["train", "in.json", "--pt"]) == cli.main(["freeze"]) == cli.main(["test"]) == 0
+    assert (
+        cli.main(["train", "in.json"])
+        == cli.main(["train", "in.json", "--pt"])
+        == cli.main(["freeze"])
+        == cli.main(["test"])
+        == 0
+    )
     assert [kwargs["backend"] for _, _, kwargs in calls] == ["tf", "torch", "tf", None]
 
 
 def test_train_options(calls: list[Any]) -> None:
-    assert cli.main(["train", "in.json", "-r", "model.ckpt", "-o", "all.json", "--skip-neighbor-stat", "-m", "workers"]) == 0
+    assert (
+        cli.main(["train", "in.json", "-r", "model.ckpt", "-o", "all.json", "--skip-neighbor-stat", "-m", "workers"])
+        == 0
+    )
     expected = {
-        **{"init_model": None, "restart": "model.ckpt", "init_frz_model": None, "finetune": None, "use_pretrain_script": False},
+        **{
+            "init_model": None,
+            "restart": "model.ckpt",
+            "init_frz_model": None,
+            "finetune": None,
+            "use_pretrain_script": False,
+        },
         **{"output": "all.json", "skip_neighbor_stat": True},
     }
     assert calls == [("train", ("in.json",), {"backend": "torch", **expected})]
@@ -113,7 +130,11 @@ def test_compress_options(calls: list[Any]) -> None:
     assert calls.pop() == ("compress", ("frozen_model", "frozen_model_compressed"), defaults)
     ignored = ["-s", "0.001", "-f", "10", "-c", "folder"]
     assert cli.main(["--tf", "compress", "-i", "a.pb", "-o", "b.pth", "-t", "in.json", "-e", "5", *ignored]) == 0
-    assert calls.pop() == ("compress", ("a.pb", "b.pth"), {"training_script": "in.json", "extrapolate": 5.0, "backend": "tf"})
+    assert calls.pop() == (
+        "compress",
+        ("a.pb", "b.pth"),
+        {"training_script": "in.json", "extrapolate": 5.0, "backend": "tf"},
+    )
 
 
 def test_freeze_and_test_options(calls: list[Any]) -> None:
@@ -173,13 +194,17 @@ def test_freeze_and_test_options(calls: list[Any]) -> None:
         (["convert-backend", MODEL, "model.xyz"], "cannot be written as '.xyz'"),
     ],
 )
-def test_errors_are_one_clear_message(argv: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_are_one_clear_message(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(GOLDEN)
     err = failing(argv, capsys)
     assert all(part in err for part in message.split(" ... "))
 
 
-def test_interrupts_and_bugs(calls: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupts_and_bugs(
+    calls: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupt(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
@@ -202,16 +227,40 @@ def test_debugging_shows_where_it_failed(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_show(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert cli.main(["show", MODEL, "type-map", "descriptor", "fitting-net", "size", "observed-type", "-l", str(tmp_path / "log.txt")]) == 0
+    assert (
+        cli.main(
+            [
+                "show",
+                MODEL,
+                "type-map",
+                "descriptor",
+                "fitting-net",
+                "size",
+                "observed-type",
+                "-l",
+                str(tmp_path / "log.txt"),
+            ]
+        )
+        == 0
+    )
     lines = [line.partition("DEEPMD INFO    ")[2] for line in capsys.readouterr().err.splitlines()]
     assert lines[:2] == ["This is a singletask model", "The type_map is ['O', 'H']"]
     assert lines[2].startswith("The descriptor parameter is {'rcut': 4.0")
     assert lines[3].startswith("The fitting_net parameter is {'type': 'ener'")
-    assert lines[4:8] == ["Parameter counts:", "Parameters in descriptor: 384", "Parameters in fitting-net: 1,922", "Parameters in total: 2,306"]
-    assert lines[8:] == ["The observed types for this model: ", "Number of observed types: 2 ", "Observed types: ['H', 'O'] "]
-    assert [line.partition("deepmd.infer.describe")[2].strip() for line in (tmp_path / "log.txt").read_text().splitlines()] == [
-        x.strip() for x in lines
+    assert lines[4:8] == [
+        "Parameter counts:",
+        "Parameters in descriptor: 384",
+        "Parameters in fitting-net: 1,922",
+        "Parameters in total: 2,306",
     ]
+    assert lines[8:] == [
+        "The observed types for this model: ",
+        "Number of observed types: 2 ",
+        "Observed types: ['H', 'O'] ",
+    ]
+    assert [
+        line.partition("deepmd.infer.describe")[2].strip() for line in (tmp_path / "log.txt").read_text().splitlines()
+    ] == [x.strip() for x in lines]
 
 
 def test_converting(tmp_path: Path) -> None:
@@ -233,7 +282,9 @@ def test_neighbour_statistics(capsys: pytest.CaptureFixture[str], tmp_path: Path
         assert lines[-1].endswith(f"max_nbor_size: {counts}")
 
 
-def test_warnings_are_log_lines(calls: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warnings_are_log_lines(
+    calls: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def warn(*args: Any, **kwargs: Any) -> None:
         warnings.simplefilter("always")
         warnings.warn("be careful", UserWarning, stacklevel=2)

@@ -40,7 +40,16 @@ from deepmd.testing.conformance import REALISTIC
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 WATER = ROOT / "examples" / "water" / "data" / "water_330a"
-CASES = [*sorted(path.name for path in GOLDEN.glob("se_e2_a*")), "se_atten", "se_atten_strip", "se_e3", "typed_se_e2_a", "hybrid", "linear", "zbl"]
+CASES = [
+    *sorted(path.name for path in GOLDEN.glob("se_e2_a*")),
+    "se_atten",
+    "se_atten_strip",
+    "se_e3",
+    "typed_se_e2_a",
+    "hybrid",
+    "linear",
+    "zbl",
+]
 PACKAGES = {".pth": "torch", ".pb": "tensorflow", ".savedmodel": "tensorflow"}
 BACKENDS = {"numpy": "numpy", "torch": "torch", "tf": "tensorflow"}
 
@@ -57,14 +66,23 @@ def inputs(case):
     stored = np.load(GOLDEN / case / "expected.npz")
     coord, cell, types = (stored[f"pbc/{key}"] for key in ("coord", "cell", "type"))
     options = {key: stored[f"pbc/{key}"] for key in ("fparam", "aparam") if f"pbc/{key}" in stored.files}
-    return (coord[None], cell[None], types), options, float(find_neighbours([Structure(coord, cell, types)], 4.0).dist.min())
+    return (
+        (coord[None], cell[None], types),
+        options,
+        float(find_neighbours([Structure(coord, cell, types)], 4.0).dist.min()),
+    )
 
 
 def source(folder, case="se_e2_a_two_side", **descriptor):
     """Save a model that knows the shortest distance; return its path."""
     content = load_model(GOLDEN / case / "model.dp")
     model = content.model.changed(lambda own: replace(own, **descriptor))
-    save_model(folder / "m.dp", replace(content, model=model, params=model.in_precision(content.params, xp=plain), min_nbor_dist=inputs(case)[2]))
+    save_model(
+        folder / "m.dp",
+        replace(
+            content, model=model, params=model.in_precision(content.params, xp=plain), min_nbor_dist=inputs(case)[2]
+        ),
+    )
     return folder / "m.dp"
 
 
@@ -94,13 +112,21 @@ def altered(path, factor):
 
 
 def same(content, other):
-    assert (content.model, content.definition, content.min_nbor_dist) == (other.model, other.definition, other.min_nbor_dist)
+    assert (content.model, content.definition, content.min_nbor_dist) == (
+        other.model,
+        other.definition,
+        other.min_nbor_dist,
+    )
     for tree, wanted in ((content.params, other.params), (content.expansion, other.expansion)):
         assert not isinstance(wanted, list) or [entry.keys() for entry in tree] == [entry.keys() for entry in wanted]
         before, after = ({path: np.asarray(leaf) for path, leaf in flatten(each).items()} for each in (wanted, tree))
         assert after.keys() == before.keys()
         for path, leaf in before.items():
-            assert (after[path].dtype, after[path].shape, after[path].tobytes()) == (leaf.dtype, leaf.shape, leaf.tobytes()), path
+            assert (after[path].dtype, after[path].shape, after[path].tobytes()) == (
+                leaf.dtype,
+                leaf.shape,
+                leaf.tobytes(),
+            ), path
 
 
 # -- numbers ----------------------------------------------------------------------------------------------------------
@@ -129,7 +155,12 @@ def test_the_stored_coefficients_are_what_is_evaluated(tmp_path, backend):
     path = compressed(tmp_path)
     before = DeepPot(path, backend="numpy").eval_descriptor(*arguments)
     path = altered(path, 1.5)
-    for evaluation, factor in ((None, 2.25), ("spectral", 2.25), ("auto", 2.25), ("direct", 1.0)):  # features are quadratic in the nets
+    for evaluation, factor in (
+        (None, 2.25),
+        ("spectral", 2.25),
+        ("auto", 2.25),
+        ("direct", 1.0),
+    ):  # features are quadratic in the nets
         got = DeepPot(path, backend=backend, evaluation=evaluation).eval_descriptor(*arguments)
         assert_close(got, factor * before, "spectral", what=str(evaluation))
 
@@ -270,13 +301,18 @@ def test_the_distance_comes_from_the_data_where_the_file_has_none(tmp_path):
     content = load_model(GOLDEN / "se_e2_a" / "model.dp")
     systems = {"training": {"training_data": {"systems": [str(WATER)]}}}
     (tmp_path / "input.json").write_text(json.dumps(systems))
-    coord, box = (np.load(WATER / "set.000" / f"{name}.npy").reshape(-1, *shape) for name, shape in (("coord", (96, 3)), ("box", (3, 3))))
+    coord, box = (
+        np.load(WATER / "set.000" / f"{name}.npy").reshape(-1, *shape)
+        for name, shape in (("coord", (96, 3)), ("box", (3, 3)))
+    )
     types = np.loadtxt(WATER / "type.raw", dtype=int)
     shortest = min(find_neighbours([Structure(c, b, types)], 4.0).dist.min() for c, b in zip(coord, box, strict=True))
     for number, unknown in enumerate((None, 100.0)):  # the second says only that no pair was seen
         save_model(tmp_path / f"m{number}.dp", replace(content, min_nbor_dist=unknown))
         assert DeepPot(tmp_path / f"m{number}.dp").evaluation == evaluation_of(planned(content)[0])
-        made = load_model(compress_model(tmp_path / f"m{number}.dp", tmp_path / "c.dp", training_script=tmp_path / "input.json"))
+        made = load_model(
+            compress_model(tmp_path / f"m{number}.dp", tmp_path / "c.dp", training_script=tmp_path / "input.json")
+        )
         assert made.min_nbor_dist == shortest
         assert domain_start(planned(made)[0], made.all_params) == pytest.approx(0.9 * shortest)
 
@@ -289,7 +325,10 @@ def test_what_is_logged(tmp_path, caplog):
         path = compressed(tmp_path)
     (terms,), distance = terms_of(path), inputs("se_e2_a_two_side")[2]
     assert f"descriptor (se_e2_a): number of terms: {terms}" in caplog.text
-    assert f"shortest distance of the data: {distance:.3f} Angstrom; the expansions hold from {0.9 * distance:.3f} Angstrom" in caplog.text
+    assert (
+        f"shortest distance of the data: {distance:.3f} Angstrom; the expansions hold from {0.9 * distance:.3f} Angstrom"
+        in caplog.text
+    )
     assert "largest deviation from the networks, relative to the largest value: " in caplog.text
     assert f"Saved compressed model to {path}" in caplog.text
 
@@ -304,7 +343,10 @@ def test_deviations_are_measured(tmp_path):
     for row, which in ((0, 0), (model.descriptor.evaluation, 1)):  # T_0 of the first net: of its values, of its slopes
         found = []
         for added in (1e-3, 2e-3):
-            tables = {**params["descriptor"]["tables"], "coefficients": [leaf.copy() for leaf in params["descriptor"]["tables"]["coefficients"]]}
+            tables = {
+                **params["descriptor"]["tables"],
+                "coefficients": [leaf.copy() for leaf in params["descriptor"]["tables"]["coefficients"]],
+            }
             tables["coefficients"][0][row] += added
             found.append(deviations(model.descriptor, {**params["descriptor"], "tables": tables}))
         assert found[1][which] == pytest.approx(2.0 * found[0][which], rel=1e-4)
@@ -375,7 +417,9 @@ FITTINGS = {
 }
 
 
-@pytest.mark.parametrize("descriptor", [ATTENTIVE, Hybrid((NEAR, ATTENTIVE)), Hybrid((NEAR, FAR))], ids=["se_atten", "both", "hybrid"])
+@pytest.mark.parametrize(
+    "descriptor", [ATTENTIVE, Hybrid((NEAR, ATTENTIVE)), Hybrid((NEAR, FAR))], ids=["se_atten", "both", "hybrid"]
+)
 @pytest.mark.parametrize("fitting", FITTINGS)
 def test_every_fitting_net_with_other_descriptors_than_its_golden_case(tmp_path, fitting, descriptor):
     model = StandardModel(("O", "H"), descriptor, FITTINGS[fitting])
@@ -398,7 +442,11 @@ def test_no_part_has_an_expansion(tmp_path):
 def test_what_the_input_says_of_each_part(tmp_path):
     """The option `evaluation` of members of sums and hybrids holds in inference, as in training."""
     path = several(tmp_path, Hybrid((NEAR, FAR)), FAR)
-    sections = [{"descriptor": {"list": [{"evaluation": "direct"}, {}]}}, {"descriptor": {"evaluation": "spectral"}}, {"tab_file": "t"}]
+    sections = [
+        {"descriptor": {"list": [{"evaluation": "direct"}, {}]}},
+        {"descriptor": {"evaluation": "spectral"}},
+        {"tab_file": "t"},
+    ]
     model, _, _ = planned(replace(load_model(path), definition={"type": "linear_ener", "models": sections}))
     near, far, other = (part.evaluation for _, part, _ in model.each_part(load_model(path).params))
     assert near == "direct"
@@ -445,5 +493,7 @@ def test_a_range_that_no_expansion_covers(tmp_path):
 
 def test_an_evaluation_that_does_not_exist(tmp_path):
     content = replace(load_model(source(tmp_path)), definition={"descriptor": {"evaluation": "spektral"}})
-    with pytest.raises(InputError, match="model/descriptor: evaluation is 'spektral'; accepted: auto, direct, spectral"):
+    with pytest.raises(
+        InputError, match="model/descriptor: evaluation is 'spektral'; accepted: auto, direct, spectral"
+    ):
         planned(content)

@@ -19,7 +19,12 @@ RCUT = 3.0
 
 
 def packed_system(name, centres=None):
-    packed = pack(find_neighbours([sample.structure for sample in systems(RCUT, 2)[name]], RCUT), Layout(RCUT, (40, 40)), 2, centres)
+    packed = pack(
+        find_neighbours([sample.structure for sample in systems(RCUT, 2)[name]], RCUT),
+        Layout(RCUT, (40, 40)),
+        2,
+        centres,
+    )
     grad = np.random.default_rng(5).normal(size=packed.pairs.disp_NM3.shape)
     return packed, np.where(packed.pairs.mask_NM[:, :, None], grad, 0.0)
 
@@ -47,7 +52,11 @@ def test_equals_slow_twin(run, system):
 
     def assembled(grad, pairs, *, xp):
         atoms, frames = len(packed.atoms), packed.num_frames
-        return forces(grad, pairs, atoms, xp=xp), virials(grad, pairs, frames, xp=xp), atomic_virials(grad, pairs, atoms, xp=xp)
+        return (
+            forces(grad, pairs, atoms, xp=xp),
+            virials(grad, pairs, frames, xp=xp),
+            atomic_virials(grad, pairs, atoms, xp=xp),
+        )
 
     for actual, expected in zip(run(assembled, grad, arrays, dynamic=2), slow_assembly(grad, packed), strict=True):
         assert_close(actual, expected, "function", floor=1.0)
@@ -56,10 +65,17 @@ def test_equals_slow_twin(run, system):
 def test_neighbours_that_are_no_centres():
     packed, grad = packed_system("one_frame", np.array([5, 0]))
     assert len(packed.atoms) > 2
-    assert_close(forces(grad, packed.pairs, len(packed.atoms), xp=plain), slow_assembly(grad, packed)[0], "function", floor=1.0)
+    assert_close(
+        forces(grad, packed.pairs, len(packed.atoms), xp=plain), slow_assembly(grad, packed)[0], "function", floor=1.0
+    )
 
 
 def test_forces_sum_to_zero_in_each_frame():
     packed, grad = packed_system("several_frames")
     force = forces(grad, packed.pairs, len(packed.atoms), xp=plain)
-    assert_close(plain.segment_sum(force, packed.pairs.frame_N, packed.num_frames), np.zeros((packed.num_frames, 3)), "function", floor=10.0)
+    assert_close(
+        plain.segment_sum(force, packed.pairs.frame_N, packed.num_frames),
+        np.zeros((packed.num_frames, 3)),
+        "function",
+        floor=10.0,
+    )

@@ -52,7 +52,12 @@ def test_the_written_adjoint_is_that_of_the_rows(run, protection):
 
     def function(disp, weights, *, xp):
         rows, adjoint = environment_adjoint(disp, 0.5, 3.0, protection, xp=xp)
-        return [rows, adjoint(0.0 * weights[:, 0, :], weights), adjoint(weights[:, 0, :]), adjoint(weights[:, 0, :], 0.0 * weights)]
+        return [
+            rows,
+            adjoint(0.0 * weights[:, 0, :], weights),
+            adjoint(weights[:, 0, :]),
+            adjoint(weights[:, 0, :], 0.0 * weights),
+        ]
 
     rows, gradient, radial, padded = run(function, DISP, weights)
     assert_close(radial, padded, "function")
@@ -61,7 +66,10 @@ def test_the_written_adjoint_is_that_of_the_rows(run, protection):
     for place in np.ndindex(DISP.shape):
         shift = np.zeros_like(DISP)
         shift[place] = 1e-5
-        sides = [np.sum(weights * np.swapaxes(slow_rows(DISP + sign * shift, 0.5, 3.0, protection), 1, 2)) for sign in (1, -1)]
+        sides = [
+            np.sum(weights * np.swapaxes(slow_rows(DISP + sign * shift, 0.5, 3.0, protection), 1, 2))
+            for sign in (1, -1)
+        ]
         expected[place] = (sides[0] - sides[1]) / 2e-5
     assert_close(gradient, expected, "finite difference")
 

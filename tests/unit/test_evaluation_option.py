@@ -36,7 +36,9 @@ def saved(tmp_path):
     def save(descriptor=None, **changes):
         content = replace(load_model(MODEL), **changes)
         if descriptor:
-            content = replace(content, model=replace(content.model, descriptor=replace(content.model.descriptor, **descriptor)))
+            content = replace(
+                content, model=replace(content.model, descriptor=replace(content.model.descriptor, **descriptor))
+            )
         save_model(tmp_path / "model.dp", content)
         return tmp_path / "model.dp"
 
@@ -48,7 +50,8 @@ def dimer(*distances):
     return np.array([[[0.0, 0.0, 0.0], [r, 0.0, 0.0]] for r in distances]), None, [0, 1]
 
 
-# -- what is evaluated --------------------------------------------------------------------------------------------------
+# -- what is evaluated
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("backend", FRAMEWORKS)
@@ -57,14 +60,20 @@ def test_results_do_not_depend_on_it(frame, backend):
     spectral_ = DeepPot(MODEL, backend=backend, evaluation="spectral")
     assert direct.evaluation == "direct"
     assert isinstance(spectral_.evaluation, int)
-    for name, actual, expected in zip(NAMES, spectral_.eval(*frame, atomic=True), direct.eval(*frame, atomic=True), strict=True):
+    for name, actual, expected in zip(
+        NAMES, spectral_.eval(*frame, atomic=True), direct.eval(*frame, atomic=True), strict=True
+    ):
         assert_close(actual, expected, "spectral", what=name)
     assert_close(spectral_.eval_descriptor(*frame), direct.eval_descriptor(*frame), "spectral")
     assert direct.outside == spectral_.outside == 0
 
 
 def test_expansions_are_the_default():
-    assert DeepPot(MODEL).evaluation == DeepPot(MODEL, evaluation="auto").evaluation == DeepPot(MODEL, evaluation="spectral").evaluation
+    assert (
+        DeepPot(MODEL).evaluation
+        == DeepPot(MODEL, evaluation="auto").evaluation
+        == DeepPot(MODEL, evaluation="spectral").evaluation
+    )
 
 
 @pytest.mark.parametrize("asked", ["direct", "spectral", "auto"])
@@ -83,15 +92,22 @@ def test_unknown_values_name_the_accepted_ones(given, message):
 
 def test_the_shortest_distance_of_the_data_sets_the_domain(saved):
     """The longer it is, the fewer terms are needed."""
-    assert DeepPot(saved(min_nbor_dist=1.5)).evaluation < DeepPot(saved(min_nbor_dist=0.8)).evaluation < DeepPot(MODEL).evaluation
+    assert (
+        DeepPot(saved(min_nbor_dist=1.5)).evaluation
+        < DeepPot(saved(min_nbor_dist=0.8)).evaluation
+        < DeepPot(MODEL).evaluation
+    )
 
 
-# -- where there is no expansion ----------------------------------------------------------------------------------------
+# -- where there is no expansion
+# ----------------------------------------------------------------------------------------
 
 
 def test_no_expansion_is_told_to_those_who_asked(saved, frame):
     path = saved(descriptor={"activation_function": "relu"})
-    with pytest.warns(ExpansionWarning, match="evaluated directly: the embedding nets need more than 512 terms") as caught:
+    with pytest.warns(
+        ExpansionWarning, match="evaluated directly: the embedding nets need more than 512 terms"
+    ) as caught:
         asked = DeepPot(path, evaluation="spectral")
     assert len(caught) == 1
     assert caught[0].filename == __file__
@@ -101,7 +117,8 @@ def test_no_expansion_is_told_to_those_who_asked(saved, frame):
         assert np.array_equal(one, other)
 
 
-# -- atoms nearer than the expansions reach -----------------------------------------------------------------------------
+# -- atoms nearer than the expansions reach
+# -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("closest", "start"), [(None, UNKNOWN_DISTANCE), (1.5, 1.5 * MARGIN)])
@@ -110,7 +127,9 @@ def test_pairs_outside_are_counted_and_told_once(saved, backend, closest, start)
     potential = DeepPot(saved(min_nbor_dist=closest), backend=backend)
     potential.eval(*dimer(1.001 * start, 2.0))
     assert potential.outside == 0
-    with pytest.warns(ExpansionWarning, match=rf"{0.9 * start:.3f} Angstrom apart, .* \({start:.3f}\): the nets") as caught:
+    with pytest.warns(
+        ExpansionWarning, match=rf"{0.9 * start:.3f} Angstrom apart, .* \({start:.3f}\): the nets"
+    ) as caught:
         potential.eval(*dimer(0.9 * start, 2.0))
     assert len(caught) == 1
     assert caught[0].filename == __file__

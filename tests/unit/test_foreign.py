@@ -87,7 +87,16 @@ def of_version_one(model):
     descriptor, fitting = model["descriptor"], model["fitting"]
     for key in ("env_protection", "type_map", "set_davg_zero", "exclude_types"):
         del descriptor[key]
-    for key in ("type_map", "dim_case_embd", "default_fparam", "tot_ener_zero", "layer_name", "use_aparam_as_mask", "numb_fparam", "numb_aparam"):
+    for key in (
+        "type_map",
+        "dim_case_embd",
+        "default_fparam",
+        "tot_ener_zero",
+        "layer_name",
+        "use_aparam_as_mask",
+        "numb_fparam",
+        "numb_aparam",
+    ):
         del fitting[key]
     nets = [*descriptor["embeddings"]["networks"], *fitting["nets"]["networks"]]
     for part in (descriptor, fitting, *nets, *(layer for net in nets for layer in net["layers"])):
@@ -132,7 +141,10 @@ def test_compressed_without_networks():
     tree = tree_of_dp()
     in_version_three(tree["model"])
     tree["model"]["descriptor"]["embeddings"]["networks"] = []
-    with pytest.raises(InputError, match=r"expected 2 embedding nets, the file has 0: a compressed model.*Needed: the model from before"):
+    with pytest.raises(
+        InputError,
+        match=r"expected 2 embedding nets, the file has 0: a compressed model.*Needed: the model from before",
+    ):
         from_tree(tree, "file")
 
 
@@ -164,9 +176,15 @@ def test_a_pth_without_its_definition(modules):
     [
         ({"model_def_script": "{"}, "stored input is damaged"),
         ({"model_def_script": '{"type": "zbl", "descriptor": {"type": "se_e2_a"}}'}, "type 'zbl' cannot be read"),
-        ({"model_def_script": '{"type_embedding": {"neuron": [8]}}'}, "model/type_embedding: models with this option are not supported"),
+        (
+            {"model_def_script": '{"type_embedding": {"neuron": [8]}}'},
+            "model/type_embedding: models with this option are not supported",
+        ),
         ({"model_def_script": "{}", "atomic_model.descriptor.__class__": "DescrptSeAMask"}, "DescrptSeAMask"),
-        ({"atomic_model.descriptor.__class__": "Other", "model_def_script": '{"descriptor": {"type": "se_e3"}}'}, "se_e3"),
+        (
+            {"atomic_model.descriptor.__class__": "Other", "model_def_script": '{"descriptor": {"type": "se_e3"}}'},
+            "se_e3",
+        ),
         ({"atomic_model.descriptor.sea.neuron": [4, 8, 32]}, "has shape"),
         ({"atomic_model.descriptor.sea.neuron": [4, 8, 2**30]}, "far more parameters than are stored"),
         ({"atomic_model.descriptor.sea.sel": [2**40, 2**40]}, "far more parameters than are stored"),
@@ -192,10 +210,26 @@ def as_members(modules, table, weights):
     import torch
 
     model, params = table
-    module = {"__class__": "PairTabAtomicModel", "type_map": ["O", "H"], "rcut": model.rcut, "sel": model.sel, "out_bias": torch.ones(1, 2, 1)}
-    module |= {"tab_info": torch.tensor(params["tab_info"]), "tab_data": torch.tensor(params["tab_data"]).reshape(2, 2, -1, 4)}
-    inner = {name.removeprefix("atomic_model."): value for name, value in modules.items() if name.startswith("atomic_model.")}
-    outer = {"__class__": "LinearEnergyAtomicModel", "type_map": ["O", "H"], "weights": weights, "out_bias": torch.full((1, 2, 1), 3.0)}
+    module = {
+        "__class__": "PairTabAtomicModel",
+        "type_map": ["O", "H"],
+        "rcut": model.rcut,
+        "sel": model.sel,
+        "out_bias": torch.ones(1, 2, 1),
+    }
+    module |= {
+        "tab_info": torch.tensor(params["tab_info"]),
+        "tab_data": torch.tensor(params["tab_data"]).reshape(2, 2, -1, 4),
+    }
+    inner = {
+        name.removeprefix("atomic_model."): value for name, value in modules.items() if name.startswith("atomic_model.")
+    }
+    outer = {
+        "__class__": "LinearEnergyAtomicModel",
+        "type_map": ["O", "H"],
+        "weights": weights,
+        "out_bias": torch.full((1, 2, 1), 3.0),
+    }
     members = {f"models.{k}.{name}": value for k, each in enumerate((inner, module)) for name, value in each.items()}
     return {"model_def_script": "", **{f"atomic_model.{name}": value for name, value in {**outer, **members}.items()}}
 
@@ -205,7 +239,10 @@ def test_a_sum_of_a_model_and_a_table(modules, table):
     network, pairs = content.model.models
     assert (network, content.model.weights, content.model.kind) == (alone.model, (0.25, 2.0), "linear")
     assert replace(pairs, stop=table[0].stop) == table[0]  # how far the text went before it was continued is not stored
-    found, expected = flatten(content.params), flatten({"models": [alone.params, {**table[1], "out_bias": np.ones((1, 2, 1))}]})
+    found, expected = (
+        flatten(content.params),
+        flatten({"models": [alone.params, {**table[1], "out_bias": np.ones((1, 2, 1))}]}),
+    )
     for path, array in {**expected, "out_bias": np.full((1, 2, 1), 3.0)}.items():
         np.testing.assert_allclose(found[path], array, rtol=1e-14, atol=1e-14, err_msg=path)
 
@@ -317,7 +354,9 @@ def another_activation(graph):
 
 def of_type(kind):
     def change(graph):
-        next(node for node in graph.node if node.name == "model_attr/model_type").attr["value"].tensor.string_val[0] = kind
+        next(node for node in graph.node if node.name == "model_attr/model_type").attr["value"].tensor.string_val[0] = (
+            kind
+        )
 
     return change
 
@@ -361,7 +400,14 @@ def test_a_tf_checkpoint(tmp_path, graph):
     values["filter_type_all/idt_1_0"] = np.zeros(4)  # training makes time steps that it does not use
     prefix = str(tmp_path / "model.ckpt-20")
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        session.run(tf.raw_ops.SaveV2(prefix=prefix, tensor_names=list(values), shape_and_slices=[""] * len(values), tensors=list(values.values())))
+        session.run(
+            tf.raw_ops.SaveV2(
+                prefix=prefix,
+                tensor_names=list(values),
+                shape_and_slices=[""] * len(values),
+                tensors=list(values.values()),
+            )
+        )
     (tmp_path / "model.ckpt-20.meta").write_bytes(tf.compat.v1.MetaGraphDef(graph_def=graph).SerializeToString())
     assert_equals_stored(prefix)
     assert_same_model(prefix, FOLDER / "model.dp")

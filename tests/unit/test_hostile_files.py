@@ -81,10 +81,16 @@ def virtual(file):
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda file: file.__setitem__("variable_0000", h5py.ExternalLink("other.dp", "/secret")), "not an array of this file"),
+        (
+            lambda file: file.__setitem__("variable_0000", h5py.ExternalLink("other.dp", "/secret")),
+            "not an array of this file",
+        ),
         (lambda file: file.__setitem__("variable_0000", h5py.SoftLink("/variable_0001")), "not an array of this file"),
         (virtual, "not an array of this file"),
-        (lambda file: file.create_dataset("variable_0000", (4,), "f8", external=[("/etc/passwd", 0, 32)]), "not an array of this file"),
+        (
+            lambda file: file.create_dataset("variable_0000", (4,), "f8", external=[("/etc/passwd", 0, 32)]),
+            "not an array of this file",
+        ),
         (lambda file: file.create_dataset("variable_0000", (10**10,), "f8", chunks=(2**16,)), "claim 80,0"),
         (lambda file: file.create_dataset("variable_0000", (2 * 10**7,), "f8", compression="gzip"), "claim 160,"),
         (lambda file: file.create_dataset("variable_0000", (4,), "S10"), "is not a parameter"),
@@ -173,10 +179,16 @@ def test_a_pickle_with_code(tmp_path, monkeypatch, suffix, planted):
     torch.save({"deepmd_format": 1, "definition": planted()}, f"m{suffix}")
     with refused(rf"m\{suffix}.*asks for"):
         load_model(f"m{suffix}")
-    with zipfile.ZipFile(FOLDER / "model.pth") as archive, zipfile.ZipFile(f"m{suffix}") as pickled, zipfile.ZipFile(f"n{suffix}", "w") as out:
+    with (
+        zipfile.ZipFile(FOLDER / "model.pth") as archive,
+        zipfile.ZipFile(f"m{suffix}") as pickled,
+        zipfile.ZipFile(f"n{suffix}", "w") as out,
+    ):
         name = next(name for name in pickled.namelist() if name.endswith("/data.pkl"))
         for member in archive.infolist():  # a model of DeePMD-kit with another pickle inside
-            out.writestr(member.filename, pickled.read(name) if member.filename.endswith("/data.pkl") else archive.read(member))
+            out.writestr(
+                member.filename, pickled.read(name) if member.filename.endswith("/data.pkl") else archive.read(member)
+            )
     with refused(rf"n\{suffix}.*asks for"):
         load_model(f"n{suffix}")
     assert not Path("executed").exists()
@@ -209,7 +221,12 @@ def test_members_over_each_other(tmp_path):
         first = max(archive.infolist(), key=lambda member: member.file_size)
         for number in range(50):
             copy = zipfile.ZipInfo(f"copy{number}")
-            copy.header_offset, copy.file_size, copy.compress_size, copy.CRC = first.header_offset, first.file_size, first.file_size, first.CRC
+            copy.header_offset, copy.file_size, copy.compress_size, copy.CRC = (
+                first.header_offset,
+                first.file_size,
+                first.file_size,
+                first.CRC,
+            )
             archive.filelist.append(copy)
         archive._didModify = True
     with refused(r"m\.pth.*members overlap"):
@@ -236,7 +253,9 @@ def test_a_tensor_that_claims_too_much(tmp_path):
 def test_tensors_that_share_their_storage(tmp_path):
     torch = pytest.importorskip("torch")
     shared = torch.zeros(100_000, dtype=torch.float64)
-    torch.save({"deepmd_format": 1, "definition": "{}", "model": {str(k): shared[:] for k in range(1000)}}, tmp_path / "m.pt")
+    torch.save(
+        {"deepmd_format": 1, "definition": "{}", "model": {str(k): shared[:] for k in range(1000)}}, tmp_path / "m.pt"
+    )
     with refused(r"m\.pt.*arrays claim 800,000,000 bytes"):
         load_model(tmp_path / "m.pt")
 
@@ -325,11 +344,16 @@ def test_parameters_beyond_their_precision(tmp_path):
         del file[name]
         array.flat[0] = 1e200
         file[name] = array
-    with np.errstate(over="ignore"), pytest.raises(InputError, match=r"m\.dp: parameters/descriptor/.*: holds NaN or infinite"):
+    with (
+        np.errstate(over="ignore"),
+        pytest.raises(InputError, match=r"m\.dp: parameters/descriptor/.*: holds NaN or infinite"),
+    ):
         load_model(tmp_path / "m.dp")
 
 
-@pytest.mark.parametrize(("option", "where"), [("rcut", "descriptor/rcut"), ("env_protection", "descriptor/env_protection")])
+@pytest.mark.parametrize(
+    ("option", "where"), [("rcut", "descriptor/rcut"), ("env_protection", "descriptor/env_protection")]
+)
 def test_options_that_are_no_numbers(model_dp, option, where):
     with h5py.File(model_dp, "a") as file:
         tree = json.loads(file.attrs["json"])
@@ -365,7 +389,9 @@ def test_no_damage_leads_to_energies_that_are_no_numbers(tmp_path):
         content = np.frombuffer(whole, dtype=np.uint8).copy()
         at = int(rng.integers(len(whole) - 8))
         if rng.random() < 0.5:
-            content[at : at + 8] = np.frombuffer(np.float64(rng.choice([np.nan, np.inf, 1e300, -1e300, 1e-300])).tobytes(), dtype=np.uint8)
+            content[at : at + 8] = np.frombuffer(
+                np.float64(rng.choice([np.nan, np.inf, 1e300, -1e300, 1e-300])).tobytes(), dtype=np.uint8
+            )
         else:
             content[rng.integers(len(whole), size=4)] ^= np.uint8(1 << int(rng.integers(8)))
         path.write_bytes(content.tobytes())
@@ -386,5 +412,8 @@ def test_parameters_that_overflow_when_they_are_used(tmp_path):
     params = {**content.params, "out_bias": np.full_like(content.params["out_bias"], 1e308)}
     save_model(tmp_path / "m.dp", replace(content, params=params))
     data = np.load(FOLDER / "expected.npz")
-    with np.errstate(all="ignore"), pytest.raises(InputError, match=r"m\.dp: energy of frame 0 is evaluated to NaN or infinity"):
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(InputError, match=r"m\.dp: energy of frame 0 is evaluated to NaN or infinity"),
+    ):
         DeepPot(tmp_path / "m.dp").eval(data["pbc/coord"][None], data["pbc/cell"][None], data["pbc/type"])

@@ -25,7 +25,12 @@ def golden(case: str, boundary: str = "pbc") -> dict[str, np.ndarray]:
 
 def call(expected: dict[str, np.ndarray]) -> dict[str, object]:
     parameters = {name: expected.get(name) for name in ("fparam", "aparam")}
-    return {"coords": expected["coord"][None], "cells": expected.get("cell"), "atom_types": expected["type"], **parameters}
+    return {
+        "coords": expected["coord"][None],
+        "cells": expected.get("cell"),
+        "atom_types": expected["type"],
+        **parameters,
+    }
 
 
 @pytest.fixture
@@ -40,7 +45,10 @@ def conditioned() -> DeepPot:
 
 @pytest.mark.parametrize(
     ("case", "backend"),
-    [*((case, "numpy") for case in CASES), *((case, backend) for case in ("se_e2_a_fparam", "se_e2_a_float32") for backend in ("torch", "tf"))],
+    [
+        *((case, "numpy") for case in CASES),
+        *((case, backend) for case in ("se_e2_a_fparam", "se_e2_a_float32") for backend in ("torch", "tf")),
+    ],
 )
 @pytest.mark.parametrize("evaluation", ["direct", "spectral"])
 @pytest.mark.filterwarnings("ignore::deepmd.data.packing.SelWarning")
@@ -52,10 +60,18 @@ def test_golden_cases(case: str, backend: str, evaluation: str) -> None:
             expected = golden(case, boundary)
             results = potential.eval(**call(expected), atomic=True)  # type: ignore[arg-type]
             natoms = len(expected["type"])
-            assert [result.shape for result in results] == [(1, 1), (1, natoms, 3), (1, 9), (1, natoms, 1), (1, natoms, 9)]
+            assert [result.shape for result in results] == [
+                (1, 1),
+                (1, natoms, 3),
+                (1, 9),
+                (1, natoms, 1),
+                (1, natoms, 9),
+            ]
             for name, result in zip(("energy", "force", "virial", "atom_energy", "atom_virial"), results, strict=True):
                 assert result.dtype == np.float64
-                np.testing.assert_allclose(result.ravel(), expected[name].ravel(), rtol=tolerance, atol=tolerance, err_msg=f"{boundary} {name}")
+                np.testing.assert_allclose(
+                    result.ravel(), expected[name].ravel(), rtol=tolerance, atol=tolerance, err_msg=f"{boundary} {name}"
+                )
             descriptor = potential.eval_descriptor(**call(expected))  # type: ignore[arg-type]
             np.testing.assert_allclose(descriptor[0], expected["descriptor"], rtol=tolerance, atol=tolerance)
 
@@ -70,7 +86,12 @@ def test_results_do_not_depend_on_the_block_size(size: int, boundary: str) -> No
     cells = None if boundary == "nopbc" else np.repeat(expected["cell"][None], 4, axis=0)
     types = np.tile(expected["type"], (4, 1))
     types[1, 3] = types[3, 0] = -1
-    parameters = {"fparam": rng.normal(size=(4, 2)), "aparam": rng.normal(size=(4, natoms, 1)), "atomic": True, "mixed_type": True}
+    parameters = {
+        "fparam": rng.normal(size=(4, 2)),
+        "aparam": rng.normal(size=(4, natoms, 1)),
+        "atomic": True,
+        "mixed_type": True,
+    }
     model = GOLDEN / "se_e2_a_fparam" / "model.dp"
     reference = DeepPot(model, auto_batch_size=1000).eval(coords, cells, types, **parameters)
     results = DeepPot(model, auto_batch_size=size).eval(coords, cells, types, **parameters)
@@ -186,9 +207,15 @@ CELL = 10.0 * np.eye(3)
         ({"cells": np.stack([CELL, CELL])}, r"cells: has shape \(2, 3, 3\), accepted: \(1, 3, 3\) or \(1, 9\)"),
         ({"atom_types": [0, 1, 2]}, r"atom_types: holds type 2, but the type_map \['O', 'H'\] has types 0 to 1"),
         ({"atom_types": [0.0, 1.0, 1.0]}, "atom_types: holds float64 values, accepted: integers"),
-        ({"atom_types": [[0, 1, 1]]}, r"atom_types: has shape \(1, 3\), accepted: \(atoms,\), or \(frames, atoms\) with mixed_type=True"),
+        (
+            {"atom_types": [[0, 1, 1]]},
+            r"atom_types: has shape \(1, 3\), accepted: \(atoms,\), or \(frames, atoms\) with mixed_type=True",
+        ),
         ({"atom_types": []}, "at least one atom"),
-        ({"atom_types": [[0, 1, 1], [0, 1, 1]], "mixed_type": True}, r"atom_types: has shape \(2, 3\), accepted: \(1, 3\)"),
+        (
+            {"atom_types": [[0, 1, 1], [0, 1, 1]], "mixed_type": True},
+            r"atom_types: has shape \(2, 3\), accepted: \(1, 3\)",
+        ),
         ({"fparam": [1.0]}, "fparam: given, but the model .* takes none"),
     ],
 )
@@ -233,7 +260,13 @@ def test_blocks_are_bounded() -> None:
     assert list(inputs.groups([3, 3, 9, 1, 1], 6)) == [(0, 2), (2, 3), (3, 5)]
     assert list(inputs.groups([3, 3], None)) == [(0, 2)]
     assert list(inputs.groups([], 6)) == []
-    cases = {(3,): [[0, 2], [3, 4]], (None, 4): [[0, 2, 3, 4]], (3, 3): [[0, 2], [3], [4]], (8, 2, 2): [[0, 2], [3, 4]], (8, 2, 3): [[0, 2, 3, 4]]}
+    cases = {
+        (3,): [[0, 2], [3, 4]],
+        (None, 4): [[0, 2, 3, 4]],
+        (3, 3): [[0, 2], [3], [4]],
+        (8, 2, 2): [[0, 2], [3, 4]],
+        (8, 2, 3): [[0, 2, 3, 4]],
+    }
     for arguments, expected in cases.items():
         assert [block.tolist() for block in inputs.blocks(np.array([0, -1, 1, 0, 1]), *arguments)] == expected
     assert inputs.blocks(np.array([-1]), 3) == []
@@ -248,7 +281,9 @@ def test_too_many_neighbours_are_told() -> None:
 # -- dp test --------------------------------------------------------------------------------------------------------
 
 
-def write_system(folder: Path, frames: int, *, boundary: str = "pbc", without: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+def write_system(
+    folder: Path, frames: int, *, boundary: str = "pbc", without: tuple[str, ...] = ()
+) -> dict[str, np.ndarray]:
     """Write a system of perturbed golden frames with random labels."""
     expected = golden("se_e2_a", boundary)
     natoms = len(expected["type"])
@@ -289,7 +324,16 @@ def test_errors_of_one_system(potential: DeepPot, tmp_path: Path) -> None:
         return float(np.mean(np.abs(difference))), float(np.sqrt(np.mean(difference**2)))
 
     assert list(errors) == [name for name in accuracy.LINES if name in errors]
-    energies = ("energy", "energy/natoms", "force", "force weighted", "virial", "virial/natoms", "stress", "atomic energy")
+    energies = (
+        "energy",
+        "energy/natoms",
+        "force",
+        "force weighted",
+        "virial",
+        "virial/natoms",
+        "stress",
+        "atomic energy",
+    )
     assert set(errors) == set(energies)
     e, v = mean(data["energy"], energy), mean(data["virial"], virial)
     assert errors["energy"] == pytest.approx(e, rel=1e-12)
@@ -335,17 +379,23 @@ def test_detail_files(potential: DeepPot, tmp_path: Path) -> None:
     for _ in range(2):  # a second run starts the files anew
         accuracy.measure_errors(MODEL, system=str(tmp_path / "data"), detail_file=str(prefix))
     natoms, other = len(data["type"]), len(golden("se_e2_a", "nopbc")["type"])
-    assert {path.name for path in tmp_path.glob("out*")} == {f"out.water.{name}.out" for name in ("e", "e_peratom", "f", "v", "v_peratom", "s")}
+    assert {path.name for path in tmp_path.glob("out*")} == {
+        f"out.water.{name}.out" for name in ("e", "e_peratom", "f", "v", "v_peratom", "s")
+    }
     energy, force, virial = potential.eval(data["coord"], data["box"], data["type"])
     rows = np.loadtxt(f"{prefix}.e.out")
     np.testing.assert_allclose(rows, np.stack([data["energy"], energy[:, 0]], axis=1), rtol=1e-14)
     rows = np.loadtxt(f"{prefix}.f.out")
     assert rows.shape == (3 * natoms + 2 * other, 6)
-    np.testing.assert_allclose(rows[: 3 * natoms], np.hstack([data["force"].reshape(-1, 3), force.reshape(-1, 3)]), rtol=1e-14)
+    np.testing.assert_allclose(
+        rows[: 3 * natoms], np.hstack([data["force"].reshape(-1, 3), force.reshape(-1, 3)]), rtol=1e-14
+    )
     volume = abs(np.linalg.det(data["box"][0].reshape(3, 3)))
     np.testing.assert_allclose(np.loadtxt(f"{prefix}.s.out", encoding="utf-8")[:, 9:], -virial / volume, rtol=1e-13)
     headers = [line for line in Path(f"{prefix}.f.out").read_text().splitlines() if line.startswith("#")]
-    assert headers == [f"# {tmp_path / 'data' / name}: data_fx data_fy data_fz pred_fx pred_fy pred_fz" for name in "ab"]
+    assert headers == [
+        f"# {tmp_path / 'data' / name}: data_fx data_fy data_fz pred_fx pred_fy pred_fz" for name in "ab"
+    ]
 
 
 def test_shuffled_frames_follow_the_seed(tmp_path: Path) -> None:

@@ -29,7 +29,9 @@ NORM, SIZE = np.sqrt((DF**2).sum(axis=1)), np.sqrt((LABEL["force"] ** 2).sum(axi
 
 
 def slow_huber(x, delta):
-    return np.array([0.5 * v * v if abs(v) < delta else delta * (abs(v) - 0.5 * delta) for v in x.ravel()]).reshape(x.shape)
+    return np.array([0.5 * v * v if abs(v) < delta else delta * (abs(v) - 0.5 * delta) for v in x.ravel()]).reshape(
+        x.shape
+    )
 
 
 MSE = {"e": DE**2 / N, "f": DF**2, "v": DV**2 / N1, "ae": DA**2, "pf": PREF * DF**2}
@@ -43,15 +45,30 @@ CASES = {
     "relative": ({"relative_f": 0.5}, {**MSE, "f": (DF / (SIZE + 0.5)) ** 2}),
     "huber": (
         {"use_huber": True, "huber_delta": 0.3},
-        {"e": slow_huber(DE / N, 0.3), "f": slow_huber(DF, 0.3), "v": slow_huber(DV / N1, 0.3), "ae": slow_huber(DA, 0.3), "pf": MSE["pf"]},
+        {
+            "e": slow_huber(DE / N, 0.3),
+            "f": slow_huber(DF, 0.3),
+            "v": slow_huber(DV / N1, 0.3),
+            "ae": slow_huber(DA, 0.3),
+            "pf": MSE["pf"],
+        },
     ),
     "three deltas, norms": (
         {"use_huber": True, "huber_delta": (0.1, 0.6, 0.2), "f_use_norm": True},
-        {"e": slow_huber(DE / N, 0.1), "f": slow_huber(NORM, 0.6), "v": slow_huber(DV / N1, 0.2), "ae": slow_huber(DA, 0.1), "pf": MSE["pf"]},
+        {
+            "e": slow_huber(DE / N, 0.1),
+            "f": slow_huber(NORM, 0.6),
+            "v": slow_huber(DV / N1, 0.2),
+            "ae": slow_huber(DA, 0.1),
+            "pf": MSE["pf"],
+        },
     ),
     "coefficients": (
         {"enable_atom_ener_coeff": True},
-        {**MSE, "e": (LABEL["energy"] - np.bincount(FRAME, LABEL["atom_ener_coeff"] * PREDICTION["atom_energy"])) ** 2 / N},
+        {
+            **MSE,
+            "e": (LABEL["energy"] - np.bincount(FRAME, LABEL["atom_ener_coeff"] * PREDICTION["atom_energy"])) ** 2 / N,
+        },
     ),
 }
 
@@ -118,7 +135,9 @@ def test_norm_of_a_perfect_force_has_a_gradient():
     loss = EnerLoss(start_pref_e=0.0, limit_pref_e=0.0, loss_func="mae", f_use_norm=True)
 
     def value(force):
-        return total(loss.errors({"force": force}, {"force": LABEL["force"]}, None, NATOMS, xp=differentiable), {"f": 1.0})
+        return total(
+            loss.errors({"force": force}, {"force": LABEL["force"]}, None, NATOMS, xp=differentiable), {"f": 1.0}
+        )
 
     assert np.all(np.isfinite(grad(value)(LABEL["force"])))
 

@@ -28,8 +28,23 @@ needs_torchscript = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecat
 OLD = Dpa2(
     Repinit(rcut=4.0, rcut_smth=0.5, nsel=8, neuron=(2,), axis_neuron=2, tebd_dim=2),
     Repformer(
-        **{"rcut": 3.0, "rcut_smth": 0.5, "nsel": 4, "nlayers": 2, "g1_dim": 4, "g2_dim": 2, "axis_neuron": 2, "attn1_hidden": 2},
-        **{"use_sqrt_nnei": False, "g1_out_conv": False, "g1_out_mlp": False, "update_style": "res_residual", "ln_eps": 1e-5},
+        **{
+            "rcut": 3.0,
+            "rcut_smth": 0.5,
+            "nsel": 4,
+            "nlayers": 2,
+            "g1_dim": 4,
+            "g2_dim": 2,
+            "axis_neuron": 2,
+            "attn1_hidden": 2,
+        },
+        **{
+            "use_sqrt_nnei": False,
+            "g1_out_conv": False,
+            "g1_out_mlp": False,
+            "update_style": "res_residual",
+            "ln_eps": 1e-5,
+        },
     ),
     use_tebd_bias=True,
     precision="float64",
@@ -39,7 +54,10 @@ PARAMS = OLD.fresh(("O", "H"), lambda _: np.random.default_rng(1), xp=plain)
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
-    """Our `.pth` of a stored model; writing it has made the name of DeePMD-kit's operator known, which is all that loading needs."""
+    """Our `.pth` of a stored model.
+
+    Writing it has made the name of DeePMD-kit's operator known, which is all that loading needs.
+    """
     torch = require("torch")
 
     @cache
@@ -104,7 +122,11 @@ def test_torchscript_with_images(compiled, case):
     _, module = compiled(case)
     extended, kinds, nlist, owner = images(coord, types, cell, module.get_rcut())
     found = module.forward_lower(extended, kinds, nlist, owner, None, None, True)
-    agree({**found, "extended_force": found["extended_force"][:, : types.shape[1]]}, expected, {"energy": "energy", "force": "extended_force"})
+    agree(
+        {**found, "extended_force": found["extended_force"][:, : types.shape[1]]},
+        expected,
+        {"energy": "energy", "force": "extended_force"},
+    )
     folded = np.zeros((types.shape[1], 9))
     np.add.at(folded, owner[0].numpy(), found["extended_virial"][0].numpy())
     assert_close(folded, expected["atom_virial"].reshape(folded.shape), "golden", what="atomic virial")
@@ -167,8 +189,16 @@ def test_charge_and_spin_in_torchscript(compiled):
     assert (module.get_dim_chg_spin(), module.has_chg_spin_ebd(), module.has_default_chg_spin()) == (2, True, False)
     assert module.get_default_chg_spin() is None
     for given in ([1.0, 0.0], [[1.0, 0.0]]):  # for all frames, or for each
-        assert_close(module(coord, types, charge_spin=torch.tensor(given))["energy"].numpy(), expected["energy"].reshape(1, 1), "golden")
-    for given, text in ((None, "charge_spin is missing"), ([[0.0, 100.0]], "holds 100. in column 1; accepted: 0 to 99"), ([1.0], "has 1 values")):
+        assert_close(
+            module(coord, types, charge_spin=torch.tensor(given))["energy"].numpy(),
+            expected["energy"].reshape(1, 1),
+            "golden",
+        )
+    for given, text in (
+        (None, "charge_spin is missing"),
+        ([[0.0, 100.0]], "holds 100. in column 1; accepted: 0 to 99"),
+        ([1.0], "has 1 values"),
+    ):
         with pytest.raises(torch.jit.Error, match=text):
             module(coord, types, charge_spin=None if given is None else torch.tensor(given))
     _, without = compiled("dpa3")
@@ -190,11 +220,15 @@ def test_default_charge_and_spin(tmp_path):
     assert_close(module(coord, types)["energy"].numpy(), expected["energy"].reshape(1, 1), "golden")
     with DeepPot(path, backend="numpy") as potential:
         assert potential.has_default_chg_spin()
-        assert_close(potential.eval(coord.numpy(), None, types[0].numpy())[0], expected["energy"].reshape(1, 1), "golden")
+        assert_close(
+            potential.eval(coord.numpy(), None, types[0].numpy())[0], expected["energy"].reshape(1, 1), "golden"
+        )
 
 
 def test_charge_and_spin_of_an_evaluation():
-    coord, types, _, _ = (each.numpy() if hasattr(each, "numpy") else each for each in of_case("dpa3_charge_spin", "nopbc"))
+    coord, types, _, _ = (
+        each.numpy() if hasattr(each, "numpy") else each for each in of_case("dpa3_charge_spin", "nopbc")
+    )
     with DeepPot(GOLDEN / "dpa3_charge_spin" / "model.dp") as potential:
         assert potential.has_chg_spin_ebd()
         assert not potential.has_default_chg_spin()

@@ -55,7 +55,16 @@ def test_deviation_by_loops(place):
         forces = [np.linalg.norm(one[1][frame, k] - two[1][frame, k]) / 2 for k in range(3)]  # from the mean of two
         virial = np.abs(one[2][frame] - two[2][frame]) / 2 / 3
         energy = abs(one[0][frame, 0] - two[0][frame, 0]) / 2 / 3
-        expected = [5 * frame, virial.max(), virial.min(), np.sqrt(np.mean(virial**2)), max(forces), min(forces), np.mean(forces), energy]
+        expected = [
+            5 * frame,
+            virial.max(),
+            virial.min(),
+            np.sqrt(np.mean(virial**2)),
+            max(forces),
+            min(forces),
+            np.mean(forces),
+            energy,
+        ]
         np.testing.assert_allclose(devi[frame, :8], expected, rtol=1e-9)
         np.testing.assert_allclose(devi[frame, 8:], [*forces, 0.0], rtol=1e-9)
 
@@ -88,13 +97,20 @@ def test_the_command_writes_the_table(place, monkeypatch):
     assert lines[1].startswith("# step      max_devi_v         min_devi_v  ")
     assert lines[3].startswith("          10")
     np.testing.assert_allclose(np.loadtxt(place / "md.out"), expected, rtol=1e-6, atol=1e-12)
-    assert main(["model-devi", "-m", "a.dp", "b.dp", "-s", "water", "--real_error", "--relative", "1", "--relative_v", "1"]) == 0
+    assert (
+        main(
+            ["model-devi", "-m", "a.dp", "b.dp", "-s", "water", "--real_error", "--relative", "1", "--relative_v", "1"]
+        )
+        == 0
+    )
     assert np.loadtxt(place / "model_devi.out").shape == (2, 8)
     (place / "water" / "set.000" / "force.npy").unlink()
     assert main(["model-devi", "-m", "a.dp", "b.dp", "-s", "water", "--real_error"]) == 2
 
 
-@pytest.mark.parametrize("command", [["model-devi", "-m", "a.dp", "b.dp"], ["eval-desc", "-m", "a.dp"], ["test", "-m", "a.dp"]])
+@pytest.mark.parametrize(
+    "command", [["model-devi", "-m", "a.dp", "b.dp"], ["eval-desc", "-m", "a.dp"], ["test", "-m", "a.dp"]]
+)
 def test_a_cell_that_cannot_be_is_named_with_its_system(place, monkeypatch, capsys, command):
     monkeypatch.chdir(place)
     file = place / "water" / "set.000" / "box.npy"
@@ -117,7 +133,9 @@ def test_descriptors_of_data(place, monkeypatch):
     system, (model, _), _ = evaluated(place)
     features = np.load("desc/water.npy")
     assert features.dtype == np.float32
-    np.testing.assert_allclose(features, model.eval_descriptor(system.coord, system.cell, system.types).astype(np.float32))
+    np.testing.assert_allclose(
+        features, model.eval_descriptor(system.coord, system.cell, system.types).astype(np.float32)
+    )
     shutil.copytree("water", "more/water")
     with pytest.raises(InputError, match="two systems have this name"):
         evaluate_descriptors("a.dp", system=".")

@@ -36,7 +36,11 @@ EXAMPLES = {
     "log1p": [((np.abs(A),), {}, np.log1p(np.abs(A)))],
     "logical_and": [((FLAGS, ~FLAGS[::-1]), {}, FLAGS & ~FLAGS[::-1])],
     "logical_not": [((FLAGS,), {}, ~FLAGS)],
-    "matmul": [((A, MATRIX), {}, A @ MATRIX), ((STACK, MATRIX), {}, STACK @ MATRIX), ((EMPTY, MATRIX), {}, EMPTY @ MATRIX)],
+    "matmul": [
+        ((A, MATRIX), {}, A @ MATRIX),
+        ((STACK, MATRIX), {}, STACK @ MATRIX),
+        ((EMPTY, MATRIX), {}, EMPTY @ MATRIX),
+    ],
     "matrix_transpose": [((STACK,), {}, np.swapaxes(STACK, -1, -2))],
     "max": [((A,), {"axis": -1}, A.max(axis=-1)), ((STACK,), {"axis": 1}, STACK.max(axis=1))],
     "maximum": [((A, B), {}, np.maximum(A, B))],
@@ -87,7 +91,9 @@ EXAMPLES = {
     ],
     "sigmoid": [((np.array([-800.0, -1.0, 0.0, 800.0]),), {}, np.array([0.0, 1.0 / (1.0 + np.e), 0.5, 1.0]))],
 }
-CALLS = [pytest.param(name, *call, id=f"{name}-{k}") for name, calls in EXAMPLES.items() for k, call in enumerate(calls)]
+CALLS = [
+    pytest.param(name, *call, id=f"{name}-{k}") for name, calls in EXAMPLES.items() for k, call in enumerate(calls)
+]
 UNKNOWN_SIZES = [call for call in CALLS if call.values[0] in ("recurrence", "split", "stack")]
 
 
@@ -128,7 +134,13 @@ def test_astype(run, name):
 
 def test_every_name_has_an_example():
     own_tests = {"with_adjoint"}
-    assert set(REQUIRED) - set(EXAMPLES) - own_tests - {name for name in REQUIRED if name == "astype" or "float" in name or name == "int64"} == set()
+    assert (
+        set(REQUIRED)
+        - set(EXAMPLES)
+        - own_tests
+        - {name for name in REQUIRED if name == "astype" or "float" in name or name == "int64"}
+        == set()
+    )
     assert len(REQUIRED) == len(set(REQUIRED)) == len(STANDARD) + len(EXTRAS)
 
 
@@ -152,7 +164,8 @@ def test_host_namespaces_are_complete():
     assert [name for name in (*SEARCH, *PLANNING) if not hasattr(host.plain, name)] == []
 
 
-# -- derivatives: take and segment_sum are each other's adjoint, split and stack cut and join, of any order and never sparse ----
+# -- derivatives: take and segment_sum are each other's adjoint, split and stack cut and join, of any order and never
+# sparse ----
 
 
 def loss_of_rows(x, kept, rows, sizes, *, xp):
@@ -269,7 +282,9 @@ def test_derivatives_in_tensorflow_are_dense(loss):
         (third,) = tf.gradients(tf.reduce_sum(second * second), x)
     assert all(isinstance(gradient, tf.Tensor) for gradient in (first, second, third))
     with session(graph) as running:
-        for actual, expected in zip(running.run((first, second), {x: A, sizes: SIZES}), expected_gradients(loss), strict=True):
+        for actual, expected in zip(
+            running.run((first, second), {x: A, sizes: SIZES}), expected_gradients(loss), strict=True
+        ):
             assert_close(actual, expected, "finite difference")
 
 

@@ -127,7 +127,9 @@ def extended(coord, types, cell=None, reach=4.0 + 1.0) -> dict[str, np.ndarray]:
     shifts = [(0, 0, 0)]
     if cell is not None:
         coord = coord @ np.linalg.inv(cell) % 1.0 @ cell
-        shifts += [(a, b, c) for a in range(-2, 3) for b in range(-2, 3) for c in range(-2, 3) if (a, b, c) != (0, 0, 0)]
+        shifts += [
+            (a, b, c) for a in range(-2, 3) for b in range(-2, 3) for c in range(-2, 3) if (a, b, c) != (0, 0, 0)
+        ]
     everyone = np.concatenate([coord + np.array(s) @ (np.zeros((3, 3)) if cell is None else cell) for s in shifts])
     mapping = np.tile(np.arange(n), len(shifts))
     near = np.linalg.norm(everyone[:, None] - coord[None], axis=2).min(axis=1) < reach
@@ -139,13 +141,21 @@ def extended(coord, types, cell=None, reach=4.0 + 1.0) -> dict[str, np.ndarray]:
     nlist = np.full((1, n, max(map(len, lists)) + 3), -1)
     for i, row in enumerate(lists):
         nlist[0, i, : len(row)] = row
-    return {"coord": everyone[None], "atype": types[mapping][None].astype(np.int64), "nlist": nlist, "mapping": mapping[None]}
+    return {
+        "coord": everyone[None],
+        "atype": types[mapping][None].astype(np.int64),
+        "nlist": nlist,
+        "mapping": mapping[None],
+    }
 
 
 def lower(case: str, boundary: str) -> dict[str, np.ndarray]:
     """The inputs of a stored result, with a neighbour list."""
     data = golden(case, boundary)
-    return {**extended(data["coord"], data["type"], data.get("cell")), **{key: data[key] for key in ("fparam", "aparam") if key in data}}
+    return {
+        **extended(data["coord"], data["type"], data.get("cell")),
+        **{key: data[key] for key in ("fparam", "aparam") if key in data},
+    }
 
 
 def near_frame() -> dict[str, np.ndarray]:
@@ -173,8 +183,12 @@ def jobs() -> dict[str, tuple[str, dict[str, np.ndarray]]]:
     out = {f"{case} {b}": (case, whole(case, b)) for case in CASES for b in both}
     out.update({f"{case} {b} lower": (case, lower(case, b)) for case in CASES for b in both})
     for case in SIZED:
-        out.update({f"{case} {b} {size}": (case, random_frames(*SIZES[size], b == "pbc")) for b in both for size in SIZES})
-        out.update({f"{case} {b} {size} lower": (case, extended(*first_frame(size, b))) for b in both for size in SIZES})
+        out.update(
+            {f"{case} {b} {size}": (case, random_frames(*SIZES[size], b == "pbc")) for b in both for size in SIZES}
+        )
+        out.update(
+            {f"{case} {b} {size} lower": (case, extended(*first_frame(size, b))) for b in both for size in SIZES}
+        )
     for case in NEAR:
         near = near_frame()
         out[f"{case} near"] = (case, near)
@@ -188,12 +202,16 @@ def with_default():
     """A model that knows the frame parameters of the stored result as its default."""
     content = load_model(GOLDEN / "se_e2_a_fparam" / "model.dp")
     default = tuple(float(value) for value in golden("se_e2_a_fparam", "pbc")["fparam"].ravel())
-    return replace(content, model=replace(content.model, fitting=replace(content.model.fitting, default_fparam=default)))
+    return replace(
+        content, model=replace(content.model, fitting=replace(content.model.fitting, default_fparam=default))
+    )
 
 
 def direct():
     """A model whose input asked for direct evaluation."""
-    return replace(load_model(GOLDEN / "se_e2_a_two_side" / "model.dp"), definition={"descriptor": {"evaluation": "direct"}})
+    return replace(
+        load_model(GOLDEN / "se_e2_a_two_side" / "model.dp"), definition={"descriptor": {"evaluation": "direct"}}
+    )
 
 
 def compressed():
@@ -202,7 +220,12 @@ def compressed():
     model, params, _ = expanded(content.model, content.params, None, stored=True)
     content = content.with_expansion(model, params)
     (entry,) = content.expansion
-    return replace(content, expansion=[{key: [1.25 * leaf for leaf in value] if isinstance(value, list) else value for key, value in entry.items()}])
+    return replace(
+        content,
+        expansion=[
+            {key: [1.25 * leaf for leaf in value] if isinstance(value, list) else value for key, value in entry.items()}
+        ],
+    )
 
 
 MADE = {"with_default": with_default, "direct": direct, "compressed": compressed}
@@ -225,11 +248,23 @@ def results(tmp_path_factory):
             for name, make in MADE.items():
                 save_model(folder / f"{name}{suffix}", make())
             table = jobs()
-            np.savez(folder / "inputs.npz", **{f"{name}|{key}": value for name, (_, given) in table.items() for key, value in given.items()})
-            (folder / "jobs.json").write_text(json.dumps([{"name": n, "model": m, "keys": list(g)} for n, (m, g) in table.items()]))
+            np.savez(
+                folder / "inputs.npz",
+                **{f"{name}|{key}": value for name, (_, given) in table.items() for key, value in given.items()},
+            )
+            (folder / "jobs.json").write_text(
+                json.dumps([{"name": n, "model": m, "keys": list(g)} for n, (m, g) in table.items()])
+            )
             script = RUN_PTH if suffix == ".pth" else RUN_PB
             clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-            ran = subprocess.run([sys.executable, "-c", script, str(folder)], cwd=folder, env=clean, capture_output=True, text=True, check=False)
+            ran = subprocess.run(
+                [sys.executable, "-c", script, str(folder)],
+                cwd=folder,
+                env=clean,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
             assert ran.returncode == 0, ran.stderr
             done[suffix] = dict(np.load(folder / f"{suffix[1:]}.npz"))
         return done[suffix]
@@ -246,12 +281,17 @@ def dtype_of(case: str) -> str:
 def test_agrees_with_stored_results(results, suffix, case, boundary):
     got, want = results(suffix), golden(case, boundary)
     for key in (*KEYS, "descriptor") if suffix == ".pb" else KEYS:
-        assert_close(got[f"{case} {boundary}|{key}"].reshape(want[key].shape), want[key], "golden", dtype_of(case), what=key)
+        assert_close(
+            got[f"{case} {boundary}|{key}"].reshape(want[key].shape), want[key], "golden", dtype_of(case), what=key
+        )
 
 
 def folded(results, name: str, owner: np.ndarray, natoms: int) -> dict[str, np.ndarray]:
     """Results of `forward_lower` with those of images added to their owners."""
-    got = {key: results(".pth")[f"{name}|{key}"][0] for key in ("energy", "extended_force", "virial", "atom_energy", "extended_virial")}
+    got = {
+        key: results(".pth")[f"{name}|{key}"][0]
+        for key in ("energy", "extended_force", "virial", "atom_energy", "extended_virial")
+    }
     for key, extended_key in (("force", "extended_force"), ("atom_virial", "extended_virial")):
         got[key] = np.zeros((natoms, got[extended_key].shape[1]))
         np.add.at(got[key], owner, got[extended_key])
@@ -315,7 +355,10 @@ def test_stored_coefficients_are_what_a_file_evaluates(results, suffix, tmp_path
 
 @pytest.mark.parametrize("case", NEAR)
 def test_nets_are_what_a_file_evaluates_outside_of_the_domain(results, suffix, tmp_path, case):
-    """By a pair of atoms nearer than the expansions reach; those of the compressed file here are not those of its nets."""
+    """By a pair of atoms nearer than the expansions reach.
+
+    Those of the compressed file here are not those of its nets.
+    """
     near = near_frame()
     with reference(tmp_path, case, "direct") as potential:
         values = potential.eval(near["coord"], near["box"], near["atype"][0], atomic=True)
@@ -331,7 +374,11 @@ def names_of_arrays(path: Path) -> set[str]:
     """Paths of the arrays that the graph of a native file holds."""
     if path.suffix == ".pth":
         torch = pytest.importorskip("torch")
-        return {name.removeprefix("core.").replace("__", "/") for name, _ in torch.jit.load(str(path)).named_buffers() if name.startswith("core.")}
+        return {
+            name.removeprefix("core.").replace("__", "/")
+            for name, _ in torch.jit.load(str(path)).named_buffers()
+            if name.startswith("core.")
+        }
     tf = pytest.importorskip("tensorflow")
     nodes = tf.compat.v1.GraphDef.FromString(path.read_bytes()).node
     return {node.name.removeprefix("param/") for node in nodes if node.name.startswith("param/")}
@@ -342,11 +389,15 @@ def test_the_graph_holds_the_expansion_and_the_nets(tmp_path, suffix, name, expa
     content = stored_model(name)
     save_model(tmp_path / f"m{suffix}", content)
     tables = {"scale", "closest", *(f"{kind}/{centre}" for kind in ("coefficients", "starts") for centre in range(2))}
-    assert names_of_arrays(tmp_path / f"m{suffix}") == {*flatten(content.params), *(f"descriptor/tables/{each}" for each in tables if expanded)}
+    assert names_of_arrays(tmp_path / f"m{suffix}") == {
+        *flatten(content.params),
+        *(f"descriptor/tables/{each}" for each in tables if expanded),
+    }
     assert (load_model(tmp_path / f"m{suffix}").expansion is not None) == (name == "compressed")
 
 
-# -- what a file says about itself --------------------------------------------------------------------------------------
+# -- what a file says about itself
+# --------------------------------------------------------------------------------------
 
 
 def test_pth_getters(tmp_path):
@@ -354,15 +405,26 @@ def test_pth_getters(tmp_path):
     content = with_default()
     save_model(tmp_path / "m.pth", content)
     module = torch.jit.load(str(tmp_path / "m.pth"))
-    facts = {name: getattr(module, name)() for name in ("get_ntypes", "get_dim_fparam", "get_dim_aparam", "get_dim_chg_spin", "get_nnei")}
-    assert facts == {"get_ntypes": 2, "get_dim_fparam": 2, "get_dim_aparam": 1, "get_dim_chg_spin": 0, "get_nnei": sum(content.model.layout().sel)}
+    facts = {
+        name: getattr(module, name)()
+        for name in ("get_ntypes", "get_dim_fparam", "get_dim_aparam", "get_dim_chg_spin", "get_nnei")
+    }
+    assert facts == {
+        "get_ntypes": 2,
+        "get_dim_fparam": 2,
+        "get_dim_aparam": 1,
+        "get_dim_chg_spin": 0,
+        "get_nnei": sum(content.model.layout().sel),
+    }
     assert module.get_type_map() == list(content.model.type_map)
     assert module.get_rcut() == content.model.layout().rcut
     assert module.get_sel() == list(content.model.layout().sel)
     assert module.get_sel_type() == []
     assert module.model_output_type() == ["energy"]
     assert module.has_default_fparam()
-    assert not any(getattr(module, name)() for name in ("has_message_passing", "is_aparam_nall", "has_spin", "mixed_types"))
+    assert not any(
+        getattr(module, name)() for name in ("has_message_passing", "is_aparam_nall", "has_spin", "mixed_types")
+    )
     assert json.loads(module.get_model_def_script()) == content.definition
     assert "model" in json.loads(module.get_definition())
 
@@ -391,7 +453,8 @@ def test_pb_attributes(tmp_path):
     assert sorted(each.signature.name[:9] for each in graph.library.function) == ["cond_fals", "cond_true"]
 
 
-# -- bad input of a run ---------------------------------------------------------------------------------------------------
+# -- bad input of a run
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -414,7 +477,9 @@ def test_pth_refuses_bad_input(pth_file, changes, text):
     torch = pytest.importorskip("torch")
     given = {**whole("se_e2_a_fparam", "pbc"), **changes}
     with pytest.raises(torch.jit.Error, match=text):
-        torch.jit.load(str(pth_file))(**{key: None if value is None else torch.from_numpy(value) for key, value in given.items()})
+        torch.jit.load(str(pth_file))(
+            **{key: None if value is None else torch.from_numpy(value) for key, value in given.items()}
+        )
 
 
 @pytest.fixture(scope="module")
@@ -452,17 +517,28 @@ def test_pth_warns_once_of_atoms_nearer_than_its_expansions(pth_file):
 def test_pth_under_the_names_of_deepmd_kit(pth_file):
     torch = pytest.importorskip("torch")
     module = torch.jit.load(str(pth_file))
-    given = {key: torch.from_numpy(value) for key, value in whole("se_e2_a_fparam", "nopbc").items() if value is not None}
+    given = {
+        key: torch.from_numpy(value) for key, value in whole("se_e2_a_fparam", "nopbc").items() if value is not None
+    }
     coord, atype = given["coord"], given["atype"]
     n = atype.shape[1]
     nlist = torch.tensor([[[j for j in range(n) if j != i] for i in range(n)]])
     expected = module.forward_lower(coord, atype, nlist, None, given["fparam"], given["aparam"], True)
     out = module.forward_common_lower(coord, atype, nlist, None, given["fparam"], given["aparam"], comm_dict=None)
-    names = {"energy": "atom_energy", "energy_redu": "energy", "energy_derv_r": "extended_force", "energy_derv_c": "extended_virial"}
+    names = {
+        "energy": "atom_energy",
+        "energy_redu": "energy",
+        "energy_derv_r": "extended_force",
+        "energy_derv_c": "extended_virial",
+    }
     for name, other in {**names, "energy_derv_c_redu": "virial"}.items():
         assert torch.equal(out[name].reshape(-1), expected[other].reshape(-1)), name
         assert out[name].abs().max() > 0.0, name
-    assert [tuple(out[name].shape) for name in ("energy_derv_r", "energy_derv_c", "energy_derv_c_redu")] == [(1, n, 1, 3), (1, n, 1, 9), (1, 1, 9)]
+    assert [tuple(out[name].shape) for name in ("energy_derv_r", "energy_derv_c", "energy_derv_c_redu")] == [
+        (1, n, 1, 3),
+        (1, n, 1, 9),
+        (1, 1, 9),
+    ]
     assert out["mask"].tolist() == [[1] * n]
 
 
@@ -492,19 +568,32 @@ def test_pth_runs_where_the_caller_wants_no_gradients(pth_file):
 )
 def test_pb_refuses_bad_input(pb_session, changes, text):
     tf = pytest.importorskip("tensorflow")
-    given = {"t_coord": np.arange(15.0), "t_type": [0, 1, 0, 1, 1], "t_natoms": [5, 5, 0, 0], "t_box": 9.0 * np.eye(3).ravel(), "t_mesh": [0] * 6}
+    given = {
+        "t_coord": np.arange(15.0),
+        "t_type": [0, 1, 0, 1, 1],
+        "t_natoms": [5, 5, 0, 0],
+        "t_box": 9.0 * np.eye(3).ravel(),
+        "t_mesh": [0] * 6,
+    }
     with pytest.raises(tf.errors.InvalidArgumentError, match=text):
         pb_session.run("o_energy:0", {f"{key}:0": value for key, value in {**given, **changes}.items()})
 
 
 @pytest.mark.parametrize(
-    ("given", "text"), [([100.0, 0.0], "for the charge: -100 to 99"), ([-1.0, -1.0], "for the spin: 0 to 99"), ([-100.9, 99.9], "")]
+    ("given", "text"),
+    [([100.0, 0.0], "for the charge: -100 to 99"), ([-1.0, -1.0], "for the spin: 0 to 99"), ([-100.9, 99.9], "")],
 )
 def test_pb_refuses_charge_and_spin_without_a_vector(charged_session, given, text):
     tf = pytest.importorskip("tensorflow")
     frame = golden("dpa3_charge_spin", "nopbc")
     natoms = len(frame["type"])
-    feed = {"t_coord": frame["coord"].ravel(), "t_type": frame["type"], "t_natoms": [natoms, natoms, 0, 0], "t_box": [], "t_mesh": [0]}
+    feed = {
+        "t_coord": frame["coord"].ravel(),
+        "t_type": frame["type"],
+        "t_natoms": [natoms, natoms, 0, 0],
+        "t_box": [],
+        "t_mesh": [0],
+    }
     feed = {f"{key}:0": value for key, value in {**feed, "t_charge_spin": given}.items()}
     if not text:
         assert np.isfinite(charged_session.run("o_energy:0", feed)).all()

@@ -58,7 +58,10 @@ def test_far_images_are_found():
     """Atoms given several cells away have the same neighbours."""
     (sample,) = systems(RCUT, 2)["triclinic_small"]
     moved = sample.structure.coord + np.array([[7, -5, 0], [0, 0, 0], [-9, 2, 11]]) @ sample.cell
-    near, far = (find_neighbours([Structure(coord, sample.cell, sample.structure.types)], RCUT) for coord in (sample.structure.coord, moved))
+    near, far = (
+        find_neighbours([Structure(coord, sample.cell, sample.structure.types)], RCUT)
+        for coord in (sample.structure.coord, moved)
+    )
     assert_close(np.sort(far.dist), np.sort(near.dist), "energy")
     assert np.array_equal(np.bincount(far.i), np.bincount(near.i))
 
@@ -84,7 +87,14 @@ def test_only_virtual_atoms():
 
 
 @pytest.mark.parametrize(
-    "cell", [np.zeros((3, 3)), np.diag([1e-60, 1.0, 1.0]), np.diag([1.0, 1.0, 0.0]), np.ones((3, 3)), np.diag([1.0, np.nan, 1.0])]
+    "cell",
+    [
+        np.zeros((3, 3)),
+        np.diag([1e-60, 1.0, 1.0]),
+        np.diag([1.0, 1.0, 0.0]),
+        np.ones((3, 3)),
+        np.diag([1.0, np.nan, 1.0]),
+    ],
 )
 def test_cell_without_volume(cell):
     with pytest.raises(InputError, match=r"frame 3.*no volume"):
@@ -99,7 +109,8 @@ def test_a_long_thin_cell_has_volume():
     check_cell(np.diag([1e7, 3.0, 3.0]), "frame 0")
 
 
-# -- far atoms, crowds, thin cells -----------------------------------------------------------------------------------------
+# -- far atoms, crowds, thin cells
+# -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cell", [None, 10.0 * np.eye(3)])
@@ -112,19 +123,29 @@ def test_an_atom_too_far_out_is_named(cell, far):
 
 
 def test_too_many_neighbours_are_counted():
-    coord = np.concatenate([np.full((1, 3), 40.0), 0.01 * np.random.default_rng(1).normal(size=(MOST_NEIGHBOURS + 234, 3))])
+    coord = np.concatenate(
+        [np.full((1, 3), 40.0), 0.01 * np.random.default_rng(1).normal(size=(MOST_NEIGHBOURS + 234, 3))]
+    )
     types = np.zeros(len(coord), dtype=np.int64)
     for cell in (None, 100.0 * np.eye(3)):
-        with pytest.raises(InputError, match="frame 2: atom 1 has 1233 neighbours within 3 Angstrom; accepted: at most 1000"):
+        with pytest.raises(
+            InputError, match="frame 2: atom 1 has 1233 neighbours within 3 Angstrom; accepted: at most 1000"
+        ):
             find_neighbours([Structure(coord, cell, types, "frame 2")], RCUT)
     just = Structure(coord[: MOST_NEIGHBOURS + 2], None, types[: MOST_NEIGHBOURS + 2])
     assert len(find_neighbours([just], RCUT).i) == MOST_NEIGHBOURS * (MOST_NEIGHBOURS + 1)
 
 
-@pytest.mark.parametrize("cell", [np.diag([6e-3] * 3), np.array([[6.0, 0.0, 0.0], [0.0, 6.0, 0.0], [6.0, 6.0, 1e-3]]), np.diag([1e-40, 1.0, 1.0])])
+@pytest.mark.parametrize(
+    "cell",
+    [np.diag([6e-3] * 3), np.array([[6.0, 0.0, 0.0], [0.0, 6.0, 0.0], [6.0, 6.0, 1e-3]]), np.diag([1e-40, 1.0, 1.0])],
+)
 def test_a_cell_smaller_than_matter_is_refused_at_once(cell):
     with pytest.raises(InputError, match=r"frame 0: .* has (at least )?[0-9.e+inf]+ neighbours"):
-        find_neighbours([Structure(np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]), cell, np.zeros(2, dtype=np.int64), "frame 0")], RCUT)
+        find_neighbours(
+            [Structure(np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]), cell, np.zeros(2, dtype=np.int64), "frame 0")],
+            RCUT,
+        )
 
 
 def test_primitive_cells_keep_hundreds_of_neighbours():
@@ -132,7 +153,10 @@ def test_primitive_cells_keep_hundreds_of_neighbours():
     primitive = 2.0 * np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
     skewed = np.array([[1.0, 300.0, -7000.0], [0.0, 1.0, 900.0], [0.0, 0.0, 1.0]]) @ primitive
     cube = np.array([[0.0, 0.0, 0.0], *primitive])
-    dist = [np.sort(find_neighbours([Structure(np.zeros((1, 3)), cell, np.zeros(1, dtype=np.int64))], 12.0).dist) for cell in (primitive, skewed)]
+    dist = [
+        np.sort(find_neighbours([Structure(np.zeros((1, 3)), cell, np.zeros(1, dtype=np.int64))], 12.0).dist)
+        for cell in (primitive, skewed)
+    ]
     whole = find_neighbours([Structure(cube, 4.0 * np.eye(3), np.zeros(4, dtype=np.int64))], 12.0)
     assert 400 < len(dist[0]) == len(dist[1]) == np.count_nonzero(whole.i == 0)
     assert np.array_equal(dist[1], dist[0])
@@ -140,14 +164,26 @@ def test_primitive_cells_keep_hundreds_of_neighbours():
 
 
 def test_empty_space_costs_nothing():
-    """A dense piece sees the same alone, with a fragment that flew off, and in a huge cell; a plane is as wide as it likes."""
+    """A dense piece sees the same alone, with a fragment that flew off, and in a huge cell.
+
+    A plane is as wide as it likes.
+    """
     rng = np.random.default_rng(3)
-    piece = np.stack(np.meshgrid(*3 * [2.2 * np.arange(8)], indexing="ij"), axis=-1).reshape(-1, 3) + 0.1 * rng.normal(size=(512, 3))
+    piece = np.stack(np.meshgrid(*3 * [2.2 * np.arange(8)], indexing="ij"), axis=-1).reshape(-1, 3) + 0.1 * rng.normal(
+        size=(512, 3)
+    )
     away = np.concatenate([piece, piece[:2] + 1e7])
     plane = np.concatenate([piece + 20.0, rng.uniform(0.0, 6000.0, (400, 3)) * [1.0, 1.0, 1e-4] + [0.0, 0.0, 90.0]])
     alone = find_neighbours([Structure(piece, None, np.zeros(512, dtype=np.int64))], RCUT)
-    for coord, cell in ((away, None), (piece, 1e9 * np.eye(3)), (plane, np.diag([6000.0, 6000.0, 100.0])), (plane, None)):
+    for coord, cell in (
+        (away, None),
+        (piece, 1e9 * np.eye(3)),
+        (plane, np.diag([6000.0, 6000.0, 100.0])),
+        (plane, None),
+    ):
         found = find_neighbours([Structure(coord, cell, np.zeros(len(coord), dtype=np.int64))], RCUT)
         own = found.i < 512
         assert np.array_equal(np.bincount(found.i[own]), np.bincount(alone.i))
-        np.testing.assert_allclose(np.sort(found.dist[own]), np.sort(alone.dist), rtol=0.0, atol=8.0 * np.spacing(np.abs(piece + 20.0).max()))
+        np.testing.assert_allclose(
+            np.sort(found.dist[own]), np.sort(alone.dist), rtol=0.0, atol=8.0 * np.spacing(np.abs(piece + 20.0).max())
+        )

@@ -64,7 +64,9 @@ def test_every_activation_is_tested():
     assert set(ACTIVATIONS) <= set(SLOW)
 
 
-@pytest.mark.parametrize(("name", "message"), [("tahn", "Did you mean 'tanh'"), ("relu:2", "unknown"), ("silut:x", "could not convert")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("tahn", "Did you mean 'tanh'"), ("relu:2", "unknown"), ("silut:x", "could not convert")]
+)
 def test_unknown_activation(name, message):
     with pytest.raises(ValueError, match=message):
         activation(name)
@@ -112,7 +114,9 @@ def test_net_equals_slow_twin(run, name, dtype):
     params = {"layers": [{key: value.astype(dtype) for key, value in layer.items()} for layer in params["layers"]]}
     for sizes in ((5,), (0,), (2, 3)):
         x = rng.normal(size=(*sizes, net.in_dim)).astype(dtype)
-        values = run(lambda layers, x, *, xp: apply_net(net, {"layers": layers}, x, xp=xp), params["layers"], x, dynamic=0)
+        values = run(
+            lambda layers, x, *, xp: apply_net(net, {"layers": layers}, x, xp=xp), params["layers"], x, dynamic=0
+        )
         assert values.dtype == dtype
         assert_close(values, slow_net(net, params, x), "function", dtype)
 

@@ -10,17 +10,46 @@ from deepmd.io.train_input import descriptor_section, parse_input
 
 FLAT = {
     "_comment": "of 2018",
-    **{"use_smooth": True, "sel_a": [46, 92], "rcut_smth": 5.8, "rcut": 6.0, "filter_neuron": [25, 50], "filter_resnet_dt": False},
+    **{
+        "use_smooth": True,
+        "sel_a": [46, 92],
+        "rcut_smth": 5.8,
+        "rcut": 6.0,
+        "filter_neuron": [25, 50],
+        "filter_resnet_dt": False,
+    },
     **{"n_axis_neuron": 16, "n_neuron": [240, 240], "resnet_dt": True, "coord_norm": True, "type_fitting_net": False},
-    **{"systems": ["../data/"], "set_prefix": "set", "stop_batch": 1000000, "batch_size": 1, "start_lr": 0.005, "decay_steps": 5000},
-    **{"decay_rate": 0.95, "start_pref_e": 0.02, "limit_pref_e": 1, "seed": 1, "disp_freq": 100, "numb_test": 10, "load_ckpt": "model.ckpt"},
+    **{
+        "systems": ["../data/"],
+        "set_prefix": "set",
+        "stop_batch": 1000000,
+        "batch_size": 1,
+        "start_lr": 0.005,
+        "decay_steps": 5000,
+    },
+    **{
+        "decay_rate": 0.95,
+        "start_pref_e": 0.02,
+        "limit_pref_e": 1,
+        "seed": 1,
+        "disp_freq": 100,
+        "numb_test": 10,
+        "load_ckpt": "model.ckpt",
+    },
 }
 SECTIONED = {
     "model": {"descriptor": {"type": "se_a", "sel": [46, 92], "seed": 1}, "fitting_net": {"n_neuron": [12]}},
     "learning_rate": {"type": "exp", "start_lr": 0.001, "decay_steps": 5000, "decay_rate": 0.95},
     "loss": {"start_pref_e": 0.02},
     "training": {
-        **{"systems": ["a", "b"], "set_prefix": "set", "stop_batch": 10000, "batch_size": [1, 2], "seed": 1, "disp_freq": 1},
+        **{
+            "systems": ["a", "b"],
+            "set_prefix": "set",
+            "stop_batch": 10000,
+            "batch_size": [1, 2],
+            "seed": 1,
+            "disp_freq": 1,
+        },
         **{"numb_test": 10, "auto_prob_style": "prob_uniform", "sys_weights": None, "profiling_file": "timeline.json"},
     },
 }
@@ -43,7 +72,12 @@ def test_flat():
         },
         "fitting_net": {"seed": 1, "neuron": [240, 240], "resnet_dt": True},
     }
-    assert tree["learning_rate"] == {"type": "exp", "decay_steps": 5000, "start_lr": 0.005, "stop_lr": 0.005 * 0.95**200}
+    assert tree["learning_rate"] == {
+        "type": "exp",
+        "decay_steps": 5000,
+        "start_lr": 0.005,
+        "stop_lr": 0.005 * 0.95**200,
+    }
     assert tree["loss"] == {"start_pref_e": 0.02, "limit_pref_e": 1}
     assert tree["training"] == {
         **{"seed": 1, "stop_batch": 1000000, "disp_freq": 100},
@@ -73,7 +107,12 @@ def test_with_sections():
     assert old
     assert tree["model"] == SECTIONED["model"]
     assert tree["learning_rate"]["stop_lr"] == pytest.approx(0.001 * 0.95**2)
-    assert tree["training"]["training_data"] == {"systems": ["a", "b"], "set_prefix": "set", "batch_size": [1, 2], "auto_prob_style": "prob_uniform"}
+    assert tree["training"]["training_data"] == {
+        "systems": ["a", "b"],
+        "set_prefix": "set",
+        "batch_size": [1, 2],
+        "auto_prob_style": "prob_uniform",
+    }
     assert not {"systems", "numb_test", "batch_size"} & set(tree["training"])
 
 

@@ -75,21 +75,27 @@ def check(packed, neighbours, layout, ntypes):
             assert pairs.mask_NM[row, start:stop].all()
         assert pairs.mask_NM[row].sum() == sum(map(len, sections))
     assert np.array_equal(
-        np.unique(pairs.disp_NM3[~pairs.mask_NM], axis=0), [[2.0 * layout.rcut, 0.0, 0.0]] if (~pairs.mask_NM).any() else np.zeros((0, 3))
+        np.unique(pairs.disp_NM3[~pairs.mask_NM], axis=0),
+        [[2.0 * layout.rcut, 0.0, 0.0]] if (~pairs.mask_NM).any() else np.zeros((0, 3)),
     )
     assert not pairs.index_NM[~pairs.mask_NM].any()
     assert np.array_equal(pairs.centre_N, np.arange(len(centres)))
 
 
 def check_types(packed, neighbours, layout):
-    """Rows of a mixed layout tell the type of every neighbour, and that of the frame's first atom in empty slots; the last is empty."""
+    """Rows of a mixed layout tell the type of every neighbour, and that of the frame's first atom in empty slots.
+
+    The last is empty.
+    """
     pairs = packed.pairs
     if not layout.mixed:
         assert pairs.type_NM.shape == (len(pairs.type_N), 0)
         return
     assert not pairs.mask_NM[:, -1].any()
     first = [max(neighbours.types[neighbours.frame == frame][0], 0) for frame in pairs.frame_N]
-    expected = np.where(pairs.mask_NM, neighbours.types[packed.atoms][pairs.index_NM], np.array(first, dtype=np.int64).reshape(-1, 1))
+    expected = np.where(
+        pairs.mask_NM, neighbours.types[packed.atoms][pairs.index_NM], np.array(first, dtype=np.int64).reshape(-1, 1)
+    )
     assert np.array_equal(pairs.type_NM, expected)
 
 
@@ -139,7 +145,9 @@ def test_any_pairs(neighbours, sel, mixed):
     check(quiet_pack(neighbours, layout, 2), neighbours, layout, 2)
 
 
-@pytest.mark.parametrize(("sel", "told"), [((40, 40), None), ((3, 2), "sel = "), ((40, 1), r"sel = \[40, \d+\] would hold")])
+@pytest.mark.parametrize(
+    ("sel", "told"), [((40, 40), None), ((3, 2), "sel = "), ((40, 1), r"sel = \[40, \d+\] would hold")]
+)
 def test_overflow_is_told(sel, told):
     neighbours = find_neighbours([sample.structure for sample in systems(RCUT, 2)["triclinic_small"]], RCUT)
     expectation = pytest.warns(SelWarning, match=told) if told else contextlib.nullcontext()

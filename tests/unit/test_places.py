@@ -1,4 +1,7 @@
-"""Where results go: nothing that is read, and nothing but a regular file, is replaced; text is written through to devices."""
+"""Where results go: nothing that is read, and nothing but a regular file, is replaced.
+
+Text is written through to devices.
+"""
 
 import json
 import logging
@@ -33,7 +36,10 @@ def place(place):
 
 
 def snapshot(folder):
-    return {path.relative_to(folder): path.read_bytes() if path.is_file() else path.lstat().st_mode for path in folder.rglob("*")}
+    return {
+        path.relative_to(folder): path.read_bytes() if path.is_file() else path.lstat().st_mode
+        for path in folder.rglob("*")
+    }
 
 
 TRAINING = [
@@ -43,7 +49,10 @@ TRAINING = [
     ({"disp_file": "water/set.000/force.npy"}, ["training/disp_file", "force.npy, which is read"]),
     ({"disp_file": "out.json"}, ["--output: out.json", "same file as that of training/disp_file"]),
     ({"disp_file": "folder.pth"}, ["training/disp_file", "it is a folder"]),
-    ({"save_ckpt": "folder", "disp_file": "folder/checkpoint"}, ["training/disp_file: folder/checkpoint", "does not exist"]),
+    (
+        {"save_ckpt": "folder", "disp_file": "folder/checkpoint"},
+        ["training/disp_file: folder/checkpoint", "does not exist"],
+    ),
     ({"stat_file": "water"}, ["training/stat_file", "same file as water"]),
     ({"stat_file": "water/set.000"}, ["training/stat_file", "water/set.000, which is read"]),
     ({"stat_file": "device.h5"}, ["training/stat_file", "a device or FIFO"]),

@@ -47,7 +47,12 @@ def test_whole_frames(written, boundary, atomic):
     inputs, expected = whole(case, boundary), golden(case, boundary)
     box = inputs["box"].reshape(1, 3, 3) if "box" in inputs else np.zeros((1, 0, 0))
     call = module.call_atomic_virial if atomic else module.call
-    out = call(tensorflow.constant(inputs["coord"]), tensorflow.constant(inputs["atype"].astype(np.int32)), tensorflow.constant(box), *extras(inputs))
+    out = call(
+        tensorflow.constant(inputs["coord"]),
+        tensorflow.constant(inputs["atype"].astype(np.int32)),
+        tensorflow.constant(box),
+        *extras(inputs),
+    )
     for key in KEYS if atomic else KEYS[:4]:
         assert_close(out[NAMES[key]].numpy().reshape(expected[key].shape), expected[key], "golden", what=key)
     assert np.array_equal(out["mask"], np.ones_like(inputs["atype"]))
@@ -58,7 +63,12 @@ def test_whole_frames(written, boundary, atomic):
 def test_neighbour_lists(written, boundary, atomic):
     case, _, module = written
     inputs, expected = lower(case, boundary), golden(case, boundary)
-    given = [inputs["coord"], inputs["atype"].astype(np.int32), inputs["nlist"].astype(np.int64), inputs["mapping"].astype(np.int64)]
+    given = [
+        inputs["coord"],
+        inputs["atype"].astype(np.int32),
+        inputs["nlist"].astype(np.int64),
+        inputs["mapping"].astype(np.int64),
+    ]
     call = module.call_lower_atomic_virial if atomic else module.call_lower
     out = {key: value.numpy() for key, value in call(*map(tensorflow.constant, given), *extras(inputs)).items()}
     for key in KEYS if atomic else KEYS[:4]:
@@ -97,7 +107,9 @@ def test_no_atoms(written):
         ]
         width = int(module.get_dim_fparam()), int(module.get_dim_aparam())
         out = module.call_lower_atomic_virial(
-            *map(tensorflow.constant, given), tensorflow.zeros((1, width[0]), "float64"), tensorflow.zeros((1, 0, width[1]), "float64")
+            *map(tensorflow.constant, given),
+            tensorflow.zeros((1, width[0]), "float64"),
+            tensorflow.zeros((1, 0, width[1]), "float64"),
         )
         assert float(out["energy_redu"][0, 0]) == 0.0
         assert out["energy_derv_r"].shape == (1, ghosts, 1, 3)
@@ -129,13 +141,24 @@ def test_facts(written):
 
 
 def test_functions_have_the_names_and_arguments_that_programs_look_up(written):
-    """Found by `__inference_NAME_`; their inputs are those that are passed, since nothing could pass a captured constant."""
+    """Found by `__inference_NAME_`.
+
+    Their inputs are those that are passed, since nothing could pass a captured constant.
+    """
     from tensorflow.core.protobuf import saved_model_pb2
 
     _, path, _ = written
     graph = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes()).meta_graphs[0].graph_def
-    inputs = {function.signature.name.rsplit("_", 1)[0]: len(function.signature.input_arg) for function in graph.library.function}
-    for name, count in {"call_lower_with_atomic_virial": 6, "call_without_atomic_virial": 5, "get_rcut": 0, "get_type_map": 0}.items():
+    inputs = {
+        function.signature.name.rsplit("_", 1)[0]: len(function.signature.input_arg)
+        for function in graph.library.function
+    }
+    for name, count in {
+        "call_lower_with_atomic_virial": 6,
+        "call_without_atomic_virial": 5,
+        "get_rcut": 0,
+        "get_type_map": 0,
+    }.items():
         assert inputs[f"__inference_{name}"] == count
 
 
@@ -150,7 +173,9 @@ def test_nothing_is_lost(written):
 def test_it_is_no_folder_of_a_training(written, tmp_path):
     """`dp freeze -c`, `dp change-bias` and the options of `dp train` take it like any other model file."""
     case, path, _ = written
-    assert load_model(freeze(str(path), str(tmp_path / "model.dp"))).model == load_model(GOLDEN / case / "model.dp").model
+    assert (
+        load_model(freeze(str(path), str(tmp_path / "model.dp"))).model == load_model(GOLDEN / case / "model.dp").model
+    )
 
 
 def test_what_is_there_is_replaced(written, tmp_path):
@@ -172,20 +197,29 @@ def test_deep_pot_takes_it(written):
 
 
 def test_charge_and_spin_out_of_range(tmp_path):
-    """Each of them has a vector for every integer between two limits; a program gets an error that tells them, and so does `DeepPot`."""
+    """Each of them has a vector for every integer between two limits.
+
+    A program gets an error that tells them, and so does `DeepPot`.
+    """
     path = tmp_path / "model.savedmodel"
     convert(GOLDEN / "dpa3_charge_spin" / "model.dp", path)
     module, inputs = tensorflow.saved_model.load(str(path)), whole("dpa3_charge_spin", "nopbc")
     given = inputs["coord"], inputs["atype"].astype(np.int32), np.zeros((1, 0, 0)), *map(np.array, extras(inputs))
     with DeepPot(path) as potential:
-        for values, name, limits in (([99.9, 0.0], "", ""), ([100.0, 0.0], "charge", "-100 to 99"), ([0.0, -1.0], "spin", "0 to 99")):
+        for values, name, limits in (
+            ([99.9, 0.0], "", ""),
+            ([100.0, 0.0], "charge", "-100 to 99"),
+            ([0.0, -1.0], "spin", "0 to 99"),
+        ):
             arguments = inputs["coord"], None, inputs["atype"][0]
             if not name:
                 energy = potential.eval(*arguments, charge_spin=values)[0]
                 found = module.call(*map(tensorflow.constant, (*given, np.array([values]))))["energy_redu"]
                 assert_close(found.numpy(), energy, "golden")
                 continue
-            with pytest.raises(tensorflow.errors.InvalidArgumentError, match=f"charge_spin: accepted for the {name}: {limits}. Given:"):
+            with pytest.raises(
+                tensorflow.errors.InvalidArgumentError, match=f"charge_spin: accepted for the {name}: {limits}. Given:"
+            ):
                 module.call(*map(tensorflow.constant, (*given, np.array([values]))))
             with pytest.raises(InputError, match=f"charge_spin, frame 0: the {name} is .*; accepted: {limits}"):
                 potential.eval(*arguments, charge_spin=values)

@@ -19,8 +19,18 @@ LAYOUTS = {
     "excluded": Layout(RCUT, (60, 60, 60), excluded=((0, 1), (2, 2))),
     "mixed": Layout(RCUT, (7,), mixed=True, excluded=((1, 2),)),
     "mixed and typed": Layout(RCUT, (7,), mixed=True, excluded=((1, 2),), typed=(3, 2, 4)),
-    "inner and typed": Layout(RCUT, (40,), mixed=True, excluded=((1, 2),), typed=(3, 2, 4), inner=((0.7 * RCUT, 12), (0.9 * RCUT, 5)), messages=True),
-    "inner": Layout(RCUT, (40,), mixed=True, excluded=((1, 2),), inner=((0.7 * RCUT, 12), (0.9 * RCUT, 5)), messages=True),
+    "inner and typed": Layout(
+        RCUT,
+        (40,),
+        mixed=True,
+        excluded=((1, 2),),
+        typed=(3, 2, 4),
+        inner=((0.7 * RCUT, 12), (0.9 * RCUT, 5)),
+        messages=True,
+    ),
+    "inner": Layout(
+        RCUT, (40,), mixed=True, excluded=((1, 2),), inner=((0.7 * RCUT, 12), (0.9 * RCUT, 5)), messages=True
+    ),
 }
 CELLS = {
     "large": np.diag([9.0, 7.0, 11.0]),
@@ -88,7 +98,9 @@ def in_torch_trace(layout, periodic):
     example = [torch.from_numpy(a) for a in batch(structures(CELLS["large"] if periodic else None, 13, 2, 0))]
     with warnings.catch_warnings():
         warnings.simplefilter("error", torch.jit.TracerWarning)  # a size would be frozen
-        warnings.filterwarnings("ignore", message=".*torch.jit.* is deprecated", category=DeprecationWarning)  # TorchScript as a whole
+        warnings.filterwarnings(
+            "ignore", message=".*torch.jit.* is deprecated", category=DeprecationWarning
+        )  # TorchScript as a whole
         traced = torch.jit.trace(flat, example, check_trace=False)
     return lambda *arrays: [value.numpy() for value in traced(*map(torch.from_numpy, arrays))]
 
@@ -131,8 +143,12 @@ def test_finds_what_all_pairs_finds(cell, size):
     found = search.candidates(coord, types, frame, cells, RCUT, xp=plain)
     assert np.array_equal(found.atom_N, np.arange(len(types)))
     row, column = np.nonzero(found.mask_NC)
-    got = np.concatenate([np.stack([row, found.index_NC[row, column]], axis=1), *(x[row, column, None] for x in found.disp)], axis=1)
-    want = np.array([(i + k * len(s.types), j + k * len(s.types), *d) for k, s in enumerate(frames) for i, j, d in brute(s, RCUT)]).reshape(-1, 5)
+    got = np.concatenate(
+        [np.stack([row, found.index_NC[row, column]], axis=1), *(x[row, column, None] for x in found.disp)], axis=1
+    )
+    want = np.array(
+        [(i + k * len(s.types), j + k * len(s.types), *d) for k, s in enumerate(frames) for i, j, d in brute(s, RCUT)]
+    ).reshape(-1, 5)
     order = [rows[np.lexsort(np.round(rows, 6).T[::-1])] for rows in (got, want)]
     np.testing.assert_allclose(*order, rtol=0.0, atol=1e-12)
 
@@ -159,7 +175,9 @@ def test_packs_as_the_host_does(runs, framework, layout, cell):
         atoms = np.argsort(position)
         np.testing.assert_array_equal(atoms[: len(row)], host.atoms[: len(row)])
         np.testing.assert_array_equal(row, host.atoms[: len(row)])
-        np.testing.assert_allclose(np.linalg.norm(disp, axis=2), np.linalg.norm(want.disp_NM3, axis=2), rtol=0.0, atol=1e-12)
+        np.testing.assert_allclose(
+            np.linalg.norm(disp, axis=2), np.linalg.norm(want.disp_NM3, axis=2), rtol=0.0, atol=1e-12
+        )
         # an atom's own images at +d and -d are equally far: their order, and which one overflow drops, is free
         other = ~(mask & (index == centre[:, None]))
         np.testing.assert_allclose(disp[other], want.disp_NM3[other], rtol=0.0, atol=1e-12)
@@ -203,7 +221,9 @@ def test_a_given_list_is_filtered_and_its_order_does_not_matter():
     wide = np.array([np.append(rng.permutation(np.delete(np.arange(17), i)), [-1, -1]) for i in range(11)])
     wide = rng.permuted(wide, axis=1)
     whole = search.candidates(coord, types, frame, search.enclosing_cell(coord, RCUT, xp=plain), RCUT, xp=plain)
-    centres = search.Candidates(*(tuple(x[:11] for x in table) if isinstance(table, tuple) else table[:11] for table in vars(whole).values()))
+    centres = search.Candidates(
+        *(tuple(x[:11] for x in table) if isinstance(table, tuple) else table[:11] for table in vars(whole).values())
+    )
     for layout in LAYOUTS.values():
         want = search.pack(centres, types, frame, layout, 3, xp=plain)
         got = search.pack(search.listed(coord, np.arange(11), wide, RCUT, xp=plain), types, frame, layout, 3, xp=plain)

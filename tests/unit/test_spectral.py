@@ -41,7 +41,8 @@ def matrices(count):
     return series.transform(count), series.derivative(count)
 
 
-# -- matrices -----------------------------------------------------------------------------------------------------------
+# -- matrices
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -99,7 +100,8 @@ def test_value_at_the_cutoff(run, rng):
     assert_close(run(spectral.at_start, contracting(c_KG)), chebyshev.chebval(-1.0, c_KG)[None], "function")
 
 
-# -- moments ------------------------------------------------------------------------------------------------------------
+# -- moments
+# ------------------------------------------------------------------------------------------------------------
 
 
 def slow_moments(x_NM, columns, widths, count):
@@ -123,16 +125,25 @@ def test_moments_equal_slow_twin(run, rows, count, rng):
     columns = [rng.normal(size=x_NM.shape) for _ in range(4)]
     rows_NCM = np.stack(columns, axis=1)
     for (start, stop), slow in zip(spans(WIDTHS), slow_moments(x_NM, columns, WIDTHS, count), strict=True):
-        each = run(lambda x, rows, *, xp: spectral.moments(x, rows, count, xp=xp), x_NM[:, start:stop], rows_NCM[:, :, start:stop])
+        each = run(
+            lambda x, rows, *, xp: spectral.moments(x, rows, count, xp=xp),
+            x_NM[:, start:stop],
+            rows_NCM[:, :, start:stop],
+        )
         assert_close(each, slow, "function")
 
 
 @pytest.mark.parametrize("count", [2, 10])
 def test_the_written_adjoint_is_that_of_the_sums(run, count, rng):
-    """Of both arguments, on both sides of the end of the domain; sections without neighbours and types without atoms included."""
+    """Of both arguments, on both sides of the end of the domain.
+
+    Sections without neighbours and types without atoms included.
+    """
     x_NM = np.concatenate([rng.uniform(-1.0, 0.99, (4, 4)), np.full((4, 1), 1.3)], axis=1)
     columns_NCM = rng.normal(size=(4, 3, 5))
-    coefficients = [[contracting(rng.normal(size=count))[:, None] * rng.normal(size=6) for _ in WIDTHS] for _ in range(3)]
+    coefficients = [
+        [contracting(rng.normal(size=count))[:, None] * rng.normal(size=6) for _ in WIDTHS] for _ in range(3)
+    ]
     weights, counts = rng.normal(size=(4, 3, 6)), (3, 0, 1)
 
     def sums(x, columns, *, xp):
@@ -156,7 +167,8 @@ def test_the_written_adjoint_is_that_of_the_sums(run, count, rng):
         assert_close(gradient, expected, "finite difference")
 
 
-# -- how many terms -----------------------------------------------------------------------------------------------------
+# -- how many terms
+# -----------------------------------------------------------------------------------------------------
 
 
 def needed(function, tolerance=TOLERANCE["float64"]):
@@ -206,9 +218,12 @@ def test_a_function_that_is_zero_needs_the_least():
     assert needed(np.zeros_like) == 8
 
 
-# -- plans of a descriptor ----------------------------------------------------------------------------------------------
+# -- plans of a descriptor
+# ----------------------------------------------------------------------------------------------
 
-BASE = SeE2A(sel=(8, 8), rcut=4.0, rcut_smth=1.0, neuron=(3, 6), axis_neuron=2, type_one_side=True, evaluation="spectral")
+BASE = SeE2A(
+    sel=(8, 8), rcut=4.0, rcut_smth=1.0, neuron=(3, 6), axis_neuron=2, type_one_side=True, evaluation="spectral"
+)
 
 
 class Realistic(ModelAgreement):
@@ -305,7 +320,9 @@ def test_stored_coefficients_are_those_that_follow_the_nets(one_sided):
     again, following, _ = expanded(model, stored, 1.0, stored=False)
     assert again == model
     for centre in range(2):
-        (kept, kept_starts), (fresh, starts) = (model.descriptor.expansion(p["descriptor"], centre, xp=plain) for p in (stored, following))
+        (kept, kept_starts), (fresh, starts) = (
+            model.descriptor.expansion(p["descriptor"], centre, xp=plain) for p in (stored, following)
+        )
         assert_close(kept_starts, starts, "function")
         for each, other in zip(kept, fresh, strict=True):
             assert_close(each, other, "function")
@@ -328,7 +345,8 @@ def test_parameters_are_left_alone():
     assert all(np.array_equal(before[path], after[path]) for path in before)
 
 
-# -- beyond the domain --------------------------------------------------------------------------------------------------
+# -- beyond the domain
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count", [2, 10])
@@ -350,7 +368,9 @@ END = 1.8
 """Where the domain of the pair below starts, Angstrom."""
 
 
-@pytest.fixture(scope="module", params=[(backend, stored) for backend in FRAMEWORKS for stored in (True, False)], ids=str)
+@pytest.fixture(
+    scope="module", params=[(backend, stored) for backend in FRAMEWORKS for stored in (True, False)], ids=str
+)
 def pair(request):
     """Energies and the forces on the second atom, along their line, of an O and an H at some distances: expansion and nets."""
     backend, stored = request.param

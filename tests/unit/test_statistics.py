@@ -83,7 +83,10 @@ def test_environment_statistics_of_three_atoms_by_hand():
                 radial.append(1 / np.linalg.norm(d))
                 angular += list(d / (d @ d))
         slots = 8 * len(centres)
-        radial, angular = np.array(radial + [0] * (slots - len(radial))), np.array(angular + [0] * (3 * slots - len(angular)))
+        radial, angular = (
+            np.array(radial + [0] * (slots - len(radial))),
+            np.array(angular + [0] * (3 * slots - len(angular))),
+        )
         assert mean[kind, 0] == pytest.approx(radial.mean())
         np.testing.assert_allclose(std[kind], [radial.std(), *[angular.std()] * 3])
     np.testing.assert_array_equal(std[2], 0.1)  # a type that the data lack
@@ -92,13 +95,18 @@ def test_environment_statistics_of_three_atoms_by_hand():
 
 def test_deviations_have_a_floor():
     system = System("s", np.array([0]), np.zeros((1, 1, 3)), None, {}, (1,))
-    ((_, std),) = statistics.environment_statistics(StandardModel(("O",), SeE2A(sel=(2,), neuron=(4,)), EnergyFitting()), [(system, 0)])
+    ((_, std),) = statistics.environment_statistics(
+        StandardModel(("O",), SeE2A(sel=(2,), neuron=(4,)), EnergyFitting()), [(system, 0)]
+    )
     np.testing.assert_array_equal(std, 0.01)
 
 
 def labelled(counts, energies):
     types = [np.repeat([0, 1], count) for count in counts]
-    each = [System("s", t, np.zeros((1, len(t), 3)), None, {"energy": np.array([e])}, (1,)) for t, e in zip(types, energies, strict=True)]
+    each = [
+        System("s", t, np.zeros((1, len(t), 3)), None, {"energy": np.array([e])}, (1,))
+        for t, e in zip(types, energies, strict=True)
+    ]
     return [(system, 0) for system in each]
 
 
@@ -112,7 +120,9 @@ def test_energy_bias_is_least_squares():
 
 def test_assigned_energies_are_kept():
     sample = labelled([(1, 2), (2, 2)], [-16.0, -28.0])
-    assert output_statistics.energy_bias(model(atom_ener=(-12.0, None)), sample).tolist() == pytest.approx([-12.0, -2.0])
+    assert output_statistics.energy_bias(model(atom_ener=(-12.0, None)), sample).tolist() == pytest.approx(
+        [-12.0, -2.0]
+    )
     preset = replace(model(), preset_out_bias={"energy": [None, -4.0]})
     assert output_statistics.energy_bias(preset, sample).tolist() == pytest.approx([-48 / 5, -4.0])
 
@@ -125,7 +135,14 @@ def test_no_energies_no_bias():
 def test_set_davg_zero_and_parameter_statistics(systems):
     rng = np.random.default_rng(0)
     given = [
-        replace(s, data={**s.data, "fparam": rng.normal(3, 2, (s.num_frames, 2)), "aparam": rng.normal(1, 1e-5, (s.num_frames, s.num_atoms, 1))})
+        replace(
+            s,
+            data={
+                **s.data,
+                "fparam": rng.normal(3, 2, (s.num_frames, 2)),
+                "aparam": rng.normal(1, 1e-5, (s.num_frames, s.num_atoms, 1)),
+            },
+        )
         for s in systems
     ]
     kind = model(numb_fparam=2, numb_aparam=1)
@@ -143,7 +160,9 @@ def test_a_sample_has_each_frame_once(systems):
     sampler = Sampler(make_plan(systems, 2, "prob_uniform", None, "x"), 0)
     assert len(statistics.sample(sampler, 1)) == 4
     chosen = statistics.sample(sampler, 10)  # several epochs of both systems
-    assert sorted((system.num_atoms, frame) for system, frame in chosen) == sorted((system.num_atoms, frame) for system, frame in frames(systems))
+    assert sorted((system.num_atoms, frame) for system, frame in chosen) == sorted(
+        (system.num_atoms, frame) for system, frame in frames(systems)
+    )
 
 
 def test_neighbour_statistics_by_loops(systems):

@@ -47,7 +47,9 @@ class Other(StandardModel):
 
 DESCRIPTORS = {
     "sections": Sections(sel=(3, 5), neuron=(2, 4), precision="float64", seed=1, power=3.0),
-    "attentive": Attentive(sel=(8,), neuron=(2, 4), attn=3, attn_layer=1, ln_eps=1e-3, precision="float64", seed=1, power=3.0),
+    "attentive": Attentive(
+        sel=(8,), neuron=(2, 4), attn=3, attn_layer=1, ln_eps=1e-3, precision="float64", seed=1, power=3.0
+    ),
     "alone": Alone(sel_a=(1, 2), sel_r=(2, 2), power=3.0),
 }
 
@@ -56,13 +58,20 @@ DESCRIPTORS = {
 def plug_ins(monkeypatch):
     """Kinds of plug-ins, registered for one test."""
     monkeypatch.setattr(registry, "_KINDS", {kind: dict(known) for kind, known in registry._KINDS.items()})
-    for kind, name, cls in (*(("descriptor", name, type(each)) for name, each in DESCRIPTORS.items()), ("fitting_net", "fitted", Fitted)):
+    for kind, name, cls in (
+        *(("descriptor", name, type(each)) for name, each in DESCRIPTORS.items()),
+        ("fitting_net", "fitted", Fitted),
+    ):
         registry.register(kind, name)(cls)
     registry.register("model", "other")(Other)
 
 
 def content_of(descriptor, cls=StandardModel):
-    model = cls(("O", "H"), descriptor=descriptor, fitting=Fitted(neuron=(3,), trainable=(True, True), precision="float64", seed=2, power=4.0))
+    model = cls(
+        ("O", "H"),
+        descriptor=descriptor,
+        fitting=Fitted(neuron=(3,), trainable=(True, True), precision="float64", seed=2, power=4.0),
+    )
     return ModelFile(model, model.init(np.random.default_rng, xp=plain))
 
 
@@ -71,7 +80,10 @@ def test_a_plug_in_needs_no_code_for_files(plug_ins, name):
     content = content_of(DESCRIPTORS[name])
     arrays = flatten(content.params)
     for again in (from_tree(to_tree(content, "numpy"), "tree"), from_json(to_json(content, "numpy"), arrays, "json")):
-        without = (replace(each, seed=None) if hasattr(each, "seed") else each for each in (content.model.descriptor, content.model.fitting))
+        without = (
+            replace(each, seed=None) if hasattr(each, "seed") else each
+            for each in (content.model.descriptor, content.model.fitting)
+        )
         assert (again.model.descriptor, again.model.fitting) == tuple(without)
         assert differences(again.params, content.params) == []
 

@@ -65,7 +65,14 @@ def test_shapes_of_data(tmp_path):
     }
     system = load_system(write(tmp_path / "a", [0, 1], **data), ["O", "H"])
     shapes = {name: array.shape for name, array in system.data.items()}
-    assert shapes == {"force": (2, 2, 3), "virial": (2, 9), "atom_ener": (2, 2), "atom_pref": (2, 2), "fparam": (2, 4), "aparam": (2, 2, 3)}
+    assert shapes == {
+        "force": (2, 2, 3),
+        "virial": (2, 9),
+        "atom_ener": (2, 2),
+        "atom_pref": (2, 2),
+        "fparam": (2, 4),
+        "aparam": (2, 2, 3),
+    }
     assert system.data["atom_pref"].tolist() == [[1, 2], [3, 4]]
 
 
@@ -78,7 +85,9 @@ def test_data_of_some_sets_only(tmp_path):
 
 def test_mixed_type_systems(tmp_path):
     """The types of each frame, in the numbering of the model; -1 fills up."""
-    system = load_system(write(tmp_path / "a", [0, 0, 0], real_atom_types=np.array([[0, 1, 1], [1, 1, -1]])), ["H", "C", "O"])
+    system = load_system(
+        write(tmp_path / "a", [0, 0, 0], real_atom_types=np.array([[0, 1, 1], [1, 1, -1]])), ["H", "C", "O"]
+    )
     assert system.mixed
     assert system.types.tolist() == [[2, 0, 0], [0, 0, -1]]
     assert system.structure(1).types.tolist() == [0, 0, -1]
@@ -171,7 +180,13 @@ def test_labels_of_other_kinds_and_both_spellings(tmp_path):
     }
     folder = write(tmp_path / "a", [0, 1], **data)
     shapes = {name: array.shape for name, array in load_system(folder, ["O", "H"]).data.items()}
-    assert shapes == {"dipole": (2, 3), "atom_dipole": (2, 2, 3), "atom_polarizability": (2, 2, 9), "dos": (2, 7), "atom_dos": (2, 2, 7)}
+    assert shapes == {
+        "dipole": (2, 3),
+        "atom_dipole": (2, 2, 3),
+        "atom_polarizability": (2, 2, 9),
+        "dos": (2, 7),
+        "atom_dos": (2, 2, 7),
+    }
     asked = {"band_gap": (1, 0), "atomic_polarizability": (0, 9)}
     shapes = {name: array.shape for name, array in load_system(folder, ["O", "H"], asked).data.items()}
     assert shapes == {"band_gap": (2, 1), "atomic_polarizability": (2, 2, 9)}
@@ -198,7 +213,10 @@ def test_finding_systems(tmp_path):
     names = [str(Path(path).relative_to(tmp_path)) for path in find_systems(str(tmp_path))]
     assert names == ["a", "b", "deep/er/c"]
     assert find_systems([str(tmp_path / "b")]) == [str(tmp_path / "b")]
-    assert find_systems([str(tmp_path / "b"), str(tmp_path / "deep")]) == [str(tmp_path / "b"), str(tmp_path / "deep/er/c")]
+    assert find_systems([str(tmp_path / "b"), str(tmp_path / "deep")]) == [
+        str(tmp_path / "b"),
+        str(tmp_path / "deep/er/c"),
+    ]
     assert [Path(path).name for path in find_systems(str(tmp_path), ["a", "c"])] == ["a", "c"]
     with pytest.raises(InputError, match="no system below"):
         find_systems(str(tmp_path / "empty"))

@@ -38,7 +38,9 @@ def test_no_number_names_the_variable_and_what_it_holds(monkeypatch, given):
 def test_torch():
     pytest.importorskip("torch")
     variables = {**os.environ, INTRA: "5", INTER: "7"}
-    out = subprocess.run([sys.executable, "-c", TORCH], env=variables, capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", TORCH], env=variables, capture_output=True, text=True, check=True
+    ).stdout
     assert out.split() == ["5", "7"]
 
 

@@ -16,7 +16,12 @@ GOOD = {
         "fitting_net": {"n_neuron": [5]},
     },
     "learning_rate": {"start_lr": 0.001},
-    "training": {"stop_batch": 10, "training_data": {"systems": ["a"], "auto_prob_style": "prob_uniform"}, "tensorboard": False, "profiling": False},
+    "training": {
+        "stop_batch": 10,
+        "training_data": {"systems": ["a"], "auto_prob_style": "prob_uniform"},
+        "tensorboard": False,
+        "profiling": False,
+    },
 }
 
 
@@ -61,7 +66,9 @@ def test_evaluation_that_is_asked_for(value):
 
 @pytest.mark.parametrize("value", ["spektral", "Direct", "", "64"])
 def test_unknown_evaluation_names_the_accepted_ones(value):
-    with pytest.raises(InputError, match=f"^model/descriptor.*: evaluation is {value!r}; accepted: auto, direct, spectral"):
+    with pytest.raises(
+        InputError, match=f"^model/descriptor.*: evaluation is {value!r}; accepted: auto, direct, spectral"
+    ):
         parse_input(with_evaluation(value))
 
 
@@ -84,7 +91,8 @@ def test_yaml_is_read_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "message"), [("a.json", "{", "line 1"), ("a.json", "[1]", "must hold an object"), ("a.yaml", "a: [", "not valid YAML")]
+    ("name", "text", "message"),
+    [("a.json", "{", "line 1"), ("a.json", "[1]", "must hold an object"), ("a.yaml", "a: [", "not valid YAML")],
 )
 def test_unreadable_files(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
@@ -95,10 +103,19 @@ def test_unreadable_files(tmp_path, name, text, message):
 def test_what_dee_pmd_kit_writes_out_is_read():
     """Keys of DeePMD-kit's `out.json` that are switched off, and ones that have no meaning where they stand."""
     tree = json.loads(json.dumps(GOOD))
-    tree["model"].update(model_branch_alias=[], info={}, bridging_method="None", bridging_r_inner=0.5, srtab_add_bias=True, preset_out_bias=None)
+    tree["model"].update(
+        model_branch_alias=[],
+        info={},
+        bridging_method="None",
+        bridging_r_inner=0.5,
+        srtab_add_bias=True,
+        preset_out_bias=None,
+    )
     tree["model"]["fitting_net"].update(dim_case_embd=0, rcond=None)
     tree["loss"] = {"type": "ener", "start_pref_h": 0.0, "numb_generalized_coord": 0}
-    tree["training"].update(validation_data=None, stat_file_mode="update", save_dir=None, enable_ema=False, ema_decay=0.999, zero_stage=0)
+    tree["training"].update(
+        validation_data=None, stat_file_mode="update", save_dir=None, enable_ema=False, ema_decay=0.999, zero_stage=0
+    )
     tree["training"]["training_data"].update(numb_btch=3, min_pair_dist=0.0, sys_probs=None)
     tree["validating"] = {"compiled_infer": False}
     assert parse_input(tree) == parse_input({**GOOD, "loss": {}})

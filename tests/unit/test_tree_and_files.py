@@ -23,7 +23,9 @@ from deepmd.io.model_file import from_json, from_tree, to_json, to_tree
 from deepmd.train.trained import flagged
 
 KEYS = st.text("abc", min_size=1, max_size=2)
-TREES = st.recursive(st.integers(), lambda inner: st.dictionaries(KEYS, inner, max_size=3) | st.lists(inner, max_size=3), max_leaves=12)
+TREES = st.recursive(
+    st.integers(), lambda inner: st.dictionaries(KEYS, inner, max_size=3) | st.lists(inner, max_size=3), max_leaves=12
+)
 
 
 @given(TREES)
@@ -64,10 +66,20 @@ def test_flagged(flags, expected):
 DESCRIPTOR = SeE2A(sel=(3, 4), rcut=3.0, neuron=(2, 4), axis_neuron=2, precision="float64")
 CONTENTS = {
     # precisions and flags in the form that files store them
-    "plain": StandardModel(("O", "H"), DESCRIPTOR, EnergyFitting(neuron=(3,), precision="float64", trainable=(True, True))),
+    "plain": StandardModel(
+        ("O", "H"), DESCRIPTOR, EnergyFitting(neuron=(3,), precision="float64", trainable=(True, True))
+    ),
     "options": StandardModel(
         ("O", "H"),
-        replace(DESCRIPTOR, type_one_side=True, resnet_dt=True, exclude_types=((0, 1),), env_protection=0.1, set_davg_zero=True, trainable=False),
+        replace(
+            DESCRIPTOR,
+            type_one_side=True,
+            resnet_dt=True,
+            exclude_types=((0, 1),),
+            env_protection=0.1,
+            set_davg_zero=True,
+            trainable=False,
+        ),
         EnergyFitting(
             neuron=(3, 3),
             precision="float64",
@@ -85,7 +97,11 @@ CONTENTS = {
         rcond=1e-2,
         preset_out_bias={"energy": [None, 1.0]},
     ),
-    "narrow": StandardModel(("O", "H"), replace(DESCRIPTOR, precision="float32"), EnergyFitting(neuron=(), precision="float16", trainable=(True,))),
+    "narrow": StandardModel(
+        ("O", "H"),
+        replace(DESCRIPTOR, precision="float32"),
+        EnergyFitting(neuron=(), precision="float16", trainable=(True,)),
+    ),
 }
 
 
@@ -137,7 +153,13 @@ def test_reads_the_wheels_files_and_writes_the_same_tree():
     def described(tree):
         if isinstance(tree, dict):
             return {key: described(value) for key, value in tree.items()}
-        return [described(item) for item in tree] if isinstance(tree, list) else type(tree).__name__ if isinstance(tree, np.ndarray) else tree
+        return (
+            [described(item) for item in tree]
+            if isinstance(tree, list)
+            else type(tree).__name__
+            if isinstance(tree, np.ndarray)
+            else tree
+        )
 
     path = Path(__file__).parents[1] / "golden" / "se_e2_a_options" / "model.dp"
     with h5py.File(path) as file:
@@ -149,9 +171,18 @@ def test_reads_the_wheels_files_and_writes_the_same_tree():
 def missing_keys(stored, written, where=""):
     if isinstance(stored, dict):
         absent = [f"{where}/{key}" for key in stored if key not in written]
-        return absent + [path for key in stored if key in written for path in missing_keys(stored[key], written[key], f"{where}/{key}")]
+        return absent + [
+            path
+            for key in stored
+            if key in written
+            for path in missing_keys(stored[key], written[key], f"{where}/{key}")
+        ]
     if isinstance(stored, list):
-        return [path for k, pair in enumerate(zip(stored, written, strict=True)) for path in missing_keys(*pair, f"{where}/{k}")]
+        return [
+            path
+            for k, pair in enumerate(zip(stored, written, strict=True))
+            for path in missing_keys(*pair, f"{where}/{k}")
+        ]
     return []
 
 

@@ -52,7 +52,11 @@ def drawn(seed: int) -> Structure:
         cell *= 10 ** rng.uniform(-2, 4, (3, 1))
     cell[0] *= rng.choice([-1.0, 1.0])  # either handedness
     coord = rng.normal(size=(atoms, 3)) * rng.uniform(0.7, 4.0)
-    away = (rng.random(atoms) < 0.4)[:, None] * rng.normal(size=(atoms, 3)) * 10 ** rng.uniform(0, rng.choice([3, 7, 12]), (atoms, 1))
+    away = (
+        (rng.random(atoms) < 0.4)[:, None]
+        * rng.normal(size=(atoms, 3))
+        * 10 ** rng.uniform(0, rng.choice([3, 7, 12]), (atoms, 1))
+    )
     coord += away if kind == "open" else np.round(away @ np.linalg.inv(cell)) @ cell
     return Structure(coord, None if kind == "open" else cell, rng.integers(0, 2, atoms), f"seed {seed}")
 
@@ -86,7 +90,10 @@ def summed_images(structure: Structure) -> Neighbours | str:
 
 
 def steps_of(disp: np.ndarray, cell: np.ndarray, most: int) -> np.ndarray | None:
-    """Numbers n for which disp + n cell may be within the cutoff, by directions of a triangular frame; None if more than `most`."""
+    """Numbers n for which disp + n cell may be within the cutoff, by directions of a triangular frame.
+
+    None if more than `most`.
+    """
     order = np.argsort(np.linalg.norm(cell, axis=1))
     frame, triangle = np.linalg.qr(cell[order].T)
     low, start, radius = triangle.T, disp @ frame, RCUT + 0.01
@@ -102,7 +109,11 @@ def steps_of(disp: np.ndarray, cell: np.ndarray, most: int) -> np.ndarray | None
             x = start[0] + c * low[2, 0] + b * low[1, 0]
             a = span(x, low[0, 0])
             found.append(np.stack([a, 0.0 * a + b, 0.0 * a + c], axis=1))
-            square = (x + a * low[0, 0]) ** 2 + (start[1] + c * low[2, 1] + b * low[1, 1]) ** 2 + (start[2] + c * low[2, 2]) ** 2
+            square = (
+                (x + a * low[0, 0]) ** 2
+                + (start[1] + c * low[2, 1] + b * low[1, 1]) ** 2
+                + (start[2] + c * low[2, 2]) ** 2
+            )
             inside += np.count_nonzero(square < (RCUT - 0.01) ** 2)
             if inside > most + 1:
                 return None
@@ -119,7 +130,8 @@ def exact_sum(to: np.ndarray, origin: np.ndarray, steps: np.ndarray, cell: np.nd
     return ((whole[0] - whole[1] + n @ whole[2:]) / unit).astype(np.float64)
 
 
-# -- energies and forces ------------------------------------------------------------------------------------------------
+# -- energies and forces
+# ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -127,10 +139,15 @@ def roomy(monkeypatch):
     """A golden model with slots for every neighbour: which of equally far ones stay would be free."""
     content = load_model(MODEL)
     descriptor = replace(content.model.descriptor, sel=(MOST_NEIGHBOURS, MOST_NEIGHBOURS))
-    statistics = {name: np.repeat(content.params["descriptor"][name][:, :1], 2 * MOST_NEIGHBOURS, axis=1) for name in ("davg", "dstd")}
+    statistics = {
+        name: np.repeat(content.params["descriptor"][name][:, :1], 2 * MOST_NEIGHBOURS, axis=1)
+        for name in ("davg", "dstd")
+    }
     params = {**content.params, "descriptor": {**content.params["descriptor"], **statistics}}
     content = replace(content, model=replace(content.model, descriptor=descriptor), params=params)
-    monkeypatch.setattr("deepmd.infer.deep_pot.load_model", lambda path: content)  # no file of so few parameters has so many slots
+    monkeypatch.setattr(
+        "deepmd.infer.deep_pot.load_model", lambda path: content
+    )  # no file of so few parameters has so many slots
     return content
 
 
@@ -142,7 +159,9 @@ def shaken(neighbours: Neighbours, by: float, copies: int) -> Neighbours:
     disp = (neighbours.disp + noise).reshape(-1, 3)
     i, j = ((number + atoms * np.arange(frames)[:, None]).ravel() for number in (neighbours.i, neighbours.j))
     types, frame = np.tile(neighbours.types, frames), np.repeat(np.arange(frames), atoms)
-    return Neighbours(i, j, disp, np.linalg.norm(disp, axis=1), types, frame, frames, np.tile(neighbours.place, (frames, 1)))
+    return Neighbours(
+        i, j, disp, np.linalg.norm(disp, axis=1), types, frame, frames, np.tile(neighbours.place, (frames, 1))
+    )
 
 
 def check_evaluations(content: ModelFile, backend: str, seeds: range) -> Counter:
@@ -152,8 +171,12 @@ def check_evaluations(content: ModelFile, backend: str, seeds: range) -> Counter
 
     def reference(neighbours: Neighbours) -> tuple[np.ndarray, np.ndarray]:
         packed = pack(neighbours, model.layout(), model.ntypes)
-        found = evaluate(packed.pairs, Conditions(), len(packed.atoms), neighbours.num_frames, frozenset({"energy", "force"}))
-        return found["energy"].reshape(-1, 1), found["force"].reshape(-1, 3)[np.argsort(packed.atoms)].reshape(neighbours.num_frames, -1, 3)
+        found = evaluate(
+            packed.pairs, Conditions(), len(packed.atoms), neighbours.num_frames, frozenset({"energy", "force"})
+        )
+        return found["energy"].reshape(-1, 1), found["force"].reshape(-1, 3)[np.argsort(packed.atoms)].reshape(
+            neighbours.num_frames, -1, 3
+        )
 
     outcomes: Counter = Counter()
     slowest = 0.0
@@ -162,7 +185,11 @@ def check_evaluations(content: ModelFile, backend: str, seeds: range) -> Counter
         expected = summed_images(structure)
         arguments = structure.coord[None], None if structure.cell is None else structure.cell[None], structure.types
         if isinstance(expected, str):
-            text = {"far": "atom [0-9]+ is at", "no volume": "has no volume", "many": "has (at least )?[0-9.e+]+ neighbours within"}[expected]
+            text = {
+                "far": "atom [0-9]+ is at",
+                "no volume": "has no volume",
+                "many": "has (at least )?[0-9.e+]+ neighbours within",
+            }[expected]
             start = time.perf_counter()
             with pytest.raises(InputError, match=f"frame 0.*{text}"):
                 potential.eval(*arguments)
@@ -172,12 +199,15 @@ def check_evaluations(content: ModelFile, backend: str, seeds: range) -> Counter
         start = time.perf_counter()
         energy, force, _ = potential.eval(*arguments)
         slowest = max(slowest, time.perf_counter() - start)
-        # displacements are known to the spacing of numbers at these positions; the model says what that makes of the results
+        # displacements are known to the spacing of numbers at these positions; the model says what that makes of the
+        # results
         energies, forces = reference(shaken(expected, 8.0 * np.spacing(np.abs(structure.coord).max()), copies=2))
         scale = max(1.0, np.abs(forces[0]).max())
         for got, values in ((energy, energies), (force[0], forces)):
             slope = np.abs(values[1:] - values[0]).max()
-            np.testing.assert_allclose(got.ravel(), values[0].ravel(), rtol=1e-10, atol=1e-10 * scale + 4.0 * slope, err_msg=structure.where)
+            np.testing.assert_allclose(
+                got.ravel(), values[0].ravel(), rtol=1e-10, atol=1e-10 * scale + 4.0 * slope, err_msg=structure.where
+            )
         outcomes["equal"] += 1
     assert slowest < 20.0
     return outcomes
@@ -197,7 +227,8 @@ def test_many_wild_structures(roomy, backend):
     assert outcomes["equal"] > sum(outcomes.values()) // 3
 
 
-# -- the search of exported files -----------------------------------------------------------------------------------------
+# -- the search of exported files
+# -----------------------------------------------------------------------------------------
 
 
 def searched(coord, types, frame, cell, periodic, *, xp):
@@ -213,11 +244,18 @@ def in_trace():
 
     made = {}
     for periodic in (False, True):
-        example = [torch.from_numpy(each) for each in arguments_of(Structure(np.eye(3), 9.0 * np.eye(3), np.zeros(3, dtype=np.int64)))]
+        example = [
+            torch.from_numpy(each)
+            for each in arguments_of(Structure(np.eye(3), 9.0 * np.eye(3), np.zeros(3, dtype=np.int64)))
+        ]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*torch.jit.* is deprecated", category=DeprecationWarning)
-            made[periodic] = torch.jit.trace(lambda *each, periodic=periodic: searched(*each, periodic, xp=xp), example, check_trace=False)
-    return lambda periodic, *each: [out.numpy() for out in made[periodic](*(torch.from_numpy(x) for x in each))], torch.jit.Error
+            made[periodic] = torch.jit.trace(
+                lambda *each, periodic=periodic: searched(*each, periodic, xp=xp), example, check_trace=False
+            )
+    return lambda periodic, *each: [
+        out.numpy() for out in made[periodic](*(torch.from_numpy(x) for x in each))
+    ], torch.jit.Error
 
 
 def in_graph():
@@ -246,7 +284,12 @@ SEARCHES = {
 
 def arguments_of(structure: Structure) -> tuple[np.ndarray, ...]:
     types = structure.types.astype(np.int64)
-    return structure.coord, types, np.zeros_like(types), np.zeros((1, 3, 3)) if structure.cell is None else structure.cell[None]
+    return (
+        structure.coord,
+        types,
+        np.zeros_like(types),
+        np.zeros((1, 3, 3)) if structure.cell is None else structure.cell[None],
+    )
 
 
 def check_searches(name: str, seeds: range) -> Counter:
@@ -274,7 +317,9 @@ def check_searches(name: str, seeds: range) -> Counter:
         row, column = np.nonzero(mask)
         got = np.column_stack([row, index[row, column], np.stack([x[row, column] for x in disp], axis=1)])
         want = np.column_stack([expected.i, expected.j, expected.disp])
-        assert_same_pairs(*(pairs[np.linalg.norm(pairs[:, 2:], axis=1) < RCUT - tolerance] for pairs in (got, want)), tolerance)
+        assert_same_pairs(
+            *(pairs[np.linalg.norm(pairs[:, 2:], axis=1) < RCUT - tolerance] for pairs in (got, want)), tolerance
+        )
         outcomes["equal"] += 1
     return outcomes
 

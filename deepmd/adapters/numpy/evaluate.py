@@ -34,20 +34,26 @@ def evaluator(model: Any, params: Params) -> Evaluator:
     """Return the evaluator of a model (see `deepmd.adapters.evaluation`)."""
     keep_memory()
 
-    def evaluate(pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]) -> dict[str, np.ndarray]:
+    def evaluate(
+        pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]
+    ) -> dict[str, np.ndarray]:
         grads: list[Any] = []
         if wanted & NEEDS_GRADIENT:
             features: list[Any] = []
 
             def values(disp_NM3: Any) -> Any:
-                value_Nd, descriptor_ND = model.atomic_output(params, replace(pairs, disp_NM3=disp_NM3), conditions, xp=differentiable)
+                value_Nd, descriptor_ND = model.atomic_output(
+                    params, replace(pairs, disp_NM3=disp_NM3), conditions, xp=differentiable
+                )
                 features.append(getattr(descriptor_ND, "_value", descriptor_ND))
                 return value_Nd
 
             backward, value_Nd = make_vjp(values, pairs.disp_NM3)
             weights = [np.ones_like(value_Nd) * row for row in np.eye(model.output.width)]
             if model.layout().messages and "atom_virial" in wanted:
-                weights += [place_N[:, None] * row for row in np.eye(model.output.width) for place_N in pairs.place_N3.T]
+                weights += [
+                    place_N[:, None] * row for row in np.eye(model.output.width) for place_N in pairs.place_N3.T
+                ]
             grads += [backward(weight) for weight in weights]
             descriptor_ND = features[0]
         else:

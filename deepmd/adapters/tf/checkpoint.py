@@ -38,8 +38,13 @@ def save_checkpoint(prefix: Path, content: ModelFile, progress: Progress, graph:
     try:
         with tf.Graph().as_default(), tf.compat.v1.Session() as session:
             names = list(tensors)
-            nodes = [tf.compat.v1.placeholder(tf.string if isinstance(value, bytes) else value.dtype) for value in tensors.values()]
-            save = tf.raw_ops.SaveV2(prefix=str(folder / "new"), tensor_names=names, shape_and_slices=[""] * len(names), tensors=nodes)
+            nodes = [
+                tf.compat.v1.placeholder(tf.string if isinstance(value, bytes) else value.dtype)
+                for value in tensors.values()
+            ]
+            save = tf.raw_ops.SaveV2(
+                prefix=str(folder / "new"), tensor_names=names, shape_and_slices=[""] * len(names), tensors=nodes
+            )
             session.run(save, dict(zip(nodes, tensors.values(), strict=True)))
         with graph.as_default():
             tf.compat.v1.train.export_meta_graph(str(folder / "new.meta"))
@@ -66,7 +71,9 @@ def load_checkpoint(path: Path, input_path: Path | None = None) -> ModelFile:
         return _model_of(prefix, values)
     if not is_foreign(values):
         raise InputError(f"{prefix}: a TensorFlow checkpoint, but not of a model")
-    return read_graph(graph_beside(prefix), {name: values[name] for name in values if is_parameter(name)}, prefix, input_path)
+    return read_graph(
+        graph_beside(prefix), {name: values[name] for name in values if is_parameter(name)}, prefix, input_path
+    )
 
 
 def load_training(path: Path) -> tuple[ModelFile, Progress]:
@@ -79,8 +86,12 @@ def load_training(path: Path) -> tuple[ModelFile, Progress]:
     """
     prefix, values = _read(path)
     if PROGRESS not in values:
-        raise InputError(f"{prefix}: not a checkpoint of this program, so its training cannot be continued. Start from its weights: --init-model")
-    moments = {name.removeprefix("adam/"): np.asarray(value) for name, value in values.items() if name.startswith("adam/")}
+        raise InputError(
+            f"{prefix}: not a checkpoint of this program, so its training cannot be continued. Start from its weights: --init-model"
+        )
+    moments = {
+        name.removeprefix("adam/"): np.asarray(value) for name, value in values.items() if name.startswith("adam/")
+    }
     try:
         stored = json.loads(values[PROGRESS])
         if stored["format"] != FORMAT:
@@ -104,7 +115,9 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
     except (tf.errors.OpError, ValueError, RuntimeError, OSError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{prefix}: not a readable TensorFlow checkpoint: {str(error).splitlines()[0][:200]}") from error
+        raise InputError(
+            f"{prefix}: not a readable TensorFlow checkpoint: {str(error).splitlines()[0][:200]}"
+        ) from error
 
 
 STRING = 24
@@ -112,7 +125,9 @@ STRING = 24
 
 
 def _model_of(prefix: str, values: dict[str, Any]) -> ModelFile:
-    arrays = {name.removeprefix("param/"): np.asarray(value) for name, value in values.items() if name.startswith("param/")}
+    arrays = {
+        name.removeprefix("param/"): np.asarray(value) for name, value in values.items() if name.startswith("param/")
+    }
     try:
         definition = values[DEFINITION].decode()
     except (KeyError, AttributeError, UnicodeDecodeError) as error:

@@ -11,7 +11,16 @@ import numpy as np
 import tensorflow as tf
 
 from deepmd.adapters.evaluation import Evaluator
-from deepmd.adapters.tf.graph import check_process, constant, feed, in_graph, placeholders, predictions, session, threads
+from deepmd.adapters.tf.graph import (
+    check_process,
+    constant,
+    feed,
+    in_graph,
+    placeholders,
+    predictions,
+    session,
+    threads,
+)
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.host import keep_memory
@@ -42,9 +51,12 @@ def evaluator(model: Any, params: Params) -> Evaluator:
         outputs = predictions(model, in_graph(model, params, constant), inputs, training=False)
     running = session(graph, blocks=True)
 
-    def evaluate(pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]) -> dict[str, np.ndarray]:
+    def evaluate(
+        pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]
+    ) -> dict[str, np.ndarray]:
         fetched: dict[str, np.ndarray] = running.run(
-            {name: outputs[name] for name in outputs if name in wanted}, feed(inputs, pairs, conditions, num_atoms, num_frames)
+            {name: outputs[name] for name in outputs if name in wanted},
+            feed(inputs, pairs, conditions, num_atoms, num_frames),
         )
         return fetched
 

@@ -30,7 +30,10 @@ PARAMETER = "param/"
 """Before the path of a parameter in the name of its constant."""
 
 PERIODIC, OPEN = (6, 7), (0, 1)
-"""Accepted lengths of `t_mesh`. Longer ones carry the memory addresses of a neighbour list, which no stock operation can follow."""
+"""Accepted lengths of `t_mesh`.
+
+Longer ones carry the memory addresses of a neighbour list, which no stock operation can follow.
+"""
 
 
 def save_pb(path: Path, content: ModelFile) -> None:
@@ -73,7 +76,12 @@ def load_pb(path: Path, input_path: Path | None = None) -> ModelFile:
             raise InputError(
                 f"{path}: {'a TensorFlow graph, but not a model' if constants else 'not a frozen TensorFlow model: it has no constants'}"
             )
-        return read_graph(graph, _arrays({name: tensor for name, tensor in constants.items() if is_parameter(name)}, path), str(path), input_path)
+        return read_graph(
+            graph,
+            _arrays({name: tensor for name, tensor in constants.items() if is_parameter(name)}, path),
+            str(path),
+            input_path,
+        )
     arrays = _arrays({name: tensor for name, tensor in constants.items() if name.startswith(PARAMETER)}, path)
     try:
         definition = constants[DEFINITION].string_val[0].decode()
@@ -115,7 +123,9 @@ def _claimed(tensor: Any, where: str) -> int:
 def _attributes(content: ModelFile) -> None:
     """Make the constants by which other programs know a model."""
     model = content.model
-    tf.constant(float(model.layout().rcut), tf.float64, name="descrpt_attr/rcut")  # its type is that of t_coord and t_box
+    tf.constant(
+        float(model.layout().rcut), tf.float64, name="descrpt_attr/rcut"
+    )  # its type is that of t_coord and t_box
     tf.constant(model.ntypes, tf.int32, name="descrpt_attr/ntypes")
     tf.constant(model.conditions["fparam"][0], tf.int32, name="fitting_attr/dfparam")
     tf.constant(model.conditions["aparam"][0], tf.int32, name="fitting_attr/daparam")
@@ -126,14 +136,19 @@ def _attributes(content: ModelFile) -> None:
     tf.constant("1.1", name="model_attr/model_version")
     tf.constant([] if output.scalar else _chosen(model), tf.int32, name="model_attr/sel_type")
     if not output.scalar:
-        tf.constant(output.width, tf.int32, name="fitting_attr/numb_dos" if output.name == "dos" else "model_attr/output_dim")
+        tf.constant(
+            output.width, tf.int32, name="fitting_attr/numb_dos" if output.name == "dos" else "model_attr/output_dim"
+        )
     tf.constant(json.dumps({"model": content.definition}), name="train_attr/training_script")
     if content.min_nbor_dist is not None:
         tf.constant(content.min_nbor_dist, tf.float64, name="train_attr/min_nbor_dist")
 
 
 def _evaluation(content: ModelFile) -> None:
-    """Build inputs, neighbour search, model, derivatives and outputs. All frames (F) have the same number of atoms (n)."""
+    """Build inputs, neighbour search, model, derivatives and outputs.
+
+    All frames (F) have the same number of atoms (n).
+    """
     model, params, _ = planned(content)
     fed = _placeholders(model)
     natoms = tf.cast(fed["t_natoms"], tf.int64)
@@ -145,15 +160,21 @@ def _evaluation(content: ModelFile) -> None:
     frame_A = tf.range(num_atoms) // n
     per_frame = {"fparam": tf.ones_like(n), "aparam": n, "charge_spin": tf.ones_like(n)}
     asked = ((name, size) for name, (size, _) in model.conditions.items())
-    fparam_FK, aparam_AK, charge_spin_F2 = (_rows(fed, f"t_{name}", num_frames, per_frame[name], size) for name, size in asked)
+    fparam_FK, aparam_AK, charge_spin_F2 = (
+        _rows(fed, f"t_{name}", num_frames, per_frame[name], size) for name, size in asked
+    )
 
     layout = model.layout()
-    cell_F33 = _cells(fed["t_box"], tf.size(fed["t_mesh"]), search.enclosing_cell(coord_A3, layout.rcut, xp=xp), num_frames)
+    cell_F33 = _cells(
+        fed["t_box"], tf.size(fed["t_mesh"]), search.enclosing_cell(coord_A3, layout.rcut, xp=xp), num_frames
+    )
     periodic = tf.cast(tf.size(fed["t_mesh"]) > max(OPEN), tf.float64)
     found = search.candidates(coord_A3, type_A, frame_A, cell_F33, layout.rcut, periodic, xp=xp)
     packed = search.pack(found, type_A, frame_A, layout, model.ntypes, xp=xp)
     pairs = in_32_bits(packed.pairs)
-    conditions = Conditions(fparam_FK, None if aparam_AK is None else tf.gather(aparam_AK, packed.row_N), charge_spin_F2)
+    conditions = Conditions(
+        fparam_FK, None if aparam_AK is None else tf.gather(aparam_AK, packed.row_N), charge_spin_F2
+    )
 
     wanted = frozenset(model.output.names)
     value_Nd, descriptor_ND, grads = exact_values(model, params, pairs, conditions, wanted)
@@ -203,7 +224,9 @@ def _placeholders(model: Any) -> dict[str, Any]:
     }
     for name, (size, default) in model.conditions.items():
         if size and default is not None:
-            fed[f"t_{name}"] = tf.compat.v1.placeholder_with_default(tf.constant(default, tf.float64), None, name=f"t_{name}")
+            fed[f"t_{name}"] = tf.compat.v1.placeholder_with_default(
+                tf.constant(default, tf.float64), None, name=f"t_{name}"
+            )
         elif size:
             fed[f"t_{name}"] = make(tf.float64, None, name=f"t_{name}")
     return fed
@@ -215,11 +238,25 @@ def _checks(fed: dict[str, Any], ntypes: int) -> list[Any]:
     accepted = tf.reduce_any(tf.equal(mesh, tf.constant(PERIODIC + OPEN)))
     largest = tf.reduce_max(tf.concat([tf.reshape(fed["t_type"], [-1]), [-1]], axis=0))
     return [
-        *(charge_spin_checks("t_charge_spin", tf.reshape(fed["t_charge_spin"], [-1, 2])) if "t_charge_spin" in fed else ()),
-        require(accepted, "t_mesh: accepted lengths are 6 or 7 (periodic) and 0 or 1 (open boundary); no neighbour lists. Given:", mesh),
-        require(tf.equal(natoms[0], natoms[1]), "t_natoms: ghost atoms are not supported, so the first two must be equal. Given:", natoms),
+        *(
+            charge_spin_checks("t_charge_spin", tf.reshape(fed["t_charge_spin"], [-1, 2]))
+            if "t_charge_spin" in fed
+            else ()
+        ),
         require(
-            tf.equal(tf.size(fed["t_coord"]), 3 * tf.size(fed["t_type"])), "t_coord: needs 3 values for each atom. Given:", tf.size(fed["t_coord"])
+            accepted,
+            "t_mesh: accepted lengths are 6 or 7 (periodic) and 0 or 1 (open boundary); no neighbour lists. Given:",
+            mesh,
+        ),
+        require(
+            tf.equal(natoms[0], natoms[1]),
+            "t_natoms: ghost atoms are not supported, so the first two must be equal. Given:",
+            natoms,
+        ),
+        require(
+            tf.equal(tf.size(fed["t_coord"]), 3 * tf.size(fed["t_type"])),
+            "t_coord: needs 3 values for each atom. Given:",
+            tf.size(fed["t_coord"]),
         ),
         require(tf.reduce_all(tf.math.is_finite(fed["t_coord"])), "t_coord: a value is not finite:", fed["t_coord"]),
         require(largest < ntypes, f"t_type: the model has {ntypes} types, counted from 0. Given:", largest),
@@ -234,7 +271,10 @@ def _cells(box: Any, mesh: Any, open_133: Any, num_frames: Any) -> Any:
 
 
 def _rows(fed: dict[str, Any], name: str, num_frames: Any, per_frame: Any, size: int) -> Any:
-    """Parameters as rows of `size` values, `per_frame` in each frame; one set given for all frames is repeated. None if there are none."""
+    """Parameters as rows of `size` values, `per_frame` in each frame; one set given for all frames is repeated.
+
+    None if there are none.
+    """
     if name not in fed:
         return None
     frames = tf.reshape(fed[name], tf.stack([-1, per_frame * size])) + tf.zeros(tf.stack([num_frames, 1]), tf.float64)

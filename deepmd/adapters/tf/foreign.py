@@ -31,7 +31,16 @@ from deepmd.adapters.tf.foreign_mixed import (
 from deepmd.adapters.tf.foreign_names import ASK, MEMBER, SECTIONED, Arrays, Graph, Names
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.registry import canonical
-from deepmd.io.foreign import COMPRESSED, MOST_TYPES, Found, Section, assemble, kind_of, parse_definition, section_of_input
+from deepmd.io.foreign import (
+    COMPRESSED,
+    MOST_TYPES,
+    Found,
+    Section,
+    assemble,
+    kind_of,
+    parse_definition,
+    section_of_input,
+)
 from deepmd.io.model_file import ModelFile
 
 DESCRIPTORS = {names.kind: names for names in (*SECTIONED, *MIXED)}
@@ -44,7 +53,9 @@ MODELS = {None: "ener", "ener": "ener", "dipole": "dipole", "polar": "polar", "g
 OUTER = {f"model_attr/{scope}t_out_bias": "out_bias" for scope in ("", "model_attr/")}
 """Arrays of the model itself."""
 
-PATTERNS = [re.compile(pattern) for names in (*DESCRIPTORS.values(), TYPED, *FITTINGS.values()) for pattern in names.arrays]
+PATTERNS = [
+    re.compile(pattern) for names in (*DESCRIPTORS.values(), TYPED, *FITTINGS.values()) for pattern in names.arrays
+]
 
 
 @dataclass(frozen=True)
@@ -134,7 +145,13 @@ def _read(graph: Graph, where: str, input_path: Path | None) -> ModelFile:
     if not 0 < graph.ntypes <= MOST_TYPES:
         raise InputError(f"statistics of {graph.ntypes} types; accepted: 1 to {MOST_TYPES}")
     descriptors = _descriptors(graph, definition)
-    fitting = _part("fitting_net", graph, {"type": kind, **(definition.get("fitting_net") or {})} if definition else {}, "fitting", kind)
+    fitting = _part(
+        "fitting_net",
+        graph,
+        {"type": kind, **(definition.get("fitting_net") or {})} if definition else {},
+        "fitting",
+        kind,
+    )
     elements = (graph.text("model_attr/tmap") or "").split() or definition.get("type_map")
     type_map = tuple(elements or [f"Type_{number}" for number in range(graph.ntypes)])
     stated = [{"type": part.names.kind, **part.names.stated(part.graph)} for part in (*descriptors, fitting)]
@@ -145,7 +162,11 @@ def _read(graph: Graph, where: str, input_path: Path | None) -> ModelFile:
             stated[number] = {**part.names.guessed(part.graph, owns[number], section), **stated[number]}
     if has_types(graph):
         stated, owns = _with_types(graph, descriptors, stated, owns, definition, type_map)
-    found = {ours: graph.arrays[theirs] for theirs, ours in OUTER.items() if theirs in graph.arrays and kind in ("ener", "dos")}
+    found = {
+        ours: graph.arrays[theirs]
+        for theirs, ours in OUTER.items()
+        if theirs in graph.arrays and kind in ("ener", "dos")
+    }
     for part, section, own in zip((*descriptors, fitting), stated, owns, strict=True):
         arrays = part.names.completed(own, {**part.given, **section}, part.graph)
         found.update({f"{part.place}/{path}": array for path, array in arrays.items()})
@@ -164,7 +185,12 @@ def _read(graph: Graph, where: str, input_path: Path | None) -> ModelFile:
 
 
 def _with_types(
-    graph: Graph, descriptors: list[Part], stated: list[Section], owns: list[Arrays], definition: Section, type_map: tuple[str, ...]
+    graph: Graph,
+    descriptors: list[Part],
+    stated: list[Section],
+    owns: list[Arrays],
+    definition: Section,
+    type_map: tuple[str, ...],
 ) -> tuple[list[Section], list[Arrays]]:
     """Return sections and arrays of descriptors and fitting net with the type embedding where we keep it."""
     options = embedding_options(graph, definition.get("type_embedding") or {})
@@ -187,7 +213,9 @@ def _finished(content: ModelFile, descriptors: list[Part], fitting: Part) -> Mod
     each = whole.get("members", [whole])
     done = [part.names.finished(config, own) for part, config, own in zip(descriptors, configs, each, strict=True)]
     last = fitting.names.finished(content.model.fitting, content.params["fitting"])
-    return content.with_params({**content.params, "descriptor": {"members": done} if "members" in whole else done[0], "fitting": last})
+    return content.with_params(
+        {**content.params, "descriptor": {"members": done} if "members" in whole else done[0], "fitting": last}
+    )
 
 
 def _definition(graph: Graph, where: str) -> Section:
@@ -196,11 +224,18 @@ def _definition(graph: Graph, where: str) -> Section:
 
 
 def _kind(graph: Graph) -> str:
-    """Return the kind of fitting net; raise InputError for others than those known here, and for what lacks its networks."""
+    """Return the kind of fitting net.
+
+    Raise InputError for others than those known here, and for what lacks its networks.
+    """
     kind = graph.text("model_attr/model_type")
     if kind not in MODELS:
-        raise InputError(f"a model of type {kind!r}, which is not supported. Supported: {', '.join(str(name) for name in MODELS if name)}")
-    if any(node.op.startswith("TabulateFusion") for node in graph.nodes.values()) and not any(name.startswith("filter_") for name in graph.arrays):
+        raise InputError(
+            f"a model of type {kind!r}, which is not supported. Supported: {', '.join(str(name) for name in MODELS if name)}"
+        )
+    if any(node.op.startswith("TabulateFusion") for node in graph.nodes.values()) and not any(
+        name.startswith("filter_") for name in graph.arrays
+    ):
         raise InputError(COMPRESSED)
     return MODELS[kind]
 
@@ -216,7 +251,13 @@ def _descriptors(graph: Graph, definition: Section) -> list[Part]:
     if not isinstance(listed, list) or len(listed) != graph.members:
         raise InputError(f"model/descriptor/list: the file has {graph.members} members, the input has {listed!r:.200}")
     return [
-        _part("descriptor", graph.member(number), member, f"descriptor/members/{number}", where=f"model/descriptor/list/{number}")
+        _part(
+            "descriptor",
+            graph.member(number),
+            member,
+            f"descriptor/members/{number}",
+            where=f"model/descriptor/list/{number}",
+        )
         for number, member in enumerate(listed)
     ]
 
@@ -232,4 +273,6 @@ def _part(part: str, graph: Graph, given: Section, place: str, kind: str = "", w
     for names in [kinds[kind]] if kind else kinds.values():
         if any(re.fullmatch(next(iter(names.arrays)), name) for name in graph.arrays):
             return Part(names, graph, place, given, where)
-    raise InputError(f"no {part} that is known here: the file is cut short, or a model of another kind. Known: {', '.join(kinds)}")
+    raise InputError(
+        f"no {part} that is known here: the file is cut short, or a model of another kind. Known: {', '.join(kinds)}"
+    )

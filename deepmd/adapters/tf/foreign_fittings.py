@@ -7,7 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.adapters.tf.foreign_names import ASK, LEAVES, Arrays, Graph, Names, activation_of, always, asked, shapes_of_nets
+from deepmd.adapters.tf.foreign_names import (
+    ASK,
+    LEAVES,
+    Arrays,
+    Graph,
+    Names,
+    activation_of,
+    always,
+    asked,
+    shapes_of_nets,
+)
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.io.foreign import Section
@@ -45,11 +55,20 @@ def _dos_stated(graph: Graph) -> Section:
 
 
 def _guessed(graph: Graph, arrays: Arrays, section: Section) -> Section:
-    products = [n for n in graph.nodes.values() if n.op == "MatMul" and not n.name.startswith("gradients") and "final_layer_" in "".join(n.input)]
+    products = [
+        n
+        for n in graph.nodes.values()
+        if n.op == "MatMul" and not n.name.startswith("gradients") and "final_layer_" in "".join(n.input)
+    ]
     if len(products) > graph.ntypes:
-        raise InputError(f"the nets are evaluated without neighbours too (atom_ener), but the file does not tell the energies: {ASK}")
+        raise InputError(
+            f"the nets are evaluated without neighbours too (atom_ener), but the file does not tell the energies: {ASK}"
+        )
     widths, resnet_dt = shapes_of_nets(arrays, "nets")
-    rest, width = len(next(iter(first_layers(arrays).values()))) - section["fitting_net"]["numb_fparam"], section["descriptor"]["neuron"][-1]
+    rest, width = (
+        len(next(iter(first_layers(arrays).values()))) - section["fitting_net"]["numb_fparam"],
+        section["descriptor"]["neuron"][-1],
+    )
     return {
         "neuron": widths[:-1],
         "resnet_dt": resnet_dt,
@@ -83,15 +102,26 @@ def _completed(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
     for path, array in arrays.items():
         match = re.fullmatch(r"nets/\d+/layers/(\d+)/w", path)
         number = int(match[1]) if match and array.ndim == 2 else last
-        if number < last and array.shape[1] in (array.shape[0], 2 * array.shape[0]) and not (number and array.shape[0] == array.shape[1]):
+        if (
+            number < last
+            and array.shape[1] in (array.shape[0], 2 * array.shape[0])
+            and not (number and array.shape[0] == array.shape[1])
+        ):
             raise InputError(
                 f"model/fitting_net/neuron: a layer goes from width {array.shape[0]} to {array.shape[1]}. These graphs have no shortcut there, "
                 "all other formats have one, so the model cannot be carried over"
             )
     present = {int(path.split("/")[1]) for path in arrays if path.startswith("nets/")}
-    template = {path.split("/", 2)[2]: array for path, array in arrays.items() if path.startswith(f"nets/{min(present, default='')}/")}
+    template = {
+        path.split("/", 2)[2]: array
+        for path, array in arrays.items()
+        if path.startswith(f"nets/{min(present, default='')}/")
+    }
     absent = {*unchosen(graph)} - present if for_each_type(graph) else set()
-    return {**arrays, **{f"nets/{net}/{rest}": np.zeros_like(array) for net in sorted(absent) for rest, array in template.items()}}
+    return {
+        **arrays,
+        **{f"nets/{net}/{rest}": np.zeros_like(array) for net in sorted(absent) for rest, array in template.items()},
+    }
 
 
 def _polar_completed(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
@@ -108,7 +138,9 @@ def _polar_finished(fitting: Any, params: Params) -> Params:
     """Double full matrices, which are added to their transposes here, and take out the scale, which the shift of the diagonal has not."""
     scale = params["scale"].reshape(-1)
     if fitting.shift_diag and (params["constant_matrix"][scale == 0.0] != 0.0).any():
-        raise InputError("model/fitting_net/scale: zero for a type whose diagonal is shifted; in other formats the scale is a factor of the shift")
+        raise InputError(
+            "model/fitting_net/scale: zero for a type whose diagonal is shifted; in other formats the scale is a factor of the shift"
+        )
     shift = params["constant_matrix"] / np.where(scale == 0.0, 1.0, scale)
     nets = [net if fitting.fit_diag else _doubled(net) for net in params["nets"]]
     return {**params, "nets": nets, "constant_matrix": shift}
@@ -122,7 +154,15 @@ def _doubled(net: Params) -> Params:
 
 ENER = Names("ener", {**NETS, BIAS: _bias, **CONDITIONS}, {"bias_atom_e": (1,)}, _stated, _guessed, _completed)
 DIPOLE = Names("dipole", NETS, {}, _stated, _guessed, _completed)
-POLAR = Names("polar", {**NETS, "fitting_attr/t_constant_matrix": always("constant_matrix")}, {}, _stated, asked, _polar_completed, _polar_finished)
+POLAR = Names(
+    "polar",
+    {**NETS, "fitting_attr/t_constant_matrix": always("constant_matrix")},
+    {},
+    _stated,
+    asked,
+    _polar_completed,
+    _polar_finished,
+)
 DOS = Names("dos", {**NETS, **CONDITIONS}, {}, _dos_stated, _guessed, _completed)
 
 FITTINGS = {names.kind: names for names in (ENER, DIPOLE, POLAR, DOS)}

@@ -1,7 +1,7 @@
 """Descriptors of DeePMD-kit's TensorFlow graphs that read vectors of types, and models with a `type_embedding` (see `foreign_names.py`).
 
-These graphs have one type embedding for the whole model. Its vector of the centre is what the fitting net reads last of the features;
-elsewhere each descriptor has an embedding of its own, and appends the vector itself.
+These graphs have one type embedding for the whole model. Its vector of the centre is what the fitting net reads last of
+the features; elsewhere each descriptor has an embedding of its own, and appends the vector itself.
 """
 
 from __future__ import annotations
@@ -12,7 +12,18 @@ from typing import Any
 import numpy as np
 
 from deepmd.adapters.tf.foreign_fittings import first_layers
-from deepmd.adapters.tf.foreign_names import LEAVES, SE_E2_A, Arrays, Graph, Names, always, asked, environment_stated, with_used_steps, without_mean
+from deepmd.adapters.tf.foreign_names import (
+    LEAVES,
+    SE_E2_A,
+    Arrays,
+    Graph,
+    Names,
+    always,
+    asked,
+    environment_stated,
+    with_used_steps,
+    without_mean,
+)
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.networks import Net
@@ -46,7 +57,11 @@ TYPES = {rf"{SCOPE}(matrix|bias|idt)_(\d{{1,3}})": _vector}
 
 def embedding_options(graph: Graph, given: Section) -> Section:
     """Return the options of the type embedding; `given` is its section of the input."""
-    layers = sorted((int(match[1]), array) for name, array in graph.arrays.items() if (match := re.fullmatch(rf"{SCOPE}matrix_(\d+)", name)))
+    layers = sorted(
+        (int(match[1]), array)
+        for name, array in graph.arrays.items()
+        if (match := re.fullmatch(rf"{SCOPE}matrix_(\d+)", name))
+    )
     bent = any(name.startswith(SCOPE) and node.op == "Tanh" for name, node in graph.nodes.items())
     return {
         "neuron": [array.shape[1] for _, array in layers],
@@ -61,7 +76,9 @@ def embedding_options(graph: Graph, given: Section) -> Section:
 def type_arrays(graph: Graph) -> Arrays:
     """Return the parameters of the type embedding by our paths below a descriptor."""
     pattern, path_of = next(iter(TYPES.items()))
-    return {path_of(match, graph): array for name, array in graph.arrays.items() if (match := re.fullmatch(pattern, name))}
+    return {
+        path_of(match, graph): array for name, array in graph.arrays.items() if (match := re.fullmatch(pattern, name))
+    }
 
 
 def table(options: Section, arrays: Arrays, type_map: tuple[str, ...]) -> np.ndarray:
@@ -118,7 +135,11 @@ SIZES = {"davg": (-1, 4), "dstd": (-1, 4)}
 
 def _stated(graph: Graph) -> Section:
     strip = any(name.endswith("_side_ebd") for name in graph.arrays)
-    out = {**environment_stated(graph), "tebd_input_mode": "strip" if strip else "concat", "stripped_type_embedding": None}
+    out = {
+        **environment_stated(graph),
+        "tebd_input_mode": "strip" if strip else "concat",
+        "stripped_type_embedding": None,
+    }
     eps = graph.number("attention_layer_0/layer_normalization/add/y")
     return out if eps is None else {**out, "ln_eps": eps, "temperature": _temperature(graph)}
 
@@ -182,7 +203,15 @@ def _typed_finished(descriptor: Any, params: Params) -> Params:
     return without_mean(descriptor, params) if descriptor.exclude_types else params
 
 
-TYPED = Names("se_e2_a_typed", {**NETS, **STATISTICS, **TYPES}, SIZES, environment_stated, asked, _typed_completed, _typed_finished)
+TYPED = Names(
+    "se_e2_a_typed",
+    {**NETS, **STATISTICS, **TYPES},
+    SIZES,
+    environment_stated,
+    asked,
+    _typed_completed,
+    _typed_finished,
+)
 
 MIXED = (SE_ATTEN, SE_ATTEN_V2)
 
@@ -192,7 +221,9 @@ def with_vectors(names: Names, graph: Graph) -> Names:
     return TYPED if names is SE_E2_A and has_types(graph) else names
 
 
-def read_types(names: Names, section: Section, arrays: Arrays, options: Section, type_map: tuple[str, ...]) -> tuple[Section, Arrays]:
+def read_types(
+    names: Names, section: Section, arrays: Arrays, options: Section, type_map: tuple[str, ...]
+) -> tuple[Section, Arrays]:
     """Return section and arrays of a descriptor with what it makes of the type embedding.
 
     se_atten has embeddings of one linear layer; others become one of those with the same vectors.
@@ -202,7 +233,11 @@ def read_types(names: Names, section: Section, arrays: Arrays, options: Section,
     section = {**section, "type_one_side": len(first) in (width, 1 + width)}
     if names is TYPED:
         return {**section, "types": options}, arrays
-    own = {"tebd_dim": width, "concat_output_tebd": True, **{name: options[name] for name in ("use_econf_tebd", "use_tebd_bias")}}
+    own = {
+        "tebd_dim": width,
+        "concat_output_tebd": True,
+        **{name: options[name] for name in ("use_econf_tebd", "use_tebd_bias")},
+    }
     if len(options["neuron"]) > 1 or options["activation_function"] != "Linear" or options["resnet_dt"]:
         kept = {path: array for path, array in arrays.items() if not path.startswith(VECTORS)}
         one = in_one_layer(table(options, arrays, type_map))
@@ -253,7 +288,9 @@ def check_vacuum(fitting: Section, members: list[tuple[Names, Section]]) -> None
         )
 
 
-def arranged(fitting: Arrays, members: list[tuple[Names, Section]], widths: list[int], vectors: np.ndarray) -> tuple[Arrays, list[Section]]:
+def arranged(
+    fitting: Arrays, members: list[tuple[Names, Section]], widths: list[int], vectors: np.ndarray
+) -> tuple[Arrays, list[Section]]:
     """Return the nets for features in the order of all other formats, and the sections of the descriptors.
 
     Parameters
@@ -262,14 +299,18 @@ def arranged(fitting: Arrays, members: list[tuple[Names, Section]], widths: list
     widths : of the features of each, without vectors of types
     vectors : of all types (T, E); in these graphs that of the centre comes behind all members' features
 
-    Members of se_e2_a append the vector always, of those of se_atten the last does so if no other member has: the weights of further
-    vectors are zero. Where no member of a model mixes types, the others have one net for each, whose bias has the vector.
+    Members of se_e2_a append the vector always, of those of se_atten the last does so if no other member has: the
+    weights of further vectors are zero. Where no member of a model mixes types, the others have one net for each, whose
+    bias has the vector.
     """
     typed = [names is TYPED for names, _ in members]
     last = max((number for number, (names, _) in enumerate(members) if names in MIXED), default=-1)
     appends = [typed[number] or (number == last and not any(typed)) for number in range(len(members))]
     single = one_net(members)
-    sections = [{**section, "concat_output_tebd": appends[k]} if names in MIXED else section for k, (names, section) in enumerate(members)]
+    sections = [
+        {**section, "concat_output_tebd": appends[k]} if names in MIXED else section
+        for k, (names, section) in enumerate(members)
+    ]
     ((_, w),), width, features = first_layers(fitting).items(), vectors.shape[1], sum(widths)
     own, of_vector, rest = np.split(w, [features, features + width])
     parts, remaining = [], of_vector if single else 0.0 * of_vector
@@ -283,7 +324,9 @@ def arranged(fitting: Arrays, members: list[tuple[Names, Section]], widths: list
         return out, sections
     each: Arrays = {path: array for path, array in out.items() if not path.startswith("nets/")}
     for number, vector in enumerate(vectors):
-        each |= {path.replace("nets/0/", f"nets/{number}/"): array for path, array in out.items() if path.startswith("nets/")}
+        each |= {
+            path.replace("nets/0/", f"nets/{number}/"): array for path, array in out.items() if path.startswith("nets/")
+        }
         each[f"nets/{number}/layers/0/b"] = out["nets/0/layers/0/b"] + (vector @ of_vector).astype(w.dtype)
     return each, sections
 
@@ -291,5 +334,13 @@ def arranged(fitting: Arrays, members: list[tuple[Names, Section]], widths: list
 def width_of(names: Names, section: Section, arrays: Arrays) -> int:
     """Return the width of the features of a descriptor, without vectors of types."""
     nets = [int(match[1]) for path in arrays if (match := re.fullmatch(r"embeddings/\d+/layers/(\d+)/w", path))]
-    last = next(array for path, array in arrays.items() if re.fullmatch(rf"embeddings/\d+/layers/{max(nets, default=0)}/w", path)).shape[1]
-    return int(last * (section.get("axis_neuron", section.get("n_axis_neuron")) or AXIS) if names in (*MIXED, TYPED, SE_E2_A) else last)
+    last = next(
+        array
+        for path, array in arrays.items()
+        if re.fullmatch(rf"embeddings/\d+/layers/{max(nets, default=0)}/w", path)
+    ).shape[1]
+    return int(
+        last * (section.get("axis_neuron", section.get("n_axis_neuron")) or AXIS)
+        if names in (*MIXED, TYPED, SE_E2_A)
+        else last
+    )

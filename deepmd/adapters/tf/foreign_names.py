@@ -1,7 +1,7 @@
 """How DeePMD-kit's TensorFlow graphs name the arrays of each kind of descriptor and fitting net, and what else tells of it.
 
-Descriptors that read no vectors of types; `foreign_mixed.py` has the others, `foreign_fittings.py` the fitting nets. Another kind is
-another `Names` in `DESCRIPTORS` or `FITTINGS`.
+Descriptors that read no vectors of types; `foreign_mixed.py` has the others, `foreign_fittings.py` the fitting nets.
+Another kind is another `Names` in `DESCRIPTORS` or `FITTINGS`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,14 @@ Arrays = dict[str, np.ndarray]
 
 LEAVES = {"matrix": "w", "bias": "b", "idt": "idt"}
 
-ACTIVATIONS = {"Tanh": "tanh", "Relu": "relu", "Relu6": "relu6", "Softplus": "softplus", "GeluCustom": "gelu", "Gelu": "gelu"}
+ACTIVATIONS = {
+    "Tanh": "tanh",
+    "Relu": "relu",
+    "Relu6": "relu6",
+    "Softplus": "softplus",
+    "GeluCustom": "gelu",
+    "Gelu": "gelu",
+}
 """Operators that mean an activation without doubt."""
 
 MEMBER = re.compile(r"(filter_type_(?:all|\d{1,4})|descrpt_attr|attention_layer_\d{1,3})_(\d{1,3})(/.*)")
@@ -56,7 +63,11 @@ class Graph:
 
     def integers(self, name: str) -> list[int] | None:
         """Return a constant with integers, or None if there is none of this name."""
-        return [int(value) for value in tf.make_ndarray(self.nodes[name].attr["value"].tensor).reshape(-1)] if name in self.nodes else None
+        return (
+            [int(value) for value in tf.make_ndarray(self.nodes[name].attr["value"].tensor).reshape(-1)]
+            if name in self.nodes
+            else None
+        )
 
     @property
     def members(self) -> int:
@@ -68,7 +79,11 @@ class Graph:
 
         def own(items: Mapping[str, Any]) -> dict[str, Any]:
             named = {name: MEMBER.fullmatch(name) for name in items}
-            return {match[1] + match[3] if match else name: items[name] for name, match in named.items() if not match or int(match[2]) == number}
+            return {
+                match[1] + match[3] if match else name: items[name]
+                for name, match in named.items()
+                if not match or int(match[2]) == number
+            }
 
         def others(node: Any) -> bool:
             """Whether it makes the environment matrices of another member."""
@@ -82,13 +97,18 @@ class Graph:
         """Number of types, from the statistics."""
         found = [self.arrays[name] for name in ("descrpt_attr/t_avg", "descrpt_attr_0/t_avg") if name in self.arrays]
         if not found:
-            raise InputError("the statistics descrpt_attr/t_avg are missing: the file is cut short, or no model with a descriptor")
+            raise InputError(
+                "the statistics descrpt_attr/t_avg are missing: the file is cut short, or no model with a descriptor"
+            )
         return len(found[0])
 
     @property
     def hidden(self) -> int:
         """Number of hidden layers of the fitting nets."""
-        return 1 + max((int(match[1]) for name in self.arrays if (match := re.match(r"layer_(\d{1,3})(?:_type_\d{1,4})?/", name))), default=-1)
+        return 1 + max(
+            (int(match[1]) for name in self.arrays if (match := re.match(r"layer_(\d{1,3})(?:_type_\d{1,4})?/", name))),
+            default=-1,
+        )
 
 
 @dataclass(frozen=True)
@@ -133,7 +153,9 @@ def shapes_of_nets(arrays: Arrays, stem: str) -> tuple[list[int], bool]:
 
 def activation_of(graph: Graph, scope: str) -> str:
     """Return the activation of the nets in a scope, by its operators."""
-    found = {ACTIVATIONS[node.op] for name, node in graph.nodes.items() if name.startswith(scope) and node.op in ACTIVATIONS}
+    found = {
+        ACTIVATIONS[node.op] for name, node in graph.nodes.items() if name.startswith(scope) and node.op in ACTIVATIONS
+    }
     if len(found) != 1:
         raise InputError(f"the file does not tell the activation of the nets {scope}...: {ASK}")
     return found.pop()
@@ -164,10 +186,16 @@ def environment_stated(graph: Graph) -> Section:
     """Return the options that the operator tells that makes environment matrices of four columns."""
     node = next((node for node in graph.nodes.values() if node.op in ENVIRONMENT), None)
     if node is None:
-        raise InputError(f"no operator {' or '.join(ENVIRONMENT)}: the file is cut short, or not a model of se_e2_a, se_e3 or se_atten")
+        raise InputError(
+            f"no operator {' or '.join(ENVIRONMENT)}: the file is cut short, or not a model of se_e2_a, se_e3 or se_atten"
+        )
     # the operator holds the cutoffs in float32, and their difference
     rcut, smooth = (np.float32(node.attr[name].f) for name in ("rcut_r", "rcut_r_smth"))
-    return {"sel": [int(size) for size in node.attr["sel_a"].list.i], "rcut": float(smooth) + float(rcut - smooth), "rcut_smth": float(smooth)}
+    return {
+        "sel": [int(size) for size in node.attr["sel_a"].list.i],
+        "rcut": float(smooth) + float(rcut - smooth),
+        "rcut_smth": float(smooth),
+    }
 
 
 def _se_e2_a_guessed(graph: Graph, arrays: Arrays, section: Section) -> Section:
@@ -179,7 +207,9 @@ def _se_e2_a_guessed(graph: Graph, arrays: Arrays, section: Section) -> Section:
     one_side = section["descriptor"]["type_one_side"]
     absent = [] if one_side else [(net % ntypes, net // ntypes) for net in range(ntypes**2) if net not in nets]
     first = next(
-        array for name, array in graph.arrays.items() if re.fullmatch(rf"{'layer_0' if graph.hidden else 'final_layer'}_type_\d+/matrix", name)
+        array
+        for name, array in graph.arrays.items()
+        if re.fullmatch(rf"{'layer_0' if graph.hidden else 'final_layer'}_type_\d+/matrix", name)
     )
     fitting = section["fitting_net"]
     rest = len(first) - fitting["numb_fparam"]
@@ -208,13 +238,27 @@ def _se_e2_a_completed(arrays: Arrays, section: Section, graph: Graph) -> Arrays
     arrays, ntypes = with_used_steps(arrays, section, graph), graph.ntypes
     excluded = () if one_sided(graph) else section.get("exclude_types") or ()
     present = {path.split("/")[1] for path in arrays if path.startswith("embeddings/")}
-    template = {path.split("/", 2)[2]: array for path, array in arrays.items() if path.startswith(f"embeddings/{min(present, default='')}/")}
+    template = {
+        path.split("/", 2)[2]: array
+        for path, array in arrays.items()
+        if path.startswith(f"embeddings/{min(present, default='')}/")
+    }
     absent = {str(net) for a, b in excluded for net in (a + b * ntypes, b + a * ntypes)} - present
-    return {**arrays, **{f"embeddings/{net}/{rest}": np.zeros_like(array) for net in sorted(absent) for rest, array in template.items()}}
+    return {
+        **arrays,
+        **{
+            f"embeddings/{net}/{rest}": np.zeros_like(array)
+            for net in sorted(absent)
+            for rest, array in template.items()
+        },
+    }
 
 
 def _se_e2_a_finished(descriptor: Any, params: Params) -> Params:
-    """Let empty slots of excluded pairs of types contribute nothing, as in these graphs; elsewhere they do where the mean is not zero."""
+    """Let empty slots of excluded pairs of types contribute nothing, as in these graphs.
+
+    Elsewhere they do where the mean is not zero.
+    """
     vanish = descriptor.neuron[0] > 2 and not activation(descriptor.activation_function)(np.zeros(1), xp=plain).any()
     if not descriptor.exclude_types or (not descriptor.type_one_side and vanish):  # the nets of such pairs are zero
         return params
@@ -263,7 +307,11 @@ def _se_e2_r_stated(graph: Graph) -> Section:
 
 def _se_e2_r_finished(descriptor: Any, params: Params) -> Params:
     """Let all slots of excluded pairs of types contribute G(0), or nothing where each pair has a net: those of excluded pairs are zero."""
-    if descriptor.exclude_types and not descriptor.type_one_side and activation(descriptor.activation_function)(np.zeros(1), xp=plain).any():
+    if (
+        descriptor.exclude_types
+        and not descriptor.type_one_side
+        and activation(descriptor.activation_function)(np.zeros(1), xp=plain).any()
+    ):
         raise InputError(
             f"model/descriptor/exclude_types: with type_one_side false and the activation {descriptor.activation_function}. Pairs that are left out "
             "contribute nothing in these graphs, in all other formats what a net gives for a distant neighbour, so the model cannot be carried over"

@@ -37,7 +37,8 @@ def threads() -> int:
 def session(graph: Any, *, blocks: bool = False) -> Any:
     """Return a session that honours the thread settings of the environment.
 
-    With `blocks` as many runs as there are threads share it at once: operations that divide themselves, too, would only wait for each other.
+    With `blocks` as many runs as there are threads share it at once: operations that divide themselves, too, would only
+    wait for each other.
     """
     check_process()
     inter, intra = host.threads(host.INTER), threads()
@@ -98,28 +99,42 @@ def placeholders(model: Any) -> Inputs:
             fed[name] = make(name, tf.float64, [None, size])
     arrays = {name: fed[name] for name in (*_PAIRS, "place_N3")}
     pairs = Pairs(**arrays, **{name: tuple(tf.unstack(fed[name])) for name in ("counts", "widths", "inner")})
-    return Inputs(pairs, Conditions(**{name: fed.get(name) for name in conditions}), fed["num_atoms"], fed["num_frames"], fed)
+    return Inputs(
+        pairs, Conditions(**{name: fed.get(name) for name in conditions}), fed["num_atoms"], fed["num_frames"], fed
+    )
 
 
 def feed(inputs: Inputs, pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int) -> dict[Any, Any]:
     """Return the feed of one batch."""
     values = {name: getattr(pairs, name) for name in (*_PAIRS, "place_N3", "counts", "widths", "inner")}
-    values.update({field.name: getattr(conditions, field.name) for field in fields(conditions)}, num_atoms=num_atoms, num_frames=num_frames)
+    values.update(
+        {field.name: getattr(conditions, field.name) for field in fields(conditions)},
+        num_atoms=num_atoms,
+        num_frames=num_frames,
+    )
     return {placeholder: values[name] for name, placeholder in inputs.fed.items()}
 
 
 def in_32_bits(pairs: Pairs) -> Pairs:
     """Return pairs with numbers of atoms and slots in 32 bits, as sizes of arrays are in a graph: TensorFlow mixes no widths."""
-    sizes = {name: tuple(tf.cast(size, tf.int32) for size in getattr(pairs, name)) for name in ("counts", "widths", "inner")}
+    sizes = {
+        name: tuple(tf.cast(size, tf.int32) for size in getattr(pairs, name)) for name in ("counts", "widths", "inner")
+    }
     return replace(pairs, **sizes)
 
 
-def predictions(model: Any, params: Params, inputs: Inputs, wanted: frozenset[str] | None = None, *, training: bool) -> dict[str, Any]:
+def predictions(
+    model: Any, params: Params, inputs: Inputs, wanted: frozenset[str] | None = None, *, training: bool
+) -> dict[str, Any]:
     """Return tensors of the wanted outputs, by default of all; while training they can be differentiated once more."""
     wanted = frozenset(model.output.names) if wanted is None else wanted
-    value_Nd, descriptor_ND = model.atomic_output(params, inputs.pairs, inputs.conditions, xp=xp if training else inference)
+    value_Nd, descriptor_ND = model.atomic_output(
+        params, inputs.pairs, inputs.conditions, xp=xp if training else inference
+    )
     grads = gradients(model, value_Nd, inputs.pairs, wanted) if wanted & NEEDS_GRADIENT else []
-    return assemble(model, value_Nd, descriptor_ND, grads, inputs.pairs, inputs.num_atoms, inputs.num_frames, wanted, xp=xp)
+    return assemble(
+        model, value_Nd, descriptor_ND, grads, inputs.pairs, inputs.num_atoms, inputs.num_frames, wanted, xp=xp
+    )
 
 
 def gradients(model: Any, value_Nd: Any, pairs: Pairs, wanted: frozenset[str]) -> list[Any]:
@@ -127,11 +142,13 @@ def gradients(model: Any, value_Nd: Any, pairs: Pairs, wanted: frozenset[str]) -
     return [tf.gradients(total, pairs.disp_NM3)[0] for total in components(model, value_Nd, pairs, wanted, xp=xp)]
 
 
-def exact_values(model: Any, params: Params, pairs: Pairs, conditions: Conditions, wanted: frozenset[str]) -> tuple[Any, Any, list[Any]]:
+def exact_values(
+    model: Any, params: Params, pairs: Pairs, conditions: Conditions, wanted: frozenset[str]
+) -> tuple[Any, Any, list[Any]]:
     """Return atomic values, features and their derivatives (see `gradients`) for any distances: the program of a file.
 
-    Expansions are evaluated where all pairs are within their domain, otherwise the nets themselves. Derivatives are taken within either
-    branch, so that only the one that is taken is computed.
+    Expansions are evaluated where all pairs are within their domain, otherwise the nets themselves. Derivatives are
+    taken within either branch, so that only the one that is taken is computed.
     """
     tensors, start = in_graph(model, params, constant), domain_start(model, params)
 
@@ -139,7 +156,11 @@ def exact_values(model: Any, params: Params, pairs: Pairs, conditions: Condition
         def outputs() -> tuple[Any, ...]:
             own = replace(pairs, disp_NM3=tf.identity(pairs.disp_NM3))
             value_Nd, descriptor_ND = model.atomic_output(tensors, own, conditions, xp=xp)
-            return value_Nd, descriptor_ND, *(gradients(model, value_Nd, own, wanted) if model.output.differentiable else [])
+            return (
+                value_Nd,
+                descriptor_ND,
+                *(gradients(model, value_Nd, own, wanted) if model.output.differentiable else []),
+            )
 
         return outputs
 
@@ -181,7 +202,10 @@ def require(condition: Any, text: str, given: Any) -> Any:
 
 
 def charge_spin_checks(name: str, charge_spin_F2: Any) -> list[Any]:
-    """Make the operations that stop a run with a charge or spin that has no vector; `name` is what the program calls the argument."""
+    """Make the operations that stop a run with a charge or spin that has no vector.
+
+    `name` is what the program calls the argument.
+    """
     checks = []
     for (quantity, (low, high)), values_F in zip(LIMITS.items(), tf.unstack(charge_spin_F2, axis=1), strict=True):
         inside = tf.reduce_all((values_F > low - 1) & (values_F < high + 1))  # digits are dropped

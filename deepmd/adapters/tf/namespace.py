@@ -20,7 +20,8 @@ def shape(x: Any) -> tuple[Any, ...]:
     return tuple(dynamic[k] if size is None else size for k, size in enumerate(static))
 
 
-# take and segment_sum are each other's adjoint, so that derivatives of any order stay dense (gather's own are IndexedSlices)
+# take and segment_sum are each other's adjoint, so that derivatives of any order stay dense (gather's own are
+# IndexedSlices)
 
 
 @tf.custom_gradient

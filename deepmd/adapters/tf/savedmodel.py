@@ -1,7 +1,7 @@
 """`.savedmodel`: stock operations in a SavedModel, for programs that look up its functions by name, LAMMPS among them (spec formats, 7.4).
 
-Unlike a `.pb` it is given neighbour lists as arrays, so it needs no operation that follows memory addresses. The whole model lies
-beside the graph, as a `.dp` file in the folder that TensorFlow keeps for other programs.
+Unlike a `.pb` it is given neighbour lists as arrays, so it needs no operation that follows memory addresses. The whole
+model lies beside the graph, as a `.dp` file in the folder that TensorFlow keeps for other programs.
 """
 
 from __future__ import annotations
@@ -43,12 +43,16 @@ def save_savedmodel(path: Path, content: ModelFile) -> None:
         The place cannot be written to, or holds a folder of another kind; or the model is not one of energies.
     """
     if content.model.output.name != "energy":
-        raise InputError(f"{path}: the format is for energies only; this model predicts {content.model.output.name}. Use .pb, .pth, .dp or .yaml")
+        raise InputError(
+            f"{path}: the format is for energies only; this model predicts {content.model.output.name}. Use .pb, .pth, .dp or .yaml"
+        )
     if path.exists() and not (path / "saved_model.pb").is_file():
         raise InputError(f"{path}: cannot be written: it is there, and no SavedModel")
     check_process()
     with _replacing_folder(real(path)) as folder:
-        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)  # derivatives are part of the functions
+        options = tf.saved_model.SaveOptions(
+            experimental_custom_gradients=False
+        )  # derivatives are part of the functions
         tf.saved_model.save(_module(content), str(folder), options=options)
         (folder / WHOLE).parent.mkdir()
         save_dp(folder / WHOLE, content)
@@ -145,7 +149,10 @@ def _evaluations(content: ModelFile) -> dict[str, Any]:
     coord = tf.TensorSpec([None, None, 3], tf.float64, "coord")
     atype = tf.TensorSpec([None, None], tf.int32, "atype")
     box = tf.TensorSpec([None, None, None], tf.float64, "box")
-    nlist, mapping = tf.TensorSpec([None, None, None], tf.int64, "nlist"), tf.TensorSpec([None, None], tf.int64, "mapping")
+    nlist, mapping = (
+        tf.TensorSpec([None, None, None], tf.int64, "nlist"),
+        tf.TensorSpec([None, None], tf.int64, "mapping"),
+    )
     sizes = {name: size for name, (size, _) in model.conditions.items()}
     fparam = tf.TensorSpec([None, sizes["fparam"]], tf.float64, "fparam")
     aparam = tf.TensorSpec([None, None, sizes["aparam"]], tf.float64, "aparam")
@@ -158,19 +165,27 @@ def _evaluations(content: ModelFile) -> dict[str, Any]:
         def call(coord: Tensor, atype: Tensor, box: Tensor, *conditions: Tensor) -> dict[str, Tensor]:
             atoms = _atoms(coord, atype)
             packed = _found(model, *atoms, box)
-            return _outputs(model, cores[atomic], packed, atype, xp.shape(coord)[1], conditions, atomic, force_of_ghosts=False)
+            return _outputs(
+                model, cores[atomic], packed, atype, xp.shape(coord)[1], conditions, atomic, force_of_ghosts=False
+            )
 
-        def call_lower(coord: Tensor, atype: Tensor, nlist: Tensor, mapping: Tensor, *conditions: Tensor) -> dict[str, Tensor]:
+        def call_lower(
+            coord: Tensor, atype: Tensor, nlist: Tensor, mapping: Tensor, *conditions: Tensor
+        ) -> dict[str, Tensor]:
             atoms = _atoms(coord, atype)
             packed = _listed(model, *atoms, nlist, mapping)
-            return _outputs(model, cores[atomic], packed, atype, xp.shape(nlist)[1], conditions, atomic, force_of_ghosts=True)
+            return _outputs(
+                model, cores[atomic], packed, atype, xp.shape(nlist)[1], conditions, atomic, force_of_ghosts=True
+            )
 
         return call, call_lower
 
     out = {}
     for atomic, word in ((False, "without"), (True, "with")):
         call, call_lower = make(atomic)
-        out[f"call_{word}_atomic_virial"] = _named(f"call_{word}_atomic_virial", call, [coord, atype, box, fparam, aparam, *more])
+        out[f"call_{word}_atomic_virial"] = _named(
+            f"call_{word}_atomic_virial", call, [coord, atype, box, fparam, aparam, *more]
+        )
         out[f"call_lower_{word}_atomic_virial"] = _named(
             f"call_lower_{word}_atomic_virial", call_lower, [coord, atype, nlist, mapping, fparam, aparam, *more]
         )
@@ -189,14 +204,24 @@ def _core(content: ModelFile, *, atomic: bool) -> Any:
     def energies(*arrays: Tensor) -> tuple[Tensor, Tensor]:
         *fields, counts, widths, inner, fparam_FK, aparam_NK, charge_spin_F2 = arrays
         asked = zip((fparam_FK, aparam_NK, charge_spin_F2), model.conditions.values(), strict=True)
-        sizes = {"counts": tuple(tf.unstack(counts)), "widths": tuple(tf.unstack(widths)), "inner": tuple(tf.unstack(inner))}
+        sizes = {
+            "counts": tuple(tf.unstack(counts)),
+            "widths": tuple(tf.unstack(widths)),
+            "inner": tuple(tf.unstack(inner)),
+        }
         pairs = in_32_bits(Pairs(**dict(zip(_FIELDS, fields, strict=True)), **sizes))
         conditions = Conditions(*(values if size else None for values, (size, _) in asked))
         energy_N1, _, grads = exact_values(model, params, pairs, conditions, wanted)
         return energy_N1, tf.stack(grads)
 
     real, whole = tf.float64, tf.int64
-    kinds = [(real, [None, None, 3]), (tf.bool, [None, None]), (whole, [None, None]), *3 * [(whole, [None])], (whole, [None, None])]
+    kinds = [
+        (real, [None, None, 3]),
+        (tf.bool, [None, None]),
+        (whole, [None, None]),
+        *3 * [(whole, [None])],
+        (whole, [None, None]),
+    ]
     kinds += [(real, [None, 3 if layout.messages else 0])]
     kinds += [(whole, [size]) for size in (model.ntypes, len(layout.sections), len(layout.inner))]
     kinds += [(real, [None, size]) for size, _ in model.conditions.values()]
@@ -221,7 +246,9 @@ def _found(model: Any, coord_A3: Tensor, type_A: Tensor, frame_A: Tensor, box: T
     return search.pack(found, type_A, frame_A, layout, model.ntypes, xp=xp)
 
 
-def _listed(model: Any, coord_A3: Tensor, type_A: Tensor, frame_A: Tensor, nlist: Tensor, mapping: Tensor) -> search.Packed:
+def _listed(
+    model: Any, coord_A3: Tensor, type_A: Tensor, frame_A: Tensor, nlist: Tensor, mapping: Tensor
+) -> search.Packed:
     """Take the neighbours from lists (F, nloc, W); where messages are passed they are replaced by their owners."""
     layout, sizes = model.layout(), tf.shape(nlist, out_type=tf.int64)
     num_all = tf.size(type_A, out_type=tf.int64) // tf.maximum(sizes[0], 1)
@@ -235,7 +262,15 @@ def _listed(model: Any, coord_A3: Tensor, type_A: Tensor, frame_A: Tensor, nlist
 
 
 def _outputs(
-    model: Any, core: Any, packed: search.Packed, atype: Tensor, nloc: Tensor, conditions: tuple[Tensor, ...], atomic: bool, *, force_of_ghosts: bool
+    model: Any,
+    core: Any,
+    packed: search.Packed,
+    atype: Tensor,
+    nloc: Tensor,
+    conditions: tuple[Tensor, ...],
+    atomic: bool,
+    *,
+    force_of_ghosts: bool,
 ) -> dict[str, Tensor]:
     """Evaluate; the energies are those of the first nloc atoms of each frame."""
     pairs = packed.pairs
@@ -248,7 +283,9 @@ def _outputs(
     aparam_NK = tf.gather(tf.reshape(aparam, tf.stack([num_frames * nloc, aparam.shape[2]])), packed.row_N)
     fields = [getattr(pairs, name) for name in _FIELDS]
     inner = tf.stack(pairs.inner) if pairs.inner else tf.zeros([0], tf.int64)
-    energy_N1, grads_KNM3 = core(*fields, tf.stack(pairs.counts), tf.stack(pairs.widths), inner, fparam, aparam_NK, charge_spin_F2)
+    energy_N1, grads_KNM3 = core(
+        *fields, tf.stack(pairs.counts), tf.stack(pairs.widths), inner, fparam, aparam_NK, charge_spin_F2
+    )
     wanted = frozenset({"energy", "force", "virial"} | ({"atom_virial"} if atomic else set()))
     grads = tf.unstack(grads_KNM3, num=4 if model.layout().messages and atomic else 1)
     out = assemble(model, energy_N1, None, grads, pairs, num_frames * nall, num_frames, wanted, xp=xp)
@@ -257,7 +294,9 @@ def _outputs(
         return tf.reshape(tf.gather(values, packed.position_A), tf.stack([num_frames, nall, 1, width]))
 
     result = {
-        "energy": tf.reshape(xp.segment_sum(energy_N1, packed.row_N, num_frames * nloc), tf.stack([num_frames, nloc, 1])),
+        "energy": tf.reshape(
+            xp.segment_sum(energy_N1, packed.row_N, num_frames * nloc), tf.stack([num_frames, nloc, 1])
+        ),
         "energy_derv_c_redu": tf.reshape(out["virial"], [-1, 1, 9]),
         "energy_derv_r": of_atoms(out["force"], 3),
         "energy_redu": tf.reshape(out["energy"], [-1, 1]),

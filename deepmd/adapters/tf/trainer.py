@@ -36,21 +36,35 @@ class TfTrainer:
             self._labels = {name: self._label(name, shape) for name, shape in task.loss.labels().items()}
             self._natoms = tf.compat.v1.placeholder(tf.float64, [None], name="label/natoms")
             self._scalars = {
-                name: tf.compat.v1.placeholder(tf.float64, [], name=f"scalar/{name}") for name in ("lr", "beta1_t", "beta2_t", "epsilon")
+                name: tf.compat.v1.placeholder(tf.float64, [], name=f"scalar/{name}")
+                for name in ("lr", "beta1_t", "beta2_t", "epsilon")
             }
-            self._prefactors = {term: tf.compat.v1.placeholder(tf.float64, [], name=f"prefactor/{term}") for term in task.loss.terms()}
+            self._prefactors = {
+                term: tf.compat.v1.placeholder(tf.float64, [], name=f"prefactor/{term}") for term in task.loss.terms()
+            }
             errors = task.loss.errors(prediction, self._labels, self._inputs.pairs, self._natoms, xp=xp)
             self._loss = total(errors, self._prefactors)
             self._shown = {term: values["shown"] for term, values in errors.items()}
             self._update = self._adam()
             self._session = session(self._graph)
         self._assign({f"param/{path}": array for path, array in flatten(params).items() if path not in task.shared})
-        self._assign({name: np.zeros(self._variables[name].shape.as_list()) for name in self._variables if name.startswith("adam/")})
+        self._assign(
+            {
+                name: np.zeros(self._variables[name].shape.as_list())
+                for name in self._variables
+                if name.startswith("adam/")
+            }
+        )
 
     def step(self, batch: Batch, lr: float, prefactors: dict[str, float], number: int) -> float:
         """Make one update."""
         adam = self._task.adam
-        values = {"lr": lr, "beta1_t": adam.beta1**number, "beta2_t": adam.beta2**number, "epsilon": adam_epsilon(adam, number)}
+        values = {
+            "lr": lr,
+            "beta1_t": adam.beta1**number,
+            "beta2_t": adam.beta2**number,
+            "epsilon": adam_epsilon(adam, number),
+        }
         fed = {self._scalars[name]: value for name, value in values.items()}
         loss, _ = self._session.run([self._loss, self._update], {**self._feed(batch, prefactors), **fed})
         return float(loss)
@@ -63,13 +77,17 @@ class TfTrainer:
     def params(self) -> Params:
         """Return a copy of the parameters."""
         shared = self._task.shared
-        values = self._session.run({path: self._variables[f"param/{shared.get(path, path)}"] for path in flatten(self._template)})
+        values = self._session.run(
+            {path: self._variables[f"param/{shared.get(path, path)}"] for path in flatten(self._template)}
+        )
         out: Params = replace_leaves(self._template, values)
         return out
 
     def moments(self) -> dict[str, np.ndarray]:
         """Return a copy of the optimizer's moments."""
-        values = self._session.run({name: variable for name, variable in self._variables.items() if name.startswith("adam/")})
+        values = self._session.run(
+            {name: variable for name, variable in self._variables.items() if name.startswith("adam/")}
+        )
         return {name.removeprefix("adam/"): value for name, value in values.items()}
 
     def restore(self, moments: dict[str, np.ndarray], number: int) -> None:
@@ -93,10 +111,15 @@ class TfTrainer:
 
     def _parameter(self, path: str, array: np.ndarray) -> Any:
         original = self._task.shared.get(path)
-        return tf.convert_to_tensor(self._variable(f"param/{path}", array) if original is None else self._variables[f"param/{original}"])
+        return tf.convert_to_tensor(
+            self._variable(f"param/{path}", array) if original is None else self._variables[f"param/{original}"]
+        )
 
     def _assign(self, values: dict[str, np.ndarray]) -> None:
-        self._session.run([self._setters[name][1] for name in values], {self._setters[name][0]: value for name, value in values.items()})
+        self._session.run(
+            [self._setters[name][1] for name in values],
+            {self._setters[name][0]: value for name, value in values.items()},
+        )
 
     @staticmethod
     def _label(name: str, shape: Label) -> Any:
@@ -112,12 +135,19 @@ class TfTrainer:
             gradients = [gradient * tf.cast(scale, gradient.dtype) for gradient in gradients]
         updates = []
         for path, variable, gradient in zip(trained, variables, gradients, strict=True):
-            moments = [self._variable(f"adam/{kind}/{path}", np.zeros(variable.shape.as_list(), variable.dtype.as_numpy_dtype)) for kind in "mv"]
+            moments = [
+                self._variable(f"adam/{kind}/{path}", np.zeros(variable.shape.as_list(), variable.dtype.as_numpy_dtype))
+                for kind in "mv"
+            ]
             scalars = {name: tf.cast(value, variable.dtype) for name, value in self._scalars.items()}
             if adam.weight_decay and not adam.decoupled:
                 gradient = gradient + adam.weight_decay * tf.convert_to_tensor(variable)
             with tf.control_dependencies([gradient]):  # the parameter is read before it changes
-                decay = [variable.assign_sub(scalars["lr"] * adam.weight_decay * variable).op] if adam.weight_decay and adam.decoupled else []
+                decay = (
+                    [variable.assign_sub(scalars["lr"] * adam.weight_decay * variable).op]
+                    if adam.weight_decay and adam.decoupled
+                    else []
+                )
             with tf.control_dependencies(decay):
                 update = tf.raw_ops.ResourceApplyAdam(
                     var=variable.handle,
@@ -132,7 +162,8 @@ class TfTrainer:
                     grad=gradient,
                 )
             updates.append(update)
-        # the loss is read before any parameter changes: updates wait for all gradients, and the loss is upstream of those
+        # the loss is read before any parameter changes: updates wait for all gradients, and the loss is upstream of
+        # those
         return tf.group(*updates)
 
     def _feed(self, batch: Batch, prefactors: dict[str, float]) -> dict[Any, Any]:

@@ -1,7 +1,7 @@
 """What `.pt` and `.pth` archives of torch hold, without running anything of them.
 
-A pickle may call any function, and TorchScript has code that runs when it is loaded. Neither is needed: parameters and options are plain
-values under the names of the attributes of modules.
+A pickle may call any function, and TorchScript has code that runs when it is loaded. Neither is needed: parameters and
+options are plain values under the names of the attributes of modules.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def read_archive(path: Path) -> Any:
     except (zipfile.BadZipFile, StopIteration) as error:
         raise InputError(f"{path}: not an archive of torch, or cut short") from error
     except Exception as error:  # damaged bytes raise nearly anything in an unpickler
-        raise InputError(f"{path}: not readable, damaged or no model: {str(error)[:200] or type(error).__name__}") from error
+        raise InputError(
+            f"{path}: not readable, damaged or no model: {str(error)[:200] or type(error).__name__}"
+        ) from error
     check_tree(tree, path)
     return tree
 
@@ -88,7 +90,9 @@ class _Function:
         return self._call(*args)
 
 
-def _tensor(storage: torch.Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> torch.Tensor:
+def _tensor(
+    storage: torch.Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> torch.Tensor:
     if math.prod(size) > storage.numel():
         raise pickle.UnpicklingError(f"an array of sizes {size} claims more than is stored")
     return storage.as_strided(size, stride, offset)
@@ -100,12 +104,20 @@ FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
     ("torch", "Size"): tuple,
     ("torch.jit._pickle", "restore_type_tag"): lambda value, *_: value,
-    **{("torch.jit._pickle", f"build_{kind}list"): lambda values, *_: values for kind in ("int", "double", "bool", "tensor")},
+    **{
+        ("torch.jit._pickle", f"build_{kind}list"): lambda values, *_: values
+        for kind in ("int", "double", "bool", "tensor")
+    },
 }
 """All that a pickle may call."""
 
 STORAGES = {
-    **{"DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16, "BFloat16Storage": torch.bfloat16},
+    **{
+        "DoubleStorage": torch.float64,
+        "FloatStorage": torch.float32,
+        "HalfStorage": torch.float16,
+        "BFloat16Storage": torch.bfloat16,
+    },
     **{"LongStorage": torch.int64, "IntStorage": torch.int32, "ShortStorage": torch.int16, "CharStorage": torch.int8},
     **{"ByteStorage": torch.uint8, "BoolStorage": torch.bool},
 }
@@ -136,7 +148,9 @@ class _Unpickler(pickle._Unpickler):
             data, dtype = bytearray(_bytes(self._archive, f"{self._top}/data/{key}")), STORAGES[kind]
             if not 0 <= numel * dtype.itemsize <= len(data):
                 raise pickle.UnpicklingError(f"array {key} is cut short")
-            self._storages[key] = torch.frombuffer(data, dtype=dtype, count=numel) if numel else torch.empty(0, dtype=dtype)
+            self._storages[key] = (
+                torch.frombuffer(data, dtype=dtype, count=numel) if numel else torch.empty(0, dtype=dtype)
+            )
         return self._storages[key]
 
     def _state(self) -> None:

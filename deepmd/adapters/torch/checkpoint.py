@@ -30,7 +30,10 @@ def state_text(name: str) -> str:
 
 
 def save_pt(path: Path, content: ModelFile, progress: Progress) -> None:
-    """Write a checkpoint in one step; plain tensors, numbers and strings only, so that it loads with `weights_only=True`."""
+    """Write a checkpoint in one step.
+
+    Plain tensors, numbers and strings only, so that it loads with `weights_only=True`.
+    """
     tree = {
         "deepmd_format": FORMAT,
         "definition": to_json(content, "torch"),
@@ -66,10 +69,14 @@ def load_training(path: Path) -> tuple[ModelFile, Progress]:
     """
     tree = read_archive(path)
     if not _is_ours(tree):
-        raise InputError(f"{path}: not a checkpoint of this program, so its training cannot be continued. Start from its weights: --init-model")
+        raise InputError(
+            f"{path}: not a checkpoint of this program, so its training cannot be continued. Start from its weights: --init-model"
+        )
     content = _model_of(tree, path)
     try:
-        progress = Progress(int(tree["step"]), int(tree["seed"]), _arrays(tree["optimizer"], path), tree.get("evaluation", "direct"))
+        progress = Progress(
+            int(tree["step"]), int(tree["seed"]), _arrays(tree["optimizer"], path), tree.get("evaluation", "direct")
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: the checkpoint is damaged: {error}") from error
     return content, progress

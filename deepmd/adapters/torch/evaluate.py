@@ -20,7 +20,15 @@ from deepmd.host import INTER, INTRA, keep_memory, threads
 
 
 def predict(
-    model: Any, params: Params, pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str], *, training: bool
+    model: Any,
+    params: Params,
+    pairs: Pairs,
+    conditions: Conditions,
+    num_atoms: int,
+    num_frames: int,
+    wanted: frozenset[str],
+    *,
+    training: bool,
 ) -> dict[str, torch.Tensor]:
     """Return the wanted outputs; while training they can be differentiated once more."""
     space, needs_gradient = xp if training else inference, bool(wanted & NEEDS_GRADIENT)
@@ -66,7 +74,8 @@ def workers() -> int:
 def side_by_side() -> Iterator[None]:
     """Give each of as many Python threads as torch has threads one of them.
 
-    Blocks of atoms evaluated next to each other keep the processor busier than one block whose small operations take turns.
+    Blocks of atoms evaluated next to each other keep the processor busier than one block whose small operations take
+    turns.
     """
     number = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -82,7 +91,9 @@ def evaluator(model: Any, params: Params) -> Evaluator:
     honour_threads()
     tensors = narrowed(model, params_to_torch(params))
 
-    def evaluate(pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]) -> dict[str, np.ndarray]:
+    def evaluate(
+        pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]
+    ) -> dict[str, np.ndarray]:
         inputs = pairs_to_torch(pairs), conditions_to_torch(conditions)
         outputs = predict(model, tensors, *inputs, num_atoms, num_frames, wanted, training=False)
         return {name: to_numpy(value) for name, value in outputs.items()}

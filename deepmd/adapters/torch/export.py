@@ -68,7 +68,11 @@ def load_pth(path: Path) -> ModelFile:
     if not isinstance(definition, str):
         return read_pth(values, path)
     prefix = "core."
-    tensors = {name.removeprefix(prefix): leaf for name, leaf in values.items() if name.startswith(prefix) and isinstance(leaf, torch.Tensor)}
+    tensors = {
+        name.removeprefix(prefix): leaf
+        for name, leaf in values.items()
+        if name.startswith(prefix) and isinstance(leaf, torch.Tensor)
+    }
     check_arrays((leaf.numel() * leaf.element_size() for leaf in tensors.values()), path)
     return from_json(definition, {_path_of(name): to_numpy(leaf) for name, leaf in tensors.items()}, str(path))
 
@@ -95,7 +99,19 @@ def _path_of(name: str) -> str:
 def _as_tuple(packed: search.Packed) -> Found:
     p = packed.pairs
     sizes = torch.stack(p.counts), torch.stack(p.widths), torch.stack(p.inner) if p.inner else torch.stack(p.widths)[:0]
-    return (p.disp_NM3, p.mask_NM, p.index_NM, p.centre_N, p.type_N, p.frame_N, *sizes, p.type_NM, p.place_N3, packed.row_N, packed.position_A)
+    return (
+        p.disp_NM3,
+        p.mask_NM,
+        p.index_NM,
+        p.centre_N,
+        p.type_N,
+        p.frame_N,
+        *sizes,
+        p.type_NM,
+        p.place_N3,
+        packed.row_N,
+        packed.position_A,
+    )
 
 
 class _OpenCell(torch.nn.Module):  # type: ignore[misc]
@@ -114,7 +130,14 @@ class _Find(torch.nn.Module):  # type: ignore[misc]
         super().__init__()
         self.layout, self.ntypes = layout, ntypes
 
-    def forward(self, coord_A3: torch.Tensor, type_A: torch.Tensor, frame_A: torch.Tensor, cell_F33: torch.Tensor, periodic: torch.Tensor) -> Found:
+    def forward(
+        self,
+        coord_A3: torch.Tensor,
+        type_A: torch.Tensor,
+        frame_A: torch.Tensor,
+        cell_F33: torch.Tensor,
+        periodic: torch.Tensor,
+    ) -> Found:
         found = search.candidates(coord_A3, type_A, frame_A, cell_F33, self.layout.rcut, periodic, xp=xp)
         return _as_tuple(search.pack(found, type_A, frame_A, self.layout, self.ntypes, xp=xp))
 
@@ -149,21 +172,27 @@ def _in_two_halves(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 def _space() -> Any:
     """Return the namespace of what is traced: a product with one matrix is a sum of two, side by side.
 
-    LAMMPS brings a `dgemm` without any optimisation which takes the place of torch's own in its process, and makes a step three times
-    as long; batches of products go another way. Compiled, since a trace cannot ask for sizes.
+    LAMMPS brings a `dgemm` without any optimisation which takes the place of torch's own in its process, and makes a
+    step three times as long; batches of products go another way. Compiled, since a trace cannot ask for sizes.
     """
     with _known_deprecation():
         return SimpleNamespace(**{**vars(xp), "matmul": torch.jit.script(_in_two_halves)})
 
 
-def _from_other_ranks(x_NK: torch.Tensor, row_N: torch.Tensor, position_A: torch.Tensor, border: Border) -> torch.Tensor:
+def _from_other_ranks(
+    x_NK: torch.Tensor, row_N: torch.Tensor, position_A: torch.Tensor, border: Border
+) -> torch.Tensor:
     """Return features of all atoms (A, K) from those of the centres, which are theirs unless there are other ranks."""
     send_list, send_proc, recv_proc, send_num, recv_num, communicator, own, foreign = border
     if communicator.numel() == 0:
-        return x_NK.view_as(x_NK)  # an array of its own: the trace would take the array that was given for the one returned
+        return x_NK.view_as(
+            x_NK
+        )  # an array of its own: the trace would take the array that was given for the one returned
     blank_AK = torch.zeros([position_A.size(0), x_NK.size(1)], dtype=torch.float64, device=x_NK.device)
     listed_AK = blank_AK.index_copy(0, row_N, x_NK.to(torch.float64))  # the order of the caller, its own atoms first
-    found = torch.ops.deepmd.border_op(send_list, send_proc, recv_proc, send_num, recv_num, listed_AK, communicator, own, foreign)
+    found = torch.ops.deepmd.border_op(
+        send_list, send_proc, recv_proc, send_num, recv_num, listed_AK, communicator, own, foreign
+    )
     return torch.zeros_like(blank_AK).index_copy(0, position_A, found[0]).to(x_NK.dtype)
 
 
@@ -210,7 +239,9 @@ class _Core(torch.nn.Module):  # type: ignore[misc]
         position: torch.Tensor,
         border: Border,
     ) -> torch.Tensor:
-        params = replace_leaves(self.names, {path: getattr(self, _name_of(path)) for path in flatten(self.names).values()})
+        params = replace_leaves(
+            self.names, {path: getattr(self, _name_of(path)) for path in flatten(self.names).values()}
+        )
         # sizes stay tensors, so that the trace slices by them
         sizes = tuple(counts.unbind()), tuple(widths.unbind())
         pairs = Pairs(disp, mask, index, centre, types, frame, *sizes, kinds, kinds[:, :0], tuple(inner.unbind()))
@@ -218,11 +249,15 @@ class _Core(torch.nn.Module):  # type: ignore[misc]
         conditions = Conditions(*(values if size else None for values, (size, _) in asked))
         space = _space()
         if self.model.layout().messages:
-            space = SimpleNamespace(**{**vars(space), "received": lambda x_NK: _exchange()(x_NK, row, position, border)})
+            space = SimpleNamespace(
+                **{**vars(space), "received": lambda x_NK: _exchange()(x_NK, row, position, border)}
+            )
         return self.model.atomic_output(narrowed(self.model, params), pairs, conditions, xp=space)[0]
 
 
-def _geometry(disp: torch.Tensor, index: torch.Tensor, centre: torch.Tensor, frame: torch.Tensor, place: torch.Tensor) -> Pairs:
+def _geometry(
+    disp: torch.Tensor, index: torch.Tensor, centre: torch.Tensor, frame: torch.Tensor, place: torch.Tensor
+) -> Pairs:
     """Return what the derivatives need of pairs."""
     return Pairs(disp, disp, index, centre, centre, frame, (), (), index, place)
 
@@ -288,7 +323,10 @@ def _scripted(content: ModelFile) -> Any:
     frames = (coord, types, frame, cell, torch.ones(1, dtype=torch.float64))
     find = _Find(layout, model.ntypes)
     disp, mask, index, centre, type_N, frame_N, counts, widths, inner, kinds, place, row, position = find(*frames)
-    moments, nothing = torch.stack([disp] * (3 if layout.messages else 1)), tuple(torch.empty(0, dtype=torch.int64) for _ in range(8))
+    moments, nothing = (
+        torch.stack([disp] * (3 if layout.messages else 1)),
+        tuple(torch.empty(0, dtype=torch.int64) for _ in range(8)),
+    )
     geometry = (disp, mask, index, centre, type_N, frame_N, counts, widths, inner, kinds)
     evaluated, tensors = (*geometry, *conditions, row, position, nothing), params_to_torch(params)
     examples: dict[str, tuple[torch.nn.Module, tuple[Any, ...]]] = {
@@ -312,7 +350,10 @@ def _scripted(content: ModelFile) -> Any:
         output=model.output,
         excluded=list(model.atom_exclude_types),
         domain_start=start,
-        conditions={name: (size, [float(value) for value in default or ()]) for name, (size, default) in model.conditions.items()},
+        conditions={
+            name: (size, [float(value) for value in default or ()])
+            for name, (size, default) in model.conditions.items()
+        },
         parts={"nets": parts["core"], **parts},
     )
     return torch.jit.script(shell.eval())

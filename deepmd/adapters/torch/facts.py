@@ -42,7 +42,9 @@ class Facts(torch.nn.Module):  # type: ignore[misc]
         self.rcut = float(layout.rcut)
         self.domain_start = domain_start
         self.warned = False
-        self.block = 2**31 if layout.messages else BLOCK  # where features of neighbours are read, atoms cannot be evaluated by parts
+        self.block = (
+            2**31 if layout.messages else BLOCK
+        )  # where features of neighbours are read, atoms cannot be evaluated by parts
         self.sel = list(layout.sel)
         self.mixed = layout.mixed
         self.messages = layout.messages

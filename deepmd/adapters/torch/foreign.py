@@ -1,7 +1,7 @@
 """`.pth` and `.pt` files of DeePMD-kit: arrays and options by the names of its modules.
 
-Its `.pth` calls operators of a library of its own, without which torch cannot load it; `archive.py` reads it all the same. Another kind of
-descriptor or fitting net is another row of `DESCRIPTORS` or `FITTINGS`.
+Its `.pth` calls operators of a library of its own, without which torch cannot load it; `archive.py` reads it all the
+same. Another kind of descriptor or fitting net is another row of `DESCRIPTORS` or `FITTINGS`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ LEAVES = {"matrix": "w", "bias": "b", "idt": "idt"}
 
 def nets(attribute: str, path: str) -> dict[str, str]:
     """Return the rows of a collection of nets for `Names.arrays`."""
-    return {rf"{attribute}\._?networks\.(\d+)\.layers\.(\d+)\.{theirs}": rf"{path}/\1/layers/\2/{ours}" for theirs, ours in LEAVES.items()}
+    return {
+        rf"{attribute}\._?networks\.(\d+)\.layers\.(\d+)\.{theirs}": rf"{path}/\1/layers/\2/{ours}"
+        for theirs, ours in LEAVES.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,10 @@ def affine(attribute: str, path: str) -> dict[str, str]:
 
 def embedding(attribute: str, path: str) -> dict[str, str]:
     """Return the rows of vectors of types, or of what is embedded as types are."""
-    return affine(rf"{attribute}\.embedding\.embedding_net\.layers\.(\d+)", rf"{path}/layers/\g<{1 + re.compile(attribute).groups}>")
+    return affine(
+        rf"{attribute}\.embedding\.embedding_net\.layers\.(\d+)",
+        rf"{path}/layers/\g<{1 + re.compile(attribute).groups}>",
+    )
 
 
 TYPES = embedding("type_embedding", "type_embedding")
@@ -132,7 +138,12 @@ DESCRIPTORS = {
     "DescrptSeT": Names("se_e3", "seat.", block(r"seat\.")),
     "DescrptDPA1": Names("se_atten", "se_atten.", DPA1, ATTN),
     "DescrptSeAttenV2": Names("se_atten_v2", "se_atten.", DPA1, ATTN),
-    "DescrptDPA2": Names("dpa2", "", DPA2, sections={"repinit": ("repinit.", REPINIT), "repformer": ("repformers.", {"nsel": "repformers.nnei"})}),
+    "DescrptDPA2": Names(
+        "dpa2",
+        "",
+        DPA2,
+        sections={"repinit": ("repinit.", REPINIT), "repformer": ("repformers.", {"nsel": "repformers.nnei"})},
+    ),
     "DescrptDPA3": Names("dpa3", "", DPA3, sections={"repflow": ("repflows.", {})}),
     "DescrptSeTTebd": Names("se_e3_tebd", "se_ttebd.", {**block(r"se_ttebd\.", "filter_layers_strip"), **TYPES}, TEBD),
 }
@@ -147,7 +158,9 @@ FITTING_ARRAYS = {
 FITTINGS = {
     "EnergyFittingNet": Names("ener", "", FITTING_ARRAYS),
     "DipoleFittingNet": Names("dipole", "", FITTING_ARRAYS),
-    "PolarFittingNet": Names("polar", "", {**FITTING_ARRAYS, **{name: name for name in ("scale", "constant_matrix")}}, unread=("scale",)),
+    "PolarFittingNet": Names(
+        "polar", "", {**FITTING_ARRAYS, **{name: name for name in ("scale", "constant_matrix")}}, unread=("scale",)
+    ),
     "DOSFittingNet": Names("dos", "", FITTING_ARRAYS, {"numb_dos": "dim_out"}),
     "PropertyFittingNet": Names("property", "", FITTING_ARRAYS, {"property_name": "var_name"}),
 }
@@ -184,7 +197,9 @@ def read_pth(values: Mapping[str, Any], path: Path) -> ModelFile:
         It is no model of DeePMD-kit, holds another kind of model, or is compressed and lacks its networks.
     """
     if f"atomic_model.{CLASS}" not in values:
-        raise InputError(f"{path}: TorchScript, but not a model of this program or of DeePMD-kit: it has neither 'definition' nor 'atomic_model'")
+        raise InputError(
+            f"{path}: TorchScript, but not a model of this program or of DeePMD-kit: it has neither 'definition' nor 'atomic_model'"
+        )
     return _read(values, parse_definition(values.get("model_def_script"), str(path)), path)
 
 
@@ -203,7 +218,9 @@ def read_pt(tree: Any, path: Path) -> ModelFile:
         raise InputError(f"{path}: not a checkpoint of this program or of DeePMD-kit: it does not describe its model")
     if "model_dict" in definition:
         heads = ", ".join(map(str, definition["model_dict"]))
-        raise InputError(f"{path}: a checkpoint of several models ({heads}), which is not supported. Freeze one with DeePMD-kit's --head first")
+        raise InputError(
+            f"{path}: a checkpoint of several models ({heads}), which is not supported. Freeze one with DeePMD-kit's --head first"
+        )
     return _read({str(name).removeprefix("model.Default."): value for name, value in state.items()}, definition, path)
 
 
@@ -224,7 +241,10 @@ def _kind(values: Mapping[str, Any], definition: Section, path: Path) -> str:
 
 
 def _combination(kind: str, values: Mapping[str, Any], definition: Section, path: Path) -> ModelFile:
-    """Return a sum of models: each is read by itself, with what is below its module. Exclusions count for the whole only."""
+    """Return a sum of models: each is read by itself, with what is below its module.
+
+    Exclusions count for the whole only.
+    """
     network = {key: value for key, value in definition.items() if key not in (*EXCLUDED, *OF_ZBL, "type")}
     sections = [network, {"type": "pairtab"}] if kind == "zbl" else definition.get("models") or []
     if not isinstance(sections, list) or not all(isinstance(inner, dict) for inner in sections):
@@ -233,15 +253,25 @@ def _combination(kind: str, values: Mapping[str, Any], definition: Section, path
     if not sections:
         sections = [{}] * len(numbers)
     if sorted(numbers) != list(range(len(sections))):
-        raise InputError(f"{path}: model/models: the input has {len(sections)} members, the file has those of numbers {sorted(numbers)}")
-    named = (values.get("atomic_model.type_map"), definition.get("type_map"), *(inner.get("type_map") for inner in sections))
+        raise InputError(
+            f"{path}: model/models: the input has {len(sections)} members, the file has those of numbers {sorted(numbers)}"
+        )
+    named = (
+        values.get("atomic_model.type_map"),
+        definition.get("type_map"),
+        *(inner.get("type_map") for inner in sections),
+    )
     type_map = next((names for names in named if isinstance(names, list)), None)
     if type_map is None:
         raise InputError(f"{path}: model/type_map: the file does not name its elements")
     members: list[ModelFile] = []
     for number, inner in enumerate(sections):
         prefix = f"atomic_model.models.{number}."
-        own = {f"atomic_model.{name.removeprefix(prefix)}": value for name, value in values.items() if name.startswith(prefix)}
+        own = {
+            f"atomic_model.{name.removeprefix(prefix)}": value
+            for name, value in values.items()
+            if name.startswith(prefix)
+        }
         given = {"type_map": type_map, **{key: value for key, value in inner.items() if key not in EXCLUDED}}
         if kind == "zbl" and number == 1:  # the list is that of the network
             layout = members[0].model.layout()
@@ -279,7 +309,9 @@ def _table(values: Mapping[str, Any], definition: Section, path: Path) -> ModelF
     found = {name: to_numpy(array) for name, array in arrays.items() if array is not None}
     try:
         sel = stated["sel"] if isinstance(stated["sel"], int) else sum(stated["sel"])
-        model, params = of_splines(found.pop("tab_info"), found.pop("tab_data"), float(stated["rcut"]), sel, tuple(stated["type_map"]))
+        model, params = of_splines(
+            found.pop("tab_info"), found.pop("tab_data"), float(stated["rcut"]), sel, tuple(stated["type_map"])
+        )
     except (InputError, ValueError, TypeError, IndexError) as error:
         raise InputError(f"{path}: {error}") from error
     return ModelFile(model, {**params, **found})
@@ -304,7 +336,9 @@ def _standard(values: Mapping[str, Any], definition: Section, path: Path) -> Mod
         section[part] = _part(part, module, place, values, definition.get(part) or {}, found, path)
     if section["fitting_net"]["type"] != "ener" and "atomic_model.out_std" in tensors:  # energies are never scaled
         found["out_std"] = tensors["atomic_model.out_std"]
-    if any(".compress_data." in name and tensor.numel() for name, tensor in tensors.items()) and not any("/embeddings/" in name for name in found):
+    if any(".compress_data." in name and tensor.numel() for name, tensor in tensors.items()) and not any(
+        "/embeddings/" in name for name in found
+    ):
         raise InputError(f"{path}: {COMPRESSED}")
     check_arrays((tensor.numel() * tensor.element_size() for tensor in found.values()), path)
     arrays = {name: to_numpy(tensor) for name, tensor in found.items()}
@@ -312,7 +346,14 @@ def _standard(values: Mapping[str, Any], definition: Section, path: Path) -> Mod
 
 
 def _part(
-    part: str, module: str, place: str, values: Mapping[str, Any], inner: Any, found: dict[str, torch.Tensor], path: Path, where: str = ""
+    part: str,
+    module: str,
+    place: str,
+    values: Mapping[str, Any],
+    inner: Any,
+    found: dict[str, torch.Tensor],
+    path: Path,
+    where: str = "",
 ) -> Section:
     """Return what a module states of a section, and add its arrays to `found`.
 
@@ -329,9 +370,15 @@ def _part(
         return {"type": "hybrid", "list": _members(part, module, place, values, stated.get("list"), found, path)}
     names = _names(part, cls, stated, path)
     if names is None:
-        raise InputError(f"{path}: {where}: type {stated.get('type', '')!r} ({cls}) cannot be read from .pth and .pt files yet. {BY_DP}")
+        raise InputError(
+            f"{path}: {where}: type {stated.get('type', '')!r} ({cls}) cannot be read from .pth and .pt files yet. {BY_DP}"
+        )
     for name, value in values.items():
-        if isinstance(value, torch.Tensor) and name.startswith(module) and (ours := _path_of(name.removeprefix(module), names)):
+        if (
+            isinstance(value, torch.Tensor)
+            and name.startswith(module)
+            and (ours := _path_of(name.removeprefix(module), names))
+        ):
             found[f"{place}/{ours}"] = value
     out: Section = {"type": names.kind}
     kind = lookup(part, names.kind, part)
@@ -341,22 +388,42 @@ def _part(
         if value is not None:
             out[name] = value
     for name, (below_module, others) in names.sections.items():
-        places = {option.name: module + others.get(option.name, f"{below_module}{option.name}") for option in fields(get_type_hints(kind)[name])}
+        places = {
+            option.name: module + others.get(option.name, f"{below_module}{option.name}")
+            for option in fields(get_type_hints(kind)[name])
+        }
         out[name] = {option: values[place] for option, place in places.items() if values.get(place) is not None}
     return out
 
 
 def _members(
-    part: str, module: str, place: str, values: Mapping[str, Any], sections: Any, found: dict[str, torch.Tensor], path: Path
+    part: str,
+    module: str,
+    place: str,
+    values: Mapping[str, Any],
+    sections: Any,
+    found: dict[str, torch.Tensor],
+    path: Path,
 ) -> list[Section]:
     """Return what the members of a hybrid state."""
     pattern = re.compile(re.escape(f"{module}{MEMBERS}") + r"(\d+)\.")
     numbers = {int(match[1]) for name in values if (match := pattern.match(name))}
     given = sections if isinstance(sections, list) else [{}] * len(numbers)
     if sorted(numbers) != list(range(len(given))):
-        raise InputError(f"{path}: model/{part}/list: the input has {len(given)} members, the file has those of numbers {sorted(numbers)}")
+        raise InputError(
+            f"{path}: model/{part}/list: the input has {len(given)} members, the file has those of numbers {sorted(numbers)}"
+        )
     return [
-        _part(part, f"{module}{MEMBERS}{number}.", f"{place}/members/{number}", values, inner, found, path, f"model/{part}/list/{number}")
+        _part(
+            part,
+            f"{module}{MEMBERS}{number}.",
+            f"{place}/members/{number}",
+            values,
+            inner,
+            found,
+            path,
+            f"model/{part}/list/{number}",
+        )
         for number, inner in enumerate(given)
     ]
 

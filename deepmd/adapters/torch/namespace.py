@@ -106,7 +106,9 @@ xp: Any = SimpleNamespace(
     received=lambda x: x,
     recurrence=_recurrence,
     reshape=torch.reshape,
-    searchsorted=lambda x, values, *, side: torch.searchsorted(x.contiguous(), values.contiguous(), right=side == "right"),
+    searchsorted=lambda x, values, *, side: torch.searchsorted(
+        x.contiguous(), values.contiguous(), right=side == "right"
+    ),
     segment_sum=_segment_sum,
     shape=lambda x: tuple(x.shape),
     sigmoid=torch.sigmoid,

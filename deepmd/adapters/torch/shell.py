@@ -1,7 +1,8 @@
 """The TorchScript around the traced parts of a `.pth`: what C++ and DeePMD-kit's Python ask of a model file.
 
-torch compiles this class from its source, so it keeps to TorchScript's subset of Python; annotations must not be postponed.
-The methods, their arguments and the keys of their results are those of DeePMD-kit (spec formats, section 7.3).
+torch compiles this class from its source, so it keeps to TorchScript's subset of Python; annotations must not be
+postponed. The methods, their arguments and the keys of their results are those of DeePMD-kit (spec formats, section
+7.3).
 """
 
 import warnings
@@ -73,7 +74,9 @@ class Shell(Facts):
         nf = coord.size(0)
         found = self._found(coord, atype, box)
         nothing = self._border(None, 0, 0)
-        out = self._evaluate(found, nf, atype.numel() // nf, fparam, aparam, do_atomic_virial, charge_spin, coord.dtype, nothing)
+        out = self._evaluate(
+            found, nf, atype.numel() // nf, fparam, aparam, do_atomic_virial, charge_spin, coord.dtype, nothing
+        )
         return self._named(out, atype, False)
 
     @torch.jit.export
@@ -109,7 +112,9 @@ class Shell(Facts):
         nf, nloc = nlist.size(0), nlist.size(1)
         border = self._border(comm_dict, nloc, extended_atype.numel() // nf - nloc)
         found = self._listed(extended_coord, extended_atype, nlist, mapping, border[5].numel() > 0)
-        out = self._evaluate(found, nf, nloc, fparam, aparam, do_atomic_virial, charge_spin, extended_coord.dtype, border)
+        out = self._evaluate(
+            found, nf, nloc, fparam, aparam, do_atomic_virial, charge_spin, extended_coord.dtype, border
+        )
         return self._named(out, extended_atype[:, :nloc], True)
 
     @torch.jit.export
@@ -129,10 +134,13 @@ class Shell(Facts):
     ) -> dict[str, torch.Tensor]:
         """Evaluate as `forward_lower`, under the names that DeePMD-kit's Python asks for.
 
-        `do_atomic_virial`, `extra_nlist_sort` and `extended_coord_corr` are accepted and have no meaning here: the caller sums atomic
-        virials itself, whether it wants them or not, neighbours are sorted anyway, and there are no spins.
+        `do_atomic_virial`, `extra_nlist_sort` and `extended_coord_corr` are accepted and have no meaning here: the
+        caller sums atomic virials itself, whether it wants them or not, neighbours are sorted anyway, and there are no
+        spins.
         """
-        out = self.forward_lower(extended_coord, extended_atype, nlist, mapping, fparam, aparam, True, comm_dict, charge_spin)
+        out = self.forward_lower(
+            extended_coord, extended_atype, nlist, mapping, fparam, aparam, True, comm_dict, charge_spin
+        )
         return self._common(out, extended_atype[:, : nlist.size(1)])
 
     def _found(self, coord: torch.Tensor, atype: torch.Tensor, box: torch.Tensor | None) -> Found:
@@ -142,18 +150,29 @@ class Shell(Facts):
             cell, periodic = self.open_cell(coord_A3), torch.zeros(1, dtype=torch.float64)
             if box is not None and box.numel() > 0:
                 cell, periodic = box.detach().reshape(-1, 3, 3).to(torch.float64), torch.ones(1, dtype=torch.float64)
-            found: Found = self.find(coord_A3, type_A, frame_A, cell.expand(coord.size(0), 3, 3), periodic.to(coord_A3.device))
+            found: Found = self.find(
+                coord_A3, type_A, frame_A, cell.expand(coord.size(0), 3, 3), periodic.to(coord_A3.device)
+            )
         return found
 
-    def _listed(self, coord: torch.Tensor, atype: torch.Tensor, nlist: torch.Tensor, mapping: torch.Tensor | None, shared: bool) -> Found:
-        """Take the neighbours from lists; where messages are passed they are replaced by their owners, unless those are on other ranks."""
+    def _listed(
+        self, coord: torch.Tensor, atype: torch.Tensor, nlist: torch.Tensor, mapping: torch.Tensor | None, shared: bool
+    ) -> Found:
+        """Take the neighbours from lists.
+
+        Where messages are passed they are replaced by their owners, unless those are on other ranks.
+        """
         nf, nloc = nlist.size(0), nlist.size(1)
         coord_A3, type_A, frame_A = self._atoms(coord, atype)
         with torch.no_grad():
             nall = type_A.size(0) // nf
             frame_F11 = torch.arange(nf, device=nlist.device).reshape(nf, 1, 1)
-            index_NC = torch.where(nlist < 0, -1, nlist.to(torch.int64) + frame_F11 * nall).reshape(nf * nloc, nlist.size(2))
-            atom_N = (torch.arange(nloc, device=nlist.device).reshape(1, nloc) + frame_F11.reshape(nf, 1) * nall).reshape(-1)
+            index_NC = torch.where(nlist < 0, -1, nlist.to(torch.int64) + frame_F11 * nall).reshape(
+                nf * nloc, nlist.size(2)
+            )
+            atom_N = (
+                torch.arange(nloc, device=nlist.device).reshape(1, nloc) + frame_F11.reshape(nf, 1) * nall
+            ).reshape(-1)
             owner_A = torch.arange(nf * nall, device=nlist.device)
             if self.messages and not shared and nall > nloc:
                 if mapping is None:
@@ -161,19 +180,30 @@ class Shell(Facts):
                         f"{nall - nloc} of {nall} atoms are images, and nothing says of which atoms: this model passes messages between atoms and "
                         "needs mapping. In LAMMPS: atom_modify map yes"
                     )
-                owner_A = (mapping.reshape(nf, -1)[:, :nall].to(torch.int64) + frame_F11.reshape(nf, 1) * nall).reshape(-1)
+                owner_A = (mapping.reshape(nf, -1)[:, :nall].to(torch.int64) + frame_F11.reshape(nf, 1) * nall).reshape(
+                    -1
+                )
             found: Found = self.take_listed(coord_A3, type_A, frame_A, atom_N, index_NC, owner_A)
         return found
 
     def _border(self, comm_dict: dict[str, torch.Tensor] | None, nloc: int, nghost: int) -> Border:
-        """Return what is known of other ranks; tensors without elements if there are none, or their atoms do not matter."""
+        """Return what is known of other ranks.
+
+        Tensors without elements if there are none, or their atoms do not matter.
+        """
         if comm_dict is None or not self.messages:
             none = torch.empty(0, dtype=torch.int64)
             return none, none, none, none, none, none, none, none
         if "send_list" not in comm_dict or "communicator" not in comm_dict:
             raise ValueError("comm_dict needs send_list, send_proc, recv_proc, send_num, recv_num, communicator")
         own, foreign = torch.tensor(nloc, dtype=torch.int32), torch.tensor(nghost, dtype=torch.int32)
-        lists = comm_dict["send_list"], comm_dict["send_proc"], comm_dict["recv_proc"], comm_dict["send_num"], comm_dict["recv_num"]
+        lists = (
+            comm_dict["send_list"],
+            comm_dict["send_proc"],
+            comm_dict["recv_proc"],
+            comm_dict["send_num"],
+            comm_dict["recv_num"],
+        )
         return lists[0], lists[1], lists[2], lists[3], lists[4], comm_dict["communicator"], own, foreign
 
     def _atoms(self, coord: torch.Tensor, atype: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -184,10 +214,18 @@ class Shell(Facts):
         if type_A.size(0) != coord_A3.size(0):
             raise ValueError(f"coord has {coord_A3.size(0)} atoms in {nf} frames, atype has {type_A.size(0)}")
         if bool((type_A >= len(self.type_map)).any()):
-            raise ValueError(f"atype has type {int(type_A.max())}; the model has {len(self.type_map)} types, counted from 0")
+            raise ValueError(
+                f"atype has type {int(type_A.max())}; the model has {len(self.type_map)} types, counted from 0"
+            )
         if not bool(torch.isfinite(coord_A3).all()):
             raise ValueError("coord has a value that is not finite")
-        frame_A = torch.arange(nf, device=type_A.device).reshape(nf, 1).expand(nf, type_A.size(0) // nf).reshape(-1).contiguous()
+        frame_A = (
+            torch.arange(nf, device=type_A.device)
+            .reshape(nf, 1)
+            .expand(nf, type_A.size(0) // nf)
+            .reshape(-1)
+            .contiguous()
+        )
         return coord_A3, type_A, frame_A
 
     def _evaluate(
@@ -206,8 +244,8 @@ class Shell(Facts):
 
         Returns
         -------
-        `total` (F, d), `atomic` (F, nloc, d) and of differentiable values `force` (F, nall, d, 3), `virial` (F, d, 9), and if wanted
-        `atom_virial` (F, nall, d, 9)
+        `total` (F, d), `atomic` (F, nloc, d) and of differentiable values `force` (F, nall, d, 3), `virial` (F, d, 9),
+        and if wanted `atom_virial` (F, nall, d, 9)
         """
         disp, mask, index, centre, types, frame, counts, widths, inner, kinds, place, row, position = found
         outside_N = self._outside(disp, widths)
@@ -222,7 +260,8 @@ class Shell(Facts):
         fparam_FK = self._of_frames("fparam", fparam, self.dim_fparam, self.default_fparam, nf, disp)
         charge_spin_F2 = self._charge_spin(charge_spin, nf, disp)
         aparam_NK = self._aparam(aparam, nf, nloc, disp).index_select(0, row)
-        # with messages atomic virials need the derivatives of the values weighted with each coordinate of their atoms, too
+        # with messages atomic virials need the derivatives of the values weighted with each coordinate of their atoms,
+        # too
         moments = 3 if self.messages and do_atomic_virial and self.differentiable else 0
         each = self.dim * (1 + moments) if self.differentiable else 0
         stops = counts.cumsum(0)
@@ -233,7 +272,9 @@ class Shell(Facts):
         for start in range(0, max(centre.size(0), 1), self.block):
             a, b = start, min(start + self.block, centre.size(0))
             inside = torch.clamp(stops, a, b) - torch.clamp(stops - counts, a, b)  # centres of each type
-            torch.set_grad_enabled(self.differentiable)  # the caller may be inside no_grad; TorchScript has no enable_grad
+            torch.set_grad_enabled(
+                self.differentiable
+            )  # the caller may be inside no_grad; TorchScript has no enable_grad
             leaf = disp[a:b].detach().requires_grad_(self.differentiable)
             g = (mask[a:b], index[a:b], centre[a:b], types[a:b], frame[a:b])
             sizes, order = (inside, widths, inner), (row, position)
@@ -269,7 +310,9 @@ class Shell(Facts):
                 out.update(self._derivatives(whole, found, nf, do_atomic_virial, dtype))
         return out
 
-    def _derivatives(self, grads: list[torch.Tensor], found: Found, nf: int, do_atomic_virial: bool, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    def _derivatives(
+        self, grads: list[torch.Tensor], found: Found, nf: int, do_atomic_virial: bool, dtype: torch.dtype
+    ) -> dict[str, torch.Tensor]:
         """Return forces, virials and atomic virials of every component."""
         disp, index, centre, frame, place, position = found[0], found[2], found[3], found[5], found[10], found[12]
         nall = position.size(0) // nf
@@ -295,14 +338,19 @@ class Shell(Facts):
         return out
 
     def _outside(self, disp: torch.Tensor, widths: torch.Tensor) -> torch.Tensor:
-        """Return the centres (N,) with a neighbour nearer than the expansions reach; the nearest is the first of its section."""
+        """Return the centres (N,) with a neighbour nearer than the expansions reach.
+
+        The nearest is the first of its section.
+        """
         if disp.numel() == 0:
             return torch.zeros([disp.size(0)], dtype=torch.bool, device=disp.device)
         first = torch.clamp(widths.cumsum(0) - widths, max=disp.size(1) - 1)
         squares = disp.index_select(1, first).square().sum(dim=2)
         return (squares < self.domain_start * self.domain_start).any(dim=1)
 
-    def _of_frames(self, name: str, given: torch.Tensor | None, width: int, default: torch.Tensor, nf: int, like: torch.Tensor) -> torch.Tensor:
+    def _of_frames(
+        self, name: str, given: torch.Tensor | None, width: int, default: torch.Tensor, nf: int, like: torch.Tensor
+    ) -> torch.Tensor:
         """Values of the frames (F, width); without any, (F, 0), they are not looked at."""
         if width == 0:
             return like.new_zeros([nf, 0])
@@ -337,5 +385,11 @@ class Shell(Facts):
         aparam = aparam.detach().reshape(-1).to(torch.float64)
         values = nloc * self.dim_aparam
         if aparam.size(0) != values and aparam.size(0) != nf * values:
-            raise ValueError(f"aparam has {aparam.size(0)} values; {nf} frames of {nloc} atoms with {self.dim_aparam} each are needed")
-        return aparam.reshape(-1, nloc, self.dim_aparam).expand(nf, nloc, self.dim_aparam).reshape(nf * nloc, self.dim_aparam)
+            raise ValueError(
+                f"aparam has {aparam.size(0)} values; {nf} frames of {nloc} atoms with {self.dim_aparam} each are needed"
+            )
+        return (
+            aparam.reshape(-1, nloc, self.dim_aparam)
+            .expand(nf, nloc, self.dim_aparam)
+            .reshape(nf * nloc, self.dim_aparam)
+        )

@@ -59,8 +59,8 @@ class TensorShell(Shell):
     def _named(self, out: dict[str, torch.Tensor], atype: torch.Tensor, extended: bool) -> dict[str, torch.Tensor]:
         """Return the total (F, ...) and the atomic values (F, n, ...) under DeePMD-kit's names, and `mask` (F, n).
 
-        Of dipoles also `force` (F, n, 3, 3), the component before the direction, `virial` (F, 3, 9) and `atom_virial` (F, n, 3, 9); with
-        images `extended_force` and `extended_virial` in place of the first and the last.
+        Of dipoles also `force` (F, n, 3, 3), the component before the direction, `virial` (F, 3, 9) and `atom_virial`
+        (F, n, 3, 9); with images `extended_force` and `extended_virial` in place of the first and the last.
         """
         mask = atype >= 0
         for kind in self.excluded:

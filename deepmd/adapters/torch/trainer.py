@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from deepmd.adapters.torch.arrays import conditions_to_torch, narrowed, pairs_to_torch, params_to_torch, to_numpy, to_torch
+from deepmd.adapters.torch.arrays import (
+    conditions_to_torch,
+    narrowed,
+    pairs_to_torch,
+    params_to_torch,
+    to_numpy,
+    to_torch,
+)
 from deepmd.adapters.torch.checkpoint import save_pt
 from deepmd.adapters.torch.evaluate import honour_threads, predict
 from deepmd.adapters.torch.namespace import xp
@@ -56,7 +63,10 @@ class TorchTrainer:
     def errors(self, batch: Batch, prefactors: dict[str, float]) -> dict[str, float]:
         """Return the loss and what is shown of each term."""
         loss, errors = self._evaluate(batch, prefactors)
-        return {"loss": float(loss.detach()), **{term: float(values["shown"].detach()) for term, values in errors.items()}}
+        return {
+            "loss": float(loss.detach()),
+            **{term: float(values["shown"].detach()) for term, values in errors.items()},
+        }
 
     def params(self) -> Params:
         """Return a copy of the parameters."""
@@ -69,7 +79,10 @@ class TorchTrainer:
         for path, leaf in self._trained.items():
             state = self._optimizer.state.get(leaf)
             if state:
-                out[f"m/{path}"], out[f"v/{path}"] = to_numpy(state["exp_avg"]).copy(), to_numpy(state["exp_avg_sq"]).copy()
+                out[f"m/{path}"], out[f"v/{path}"] = (
+                    to_numpy(state["exp_avg"]).copy(),
+                    to_numpy(state["exp_avg_sq"]).copy(),
+                )
         return out
 
     def restore(self, moments: dict[str, np.ndarray], number: int) -> None:
@@ -78,7 +91,11 @@ class TorchTrainer:
             return
         for path, leaf in self._trained.items():
             m, v = (torch.tensor(moments[f"{name}/{path}"]) for name in "mv")
-            self._optimizer.state[leaf] = {"step": torch.tensor(float(number), dtype=torch.float32), "exp_avg": m, "exp_avg_sq": v}
+            self._optimizer.state[leaf] = {
+                "step": torch.tensor(float(number), dtype=torch.float32),
+                "exp_avg": m,
+                "exp_avg_sq": v,
+            }
 
     def save(self, prefix: Path, content: ModelFile, progress: Progress) -> str:
         """Write `PREFIX-STEP.pt`."""
@@ -86,7 +103,9 @@ class TorchTrainer:
         save_pt(path, content, progress)
         return path.name
 
-    def _evaluate(self, batch: Batch, prefactors: dict[str, float]) -> tuple[torch.Tensor, dict[str, dict[str, torch.Tensor]]]:
+    def _evaluate(
+        self, batch: Batch, prefactors: dict[str, float]
+    ) -> tuple[torch.Tensor, dict[str, dict[str, torch.Tensor]]]:
         pairs, conditions = pairs_to_torch(batch.pairs), conditions_to_torch(batch.conditions)
         labels = {name: to_torch(array) for name, array in batch.labels.items()}
         natoms = to_torch(batch.natoms_F)

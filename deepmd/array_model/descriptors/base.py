@@ -87,7 +87,10 @@ class Descriptor:
         return [("", self, params)]
 
     def sels(self) -> dict[str, tuple[float, Any]]:
-        """Options that number neighbour slots: {path in the section: (cutoff in Angstrom, value)}; a text stands for what the data need."""
+        """Options that number neighbour slots: {path in the section: (cutoff in Angstrom, value)}.
+
+        A text stands for what the data need.
+        """
         return {"sel": (self.rcut, self.sel)}  # type: ignore[attr-defined]
 
     def with_sels(self, values: dict[str, Any]) -> Descriptor:
@@ -95,7 +98,10 @@ class Descriptor:
         return replace(self, **values)  # type: ignore[type-var]
 
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
-        """Fresh parameters for types of these names; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
+        """Fresh parameters for types of these names.
+
+        `draw(seed_list)` returns a NumPy generator (spec core, section 13.3).
+        """
         raise NotImplementedError
 
     def seeds(self, *path: int) -> list[int] | None:

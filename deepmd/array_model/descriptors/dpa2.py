@@ -23,7 +23,10 @@ from deepmd.array_model.type_embedding import TypeEmbedding
 
 @dataclass(frozen=True)
 class Repinit:
-    """Options of the pair descriptor; `nsel` and `three_body_sel` are numbers once neighbour statistics have resolved "auto"."""
+    """Options of the pair descriptor.
+
+    `nsel` and `three_body_sel` are numbers once neighbour statistics have resolved "auto".
+    """
 
     rcut: float
     rcut_smth: float
@@ -77,19 +80,38 @@ class Dpa2(Descriptor):
             raise ValueError(f"repinit/rcut ({init.rcut}) must be larger than repformer/rcut ({block.rcut})")
         if isinstance(init.nsel, int) and isinstance(block.nsel, int) and init.nsel <= block.nsel:
             raise ValueError(f"repinit/nsel ({init.nsel}) must be larger than repformer/nsel ({block.nsel})")
-        lists = [(init.rcut, init.nsel), (block.rcut, block.nsel), *([(init.three_body_rcut, init.three_body_sel)] if init.use_three_body else [])]
+        lists = [
+            (init.rcut, init.nsel),
+            (block.rcut, block.nsel),
+            *([(init.three_body_rcut, init.three_body_sel)] if init.use_three_body else []),
+        ]
         slots = [number for _, number in sorted(lists, key=lambda each: each[0]) if isinstance(number, int)]
         if slots != sorted(slots):
             raise ValueError(f"a list with a longer cutoff must not have fewer slots; cutoffs and slots are {lists}")
         outer = ("precision", "exclude_types", "env_protection", "trainable", "use_econf_tebd")
         shared: dict[str, Any] = {name: getattr(self, name) for name in outer}
         shared.update(use_tebd_bias=self.use_tebd_bias, concat_output_tebd=False)
-        shared.update({name: getattr(init, name) for name in ("tebd_dim", "tebd_input_mode", "set_davg_zero", "activation_function", "resnet_dt")})
+        shared.update(
+            {
+                name: getattr(init, name)
+                for name in ("tebd_dim", "tebd_input_mode", "set_davg_zero", "activation_function", "resnet_dt")
+            }
+        )
         cuts: dict[str, Any] = {"sel": init.nsel, "rcut": init.rcut, "rcut_smth": init.rcut_smth, "neuron": init.neuron}
         pair = SeAtten(
-            **cuts, axis_neuron=init.axis_neuron, attn_layer=0, smooth_type_embedding=self.smooth, type_one_side=init.type_one_side, **shared
+            **cuts,
+            axis_neuron=init.axis_neuron,
+            attn_layer=0,
+            smooth_type_embedding=self.smooth,
+            type_one_side=init.type_one_side,
+            **shared,
         )
-        cuts = {"sel": init.three_body_sel, "rcut": init.three_body_rcut, "rcut_smth": init.three_body_rcut_smth, "neuron": init.three_body_neuron}
+        cuts = {
+            "sel": init.three_body_sel,
+            "rcut": init.three_body_rcut,
+            "rcut_smth": init.three_body_rcut_smth,
+            "neuron": init.three_body_neuron,
+        }
         three = SeE3Tebd(**cuts, smooth=self.smooth, **shared)
         object.__setattr__(self, "pair", pair)
         object.__setattr__(self, "three", three if init.use_three_body else None)
@@ -114,7 +136,9 @@ class Dpa2(Descriptor):
     def slot_totals(self) -> tuple[int, ...]:
         """Slots of the pair descriptor, of the three-body descriptor if there is one, and of the repformer."""
         if isinstance(self.repformer.nsel, str):
-            raise InputError(f"model/descriptor/repformer/nsel: {self.repformer.nsel!r} has not been resolved by neighbour statistics")
+            raise InputError(
+                f"model/descriptor/repformer/nsel: {self.repformer.nsel!r} has not been resolved by neighbour statistics"
+            )
         return (self.pair.slots, *((self.three.slots,) if self.three else ()), self.repformer.nsel)
 
     def sels(self) -> dict[str, tuple[float, Any]]:
@@ -143,7 +167,11 @@ class Dpa2(Descriptor):
         params: Params = {"type_embedding": self.types().init(type_map, self.seeds(0), draw, xp=xp)}
         for number, (name, part) in enumerate(blocks.items()):
             own = replace(part, seed=None if self.seed is None else self.seed + 1000 * (number + 1))
-            params[name] = {key: value for key, value in own.fresh(type_map, draw, xp=xp).items() if key not in ("type_embedding", "attention")}
+            params[name] = {
+                key: value
+                for key, value in own.fresh(type_map, draw, xp=xp).items()
+                if key not in ("type_embedding", "attention")
+            }
         if self.g1_shape:
             params["g1_shape_tranform"] = init_affine(self.g1_shape, draw(self.seeds(1)))
         if self.add_tebd_to_repinit_out:
@@ -159,7 +187,11 @@ class Dpa2(Descriptor):
 
     def first_atom_matters(self, params: Params) -> bool:
         """Whether the pair or the three-body descriptor says so; empty slots of the repformer carry no weight."""
-        return any(part.first_atom_matters(params[name]) for name, part in (("repinit", self.pair), ("three_body", self.three)) if part)
+        return any(
+            part.first_atom_matters(params[name])
+            for name, part in (("repinit", self.pair), ("three_body", self.three))
+            if part
+        )
 
     def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
         """Environment rows of each part before normalisation: the sample of the statistics."""
@@ -184,10 +216,16 @@ class Dpa2(Descriptor):
 
     def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
         """Features of each centre."""
-        dtype, types, block = dtype_of(self.precision, xp=xp), {"type_embedding": params["type_embedding"]}, self.repformer
+        dtype, types, block = (
+            dtype_of(self.precision, xp=xp),
+            {"type_embedding": params["type_embedding"]},
+            self.repformer,
+        )
         start = [self.pair.apply({**params["repinit"], **types}, pairs, xp=xp).invariant_ND]
         if self.three:
-            start.append(self.three.apply({**params["three_body"], **types}, self._three_pairs(pairs, xp=xp), xp=xp).invariant_ND)
+            start.append(
+                self.three.apply({**params["three_body"], **types}, self._three_pairs(pairs, xp=xp), xp=xp).invariant_ND
+            )
         g1_ND = xp.astype(xp.concat(start, axis=1), dtype)
         if self.g1_shape:
             g1_ND = affine(params["g1_shape_tranform"], g1_ND, xp=xp)
@@ -203,7 +241,9 @@ class Dpa2(Descriptor):
         mask_NM = xp.logical_and(near.mask_NM, xp.logical_not(excluded(near, self.exclude_types, xp=xp)))
         s_NM = switch(xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1)), block.rcut_smth, block.rcut, xp=xp)
         s_NM = xp.where(mask_NM, s_NM, xp.zeros_like(s_NM))
-        g1_ND, equivariant = repformer.run(block, own, g1_ND, rows_NM4, disp_NM3, mask_NM, s_NM, self.smooth, near, xp=xp)
+        g1_ND, equivariant = repformer.run(
+            block, own, g1_ND, rows_NM4, disp_NM3, mask_NM, s_NM, self.smooth, near, xp=xp
+        )
         out_ND = xp.concat([g1_ND, type_NE], axis=1) if self.concat_output_tebd else g1_ND
         return Features(xp.astype(out_ND, xp.float64), xp.astype(equivariant, xp.float64))
 
@@ -220,7 +260,9 @@ class Dpa2(Descriptor):
 
     def types(self) -> TypeEmbedding:
         """Options of the type embedding."""
-        return TypeEmbedding((self.repinit.tebd_dim,), self.use_econf_tebd, self.use_tebd_bias, self.precision, trainable=self.trainable)
+        return TypeEmbedding(
+            (self.repinit.tebd_dim,), self.use_econf_tebd, self.use_tebd_bias, self.precision, trainable=self.trainable
+        )
 
     def _three_pairs(self, pairs: Pairs, *, xp: Namespace) -> Pairs:
         return inner_pairs(pairs, 0, self.repinit.three_body_rcut, xp=xp)
@@ -240,5 +282,7 @@ class Dpa2(Descriptor):
             layer["attn2_lm"] = {"w": zeros + 1.0, "b": zeros}
         for kind, (name, sizes) in enumerate(block.residuals(last).items()):
             how = block.update_residual, block.update_residual_init
-            layer[name] = [init_factor(size, *how, draw(self.seeds(k, kind, number, 5))) for k, size in enumerate(sizes)]
+            layer[name] = [
+                init_factor(size, *how, draw(self.seeds(k, kind, number, 5))) for k, size in enumerate(sizes)
+            ]
         return layer

@@ -64,7 +64,9 @@ class Dpa3(Descriptor):
         """Slots for edges and for angle neighbours, once resolved."""
         block = self.repflow
         if isinstance(block.e_sel, str) or isinstance(block.a_sel, str):
-            raise InputError(f"model/descriptor/repflow: e_sel {block.e_sel!r}, a_sel {block.a_sel!r} have not been resolved by neighbour statistics")
+            raise InputError(
+                f"model/descriptor/repflow: e_sel {block.e_sel!r}, a_sel {block.a_sel!r} have not been resolved by neighbour statistics"
+            )
         return block.e_sel, block.a_sel
 
     @property
@@ -101,10 +103,15 @@ class Dpa3(Descriptor):
         block = self.repflow
         layers: list[Params] = []
         for number in range(block.nlayers):
-            layer: Params = {name: init_affine(shape, draw(self.seeds(k, number, 2))) for k, (name, shape) in enumerate(block.shapes().items())}
+            layer: Params = {
+                name: init_affine(shape, draw(self.seeds(k, number, 2)))
+                for k, (name, shape) in enumerate(block.shapes().items())
+            }
             for kind, (name, sizes) in enumerate(block.residuals().items()):
                 how = block.update_residual, block.update_residual_init
-                layer[name] = [init_factor(size, *how, draw(self.seeds(k, kind, number, 3))) for k, size in enumerate(sizes)]
+                layer[name] = [
+                    init_factor(size, *how, draw(self.seeds(k, kind, number, 3))) for k, size in enumerate(sizes)
+                ]
             layers.append(layer)
         zeros = xp.zeros_like(draw([0]).normal(size=(len(type_map), self.slots[0], 4)))
         return {
@@ -124,7 +131,11 @@ class Dpa3(Descriptor):
     def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
         """Environment rows (N, M, 4) before normalisation: the sample of the statistics."""
         rows_NM4 = environment_rows(pairs.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
-        return [xp.where(xp.expand_dims(excluded(pairs, self.exclude_types, xp=xp), axis=-1), xp.zeros_like(rows_NM4), rows_NM4)]
+        return [
+            xp.where(
+                xp.expand_dims(excluded(pairs, self.exclude_types, xp=xp), axis=-1), xp.zeros_like(rows_NM4), rows_NM4
+            )
+        ]
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
         """Store the deviation of each centre type unless it is fixed; the mean is always zero."""
@@ -143,11 +154,21 @@ class Dpa3(Descriptor):
         table_TE = self.types().table(params["type_embedding"], xp=xp)
         start_Nn = xp.take(table_TE, pairs.type_N, axis=0)
         if self.add_chg_spin_ebd:
-            term_Fn = charge_spin.term(self.frame_embedding(), self.activation_function, params, conditions.charge_spin_F2, xp=xp)
+            term_Fn = charge_spin.term(
+                self.frame_embedding(), self.activation_function, params, conditions.charge_spin_F2, xp=xp
+            )
             start_Nn = start_Nn + xp.take(term_Fn, pairs.frame_N, axis=0)
         act = activation(self.activation_function)
         node_Nn, equivariant = repflow.run(
-            self.repflow, self.activation_function, params, act(start_Nn, xp=xp), rows_NM4, disp_NM3, mask_NM, pairs, xp=xp
+            self.repflow,
+            self.activation_function,
+            params,
+            act(start_Nn, xp=xp),
+            rows_NM4,
+            disp_NM3,
+            mask_NM,
+            pairs,
+            xp=xp,
         )
         out = xp.concat([node_Nn, start_Nn], axis=1) if self.concat_output_tebd else node_Nn
         return Features(xp.astype(out, xp.float64), xp.astype(equivariant, xp.float64))
@@ -159,7 +180,9 @@ class Dpa3(Descriptor):
 
     def types(self) -> TypeEmbedding:
         """Options of the type embedding."""
-        return TypeEmbedding((self.repflow.n_dim,), self.use_econf_tebd, self.use_tebd_bias, self.precision, trainable=self.trainable)
+        return TypeEmbedding(
+            (self.repflow.n_dim,), self.use_econf_tebd, self.use_tebd_bias, self.precision, trainable=self.trainable
+        )
 
     def frame_embedding(self) -> TypeEmbedding:
         """Options of the vectors of charges and spins."""

@@ -23,7 +23,10 @@ class Expandable(Descriptor):
         return (ntypes,) * ntypes
 
     def obstacle(self, ntypes: int, *, stored: bool) -> str:
-        """Return why there can be no expansion, or why it would not pay where the choice is left open; "" if neither is so."""
+        """Return why there can be no expansion, or why it would not pay where the choice is left open.
+
+        "" if neither is so.
+        """
         return ""
 
     def with_evaluation(self, evaluation: str | int) -> Any:
@@ -33,7 +36,8 @@ class Expandable(Descriptor):
     def expansion(self, params: Params, centre: int, *, xp: Namespace) -> tuple[list[Array], Array]:
         """Return what contracts the moments of a group, (2K, G) for each function, and these at x = -1 (J, G).
 
-        They are stored, or follow from the nets: in float64, because slopes lose digits with the square of the number of terms.
+        They are stored, or follow from the nets: in float64, because slopes lose digits with the square of the number
+        of terms.
         """
         tables = params["tables"]
         if "coefficients" in tables:

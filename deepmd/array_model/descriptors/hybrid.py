@@ -17,8 +17,9 @@ from deepmd.array_model.registry import register
 class Hybrid(Descriptor):
     """Its features are those of its members, one after the other.
 
-    One neighbour list serves all. Of every section a member takes the nearest slots up to its own `sel`; atoms beyond its own cutoff
-    are there, with a switch of zero. Where a member wants mixed neighbours and another one sections, each neighbour comes twice.
+    One neighbour list serves all. Of every section a member takes the nearest slots up to its own `sel`; atoms beyond
+    its own cutoff are there, with a switch of zero. Where a member wants mixed neighbours and another one sections,
+    each neighbour comes twice.
     """
 
     members: tuple[Any, ...]
@@ -90,7 +91,11 @@ class Hybrid(Descriptor):
 
     def in_precision(self, params: Params, cast: Any) -> Params:
         """Return the parameters in the precision of each member."""
-        return {"members": [member.in_precision(own, cast) for member, own in zip(self.members, params["members"], strict=True)]}
+        return {
+            "members": [
+                member.in_precision(own, cast) for member, own in zip(self.members, params["members"], strict=True)
+            ]
+        }
 
     def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
         """Environment rows of each part of each member."""
@@ -105,7 +110,10 @@ class Hybrid(Descriptor):
 
     def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
         """Features of each centre."""
-        each = [member.apply(own, self._cut(member, pairs, xp=xp), xp=xp) for member, own in zip(self.members, params["members"], strict=True)]
+        each = [
+            member.apply(own, self._cut(member, pairs, xp=xp), xp=xp)
+            for member, own in zip(self.members, params["members"], strict=True)
+        ]
         equivariant = [features.equivariant_NG3 for features in each if features.equivariant_NG3 is not None]
         return Features(
             invariant_ND=xp.concat([features.invariant_ND for features in each], axis=1),

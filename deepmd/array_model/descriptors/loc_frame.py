@@ -20,7 +20,9 @@ SMALLEST = 1e-20
 @register("descriptor", "loc_frame")
 @dataclass(frozen=True)
 class LocFrame(Descriptor):
-    """Options of the descriptor. It has no nets and no switch: features jump where neighbours change places or cross the cutoff.
+    """Options of the descriptor.
+
+    It has no nets and no switch: features jump where neighbours change places or cross the cutoff.
 
     Attributes
     ----------
@@ -45,16 +47,24 @@ class LocFrame(Descriptor):
         if len(self.sel_r) != ntypes:
             raise ValueError(f"sel_r has {len(self.sel_r)} entries, sel_a has {ntypes}: both need one for each type")
         if min((*self.sel_a, *self.sel_r), default=-1) < 0 or not sum(self.sel):
-            raise ValueError(f"sel_a is {list(self.sel_a)}, sel_r {list(self.sel_r)}: need numbers of slots >= 0, not all zero")
+            raise ValueError(
+                f"sel_a is {list(self.sel_a)}, sel_r {list(self.sel_r)}: need numbers of slots >= 0, not all zero"
+            )
         if self.rcut <= 0.0:
             raise ValueError(f"rcut is {self.rcut}; it must be positive")
         if not rule and sum(self.sel_a) < 2:
-            raise ValueError(f"sel_a is {list(self.sel_a)}: without axis_rule it needs two slots, for the neighbours on the axes")
+            raise ValueError(
+                f"sel_a is {list(self.sel_a)}: without axis_rule it needs two slots, for the neighbours on the axes"
+            )
         if rule and len(rule) != 6 * ntypes:
             raise ValueError(f"axis_rule has {len(rule)} numbers; accepted: none, or 6 for each type, {6 * ntypes}")
         for start in range(0, len(rule), 3):
             kind, neighbour, number = rule[start : start + 3]
-            if kind not in (0, 1) or not 0 <= neighbour < ntypes or not 0 <= number < (self.sel_a, self.sel_r)[kind][neighbour]:
+            if (
+                kind not in (0, 1)
+                or not 0 <= neighbour < ntypes
+                or not 0 <= number < (self.sel_a, self.sel_r)[kind][neighbour]
+            ):
                 raise ValueError(
                     f"axis_rule: axis {start // 3 % 2 + 1} of type {start // 6} is {list(rule[start : start + 3])}; accepted: 0 (sel_a) or 1 "
                     f"(sel_r), a type, and a number below its entry there; sel_a is {list(self.sel_a)}, sel_r {list(self.sel_r)}"
@@ -114,13 +124,18 @@ class LocFrame(Descriptor):
         return Features((self._raw(pairs, xp=xp) - mean_ND) / std_ND, None)
 
     def _raw(self, pairs: Pairs, *, xp: Namespace) -> Array:
-        """Features (N, D): (1/r, z/r^2, x/r^2, y/r^2) of the slots of `sel_a`, then 1/r of those of `sel_r`; zero where empty."""
+        """Features (N, D): (1/r, z/r^2, x/r^2, y/r^2) of the slots of `sel_a`, then 1/r of those of `sel_r`.
+
+        Zero where empty.
+        """
         x, y, z = xp.unstack(pairs.disp_NM3, axis=-1)
         r_NM = xp.sqrt(x * x + y * y + z * z)
         # in a hybrid there may be neighbours beyond the own cutoff
         seen_NM = xp.logical_and(pairs.mask_NM, r_NM <= self.rcut)
         inverse_NM1 = xp.expand_dims(xp.where(seen_NM, 1.0 / r_NM, xp.zeros_like(r_NM)), axis=-1)
-        whole_NA4, radial_NR4 = self._lists(xp.concat([inverse_NM1, inverse_NM1 * pairs.disp_NM3], axis=-1), pairs.widths, xp=xp)
+        whole_NA4, radial_NR4 = self._lists(
+            xp.concat([inverse_NM1, inverse_NM1 * pairs.disp_NM3], axis=-1), pairs.widths, xp=xp
+        )
         frame_N33 = self._frames((whole_NA4, radial_NR4), pairs.counts, xp=xp)
         inverse_NA1 = whole_NA4[:, :, :1]
         rows_NA4 = xp.concat([inverse_NA1, inverse_NA1 * xp.matmul(whole_NA4[:, :, 1:], frame_N33)], axis=-1)
@@ -152,16 +167,22 @@ class LocFrame(Descriptor):
 
         A direction that is not defined, since a neighbour is missing or all are on a line, is zero.
         """
-        each, parts = [self._axes(centre) for centre in range(len(self.sel))], [xp.split(rows, counts, axis=0) for rows in lists]
+        each, parts = (
+            [self._axes(centre) for centre in range(len(self.sel))],
+            [xp.split(rows, counts, axis=0) for rows in lists],
+        )
         x_N3, second_N3, next_N3 = (
-            xp.concat([parts[kind][centre][:, slot, 1:] for centre, (kind, slot) in enumerate(chosen)], axis=0) for chosen in zip(*each, strict=True)
+            xp.concat([parts[kind][centre][:, slot, 1:] for centre, (kind, slot) in enumerate(chosen)], axis=0)
+            for chosen in zip(*each, strict=True)
         )
         opposite_N1 = xp.sum(x_N3 * second_N3, axis=-1, keepdims=True) < OPPOSITE - 1.0
         second_N3 = xp.where(opposite_N1, next_N3, second_N3)
         y_N3 = second_N3 - x_N3 * xp.sum(x_N3 * second_N3, axis=-1, keepdims=True)
         square_N1 = xp.sum(y_N3 * y_N3, axis=-1, keepdims=True)
         defined_N1 = square_N1 > SMALLEST
-        y_N3 = xp.where(defined_N1, y_N3 / xp.sqrt(xp.where(defined_N1, square_N1, xp.ones_like(square_N1))), xp.zeros_like(y_N3))
+        y_N3 = xp.where(
+            defined_N1, y_N3 / xp.sqrt(xp.where(defined_N1, square_N1, xp.ones_like(square_N1))), xp.zeros_like(y_N3)
+        )
         (x1, x2, x3), (y1, y2, y3) = xp.unstack(x_N3, axis=-1), xp.unstack(y_N3, axis=-1)
         z_N3 = xp.stack([x2 * y3 - x3 * y2, x3 * y1 - x1 * y3, x1 * y2 - x2 * y1], axis=-1)
         return xp.stack([z_N3, x_N3, y_N3], axis=-1)

@@ -16,7 +16,10 @@ from deepmd.array_model.pairs import Pairs, excluded, section_types
 
 @dataclass(frozen=True)
 class Local(Descriptor):
-    """Options that all of them have; `sel` is resolved once it is no text. A kind gives `widths`, `apply` and what depends on its nets."""
+    """Options that all of them have; `sel` is resolved once it is no text.
+
+    A kind gives `widths`, `apply` and what depends on its nets.
+    """
 
     sel: Any = "auto"
     rcut: float = 6.0

@@ -39,7 +39,10 @@ class Rows:
 
 
 def normalised(rows_NM4: Array, davg_TS4: Array, dstd_TS4: Array, pairs: Pairs, *, xp: Namespace) -> Array:
-    """Return (row - davg) / dstd of the centre's type and the slot; the last slot of a mixed row has the statistics of the last of all."""
+    """Return (row - davg) / dstd of the centre's type and the slot.
+
+    The last slot of a mixed row has the statistics of the last of all.
+    """
     parts = []
     for table in (davg_TS4, dstd_TS4):
         sizes: tuple[Any, ...] = (pairs.widths[0] - 1, xp.shape(table)[1] - pairs.widths[0] + 1)
@@ -50,7 +53,10 @@ def normalised(rows_NM4: Array, davg_TS4: Array, dstd_TS4: Array, pairs: Pairs, 
 
 @dataclass(frozen=True)
 class Mixed(Local):
-    """Options of those whose nets read vectors of the types; `sel` is the number of slots for neighbours of all types, a list is summed."""
+    """Options of those whose nets read vectors of the types.
+
+    `sel` is the number of slots for neighbours of all types, a list is summed.
+    """
 
     sel: tuple[int, ...] | int | str = "auto"
     tebd_dim: int = 8
@@ -110,11 +116,20 @@ class Mixed(Local):
     def shapes(self) -> dict[str, Net]:
         """Embedding nets: of a number and types together, or one of each."""
         types = self.tebd_dim * self.vectors_read
-        widths = {"embeddings": 1 + types} if self.tebd_input_mode == "concat" else {"embeddings": 1, "embeddings_strip": types}
-        return {name: Net(width, self.neuron, self.activation_function, self.resnet_dt) for name, width in widths.items()}
+        widths = (
+            {"embeddings": 1 + types}
+            if self.tebd_input_mode == "concat"
+            else {"embeddings": 1, "embeddings_strip": types}
+        )
+        return {
+            name: Net(width, self.neuron, self.activation_function, self.resnet_dt) for name, width in widths.items()
+        }
 
     def both(self, types_TE: Array, *, xp: Namespace) -> Array:
-        """Vectors of neighbour and other atom, (T * T, 2E) with the neighbour varying slowest; of the neighbour alone where only that is read."""
+        """Vectors of neighbour and other atom, (T * T, 2E) with the neighbour varying slowest.
+
+        Of the neighbour alone where only that is read.
+        """
         if self.vectors_read == 1:
             return types_TE
         neighbour, other = xp.expand_dims(types_TE, axis=1), xp.expand_dims(types_TE, axis=0)
@@ -123,4 +138,6 @@ class Mixed(Local):
 
     def types(self) -> TypeEmbedding:
         """Options of the type embedding."""
-        return TypeEmbedding((self.tebd_dim,), self.use_econf_tebd, self.use_tebd_bias, self.precision, trainable=self.trainable)
+        return TypeEmbedding(
+            (self.tebd_dim,), self.use_econf_tebd, self.use_tebd_bias, self.precision, trainable=self.trainable
+        )

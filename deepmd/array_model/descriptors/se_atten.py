@@ -22,7 +22,10 @@ WIDTH_PER_TYPE = 16
 @register("descriptor", "se_atten", aliases=("dpa1",))
 @dataclass(frozen=True)
 class SeAtten(Mixed, Expandable):
-    """Options of the descriptor; `sel` is the number of slots for neighbours of all types, or a list whose sum counts."""
+    """Options of the descriptor.
+
+    `sel` is the number of slots for neighbours of all types, or a list whose sum counts.
+    """
 
     axis_neuron: int = 4
     attn: int = 128
@@ -48,11 +51,15 @@ class SeAtten(Mixed, Expandable):
 
     def __post_init__(self) -> None:
         if self.stripped_type_embedding is not None:
-            object.__setattr__(self, "tebd_input_mode", "strip" if self.stripped_type_embedding else self.tebd_input_mode)
+            object.__setattr__(
+                self, "tebd_input_mode", "strip" if self.stripped_type_embedding else self.tebd_input_mode
+            )
             object.__setattr__(self, "stripped_type_embedding", None)
         super().__post_init__()
         if not 1 <= self.axis_neuron <= self.neuron[-1]:
-            raise ValueError(f"axis_neuron is {self.axis_neuron}: needs 1 <= axis_neuron <= neuron[-1], and neuron is {list(self.neuron)}")
+            raise ValueError(
+                f"axis_neuron is {self.axis_neuron}: needs 1 <= axis_neuron <= neuron[-1], and neuron is {list(self.neuron)}"
+            )
         if self.attn < 1 or self.attn_layer < 0:
             raise ValueError(f"attn is {self.attn}, attn_layer {self.attn_layer}: needs a positive width, layers >= 0")
         if self.scaling_factor <= 0.0 or (self.ln_eps is not None and self.ln_eps <= 0.0):
@@ -64,11 +71,16 @@ class SeAtten(Mixed, Expandable):
     @property
     def widths(self) -> Widths:
         """Widths of the features."""
-        return Widths(self.neuron[-1] * self.axis_neuron + (self.tebd_dim if self.concat_output_tebd else 0), self.neuron[-1])
+        return Widths(
+            self.neuron[-1] * self.axis_neuron + (self.tebd_dim if self.concat_output_tebd else 0), self.neuron[-1]
+        )
 
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
-        return {**super().fresh(type_map, draw, xp=xp), "attention": self.attention().init(self.seeds(2, 0), draw, xp=xp)}
+        return {
+            **super().fresh(type_map, draw, xp=xp),
+            "attention": self.attention().init(self.seeds(2, 0), draw, xp=xp),
+        }
 
     def trainables(self) -> Any:
         """Which parameters training may change; the layer norms only with `trainable_ln`."""
@@ -77,7 +89,8 @@ class SeAtten(Mixed, Expandable):
     def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
         """Features of each centre: g_i = (1/S) sum_j G_ij (x) R_ij over all S slots, D_i = g_i g_i^T cut to `axis_neuron` columns.
 
-        Empty slots take part, with the type of the first atom of the frame; the last of a row counts for all that are not there.
+        Empty slots take part, with the type of the first atom of the frame; the last of a row counts for all that are
+        not there.
         """
         found = self.rows(params, pairs, xp=xp)
         evaluate = self._spectral if isinstance(self.evaluation, int) else self._direct
@@ -85,8 +98,12 @@ class SeAtten(Mixed, Expandable):
         d_NGX = xp.matmul(g_NG4, xp.matrix_transpose(g_NG4[:, : self.axis_neuron, :]))
         invariant_ND = xp.reshape(d_NGX, (-1, self.neuron[-1] * self.axis_neuron))
         if self.concat_output_tebd:
-            invariant_ND = xp.concat([invariant_ND, xp.take(self._vectors(params, xp=xp), pairs.type_N, axis=0)], axis=1)
-        return Features(invariant_ND=xp.astype(invariant_ND, xp.float64), equivariant_NG3=xp.astype(g_NG4[:, :, 1:], xp.float64))
+            invariant_ND = xp.concat(
+                [invariant_ND, xp.take(self._vectors(params, xp=xp), pairs.type_N, axis=0)], axis=1
+            )
+        return Features(
+            invariant_ND=xp.astype(invariant_ND, xp.float64), equivariant_NG3=xp.astype(g_NG4[:, :, 1:], xp.float64)
+        )
 
     @property
     def vectors_read(self) -> int:
@@ -95,7 +112,10 @@ class SeAtten(Mixed, Expandable):
 
     def attention(self) -> GatedAttention:
         """Options of the attention layers."""
-        same = {name: getattr(self, name) for name in ("normalize", "temperature", "scaling_factor", "trainable_ln", "precision")}
+        same = {
+            name: getattr(self, name)
+            for name in ("normalize", "temperature", "scaling_factor", "trainable_ln", "precision")
+        }
         sizes = self.attn_layer, self.neuron[-1], self.attn, self.slots
         eps = 1e-5 if self.ln_eps is None else self.ln_eps
         return GatedAttention(*sizes, dotr=self.attn_dotr, smooth=self.smooth_type_embedding, ln_eps=eps, **same)
@@ -106,7 +126,12 @@ class SeAtten(Mixed, Expandable):
 
     def _direct(self, params: Params, pairs: Pairs, found: Rows, *, xp: Namespace) -> Array:
         """Sum of R (x) G over all slots (N, 4, G), the nets evaluated for every slot."""
-        types_TE, pair_NM, rows_NM4, gate_NM = self._vectors(params, xp=xp), found.type_NM, found.rows_NM4, found.switch_NM
+        types_TE, pair_NM, rows_NM4, gate_NM = (
+            self._vectors(params, xp=xp),
+            found.type_NM,
+            found.rows_NM4,
+            found.switch_NM,
+        )
         if not self.type_one_side:
             pair_NM = pair_NM * xp.shape(types_TE)[0] + xp.expand_dims(pairs.type_N, axis=-1)
         if not self.smooth_type_embedding:
@@ -114,11 +139,18 @@ class SeAtten(Mixed, Expandable):
         g_NMG = self._embedded(params, rows_NM4[:, :, 0:1], self.both(types_TE, xp=xp), pair_NM, gate_NM, xp=xp)
         if self.attn_layer:
             g_NMG = self.attention().apply(
-                params["attention"], g_NMG, unit(rows_NM4[:, :, 1:], self.precision, xp=xp), gate_NM, found.count_NM, xp=xp
+                params["attention"],
+                g_NMG,
+                unit(rows_NM4[:, :, 1:], self.precision, xp=xp),
+                gate_NM,
+                found.count_NM,
+                xp=xp,
             )
         return xp.matmul(xp.matrix_transpose(rows_NM4 * xp.expand_dims(found.count_NM, axis=-1)), g_NMG)
 
-    def _embedded(self, params: Params, s_NM1: Array, both_PE: Array, pair_NM: Array, gate_NM: Array, *, xp: Namespace) -> Array:
+    def _embedded(
+        self, params: Params, s_NM1: Array, both_PE: Array, pair_NM: Array, gate_NM: Array, *, xp: Namespace
+    ) -> Array:
         """Output of the embedding nets for each slot (N, M, G)."""
 
         def of_pairs(table: Array, width: int) -> Array:
@@ -129,7 +161,9 @@ class SeAtten(Mixed, Expandable):
             x_NMK = xp.concat([s_NM1, of_pairs(both_PE, xp.shape(both_PE)[1])], axis=-1)
             return apply_net(nets["embeddings"], params["embeddings"][0], x_NMK, xp=xp)
         g_NMG = apply_net(nets["embeddings"], params["embeddings"][0], s_NM1, xp=xp)
-        t_NMG = of_pairs(apply_net(nets["embeddings_strip"], params["embeddings_strip"][0], both_PE, xp=xp), self.neuron[-1])
+        t_NMG = of_pairs(
+            apply_net(nets["embeddings_strip"], params["embeddings_strip"][0], both_PE, xp=xp), self.neuron[-1]
+        )
         return g_NMG * (1.0 + (t_NMG * xp.expand_dims(gate_NM, axis=-1) if self.smooth_type_embedding else t_NMG))
 
     # -- expansions: without attention, of one net for each pair of types ------------------------------------------
@@ -174,14 +208,21 @@ class SeAtten(Mixed, Expandable):
             here_NM = xp.astype(xp.equal(found.type_NM, neighbour), dtype_of(self.precision, xp=xp))
             weights.append(here_NM * (found.switch_NM if self._gated else found.count_NM))
         rows_N41M = xp.expand_dims(xp.matrix_transpose(found.rows_NM4), axis=2)
-        rows_NCM = xp.reshape(rows_N41M * xp.expand_dims(xp.stack(weights, axis=1), axis=1), (-1, 4 * len(weights), *xp.shape(found.s_NM)[1:]))
+        rows_NCM = xp.reshape(
+            rows_N41M * xp.expand_dims(xp.stack(weights, axis=1), axis=1),
+            (-1, 4 * len(weights), *xp.shape(found.s_NM)[1:]),
+        )
         x_NM = spectral.abscissa(found.s_NM, tables["scale"])
         moments_NCK = spectral.moments(x_NM, rows_NCM, int(self.evaluation), xp=xp)
         moments_N4K = xp.reshape(moments_NCK, (-1, 4, len(weights) * 2 * int(self.evaluation)))
         parts = []
         for centre, part in enumerate(xp.split(moments_N4K, pairs.counts, axis=0)):
             stored = "coefficients" in tables
-            c_KG = tables["coefficients"][centre] if stored else xp.concat(self.expansion(params, centre, xp=xp)[0], axis=0)
+            c_KG = (
+                tables["coefficients"][centre]
+                if stored
+                else xp.concat(self.expansion(params, centre, xp=xp)[0], axis=0)
+            )
             parts.append(xp.matmul(part, c_KG))
         return xp.concat(parts, axis=0)
 

@@ -25,7 +25,9 @@ class SeE2A(OfPairs):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.axis_neuron <= self.neuron[-1]:
-            raise ValueError(f"axis_neuron is {self.axis_neuron}: needs 1 <= axis_neuron <= neuron[-1], and neuron is {list(self.neuron)}")
+            raise ValueError(
+                f"axis_neuron is {self.axis_neuron}: needs 1 <= axis_neuron <= neuron[-1], and neuron is {list(self.neuron)}"
+            )
 
     @property
     def widths(self) -> Widths:
@@ -35,8 +37,9 @@ class SeE2A(OfPairs):
     def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
         """Features of each centre.
 
-        g_i = (1/S) sum_j G(s_ij) (x) R_ij over all S slots, D_i = g_i g_i^T cut to `axis_neuron` columns. Slots beyond the
-        widths of the batch are empty for every atom and depend on the centre type only: they are summed once per type.
+        g_i = (1/S) sum_j G(s_ij) (x) R_ij over all S slots, D_i = g_i g_i^T cut to `axis_neuron` columns. Slots beyond
+        the widths of the batch are empty for every atom and depend on the centre type only: they are summed once per
+        type.
         """
         evaluate = self._spectral if isinstance(self.evaluation, int) else self._direct
         g_N4G = evaluate(params, pairs, xp=xp) / float(sum(self.slots))
@@ -52,11 +55,21 @@ class SeE2A(OfPairs):
         return xp.matmul(xp.matrix_transpose(rows), embedding(rows[:, :, 0:1]))
 
     def _spectral(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Array:
-        """Sum of R (x) G(s) over all slots (N, 4, G) from moments; mean and deviation are those of the first slot, as of all."""
+        """Sum of R (x) G(s) over all slots (N, 4, G) from moments.
+
+        Mean and deviation are those of the first slot, as of all.
+        """
         inverse_NCM = xp.expand_dims(xp.take(1.0 / params["dstd"][:, 0, :], pairs.type_N, axis=0), axis=-1)
         shift_NCM = xp.expand_dims(xp.take(params["davg"][:, 0, :], pairs.type_N, axis=0), axis=-1) * inverse_NCM
         if self.exclude_types:
-            shown_N1M = xp.matrix_transpose(self.without_excluded(xp.ones_like(pairs.disp_NM3[:, :, 0:1]), pairs, xp=xp))
-            inverse_NCM, shift_NCM = (xp.astype(shown_N1M, dtype_of(self.precision, xp=xp)) * each for each in (inverse_NCM, shift_NCM))
-        columns, by_rows = (lambda rows_N4M: rows_N4M * inverse_NCM - shift_NCM), (lambda by_columns: by_columns * inverse_NCM)
+            shown_N1M = xp.matrix_transpose(
+                self.without_excluded(xp.ones_like(pairs.disp_NM3[:, :, 0:1]), pairs, xp=xp)
+            )
+            inverse_NCM, shift_NCM = (
+                xp.astype(shown_N1M, dtype_of(self.precision, xp=xp)) * each for each in (inverse_NCM, shift_NCM)
+            )
+        columns, by_rows = (
+            (lambda rows_N4M: rows_N4M * inverse_NCM - shift_NCM),
+            (lambda by_columns: by_columns * inverse_NCM),
+        )
         return self.summed(params, pairs, columns, by_rows, self.rest(params, pairs), xp=xp)

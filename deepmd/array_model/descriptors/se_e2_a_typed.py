@@ -18,7 +18,10 @@ from deepmd.array_model.type_embedding import TypeEmbedding
 @register("descriptor", "se_e2_a_typed")
 @dataclass(frozen=True)
 class SeE2ATyped(SeE2A):
-    """Options of se_e2_a, and of the type embedding. One fitting net serves all types: it reads the vector of the centre besides."""
+    """Options of se_e2_a, and of the type embedding.
+
+    One fitting net serves all types: it reads the vector of the centre besides.
+    """
 
     keys_of_nets = 0
     types: TypeEmbedding = field(default_factory=lambda: TypeEmbedding(activation_function="tanh"))
@@ -40,7 +43,10 @@ class SeE2ATyped(SeE2A):
         return Widths(plain.invariant + self.types.neuron[-1], plain.equivariant)
 
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
-        """Fresh parameters; `draw(seed_list)` returns a NumPy generator. DeePMD-kit has it in TensorFlow only, which draws others."""
+        """Fresh parameters; `draw(seed_list)` returns a NumPy generator.
+
+        DeePMD-kit has it in TensorFlow only, which draws others.
+        """
         vectors = self.types.init(type_map, None if self.types.seed is None else [1, self.types.seed], draw, xp=xp)
         return {**super().fresh(type_map, draw, xp=xp), "type_embedding": vectors}
 

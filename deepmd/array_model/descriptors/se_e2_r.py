@@ -18,7 +18,10 @@ SCALE = 5.0
 @register("descriptor", "se_e2_r", aliases=("se_r",))
 @dataclass(frozen=True)
 class SeE2R(OfPairs):
-    """Options of the descriptor. Without `type_one_side` each pair of types has a net, as in DeePMD-kit's TensorFlow alone."""
+    """Options of the descriptor.
+
+    Without `type_one_side` each pair of types has a net, as in DeePMD-kit's TensorFlow alone.
+    """
 
     type_one_side: bool = True
 
@@ -32,7 +35,8 @@ class SeE2R(OfPairs):
     def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
         """Features of each centre: D_i = 1/(5 S) sum_j G(s_ij) over all S slots.
 
-        Slots beyond the widths of the batch are empty for every atom and depend on the centre type only: they are summed once per type.
+        Slots beyond the widths of the batch are empty for every atom and depend on the centre type only: they are
+        summed once per type.
         """
         evaluate = self._spectral if isinstance(self.evaluation, int) else self._direct
         return Features(xp.astype(evaluate(params, pairs, xp=xp) / (SCALE * float(sum(self.slots))), xp.float64), None)
@@ -50,8 +54,13 @@ class SeE2R(OfPairs):
         if not self.exclude_types:
             return out_NG
         zero_11 = xp.zeros_like(params["davg"][0:1, 0, :])
-        by_centre = [[embedding(zero_11) for embedding in self._embeddings(params, centre, xp=xp)] for centre in range(len(self.slots))]
-        for at_zero, shown in zip(zip(*by_centre, strict=True), xp.split(shown_N1M[:, 0, :], pairs.widths, axis=1), strict=True):
+        by_centre = [
+            [embedding(zero_11) for embedding in self._embeddings(params, centre, xp=xp)]
+            for centre in range(len(self.slots))
+        ]
+        for at_zero, shown in zip(
+            zip(*by_centre, strict=True), xp.split(shown_N1M[:, 0, :], pairs.widths, axis=1), strict=True
+        ):
             hidden_N1 = xp.sum(1.0 - shown, axis=1, keepdims=True)
             out_NG = out_NG + hidden_N1 * xp.take(xp.concat(list(at_zero), axis=0), pairs.type_N, axis=0)
         return out_NG

@@ -39,7 +39,10 @@ class SeE3(Sectioned):
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters; nets that have no use are zero."""
         params = super().fresh(type_map, draw, xp=xp)
-        nets = [net if use else map_leaves(xp.zeros_like, net) for net, use in zip(params["embeddings"], self._used, strict=True)]
+        nets = [
+            net if use else map_leaves(xp.zeros_like, net)
+            for net, use in zip(params["embeddings"], self._used, strict=True)
+        ]
         return {**params, "embeddings": nets}
 
     def trainables(self) -> Any:
@@ -49,9 +52,10 @@ class SeE3(Sectioned):
     def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
         """Features of each centre.
 
-        D_i = sum_{a <= b} 1/(sel_a sel_b) sum_{j in a, k in b} t_jk G^{ab}(t_jk) over all slots, with t_jk the scalar product of the
-        directional parts of the rows of j and k. Rows of empty slots differ from zero where `davg` does, so every slot counts; those that no
-        atom of the batch fills are the same for a centre, mean and deviation being those of the first slot, and one stands for all.
+        D_i = sum_{a <= b} 1/(sel_a sel_b) sum_{j in a, k in b} t_jk G^{ab}(t_jk) over all slots, with t_jk the scalar
+        product of the directional parts of the rows of j and k. Rows of empty slots differ from zero where `davg` does,
+        so every slot counts; those that no atom of the batch fills are the same for a centre, mean and deviation being
+        those of the first slot, and one stands for all.
         """
         evaluate = self._spectral if isinstance(self.evaluation, int) else self._direct
         each = evaluate(params, pairs, xp=xp)
@@ -76,12 +80,19 @@ class SeE3(Sectioned):
         out = []
         sections = zip(self.rows(params, pairs, xp=xp), pairs.widths, self.slots, spans(self.slots), strict=True)
         for rows_NM4, width, sel, (start, _) in sections:
-            one_M, zero_1 = xp.ones_like(params["davg"][0, start : start + width, 0]), xp.zeros_like(params["davg"][0, 0:1, 0])
-            count_M = xp.concat([one_M, float(sel) - xp.sum(one_M, axis=0, keepdims=True), *[zero_1] * (BLOCKS - 1)], axis=0)
+            one_M, zero_1 = (
+                xp.ones_like(params["davg"][0, start : start + width, 0]),
+                xp.zeros_like(params["davg"][0, 0:1, 0]),
+            )
+            count_M = xp.concat(
+                [one_M, float(sel) - xp.sum(one_M, axis=0, keepdims=True), *[zero_1] * (BLOCKS - 1)], axis=0
+            )
             rows_NM3 = xp.concat([rows_NM4[:, :, 1:], empty_NB3], axis=1)
             length = width // BLOCKS + 1
             sizes = (*[length] * BLOCKS, width + BLOCKS - BLOCKS * length)
-            out.append(list(zip(xp.split(rows_NM3, sizes, axis=1), xp.split(count_M, sizes, axis=0), strict=True))[:BLOCKS])
+            out.append(
+                list(zip(xp.split(rows_NM3, sizes, axis=1), xp.split(count_M, sizes, axis=0), strict=True))[:BLOCKS]
+            )
         return out
 
     def _products(self, params: Params, pairs: Pairs, *, xp: Namespace) -> dict[tuple[int, int], tuple[Array, Array]]:
@@ -92,10 +103,15 @@ class SeE3(Sectioned):
             if first < second:
                 sides = [(left, right)]
             else:  # t_jk = t_kj: every block with itself, and twice with those behind it
-                sides = [([block], [block, *((rows, 2.0 * count) for rows, count in right[k + 1 :])]) for k, block in enumerate(left)]
+                sides = [
+                    ([block], [block, *((rows, 2.0 * count) for rows, count in right[k + 1 :])])
+                    for k, block in enumerate(left)
+                ]
             t, share = [], []
             for both in sides:
-                (a_NM3, a_M), (b_NM3, b_M) = ((xp.concat([r for r, _ in side], axis=1), xp.concat([c for _, c in side], axis=0)) for side in both)
+                (a_NM3, a_M), (b_NM3, b_M) = (
+                    (xp.concat([r for r, _ in side], axis=1), xp.concat([c for _, c in side], axis=0)) for side in both
+                )
                 size = xp.shape(a_M)[0] * xp.shape(b_M)[0]
                 t.append(xp.reshape(xp.matmul(a_NM3, xp.matrix_transpose(b_NM3)), (-1, size)))
                 share.append(xp.reshape(xp.expand_dims(a_M, axis=1) * b_M, (-1,)))
@@ -133,7 +149,10 @@ class SeE3(Sectioned):
     def values(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> list[Array]:
         """Functions of all pairs of types, (K, G) at some scalar products."""
         t_K1, nets = xp.expand_dims(s_K, axis=-1), params["embeddings"]
-        return [apply_net(self.net(), nets[first + second * len(self.slots)], t_K1, xp=xp) for first, second in self._couples]
+        return [
+            apply_net(self.net(), nets[first + second * len(self.slots)], t_K1, xp=xp)
+            for first, second in self._couples
+        ]
 
     def reach(self, params: Params, s: float, *, xp: Namespace) -> float:
         """Return the largest scalar product when s is the largest radial part of a row."""

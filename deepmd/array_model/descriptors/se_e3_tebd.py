@@ -27,9 +27,9 @@ class SeE3Tebd(Mixed):
     def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
         """Features of each centre.
 
-        D_i = 1/S^2 sum_jk t_jk G(t_jk, e_j, e_k) over all ordered pairs of the S slots, with t_jk the scalar product of the directional
-        parts of their rows and e the vectors of their types. In strip mode G = Gs(t_jk) (1 + k_jk Gt(e_j, e_k)), with k_jk the
-        product of their switches if `smooth`, otherwise 1.
+        D_i = 1/S^2 sum_jk t_jk G(t_jk, e_j, e_k) over all ordered pairs of the S slots, with t_jk the scalar product of
+        the directional parts of their rows and e the vectors of their types. In strip mode G = Gs(t_jk) (1 + k_jk
+        Gt(e_j, e_k)), with k_jk the product of their switches if `smooth`, otherwise 1.
         """
         found = self.rows(params, pairs, xp=xp)
         table_TE = self.types().table(params["type_embedding"], xp=xp)
@@ -38,14 +38,20 @@ class SeE3Tebd(Mixed):
         weighted_NM3 = rows_NM3 * xp.expand_dims(found.count_NM, axis=-1)
         weight_NMM = xp.matmul(weighted_NM3, xp.matrix_transpose(weighted_NM3))
         t_P1, types = xp.reshape(t_NMM, (-1, 1)), len(pairs.counts) + 1  # a vector for no atom comes last
-        both_Q = xp.reshape(xp.expand_dims(found.type_NM * types, axis=2) + xp.expand_dims(found.type_NM, axis=1), (-1,))
+        both_Q = xp.reshape(
+            xp.expand_dims(found.type_NM * types, axis=2) + xp.expand_dims(found.type_NM, axis=1), (-1,)
+        )
         pairs_QE = self.both(table_TE, xp=xp)
         nets, (weights,) = self.shapes(), params["embeddings"]
         if self.tebd_input_mode == "concat":
-            g_PD = apply_net(nets["embeddings"], weights, xp.concat([t_P1, xp.take(pairs_QE, both_Q, axis=0)], axis=1), xp=xp)
+            g_PD = apply_net(
+                nets["embeddings"], weights, xp.concat([t_P1, xp.take(pairs_QE, both_Q, axis=0)], axis=1), xp=xp
+            )
         else:
             g_PD = apply_net(nets["embeddings"], weights, t_P1, xp=xp)
-            gate_PD = xp.take(apply_net(nets["embeddings_strip"], params["embeddings_strip"][0], pairs_QE, xp=xp), both_Q, axis=0)
+            gate_PD = xp.take(
+                apply_net(nets["embeddings_strip"], params["embeddings_strip"][0], pairs_QE, xp=xp), both_Q, axis=0
+            )
             if self.smooth:
                 w_N1M = xp.expand_dims(found.switch_NM, axis=1)
                 gate_PD = gate_PD * xp.reshape(xp.matrix_transpose(w_N1M) * w_N1M, (-1, 1))

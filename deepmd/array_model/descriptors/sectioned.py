@@ -23,7 +23,10 @@ class Sectioned(Local, Expandable):
 
     sel: tuple[int, ...] | str = "auto"
     evaluation: str | int = "auto"
-    """How the embedding nets are evaluated: "direct", "spectral", "auto"; the number of terms once an expansion is planned."""
+    """How the embedding nets are evaluated: "direct", "spectral", "auto".
+
+    The number of terms once an expansion is planned.
+    """
 
     keys_of_nets: ClassVar[int] = 1
     """Number of types that a net belongs to: the neighbour; before it the centre or another neighbour."""
@@ -38,7 +41,10 @@ class Sectioned(Local, Expandable):
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters (spec core, section 13.3): of a pair of types the first varies fastest among nets, the second among their seeds."""
         ntypes = len(type_map)
-        numbers = [sum(t * ntypes**k for k, t in enumerate(types)) for types in product(range(ntypes), repeat=self.keys_of_nets)]
+        numbers = [
+            sum(t * ntypes**k for k, t in enumerate(types))
+            for types in product(range(ntypes), repeat=self.keys_of_nets)
+        ]
         nets = [init_net(self.net(), self.seeds(number), draw) for number in numbers]
         return {**self.no_statistics(ntypes, draw, xp=xp), "embeddings": nets}
 
@@ -49,18 +55,27 @@ class Sectioned(Local, Expandable):
     def rows(self, params: Params, pairs: Pairs, *, xp: Namespace) -> list[Array]:
         """Normalised environment rows of each section (N, width, columns), those of excluded neighbours zero."""
         disp_NM3 = xp.astype(pairs.disp_NM3, dtype_of(self.precision, xp=xp))
-        rows_NMC = environment_rows(disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)[:, :, : self.columns]
+        rows_NMC = environment_rows(disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)[
+            :, :, : self.columns
+        ]
         used = [slice(start, start + width) for (start, _), width in zip(spans(self.slots), pairs.widths, strict=True)]
-        mean_TMC, std_TMC = (xp.concat([params[name][:, part, :] for part in used], axis=1) for name in ("davg", "dstd"))
+        mean_TMC, std_TMC = (
+            xp.concat([params[name][:, part, :] for part in used], axis=1) for name in ("davg", "dstd")
+        )
         rows_NMC = (rows_NMC - xp.take(mean_TMC, pairs.type_N, axis=0)) / xp.take(std_TMC, pairs.type_N, axis=0)
         return xp.split(self.without_excluded(rows_NMC, pairs, xp=xp), pairs.widths, axis=1)  # type: ignore[no-any-return]
 
     def rest(self, params: Params, pairs: Pairs) -> list[Array]:
         """Rows of the slots of each section beyond the width of the batch (T, sel - width, columns): empty for every atom."""
         empty_TSC = -params["davg"] / params["dstd"]
-        return [empty_TSC[:, start + width : stop, :] for (start, stop), width in zip(spans(self.slots), pairs.widths, strict=True)]
+        return [
+            empty_TSC[:, start + width : stop, :]
+            for (start, stop), width in zip(spans(self.slots), pairs.widths, strict=True)
+        ]
 
-    def summed(self, params: Params, pairs: Pairs, columns: Any, by_rows: Any, rest: list[Array], *, xp: Namespace) -> Array:
+    def summed(
+        self, params: Params, pairs: Pairs, columns: Any, by_rows: Any, rest: list[Array], *, xp: Namespace
+    ) -> Array:
         """Sum R (x) G(s) over all slots (N, C, G) from moments.
 
         Parameters
@@ -76,7 +91,9 @@ class Sectioned(Local, Expandable):
 
         def differentiated(disp_NM3: Array) -> tuple[Array, Any]:
             rows_N4M, to_disp = environment_adjoint(disp_NM3, *switched, xp=xp)
-            sums_NCG, to_columns = spectral.contracted_adjoint(spectral.abscissa(rows_N4M[:, 0, :], scale), columns(rows_N4M), *how, xp=xp)
+            sums_NCG, to_columns = spectral.contracted_adjoint(
+                spectral.abscissa(rows_N4M[:, 0, :], scale), columns(rows_N4M), *how, xp=xp
+            )
 
             def adjoint(grad_NCG: Array) -> Array:
                 by_x_NM, by_columns_NCM = to_columns(grad_NCG)
@@ -88,7 +105,9 @@ class Sectioned(Local, Expandable):
             sums_NCG = xp.with_adjoint(differentiated, disp_NM3)
         else:
             each = environment_columns(disp_NM3, *switched, xp=xp)
-            sums_NCG = spectral.contracted(spectral.abscissa(each[0], scale), columns(xp.stack(each, axis=1)), *how, xp=xp)
+            sums_NCG = spectral.contracted(
+                spectral.abscissa(each[0], scale), columns(xp.stack(each, axis=1)), *how, xp=xp
+            )
         rests = []
         for centre, (_, start_JG) in enumerate(both):
             rest_CJ = xp.stack([xp.sum(rest_TSC[centre, :, :], axis=0) for rest_TSC in rest], axis=1)
@@ -97,7 +116,10 @@ class Sectioned(Local, Expandable):
 
 
 class OfPairs(Sectioned):
-    """A net for each pair of types, or with `type_one_side` for the type of the neighbour alone. A kind gives `term`."""
+    """A net for each pair of types, or with `type_one_side` for the type of the neighbour alone.
+
+    A kind gives `term`.
+    """
 
     type_one_side: bool
 
@@ -133,5 +155,8 @@ class OfPairs(Sectioned):
         if self.type_one_side:
             return total(0, rows) + xp.take(total(0, rest), pairs.type_N, axis=0)
         by_centre = zip(*(xp.split(section, pairs.counts, axis=0) for section in rows), strict=True)
-        parts = [total(centre, own) + total(centre, [empty[centre : centre + 1, :, :] for empty in rest]) for centre, own in enumerate(by_centre)]
+        parts = [
+            total(centre, own) + total(centre, [empty[centre : centre + 1, :, :] for empty in rest])
+            for centre, own in enumerate(by_centre)
+        ]
         return xp.concat(parts, axis=0)

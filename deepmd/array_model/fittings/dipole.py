@@ -36,6 +36,16 @@ class DipoleFitting(Fitting):
         """One value for each equivariant feature."""
         return widths.equivariant
 
-    def finish(self, params: Params, f_NK: Array, features: Features, bias_Td: Array, std_Td: Array, pairs: Pairs, *, xp: Namespace) -> Array:
+    def finish(
+        self,
+        params: Params,
+        f_NK: Array,
+        features: Features,
+        bias_Td: Array,
+        std_Td: Array,
+        pairs: Pairs,
+        *,
+        xp: Namespace,
+    ) -> Array:
         """Atomic dipoles (N, 3), without bias: a constant vector would not turn with the system."""
         return xp.sum(xp.expand_dims(f_NK, axis=-1) * features.equivariant_NG3, axis=1)

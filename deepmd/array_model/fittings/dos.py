@@ -12,7 +12,10 @@ from deepmd.array_model.registry import register
 @register("fitting_net", "dos")
 @dataclass(frozen=True)
 class DosFitting(Fitting):
-    """Options of the fitting of densities of states (Zeng et al., Phys. Rev. B 106, 174305 (2022)). `numb_dos` is the number of grid points."""
+    """Options of the fitting of densities of states (Zeng et al., Phys. Rev. B 106, 174305 (2022)).
+
+    `numb_dos` is the number of grid points.
+    """
 
     precision: str = "float64"
     numb_dos: int = 300

@@ -12,7 +12,10 @@ from deepmd.array_model.registry import register
 @register("fitting_net", "ener")
 @dataclass(frozen=True)
 class EnergyFitting(Fitting):
-    """Options of the energy fitting. `atom_ener` holds the energy of an isolated atom per type (eV), None where not assigned."""
+    """Options of the energy fitting.
+
+    `atom_ener` holds the energy of an isolated atom per type (eV), None where not assigned.
+    """
 
     atom_ener: tuple[float | None, ...] = ()
 
@@ -21,4 +24,6 @@ class EnergyFitting(Fitting):
     def isolated(self, nets: int) -> tuple[bool, ...]:
         """With `atom_ener`, the nets of the types that have one."""
         assigned = [energy is not None for energy in self.atom_ener]
-        return tuple(any(assigned) and (nets == 1 or number >= len(assigned) or assigned[number]) for number in range(nets))
+        return tuple(
+            any(assigned) and (nets == 1 or number >= len(assigned) or assigned[number]) for number in range(nets)
+        )

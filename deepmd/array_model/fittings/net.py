@@ -14,7 +14,10 @@ from deepmd.array_model.pairs import Conditions, Pairs
 
 @dataclass(frozen=True)
 class Fitting:
-    """Options that every fitting net has. A kind gives its own, its `output`, and what differs: `net_width`, `finish`."""
+    """Options that every fitting net has.
+
+    A kind gives its own, its `output`, and what differs: `net_width`, `finish`.
+    """
 
     numb_fparam: int = 0
     numb_aparam: int = 0
@@ -44,7 +47,9 @@ class Fitting:
         if self.default_fparam is not None and len(self.default_fparam) != self.numb_fparam:
             raise ValueError(f"default_fparam has {len(self.default_fparam)} values, numb_fparam is {self.numb_fparam}")
         if not isinstance(self.trainable, bool) and len(self.trainable) != len(self.neuron) + 1:
-            raise ValueError(f"trainable has {len(self.trainable)} flags; give one flag, or one for each of the {len(self.neuron) + 1} layers")
+            raise ValueError(
+                f"trainable has {len(self.trainable)} flags; give one flag, or one for each of the {len(self.neuron) + 1} layers"
+            )
 
     @property
     def output(self) -> Output:
@@ -59,8 +64,21 @@ class Fitting:
         """Which nets have their value at an isolated atom, with features of zero, subtracted."""
         return (False,) * nets
 
-    def finish(self, params: Params, f_NK: Array, features: Features, bias_Td: Array, std_Td: Array, pairs: Pairs, *, xp: Namespace) -> Array:
-        """Atomic values (N, d), float64, from the nets' (N, K) and the model's bias and scale of each type; most kinds add the bias."""
+    def finish(
+        self,
+        params: Params,
+        f_NK: Array,
+        features: Features,
+        bias_Td: Array,
+        std_Td: Array,
+        pairs: Pairs,
+        *,
+        xp: Namespace,
+    ) -> Array:
+        """Atomic values (N, d), float64, from the nets' (N, K) and the model's bias and scale of each type.
+
+        Most kinds add the bias.
+        """
         return f_NK + xp.take(bias_Td, pairs.type_N, axis=0)
 
     def extra_init(self, ntypes: int, like_T1: Array, *, xp: Namespace) -> Params:
@@ -70,7 +88,13 @@ class Fitting:
     def net(self, widths: Widths) -> Net:
         """Shape of the nets."""
         extra = self.numb_fparam + (0 if self.use_aparam_as_mask else self.numb_aparam)
-        return Net(widths.invariant + extra, self.neuron, self.activation_function, self.resnet_dt, out_dim=self.net_width(widths))
+        return Net(
+            widths.invariant + extra,
+            self.neuron,
+            self.activation_function,
+            self.resnet_dt,
+            out_dim=self.net_width(widths),
+        )
 
     def init(self, nets: int, ntypes: int, widths: Widths, draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters of `nets` nets; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
@@ -92,7 +116,15 @@ class Fitting:
         return (self.trainable,) * (len(self.neuron) + 1) if isinstance(self.trainable, bool) else self.trainable
 
     def apply(
-        self, params: Params, features: Features, widths: Widths, pairs: Pairs, conditions: Conditions, outer: tuple[Array, Array], *, xp: Namespace
+        self,
+        params: Params,
+        features: Features,
+        widths: Widths,
+        pairs: Pairs,
+        conditions: Conditions,
+        outer: tuple[Array, Array],
+        *,
+        xp: Namespace,
     ) -> Array:
         """Atomic values (N, d), float64; `outer` holds bias and scale (T, d) of the model."""
         f_NK = self._values(params, features.invariant_ND, widths, pairs, conditions, xp=xp)
@@ -101,7 +133,9 @@ class Fitting:
             f_NK = xp.where(xp.expand_dims(xp.equal(pairs.type_N, excluded), axis=-1), xp.zeros_like(f_NK), f_NK)
         return self.finish(params, xp.astype(f_NK, xp.float64), features, *outer, pairs, xp=xp)
 
-    def _values(self, params: Params, features_ND: Array, widths: Widths, pairs: Pairs, conditions: Conditions, *, xp: Namespace) -> Array:
+    def _values(
+        self, params: Params, features_ND: Array, widths: Widths, pairs: Pairs, conditions: Conditions, *, xp: Namespace
+    ) -> Array:
         """Values of the nets (N, K)."""
         dtype = dtype_of(self.precision, xp=xp)
         extra = []
@@ -113,7 +147,9 @@ class Fitting:
         x_NK = xp.concat([xp.astype(features_ND, dtype), *extra], axis=1)
         net, nets = self.net(widths), params["nets"]
         parts, isolated = [], self.isolated(len(nets))
-        for number, (x, weights) in enumerate(zip(xp.split(x_NK, pairs.counts, axis=0) if len(nets) > 1 else [x_NK], nets, strict=True)):
+        for number, (x, weights) in enumerate(
+            zip(xp.split(x_NK, pairs.counts, axis=0) if len(nets) > 1 else [x_NK], nets, strict=True)
+        ):
             f = apply_net(net, weights, x, xp=xp)
             if isolated[number]:
                 vacuum = xp.concat([xp.zeros_like(x[:, : widths.invariant]), x[:, widths.invariant :]], axis=1)

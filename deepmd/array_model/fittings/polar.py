@@ -60,7 +60,17 @@ class PolarFitting(Fitting):
         rows = [like_T1[number : number + 1, :] + value for number, value in enumerate(scales)]
         return {"scale": xp.concat(rows, axis=0), "constant_matrix": xp.reshape(like_T1, (-1,))}
 
-    def finish(self, params: Params, f_NK: Array, features: Features, bias_Td: Array, std_Td: Array, pairs: Pairs, *, xp: Namespace) -> Array:
+    def finish(
+        self,
+        params: Params,
+        f_NK: Array,
+        features: Features,
+        bias_Td: Array,
+        std_Td: Array,
+        pairs: Pairs,
+        *,
+        xp: Namespace,
+    ) -> Array:
         """Atomic polarizabilities (N, 9)."""
         scale_N1 = xp.astype(xp.take(params["scale"], pairs.type_N, axis=0), xp.float64)
         f_NK, q_NG3 = f_NK * scale_N1, features.equivariant_NG3

@@ -43,7 +43,17 @@ class PropertyFitting(Fitting):
         label = self.property_name
         return Output("property", self.task_dim, intensive=self.intensive, label=label, atomic_label=f"atom_{label}")
 
-    def finish(self, params: Params, f_NK: Array, features: Features, bias_Td: Array, std_Td: Array, pairs: Pairs, *, xp: Namespace) -> Array:
+    def finish(
+        self,
+        params: Params,
+        f_NK: Array,
+        features: Features,
+        bias_Td: Array,
+        std_Td: Array,
+        pairs: Pairs,
+        *,
+        xp: Namespace,
+    ) -> Array:
         """Atomic values (N, task_dim)."""
         type_N = pairs.type_N if self.distinguish_types else xp.zeros_like(pairs.type_N)
         return f_NK * xp.take(std_Td, type_N, axis=0) + xp.take(bias_Td, type_N, axis=0)

@@ -1,4 +1,7 @@
-"""What the rest of the package may ask of every model; most answers follow from its descriptors and fitting nets, those of members included."""
+"""What the rest of the package may ask of every model.
+
+Most answers follow from its descriptors and fitting nets, those of members included.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +80,9 @@ class Model:
     def with_parts(self, parts: Iterable[Any]) -> Any:
         """Return the model with other parts of its descriptors, in the order of `parts` and `each_part`."""
         remaining = iter(parts)
-        return self.changed(lambda descriptor: descriptor.with_parts(tuple(next(remaining) for _ in descriptor.parts())))
+        return self.changed(
+            lambda descriptor: descriptor.with_parts(tuple(next(remaining) for _ in descriptor.parts()))
+        )
 
     @property
     def conditions(self) -> dict[str, tuple[int, tuple[float, ...] | None]]:
@@ -86,14 +91,23 @@ class Model:
         def asked(parts: tuple[Any, ...], size: str, default: str = "") -> tuple[int, tuple[float, ...] | None]:
             asking = [part for part in parts if getattr(part, size)]
             defaults = [getattr(part, default, None) for part in asking]
-            return max((getattr(part, size) for part in asking), default=0), next((each for each in defaults if each is not None), None)
+            return max((getattr(part, size) for part in asking), default=0), next(
+                (each for each in defaults if each is not None), None
+            )
 
         fparam, aparam = asked(self.fittings, "numb_fparam", "default_fparam"), asked(self.fittings, "numb_aparam")
-        return {"fparam": fparam, "aparam": aparam, "charge_spin": asked(self.descriptors, "dim_chg_spin", "default_chg_spin")}
+        return {
+            "fparam": fparam,
+            "aparam": aparam,
+            "charge_spin": asked(self.descriptors, "dim_chg_spin", "default_chg_spin"),
+        }
 
     @property
     def atom_ener(self) -> tuple[float | None, ...]:
-        """Energies of isolated atoms by type (eV) that are fixed beforehand, by the first member; None where one is to be fitted."""
+        """Energies of isolated atoms by type (eV) that are fixed beforehand, by the first member.
+
+        None where one is to be fitted.
+        """
         return tuple(self.members[0].atom_ener) if self.members else ()
 
     @property
@@ -119,7 +133,9 @@ class Model:
 
     def in_precision(self, params: Params, *, xp: Namespace) -> Params:
         """Return the parameters with every leaf in the precision that its part computes in."""
-        return self.cast(params, lambda part, precision: map_leaves(lambda leaf: xp.astype(leaf, dtype_of(precision, xp=xp)), part))
+        return self.cast(
+            params, lambda part, precision: map_leaves(lambda leaf: xp.astype(leaf, dtype_of(precision, xp=xp)), part)
+        )
 
     def narrowed(self, params: Params, narrow: Callable[[Any], Any]) -> Params:
         """Return the parameters with `narrow(part)` in place of each part in bfloat16, which NumPy lacks and stores in float32."""
@@ -130,15 +146,22 @@ class Model:
         return any(part.first_atom_matters(own) for _, part, own in self.each_part(params))
 
     def trainables(self) -> Any:
-        """Which parameters training may change: a tree of flags, one for everything below it; what is absent is fixed."""
+        """Which parameters training may change: a tree of flags, one for everything below it.
+
+        What is absent is fixed.
+        """
         return {}
 
-    def atomic_output(self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace) -> tuple[Array, Array]:
+    def atomic_output(
+        self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace
+    ) -> tuple[Array, Array]:
         """Atomic values (N, d) of the output (energies in eV) and features (N, D) of the centres."""
         raise NotImplementedError
 
     def without_excluded(self, value_Nd: Array, pairs: Pairs, *, xp: Namespace) -> Array:
         """Return atomic values (N, d) with zeros for atoms of `atom_exclude_types`."""
         for excluded in self.atom_exclude_types:
-            value_Nd = xp.where(xp.expand_dims(xp.equal(pairs.type_N, excluded), axis=-1), xp.zeros_like(value_Nd), value_Nd)
+            value_Nd = xp.where(
+                xp.expand_dims(xp.equal(pairs.type_N, excluded), axis=-1), xp.zeros_like(value_Nd), value_Nd
+            )
         return value_Nd

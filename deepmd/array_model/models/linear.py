@@ -17,8 +17,8 @@ from deepmd.array_model.registry import register
 class Combination(Model):
     """Models whose atomic energies are added with weights: E_i = sum_k w_k E_ki + out_bias of the type.
 
-    Members add their own biases, as with DeePMD-kit's torch backend; its NumPy backend leaves those out. In models made here they are
-    zero, so that both agree. A kind gives `add`.
+    Members add their own biases, as with DeePMD-kit's torch backend; its NumPy backend leaves those out. In models made
+    here they are zero, so that both agree. A kind gives `add`.
 
     Attributes
     ----------
@@ -34,7 +34,9 @@ class Combination(Model):
             if model.output != self.output:
                 raise ValueError(f"models/{number} predicts {model.output.name}; only energy models can be combined")
             if model.type_map != self.type_map:
-                raise ValueError(f"models/{number} has the type_map {list(model.type_map)}; all need the same, {list(self.type_map)}")
+                raise ValueError(
+                    f"models/{number} has the type_map {list(model.type_map)}; all need the same, {list(self.type_map)}"
+                )
         for name in ("fparam", "aparam"):
             sizes = [model.conditions[name][0] for model in self.models]
             if len({*sizes} - {0}) > 1:
@@ -52,7 +54,11 @@ class Combination(Model):
     def each_part(self, params: Params) -> list[tuple[str, Any, Params]]:
         """Return the parts of the members' descriptors."""
         each = enumerate(self._members(params))
-        return [(f"{self.section_of(number)}{where}", part, own) for number, (model, p) in each for where, part, own in model.each_part(p)]
+        return [
+            (f"{self.section_of(number)}{where}", part, own)
+            for number, (model, p) in each
+            for where, part, own in model.each_part(p)
+        ]
 
     def section_of(self, number: int) -> str:
         """Return where in the input's section a member is described."""
@@ -80,11 +86,16 @@ class Combination(Model):
         """Which parameters training may change: those of the members."""
         return {"models": [model.trainables() for model in self.models]}
 
-    def atomic_output(self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace) -> tuple[Array, Array]:
+    def atomic_output(
+        self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace
+    ) -> tuple[Array, Array]:
         """Atomic energies (N, 1), eV; no features."""
         outer, bias_Td = self.layout(), params["out_bias"][0, :, :]
         lists = [cut(pairs, outer, model.layout(), xp=xp) for model in self.models]
-        values = [model.atomic_output(p, own, conditions, xp=xp)[0] for (model, p), own in zip(self._members(params), lists, strict=True)]
+        values = [
+            model.atomic_output(p, own, conditions, xp=xp)[0]
+            for (model, p), own in zip(self._members(params), lists, strict=True)
+        ]
         value_Nd = self.add(values, xp.take(bias_Td, pairs.type_N, axis=0), lists, xp=xp)
         return self.without_excluded(value_Nd, pairs, xp=xp), value_Nd[:, :0]
 
@@ -101,8 +112,12 @@ class LinearModel(Combination):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.weights not in ("mean", "sum") and (isinstance(self.weights, str) or len(self.weights) != len(self.models)):
-            raise ValueError(f"weights is {self.weights!r}; accepted: mean, sum, or a list with one number for each of the {len(self.models)} models")
+        if self.weights not in ("mean", "sum") and (
+            isinstance(self.weights, str) or len(self.weights) != len(self.models)
+        ):
+            raise ValueError(
+                f"weights is {self.weights!r}; accepted: mean, sum, or a list with one number for each of the {len(self.models)} models"
+            )
 
     @property
     def numbers(self) -> list[float]:

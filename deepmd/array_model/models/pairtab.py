@@ -20,8 +20,9 @@ TABLE = ("vdata", "tab_info", "tab_data")
 class PairTabModel(Model):
     """Half the energy of a pair goes to each of its atoms: E_i = 1/2 sum_j u(r_ij) + out_bias of the type.
 
-    In interval k of the grid u = ((a3 w + a2) w + a1) w + a0 with w = (r - start) / step - k and the four coefficients of the pair
-    of types. Nearer than the grid begins u is constant; from the end of the grid, and from `rcut`, it is zero.
+    In interval k of the grid u = ((a3 w + a2) w + a1) w + a0 with w = (r - start) / step - k and the four coefficients
+    of the pair of types. Nearer than the grid begins u is constant; from the end of the grid, and from `rcut`, it is
+    zero.
 
     Attributes
     ----------
@@ -45,7 +46,11 @@ class PairTabModel(Model):
     def init(self, draw: Any, *, xp: Namespace) -> Params:
         """Parameters of a table of zeros."""
         size, columns = self.ntypes, 1 + self.ntypes * (self.ntypes + 1) // 2
-        shapes: dict[str, tuple[int, ...]] = {"vdata": (self.intervals + 1, columns), "tab_info": (4,), "tab_data": (size**2 * self.intervals * 4,)}
+        shapes: dict[str, tuple[int, ...]] = {
+            "vdata": (self.intervals + 1, columns),
+            "tab_info": (4,),
+            "tab_data": (size**2 * self.intervals * 4,),
+        }
         shapes |= {"out_bias": (1, size, 1), "out_std": (1, size, 1)}
         zeros = {name: xp.zeros_like(draw([0]).normal(size=shape)) for name, shape in shapes.items()}
         return {**zeros, "out_std": zeros["out_std"] + 1.0}
@@ -54,7 +59,9 @@ class PairTabModel(Model):
         """Everything is in float64."""
         return change(params, "float64")
 
-    def atomic_output(self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace) -> tuple[Array, Array]:
+    def atomic_output(
+        self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace
+    ) -> tuple[Array, Array]:
         """Atomic energies (N, 1), eV; no features."""
         r_NM = xp.sqrt(xp.sum(pairs.disp_NM3 * pairs.disp_NM3, axis=-1))
         u_NM = (r_NM - self.start) / self.step

@@ -42,7 +42,9 @@ class StandardModel(Model):
 
     def each_part(self, params: Params) -> list[tuple[str, Any, Params]]:
         """Return the parts of the descriptor."""
-        return [(f"descriptor{where}", part, own) for where, part, own in self.descriptor.each_part(params["descriptor"])]
+        return [
+            (f"descriptor{where}", part, own) for where, part, own in self.descriptor.each_part(params["descriptor"])
+        ]
 
     def changed(self, change: Callable[[Any], Any]) -> StandardModel:
         """Return the model with another descriptor."""
@@ -67,25 +69,40 @@ class StandardModel(Model):
         descriptor = self.descriptor.fresh(self.type_map, draw, xp=xp)
         nets = 1 if self.descriptor.mixed_types else self.ntypes
         fitting = self.fitting.init(nets, self.ntypes, self.descriptor.widths, draw, xp=xp)
-        bias = xp.reshape(xp.concat([0.0 * fitting["bias_atom_e"][:, 0:1]] * self.output.width, axis=1), (1, self.ntypes, self.output.width))
-        return self.in_precision({"descriptor": descriptor, "fitting": fitting, "out_bias": bias, "out_std": bias + 1.0}, xp=xp)
+        bias = xp.reshape(
+            xp.concat([0.0 * fitting["bias_atom_e"][:, 0:1]] * self.output.width, axis=1),
+            (1, self.ntypes, self.output.width),
+        )
+        return self.in_precision(
+            {"descriptor": descriptor, "fitting": fitting, "out_bias": bias, "out_std": bias + 1.0}, xp=xp
+        )
 
     def cast(self, params: Params, change: Callable[[Any, str], Any]) -> Params:
         """Change each part; biases of types are in float64."""
         fitting = params["fitting"]
         return {
             "descriptor": self.descriptor.in_precision(params["descriptor"], change),
-            "fitting": {**change(fitting, self.fitting.precision), "bias_atom_e": change(fitting["bias_atom_e"], "float64")},
+            "fitting": {
+                **change(fitting, self.fitting.precision),
+                "bias_atom_e": change(fitting["bias_atom_e"], "float64"),
+            },
             **{name: change(params[name], "float64") for name in OUTER},
         }
 
     def trainables(self) -> dict[str, Any]:
-        """Which parameters training may change: a tree of flags, one for everything below it; what is absent is fixed."""
+        """Which parameters training may change: a tree of flags, one for everything below it.
+
+        What is absent is fixed.
+        """
         return {"descriptor": self.descriptor.trainables(), "fitting": self.fitting.trainables()}
 
-    def atomic_output(self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace) -> tuple[Array, Array]:
+    def atomic_output(
+        self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace
+    ) -> tuple[Array, Array]:
         """Atomic values (N, d) of the output (energies in eV) and features (N, D) of the centres."""
         features = self.descriptor.apply_under(params["descriptor"], pairs, conditions, xp=xp)
         outer = params["out_bias"][0, :, :], params["out_std"][0, :, :]
-        value_Nd = self.fitting.apply(params["fitting"], features, self.descriptor.widths, pairs, conditions, outer, xp=xp)
+        value_Nd = self.fitting.apply(
+            params["fitting"], features, self.descriptor.widths, pairs, conditions, outer, xp=xp
+        )
         return self.without_excluded(value_Nd, pairs, xp=xp), features.invariant_ND

@@ -14,14 +14,18 @@ from deepmd.array_model.registry import register
 
 LARGEST_EXPONENT = 600.0
 NEGLIGIBLE_EXPONENT = -230.0
-"""Its exponential is negligible against the weight 1 of a neighbour at `sw_rmax`. No constant is that small: TorchScript takes two
+"""Its exponential is negligible against the weight 1 of a neighbour at `sw_rmax`.
+
+No constant is that small: TorchScript takes two
 constants for one where they differ by less than 1e-8."""
 
 
 @register("model", "zbl")
 @dataclass(frozen=True)
 class ZblModel(Combination):
-    """E_i = (1 - w_i) E_i of the Deep Potential + w_i E_i of the table + bias of the type; members are (Deep Potential, table).
+    """E_i = (1 - w_i) E_i of the Deep Potential + w_i E_i of the table + bias of the type.
+
+    Members are (Deep Potential, table).
 
     w_i is the switch from 1 at `sw_rmin` to 0 at `sw_rmax` of the soft minimum of the distances of atom i,
     sum_j r_ij exp(-r_ij / smin_alpha) / sum_j exp(-r_ij / smin_alpha).
@@ -58,7 +62,8 @@ class ZblModel(Combination):
         """Return the weighted sum of the members' values, and the bias of what gets it."""
         disp_NM3, mask_NM = pairs[1].disp_NM3, pairs[1].mask_NM
         r_NM = xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1))
-        # relative to sw_rmax, so that nothing underflows where the weight is not zero; without neighbours the minimum is beyond it
+        # relative to sw_rmax, so that nothing underflows where the weight is not zero; without neighbours the minimum
+        # is beyond it
         exponent_NM = (self.sw_rmax - r_NM) / self.smin_alpha
         exponent_NM = xp.minimum(exponent_NM, LARGEST_EXPONENT * xp.ones_like(r_NM))
         share_NM = xp.where(mask_NM, xp.exp(exponent_NM), xp.zeros_like(r_NM))

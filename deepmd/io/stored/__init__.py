@@ -1,6 +1,7 @@
 """Models as the nested dicts of `.dp` files, and back: DeePMD-kit's layouts (spec core, section 13.2; dpa2_dpa3, sections 3 and 5).
 
-A descriptor or fitting net that is not named here, such as that of a plug-in, has its options and parameters stored as they are.
+A descriptor or fitting net that is not named here, such as that of a plug-in, has its options and parameters stored as
+they are.
 """
 
 from deepmd.io.stored.models import model_from_dict, model_to_dict

@@ -19,7 +19,17 @@ from deepmd.array_model.registry import lookup
 from deepmd.io.stored import dpa2, dpa3, nets, parts
 
 SHARED = (
-    *("sel", "rcut", "rcut_smth", "neuron", "activation_function", "resnet_dt", "precision", "trainable", "exclude_types"),
+    *(
+        "sel",
+        "rcut",
+        "rcut_smth",
+        "neuron",
+        "activation_function",
+        "resnet_dt",
+        "precision",
+        "trainable",
+        "exclude_types",
+    ),
     *("set_davg_zero", "env_protection"),
 )
 """Options that the files of all strictly local descriptors hold."""
@@ -52,21 +62,48 @@ class Form:
 
 
 _ATTENTION = (
-    *("axis_neuron", "tebd_dim", "tebd_input_mode", "attn", "attn_layer", "attn_dotr", "attn_mask", "scaling_factor", "normalize", "temperature"),
-    *("trainable_ln", "smooth_type_embedding", "type_one_side", "concat_output_tebd", "use_econf_tebd", "use_tebd_bias"),
+    *(
+        "axis_neuron",
+        "tebd_dim",
+        "tebd_input_mode",
+        "attn",
+        "attn_layer",
+        "attn_dotr",
+        "attn_mask",
+        "scaling_factor",
+        "normalize",
+        "temperature",
+    ),
+    *(
+        "trainable_ln",
+        "smooth_type_embedding",
+        "type_one_side",
+        "concat_output_tebd",
+        "use_econf_tebd",
+        "use_tebd_bias",
+    ),
 )
 _NO_SPIN = {"spin": None}
 
 FORMS = {
     # version 3 adds the tables of a compressed model, which are not needed
     "se_e2_a": Form("se_e2_a", ("axis_neuron", "type_one_side"), newest=3, constants=_NO_SPIN, uniform=False),
-    "se_e2_a_typed": Form("se_e2_a_typed", ("axis_neuron", "type_one_side"), newest=3, constants=_NO_SPIN, uniform=False),
+    "se_e2_a_typed": Form(
+        "se_e2_a_typed", ("axis_neuron", "type_one_side"), newest=3, constants=_NO_SPIN, uniform=False
+    ),
     "se_e2_r": Form("se_r", ("type_one_side",), constants=_NO_SPIN, uniform=False),
     "se_e3": Form("se_e3"),
-    "se_e3_tebd": Form("se_e3_tebd", ("tebd_dim", "tebd_input_mode", "smooth", "concat_output_tebd", "use_econf_tebd"), version=1, newest=1),
+    "se_e3_tebd": Form(
+        "se_e3_tebd",
+        ("tebd_dim", "tebd_input_mode", "smooth", "concat_output_tebd", "use_econf_tebd"),
+        version=1,
+        newest=1,
+    ),
     "se_atten": Form("dpa1", _ATTENTION, constants=_NO_SPIN),
     "se_atten_v2": Form(
-        "se_atten_v2", tuple(name for name in _ATTENTION if name not in ("tebd_input_mode", "smooth_type_embedding")), constants=_NO_SPIN
+        "se_atten_v2",
+        tuple(name for name in _ATTENTION if name not in ("tebd_input_mode", "smooth_type_embedding")),
+        constants=_NO_SPIN,
     ),
 }
 
@@ -75,7 +112,11 @@ def descriptor_to_dict(descriptor: Descriptor, params: Params, type_map: tuple[s
     """Return the stored form of a descriptor and its parameters, whose leaves may be anything."""
     if descriptor.kind in WHOLE:
         return WHOLE[descriptor.kind][0](descriptor, params, type_map)
-    return _local(descriptor, params, type_map) if isinstance(descriptor, Sectioned | Mixed) else _plain(descriptor, params, type_map)
+    return (
+        _local(descriptor, params, type_map)
+        if isinstance(descriptor, Sectioned | Mixed)
+        else _plain(descriptor, params, type_map)
+    )
 
 
 def descriptor_from_dict(tree: dict[str, Any], where: str = "model/descriptor") -> tuple[Any, Params]:
@@ -113,7 +154,11 @@ def _local(config: Local, params: Params, type_map: tuple[str, ...]) -> dict[str
         "env_mat": nets.environment(config, config.env_protection),
         "@variables": {"davg": params["davg"], "dstd": params["dstd"]},
         "type_map": list(type_map),
-        **(_of_sections(config, params, type_map) if isinstance(config, Sectioned) else _of_mixed(config, params, type_map)),
+        **(
+            _of_sections(config, params, type_map)
+            if isinstance(config, Sectioned)
+            else _of_mixed(config, params, type_map)
+        ),
     }
 
 
@@ -126,7 +171,10 @@ def _read_local(cls: type[Local], tree: dict[str, Any]) -> tuple[Any, Params]:
         nets.require(tree, "type_one_side", [None, True, False], what)
         tree = {**tree, "type_one_side": tree["embeddings"].get("ndim") != 2}
     names = [name for name in (*SHARED, *form.options) if name in tree or name not in SINCE]
-    options = {**{name: nets.with_sequences(tuple, tree[name]) for name in names}, "trainable": bool(tree.get("trainable", True))}
+    options = {
+        **{name: nets.with_sequences(tuple, tree[name]) for name in names},
+        "trainable": bool(tree.get("trainable", True)),
+    }
     if form.uniform:
         nets.check_uniform(tree["@variables"], what)
     params = dict(tree["@variables"])
@@ -158,18 +206,32 @@ def _nets_of_sections(config: Sectioned, tree: dict[str, Any], what: str) -> Par
     stored, expected = tree["embeddings"]["networks"], len(config.slots) ** config.keys_of_nets
     present = sum(item is not None for item in stored)
     if len(stored) != expected or present != expected:
-        reason = "" if present else ": a compressed model, with tables in their place. Needed: the model from before the compression"
+        reason = (
+            ""
+            if present
+            else ": a compressed model, with tables in their place. Needed: the model from before the compression"
+        )
         raise InputError(f"{what}: expected {expected} embedding nets, the file has {present}{reason}")
     return {"embeddings": [nets.net_from_dict(config.net(), item, f"{what}, net {k}") for k, item in enumerate(stored)]}
 
 
 def _of_mixed(config: Any, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
     ntypes, flag = len(type_map), config.trainable
-    out: dict[str, Any] = {"ntypes": ntypes, "type_embedding": parts.types_to_dict(config.types(), params["type_embedding"], type_map)}
-    out.update({name: nets.embedding(net, params[name][0], config.precision, flag, ntypes) for name, net in config.shapes().items()})
+    out: dict[str, Any] = {
+        "ntypes": ntypes,
+        "type_embedding": parts.types_to_dict(config.types(), params["type_embedding"], type_map),
+    }
+    out.update(
+        {
+            name: nets.embedding(net, params[name][0], config.precision, flag, ntypes)
+            for name, net in config.shapes().items()
+        }
+    )
     if isinstance(config, SeAtten):
         attention = config.attention()
-        out.update(ln_eps=attention.ln_eps, attention_layers=parts.attention_to_dict(attention, params["attention"], flag))
+        out.update(
+            ln_eps=attention.ln_eps, attention_layers=parts.attention_to_dict(attention, params["attention"], flag)
+        )
     return out
 
 
@@ -188,7 +250,12 @@ def _nets_of_mixed(config: Mixed, tree: dict[str, Any], what: str) -> Params:
 
 def _plain(config: Any, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
     """Return options and parameters as they are, of what DeePMD-kit has no form for: of loc_frame it knows TensorFlow's graphs only."""
-    head = {"@class": "Descriptor", "type": config.kind, "@version": 1, **nets.options_to_dict(config, _options(type(config)))}
+    head = {
+        "@class": "Descriptor",
+        "type": config.kind,
+        "@version": 1,
+        **nets.options_to_dict(config, _options(type(config))),
+    }
     return {**head, "@variables": params, "type_map": list(type_map)}
 
 
@@ -202,7 +269,9 @@ def _options(cls: type) -> dict[str, str]:
 
 
 def _hybrid(config: Hybrid, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
-    each = [descriptor_to_dict(member, own, type_map) for member, own in zip(config.members, params["members"], strict=True)]
+    each = [
+        descriptor_to_dict(member, own, type_map) for member, own in zip(config.members, params["members"], strict=True)
+    ]
     return {"@class": "Descriptor", "type": "hybrid", "@version": 1, "list": each}
 
 
@@ -212,7 +281,9 @@ def _read_hybrid(tree: dict[str, Any]) -> tuple[Hybrid, Params]:
     return Hybrid(tuple(config for config, _ in each)), {"members": [params for _, params in each]}
 
 
-WHOLE: dict[str, tuple[Callable[[Any, Params, tuple[str, ...]], dict[str, Any]], Callable[[dict[str, Any]], tuple[Any, Params]]]] = {
+WHOLE: dict[
+    str, tuple[Callable[[Any, Params, tuple[str, ...]], dict[str, Any]], Callable[[dict[str, Any]], tuple[Any, Params]]]
+] = {
     "hybrid": (_hybrid, _read_hybrid),
     "dpa2": (dpa2.to_dict, dpa2.from_dict),
     "dpa3": (dpa3.to_dict, dpa3.from_dict),

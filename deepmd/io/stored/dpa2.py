@@ -16,8 +16,25 @@ from deepmd.io.stored import nets, parts
 WHAT = "descriptor dpa2"
 
 OF_LAYERS = (
-    *("rcut", "rcut_smth", "g1_dim", "g2_dim", "axis_neuron", "update_g1_has_conv", "update_g1_has_drrd", "update_g1_has_grrg"),
-    *("update_g1_has_attn", "attn1_hidden", "attn1_nhead", "attn2_hidden", "attn2_nhead", "attn2_has_gate", "activation_function"),
+    *(
+        "rcut",
+        "rcut_smth",
+        "g1_dim",
+        "g2_dim",
+        "axis_neuron",
+        "update_g1_has_conv",
+        "update_g1_has_drrd",
+        "update_g1_has_grrg",
+    ),
+    *(
+        "update_g1_has_attn",
+        "attn1_hidden",
+        "attn1_nhead",
+        "attn2_hidden",
+        "attn2_nhead",
+        "attn2_has_gate",
+        "activation_function",
+    ),
     *("update_style", "trainable_ln", "use_sqrt_nnei", "g1_out_conv", "g1_out_mlp", "ln_eps"),
 )
 """Options of the repformer that every stored layer repeats."""
@@ -48,7 +65,10 @@ def to_dict(config: Dpa2, params: Params, type_map: tuple[str, ...]) -> dict[str
             "@variables": {"davg": stored["davg"], "dstd": stored["dstd"]},
         }
     own = params["repformers"]
-    layers = [_layer_to_dict(config, block, layer, last, ntypes) for layer, last in zip(own["layers"], config.last, strict=True)]
+    layers = [
+        _layer_to_dict(config, block, layer, last, ntypes)
+        for layer, last in zip(own["layers"], config.last, strict=True)
+    ]
     repformers = {
         "g2_embd": nets.layer_to_dict(own["g2_embd"], precision, flag),
         "repformer_layers": layers,
@@ -58,7 +78,11 @@ def to_dict(config: Dpa2, params: Params, type_map: tuple[str, ...]) -> dict[str
     shape = {"@class": "Identity", "@version": 1}
     if "g1_shape_tranform" in params:
         shape = nets.layer_to_dict(params["g1_shape_tranform"], precision, flag)
-    added = {"tebd_transform": nets.layer_to_dict(params["tebd_transform"], precision, flag)} if config.add_tebd_to_repinit_out else {}
+    added = (
+        {"tebd_transform": nets.layer_to_dict(params["tebd_transform"], precision, flag)}
+        if config.add_tebd_to_repinit_out
+        else {}
+    )
     return {
         "@class": "Descriptor",
         "type": "dpa2",
@@ -89,7 +113,14 @@ def _headers(block: Repformer, smooth: bool, precision: str) -> dict[str, dict[s
     heads = {"input_dim": block.g2_dim, "head_num": block.attn2_nhead, "precision": precision}
     soft = {"smooth": smooth, "attnw_shift": SHIFT}
     return {
-        "attn2g_map": {"@class": "Atten2Map", "@version": 1, **heads, "hidden_dim": block.attn2_hidden, "has_gate": block.attn2_has_gate, **soft},
+        "attn2g_map": {
+            "@class": "Atten2Map",
+            "@version": 1,
+            **heads,
+            "hidden_dim": block.attn2_hidden,
+            "has_gate": block.attn2_has_gate,
+            **soft,
+        },
         "attn2_mh_apply": {"@class": "Atten2MultiHeadApply", "@version": 1, **heads},
         "attn2_ev_apply": {"@class": "Atten2EquiVarApply", "@version": 1, **heads},
         "loc_attn": {
@@ -150,12 +181,19 @@ def from_dict(tree: dict[str, Any]) -> tuple[Dpa2, Params]:
         use_tebd_bias=tree.get("use_tebd_bias", True),
     )
     types, table = parts.types_from_dict(tree["type_embedding"], tuple(tree["type_map"]))
-    if (types.neuron, types.use_tebd_bias, types.use_econf_tebd) != ((config.repinit.tebd_dim,), config.use_tebd_bias, config.use_econf_tebd):
+    if (types.neuron, types.use_tebd_bias, types.use_econf_tebd) != (
+        (config.repinit.tebd_dim,),
+        config.use_tebd_bias,
+        config.use_econf_tebd,
+    ):
         raise InputError(f"{WHAT}: the stored type embedding is not the one of its options")
     params: Params = {"type_embedding": table}
     for name, part in _starts(config).items():
         stored = tree[NAMES[name]]
-        found = {key: [nets.net_from_dict(net, stored[key]["networks"][0], f"{WHAT}, {name}, {key}")] for key, net in part.shapes().items()}
+        found = {
+            key: [nets.net_from_dict(net, stored[key]["networks"][0], f"{WHAT}, {name}, {key}")]
+            for key, net in part.shapes().items()
+        }
         nets.check_uniform(stored["@variables"], f"{WHAT}, {name}")
         params[name] = {**stored["@variables"], **found}
     if config.g1_shape:
@@ -163,14 +201,23 @@ def from_dict(tree: dict[str, Any]) -> tuple[Dpa2, Params]:
     if config.add_tebd_to_repinit_out:
         params["tebd_transform"] = nets.affine_from_dict(tree["tebd_transform"], f"{WHAT}, tebd_transform")
     stored = tree["repformers_variable"]
-    layers = [_layer_from_dict(config, layer, last, k) for k, (layer, last) in enumerate(zip(stored["repformer_layers"], config.last, strict=True))]
-    own = {**stored["@variables"], "g2_embd": nets.affine_from_dict(stored["g2_embd"], f"{WHAT}, g2_embd"), "layers": layers}
+    layers = [
+        _layer_from_dict(config, layer, last, k)
+        for k, (layer, last) in enumerate(zip(stored["repformer_layers"], config.last, strict=True))
+    ]
+    own = {
+        **stored["@variables"],
+        "g2_embd": nets.affine_from_dict(stored["g2_embd"], f"{WHAT}, g2_embd"),
+        "layers": layers,
+    }
     return config, {**params, "repformers": own}
 
 
 def _options(cls: type, tree: dict[str, Any]) -> Any:
     known = {each.name for each in fields(cls)}
-    return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in tree.items() if name in known})
+    return cls(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in tree.items() if name in known}
+    )
 
 
 def _layer_from_dict(config: Dpa2, tree: dict[str, Any], last: bool, number: int) -> Params:

@@ -12,8 +12,27 @@ from deepmd.array_model.repflow import Repflow
 from deepmd.io.stored import nets, parts
 
 OF_LAYERS = (
-    *("e_rcut", "e_rcut_smth", "a_rcut", "a_rcut_smth", "a_sel", "n_dim", "e_dim", "a_dim", "a_compress_rate", "a_compress_e_rate"),
-    *("a_compress_use_split", "n_multi_edge_message", "axis_neuron", "update_angle", "update_style", "update_residual", "update_residual_init"),
+    *(
+        "e_rcut",
+        "e_rcut_smth",
+        "a_rcut",
+        "a_rcut_smth",
+        "a_sel",
+        "n_dim",
+        "e_dim",
+        "a_dim",
+        "a_compress_rate",
+        "a_compress_e_rate",
+    ),
+    *(
+        "a_compress_use_split",
+        "n_multi_edge_message",
+        "axis_neuron",
+        "update_angle",
+        "update_style",
+        "update_residual",
+        "update_residual_init",
+    ),
     *("optim_update", "smooth_edge_update", "use_dynamic_sel", "sel_reduce_factor", "sequential_update"),
 )
 """Options of the block that every stored layer repeats."""
@@ -29,7 +48,12 @@ def to_dict(config: Dpa3, params: Params, type_map: tuple[str, ...]) -> dict[str
     def layer(stored: Params) -> dict[str, Any]:
         maps = {name: nets.layer_to_dict(stored[name], precision, config.trainable) for name in block.shapes()}
         factors = {"@variables": {name: stored[name] for name in block.residuals()}} if block.residuals() else {}
-        kept = {**shared, "e_sel": [block.e_sel], "ntypes": len(type_map), "activation_function": config.activation_function}
+        kept = {
+            **shared,
+            "e_sel": [block.e_sel],
+            "ntypes": len(type_map),
+            "activation_function": config.activation_function,
+        }
         return {"@class": "RepFlowLayer", "@version": 2, **kept, "precision": precision, **maps, **factors}
 
     return {
@@ -84,7 +108,9 @@ def from_dict(tree: dict[str, Any]) -> tuple[Dpa3, Params]:
     )
     embedding, table = parts.types_from_dict(tree["type_embedding"], tuple(tree["type_map"]))
     if replace(embedding, trainable=True) != replace(config.types(), trainable=True):
-        raise InputError(f"{what}: the stored type embedding {embedding} is not that of the descriptor, {config.types()}")
+        raise InputError(
+            f"{what}: the stored type embedding {embedding} is not that of the descriptor, {config.types()}"
+        )
     stored = tree["repflow_variable"]
     layers = []
     for number, item in enumerate(stored["repflow_layers"]):

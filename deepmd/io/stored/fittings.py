@@ -34,23 +34,36 @@ FORMS = {
     "dos": Form(4, {"dim_out": "numb_dos"}),
     "property": Form(
         6,
-        {"var_name": "property_name", "task_dim": "task_dim", "intensive": "intensive", "distinguish_types": "distinguish_types"},
+        {
+            "var_name": "property_name",
+            "task_dim": "task_dim",
+            "intensive": "intensive",
+            "distinguish_types": "distinguish_types",
+        },
         before={"distinguish_types": False},
     ),
 }
 
 
 def form_of(cls: type[Fitting]) -> Form:
-    """Return the form of a kind; DeePMD-kit does not know those of plug-ins, whose own options are stored as they are."""
+    """Return the form of a kind.
+
+    DeePMD-kit does not know those of plug-ins, whose own options are stored as they are.
+    """
     own = [each.name for each in fields(cls) if each.name not in (*STORED, "seed")]
     return FORMS.get(cls.kind) or Form(1, {name: name for name in own})
 
 
-def fitting_to_dict(fitting: Fitting, params: Params, type_map: tuple[str, ...], widths: Widths, mixed: bool) -> dict[str, Any]:
+def fitting_to_dict(
+    fitting: Fitting, params: Params, type_map: tuple[str, ...], widths: Widths, mixed: bool
+) -> dict[str, Any]:
     """Return the stored form; `widths` are those of the descriptor, `mixed` says that one net serves all types."""
     ntypes, net, form, flags = len(type_map), fitting.net(widths), form_of(type(fitting)), fitting.layer_flags()
     stored = [nets.net_to_dict(net, p, fitting.precision, flags) for p in params["nets"]]
-    own: dict[str, Any] = {"dim_out": fitting.output.width, "atom_ener": list(getattr(fitting, "atom_ener", ())) or None}
+    own: dict[str, Any] = {
+        "dim_out": fitting.output.width,
+        "atom_ener": list(getattr(fitting, "atom_ener", ())) or None,
+    }
     return {
         "@class": "Fitting",
         "@version": form.version,
@@ -60,7 +73,10 @@ def fitting_to_dict(fitting: Fitting, params: Params, type_map: tuple[str, ...],
         "dim_case_embd": 0,
         "mixed_types": mixed,
         "nets": nets.collection(stored, 0 if mixed else 1, ntypes, "fitting_network"),
-        "@variables": {**dict.fromkeys(("case_embd", *STATISTICS)), **{key: value for key, value in params.items() if key != "nets"}},
+        "@variables": {
+            **dict.fromkeys(("case_embd", *STATISTICS)),
+            **{key: value for key, value in params.items() if key != "nets"},
+        },
         "type_map": list(type_map),
         "tot_ener_zero": False,
         "trainable": list(flags),

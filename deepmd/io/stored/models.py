@@ -78,7 +78,9 @@ def _standard(model: Any, params: Params) -> dict[str, Any]:
     descriptor = model.descriptor
     return {
         "descriptor": descriptor_to_dict(descriptor, params["descriptor"], model.type_map),
-        "fitting": fitting_to_dict(model.fitting, params["fitting"], model.type_map, descriptor.widths, descriptor.mixed_types),
+        "fitting": fitting_to_dict(
+            model.fitting, params["fitting"], model.type_map, descriptor.widths, descriptor.mixed_types
+        ),
     }
 
 
@@ -91,7 +93,9 @@ def _read_standard(tree: dict[str, Any]) -> Own:
     outer = tree.get("@variables", {})
     none = 0.0 * fitting_params["bias_atom_e"][None]  # of a file from before these were kept apart
     bias, std = outer.get("out_bias", none), outer.get("out_std", none + 1.0)
-    if fitting.output == ENERGY:  # never scaled; DeePMD-kit's conversion to .pb would multiply by what its torch stores here
+    if (
+        fitting.output == ENERGY
+    ):  # never scaled; DeePMD-kit's conversion to .pb would multiply by what its torch stores here
         std = 0.0 * std + 1.0
     params = {"descriptor": descriptor_params, "fitting": fitting_params, "out_bias": bias, "out_std": std}
     return {"descriptor": descriptor, "fitting": fitting}, params
@@ -112,7 +116,9 @@ def _linear(model: Any, params: Params) -> dict[str, Any]:
 
 def _read_linear(tree: dict[str, Any]) -> Own:
     options, params = _read_members(tree)
-    weights = tree["weights"] if isinstance(tree["weights"], str) else tuple(float(weight) for weight in tree["weights"])
+    weights = (
+        tree["weights"] if isinstance(tree["weights"], str) else tuple(float(weight) for weight in tree["weights"])
+    )
     return {**options, "weights": weights}, params
 
 
@@ -128,7 +134,14 @@ def _read_zbl(tree: dict[str, Any]) -> Own:
 
 
 def _pairtab(model: Any, params: Params) -> dict[str, Any]:
-    grid = {"rmin": model.start, "rmax": model.stop, "hh": model.step, "ntypes": model.ntypes, "rcut": model.rcut, "nspline": model.intervals}
+    grid = {
+        "rmin": model.start,
+        "rmax": model.stop,
+        "hh": model.step,
+        "ntypes": model.ntypes,
+        "rcut": model.rcut,
+        "nspline": model.intervals,
+    }
     table = {"@class": "PairTab", "@version": 1, **grid, "@variables": {name: params[name] for name in TABLE}}
     return {"tab": table, "rcut": model.rcut, "sel": model.sel}
 
@@ -141,7 +154,12 @@ def _read_pairtab(tree: dict[str, Any]) -> Own:
     intervals = table["nspline"]
     if type(intervals) is not int or intervals < 1 or not table["hh"] > 0.0:
         raise InputError(f"model pairtab: stored with {intervals!r} intervals of {table['hh']!r} Angstrom")
-    grid = {"start": float(table["rmin"]), "stop": float(table["rmax"]), "step": float(table["hh"]), "intervals": intervals}
+    grid = {
+        "start": float(table["rmin"]),
+        "stop": float(table["rmax"]),
+        "step": float(table["hh"]),
+        "intervals": intervals,
+    }
     return {"rcut": float(tree["rcut"]), "sel": sel, **grid}, {name: table["@variables"][name] for name in TABLE}
 
 

@@ -20,7 +20,9 @@ def check_version(tree: dict[str, Any], newest: int, what: str) -> None:
 def require(tree: dict[str, Any], key: str, accepted: Sequence[Any], what: str) -> None:
     """Raise InputError when a stored option has a value that is not supported."""
     if tree.get(key) not in accepted:
-        raise InputError(f"{what}: stored with {key} = {tree.get(key)!r}, which is not supported (accepted: {list(accepted)})")
+        raise InputError(
+            f"{what}: stored with {key} = {tree.get(key)!r}, which is not supported (accepted: {list(accepted)})"
+        )
 
 
 def check_uniform(statistics: dict[str, Any], what: str) -> None:
@@ -34,7 +36,10 @@ def check_uniform(statistics: dict[str, Any], what: str) -> None:
 def options_to_dict(config: Any, names: Iterable[str]) -> dict[str, Any]:
     """Return options of a config as files have them: lists in place of tuples, the canonical name of a precision."""
     values = {name: getattr(config, name) for name in names}
-    return {name: PRECISIONS[value] if name == "precision" else with_sequences(list, value) for name, value in values.items()}
+    return {
+        name: PRECISIONS[value] if name == "precision" else with_sequences(list, value)
+        for name, value in values.items()
+    }
 
 
 def options_from_dict(tree: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
@@ -47,7 +52,9 @@ def with_sequences(kind: type, value: Any) -> Any:
     return kind(with_sequences(kind, item) for item in value) if isinstance(value, list | tuple) else value
 
 
-def layer_to_dict(params: Params, precision: str, trainable: bool, activation: str = "none", resnet: bool = False) -> dict[str, Any]:
+def layer_to_dict(
+    params: Params, precision: str, trainable: bool, activation: str = "none", resnet: bool = False
+) -> dict[str, Any]:
     """Return the `Layer` dict of one layer; by default of a linear map."""
     arrays = {name: params.get(name) for name in ("w", "b", "idt")}
     return {
@@ -76,10 +83,25 @@ def layer_from_dict(tree: dict[str, Any], what: str, activation: str = "none", r
 def net_to_dict(net: Net, params: Params, precision: str, trainable: Sequence[bool]) -> dict[str, Any]:
     """Return the `EmbeddingNetwork` or `FittingNetwork` dict of a net."""
     precision = PRECISIONS[precision]
-    layers = [layer_to_dict(layer, precision, flag, *kind) for layer, flag, kind in zip(params["layers"], trainable, _kinds(net), strict=True)]
-    common = {"in_dim": net.in_dim, "neuron": list(net.neuron), "activation_function": net.activation_function, "resnet_dt": net.resnet_dt}
+    layers = [
+        layer_to_dict(layer, precision, flag, *kind)
+        for layer, flag, kind in zip(params["layers"], trainable, _kinds(net), strict=True)
+    ]
+    common = {
+        "in_dim": net.in_dim,
+        "neuron": list(net.neuron),
+        "activation_function": net.activation_function,
+        "resnet_dt": net.resnet_dt,
+    }
     if net.out_dim is None:
-        return {"@class": "EmbeddingNetwork", "@version": 2, **common, "bias": net.bias, "precision": precision, "layers": layers}
+        return {
+            "@class": "EmbeddingNetwork",
+            "@version": 2,
+            **common,
+            "bias": net.bias,
+            "precision": precision,
+            "layers": layers,
+        }
     extra = {"out_dim": net.out_dim, "precision": precision, "bias_out": True, "layers": layers}
     return {"@class": "FittingNetwork", "@version": 1, **common, **extra}
 
@@ -88,8 +110,14 @@ def net_from_dict(net: Net, tree: dict[str, Any], what: str) -> Params:
     """Return the parameters of a stored net after checking that it is the net that the configuration describes."""
     check_version(tree, 2, what)
     if tree["in_dim"] != net.in_dim or tuple(tree["neuron"]) != net.neuron or len(tree["layers"]) != len(net.widths()):
-        raise InputError(f"{what}: stored widths {tree['in_dim']} -> {tree['neuron']} differ from the expected {net.in_dim} -> {list(net.neuron)}")
-    return {"layers": [layer_from_dict(tree["layers"][k], f"{what}, layer {k}", *kind) for k, kind in enumerate(_kinds(net))]}
+        raise InputError(
+            f"{what}: stored widths {tree['in_dim']} -> {tree['neuron']} differ from the expected {net.in_dim} -> {list(net.neuron)}"
+        )
+    return {
+        "layers": [
+            layer_from_dict(tree["layers"][k], f"{what}, layer {k}", *kind) for k, kind in enumerate(_kinds(net))
+        ]
+    }
 
 
 def _kinds(net: Net) -> list[tuple[str, bool]]:
@@ -100,17 +128,33 @@ def _kinds(net: Net) -> list[tuple[str, bool]]:
 
 def collection(networks: Sequence[dict[str, Any]], ndim: int, ntypes: int, kind: str) -> dict[str, Any]:
     """Return the `NetworkCollection` dict; the first key varies fastest in `networks`."""
-    return {"@class": "NetworkCollection", "@version": 1, "ndim": ndim, "ntypes": ntypes, "network_type": kind, "networks": list(networks)}
+    return {
+        "@class": "NetworkCollection",
+        "@version": 1,
+        "ndim": ndim,
+        "ntypes": ntypes,
+        "network_type": kind,
+        "networks": list(networks),
+    }
 
 
 def embedding(net: Net, params: Params, precision: str, trainable: bool, ntypes: int) -> dict[str, Any]:
     """Return the collection of an embedding net that serves all types."""
-    return collection([net_to_dict(net, params, precision, [trainable] * len(net.neuron))], 0, ntypes, "embedding_network")
+    return collection(
+        [net_to_dict(net, params, precision, [trainable] * len(net.neuron))], 0, ntypes, "embedding_network"
+    )
 
 
 def layer_norm_to_dict(params: Params, eps: float, trainable: bool, precision: str) -> dict[str, Any]:
     """Return the `LayerNorm` dict."""
-    return {"@class": "LayerNorm", "@version": 1, "eps": eps, "trainable": trainable, "precision": PRECISIONS[precision], "@variables": params}
+    return {
+        "@class": "LayerNorm",
+        "@version": 1,
+        "eps": eps,
+        "trainable": trainable,
+        "precision": PRECISIONS[precision],
+        "@variables": params,
+    }
 
 
 def environment(options: Any, protection: float = 0.0) -> dict[str, Any]:

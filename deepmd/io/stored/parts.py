@@ -27,7 +27,9 @@ def types_to_dict(types: TypeEmbedding, params: Params, type_map: tuple[str, ...
         "padding": True,
         **nets.options_to_dict(types, OF_TYPES),
         "type_map": list(type_map),
-        "embedding": nets.net_to_dict(types.net(len(type_map)), params, types.precision, [types.trainable] * len(types.neuron)),
+        "embedding": nets.net_to_dict(
+            types.net(len(type_map)), params, types.precision, [types.trainable] * len(types.neuron)
+        ),
     }
 
 
@@ -46,7 +48,10 @@ def types_from_dict(tree: dict[str, Any], type_map: tuple[str, ...]) -> tuple[Ty
 
 def charge_spin_to_dict(embedding: TypeEmbedding, params: Params) -> dict[str, Any]:
     """Return the stored forms by their keys in that of the descriptor."""
-    tables = {name: {**types_to_dict(embedding, params[name], names_of(limits)), "type_map": None} for name, limits in TABLES.items()}
+    tables = {
+        name: {**types_to_dict(embedding, params[name], names_of(limits)), "type_map": None}
+        for name, limits in TABLES.items()
+    }
     return {**tables, "mix_cs_mlp": nets.layer_to_dict(params["mix_cs_mlp"], embedding.precision, embedding.trainable)}
 
 
@@ -64,17 +69,32 @@ def attention_to_dict(attention: GatedAttention, params: list[Params], trainable
 
     def keys(*names: str) -> dict[str, Any]:
         """Return the keys that the stack, a layer and its inner part share, then those of `names`."""
-        common = {"nnei": attention.slots, "embed_dim": attention.width, "hidden_dim": attention.hidden, "dotr": attention.dotr, "do_mask": False}
+        common = {
+            "nnei": attention.slots,
+            "embed_dim": attention.width,
+            "hidden_dim": attention.hidden,
+            "dotr": attention.dotr,
+            "do_mask": False,
+        }
         options = {name: getattr(attention, name) for name in ("scaling_factor", "normalize", "temperature", *names)}
         return {**common, **options, "precision": PRECISIONS[attention.precision]}
 
     outer, layers = keys("trainable_ln", "ln_eps"), []
     for layer in params:
-        maps = {name: nets.net_to_dict(net, layer[name], attention.precision, [trainable])["layers"][0] for name, net in attention.nets.items()}
+        maps = {
+            name: nets.net_to_dict(net, layer[name], attention.precision, [trainable])["layers"][0]
+            for name, net in attention.nets.items()
+        }
         inner = {**keys("smooth"), "num_heads": 1, "bias": True, **maps}
         norm = nets.layer_norm_to_dict(layer["norm"], attention.ln_eps, attention.trainable_ln, attention.precision)
         layers.append({**outer, "attention_layer": inner, "attn_layer_norm": norm})
-    return {"@class": "NeighborGatedAttention", "@version": 1, "layer_num": attention.layers, **outer, "attention_layers": layers}
+    return {
+        "@class": "NeighborGatedAttention",
+        "@version": 1,
+        "layer_num": attention.layers,
+        **outer,
+        "attention_layers": layers,
+    }
 
 
 def attention_from_dict(attention: GatedAttention, tree: dict[str, Any], what: str) -> list[Params]:
@@ -87,7 +107,10 @@ def attention_from_dict(attention: GatedAttention, tree: dict[str, Any], what: s
         inner, where = layer["attention_layer"], f"{what}, layer {number}"
         for key, value in (("num_heads", 1), ("do_mask", False), ("bias", True), ("smooth", attention.smooth)):
             nets.require(inner, key, [value], where)
-        maps = {name: nets.net_from_dict(net, {**_around(net), "layers": [inner[name]]}, where) for name, net in attention.nets.items()}
+        maps = {
+            name: nets.net_from_dict(net, {**_around(net), "layers": [inner[name]]}, where)
+            for name, net in attention.nets.items()
+        }
         out.append({**maps, "norm": dict(layer["attn_layer_norm"]["@variables"])})
     return out
 
