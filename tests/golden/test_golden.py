@@ -52,6 +52,13 @@ CASES = {
     "dpa3": "float64",
     **dict.fromkeys(MESSAGES, "float64"),
 }
+OPTIONS = (
+    *("polar_full", "polar_shift_scale", "dipole_some", "dipole_dpa3", "property_extensive", "property_one_net"),
+    *("ener_aparam_mask", "excluded", "se_atten_econf", "se_e3_tebd_strip", "se_e3_tebd_strip_rough"),
+    *("dpa2_rough_sqrt", "dpa2_ln_eps", "dpa2_direct_dist", "dpa2_res_incr", "dpa2_res_avg", "dpa3_compress_split"),
+)
+"""Cases of single options, evaluated by NumPy in float64: physics is written once, and the cases above compare backends."""
+
 DIRECT = (
     *MESSAGES,
     *(f"se_atten{ending}" for ending in ("_attn", "_masked", "_one_side", "_scaled")),
@@ -73,11 +80,15 @@ DIPOLE = {
     "virial": ("dipole_derv_c_redu", (1, 3, 9)),
     "atom_virial": ("dipole_derv_c", (-1, 3, 9)),
 }
+POLAR = {"polar": ("polar_redu", (1, 9)), "atom_polar": ("polar", (-1, 9))}
 STORED = {
-    "dipole": DIPOLE,
-    "polar": {"polar": ("polar_redu", (1, 9)), "atom_polar": ("polar", (-1, 9))},
+    **dict.fromkeys(("dipole", "dipole_some", "dipole_dpa3"), DIPOLE),
+    **dict.fromkeys(("polar", "polar_full", "polar_shift_scale"), POLAR),
     "dos": {"dos": ("dos_redu", (1, 5)), "atom_dos": ("dos", (-1, 5))},
-    "property": {"property": ("property", (1, 3)), "atom_property": ("atom_property", (-1, 3))},
+    **{
+        case: {"property": ("property", (1, width)), "atom_property": ("atom_property", (-1, width))}
+        for case, width in (("property", 3), ("property_extensive", 2), ("property_one_net", 2))
+    },
 }
 """Where the outputs of a case are stored, and in which shape they are compared.
 
@@ -88,7 +99,7 @@ EVALUATED = [
     (case, backend, how)
     for case, backend, how in product(CASES, FRAMEWORKS, ("direct", "spectral"))
     if how == "direct" or case not in DIRECT
-]
+] + [(case, "numpy", "direct") for case in OPTIONS]
 EXPANDED = [
     case for case in CASES if case not in (*DIRECT, *FITTINGS, "hybrid")
 ]  # the members of the hybrid are tested alone
@@ -169,7 +180,7 @@ def test_equals_deepmd_kit(golden, boundary):
         if case in STORED and name == "descriptor":
             continue
         key, shape = STORED.get(case, {}).get(name, (name, values.shape))
-        assert_close(values, expected[key].reshape(shape), "golden", CASES[case], floor=0.0, what=name)
+        assert_close(values, expected[key].reshape(shape), "golden", CASES.get(case, "float64"), floor=0.0, what=name)
 
 
 def test_overflow_is_told(golden):
