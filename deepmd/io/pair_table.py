@@ -85,16 +85,12 @@ def splines(energies: np.ndarray, ntypes: int) -> np.ndarray:
 
     First and second derivatives are continuous, the first is zero at both ends.
     """
-    inner = len(energies) - 2
-    matrix = 4.0 * np.eye(inner) + np.eye(inner, k=1) + np.eye(inner, k=-1)
-    slopes = np.zeros_like(energies)
-    slopes[1:-1] = np.linalg.solve(matrix, 3.0 * (energies[2:] - energies[:-2]))
-    y0, y1, m0, m1 = energies[:-1], energies[1:], slopes[:-1], slopes[1:]
-    each = np.stack([2.0 * (y0 - y1) + m0 + m1, 3.0 * (y1 - y0) - 2.0 * m0 - m1, m0, y0], axis=-1)
+    from scipy.interpolate import CubicSpline  # imported here, because it takes a second and few models have tables
+
+    each = CubicSpline(np.arange(len(energies)), energies, bc_type="clamped").c.T  # (pairs, intervals, powers)
     first, second = np.triu_indices(ntypes)
-    out = np.zeros((ntypes, ntypes, len(y0), 4))
-    out[first, second] = each.transpose(1, 0, 2)
-    out[second, first] = each.transpose(1, 0, 2)
+    out = np.zeros((ntypes, ntypes, *each.shape[1:]))
+    out[first, second] = out[second, first] = each
     return out
 
 

@@ -12,6 +12,7 @@ from deepmd.data.stat_file import is_hdf5
 from deepmd.io.atomic import check_output, is_stream, real
 from deepmd.io.train_input import TrainInput
 from deepmd.train.others import Others
+from deepmd.train.tensorboard import import_tensorboard
 
 OUTPUT = "out.json"
 """Where the complete input is written by default."""
@@ -52,6 +53,7 @@ def check_places(
     training, link = options.training, Path(options.training.save_ckpt)
     folders = {"training/save_dir": training.save_dir, "validating/save_best_dir": options.validating.save_best_dir}
     if training.tensorboard:
+        import_tensorboard()  # before the data are read
         folders["training/tensorboard_log_dir"] = training.tensorboard_log_dir
     for name, folder in folders.items():
         try:

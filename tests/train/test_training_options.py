@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from contextlib import chdir
 
 import h5py
@@ -394,3 +395,10 @@ def test_scalars_for_tensorboard(tmp_path):
             assert found[step, f"{name}_val"] == pytest.approx(validation[name], rel=1e-6)
         assert found[step, "lr"] == pytest.approx(lr, rel=1e-6)
     assert {step for step, _ in found} == {1, 2, 4}  # the learning curve begins at step 1
+
+
+def test_tensorboard_that_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.event_pb2", None)
+    with pytest.raises(InputError, match=r"training/tensorboard: .* pip install 'deepmd\[tensorboard\]'"):
+        run(tmp_path, options({}, numb_steps=2, tensorboard=True), "torch")
+    assert not list(tmp_path.glob("**/*.out")), "nothing was begun"

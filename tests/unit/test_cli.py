@@ -48,7 +48,7 @@ def failing(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_help_is_fast_and_loads_no_array_package() -> None:
-    heavy = ("numpy", "h5py", "yaml", "pydantic", "vesin", "ase", "rich", "torch", "tensorflow", "autograd")
+    heavy = ("numpy", "h5py", "yaml", "pydantic", "vesin", "ase", "rich", "scipy", "torch", "tensorflow", "autograd")
     program = f"import sys; from deepmd.cli import main; code = main(['-h']); sys.exit(code or ', '.join(set({heavy}) & set(sys.modules)) or 0)"
     times = []
     for _ in range(3):
