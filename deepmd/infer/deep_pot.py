@@ -34,8 +34,7 @@ from deepmd.infer.inputs import (
 )
 from deepmd.io.facts import model_size, observed_types
 from deepmd.io.formats import backend_name, backend_of, framework, load_model
-from deepmd.io.model_file import ModelFile, evaluation_asked, planned
-from deepmd.io.stored import model_to_dict
+from deepmd.io.model_file import ModelFile, evaluation_asked, model_to_dict, planned
 from deepmd.plan.expansions import evaluation_of
 
 GLOBAL = frozenset({"energy", "force", "virial"})

@@ -18,7 +18,7 @@ from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flatten, map_leaves, paths
 from deepmd.host import plain
 from deepmd.io.checking import check_finite
-from deepmd.io.stored import model_from_dict, model_to_dict, nets
+from deepmd.io.kit_table import from_kit
 from deepmd.plan.expansions import expanded, without_tables
 from deepmd.version import __version__
 
@@ -136,6 +136,12 @@ def known_distance(content: ModelFile) -> float | None:
     return distance if distance is not None and 0.0 < distance < content.model.layout().rcut else None
 
 
+def model_to_dict(model: Any, params: Params) -> dict[str, Any]:
+    """Return the `model` section of a `.dp` file; the leaves of `params` may be anything."""
+    tree: dict[str, Any] = from_kit("model_to_dict")(model, params)
+    return tree
+
+
 def to_tree(content: ModelFile, backend: str) -> dict[str, Any]:
     """Return the nested dict of a `.dp` file (spec core, section 13); other programs pass over the key `expansion`."""
     distance = (
@@ -163,7 +169,7 @@ def from_tree(tree: dict[str, Any], where: str) -> ModelFile:
     """
     try:
         check_finite({name: tree.get(name) for name in ("model", "expansion")})
-        model, params = model_from_dict(_tidy(tree["model"]))
+        model, params = from_kit("model_from_dict")(_tidy(tree["model"]))
         params = model.in_precision(map_leaves(np.asarray, params), xp=plain)
         _check_shapes(model, params)
         distance = tree.get("@variables", {}).get("min_nbor_dist")
@@ -230,7 +236,8 @@ def _expansion_to_tree(expansion: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _expansion_from_tree(tree: dict[str, Any], content: ModelFile) -> ModelFile:
     """Return a compressed model after checking that its tables fit it. Version 2 was that of one descriptor."""
-    nets.require(tree, "@version", [2, 3], "expansion")
+    if tree.get("@version") not in (2, 3):
+        raise InputError(f"expansion: stored with @version = {tree.get('@version')!r}; accepted: 2, 3")
     stored, parts = [tree] if tree["@version"] == 2 else tree["parts"], content.model.each_part(content.params)
     if len(stored) != len(parts):
         raise InputError(f"expansion: stored for {len(stored)} descriptors, the model has {len(parts)}")

@@ -20,6 +20,7 @@ from deepmd.array_model.registry import canonical, lookup
 from deepmd.array_model.type_embedding import TypeEmbedding
 from deepmd.io.checking import NO_DEFAULT, build, check_finite, given, rename, without_comments
 from deepmd.io.combinations import KINDS, Given, read_combination, with_table
+from deepmd.io.kit_table import from_kit
 from deepmd.io.sections import (
     LEARNING_RATES,
     OPTIMIZERS,
@@ -190,6 +191,18 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise InputError(f"{path}: must hold an object with the keys {', '.join(SECTIONS)}")
     return tree
+
+
+def read_input(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bool]:
+    """Read an input file, and tell whether it had the layout of an old DeePMD-kit version.
+
+    Raises
+    ------
+    InputError
+        See `read_json`; or an old input asks for what is not supported.
+    """
+    tree, old = from_kit("upgrade_old_input")(read_json(path))
+    return tree, old
 
 
 def parse_input(tree: dict[str, Any]) -> TrainInput:

@@ -28,11 +28,9 @@ from deepmd.data.systems import count_types, elements_of, find_systems, load_sys
 from deepmd.host import plain
 from deepmd.io.atomic import write_text
 from deepmd.io.formats import LAMMPS, WRITABLE, backend_of, check_target, framework, load_model, save_model
-from deepmd.io.model_file import ModelFile, shortest
-from deepmd.io.old_input import modern
+from deepmd.io.model_file import ModelFile, model_to_dict, shortest
 from deepmd.io.sections import AdamWSection, DataSection
-from deepmd.io.stored import model_to_dict
-from deepmd.io.train_input import TrainInput, parse_input, read_json
+from deepmd.io.train_input import TrainInput, parse_input, read_input
 from deepmd.losses import EnerLoss, Target
 from deepmd.plan import slots
 from deepmd.plan.expansions import with_evaluation
@@ -91,7 +89,7 @@ def train(
     if sum(source is not None for source in (init_model, restart, init_frz_model, finetune)) > 1:
         raise InputError("--init-model, --restart, --init-frz-model and --finetune exclude each other")
     framework(TRAINERS[backend], backend)  # missing packages show before the data are read
-    tree, old = modern(read_json(input_path))
+    tree, old = read_input(input_path)
     source, progress = _source(backend, init_model or init_frz_model or finetune, restart)
     if use_pretrain_script:
         tree = _with_definition(tree, source)

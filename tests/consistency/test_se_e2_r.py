@@ -9,7 +9,7 @@ import pytest
 
 from deepmd.array_model.descriptors.se_e2_r import SeE2R
 from deepmd.host import plain
-from deepmd.io.stored.descriptors import descriptor_from_dict, descriptor_to_dict
+from deepmd.kit.layouts.descriptors import descriptor_from_dict, descriptor_to_dict
 from deepmd.testing import DescriptorAgreement, DescriptorConformance, variants
 from deepmd.testing.conformance import REALISTIC
 

@@ -12,7 +12,7 @@ from deepmd.array_model.errors import InputError
 from deepmd.array_model.networks import apply_net
 from deepmd.array_model.pairs import spans
 from deepmd.host import plain
-from deepmd.io.stored.descriptors import descriptor_from_dict, descriptor_to_dict
+from deepmd.kit.layouts.descriptors import descriptor_from_dict, descriptor_to_dict
 from deepmd.plan.expansions import domain_start, evaluation_of, expanded, expanded_part
 from deepmd.testing import DescriptorAgreement, DescriptorConformance, variants
 from deepmd.testing.conformance import REALISTIC

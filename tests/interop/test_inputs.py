@@ -13,7 +13,7 @@ from kit import ROOT
 from deepmd.array_model.tree import map_leaves
 from deepmd.infer.model_devi import make_model_devi
 from deepmd.io import load_model, save_model
-from deepmd.io.old_input import modern
+from deepmd.kit.old_input import upgrade_old_input
 from deepmd.train.main import train
 
 WATER = ROOT / "examples" / "water" / "data"
@@ -82,7 +82,7 @@ def ours(tmp_path_factory) -> Path:
 def test_an_old_input_means_the_same(kit, tmp_path):
     (tmp_path / "input.json").write_text(json.dumps(FLAT))
     kit.run(["dp", "--tf", "train", "--skip-neighbor-stat", "input.json"], tmp_path)
-    theirs, (tree, _) = json.loads((tmp_path / "input_v2_compat.json").read_text()), modern(FLAT)
+    theirs, (tree, _) = json.loads((tmp_path / "input_v2_compat.json").read_text()), upgrade_old_input(FLAT)
     theirs["model"]["descriptor"]["type"] = "se_e2_a"  # se_a
     assert theirs["learning_rate"].pop("stop_lr") == pytest.approx(tree["learning_rate"].pop("stop_lr"))
     theirs["training"].pop("profiling_file", None), tree["training"].pop("profiling_file", None)

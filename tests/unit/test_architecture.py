@@ -12,6 +12,7 @@ import pytest
 import deepmd
 from deepmd.array_model.namespace import PLANNING, REQUIRED
 from deepmd.data.search import SEARCH
+from deepmd.io.kit_table import KIT, from_kit
 
 ROOT = Path(deepmd.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -29,6 +30,7 @@ LAYERS = {
     "host": 1,
     "plan": 2,
     "io": 3,
+    "kit": 4,
     "data": 4,
     "adapters": 5,
     "train": 6,
@@ -192,9 +194,17 @@ def test_imports_point_one_way():
     assert found(import_problems, FILES) == []
 
 
-def test_nobody_imports_testing():
-    outside = [path for path in FILES if layer_of(path) != "testing"]
-    assert not [path for path in outside for module, _ in imported(parse(path)) if module.startswith("deepmd.testing")]
+@pytest.mark.parametrize("folder", ["testing", "kit"])
+def test_nobody_imports(folder):
+    """Suites are for tests; functions of `kit` are found by `io/kit_table.py`, so that the rest does without."""
+    outside = [path for path in FILES if layer_of(path) != folder]
+    assert not [
+        path for path in outside for module, _ in imported(parse(path)) if module.startswith(f"deepmd.{folder}")
+    ]
+
+
+def test_table_of_kit():
+    assert all(callable(from_kit(name)) for name in KIT)
 
 
 @pytest.mark.parametrize("check", [surface_problems, comparison_problems], ids=lambda check: check.__name__)

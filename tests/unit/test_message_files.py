@@ -19,7 +19,7 @@ from deepmd.array_model.tree import flatten
 from deepmd.host import plain
 from deepmd.io import load_model, save_model
 from deepmd.io.model_file import to_tree
-from deepmd.io.stored.descriptors import descriptor_from_dict, descriptor_to_dict
+from deepmd.kit.layouts.descriptors import descriptor_from_dict, descriptor_to_dict
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = sorted(path.name for path in GOLDEN.glob("dpa*"))

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from deepmd.array_model.errors import InputError
-from deepmd.io.old_input import modern
 from deepmd.io.train_input import descriptor_section, parse_input
+from deepmd.kit.old_input import upgrade_old_input
 
 FLAT = {
     "_comment": "of 2018",
@@ -57,7 +57,7 @@ SECTIONED = {
 
 def test_flat():
     """What DeePMD-kit 3.2.0 makes of the same input."""
-    tree, old = modern(FLAT)
+    tree, old = upgrade_old_input(FLAT)
     assert old
     assert tree["model"] == {
         "descriptor": {
@@ -91,7 +91,7 @@ def test_flat_and_not_smooth():
     smooth = ("use_smooth", "rcut_smth", "filter_neuron", "filter_resnet_dt", "n_axis_neuron")
     given = {key: value for key, value in FLAT.items() if key not in smooth}
     for flag in ({"use_smooth": False}, {}):
-        tree, old = modern({**given, **frame, **flag})
+        tree, old = upgrade_old_input({**given, **frame, **flag})
         assert old
         assert tree["model"]["descriptor"] == {"type": "loc_frame", **frame}
         assert tree["model"]["fitting_net"] == {"seed": 1, "neuron": [240, 240], "resnet_dt": True}
@@ -103,7 +103,7 @@ def test_flat_and_not_smooth():
 
 
 def test_with_sections():
-    tree, old = modern(SECTIONED)
+    tree, old = upgrade_old_input(SECTIONED)
     assert old
     assert tree["model"] == SECTIONED["model"]
     assert tree["learning_rate"]["stop_lr"] == pytest.approx(0.001 * 0.95**2)
@@ -118,17 +118,17 @@ def test_with_sections():
 
 def test_data_in_both_layouts():
     with pytest.raises(InputError, match=r"training/systems .* and training/training_data .* are given; keep one"):
-        modern({**SECTIONED, "training": {**SECTIONED["training"], "training_data": {"systems": ["c"]}}})
+        upgrade_old_input({**SECTIONED, "training": {**SECTIONED["training"], "training_data": {"systems": ["c"]}}})
 
 
 @pytest.mark.parametrize("given", [FLAT, SECTIONED])
 def test_the_result_is_an_input(given):
-    tree, _ = modern(given)
+    tree, _ = upgrade_old_input(given)
     tree["model"]["type_map"] = ["O", "H"]
     options = parse_input(json.loads(json.dumps(tree)))
     assert options.data.batch_size in (1, (1, 2))
-    assert modern(tree) == (tree, False)
-    assert modern(options.as_dict()) == (options.as_dict(), False)
+    assert upgrade_old_input(tree) == (tree, False)
+    assert upgrade_old_input(options.as_dict()) == (options.as_dict(), False)
 
 
 @pytest.mark.parametrize(
@@ -143,4 +143,4 @@ def test_the_result_is_an_input(given):
 )
 def test_flat_inputs_that_cannot_be_used(change, message):
     with pytest.raises(InputError, match=message):
-        modern({**FLAT, **change})
+        upgrade_old_input({**FLAT, **change})

@@ -18,7 +18,7 @@ from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.tree import flatten
 from deepmd.host import plain
 from deepmd.io.model_file import ModelFile, from_json, from_tree, to_json, to_tree
-from deepmd.io.stored import model_to_dict
+from deepmd.kit.layouts import model_to_dict
 
 
 @dataclass(frozen=True)

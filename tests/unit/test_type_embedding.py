@@ -11,7 +11,7 @@ from deepmd.array_model.errors import InputError
 from deepmd.array_model.tree import flatten, map_leaves
 from deepmd.array_model.type_embedding import TypeEmbedding
 from deepmd.host import plain
-from deepmd.io.stored.parts import types_from_dict, types_to_dict
+from deepmd.kit.layouts.parts import types_from_dict, types_to_dict
 
 TYPES = ("O", "H", "Cu")
 CONFIGS = {

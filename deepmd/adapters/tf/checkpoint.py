@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from deepmd.adapters.tf.foreign import graph_beside, is_foreign, is_parameter, read_graph
 from deepmd.adapters.training import Progress
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.tree import flatten
 from deepmd.io.bounded import check_arrays
+from deepmd.io.kit_table import from_kit
 from deepmd.io.model_file import ModelFile, from_json, to_json
 
 FORMAT = 1
@@ -69,11 +70,22 @@ def load_checkpoint(path: Path, input_path: Path | None = None) -> ModelFile:
     prefix, values = _read(path)
     if DEFINITION in values:
         return _model_of(prefix, values)
-    if not is_foreign(values):
+    if not from_kit("is_foreign")(values):
         raise InputError(f"{prefix}: a TensorFlow checkpoint, but not of a model")
-    return read_graph(
-        graph_beside(prefix), {name: values[name] for name in values if is_parameter(name)}, prefix, input_path
-    )
+    is_parameter = from_kit("is_parameter")
+    arrays = {name: value for name, value in values.items() if is_parameter(name)}
+    content: ModelFile = from_kit("read_graph")(_graph_beside(prefix), arrays, tf.make_ndarray, prefix, input_path)
+    return content
+
+
+def _graph_beside(prefix: str) -> Any:
+    """Return the `GraphDef` of a checkpoint of DeePMD-kit."""
+    meta = tf.compat.v1.MetaGraphDef()
+    try:
+        meta.ParseFromString(Path(f"{prefix}.meta").read_bytes())
+    except (DecodeError, OSError) as error:
+        raise InputError(f"{prefix}.meta: the graph of the checkpoint cannot be read: {error}") from error
+    return meta.graph_def
 
 
 def load_training(path: Path) -> tuple[ModelFile, Progress]:

@@ -12,7 +12,6 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from deepmd.adapters.evaluation import assemble
-from deepmd.adapters.tf.foreign import is_foreign, is_parameter, read_graph
 from deepmd.adapters.tf.graph import charge_spin_checks, exact_values, in_32_bits, require
 from deepmd.adapters.tf.namespace import xp
 from deepmd.array_model.errors import InputError
@@ -21,6 +20,7 @@ from deepmd.array_model.pairs import Conditions
 from deepmd.data import search
 from deepmd.io.atomic import replacing
 from deepmd.io.bounded import check_arrays
+from deepmd.io.kit_table import from_kit
 from deepmd.io.model_file import ModelFile, from_json, planned, to_json
 
 DEFINITION = "model_attr/definition"
@@ -72,16 +72,14 @@ def load_pb(path: Path, input_path: Path | None = None) -> ModelFile:
         raise InputError(f"{path}: not a frozen TensorFlow graph, or one that is cut short: {error}") from error
     constants = {node.name: node.attr["value"].tensor for node in graph.node if node.op == "Const"}
     if DEFINITION not in constants:
-        if not is_foreign(constants):
+        if not from_kit("is_foreign")(constants):
             raise InputError(
                 f"{path}: {'a TensorFlow graph, but not a model' if constants else 'not a frozen TensorFlow model: it has no constants'}"
             )
-        return read_graph(
-            graph,
-            _arrays({name: tensor for name, tensor in constants.items() if is_parameter(name)}, path),
-            str(path),
-            input_path,
-        )
+        is_parameter = from_kit("is_parameter")
+        named = _arrays({name: tensor for name, tensor in constants.items() if is_parameter(name)}, path)
+        content: ModelFile = from_kit("read_graph")(graph, named, tf.make_ndarray, str(path), input_path)
+        return content
     arrays = _arrays({name: tensor for name, tensor in constants.items() if name.startswith(PARAMETER)}, path)
     try:
         definition = constants[DEFINITION].string_val[0].decode()

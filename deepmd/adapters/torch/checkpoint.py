@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from deepmd.adapters.torch.archive import read_archive
-from deepmd.adapters.torch.arrays import to_numpy
-from deepmd.adapters.torch.foreign import read_pt
 from deepmd.adapters.training import Progress
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.tree import flatten
 from deepmd.io.atomic import replacing
 from deepmd.io.bounded import check_arrays
+from deepmd.io.kit_table import from_kit
 from deepmd.io.model_file import ModelFile, from_json, to_json
+from deepmd.io.torch_archive import read_archive
 
 FORMAT = 1
 
@@ -56,7 +55,8 @@ def load_pt(path: Path) -> ModelFile:
         The file is damaged, or not a checkpoint.
     """
     tree = read_archive(path)
-    return _model_of(tree, path) if _is_ours(tree) else read_pt(tree, path)
+    content: ModelFile = _model_of(tree, path) if _is_ours(tree) else from_kit("read_pt")(tree, path)
+    return content
 
 
 def load_training(path: Path) -> tuple[ModelFile, Progress]:
@@ -93,7 +93,7 @@ def _model_of(tree: dict[str, Any], path: Path) -> ModelFile:
 
 
 def _arrays(tensors: Any, path: Path) -> dict[str, np.ndarray]:
-    if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, np.ndarray) for tensor in tensors.values()):
         raise InputError(f"{path}: the checkpoint is damaged: its parameters are no tensors")
-    check_arrays((tensor.numel() * tensor.element_size() for tensor in tensors.values()), path)
-    return {str(name): to_numpy(tensor) for name, tensor in tensors.items()}
+    check_arrays((tensor.nbytes for tensor in tensors.values()), path)
+    return {str(name): tensor for name, tensor in tensors.items()}

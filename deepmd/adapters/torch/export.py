@@ -13,12 +13,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 
-from deepmd.adapters.torch.archive import Module, attributes, read_archive
-from deepmd.adapters.torch.arrays import narrowed, params_to_torch, to_numpy
+from deepmd.adapters.torch.arrays import narrowed, params_to_torch
 from deepmd.adapters.torch.energy_shell import EnergyShell
-from deepmd.adapters.torch.foreign import read_pth
 from deepmd.adapters.torch.namespace import xp
 from deepmd.adapters.torch.shell import Border, Found
 from deepmd.adapters.torch.tensor_shell import TensorShell
@@ -30,7 +29,9 @@ from deepmd.array_model.tree import flatten, paths, replace_leaves
 from deepmd.data import search
 from deepmd.io.atomic import replacing
 from deepmd.io.bounded import check_arrays
+from deepmd.io.kit_table import from_kit
 from deepmd.io.model_file import ModelFile, from_json, planned, to_json
+from deepmd.io.torch_archive import Module, attributes, read_archive
 from deepmd.plan.expansions import direct_evaluation, domain_start
 
 
@@ -66,15 +67,16 @@ def load_pth(path: Path) -> ModelFile:
     values = attributes(module)
     definition = values.get("definition")
     if not isinstance(definition, str):
-        return read_pth(values, path)
+        content: ModelFile = from_kit("read_pth")(values, path)
+        return content
     prefix = "core."
     tensors = {
         name.removeprefix(prefix): leaf
         for name, leaf in values.items()
-        if name.startswith(prefix) and isinstance(leaf, torch.Tensor)
+        if name.startswith(prefix) and isinstance(leaf, np.ndarray)
     }
-    check_arrays((leaf.numel() * leaf.element_size() for leaf in tensors.values()), path)
-    return from_json(definition, {_path_of(name): to_numpy(leaf) for name, leaf in tensors.items()}, str(path))
+    check_arrays((leaf.nbytes for leaf in tensors.values()), path)
+    return from_json(definition, {_path_of(name): leaf for name, leaf in tensors.items()}, str(path))
 
 
 @contextmanager

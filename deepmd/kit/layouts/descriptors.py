@@ -16,7 +16,7 @@ from deepmd.array_model.descriptors.sectioned import Sectioned
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.registry import lookup
-from deepmd.io.stored import dpa2, dpa3, nets, parts
+from deepmd.kit.layouts import dpa2, dpa3, nets, parts
 
 SHARED = (
     *(

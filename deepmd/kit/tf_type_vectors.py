@@ -1,4 +1,4 @@
-"""Descriptors of DeePMD-kit's TensorFlow graphs that read vectors of types, and models with a `type_embedding` (see `foreign_names.py`).
+"""Descriptors of DeePMD-kit's TensorFlow graphs that read vectors of types, and models with a `type_embedding` (see `tf_names.py`).
 
 These graphs have one type embedding for the whole model. Its vector of the centre is what the fitting net reads last of
 the features; elsewhere each descriptor has an embedding of its own, and appends the vector itself.
@@ -11,8 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.adapters.tf.foreign_fittings import first_layers
-from deepmd.adapters.tf.foreign_names import (
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.namespace import Params
+from deepmd.array_model.networks import Net
+from deepmd.array_model.type_embedding import TypeEmbedding
+from deepmd.host import plain
+from deepmd.kit.model_section import Section
+from deepmd.kit.tf_fittings import first_layers
+from deepmd.kit.tf_names import (
     LEAVES,
     SE_E2_A,
     Arrays,
@@ -24,12 +30,6 @@ from deepmd.adapters.tf.foreign_names import (
     with_used_steps,
     without_mean,
 )
-from deepmd.array_model.errors import InputError
-from deepmd.array_model.namespace import Params
-from deepmd.array_model.networks import Net
-from deepmd.array_model.type_embedding import TypeEmbedding
-from deepmd.host import plain
-from deepmd.io.foreign import Section
 
 SCOPE = "type_embed_net/"
 VECTORS = "type_embedding/"

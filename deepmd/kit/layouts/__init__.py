@@ -4,6 +4,6 @@ A descriptor or fitting net that is not named here, such as that of a plug-in, h
 they are.
 """
 
-from deepmd.io.stored.models import model_from_dict, model_to_dict
+from deepmd.kit.layouts.models import model_from_dict, model_to_dict
 
 __all__ = ["model_from_dict", "model_to_dict"]

@@ -9,7 +9,7 @@ from deepmd.array_model.descriptors.dpa3 import Dpa3
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import PRECISIONS, Params
 from deepmd.array_model.repflow import Repflow
-from deepmd.io.stored import nets, parts
+from deepmd.kit.layouts import nets, parts
 
 OF_LAYERS = (
     *(

@@ -11,9 +11,9 @@ from deepmd.array_model.models.base import OUTER, Model
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.outputs import ENERGY
 from deepmd.array_model.registry import lookup
-from deepmd.io.stored import nets
-from deepmd.io.stored.descriptors import descriptor_from_dict, descriptor_to_dict
-from deepmd.io.stored.fittings import fitting_from_dict, fitting_to_dict
+from deepmd.kit.layouts import nets
+from deepmd.kit.layouts.descriptors import descriptor_from_dict, descriptor_to_dict
+from deepmd.kit.layouts.fittings import fitting_from_dict, fitting_to_dict
 
 COMMON = tuple(each.name for each in fields(Model))
 """Options that every file has."""
@@ -66,7 +66,7 @@ def model_from_dict(tree: dict[str, Any], where: str = "model") -> tuple[Any, Pa
 def _form(kind: str) -> Form:
     if kind not in FORMS:
         raise InputError(
-            f"model {kind}: no form for files is known. Known: {', '.join(FORMS)}; a plug-in adds its own to deepmd.io.stored.models.FORMS"
+            f"model {kind}: no form for files is known. Known: {', '.join(FORMS)}; a plug-in adds its own to deepmd.kit.layouts.models.FORMS"
         )
     return FORMS[kind]
 

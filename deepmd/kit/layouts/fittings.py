@@ -9,7 +9,7 @@ from deepmd.array_model.descriptors.base import Widths
 from deepmd.array_model.fittings.net import Fitting
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.registry import lookup
-from deepmd.io.stored import nets
+from deepmd.kit.layouts import nets
 
 STORED = tuple(each.name for each in fields(Fitting) if each.name != "seed")
 """Options that every file has."""

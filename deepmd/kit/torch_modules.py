@@ -1,6 +1,6 @@
 """`.pth` and `.pt` files of DeePMD-kit: arrays and options by the names of its modules.
 
-Its `.pth` calls operators of a library of its own, without which torch cannot load it; `archive.py` reads it all the
+Its `.pth` calls operators of a library of its own, without which torch cannot load it; `torch_archive.py` reads it all the
 same. Another kind of descriptor or fitting net is another row of `DESCRIPTORS` or `FITTINGS`.
 """
 
@@ -13,16 +13,15 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import torch
+import numpy as np
 
-from deepmd.adapters.torch.archive import CLASS
-from deepmd.adapters.torch.arrays import to_numpy
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.registry import canonical, lookup
 from deepmd.io.bounded import check_arrays
-from deepmd.io.foreign import BY_DP, COMPRESSED, Found, Section, assemble, combine, kind_of, parse_definition
 from deepmd.io.model_file import ModelFile
 from deepmd.io.pair_table import of_splines
+from deepmd.io.torch_archive import CLASS
+from deepmd.kit.model_section import BY_DP, COMPRESSED, Found, Section, assemble, combine, kind_of, parse_definition
 
 LEAVES = {"matrix": "w", "bias": "b", "idt": "idt"}
 
@@ -189,7 +188,7 @@ def read_pth(values: Mapping[str, Any], path: Path) -> ModelFile:
 
     Parameters
     ----------
-    values : attributes of its modules, by name (see `archive.attributes`)
+    values : attributes of its modules, by name (see `torch_archive.attributes`)
 
     Raises
     ------
@@ -280,7 +279,7 @@ def _combination(kind: str, values: Mapping[str, Any], definition: Section, path
     bias = values.get("atomic_model.out_bias")
     try:
         options = {"type_map": tuple(map(str, type_map)), **_options_of(kind, values, definition)}
-        return combine(kind, members, options, None if bias is None else to_numpy(bias), definition, _distance(values))
+        return combine(kind, members, options, None if bias is None else bias, definition, _distance(values))
     except (InputError, TypeError, ValueError) as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -303,10 +302,10 @@ def _table(values: Mapping[str, Any], definition: Section, path: Path) -> ModelF
     stated = {name: values.get(f"atomic_model.{name}", definition.get(name)) for name in ("type_map", "rcut", "sel")}
     arrays = {name: values.get(f"atomic_model.{name}") for name in ("tab_info", "tab_data", "out_bias")}
     missing = [name for name in ("type_map", "rcut", "sel") if stated[name] is None]
-    missing += [name for name in ("tab_info", "tab_data") if not isinstance(arrays[name], torch.Tensor)]
+    missing += [name for name in ("tab_info", "tab_data") if not isinstance(arrays[name], np.ndarray)]
     if missing:
         raise InputError(f"{path}: the file has a pair table without {', '.join(missing)}")
-    found = {name: to_numpy(array) for name, array in arrays.items() if array is not None}
+    found = {name: array for name, array in arrays.items() if array is not None}
     try:
         sel = stated["sel"] if isinstance(stated["sel"], int) else sum(stated["sel"])
         model, params = of_splines(
@@ -320,8 +319,8 @@ def _table(values: Mapping[str, Any], definition: Section, path: Path) -> ModelF
 def _distance(values: Mapping[str, Any]) -> float | None:
     """Return the shortest distance of the training data, Angstrom, if it is known."""
     distance = values.get("min_nbor_dist")
-    known = isinstance(distance, torch.Tensor) and distance.numel() == 1 and 0.0 < float(distance) < math.inf
-    return float(distance) if known else None  # type: ignore[arg-type]
+    known = isinstance(distance, np.ndarray) and distance.size == 1 and 0.0 < distance.item() < math.inf
+    return float(distance.item()) if known else None  # type: ignore[union-attr]
 
 
 def _standard(values: Mapping[str, Any], definition: Section, path: Path) -> ModelFile:
@@ -330,18 +329,18 @@ def _standard(values: Mapping[str, Any], definition: Section, path: Path) -> Mod
         for name in ("type_map", "pair_exclude_types", "atom_exclude_types")
         if values.get(f"atomic_model.{name}") is not None
     }
-    tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
+    tensors = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
     found = {"out_bias": tensors["atomic_model.out_bias"]} if "atomic_model.out_bias" in tensors else {}
     for part, (module, _, place) in PARTS.items():
         section[part] = _part(part, module, place, values, definition.get(part) or {}, found, path)
     if section["fitting_net"]["type"] != "ener" and "atomic_model.out_std" in tensors:  # energies are never scaled
         found["out_std"] = tensors["atomic_model.out_std"]
-    if any(".compress_data." in name and tensor.numel() for name, tensor in tensors.items()) and not any(
+    if any(".compress_data." in name and tensor.size for name, tensor in tensors.items()) and not any(
         "/embeddings/" in name for name in found
     ):
         raise InputError(f"{path}: {COMPRESSED}")
-    check_arrays((tensor.numel() * tensor.element_size() for tensor in found.values()), path)
-    arrays = {name: to_numpy(tensor) for name, tensor in found.items()}
+    check_arrays((tensor.nbytes for tensor in found.values()), path)
+    arrays = found
     return assemble(definition, Found(section, arrays, _distance(values)), str(path))
 
 
@@ -351,7 +350,7 @@ def _part(
     place: str,
     values: Mapping[str, Any],
     inner: Any,
-    found: dict[str, torch.Tensor],
+    found: dict[str, np.ndarray],
     path: Path,
     where: str = "",
 ) -> Section:
@@ -375,7 +374,7 @@ def _part(
         )
     for name, value in values.items():
         if (
-            isinstance(value, torch.Tensor)
+            isinstance(value, np.ndarray)
             and name.startswith(module)
             and (ours := _path_of(name.removeprefix(module), names))
         ):
@@ -402,7 +401,7 @@ def _members(
     place: str,
     values: Mapping[str, Any],
     sections: Any,
-    found: dict[str, torch.Tensor],
+    found: dict[str, np.ndarray],
     path: Path,
 ) -> list[Section]:
     """Return what the members of a hybrid state."""

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from deepmd.array_model.errors import InputError
 from deepmd.io.bounded import check_tree
@@ -32,7 +32,7 @@ class Module(dict):  # type: ignore[type-arg]
 
 
 def read_archive(path: Path) -> Any:
-    """Return what an archive holds: plain values, tensors, and a `Module` for each object of TorchScript.
+    """Return what an archive holds: plain values, arrays, and a `Module` for each object of TorchScript.
 
     Raises
     ------
@@ -90,17 +90,16 @@ class _Function:
         return self._call(*args)
 
 
-def _tensor(
-    storage: torch.Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
-) -> torch.Tensor:
-    if math.prod(size) > storage.numel():
+def _array(storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> np.ndarray:
+    if math.prod(size) > storage.size:
         raise pickle.UnpicklingError(f"an array of sizes {size} claims more than is stored")
-    return storage.as_strided(size, stride, offset)
+    width = storage.itemsize  # NumPy refuses strides that lead out of the storage
+    return np.ndarray(size, storage.dtype, storage, offset * width, [step * width for step in stride])
 
 
 FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
     ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _array,
     ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
     ("torch", "Size"): tuple,
     ("torch.jit._pickle", "restore_type_tag"): lambda value, *_: value,
@@ -111,16 +110,13 @@ FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
 }
 """All that a pickle may call."""
 
+BFLOAT16 = "BFloat16Storage"
 STORAGES = {
-    **{
-        "DoubleStorage": torch.float64,
-        "FloatStorage": torch.float32,
-        "HalfStorage": torch.float16,
-        "BFloat16Storage": torch.bfloat16,
-    },
-    **{"LongStorage": torch.int64, "IntStorage": torch.int32, "ShortStorage": torch.int16, "CharStorage": torch.int8},
-    **{"ByteStorage": torch.uint8, "BoolStorage": torch.bool},
+    **{"DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", BFLOAT16: "uint16"},
+    **{"LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8"},
+    **{"ByteStorage": "uint8", "BoolStorage": "bool"},
 }
+"""How the bytes of a storage are read; bfloat16, which NumPy lacks, becomes float32."""
 
 
 class _Unpickler(pickle._Unpickler):
@@ -129,7 +125,7 @@ class _Unpickler(pickle._Unpickler):
     def __init__(self, archive: zipfile.ZipFile, top: str) -> None:
         super().__init__(io.BytesIO(_bytes(archive, f"{top}/data.pkl")))
         self._archive, self._top = archive, top
-        self._storages: dict[str, torch.Tensor] = {}
+        self._storages: dict[str, np.ndarray] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         """Return the stand-in for a global name; there are few."""
@@ -141,16 +137,17 @@ class _Unpickler(pickle._Unpickler):
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no model needs")
         return _Function(FUNCTIONS[module, name])
 
-    def persistent_load(self, pid: Any) -> torch.Tensor:
-        """Return a storage as a flat tensor."""
+    def persistent_load(self, pid: Any) -> np.ndarray:
+        """Return a storage as a flat array."""
         _, kind, key, _, numel = pid
         if key not in self._storages:
-            data, dtype = bytearray(_bytes(self._archive, f"{self._top}/data/{key}")), STORAGES[kind]
+            data, dtype = bytearray(_bytes(self._archive, f"{self._top}/data/{key}")), np.dtype(STORAGES[kind])
             if not 0 <= numel * dtype.itemsize <= len(data):
                 raise pickle.UnpicklingError(f"array {key} is cut short")
-            self._storages[key] = (
-                torch.frombuffer(data, dtype=dtype, count=numel) if numel else torch.empty(0, dtype=dtype)
-            )
+            array = np.ndarray((numel,), dtype, data)
+            if kind == BFLOAT16:  # the upper half of a float32
+                array = (array.astype(np.uint32) << 16).view(np.float32)
+            self._storages[key] = array
         return self._storages[key]
 
     def _state(self) -> None:

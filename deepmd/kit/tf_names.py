@@ -1,6 +1,6 @@
 """How DeePMD-kit's TensorFlow graphs name the arrays of each kind of descriptor and fitting net, and what else tells of it.
 
-Descriptors that read no vectors of types; `foreign_mixed.py` has the others, `foreign_fittings.py` the fitting nets.
+Descriptors that read no vectors of types; `tf_type_vectors.py` has the others, `tf_fittings.py` the fitting nets.
 Another kind is another `Names` in `DESCRIPTORS` or `FITTINGS`.
 """
 
@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.networks import activation
 from deepmd.array_model.pairs import spans
 from deepmd.host import plain
-from deepmd.io.foreign import Section
+from deepmd.kit.model_section import Section
 
 Arrays = dict[str, np.ndarray]
 
@@ -47,6 +46,7 @@ class Graph:
 
     nodes: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray]
+    to_array: Callable[[Any], np.ndarray]
 
     def text(self, name: str) -> str | None:
         """Return a string constant, or None if there is none of this name."""
@@ -59,12 +59,12 @@ class Graph:
         tensor = self.nodes[name].attr["value"].tensor
         if any(size.size != 1 for size in tensor.tensor_shape.dim):
             raise InputError(f"{name} is not one number")
-        return float(tf.make_ndarray(tensor).reshape(()))
+        return float(self.to_array(tensor).reshape(()))
 
     def integers(self, name: str) -> list[int] | None:
         """Return a constant with integers, or None if there is none of this name."""
         return (
-            [int(value) for value in tf.make_ndarray(self.nodes[name].attr["value"].tensor).reshape(-1)]
+            [int(value) for value in self.to_array(self.nodes[name].attr["value"].tensor).reshape(-1)]
             if name in self.nodes
             else None
         )
@@ -90,7 +90,8 @@ class Graph:
             read = [match for name in node.input if (match := MEMBER.fullmatch(name)) and match[1] == "descrpt_attr"]
             return bool(read) and int(read[0][2]) != number
 
-        return Graph(own({name: node for name, node in self.nodes.items() if not others(node)}), own(self.arrays))
+        nodes = own({name: node for name, node in self.nodes.items() if not others(node)})
+        return Graph(nodes, own(self.arrays), self.to_array)
 
     @property
     def ntypes(self) -> int:

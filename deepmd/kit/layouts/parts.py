@@ -10,7 +10,7 @@ from deepmd.array_model.charge_spin import TABLES, names_of
 from deepmd.array_model.namespace import PRECISIONS, Params
 from deepmd.array_model.networks import Net
 from deepmd.array_model.type_embedding import TypeEmbedding
-from deepmd.io.stored import nets
+from deepmd.kit.layouts import nets
 
 OF_TYPES = tuple(each.name for each in fields(TypeEmbedding) if each.name != "seed")
 """Options of a type embedding that files hold."""

@@ -11,7 +11,7 @@ from deepmd.array_model.descriptors.mixed import Mixed
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import PRECISIONS, Params
 from deepmd.array_model.repformer import Repformer
-from deepmd.io.stored import nets, parts
+from deepmd.kit.layouts import nets, parts
 
 WHAT = "descriptor dpa2"
 

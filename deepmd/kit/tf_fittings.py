@@ -1,4 +1,4 @@
-"""The fitting nets of DeePMD-kit's TensorFlow graphs: names of their arrays, and what else tells of them (see `foreign_names.py`)."""
+"""The fitting nets of DeePMD-kit's TensorFlow graphs: names of their arrays, and what else tells of them (see `tf_names.py`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.adapters.tf.foreign_names import (
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.namespace import Params
+from deepmd.kit.model_section import Section
+from deepmd.kit.tf_names import (
     ASK,
     LEAVES,
     Arrays,
@@ -18,9 +21,6 @@ from deepmd.adapters.tf.foreign_names import (
     asked,
     shapes_of_nets,
 )
-from deepmd.array_model.errors import InputError
-from deepmd.array_model.namespace import Params
-from deepmd.io.foreign import Section
 
 BIAS = "fitting_attr/t_bias_atom_e"
 

@@ -59,7 +59,7 @@ WITHOUT_EFFECT = {"coord_norm": True, "type_fitting_net": False, "sel_r": None, 
 """Keys of flat inputs that are checked and then left out, with the value that changes nothing (None: see `_from_flat`)."""
 
 
-def modern(tree: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+def upgrade_old_input(tree: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     """Return an input in today's layout, and whether it had an older one.
 
     The seed of a flat input holds for descriptor, fitting net and training. A given `decay_rate` becomes the `stop_lr`

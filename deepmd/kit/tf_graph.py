@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from deepmd.adapters.tf.foreign_fittings import FITTINGS, unchosen
-from deepmd.adapters.tf.foreign_mixed import (
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.registry import canonical
+from deepmd.io.model_file import ModelFile
+from deepmd.kit.model_section import (
+    COMPRESSED,
+    MOST_TYPES,
+    Found,
+    Section,
+    assemble,
+    kind_of,
+    parse_definition,
+    section_of_input,
+)
+from deepmd.kit.tf_fittings import FITTINGS, unchosen
+from deepmd.kit.tf_names import ASK, MEMBER, SECTIONED, Arrays, Graph, Names
+from deepmd.kit.tf_type_vectors import (
     MIXED,
     TYPED,
     arranged,
@@ -28,20 +40,6 @@ from deepmd.adapters.tf.foreign_mixed import (
     width_of,
     with_vectors,
 )
-from deepmd.adapters.tf.foreign_names import ASK, MEMBER, SECTIONED, Arrays, Graph, Names
-from deepmd.array_model.errors import InputError
-from deepmd.array_model.registry import canonical
-from deepmd.io.foreign import (
-    COMPRESSED,
-    MOST_TYPES,
-    Found,
-    Section,
-    assemble,
-    kind_of,
-    parse_definition,
-    section_of_input,
-)
-from deepmd.io.model_file import ModelFile
 
 DESCRIPTORS = {names.kind: names for names in (*SECTIONED, *MIXED)}
 PARTS = {"descriptor": DESCRIPTORS, "fitting_net": FITTINGS}
@@ -100,13 +98,20 @@ def is_foreign(names: Iterable[str]) -> bool:
     return any(is_parameter(name) or name.startswith(("descrpt_attr", "model_attr/tmap")) for name in names)
 
 
-def read_graph(graph: Any, arrays: Mapping[str, np.ndarray], where: str, input_path: Path | None = None) -> ModelFile:
+def read_graph(
+    graph: Any,
+    arrays: Mapping[str, np.ndarray],
+    to_array: Callable[[Any], np.ndarray],
+    where: str,
+    input_path: Path | None = None,
+) -> ModelFile:
     """Read a model of DeePMD-kit.
 
     Parameters
     ----------
     graph : a `GraphDef`
     arrays : its parameters (see `is_parameter`), by name
+    to_array : function of a `TensorProto`
     input_path : input that the model was trained with, for files that do not store it
 
     Raises
@@ -116,27 +121,11 @@ def read_graph(graph: Any, arrays: Mapping[str, np.ndarray], where: str, input_p
     """
     nodes = {node.name: node for node in graph.node}
     try:
-        return _read(Graph(nodes, arrays), where, input_path)
+        return _read(Graph(nodes, arrays, to_array), where, input_path)
     except InputError as error:
         raise InputError(str(error) if where in str(error) else f"{where}: {error}") from error
     except (TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
         raise InputError(f"{where}: the graph is damaged: {type(error).__name__}: {error}") from error
-
-
-def graph_beside(prefix: str) -> Any:
-    """Return the `GraphDef` of a checkpoint.
-
-    Raises
-    ------
-    InputError
-        There is none, or it is damaged.
-    """
-    meta = tf.compat.v1.MetaGraphDef()
-    try:
-        meta.ParseFromString(Path(f"{prefix}.meta").read_bytes())
-    except (DecodeError, OSError) as error:
-        raise InputError(f"{prefix}.meta: the graph of the checkpoint cannot be read: {error}") from error
-    return meta.graph_def
 
 
 def _read(graph: Graph, where: str, input_path: Path | None) -> ModelFile:
