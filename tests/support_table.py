@@ -10,13 +10,9 @@ sys.path[:0] = [
     str(TESTS / folder) for folder in (".", "golden", "train", "interop") if str(TESTS / folder) not in sys.path
 ]
 
-import other_kinds  # noqa: E402 - tests are no package
-import test_descriptor_kinds  # noqa: E402
-import test_dpa_training  # noqa: E402
-import test_golden  # noqa: E402
-import test_golden_compression  # noqa: E402
-import test_golden_conversions  # noqa: E402
-import test_golden_model_kinds  # noqa: E402
+import golden_cases  # noqa: E402 - tests are no package
+import other_kinds  # noqa: E402
+import small_descriptors  # noqa: E402
 import tf_kinds  # noqa: E402
 import trained as trained_by_kit  # noqa: E402
 from lammps_run import KINDS as LAMMPS  # noqa: E402
@@ -59,13 +55,11 @@ def begins(cases: object, kind: str) -> bool:
 
 def columns(kind: str) -> dict[str, bool]:
     """Return what the tests show of a kind."""
-    ways = {
-        case: way for case, way in test_golden_conversions.KINDS.items() if case == kind or case.startswith(f"{kind}_")
-    }
+    ways = {case: way for case, way in golden_cases.KINDS.items() if case == kind or case.startswith(f"{kind}_")}
     read_tf = [name for name in tf_kinds.KINDS if name not in tf_kinds.REFUSED]
-    trained = {**test_descriptor_kinds.KINDS, **test_dpa_training.KINDS, **TRAINED_FITTINGS}
+    trained = {**small_descriptors.KINDS, **small_descriptors.MESSAGES, **TRAINED_FITTINGS}
     return {
-        "NumPy, torch, TensorFlow": begins({**test_golden.CASES, **dict.fromkeys(test_golden_model_kinds.CASES)}, kind),
+        "NumPy, torch, TensorFlow": begins((*golden_cases.CASES, *golden_cases.MODEL_CASES), kind),
         "train": kind in trained,
         "`.dp` `.yaml` `.pb`": any({".dp", ".yaml", ".pb"} <= set(way) for way in ways.values()),
         "`.pth`": any(".pth" in way for way in ways.values()),
@@ -73,7 +67,7 @@ def columns(kind: str) -> dict[str, bool]:
         "its `.pth` `.pt`": begins(other_kinds.KINDS, kind),
         "its `.pb`": begins(read_tf, kind)
         or any("tf" in row[3] and row[1].get("type", "se_e2_a") == kind for row in trained_by_kit.VARIANTS.values()),
-        "compress": kind in test_golden_compression.COMPRESSED,
+        "compress": kind in golden_cases.COMPRESSED,
         "LAMMPS": begins(LAMMPS, kind),
     }
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from test_dpa import DPA2, DPA3
-from test_loss_gradients import DIRECT, OFF, Example, Realistic, gradients_by
+from gradients import DIRECT, OFF, Example, Realistic, gradients_by
+from small_models import DPA2, DPA3
 
 from deepmd.losses import EnerLoss
 

@@ -6,29 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from small_models import FITTINGS
 from tolerances import assert_close
 
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
-from deepmd.array_model.fittings.dipole import DipoleFitting
-from deepmd.array_model.fittings.dos import DosFitting
-from deepmd.array_model.fittings.polar import PolarFitting
-from deepmd.array_model.fittings.property import PropertyFitting
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.testing import ModelAgreement
 from deepmd.testing.conformance import STEP, compare
 
 DESCRIPTOR = SeE2A(sel=(20, 20), rcut=3.0, rcut_smth=0.5, neuron=(2, 4), axis_neuron=2)
-CONDITIONED = {"neuron": (3,), "numb_fparam": 1, "numb_aparam": 2}
-GAP = PropertyFitting(**CONDITIONED, property_name="gap", task_dim=2, intensive=True)
-FITTINGS = {
-    "dipole": DipoleFitting(**CONDITIONED),
-    "polar": PolarFitting(**CONDITIONED, scale=(0.7, 1.3)),
-    "polar, full": PolarFitting(neuron=(3,), fit_diag=False, shift_diag=False),
-    "dos": DosFitting(**CONDITIONED, numb_dos=3),
-    "property": GAP,
-    "property, extensive": replace(GAP, intensive=False, distinguish_types=False),
-    "property, float32": replace(GAP, precision="float32"),
-}
 MODELS = {name: StandardModel(("O", "H"), DESCRIPTOR, fitting) for name, fitting in FITTINGS.items()}
 MODELS["dipole of one type"] = replace(MODELS["dipole"], atom_exclude_types=(1,))
 MODELS["property of one type"] = replace(MODELS["property"], atom_exclude_types=(0,))

@@ -7,7 +7,7 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from test_dpa import DPA2, DPA3
+from small_models import DPA2, DPA3
 from tolerances import assert_close
 
 from deepmd.array_model.descriptors.hybrid import Hybrid

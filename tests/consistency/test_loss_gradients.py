@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from support import require
+from gradients import BEYOND, DESCRIPTOR, DIRECT, OFF, WITHIN, Example, Realistic, gradients_by, in_torch, tf_running
 from tolerances import assert_close
 
 from deepmd.array_model.descriptors.hybrid import Hybrid
 from deepmd.array_model.descriptors.se_atten import SeAtten
-from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.array_model.descriptors.se_e2_a_typed import SeE2ATyped
 from deepmd.array_model.descriptors.se_e2_r import SeE2R
 from deepmd.array_model.descriptors.se_e3 import SeE3
 from deepmd.array_model.descriptors.se_e3_tebd import SeE3Tebd
 from deepmd.array_model.fittings.dipole import DipoleFitting
 from deepmd.array_model.fittings.dos import DosFitting
-from deepmd.array_model.fittings.energy import EnergyFitting
 from deepmd.array_model.fittings.polar import PolarFitting
 from deepmd.array_model.fittings.property import PropertyFitting
 from deepmd.array_model.models.standard import StandardModel
-from deepmd.array_model.tree import flatten, replace_leaves
+from deepmd.array_model.tree import flatten
 from deepmd.array_model.type_embedding import TypeEmbedding
-from deepmd.host import plain
-from deepmd.losses import DosLoss, EnerLoss, PropertyLoss, Target, TensorLoss, total
-from deepmd.plan.expansions import domain_start, evaluation_of, expanded, with_evaluation
+from deepmd.losses import DosLoss, EnerLoss, PropertyLoss, Target, TensorLoss
 from deepmd.testing import ModelConformance
-from deepmd.testing.conformance import REALISTIC
 from deepmd.testing.samples import Subject
-from deepmd.train.trained import flagged
 
-OFF = {f"{kind}_pref_{term}": 0.0 for kind in ("start", "limit") for term in ("e", "f", "v", "ae", "pf")}
 EVERY = {
     f"start_pref_{term}": weight for term, weight in (("e", 0.5), ("f", 2.0), ("v", 0.3), ("ae", 0.7), ("pf", 1.1))
 }
@@ -50,152 +42,13 @@ LOSSES = {
     "relative": EnerLoss(**EVERY, relative_f=0.5),
     "intensive, coefficients": EnerLoss(**EVERY, intensive_ener_virial=True, enable_atom_ener_coeff=True),
 }
-STEP = 1e-5
-DESCRIPTOR = SeE2A(
-    sel=(20, 20), rcut=3.0, rcut_smth=0.5, neuron=(2,), axis_neuron=2, resnet_dt=True, type_one_side=True
-)
-DIRECT, WITHIN, BEYOND = 0.0, 1.0, 1.6
-"""Start of the expansions in units of the shortest distance; 0: nets are evaluated directly.
-
-Beyond the start they continue linearly.
-"""
 
 CASES = [*((DIRECT, name) for name in LOSSES), *((BEYOND, name) for name in ("e", "f", "v"))]
-
-
-class Example:
-    """A model, three frames, and labels that it does not fit.
-
-    With expansions as they are trained if `start` says so.
-    """
-
-    def __init__(self, start, descriptor=DESCRIPTOR, parameters=ModelConformance.parameters):
-        fitting = EnergyFitting(neuron=(3,), numb_fparam=1, numb_aparam=1, atom_ener=(None, -1.0))
-        self.model = StandardModel(("O", "H"), descriptor, fitting)
-        self.params = parameters(self.model)
-        self.subject = Subject(self.model, self.params, "numpy")
-        self.trainable = flagged(self.params, self.model.trainables())
-        samples = [
-            *self.subject.systems["triclinic_small"],
-            *self.subject.systems["open"],
-            *self.subject.systems["one_atom"],
-        ]
-        self.packed = self.subject.pack(samples)
-        self.conditions = self.subject.conditions(samples, self.packed)
-        self.natoms_F = np.array([float(len(sample.aparam)) for sample in samples])
-        rng = np.random.default_rng(9)
-        values = self.subject.evaluate(self.packed, self.conditions)
-        self.labels = {
-            name: values[name] + rng.normal(0.0, 0.5, values[name].shape) for name in ("energy", "force", "virial")
-        }
-        self.labels["atom_ener"] = values["atom_energy"] + rng.normal(0.0, 0.5, values["atom_energy"].shape)
-        self.labels["atom_pref"] = rng.uniform(0.0, 2.0, (len(values["force"]), 1)) * np.ones(3)
-        self.labels["atom_ener_coeff"] = rng.uniform(0.5, 1.5, len(values["atom_energy"]))
-        self.paths = list(flatten(self.params))
-        if start:
-            self.expand(start * self.subject.closest)
-
-    def expand(self, closest):
-        """Evaluate an expansion; whether it is left depends on the shortest distance that is assumed."""
-        self.model, self.params, reason = expanded(
-            with_evaluation(self.model, "spectral"), self.params, closest, stored=False
-        )
-        assert isinstance(evaluation_of(self.model), int), reason
-        outside = np.linalg.norm(self.packed.pairs.disp_NM3, axis=-1) < domain_start(self.model, self.params)
-        assert outside.any() == (closest > self.subject.closest)
-        assert not outside.all()
-        self.subject = Subject(self.model, self.params, "numpy")
-
-    def loss(self, loss, predictions, labels, pairs, natoms_F, xp):
-        return total(loss.errors(predictions, labels, pairs, natoms_F, xp=xp), loss.prefactors(1.0))
-
-    def value(self, loss, params):
-        """The loss by NumPy."""
-        predictions = replace(self.subject, params=params).evaluate(self.packed, self.conditions)
-        return float(self.loss(loss, predictions, self.labels, self.packed.pairs, self.natoms_F, plain))
-
-    def compare(self, loss, value, gradients):
-        """Compare with the change of NumPy's loss along one random direction of each parameter."""
-        assert_close(
-            value, self.value(loss, self.params), "force" if isinstance(evaluation_of(self.model), int) else "energy"
-        )
-        rng, leaves = np.random.default_rng(10), flatten(self.params)
-        directions = {path: rng.normal(size=leaves[path].shape) * np.abs(leaves[path]).max() for path in self.paths}
-        expected, actual = [], []
-        for path, direction in directions.items():
-            far, near, near_, far_ = (
-                self.value(loss, replace_leaves(self.params, {**leaves, path: leaves[path] + k * STEP * direction}))
-                for k in (2, 1, -1, -2)
-            )
-            # four points: layer norms of two numbers bend too much for two
-            expected.append((8.0 * (near - near_) - (far - far_)) / (12.0 * STEP))
-            actual.append(0.0 if gradients[path] is None else (gradients[path] * direction).sum())
-        assert np.count_nonzero(expected) > len(expected) // 2
-        assert_close(actual, expected, "finite difference")
 
 
 @pytest.fixture(scope="module")
 def example(request):
     return Example(request.param)
-
-
-def in_torch(example, loss):
-    """The loss and its gradients {path: array or None} by torch."""
-    torch = require("torch")
-    from deepmd.adapters.torch.arrays import conditions_to_torch, pairs_to_torch, params_to_torch, to_torch
-    from deepmd.adapters.torch.evaluate import predict
-    from deepmd.adapters.torch.namespace import xp
-
-    tensors = params_to_torch(example.params)
-    leaves = flatten(tensors)
-    wanted = [leaves[path].requires_grad_() for path in example.paths]
-    pairs, conditions = pairs_to_torch(example.packed.pairs), conditions_to_torch(example.conditions)
-    sizes = len(example.packed.atoms), example.packed.num_frames
-    predictions = predict(
-        example.model, tensors, pairs, conditions, *sizes, frozenset(example.model.output.names), training=True
-    )
-    labels = {key: to_torch(array) for key, array in example.labels.items()}
-    value = example.loss(loss, predictions, labels, pairs, to_torch(example.natoms_F), xp)
-    found = torch.autograd.grad(value, wanted, allow_unused=True)
-    return value.detach().numpy(), {
-        path: None if gradient is None else gradient.numpy()
-        for path, gradient in zip(example.paths, found, strict=True)
-    }
-
-
-@contextmanager
-def tf_running(example):
-    """One graph with the predictions, fed with the example; each loss adds its nodes.
-
-    Yields what `in_torch` is, without the example.
-    """
-    tf = require("tensorflow")
-    from deepmd.adapters.tf.graph import constant, feed, in_graph, placeholders, predictions, session
-    from deepmd.adapters.tf.namespace import xp
-
-    graph, nodes = tf.Graph(), {}
-
-    def make(path, array):
-        nodes[path] = constant(path, array)
-        return nodes[path]
-
-    with graph.as_default():
-        inputs = placeholders(example.model)
-        outputs = predictions(example.model, in_graph(example.model, example.params, make), inputs, training=True)
-    fed = feed(inputs, example.packed.pairs, example.conditions, len(example.packed.atoms), example.packed.num_frames)
-
-    def evaluate(loss):
-        with graph.as_default():
-            labels = {key: tf.constant(array) for key, array in example.labels.items()}
-            value = example.loss(loss, outputs, labels, inputs.pairs, tf.constant(example.natoms_F), xp)
-            found = dict(zip(example.paths, tf.gradients(value, [nodes[path] for path in example.paths]), strict=True))
-        used = {path: gradient for path, gradient in found.items() if gradient is not None}
-        assert all(isinstance(gradient, tf.Tensor) for gradient in used.values()), "a gradient is not dense"
-        number, gradients = running.run((value, used), fed)
-        return number, {path: gradients.get(path) for path in example.paths}
-
-    with session(graph) as running:
-        yield evaluate
 
 
 @pytest.fixture(scope="module")
@@ -266,17 +119,6 @@ def test_other_losses(backend, name):
     example = OtherExample(fitting, without)
     loss = loss.suited(Target.of(example.model, example.params))
     example.compare(loss, *gradients_by(backend, example, loss))
-
-
-class Realistic(ModelConformance):
-    deviations = REALISTIC
-
-
-def gradients_by(backend, example, loss):
-    if backend == "torch":
-        return in_torch(example, loss)
-    with tf_running(example) as evaluate:
-        return evaluate(loss)
 
 
 MIXED = SeAtten(sel=40, rcut=3.0, neuron=(2, 4), axis_neuron=2, tebd_dim=2, attn_layer=0, set_davg_zero=False)

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from small_models import DPA2, DPA3
 from support import FRAMEWORKS
-from test_dpa import DPA2, DPA3
 from tolerances import assert_close
 
 from deepmd.array_model.descriptors.hybrid import Hybrid

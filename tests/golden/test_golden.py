@@ -4,96 +4,29 @@ from __future__ import annotations
 
 import warnings
 from itertools import product
-from pathlib import Path
 
-import numpy as np
 import pytest
+from golden_cases import (
+    BOUNDARIES,
+    CASES,
+    DIRECT,
+    FITTINGS,
+    OPTIONS,
+    OVERFLOW,
+    STORED,
+    content_of,
+    sample_of,
+    shortest,
+    stored_in,
+)
 from support import FRAMEWORKS
 from tolerances import assert_close
 
 from deepmd.array_model.tree import map_leaves
 from deepmd.data.neighbours import Structure, find_neighbours
 from deepmd.data.packing import SelWarning, pack
-from deepmd.io import load_model
 from deepmd.plan.expansions import evaluation_of, expanded, with_evaluation
-from deepmd.testing.samples import Sample, Subject
-
-MESSAGES = (
-    *("dpa2_all_residual_norm", "dpa2_three_excluded", "dpa2_not_smooth_no_sqrt"),
-    *("dpa3_compress_2", "dpa3_sequential_smooth", "dpa3_use_dist_exp_switch", "dpa3_charge_spin"),
-)
-"""Options of dpa2 and dpa3."""
-
-CASES = {
-    # case: row of the table of tolerances
-    "se_e2_a": "float64",
-    "se_e2_a_two_side": "float64",
-    "se_e2_a_options": "float64",
-    "se_e2_a_fparam": "float64",
-    "se_e2_a_sel_overflow": "float64",
-    "se_e2_a_float32": "float32",
-    "se_e2_r": "float64",
-    "se_e3": "float64",
-    "se_atten": "float64",
-    "se_atten_attn": "float64",
-    "se_atten_strip": "float64",
-    "se_atten_masked": "float64",  # not smooth, with excluded types
-    "se_atten_one_side": "float64",  # strip, with time steps and attention
-    "se_atten_scaled": "float64",  # temperature, ln_eps, bias of the type embedding
-    "dipole": "float64",
-    "polar": "float64",
-    "dos": "float64",
-    "property": "float64",
-    "hybrid": "float64",
-    "se_e3_tebd": "float64",
-    "loc_frame": "float64",
-    "loc_frame_rule": "float64",
-    "dpa2": "float64",
-    "dpa3": "float64",
-    **dict.fromkeys(MESSAGES, "float64"),
-}
-OPTIONS = (
-    *("polar_full", "polar_shift_scale", "dipole_some", "dipole_dpa3", "property_extensive", "property_one_net"),
-    *("ener_aparam_mask", "excluded", "se_atten_econf", "se_e3_tebd_strip", "se_e3_tebd_strip_rough"),
-    *("dpa2_rough_sqrt", "dpa2_ln_eps", "dpa2_direct_dist", "dpa2_res_incr", "dpa2_res_avg", "dpa3_compress_split"),
-)
-"""Cases of single options, evaluated by NumPy in float64: physics is written once, and the cases above compare backends."""
-
-DIRECT = (
-    *MESSAGES,
-    *(f"se_atten{ending}" for ending in ("_attn", "_masked", "_one_side", "_scaled")),
-    *("dpa2", "dpa3", "se_e3_tebd", "loc_frame", "loc_frame_rule", "property"),
-)
-"""Cases without expansions."""
-OVERFLOW = ("se_e2_a_sel_overflow", "loc_frame", "loc_frame_rule")
-"""Cases with more neighbours than slots."""
-FITTINGS = ("dipole", "polar", "dos", "property")
-"""Cases of other outputs than energies, tested like these but not with larger nets."""
-
-DIPOLE = {
-    "dipole": ("dipole_redu", (1, 3)),
-    "atom_dipole": ("dipole", (-1, 3)),
-    "force": (
-        "dipole_derv_r",
-        (-1, 3, 3),
-    ),  # stored in the order atom, component, direction, whatever the shape there says
-    "virial": ("dipole_derv_c_redu", (1, 3, 9)),
-    "atom_virial": ("dipole_derv_c", (-1, 3, 9)),
-}
-POLAR = {"polar": ("polar_redu", (1, 9)), "atom_polar": ("polar", (-1, 9))}
-STORED = {
-    **dict.fromkeys(("dipole", "dipole_some", "dipole_dpa3"), DIPOLE),
-    **dict.fromkeys(("polar", "polar_full", "polar_shift_scale"), POLAR),
-    "dos": {"dos": ("dos_redu", (1, 5)), "atom_dos": ("dos", (-1, 5))},
-    **{
-        case: {"property": ("property", (1, width)), "atom_property": ("atom_property", (-1, width))}
-        for case, width in (("property", 3), ("property_extensive", 2), ("property_one_net", 2))
-    },
-}
-"""Where the outputs of a case are stored, and in which shape they are compared.
-
-The others are stored under their names.
-"""
+from deepmd.testing.samples import Subject
 
 EVALUATED = [
     (case, backend, how)
@@ -103,7 +36,6 @@ EVALUATED = [
 EXPANDED = [
     case for case in CASES if case not in (*DIRECT, *FITTINGS, "hybrid")
 ]  # the members of the hybrid are tested alone
-BOUNDARIES = ("pbc", "nopbc")
 
 FACTORS = (1.0, 2.0, 4.0)
 """What the weights of the embedding nets are multiplied with: they grow in training, and with them the number of terms."""
@@ -124,34 +56,6 @@ GROWN = [
     if each not in NEVER and (backend != "tf" or each not in IMPOSSIBLE)
 ]
 """Graphs of more than 300 terms take TensorFlow ten seconds each, and show nothing that those of 200 do not."""
-
-
-def stored_in(case):
-    return dict(np.load(Path(__file__).parent / case / "expected.npz"))
-
-
-def content_of(case):
-    return load_model(Path(__file__).parent / case / "model.dp")
-
-
-def sample_of(stored, boundary):
-    """The frame of a boundary, and what is stored for it."""
-    expected = {
-        name.removeprefix(f"{boundary}/"): value for name, value in stored.items() if name.startswith(f"{boundary}/")
-    }
-    natoms = len(expected["type"])
-    structure = Structure(expected["coord"], expected.get("cell"), expected["type"])
-    parameters = (
-        expected.get("fparam", np.zeros(0)).reshape(-1),
-        expected.get("aparam", np.zeros((natoms, 0))).reshape(natoms, -1),
-    )
-    return Sample(structure, *parameters, expected.get("charge_spin", np.zeros(0))), expected
-
-
-def shortest(case):
-    """Shortest distance of the stored frames, Angstrom."""
-    stored, rcut = stored_in(case), content_of(case).model.layout().rcut
-    return min(find_neighbours([sample_of(stored, boundary)[0].structure], rcut).dist.min() for boundary in BOUNDARIES)
 
 
 def in_terms(content, params, closest=None):

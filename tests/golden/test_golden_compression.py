@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from test_golden import BOUNDARIES, content_of, sample_of, shortest, stored_in
+from golden_cases import BOUNDARIES, COMPRESSED, content_of, sample_of, shortest, stored_in
 from tolerances import assert_close
 
 from deepmd.array_model.errors import InputError
@@ -15,11 +15,6 @@ from deepmd.io.model_file import planned
 from deepmd.plan.expansions import with_evaluation
 from deepmd.testing.samples import Subject
 
-COMPRESSED = (
-    *("se_e2_a", "typed_se_e2_a", "se_e2_r", "se_e3", "se_atten", "se_atten_strip", "hybrid"),
-    *("dipole", "polar", "dos", "property"),
-    *("linear", "linear_pairtab", "zbl"),
-)
 REFUSED = {
     **dict.fromkeys(("se_e3_tebd", "dpa2", "dpa3"), "are not stored as expansions"),
     "se_atten_attn": "attention layers need the nets of every neighbour",

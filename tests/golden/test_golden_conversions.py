@@ -10,7 +10,18 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from test_golden import BOUNDARIES, DIPOLE, STORED, content_of, sample_of, stored_in
+from golden_cases import (
+    BOUNDARIES,
+    DIPOLE,
+    KINDS,
+    LONG_WALK,
+    LONG_WALKS,
+    STORED,
+    WALK,
+    content_of,
+    sample_of,
+    stored_in,
+)
 from tolerances import assert_close
 
 from deepmd import DeepPot
@@ -27,37 +38,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::deepmd.infer.inputs.OrderWarning"),
 ]
 
-WALK = [f".{name}" for name in ("dp", "yaml", "dp", "pth", "dp", "pb", "yaml", "pth", "yaml", "pb", "pth", "pb", "dp")]
-"""A closed way along which every format is converted into every other exactly once."""
-
-LONG_WALK = [
-    f".{name}"
-    for name in (
-        *("savedmodel", "dp", "yaml", "savedmodel", "yaml", "dp", "pth", "savedmodel", "pth", "dp", "pb"),
-        *("savedmodel", "pb", "yaml", "pth", "yaml", "pb", "pth", "pb", "dp", "savedmodel"),
-    )
-]
-"""The same with the format that holds energy models only."""
-
-DETOUR = [*WALK, ".savedmodel", ".dp"]
-"""Writing that format takes seconds, and what it is made of does not depend on where the model comes from: most kinds go there once."""
-
-WALKS = (
-    "dipole",
-    "polar",
-    "dos",
-    "property",
-    "dpa2",
-    "dpa3",
-)  # tests/unit/test_savedmodel.py has the rest of the last two
-DETOURS = (
-    *("se_e2_r", "se_e3", "se_atten_strip", "se_atten_attn", "se_e3_tebd", "hybrid", "loc_frame_rule"),
-    *("pairtab", "linear", "linear_pairtab", "zbl", "dpa3_charge_spin"),
-)
-LONG_WALKS = ("se_e2_a_fparam",)
-
-KINDS = {**dict.fromkeys(WALKS, WALK), **dict.fromkeys(DETOURS, DETOUR), **dict.fromkeys(LONG_WALKS, LONG_WALK)}
-"""Way of each case."""
 
 ROUND = [".dp", ".pth", ".pb", ".yaml", ".dp"]
 """A way through every format that all models can be written in."""

@@ -5,16 +5,14 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
+from golden_cases import BOUNDARIES, MODEL_CASES, content_of, sample_of, stored_in
 from support import FRAMEWORKS
-from test_golden import BOUNDARIES, content_of, sample_of, stored_in
 from tolerances import assert_close
 
 from deepmd.testing.samples import Subject
 
-CASES = ("pairtab", "linear_tables", "zbl_tables", "linear", "linear_pairtab", "zbl")
 
-
-@pytest.fixture(scope="module", params=product(CASES, FRAMEWORKS), ids="-".join)
+@pytest.fixture(scope="module", params=product(MODEL_CASES, FRAMEWORKS), ids="-".join)
 def golden(request):
     case, backend = request.param
     content = content_of(case)

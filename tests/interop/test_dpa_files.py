@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from conftest import GOLDEN, golden_frame
 from kit import Frame
+from lammps_check import LONELY, check, random_frame
 from lammps_run import run_lammps
-from test_lammps import LONELY, check, random_frame
 from tolerances import assert_close
 
 from deepmd.io import load_model, save_model

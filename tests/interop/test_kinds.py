@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from other_kinds import KINDS, train_all
+from our_results import evaluate
 from tolerances import assert_close
-
-from deepmd import DeepPot
-from deepmd.infer import DeepDipole, DeepDOS, DeepPolar, DeepProperty
 
 # models of mixed neighbours with a mean depend on the first atom, here as there
 pytestmark = pytest.mark.filterwarnings("ignore::deepmd.infer.inputs.OrderWarning")
@@ -23,21 +21,6 @@ def folder(kit, place, given):
     """Where all models are."""
     train_all(kit, place / "kinds", given)
     return place / "kinds"
-
-
-def evaluate(path, kind, given):
-    """What our classes give."""
-    arrays = given["coord"][None], None if given["cell"] is None else given["cell"][None], given["types"]
-    if kind == "ener":
-        potential = DeepPot(path)
-        fparam = given["fparam"] if potential.get_dim_fparam() else None
-        names = ("energy", "force", "virial", "atom_energy", "atom_virial")
-        return dict(zip(names, potential.eval(*arrays, atomic=True, fparam=fparam), strict=True))
-    if kind in ("dipole", "polar"):
-        model = {"dipole": DeepDipole, "polar": DeepPolar}[kind](path)
-        return {f"atom_{kind}": model.eval(*arrays, atomic=True), kind: model.eval(*arrays, atomic=False)}
-    model = {"dos": DeepDOS, "property": DeepProperty}[kind](path)
-    return dict(zip((kind, f"atom_{kind}"), model.eval(*arrays, atomic=True), strict=True))
 
 
 @pytest.mark.parametrize(("name", "file"), CASES)

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from test_kinds import evaluate
+from our_results import evaluate
 from tf_kinds import KINDS, REFUSED, train_all
 from tolerances import assert_close
 

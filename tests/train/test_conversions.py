@@ -2,22 +2,16 @@
 
 import numpy as np
 import pytest
+from conversions import CHECKPOINTS, FORMATS, PAIRS, same_file
 from small_training import WATER, run, small_input
 from tolerances import assert_close
 
 from deepmd import DeepPot
-from deepmd.array_model.tree import flatten
 from deepmd.data.systems import load_system
 from deepmd.infer.compress import compress_model
 from deepmd.io import convert, load_model
 
-FORMATS = [".dp", ".yaml", ".pth", ".pb"]
-CHECKPOINTS = {"torch": "model.ckpt-3.pt", "tf": "model.ckpt-3.index"}
 UNCHANGED = 1e-12
-PAIRS = [(a, b) for a in [*FORMATS, *CHECKPOINTS] for b in FORMATS if a != b] + [
-    (a, ".savedmodel") for a in CHECKPOINTS
-]
-"""Between formats `.savedmodel` is converted in tests/golden."""
 
 
 @pytest.fixture(scope="module")
@@ -53,19 +47,6 @@ def expected(sources, frames):
 
 def test_there_are_twenty_two_conversions():
     assert len(PAIRS) == 22
-
-
-def same_file(path, other):
-    a, b = load_model(path), load_model(other)
-    assert a.model == b.model
-    assert a.definition == b.definition
-    assert a.min_nbor_dist == b.min_nbor_dist
-    for tree, wanted in ((a.params, flatten(b.params)), (a.expansion or {}, flatten(b.expansion or {}))):
-        leaves = flatten(tree)
-        assert leaves.keys() == wanted.keys()
-        for name, array in leaves.items():
-            np.testing.assert_array_equal(array, wanted[name], err_msg=name)
-            assert np.asarray(array).dtype == np.asarray(wanted[name]).dtype
 
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)

@@ -5,6 +5,7 @@ from contextlib import chdir
 
 import numpy as np
 import pytest
+from small_descriptors import DISTANCES, KINDS, SMALL, TYPED
 from small_training import WATER, largest_difference, run, small_input
 from tolerances import assert_close
 
@@ -13,26 +14,6 @@ from deepmd.data.systems import load_system
 from deepmd.io import convert, load_model
 from deepmd.train.main import train
 
-SMALL = {"rcut": 3.0, "rcut_smth": 1.0, "neuron": [2, 4], "seed": 1}
-DISTANCES = {"type": "se_e2_r", "sel": [12, 20], **SMALL}
-ATTENTIVE = {"type": "se_atten", "sel": 40, "axis_neuron": 2, "tebd_dim": 2, "attn": 4, "attn_layer": 1, **SMALL}
-TYPED = {"type": "se_e3_tebd", "sel": 30, "tebd_dim": 2, **SMALL, "rcut": 2.5}
-LOCAL = {"type": "loc_frame", "sel_a": [4, 8], "sel_r": [8, 12], "rcut": 3.5}
-KINDS = {
-    "loc_frame": LOCAL,
-    "se_e2_r": DISTANCES,
-    "se_e3": {"type": "se_e3", "sel": [10, 20], **SMALL},
-    "se_e3_tebd": TYPED,
-    "se_atten": ATTENTIVE,
-    "se_atten_v2": {**ATTENTIVE, "type": "se_atten_v2", "attn_layer": 0},
-    "se_e3, expanded": {"type": "se_e3", "sel": [10, 20], **SMALL, "evaluation": "spectral"},
-    "se_atten, expanded": {**ATTENTIVE, "attn_layer": 0, "evaluation": "spectral"},
-    "se_atten_v2, expanded": {**ATTENTIVE, "type": "se_atten_v2", "attn_layer": 0, "evaluation": "spectral"},
-    "hybrid": {
-        "type": "hybrid",
-        "list": [{**DISTANCES, "rcut": 3.5}, {**TYPED, "sel": 20, "rcut": 2.0, "tebd_input_mode": "strip"}],
-    },
-}
 SAME = 1e-8
 
 

@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conversions import CHECKPOINTS, FORMATS, PAIRS, same_file
+from small_descriptors import MESSAGES
 from small_training import WATER, largest_difference, run, small_input
 from support import require
-from test_conversions import CHECKPOINTS, FORMATS, PAIRS, same_file
 
 from deepmd.array_model.errors import InputError
 from deepmd.host import plain
@@ -19,43 +20,18 @@ from deepmd.infer.accuracy import measure_errors
 from deepmd.io import convert, load_model
 from deepmd.train.main import train
 
-KINDS = {
-    "dpa2": {
-        "type": "dpa2",
-        "repinit": {"rcut": 3.0, "rcut_smth": 1.0, "nsel": 40, "neuron": [2, 4], "axis_neuron": 2, "tebd_dim": 2},
-        "repformer": {
-            **{"rcut": 2.4, "rcut_smth": 0.5, "nsel": 20, "nlayers": 2, "g1_dim": 4, "g2_dim": 3, "axis_neuron": 2},
-            **{
-                "attn1_hidden": 2,
-                "attn1_nhead": 1,
-                "attn2_hidden": 2,
-                "attn2_nhead": 1,
-                "update_style": "res_residual",
-            },
-        },
-        "seed": 1,
-    },
-    "dpa3": {
-        "type": "dpa3",
-        "repflow": {
-            **{"e_rcut": 3.0, "e_rcut_smth": 1.0, "e_sel": 40, "a_rcut": 2.4, "a_rcut_smth": 0.5, "a_sel": 20},
-            **{"n_dim": 4, "e_dim": 3, "a_dim": 4, "nlayers": 2, "axis_neuron": 2},
-        },
-        "seed": 1,
-    },
-}
 AUTOMATIC = {"dpa2": {"repinit": ["nsel"], "repformer": ["nsel"]}, "dpa3": {"repflow": ["e_sel", "a_sel"]}}
 
 
 def input_of(kind, **training):
     tree = small_input(numb_steps=20, disp_freq=5, save_freq=20, **training)
-    tree["model"]["descriptor"], tree["model"]["data_stat_nbatch"] = json.loads(json.dumps(KINDS[kind])), 1
+    tree["model"]["descriptor"], tree["model"]["data_stat_nbatch"] = json.loads(json.dumps(MESSAGES[kind])), 1
     del tree["training"]["validation_data"]
     tree["training"]["training_data"]["systems"] = [str(WATER / "water_330a")]
     return tree
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MESSAGES)
 def test_both_backends_walk_the_same_path(tmp_path, kind):
     require("torch")
     require("tensorflow")
@@ -116,7 +92,7 @@ def test_default_charge_and_spin(tmp_path):
         run(tmp_path / "outside", other, "torch")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MESSAGES)
 def test_automatic_slots(tmp_path, kind):
     """Each list counts within its own cutoff."""
     require("torch")
@@ -135,7 +111,7 @@ def test_automatic_slots(tmp_path, kind):
     assert [written[section][name] for section, names in AUTOMATIC[kind].items() for name in names] == found
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MESSAGES)
 def test_every_conversion(tmp_path, kind):
     """Between all formats and from the checkpoints of both frameworks: nothing is lost.
 

@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from test_native_files import GOLDEN, KEYS, golden, lower, whole
+from native_inputs import GOLDEN, KEYS, golden, lower, whole
 from tolerances import assert_close
 
 from deepmd import DeepPot
