@@ -1,4 +1,4 @@
-"""The command line: `dp COMMAND ...` (spec formats, section 5).
+"""The command line: `dp COMMAND ...` (docs/commands.md).
 
 Importing this module and asking for help loads neither NumPy nor a framework: each command imports what it runs.
 """

@@ -1,4 +1,4 @@
-"""Options of the commands of `dp` (spec formats, section 5)."""
+"""Options of the commands of `dp` (docs/commands.md)."""
 
 from __future__ import annotations
 

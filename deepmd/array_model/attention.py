@@ -1,4 +1,4 @@
-"""Gated attention between the neighbours of an atom, with layer norm (Zhang et al., npj Comput. Mater. 2024; spec core, section 8.1)."""
+"""Gated attention between the neighbours of an atom, with layer norm (docs/theory/mixed.md#gated-attention)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def layer_norm(x: Array, params: Params, eps: float, *, xp: Namespace) -> Array:
 
 
 SHORTEST = {"float16": 2.0**-12}
-"""Shortest vector that is brought to length 1: 1e-12 (spec core, section 8.1), and where that has no square, one that has."""
+"""Floor of a norm: 1e-12 (docs/theory/mixed.md#gated-attention); in float16, where 1e-12 has no square, 2^-12."""
 
 
 def unit(x: Array, precision: str, length: Any = 1.0, *, xp: Namespace) -> Array:
@@ -87,7 +87,7 @@ class GatedAttention:
         }
 
     def init(self, seed: list[int] | None, draw: Any, *, xp: Namespace) -> list[Params]:
-        """Fresh parameters; the seed list of layer i is [number of the map, 0, i, *seed] (spec core, section 13.3)."""
+        """Fresh parameters; seed list of layer i: [map, 0, i, *seed] (docs/theory/networks.md#fresh-weights)."""
         out = []
         for number in range(self.layers):
             layer: Params = {}

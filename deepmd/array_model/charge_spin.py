@@ -1,4 +1,4 @@
-"""Charge and spin of a frame as a term that the features of all its atoms start with (spec dpa2_dpa3, section 4.1)."""
+"""Charge and spin of a frame: a term of the first features of its atoms (docs/theory/dpa3.md#charge-and-spin)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From dE/d(displacement) to forces and virials (spec core, sections 1 and 12)."""
+"""From dE/d(displacement) to forces and virials (docs/theory/conventions.md#energy-forces-and-virials)."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def atomic_virials_of_messages(
 ) -> Array:
     """Atomic virials (A, 9) in eV where an energy also depends on atoms that its centre does not see.
 
-    W_J,kl = -sum_i dE_i/dr_J,k (r_J - r_i)_l for every atom J, images apart (spec core, section 12): the shares of a
-    pair (a, b) are those of J = b and J = a. `moved_3NM3` holds for each direction l the derivative of sum_i E_i r_i,l
-    by the displacements. Positions are those inside the cell: what an atom gets depends on that choice, the virial does
-    not.
+    W_J,kl = -sum_i dE_i/dr_J,k (r_J - r_i)_l for every atom J, images apart (docs/theory/conventions.md#atomic-virial):
+    the shares of a pair (a, b) are those of J = b and J = a. `moved_3NM3` holds for each direction l the derivative of
+    sum_i E_i r_i,l by the displacements. Positions are those inside the cell: what an atom gets depends on that choice,
+    the virial does not.
     """
     shares_a, shares_b = [], []
     for axis, moved_NM3 in enumerate(moved_3NM3):

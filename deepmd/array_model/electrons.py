@@ -1,4 +1,4 @@
-"""Electron configurations of the elements, as inputs of a type embedding (spec core, section 7)."""
+"""Electron configurations of the elements, as inputs of a type embedding (docs/theory/networks.md#type-embedding)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Switch function and environment rows (spec core, section 3; Zhang et al., NeurIPS 2018)."""
+"""Switch function and environment rows (docs/theory/environment.md; Zhang et al., NeurIPS 2018)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What message-passing descriptors share: features of neighbours, symmetrisation, updates (spec dpa2_dpa3, section 1)."""
+"""What message-passing descriptors share: features of neighbours, symmetrisation, updates (docs/theory/messages.md)."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def symmetrised(
 ) -> tuple[Array, Array]:
     """Return invariants (N, axis G), flattened row by row, and the equivariant H^T (N, G, 3).
 
-    H = norm sum_j w_j h_j g_j (3, G), invariants (1/3) H[:, :axis]^T H (spec dpa2_dpa3, section 1.6). `norm` may differ
-    by atom: (N, 1, 1).
+    H = norm sum_j w_j h_j g_j (3, G), invariants (1/3) H[:, :axis]^T H (docs/theory/messages.md#symmetrisation).
+    `norm` may differ by atom: (N, 1, 1).
     """
     weighted_NM3 = h_NM3 * xp.expand_dims(w_NM, axis=-1)
     h_NG3 = norm * xp.matmul(xp.matrix_transpose(g_NMG), weighted_NM3)
@@ -70,7 +70,7 @@ def symmetrised(
 
 
 def updated(style: str, u: Array, updates: list[Array], residuals: list[Array]) -> Array:
-    """Return u with its updates added (spec dpa2_dpa3, section 1.7).
+    """Return u with its updates added (docs/theory/messages.md#update-styles).
 
     `residuals` are the learned factors of res_residual.
     """

@@ -88,7 +88,7 @@ PRECISIONS = {
     "half": "float16",
     "bfloat16": "bfloat16",
 }
-"""Accepted precision names and the canonical name of each (spec core, section 5)."""
+"""Accepted precision names and the canonical name of each (docs/theory/networks.md#precision)."""
 
 
 def dtype_of(precision: str, *, xp: Namespace) -> Any:

@@ -1,4 +1,4 @@
-"""Activations, layers and the two nets of Deep Potential (spec core, section 5).
+"""Activations, layers and the two nets of Deep Potential (docs/theory/networks.md#layers).
 
 A net's parameters are `{"layers": [{"w": (in, out), "b": (out,), "idt": (out,)}, ...]}`; `b` and `idt` may be absent.
 """
@@ -163,7 +163,7 @@ def init_affine(shape: tuple[int, int, bool], rng: Any) -> Params:
 
 
 def init_net(net: Net, seed: Sequence[int] | None, draw: Any, first: int = 0) -> Params:
-    """Fresh parameters: those of affine maps, and time steps N(0.1, 0.001) (spec core, section 13.3).
+    """Fresh parameters: those of affine maps, and time steps N(0.1, 0.001) (docs/theory/networks.md#fresh-weights).
 
     `draw(seed_list)` returns a NumPy generator; the layer number, counted from `first`, is prepended to `seed`.
     """

@@ -69,8 +69,8 @@ class Pairs:
     frame_N : frame of the centre
     counts : number of centres of each type (ints, or scalar tensors while a graph is built)
     widths : slots of each section (likewise)
-    type_NM : of mixed layouts the type of the neighbour; in empty slots that of the first atom of the frame (spec core, section 4).
-        (N, 0) for layouts whose sections are neighbour types
+    type_NM : of mixed layouts the type of the neighbour; in empty slots that of the first atom of the frame
+        (docs/theory/neighbours.md#empty-slots). (N, 0) for layouts whose sections are neighbour types
     inner : slots that each inner list of the layout needs (like `widths`); the last of them may hold neighbours
     place_N3 : of layouts with messages the position of each centre inside its cell, Angstrom, else (N, 0); atomic virials need it there
 

@@ -1,4 +1,4 @@
-"""The repflow block of DPA-3: nodes, edges and angles that update each other (spec dpa2_dpa3, section 4)."""
+"""The repflow block of DPA-3: nodes, edges and angles that update each other (docs/theory/dpa3.md#layer)."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class Graph:
 
 
 def decay(r: Array, rcut_smth: float, rcut: float, exponential: bool, *, xp: Namespace) -> Array:
-    """Return the switch of distances r (Angstrom): the polynomial one, or exp(-exp(20 (r - rs) / rs)) (spec dpa2_dpa3, section 1.4)."""
+    """Switch of distances r (Angstrom), polynomial or exponential (docs/theory/environment.md#switch)."""
     if not exponential:
         return switch(r, rcut_smth, rcut, xp=xp)
     within = xp.minimum(r, xp.zeros_like(r) + rcut)

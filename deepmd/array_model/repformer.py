@@ -1,4 +1,4 @@
-"""The repformer block of DPA-2: nodes, pairs and directions that update each other (spec dpa2_dpa3, sections 2.4 to 2.7)."""
+"""Repformer block of DPA-2: updates of nodes, pairs and directions (docs/theory/dpa2.md#repformer-layer)."""
 
 from __future__ import annotations
 
@@ -280,7 +280,7 @@ def _heads(x: Array, width: int, heads: int, *, xp: Namespace) -> list[Array]:
 def _attention_map(
     block: Repformer, layer: Params, g2: Array, h: Array, around: Surroundings, *, xp: Namespace
 ) -> list[Array]:
-    """Attention of pairs to pairs (N, W, W) by head, times the cosine-like product of their directions (spec dpa2_dpa3, section 2.6)."""
+    """Attention of pairs to pairs (N, W, W) by head, times h_j.h_k (docs/theory/dpa2.md#attention-of-pairs)."""
     heads = _heads(affine(layer["mapqk"], g2, xp=xp), block.attn2_hidden, 2 * block.attn2_nhead, xp=xp)
     gamma = xp.matmul(h, xp.matrix_transpose(h))
     fade = xp.expand_dims(around.s_NW, axis=2) * xp.expand_dims(around.s_NW, axis=1)
@@ -316,7 +316,7 @@ def _apply_heads(block: Repformer, layer: Params, maps: list[Array], g2: Array, 
 def _local_attention(
     block: Repformer, layer: Params, g1: Array, near: Array, around: Surroundings, *, xp: Namespace
 ) -> Array:
-    """Attention of a node to its neighbours, heads joined with the head index slowest (spec dpa2_dpa3, section 2.7)."""
+    """Attention of a node to its neighbours, heads joined head slowest (docs/theory/dpa2.md#attention-of-nodes)."""
     hidden, out = block.attn1_hidden, []
     queries = _heads(affine(layer["mapq"], g1, xp=xp), hidden, block.attn1_nhead, xp=xp)
     keys_values = _heads(affine(layer["mapkv"], near, xp=xp), hidden + block.g1_dim, block.attn1_nhead, xp=xp)

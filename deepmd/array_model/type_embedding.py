@@ -1,4 +1,4 @@
-"""Type embedding: a learned vector for each element (spec core, section 7)."""
+"""Type embedding: a learned vector for each element (docs/theory/networks.md#type-embedding)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TypeEmbedding:
         return tuple(tuple(float(row == column) for column in range(len(type_map))) for row in range(len(type_map)))
 
     def init(self, type_map: tuple[str, ...], seed: list[int] | None, draw: Any, *, xp: Namespace) -> Params:
-        """Fresh parameters; the seed list of a descriptor with seed s is [1, s] (spec core, section 13.3)."""
+        """Fresh parameters; seed list of a descriptor with seed s: [1, s] (docs/theory/networks.md#fresh-weights)."""
         return {**init_net(self.net(len(type_map)), seed, draw), "inputs": xp.asarray(self.inputs(type_map))}
 
     def table(self, params: Params, *, xp: Namespace) -> Array:

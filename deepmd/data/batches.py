@@ -1,4 +1,4 @@
-"""Which frames make the batch of a step: a pure function of the seed and the step (spec formats, section 3.5)."""
+"""Which frames make the batch of a step: a pure function of the seed and the step (docs/input.md#batches)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mean and deviation of what a model predicts, by type, from the labels of a sample (spec formats, section 3.6)."""
+"""Bias and scale of the output by type, from the labels of a sample (docs/theory/fitting_nets.md#bias-and-scale)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From neighbour lists to Pairs: order centres by type, cut to `sel`, group by neighbour type (spec core, section 2)."""
+"""Pack neighbour lists into Pairs: sort by type, cut to `sel`, section (docs/theory/neighbours.md#selection)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statistics of the data, on the host (spec formats, section 3.6)."""
+"""Statistics of the data, on the host (docs/theory/environment.md#statistics)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Systems in the DeePMD npy layout: `type.raw`, `type_map.raw`, `nopbc`, `set.*/NAME.npy` (spec formats, section 4)."""
+"""Systems in the DeePMD npy layout: `type.raw`, `type_map.raw`, `nopbc`, `set.*/NAME.npy` (docs/input.md#data)."""
 
 from __future__ import annotations
 

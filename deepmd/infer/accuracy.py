@@ -1,4 +1,4 @@
-"""`dp test`: how far the predictions of a model are from the labels of systems (lines and files: spec formats, section 5)."""
+"""`dp test`: errors of predictions against the labels of systems (docs/commands.md#errors-of-dp-test)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Model deviation: how far models that were trained alike are from each other (spec formats, sections 5 and 6)."""
+"""Model deviation: how far models that were trained alike are from each other (docs/commands.md#model-deviation)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`.dp` (HDF5) and `.yaml` files (spec core, section 13.1)."""
+"""`.dp` (HDF5) and `.yaml` files (docs/layouts.md#dp-and-yaml)."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def model_to_dict(model: Any, params: Params) -> dict[str, Any]:
 
 
 def to_tree(content: ModelFile, backend: str) -> dict[str, Any]:
-    """Return the nested dict of a `.dp` file (spec core, section 13); other programs pass over the key `expansion`."""
+    """Return the tree of a `.dp` file, with our key `expansion` (docs/layouts.md#dp-and-yaml)."""
     distance = (
         {} if content.min_nbor_dist is None else {"min_nbor_dist": np.asarray(content.min_nbor_dist, dtype=np.float64)}
     )

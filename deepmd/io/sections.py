@@ -1,4 +1,4 @@
-"""Sections of input.json other than the parts of the model: keys, defaults, what is in range (spec formats, section 3)."""
+"""Sections of input.json other than the parts of the model: keys, defaults, what is in range (docs/input.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""input.json: reading, checking, defaults (spec formats, section 3)."""
+"""input.json: reading, checking, defaults (docs/input.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the training asks of every loss (spec formats, section 3.4)."""
+"""What the training asks of every loss (docs/input.md#loss)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `ener` loss: energies, forces, virials, atomic energies (spec formats, section 3.4)."""
+"""The `ener` loss: energies, forces, virials, atomic energies (docs/input.md#loss)."""
 
 from __future__ import annotations
 

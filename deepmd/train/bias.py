@@ -1,4 +1,4 @@
-"""Energy biases of types for other data: after a training, for fine-tuning, and `dp change-bias` (spec formats, sections 3.6 and 3.7)."""
+"""Fit energy biases to data: after training, for fine-tuning, `dp change-bias` (docs/theory/fitting_nets.md)."""
 
 from __future__ import annotations
 

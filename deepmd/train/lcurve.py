@@ -1,4 +1,4 @@
-"""`lcurve.out` and the log lines of a training (spec formats, section 3.7)."""
+"""`lcurve.out` and the log lines of a training (docs/input.md#learning-curve)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning rate as a function of the step (spec formats, section 3.2)."""
+"""Learning rate as a function of the step (docs/input.md#learning-rate-and-optimizer)."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def test_beyond_the_domain_forces_are_derivatives():
 @pytest.mark.parametrize("evaluation", ["direct", "spectral"])
 @pytest.mark.parametrize("exclude_types", [(), ((0, 1),)])
 def test_slots_are_those_of_the_formula(evaluation, exclude_types):
-    """Means of directions make empty slots count: the sum is that over every pair of slots, one by one (spec core, section 6.3)."""
+    """Means of directions make empty slots count: sum over all pairs of slots (docs/theory/sectioned.md#se_e3)."""
     descriptor = replace(BASE, sel=(40, 50), exclude_types=exclude_types, evaluation=evaluation)
     given = TestSpectral.subject_of("base", "numpy")
     params = TestSpectral.parameters(replace(given.model, descriptor=descriptor))["descriptor"]

@@ -1,4 +1,4 @@
-"""Fresh weights are those that DeePMD-kit draws from the same seeds, bit for bit (spec core, section 13.3)."""
+"""Fresh weights equal DeePMD-kit's from the same seeds, bit for bit (docs/theory/networks.md#fresh-weights)."""
 
 import json
 from pathlib import Path

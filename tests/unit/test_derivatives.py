@@ -30,7 +30,7 @@ def packed_system(name, centres=None):
 
 
 def slow_assembly(grad, packed):
-    """The definition, one pair at a time (spec core, sections 1 and 12)."""
+    """The definition, one pair at a time (docs/theory/conventions.md#atomic-virial)."""
     pairs, atoms = packed.pairs, len(packed.atoms)
     force, atomic, virial = np.zeros((atoms, 3)), np.zeros((atoms, 9)), np.zeros((packed.num_frames, 9))
     for i, slot in zip(*np.nonzero(pairs.mask_NM), strict=True):

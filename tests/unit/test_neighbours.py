@@ -17,7 +17,7 @@ RCUT = 3.0
 
 
 def slow_neighbours(structure, rcut):
-    """All (i, j, r_j - r_i) by all pairs and all images that can matter (spec core, section 2)."""
+    """All (i, j, r_j - r_i) by all pairs and all images that can matter (docs/theory/neighbours.md#images)."""
     out, cell = [], structure.cell
     shifts = [np.zeros(3)]
     if cell is not None:

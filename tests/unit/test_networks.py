@@ -134,7 +134,7 @@ def test_equal_width_takes_precedence():
 
 
 def test_initial_weights_follow_their_seeds():
-    """Each layer has a generator of its own, seeded with [layer, *seed], drawing w, b, idt (spec core, section 13.3)."""
+    """Each layer draws w, b, idt from a generator of its own (docs/theory/networks.md#fresh-weights)."""
     net = Net(2, (2, 3), "tanh", True, out_dim=1)
     layers = init_net(net, [5, 7], np.random.default_rng)["layers"]
     for number, (width, out) in enumerate([(2, 2), (2, 3), (3, 1)]):

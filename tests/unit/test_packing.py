@@ -33,7 +33,7 @@ LAYOUTS = {
 
 
 def slow_rows(neighbours, layout, centre):
-    """For each section the neighbours of one centre (numbers of pairs), nearest first (spec core, section 2, steps 5 to 7)."""
+    """Neighbours of one centre by section (numbers of pairs), nearest first (docs/theory/neighbours.md#selection)."""
     types = neighbours.types
     own = [p for p in range(len(neighbours.i)) if neighbours.i[p] == centre and neighbours.dist[p] <= layout.rcut]
     nearest = sorted(own, key=lambda p: neighbours.dist[p])[: sum(layout.sel)]

@@ -1,4 +1,4 @@
-"""`.pb`: a frozen graph of stock operations that runs without this package (spec formats, section 7.4)."""
+"""`.pb`: a frozen graph of stock operations that runs without this package (docs/layouts.md#pb)."""
 
 from __future__ import annotations
 

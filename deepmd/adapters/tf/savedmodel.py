@@ -1,4 +1,4 @@
-"""`.savedmodel`: stock operations in a SavedModel, for programs that look up its functions by name, LAMMPS among them (spec formats, 7.4).
+"""`.savedmodel`: stock operations in a SavedModel whose functions programs find by name (docs/layouts.md#savedmodel).
 
 Unlike a `.pb` it is given neighbour lists as arrays, so it needs no operation that follows memory addresses. The whole
 model lies beside the graph, as a `.dp` file in the folder that TensorFlow keeps for other programs.

@@ -1,4 +1,4 @@
-"""`.pth`: TorchScript that runs without this package, in LAMMPS or in any program with torch (spec formats, section 7.3)."""
+"""`.pth`: TorchScript that runs without this package, in LAMMPS or in any program with torch (docs/layouts.md#pth)."""
 
 from __future__ import annotations
 

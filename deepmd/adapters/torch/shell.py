@@ -1,8 +1,7 @@
 """The TorchScript around the traced parts of a `.pth`: what C++ and DeePMD-kit's Python ask of a model file.
 
 torch compiles this class from its source, so it keeps to TorchScript's subset of Python; annotations must not be
-postponed. The methods, their arguments and the keys of their results are those of DeePMD-kit (spec formats, section
-7.3).
+postponed. The methods, their arguments and the keys of their results are those of DeePMD-kit (docs/layouts.md#pth).
 """
 
 import warnings

@@ -100,7 +100,7 @@ class Descriptor:
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters for types of these names.
 
-        `draw(seed_list)` returns a NumPy generator (spec core, section 13.3).
+        `draw(seed_list)` returns a NumPy generator (docs/theory/networks.md#fresh-weights).
         """
         raise NotImplementedError
 
@@ -137,5 +137,5 @@ class Descriptor:
         return self
 
     def first_atom_matters(self, params: Params) -> bool:
-        """Whether results depend on the first atom of a frame, whose type empty mixed slots carry (spec core, section 4). On the host."""
+        """Whether results depend on the first atom of a frame (docs/theory/neighbours.md#empty-slots). On the host."""
         return self.mixed and "davg" in params and bool(abs(params["davg"]).max() > 0.0)

@@ -1,4 +1,4 @@
-"""DPA-2: a pair descriptor to start from, then layers of messages between atoms (spec dpa2_dpa3, section 2)."""
+"""DPA-2: a pair descriptor to start from, then layers of messages between atoms (docs/theory/dpa2.md#flow)."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class Dpa2(Descriptor):
         return Layout(self.rcut, (slots,), mixed=True, inner=tuple(zip(cutoffs, rest, strict=True)), messages=True)
 
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
-        """Fresh parameters for types of these names (spec dpa2_dpa3, section 7)."""
+        """Fresh parameters for types of these names (docs/theory/networks.md#fresh-weights)."""
         block = self.repformer
         blocks: dict[str, Any] = {"repinit": self.pair, **({"three_body": self.three} if self.three else {})}
         params: Params = {"type_embedding": self.types().init(type_map, self.seeds(0), draw, xp=xp)}

@@ -1,4 +1,4 @@
-"""DPA-3: a graph of atoms, edges and angles with messages between them (spec dpa2_dpa3, section 4)."""
+"""DPA-3: a graph of atoms, edges and angles with messages between them (docs/theory/dpa3.md#flow)."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Dpa3(Descriptor):
         return Layout(self.rcut, (edges,), mixed=True, inner=((self.repflow.a_rcut, angles),), messages=True)
 
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
-        """Fresh parameters for types of these names (spec dpa2_dpa3, section 7)."""
+        """Fresh parameters for types of these names (docs/theory/networks.md#fresh-weights)."""
         block = self.repflow
         layers: list[Params] = []
         for number in range(block.nlayers):

@@ -1,4 +1,4 @@
-"""hybrid: several descriptors side by side, each with its own cutoff (spec core, section 10)."""
+"""hybrid: several descriptors side by side, each with its own cutoff (docs/theory/hybrid.md)."""
 
 from __future__ import annotations
 

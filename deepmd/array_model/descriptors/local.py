@@ -1,4 +1,4 @@
-"""What all strictly local descriptors share: options and their checks, statistics (spec core, sections 3 to 6)."""
+"""What all strictly local descriptors share: options and their checks, statistics (docs/theory/environment.md)."""
 
 from __future__ import annotations
 

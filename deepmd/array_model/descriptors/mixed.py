@@ -1,4 +1,4 @@
-"""What descriptors share whose neighbours come in one section and are told apart by their types (spec core, sections 3 and 4)."""
+"""Mixed descriptors: neighbours share one section, nets read vectors of the types (docs/theory/mixed.md)."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Mixed(Local):
         return Layout(self.rcut, (self.slots,), mixed=True, ordered=not isinstance(self.evaluation, int))
 
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
-        """Fresh parameters; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
+        """Fresh parameters; `draw(seed_list)` returns a NumPy generator (docs/theory/networks.md#fresh-weights)."""
         nets = {name: [init_net(net, self.seeds(k, 0), draw)] for k, (name, net) in enumerate(self.shapes().items())}
         types = self.types().init(type_map, self.seeds(1), draw, xp=xp)
         return {**self.no_statistics(len(type_map), draw, xp=xp), **nets, "type_embedding": types}

@@ -1,4 +1,4 @@
-"""se_atten (DPA-1) and se_atten_v2: type embeddings and attention (Zhang et al., npj Comput. Mater. 2024; spec core, section 8)."""
+"""se_atten (DPA-1) and se_atten_v2: type embeddings and attention (docs/theory/mixed.md#se_atten)."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class SeAtten(Mixed, Expandable):
         )
 
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
-        """Fresh parameters; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
+        """Fresh parameters; `draw(seed_list)` returns a NumPy generator (docs/theory/networks.md#fresh-weights)."""
         return {
             **super().fresh(type_map, draw, xp=xp),
             "attention": self.attention().init(self.seeds(2, 0), draw, xp=xp),

@@ -1,4 +1,4 @@
-"""se_e2_a: radial and angular information of all neighbours (Zhang et al., NeurIPS 2018; spec core, section 6.1)."""
+"""se_e2_a: distances and directions of all neighbours (docs/theory/sectioned.md#se_e2_a)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""se_e2_r: distances of all neighbours, no angles (DeepPot-SE, Zhang et al., NeurIPS 2018; spec core, section 6.2)."""
+"""se_e2_r: distances of all neighbours, no angles (docs/theory/sectioned.md#se_e2_r)."""
 
 from __future__ import annotations
 

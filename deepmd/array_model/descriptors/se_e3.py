@@ -1,4 +1,4 @@
-"""se_e3: angles between all pairs of neighbours (three-body embedding, Wang et al., Nucl. Fusion 2022; spec core, section 6.3)."""
+"""se_e3: angles between all pairs of neighbours (docs/theory/sectioned.md#se_e3)."""
 
 from __future__ import annotations
 

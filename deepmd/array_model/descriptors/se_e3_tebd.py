@@ -1,4 +1,4 @@
-"""se_e3_tebd: angles between all pairs of neighbours, whose types are embedded (spec core, section 9)."""
+"""se_e3_tebd: angles between all pairs of neighbours, whose types are embedded (docs/theory/mixed.md#se_e3_tebd)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What descriptors share whose neighbours come in one section for each type (spec core, sections 3, 4 and 6)."""
+"""What descriptors share whose neighbours come in one section for each type (docs/theory/sectioned.md)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Sectioned(Local, Expandable):
         return Layout(self.rcut, self.slots, ordered=not isinstance(self.evaluation, int))
 
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
-        """Fresh parameters (spec core, section 13.3): of a pair of types the first varies fastest among nets, the second among their seeds."""
+        """Fresh parameters; order of nets and of seeds differ (docs/theory/networks.md#fresh-weights)."""
         ntypes = len(type_map)
         numbers = [
             sum(t * ntypes**k for k, t in enumerate(types))

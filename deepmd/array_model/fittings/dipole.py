@@ -1,4 +1,4 @@
-"""dipole: atomic dipoles from invariant and equivariant features (spec core, section 11)."""
+"""dipole: atomic dipoles from invariant and equivariant features (docs/theory/fitting_nets.md#outputs)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""dos: atomic densities of states on a grid of energies (spec core, section 11)."""
+"""dos: atomic densities of states on a grid of energies (docs/theory/fitting_nets.md#outputs)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ener: atomic energies from features, one net per atom type (spec core, section 11)."""
+"""ener: atomic energies from features, one net per atom type (docs/theory/fitting_nets.md#outputs)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all fitting nets share: inputs beside the features, nets per type, what is subtracted and added (spec core, section 11)."""
+"""Base class of fitting nets: inputs, nets by type, isolated atoms, bias (docs/theory/fitting_nets.md#inputs)."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Fitting:
         )
 
     def init(self, nets: int, ntypes: int, widths: Widths, draw: Any, *, xp: Namespace) -> Params:
-        """Fresh parameters of `nets` nets; `draw(seed_list)` returns a NumPy generator (spec core, section 13.3)."""
+        """Fresh parameters of `nets` nets; `draw(seed_list)`: a NumPy generator (docs/theory/networks.md#fresh-weights)."""
         seeds = [None if self.seed is None else [q, self.seed] for q in range(nets)]
         params: Params = {"nets": [init_net(self.net(widths), seed, draw) for seed in seeds]}
         params["bias_atom_e"] = xp.zeros_like(draw([0]).normal(size=(ntypes, self.net_width(widths))))

@@ -1,4 +1,4 @@
-"""property: any scalar or list of scalars that is a sum or a mean over atoms (spec core, section 11)."""
+"""property: any scalar or list of scalars that is a sum or a mean over atoms (docs/theory/fitting_nets.md#outputs)."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ class Model:
         return self.cast(params, lambda part, precision: narrow(part) if PRECISIONS[precision] == "bfloat16" else part)
 
     def first_atom_matters(self, params: Params) -> bool:
-        """Whether results depend on the first atom of a frame (spec core, section 4). On the host."""
+        """Whether results depend on the first atom of a frame (docs/theory/neighbours.md#empty-slots). On the host."""
         return any(part.first_atom_matters(own) for _, part, own in self.each_part(params))
 
     def trainables(self) -> Any:

@@ -1,4 +1,4 @@
-"""The standard model: a descriptor, a fitting net, and a bias per type (spec core, section 11)."""
+"""The standard model: a descriptor, a fitting net, and a bias per type (docs/theory/fitting_nets.md#outputs)."""
 
 from __future__ import annotations
 

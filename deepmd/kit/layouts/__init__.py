@@ -1,4 +1,4 @@
-"""Models as the nested dicts of `.dp` files, and back: DeePMD-kit's layouts (spec core, section 13.2; dpa2_dpa3, sections 3 and 5).
+"""Models as the nested dicts of `.dp` files, and back: DeePMD-kit's layouts (docs/layouts.md).
 
 A descriptor or fitting net that is not named here, such as that of a plug-in, has its options and parameters stored as
 they are.

@@ -1,4 +1,4 @@
-"""Stored forms of descriptors (spec core, section 13.2)."""
+"""Stored forms of descriptors (docs/layouts.md#local-descriptors)."""
 
 from __future__ import annotations
 

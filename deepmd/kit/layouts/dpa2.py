@@ -1,4 +1,4 @@
-"""The stored form of DPA-2 (spec dpa2_dpa3, section 3)."""
+"""The stored form of DPA-2 (docs/layouts.md#dpa-2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stored form of DPA-3 (spec dpa2_dpa3, section 5)."""
+"""The stored form of DPA-3 (docs/layouts.md#dpa-3)."""
 
 from __future__ import annotations
 

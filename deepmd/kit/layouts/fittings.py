@@ -1,4 +1,4 @@
-"""Stored forms of fitting nets (spec core, section 13.2)."""
+"""Stored forms of fitting nets (docs/layouts.md#fitting-nets-in-files)."""
 
 from __future__ import annotations
 

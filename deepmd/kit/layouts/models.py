@@ -1,4 +1,4 @@
-"""Stored forms of models (spec core, section 13.2)."""
+"""Stored forms of models (docs/layouts.md#objects)."""
 
 from __future__ import annotations
 

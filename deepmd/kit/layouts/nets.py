@@ -1,4 +1,4 @@
-"""Options and nets as the nested dicts of `.dp` files, and back (spec core, section 13.2)."""
+"""Options and nets as the nested dicts of `.dp` files, and back (docs/layouts.md#objects)."""
 
 from __future__ import annotations
 
