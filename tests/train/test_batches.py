@@ -98,8 +98,13 @@ def test_epochs_and_seeds_differ():
     first, again, other = (Sampler(plan(systems=(system(3, 50),)), seed=seed) for seed in (1, 1, 2))
     order = [first.frames(step)[0][1] for step in range(100)]
     assert order == [again.frames(step)[0][1] for step in range(100)]
-    assert order[:50] != order[50:]
     assert order[:50] != [other.frames(step)[0][1] for step in range(50)]
+
+
+def test_every_epoch_has_an_order_of_its_own():
+    sampler = Sampler(plan(systems=(system(3, 50),)), seed=1)
+    orders = [tuple(int(sampler.visit(0, 50 * epoch + k)[0]) for k in range(50)) for epoch in range(5)]
+    assert len({*orders, tuple(range(50))}) == 6
 
 
 @pytest.mark.parametrize("batch_size", [1, "mixed:3"])
@@ -117,8 +122,16 @@ def test_systems_are_drawn_with_their_probability_and_without_skipping_frames():
     drawn = [sampler.frames(step)[0] for step in range(3000)]
     share = np.array([sum(s is each for s, _ in drawn) for each in SYSTEMS]) / 3000
     np.testing.assert_allclose(share, (0.1, 0.2, 0.7), atol=0.03)
-    frames = [frame for s, frame in drawn if s is SYSTEMS[1]]
-    assert all(sorted(frames[k : k + 6]) == list(range(6)) for k in range(0, len(frames) - 6, 6))
+
+
+def test_no_frame_is_skipped_where_a_new_block_of_steps_begins():
+    sampler = Sampler(plan(sys_probs=(0.1, 0.2, 0.7)), seed=0)
+    drawn = [sampler.frames(step)[0] for step in range(3 * BLOCK + 500)]
+    for each, frames in zip(SYSTEMS, (7, 6, 20), strict=True):
+        visited = [frame for s, frame in drawn if s is each]
+        assert all(
+            sorted(visited[k : k + frames]) == list(range(frames)) for k in range(0, len(visited) - frames, frames)
+        )
 
 
 def test_mixed_batches_draw_each_frame_from_a_system_of_its_own():

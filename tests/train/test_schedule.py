@@ -36,7 +36,7 @@ def test_given_decay_rate_is_used():
     assert lr(25) == pytest.approx(1e-3 * 0.81)
 
 
-@pytest.mark.parametrize(("steps", "every"), [(5000, 100), (300, 4), (50, 1)])
+@pytest.mark.parametrize(("steps", "every"), [(5000, 100), (1010, 100), (1000, 11), (300, 4), (50, 1)])
 def test_decay_steps_longer_than_the_run_are_replaced(steps, every):
     lr = learning_rate(ExpDecay(start_lr=1e-3, stop_lr=1e-6, decay_steps=10**6), steps)
     rate = math.exp(math.log(1e-3) / (steps / every))

@@ -110,6 +110,21 @@ def test_only_terms_with_a_prefactor(run):
     assert set(errors) == {"e", "f"}
 
 
+@pytest.mark.parametrize(
+    ("available", "default", "expected"),
+    [
+        ({"force", "atom_pref"}, False, {"f": True, "pf": True}),
+        ({"force"}, False, {"f": True, "pf": False}),
+        ({"force"}, True, {"f": True, "pf": True}),
+        ({"atom_pref"}, True, {"f": False, "pf": False}),
+    ],
+)
+def test_weighted_forces_need_their_weights(available, default, expected):
+    """Without `atom_pref` in the data there is no such term, unless `use_default_pf` makes the weights one."""
+    loss = EnerLoss(start_pref_e=0.0, limit_pref_e=0.0, start_pref_pf=1.0, use_default_pf=default)
+    assert loss.found(frozenset(available)) == expected
+
+
 @given(st.floats(0.0, 1.0))
 def test_prefactors_go_from_start_to_limit(ratio):
     loss = EnerLoss(start_pref_e=2.0, limit_pref_e=4.0, start_pref_f=10.0, limit_pref_f=0.0)

@@ -45,7 +45,7 @@ SECTIONED = {
         **{
             "systems": ["a", "b"],
             "set_prefix": "set",
-            "stop_batch": 10000,
+            "stop_batch": 12500,
             "batch_size": [1, 2],
             "seed": 1,
             "disp_freq": 1,
@@ -106,7 +106,7 @@ def test_with_sections():
     tree, old = upgrade_old_input(SECTIONED)
     assert old
     assert tree["model"] == SECTIONED["model"]
-    assert tree["learning_rate"]["stop_lr"] == pytest.approx(0.001 * 0.95**2)
+    assert tree["learning_rate"]["stop_lr"] == pytest.approx(0.001 * 0.95**2.5)
     assert tree["training"]["training_data"] == {
         "systems": ["a", "b"],
         "set_prefix": "set",
@@ -114,6 +114,13 @@ def test_with_sections():
         "auto_prob_style": "prob_uniform",
     }
     assert not {"systems", "numb_test", "batch_size"} & set(tree["training"])
+
+
+def test_the_last_learning_rate_where_decay_steps_is_not_given():
+    """It is 5000 then, as in DeePMD-kit."""
+    rate = {"type": "exp", "start_lr": 0.001, "decay_rate": 0.95}
+    tree, _ = modern({**SECTIONED, "learning_rate": rate})
+    assert tree["learning_rate"]["stop_lr"] == pytest.approx(0.001 * 0.95**2.5)
 
 
 def test_data_in_both_layouts():

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepmd.array_model.pairs import Layout, spans
+from deepmd.array_model.pairs_cut import cut, union
 from deepmd.data.neighbours import Neighbours, find_neighbours
 from deepmd.data.packing import SelWarning, pack
+from deepmd.host import plain
 from deepmd.testing.samples import SYSTEMS, systems
 from deepmd.testing.tolerances import assert_close
 
@@ -83,9 +86,9 @@ def check(packed, neighbours, layout, ntypes):
 
 
 def check_types(packed, neighbours, layout):
-    """Rows of a mixed layout tell the type of every neighbour, and that of the frame's first atom in empty slots.
+    """A layout with a mixed row tells the type of every neighbour, and that of the frame's first atom in empty slots of that row.
 
-    The last is empty.
+    The last slot is empty.
     """
     pairs = packed.pairs
     if not layout.mixed:
@@ -93,10 +96,10 @@ def check_types(packed, neighbours, layout):
         return
     assert not pairs.mask_NM[:, -1].any()
     first = [max(neighbours.types[neighbours.frame == frame][0], 0) for frame in pairs.frame_N]
-    expected = np.where(
-        pairs.mask_NM, neighbours.types[packed.atoms][pairs.index_NM], np.array(first, dtype=np.int64).reshape(-1, 1)
-    )
-    assert np.array_equal(pairs.type_NM, expected)
+    first_N1 = np.array(first, dtype=np.int64).reshape(-1, 1)
+    expected = np.where(pairs.mask_NM, neighbours.types[packed.atoms][pairs.index_NM], first_N1)
+    mixed = pairs.mask_NM | (np.arange(pairs.mask_NM.shape[1]) >= sum(pairs.widths[:-1]))
+    assert np.array_equal(pairs.type_NM[mixed], expected[mixed])
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
@@ -143,6 +146,103 @@ def pair_lists(draw):
 def test_any_pairs(neighbours, sel, mixed):
     layout = Layout(RCUT, sel[:1] if mixed and sel[0] else sel, mixed=mixed and sel[0] > 0)
     check(quiet_pack(neighbours, layout, 2), neighbours, layout, 2)
+
+
+hidden_types = st.sampled_from([(), ((0, 1),), ((0, 0), (1, 1))])
+leaves = st.one_of(
+    st.builds(
+        Layout,
+        st.sampled_from([1.5, 2.0, RCUT]),
+        st.sampled_from([(1, 1), (2, 0), (0, 3), (3, 1), (30, 30)]),
+        excluded=hidden_types,
+    ),
+    st.builds(
+        Layout,
+        st.sampled_from([1.5, 2.0, RCUT]),
+        st.sampled_from([(1,), (2,), (5,), (30,)]),
+        mixed=st.just(True),
+        excluded=hidden_types,
+        messages=st.booleans(),
+    ),
+)
+"""Layouts of descriptors: with sections, or with one mixed row."""
+members = st.one_of(leaves, st.builds(union, st.lists(leaves, min_size=2, max_size=2), hidden_types))
+"""Layouts of the members of a combination, hybrids among them."""
+
+
+def slow_cut(neighbours, outer, inner, centre):
+    """For each section of `inner` the neighbours of one centre that are left of a list that was packed for `outer`.
+
+    The list has lost all but the nearest sum(sel) of each row. A pair of types that only `inner` excludes keeps its
+    slot, and so does each excluded one where messages are passed.
+    """
+    types, own = neighbours.types, np.flatnonzero((neighbours.i == centre) & (neighbours.dist <= outer.rcut))
+    nearest = own[np.argsort(neighbours.dist[own])][: sum(outer.sel)]
+
+    def shown(found, layout):
+        hidden = {frozenset(pair) for pair in layout.excluded}
+        return [
+            p
+            for p in found
+            if frozenset((types[centre], types[neighbours.j[p]])) not in hidden and neighbours.dist[p] <= layout.rcut
+        ]
+
+    seen = shown(nearest, outer)
+    sections = [
+        shown([p for p in seen if types[neighbours.j[p]] == kind][:most], inner)
+        for kind, most in enumerate(inner.typed if inner.mixed else inner.sel)
+    ]
+    if not inner.mixed:
+        return sections
+    row = (nearest if outer.messages else seen)[: inner.sel[0]]
+    return [*sections, shown(shown(row, outer), inner)]
+
+
+@settings(max_examples=300)
+@given(pair_lists(), st.lists(members, min_size=1, max_size=3), hidden_types)
+def test_what_is_cut_from_a_list_for_all_is_what_is_packed_for_each(neighbours, layouts, excluded):
+    """`cut` gives each member what it would get from a list of its own, but for what the common one has lost."""
+    outer = union(layouts, excluded)
+    packed = quiet_pack(neighbours, outer, 2)
+    for inner in layouts:
+        pairs = cut(packed.pairs, outer, inner, xp=plain)
+        check_types(replace(packed, pairs=pairs), neighbours, inner)
+        assert len(pairs.widths) == len(inner.sections)
+        for name in ("disp_NM3", "mask_NM", "index_NM"):
+            assert getattr(pairs, name).shape[1] == sum(pairs.widths), name
+        assert not pairs.index_NM[~pairs.mask_NM].any()
+        lengths = np.linalg.norm(pairs.disp_NM3[~pairs.mask_NM], axis=1)
+        assert np.all(lengths == 2.0 * inner.rcut)
+        for row, centre in enumerate(packed.atoms[: len(pairs.type_N)]):
+            expected = slow_cut(neighbours, outer, inner, centre)
+            if not (set(excluded) - set(inner.excluded)) and np.count_nonzero(neighbours.i == centre) <= min(
+                (*inner.sections, *outer.sections)
+            ):
+                assert expected == slow_rows(neighbours, inner, centre)
+            for (start, stop), section in zip(spans(pairs.widths), expected, strict=True):
+                own = start + np.flatnonzero(pairs.mask_NM[row, start:stop])
+                found = sort_rows(pairs.disp_NM3[row, own], packed.atoms[pairs.index_NM[row, own]])
+                assert np.array_equal(found, sort_rows(neighbours.disp[section], neighbours.j[section]))
+
+
+def test_as_many_rows_as_do_not_fit_into_two_bytes():
+    """Where the order in a section is of no account, rows and sections are sorted by a number of 16 bits if it fits."""
+    natoms = 2**15 + 3  # times two sections
+    rng = np.random.default_rng(0)
+    i, types = rng.permutation(natoms), np.arange(natoms) % 2
+    j, dist = (i + 1) % natoms, rng.uniform(1.0, 2.0, natoms)
+    disp = dist[:, None] * np.array([[0.0, 0.6, 0.8]])
+    neighbours = Neighbours(i, j, disp, dist, types, np.zeros(natoms, dtype=np.int64), 1, np.zeros((natoms, 3)))
+    packed = pack(neighbours, Layout(RCUT, (3, 3), ordered=False), 2)
+    assert packed.pairs.widths == (1, 1)
+    rows, columns = np.nonzero(packed.pairs.mask_NM)
+    assert np.array_equal(rows, np.arange(natoms))
+    centres = packed.atoms[:natoms]
+    assert np.array_equal(packed.atoms[packed.pairs.index_NM[rows, columns]], (centres + 1) % natoms)
+    assert np.array_equal(columns, types[(centres + 1) % natoms])
+    expected = np.empty((natoms, 3))
+    expected[i] = disp
+    assert np.array_equal(packed.pairs.disp_NM3[rows, columns], expected[centres])
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deepmd.array_model.descriptors.dpa2 import Dpa2, Repinit
+from deepmd.array_model.descriptors.dpa3 import Dpa3
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.fittings.energy import EnergyFitting
+from deepmd.array_model.fittings.property import PropertyFitting
 from deepmd.array_model.models.standard import StandardModel
+from deepmd.array_model.repflow import Repflow
+from deepmd.array_model.repformer import Repformer
 from deepmd.data import output_statistics, statistics
 from deepmd.data.batches import Sampler, make_plan
 from deepmd.data.systems import System, load_system
@@ -125,6 +130,81 @@ def test_assigned_energies_are_kept():
     )
     preset = replace(model(), preset_out_bias={"energy": [None, -4.0]})
     assert output_statistics.energy_bias(preset, sample).tolist() == pytest.approx([-48 / 5, -4.0])
+
+
+COUNTS = np.array([(1, 2), (2, 2), (1, 4), (3, 1)], dtype=np.float64)
+"""Atoms of both types in four frames."""
+GAPS = np.array([[2.0, -1.0], [3.5, 0.5], [1.0, 4.0], [7.0, 2.0]])
+"""Two components of a property of each of them."""
+
+
+def property_statistics(without=(), **options):
+    """Bias and scale that the four frames give."""
+    types = [np.repeat([0, 1], count.astype(int)) for count in COUNTS]
+    systems = [
+        System("s", each, np.zeros((1, len(each), 3)), None, {"gap": gap[None]}, (1,))
+        for each, gap in zip(types, GAPS, strict=True)
+    ]
+    fitting = PropertyFitting(property_name="gap", task_dim=2, neuron=(4,), **options)
+    kind = replace(model(), fitting=fitting, atom_exclude_types=without)
+    return output_statistics.output_statistics(kind, frames(systems))
+
+
+@pytest.mark.parametrize("without", [(), (0,)])
+@pytest.mark.parametrize("intensive", [True, False])
+def test_statistics_of_a_property_are_those_of_all_atoms_alike(without, intensive):
+    """Of a sum over atoms the mean per atom, where only atoms that have an output count; of a mean over atoms the mean."""
+    bias, std = property_statistics(without, intensive=intensive, distinguish_types=False)
+    counted = COUNTS[:, 1:] if without else COUNTS
+    values = GAPS if intensive else GAPS / counted.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(bias, [values.mean(axis=0)] * 2)
+    np.testing.assert_allclose(std, [values.std(axis=0)] * 2)
+
+
+@pytest.mark.parametrize("without", [(), (0,)])
+@pytest.mark.parametrize("intensive", [True, False])
+def test_statistics_of_a_property_by_type_are_least_squares(without, intensive):
+    bias, std = property_statistics(without, intensive=intensive)
+    shares = COUNTS[:, 1:] if without else COUNTS
+    shares = shares / shares.sum(axis=1, keepdims=True) if intensive else shares
+    fitted = np.linalg.solve(shares.T @ shares, shares.T @ GAPS)
+    np.testing.assert_allclose(bias[len(without) :], fitted)
+    np.testing.assert_allclose(bias[: len(without)], 0.0, atol=1e-12)
+    np.testing.assert_allclose(std, [np.sqrt(np.mean((GAPS - shares @ fitted) ** 2, axis=0))] * 2)
+
+
+def test_statistics_of_each_part_of_dpa2_are_those_of_its_cutoff_and_slots(systems):
+    """They equal those of a descriptor with one part, which are known by hand, and each part keeps its own."""
+    parts = ((4.0, 1.0, (14, 26)), (3.0, 0.5, (8, 12)))
+    descriptor = Dpa2(
+        Repinit(rcut=4.0, rcut_smth=1.0, nsel=40, neuron=(2,), axis_neuron=1, tebd_dim=2, set_davg_zero=False),
+        Repformer(rcut=3.0, rcut_smth=0.5, nsel=20, nlayers=1, g1_dim=2, g2_dim=2, axis_neuron=1, set_davg_zero=False),
+    )
+    kind = StandardModel(("O", "H"), descriptor, EnergyFitting(neuron=(2,)))
+    sample = frames(systems)[-2:]
+    params = statistics.apply_statistics(kind, kind.init(np.random.default_rng, xp=plain), sample, 0.01)
+    for name, (rcut, rcut_smth, sel) in zip(("repinit", "repformers"), parts, strict=True):
+        local = SeE2A(sel=sel, rcut=rcut, rcut_smth=rcut_smth, neuron=(2,), axis_neuron=1)
+        ((mean, std),) = statistics.environment_statistics(replace(model(), descriptor=local), sample)
+        stored = params["descriptor"][name]
+        np.testing.assert_allclose(stored["davg"], np.repeat(mean[:, None, :], sum(sel), axis=1), rtol=REPRODUCED)
+        np.testing.assert_allclose(stored["dstd"], np.repeat(std[:, None, :], sum(sel), axis=1), rtol=REPRODUCED)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({"skip_stat": True, "fix_stat_std": 0.7}, 0.3), ({"fix_stat_std": 0.7}, 0.7), ({"fix_stat_std": 0.0}, 0.2)],
+    ids=["skipped", "fixed", "of the data"],
+)
+def test_deviations_of_dpa3(options, expected):
+    """DeePMD-kit fixes them at 0.3 where `skip_stat` is on, whatever `fix_stat_std` says."""
+    cutoffs = {"e_rcut": 3.0, "e_rcut_smth": 0.5, "e_sel": 4, "a_rcut": 2.0, "a_rcut_smth": 0.5, "a_sel": 2}
+    flow = Repflow(**cutoffs, n_dim=2, e_dim=2, a_dim=2, nlayers=1, axis_neuron=1, **options)
+    kind = StandardModel(("O", "H"), Dpa3(flow), EnergyFitting(neuron=(2,)))
+    params = kind.init(np.random.default_rng, xp=plain)["descriptor"]
+    params = kind.descriptor.with_statistics(params, [(np.ones((2, 4)), np.full((2, 4), 0.2))], xp=plain)
+    np.testing.assert_array_equal(params["dstd"], np.full((2, 4, 4), expected))
+    assert not params["davg"].any()
 
 
 def test_no_energies_no_bias():
