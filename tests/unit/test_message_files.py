@@ -23,6 +23,11 @@ from deepmd.kit.layouts.descriptors import descriptor_from_dict, descriptor_to_d
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = sorted(path.name for path in GOLDEN.glob("dpa*"))
+COMPILED = (
+    *("dpa2", "dpa2_all_residual_norm", "dpa2_not_smooth_no_sqrt", "dpa2_three_excluded", "dpa3", "dpa3_charge_spin"),
+    *("dpa3_compress_2", "dpa3_sequential_smooth", "dpa3_use_dist_exp_switch"),
+)
+"""Cases that are written as TorchScript, which takes seconds each."""
 QUANTITIES = ("energy", "force", "virial", "atom_energy", "atom_virial")
 needs_torchscript = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
 OLD = Dpa2(
@@ -103,7 +108,7 @@ def agree(found, expected, names):
 
 @needs_torchscript
 @pytest.mark.parametrize("boundary", ["pbc", "nopbc"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", COMPILED)
 def test_torchscript(compiled, case, boundary):
     coord, types, cell, expected = of_case(case, boundary)
     box = None if cell is None else require("torch").tensor(cell.reshape(1, 9))
@@ -135,7 +140,7 @@ def test_torchscript_with_images(compiled, case):
 
 
 @needs_torchscript
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", COMPILED)
 def test_torchscript_is_read_back(compiled, case):
     expected, found = (flatten(load_model(path).params) for path in (GOLDEN / case / "model.dp", compiled(case)[0]))
     assert expected.keys() == found.keys()

@@ -119,7 +119,7 @@ def test_with_sections():
 def test_the_last_learning_rate_where_decay_steps_is_not_given():
     """It is 5000 then, as in DeePMD-kit."""
     rate = {"type": "exp", "start_lr": 0.001, "decay_rate": 0.95}
-    tree, _ = modern({**SECTIONED, "learning_rate": rate})
+    tree, _ = upgrade_old_input({**SECTIONED, "learning_rate": rate})
     assert tree["learning_rate"]["stop_lr"] == pytest.approx(0.001 * 0.95**2.5)
 
 
