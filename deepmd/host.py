@@ -2,77 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
-import importlib
 import math
-import os
-import sys
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from array_api_compat import numpy as standard
 
 from deepmd.array_model.attention import composed_softmax
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import REQUIRED, STANDARD
 from deepmd.array_model.networks import composed_silut
 from deepmd.array_model.pairs import spans
-
-
-def keep_memory() -> None:
-    """Let the process keep the memory of freed arrays for the next ones.
-
-    The allocator of glibc hands large blocks back to the system at once and faults them in again, page by page, at
-    every step: up to half of the time. Settings of the user (`MALLOC_...` in the environment) come first; elsewhere
-    than on glibc nothing happens.
-    """
-    if sys.platform != "linux" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
-        return
-    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
-    for parameter, size in ((mmap_threshold, 2**30), (trim_threshold, 2**31 - 1), (top_pad, 2**26)):
-        mallopt(parameter, size)
-
-
-INTRA, INTER = "DP_INTRA_OP_PARALLELISM_THREADS", "DP_INTER_OP_PARALLELISM_THREADS"
-"""Variables of the environment: threads inside of an operation, operations at once."""
-
-
-def threads(name: str) -> int:
-    """Return the number of threads that a variable of the environment asks for, 0 if it leaves that to the framework.
-
-    Raises
-    ------
-    InputError
-        It is no number of threads.
-    """
-    given = os.environ.get(name, "").strip()
-    try:
-        number = int(given.split(",")[0] or "0")  # OMP_NUM_THREADS may name a number for each nested level
-    except ValueError:
-        number = -1
-    if number < 0:
-        raise InputError(
-            f"{name}: a number of threads is accepted (0: the default of the framework); in the environment it is {given!r}"
-        )
-    return number
-
-
-def import_without(name: str, other: str) -> Any:
-    """Import a package as if another one, which it can use but need not, were not installed.
-
-    Unless that one is there already.
-    """
-    if name in sys.modules or other in sys.modules:
-        return importlib.import_module(name)
-    sys.modules[other] = None  # type: ignore[assignment]
-    try:
-        return importlib.import_module(name)
-    finally:
-        del sys.modules[other]
 
 
 def shape(x: Any) -> tuple[int, ...]:
@@ -87,11 +28,6 @@ def segment_sum(rows: np.ndarray, segments: np.ndarray, num: int) -> np.ndarray:
     for column in range(flat.shape[1]):
         out[:, column] = np.bincount(segments, weights=flat[:, column], minlength=num)
     return out.reshape(num, *rows.shape[1:])
-
-
-def _take(x: np.ndarray, indices: np.ndarray, *, axis: int) -> np.ndarray:
-    assert axis == 0
-    return np.take(x, indices, axis=0)
 
 
 def _astype(x: Any, dtype: Any) -> Any:
@@ -127,28 +63,31 @@ def folded_matmul(matmul: Any) -> Any:
     return product
 
 
-def numpy_namespace(source: Any, **own: Any) -> SimpleNamespace:
-    """Return a namespace over `numpy` or a package that wraps it; `own` replaces names."""
-    names = {name: getattr(source, name) for name in STANDARD if hasattr(source, name)}
-    names.update(float16=np.float16, float32=np.float32, float64=np.float64, bfloat16=np.float32, shape=shape)
+def numpy_namespace(standard: Any, **own: Any) -> SimpleNamespace:
+    """Return the namespace of physics over NumPy, or over a package that wraps NumPy.
+
+    Parameters
+    ----------
+    standard : module with the names of the array API standard
+    own : names that replace those of `standard`, and extras
+    """
+    names = {name: getattr(standard, name) for name in STANDARD}
     names.update(
-        concat=source.concatenate,
-        sum=source.sum,
-        matrix_transpose=lambda x: source.swapaxes(x, -1, -2),
+        astype=_astype,  # no copy where the precision is right already
+        bfloat16=np.float32,
+        float16=np.float16,
+        matmul=folded_matmul(standard.matmul),
         received=lambda x: x,
-    )
-    names.update(
-        matmul=folded_matmul(source.matmul), astype=_astype, sigmoid=lambda x: 0.5 * (1.0 + source.tanh(0.5 * x))
-    )
-    names.update(
         recurrence=recurrence,
+        shape=shape,
+        sigmoid=lambda x: 0.5 * (1.0 + standard.tanh(0.5 * x)),
+        silut=lambda x, threshold: composed_silut(x, threshold, xp=SimpleNamespace(**names)),
+        softmax=lambda x: composed_softmax(x, xp=SimpleNamespace(**names)),
         split=split,
-        unstack=lambda x, *, axis: [x[..., k] for k in range(x.shape[axis])],
         stop_gradient=lambda x: x,
         with_adjoint=None,
     )
-    names.update(silut=lambda x, threshold: composed_silut(x, threshold, xp=SimpleNamespace(**names)))
-    names.update(softmax=lambda x: composed_softmax(x, xp=SimpleNamespace(**names)), **own)
+    names.update(own)
     assert set(REQUIRED) <= set(names), set(REQUIRED) - set(names)
     return SimpleNamespace(**names)
 
@@ -165,17 +104,17 @@ def _checked(x: np.ndarray, right: Any, text: str) -> np.ndarray:
     return x
 
 
-_search = {
-    "argsort": lambda x, *, axis: np.argsort(x, axis=axis, kind="stable"),
-    "ceil": np.ceil,
-    "checked": _checked,
-    "counting": _counting,
-    "cumulative_sum": lambda x, *, axis: np.cumsum(x, axis=axis),
-    "floor": np.floor,
-    "int64": np.int64,
-    "nonzero": np.nonzero,
-    "searchsorted": lambda x, values, *, side: np.searchsorted(x, values, side=side),
-    "size": lambda x, axis: x.shape[axis],
-}
-
-plain = numpy_namespace(np, take=_take, segment_sum=segment_sum, asarray=np.asarray, **_search)
+plain = numpy_namespace(
+    standard,
+    argsort=standard.argsort,
+    asarray=np.asarray,
+    ceil=standard.ceil,
+    checked=_checked,
+    counting=_counting,
+    cumulative_sum=standard.cumulative_sum,
+    nonzero=standard.nonzero,
+    searchsorted=np.searchsorted,
+    segment_sum=segment_sum,
+    size=lambda x, axis: x.shape[axis],
+)
+"""Every name of `deepmd.array_model.namespace.REQUIRED` and `deepmd.data.search.SEARCH`."""

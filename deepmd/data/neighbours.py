@@ -11,7 +11,7 @@ from deepmd.array_model.errors import InputError
 from deepmd.data.bins import Pairs, pairs_by_bins
 from deepmd.data.lattice import images_within, reduced, spacing
 from deepmd.data.limits import FARTHEST, FLATTEST, LARGEST, MOST_NEIGHBOURS
-from deepmd.host import import_without
+from deepmd.process import import_without
 
 vesin = import_without(
     "vesin", "torch"

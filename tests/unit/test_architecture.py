@@ -28,6 +28,7 @@ LAYERS = {
     "array_model": 0,
     "losses": 1,
     "host": 1,
+    "process": 1,
     "plan": 2,
     "io": 3,
     "kit": 4,

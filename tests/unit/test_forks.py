@@ -13,7 +13,7 @@ import pytest
 from support import FRAMEWORKS
 from tolerances import assert_close
 
-from deepmd.host import INTRA
+from deepmd.process import INTRA
 
 MODEL = Path(__file__).parents[1] / "golden" / "se_e2_a" / "model.dp"
 

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from deepmd import host
+from deepmd import process
 from deepmd.array_model.errors import InputError
-from deepmd.host import INTER, INTRA
+from deepmd.process import INTER, INTRA
 
 TORCH = """
 import torch
@@ -24,14 +24,14 @@ def test_number(monkeypatch, given, number):
     monkeypatch.delenv(INTRA, raising=False)
     if given is not None:
         monkeypatch.setenv(INTRA, given)
-    assert host.threads(INTRA) == number
+    assert process.threads(INTRA) == number
 
 
 @pytest.mark.parametrize("given", ["two", "-1", "1.5"])
 def test_no_number_names_the_variable_and_what_it_holds(monkeypatch, given):
     monkeypatch.setenv(INTRA, given)
     with pytest.raises(InputError, match=INTRA) as error:
-        host.threads(INTRA)
+        process.threads(INTRA)
     assert repr(given) in str(error.value)
 
 

@@ -14,7 +14,8 @@ from deepmd.adapters.evaluation import NEEDS_GRADIENT, Evaluator, assemble
 from deepmd.adapters.numpy.namespace import differentiable
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
-from deepmd.host import keep_memory, plain
+from deepmd.host import plain
+from deepmd.process import keep_memory
 
 FEWEST_ATOMS = 1
 

@@ -21,6 +21,10 @@ defvjp(_tanh, lambda ans, x: lambda g: g * (1.0 - ans * ans))
 
 differentiable = numpy_namespace(
     anp,
+    # autograd knows derivatives of these by NumPy's older names only
+    concat=anp.concatenate,
+    matrix_transpose=lambda x: anp.swapaxes(x, -1, -2),
+    unstack=lambda x, *, axis: [x[..., k] for k in range(x.shape[axis])],
     take=lambda x, indices, *, axis: _take_rows(x, indices),
     segment_sum=_segment_sum,
     equal=np.equal,

@@ -23,7 +23,7 @@ from deepmd.adapters.tf.graph import (
 )
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
-from deepmd.host import keep_memory
+from deepmd.process import keep_memory
 
 FEWEST_ATOMS = 64
 """Atoms of a block from which one more is worth it."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from deepmd import forks, host
+from deepmd import forks, process
 from deepmd.adapters.evaluation import NEEDS_GRADIENT, assemble, components
 from deepmd.adapters.tf.namespace import inference, xp
 from deepmd.array_model.charge_spin import LIMITS
@@ -31,7 +31,7 @@ def check_process() -> None:
 
 def threads() -> int:
     """Return how many threads one operation may use by the settings of the environment; 0 leaves it to TensorFlow."""
-    return host.threads(host.INTRA) or host.threads("OMP_NUM_THREADS")
+    return process.threads(process.INTRA) or process.threads("OMP_NUM_THREADS")
 
 
 def session(graph: Any, *, blocks: bool = False) -> Any:
@@ -41,7 +41,7 @@ def session(graph: Any, *, blocks: bool = False) -> Any:
     wait for each other.
     """
     check_process()
-    inter, intra = host.threads(host.INTER), threads()
+    inter, intra = process.threads(process.INTER), threads()
     if blocks and intra > 1:
         inter, intra = inter or intra, 1
     config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=intra, inter_op_parallelism_threads=inter)

@@ -15,9 +15,9 @@ from deepmd.adapters.training import SMALLEST_NORM, Progress, Task, adam_epsilon
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flatten, replace_leaves
 from deepmd.data.batch import Batch
-from deepmd.host import keep_memory
 from deepmd.io.model_file import ModelFile
 from deepmd.losses import Label, total
+from deepmd.process import keep_memory
 
 
 class TfTrainer:

@@ -16,7 +16,7 @@ from deepmd.adapters.torch.arrays import conditions_to_torch, narrowed, pairs_to
 from deepmd.adapters.torch.namespace import inference, xp
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
-from deepmd.host import INTER, INTRA, keep_memory, threads
+from deepmd.process import INTER, INTRA, keep_memory, threads
 
 
 def predict(

@@ -9,13 +9,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from array_api_compat import torch as standard
 
 from deepmd.adapters.torch.silut import silut
+from deepmd.array_model.namespace import STANDARD
 from deepmd.array_model.networks import composed_silut
 from deepmd.host import segment_sum
 
 
 def _take(x: torch.Tensor, indices: torch.Tensor, *, axis: int) -> torch.Tensor:
+    """Gather rows: without the standard's pass over negative indices, of which physics has none."""
     assert axis == 0
     return torch.index_select(x, 0, indices)
 
@@ -24,12 +27,14 @@ def _segment_sum(rows: torch.Tensor, segments: torch.Tensor, num: Any) -> torch.
     return rows.new_zeros((num, *rows.shape[1:])).index_add(0, segments, rows)
 
 
-def _sum(x: torch.Tensor, *, axis: int | None = None, keepdims: bool = False) -> torch.Tensor:
-    return torch.sum(x) if axis is None else torch.sum(x, dim=axis, keepdim=keepdims)
-
-
 def _concat(arrays: Sequence[torch.Tensor], *, axis: int) -> torch.Tensor:
+    """Join arrays: without a copy where there is one."""
     return arrays[0] if len(arrays) == 1 else torch.cat(list(arrays), dim=axis)
+
+
+def _searchsorted(x: torch.Tensor, values: torch.Tensor, *, side: str) -> torch.Tensor:
+    """Find places in sorted rows: torch warns of arrays that are not contiguous."""
+    return torch.searchsorted(x.contiguous(), values.contiguous(), right=side == "right")
 
 
 def _counting(size: Any, *, like: torch.Tensor) -> torch.Tensor:
@@ -76,57 +81,34 @@ def _checked(x: torch.Tensor, right: torch.Tensor, text: str) -> torch.Tensor:
 
 
 xp: Any = SimpleNamespace(
-    abs=torch.abs,
-    argsort=lambda x, *, axis: torch.argsort(x, dim=axis, stable=True),
-    astype=lambda x, dtype: x.to(dtype),
-    bfloat16=torch.bfloat16,
-    ceil=torch.ceil,
-    checked=_checked,
-    concat=_concat,
-    counting=_counting,
-    cumulative_sum=lambda x, *, axis: torch.cumsum(x, dim=axis),
-    equal=torch.eq,
-    exp=torch.exp,
-    expand_dims=lambda x, *, axis: torch.unsqueeze(x, axis),
-    float16=torch.float16,
-    float32=torch.float32,
-    float64=torch.float64,
-    floor=torch.floor,
-    int64=torch.int64,
-    log1p=torch.log1p,
-    logical_and=torch.logical_and,
-    logical_not=torch.logical_not,
-    matmul=torch.matmul,
-    matrix_transpose=lambda x: torch.transpose(x, -1, -2),
-    max=lambda x, *, axis: torch.amax(x, dim=axis),
-    maximum=torch.maximum,
-    minimum=torch.minimum,
-    nonzero=lambda x: torch.nonzero(x, as_tuple=True),
-    ones_like=torch.ones_like,
-    received=lambda x: x,
-    recurrence=_recurrence,
-    reshape=torch.reshape,
-    searchsorted=lambda x, values, *, side: torch.searchsorted(
-        x.contiguous(), values.contiguous(), right=side == "right"
-    ),
-    segment_sum=_segment_sum,
-    shape=lambda x: tuple(x.shape),
-    sigmoid=torch.sigmoid,
-    silut=lambda x, threshold: composed_silut(x, threshold, xp=xp) if torch.jit.is_tracing() else silut(x, threshold),
-    size=lambda x, axis: x.shape[axis],
-    softmax=lambda x: torch.softmax(x, dim=-1),
-    split=lambda x, sizes, *, axis: torch.split_with_sizes(x, list(sizes), dim=axis),
-    sqrt=torch.sqrt,
-    square=torch.square,
-    stack=lambda arrays, *, axis: torch.stack(list(arrays), dim=axis),
-    stop_gradient=lambda x: x.detach(),
-    sum=_sum,
-    take=_take,
-    tanh=torch.tanh,
-    unstack=lambda x, *, axis: torch.unbind(x, dim=axis),
-    where=torch.where,
-    with_adjoint=None,
-    zeros_like=torch.zeros_like,
+    **{
+        **{name: getattr(standard, name) for name in STANDARD},
+        "argsort": standard.argsort,
+        "bfloat16": torch.bfloat16,
+        "ceil": standard.ceil,
+        "checked": _checked,
+        "concat": _concat,
+        "counting": _counting,
+        "cumulative_sum": standard.cumulative_sum,
+        "float16": torch.float16,
+        "nonzero": standard.nonzero,
+        "received": lambda x: x,
+        "recurrence": _recurrence,
+        "searchsorted": _searchsorted,
+        "segment_sum": _segment_sum,
+        "shape": lambda x: tuple(x.shape),
+        "sigmoid": torch.sigmoid,
+        "silut": lambda x, threshold: (
+            composed_silut(x, threshold, xp=xp) if torch.jit.is_tracing() else silut(x, threshold)
+        ),
+        "size": lambda x, axis: x.shape[axis],
+        "softmax": lambda x: torch.softmax(x, dim=-1),
+        "split": lambda x, sizes, *, axis: torch.split_with_sizes(x, list(sizes), dim=axis),
+        "stop_gradient": lambda x: x.detach(),
+        "take": _take,
+        "unstack": lambda x, *, axis: torch.unbind(x, dim=axis),
+        "with_adjoint": None,
+    }
 )
 """Every name of `deepmd.array_model.namespace.REQUIRED` and `deepmd.data.search.SEARCH`."""
 

@@ -22,9 +22,9 @@ from deepmd.adapters.training import Progress, Task
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flatten, map_leaves, replace_leaves
 from deepmd.data.batch import Batch
-from deepmd.host import keep_memory
 from deepmd.io.model_file import ModelFile
 from deepmd.losses import total
+from deepmd.process import keep_memory
 
 
 class TorchTrainer:
