@@ -19,13 +19,13 @@ import numpy as np
 
 from deepmd.adapters.training import Adam, Task
 from deepmd.data.batch import make_batch
-from deepmd.data.batches import Sampler, make_plan
+from deepmd.data.sampling import Sampler, make_rule
 from deepmd.data.systems import find_systems, load_system
 from deepmd.infer import DeepPot
 from deepmd.io import load_model
 from deepmd.io.train_input import parse_input
 from deepmd.train.expanding import ExpandingTrainer
-from deepmd.train.trained import flagged
+from deepmd.train.trainable import trainable_paths
 
 REPEAT = 20
 KINDS = {
@@ -52,8 +52,8 @@ def training(backend: str, folder: Path):
     options = parse_input(json.loads((folder / "ours/input.json").read_text()))
     content = load_model(folder / "ours/model.dp")
     systems = [load_system(path, options.model.type_map) for path in find_systems(str(folder / "data"))]
-    sampler = Sampler(make_plan(systems, 1, "prob_sys_size", None, "data"), 1)
-    task = Task(options.model, tuple(flagged(content.params, options.model.trainables())), options.loss, Adam())
+    sampler = Sampler(make_rule(systems, 1, "prob_sys_size", None, "data"), 1)
+    task = Task(options.model, tuple(trainable_paths(content.params, options.model.trainables())), options.loss, Adam())
     maker = importlib.import_module(f"deepmd.adapters.{backend}.trainer").trainer
     trainer = ExpandingTrainer(maker, task, content.params, content.min_nbor_dist)
     batches = [make_batch(options.model, options.loss, sampler.frames(k)) for k in range(REPEAT)]

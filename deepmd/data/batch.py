@@ -14,7 +14,7 @@ from deepmd.array_model.errors import InputError
 from deepmd.array_model.outputs import Output
 from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.data.neighbours import find_neighbours
-from deepmd.data.packing import pack
+from deepmd.data.packing import Packed, pack
 from deepmd.data.systems import CONDITIONS, WIDTHS, System, Width
 from deepmd.losses import Label, Loss
 
@@ -89,17 +89,22 @@ def conditions_of(model: Any, frames: Frames, atoms: np.ndarray) -> Conditions:
     )
 
 
+def pack_frames(model: Any, frames: Frames) -> Packed:
+    """Find the neighbours of all real atoms of some frames, and pack them."""
+    layout = model.layout()
+    structures = [system.structure(frame) for system, frame in frames]
+    return pack(find_neighbours(structures, layout.rcut), layout, model.ntypes)
+
+
 def make_batch(model: Any, loss: Loss, frames: Frames) -> Batch:
     """Find neighbours, pack, and collect the labels that the loss reads."""
-    structures = [system.structure(frame) for system, frame in frames]
-    neighbours = find_neighbours(structures, model.layout().rcut)
-    packed = pack(neighbours, model.layout(), model.ntypes)
+    packed = pack_frames(model, frames)
     available = frozenset(name for name in loss.labels() if all(name in system.data for system, _ in frames))
     labels = {
         name: _label(name, shape, frames, packed.atoms, name in available) for name, shape in loss.labels().items()
     }
     found = loss.found(available)
-    natoms = np.array([np.count_nonzero(structure.types >= 0) for structure in structures], dtype=np.float64)
+    natoms = np.array([np.count_nonzero(system.types_of(frame) >= 0) for system, frame in frames], dtype=np.float64)
     return Batch(packed.pairs, conditions_of(model, frames, packed.atoms), natoms, labels, found, packed.closest)
 
 

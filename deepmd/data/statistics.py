@@ -9,11 +9,10 @@ import numpy as np
 
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
-from deepmd.data.batch import Frames, conditions_of
-from deepmd.data.batches import Sampler
+from deepmd.data.batch import Frames, conditions_of, pack_frames
 from deepmd.data.neighbours import find_neighbours
 from deepmd.data.output_statistics import output_statistics
-from deepmd.data.packing import pack
+from deepmd.data.sampling import Sampler
 from deepmd.data.systems import System
 from deepmd.host import plain
 
@@ -25,7 +24,7 @@ UNSEEN_STD = 0.1
 def sample(sampler: Sampler, num_batches: int) -> list[tuple[System, int]]:
     """Return the frames of the first `num_batches` batches of every system, each frame once."""
     out = []
-    for number, system in enumerate(sampler.plan.systems):
+    for number, system in enumerate(sampler.rule.systems):
         frames = np.concatenate([sampler.visit(number, visit) for visit in range(num_batches)])
         out += [(system, int(frame)) for frame in dict.fromkeys(frames.tolist())]
     return out
@@ -39,14 +38,14 @@ def environment_statistics(model: Any, frames: Frames) -> list[tuple[np.ndarray,
     deviation. Of features (N, D) each has its own, (T, D).
     """
     # widths follow the data here: all neighbours count, and slots that do not exist add nothing
-    layout, parts = model.layout(), model.descriptor.slot_totals
+    parts = model.descriptor.slot_totals
     sums: list[Any] = [0.0] * len(parts)
     pooled = [True] * len(parts)
     for system, frame in frames:
-        packed = pack(find_neighbours([system.structure(frame)], layout.rcut), layout, model.ntypes)
-        for part, rows in enumerate(model.descriptor.raw_rows(packed.pairs, xp=plain)):
+        pairs = pack_frames(model, [(system, frame)]).pairs
+        for part, rows in enumerate(model.descriptor.raw_rows(pairs, xp=plain)):
             pooled[part] = rows.ndim == 3
-            each = [rows[packed.pairs.type_N == kind] for kind in range(model.ntypes)]
+            each = [rows[pairs.type_N == kind] for kind in range(model.ntypes)]
             sums[part] = sums[part] + np.stack(
                 [_of_rows(own, parts[part]) if pooled[part] else _of_features(own) for own in each], axis=1
             )

@@ -1,9 +1,9 @@
 """Running models: DeepPot, the errors that `dp test` reports, model deviations, and what `dp show` tells."""
 
-from deepmd.infer.accuracy import measure_errors
 from deepmd.infer.deep_pot import DeepEval, DeepPot
 from deepmd.infer.deep_tensor import DeepDipole, DeepDOS, DeepGlobalPolar, DeepPolar, DeepProperty
 from deepmd.infer.describe import show_model
+from deepmd.infer.error_report import measure_errors
 from deepmd.infer.model_devi import calc_model_devi
 
 DeepPotential = DeepEval

@@ -19,6 +19,7 @@ from deepmd.array_model.pairs import Conditions
 from deepmd.array_model.spectral import CHOICES
 from deepmd.data.neighbours import Neighbours, find_neighbours
 from deepmd.data.packing import Packed, pack
+from deepmd.data.systems import System
 from deepmd.infer.inputs import (
     Frames,
     batch_size,
@@ -28,6 +29,7 @@ from deepmd.infer.inputs import (
     conditions_of,
     coords_of,
     groups,
+    naming,
     of_centres,
     types_of,
     warn_of_order,
@@ -155,6 +157,22 @@ class DeepEval:
         """Return what some data hold of `fparam`, `aparam` and `charge_spin`, those that the model takes, as arguments for `eval`."""
         return {name: data.get(name) for name, (size, _) in self._content.model.conditions.items() if size}
 
+    def evaluate_system(
+        self, system: System, frames: slice | np.ndarray, wanted: frozenset[str]
+    ) -> dict[str, np.ndarray]:
+        """Return outputs for some frames of a system; an InputError names the system.
+
+        Of frames (F, d), of atoms (F, n, d), zero for virtual atoms.
+        """
+        types = system.types[frames] if system.mixed else system.types
+        cells = None if system.cell is None else system.cell[frames]
+        data = {name: values[frames] for name, values in system.data.items()}
+        with naming(system.path):
+            inputs = self._frames(
+                system.coord[frames], cells, types, mixed_type=system.mixed, **self.conditions_in(data)
+            )
+            return self._run(inputs, wanted)
+
     def _run(self, frames: Frames, wanted: frozenset[str]) -> dict[str, np.ndarray]:
         """Evaluate block by block and put every result where it belongs."""
         if self._open is None:
@@ -254,7 +272,14 @@ class DeepEval:
     # -- checks -----------------------------------------------------------------------------------------------------
 
     def _frames(
-        self, coords: Any, cells: Any, atom_types: Any, fparam: Any, aparam: Any, mixed_type: bool, charge_spin: Any
+        self,
+        coords: Any,
+        cells: Any,
+        atom_types: Any,
+        fparam: Any = None,
+        aparam: Any = None,
+        mixed_type: bool = False,
+        charge_spin: Any = None,
     ) -> Frames:
         types = types_of(atom_types, mixed_type, self.get_type_map())
         coord = coords_of(coords, types.shape[-1])

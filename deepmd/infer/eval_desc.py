@@ -12,7 +12,6 @@ from deepmd.array_model.errors import InputError
 from deepmd.data.selection import files_of, systems_of
 from deepmd.data.systems import CONDITIONS, load_system
 from deepmd.infer.deep_pot import DeepEval
-from deepmd.infer.inputs import naming
 from deepmd.io.atomic import check_output, replacing
 
 log = logging.getLogger(__name__)
@@ -52,9 +51,7 @@ def evaluate_descriptors(
         check_output(path, reads=(model, *files_of(folders)))
     for folder, path in zip(folders, paths, strict=True):
         data = load_system(folder, potential.get_type_map(), CONDITIONS)
-        conditions = potential.conditions_in(data.data)
-        with naming(folder):
-            features = potential.eval_descriptor(data.coord, data.cell, data.types, mixed_type=data.mixed, **conditions)
+        features = potential.evaluate_system(data, slice(None), frozenset({"descriptor"}))["descriptor"]
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.save(file, features.astype(DTYPES[dtype]))
         log.info("%s: descriptors of %d frames are in %s", folder, len(features), path)

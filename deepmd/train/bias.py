@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from deepmd.adapters.evaluation import ExactEvaluator
+from deepmd.adapters.frames import FramesEvaluator
 from deepmd.adapters.numpy.evaluate import evaluator
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
-from deepmd.data.batch import Frames, conditions_of
-from deepmd.data.neighbours import find_neighbours
+from deepmd.data.batch import Frames
 from deepmd.data.output_statistics import energy_bias, type_counts
-from deepmd.data.packing import pack
 from deepmd.data.selection import systems_of
 from deepmd.data.systems import CONDITIONS, load_system
 from deepmd.host import plain
 from deepmd.io.atomic import check_output
 from deepmd.io.formats import load_model, save_model
-from deepmd.io.model_file import ModelFile, planned
-from deepmd.train.checkpoints import locate, module_of
+from deepmd.io.model_file import ModelFile
+from deepmd.train.checkpoints import checkpoint_module, locate
 
 log = logging.getLogger(__name__)
 
@@ -81,19 +79,7 @@ def predicted_energies(content: ModelFile, frames: Frames) -> np.ndarray:
     InputError
         One of them is not finite.
     """
-    model, params, _ = planned(content)
-    evaluate = ExactEvaluator(evaluator, model, params)
-
-    def energies() -> Iterator[float]:
-        for item in frames:
-            packed = pack(
-                find_neighbours([item[0].structure(item[1])], model.layout().rcut), model.layout(), model.ntypes
-            )
-            conditions = conditions_of(model, [item], packed.atoms)
-            out = evaluate.at(packed.closest)(packed.pairs, conditions, len(packed.atoms), 1, frozenset({"energy"}))
-            yield float(out["energy"][0])
-
-    out = np.fromiter(energies(), dtype=np.float64, count=len(frames))
+    out = FramesEvaluator(evaluator, content)(frames, frozenset({"energy"}))["energy"][:, 0]
     if not np.all(np.isfinite(out)):
         system, frame = frames[int(np.argmin(np.isfinite(out)))]
         raise InputError(
@@ -160,7 +146,7 @@ def _write(source: Path, target: Path, content: ModelFile, params: Params) -> No
     """Write the model; a compressed one keeps its expansion, a checkpoint the state of its training."""
     changed: Any = ModelFile(content.model, params, content.definition, content.min_nbor_dist, content.expansion)
     if target.suffix == source.suffix == ".pt":
-        module = module_of("torch")
+        module = checkpoint_module("torch")
         module.save_pt(target, changed, module.load_training(source)[1])
     else:
         save_model(target, changed)

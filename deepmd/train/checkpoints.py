@@ -11,36 +11,36 @@ from deepmd.array_model.errors import InputError
 from deepmd.io.atomic import write_text
 from deepmd.io.formats import FORMATS, framework
 
-MODULES = {"torch": "deepmd.adapters.torch.checkpoint", "tf": "deepmd.adapters.tf.checkpoint"}
-"""Backends that train, and the module of their checkpoints."""
+BACKENDS = ("torch", "tf")
+"""Backends that train."""
 
 
-def module_of(backend: str) -> Any:
+def checkpoint_module(backend: str) -> Any:
     """Import the checkpoint module of a backend."""
-    return framework(MODULES[backend], backend)
+    return framework(f"deepmd.adapters.{backend}.checkpoint", backend)
 
 
-def announce(backend: str, prefix: Path, name: str, step: int, keep: int, link: Path | None = None) -> None:
-    """Point the link and the `checkpoint` file to a complete checkpoint, then remove all but the newest `keep` (none if `keep` < 1).
+def announce(backend: str, prefix: Path, name: str, step: int, keep: int, link: Path) -> None:
+    """Point the links and the `checkpoint` file to a complete checkpoint, then remove old ones.
 
-    `link` is the prefix of the link if checkpoints are in another folder than it.
+    Parameters
+    ----------
+    prefix, link : of the checkpoints, and of the links to the newest one
+    name : what the `checkpoint` file calls the checkpoint
+    step : of the checkpoint
+    keep : the newest so many stay; all do if it is less than 1
     """
-    module = module_of(backend)
-    link = link or prefix
-    folder = os.path.relpath(prefix.parent, link.parent)
-    base = f"{prefix.name}-{step}"
+    module = checkpoint_module(backend)
+    folder = Path(os.path.relpath(prefix.parent, link.parent))
     for ending in module.ENDINGS:
-        _link(link.with_name(f"{link.name}{ending}"), str(Path(folder) / f"{base}{ending}"))
-    write_text(link.parent / "checkpoint", module.state_text(str(Path(folder) / name)))
-    old = sorted(s for s in _steps(prefix, module.ENDINGS) if s <= step)
-    for number in old[:-keep] if keep > 0 else []:
+        _link(link.with_name(f"{link.name}{ending}"), str(folder / f"{prefix.name}-{step}{ending}"))
+    write_text(link.parent / "checkpoint", module.state_text(str(folder / name)))
+    pattern = re.compile(rf"{re.escape(prefix.name)}-(\d+)({'|'.join(map(re.escape, module.ENDINGS))})")
+    matches = filter(None, (pattern.fullmatch(path.name) for path in prefix.parent.iterdir()))
+    steps = sorted(number for number in {int(match[1]) for match in matches} if number <= step)
+    for number in steps[:-keep] if keep > 0 else []:
         for ending in reversed(module.ENDINGS):
             prefix.with_name(f"{prefix.name}-{number}{ending}").unlink(missing_ok=True)
-
-
-def _steps(prefix: Path, endings: tuple[str, ...]) -> set[int]:
-    pattern = re.compile(rf"{re.escape(prefix.name)}-(\d+)({'|'.join(map(re.escape, endings))})")
-    return {int(match[1]) for match in map(pattern.fullmatch, (path.name for path in prefix.parent.iterdir())) if match}
 
 
 def _link(link: Path, target: str) -> None:
@@ -61,7 +61,8 @@ def newest(folder: str | os.PathLike[str]) -> Path:
     state = Path(folder) / "checkpoint"
     if not state.is_file():
         raise InputError(
-            f"{folder}: no checkpoint here (no file named 'checkpoint'); give the folder of a training or a checkpoint itself"
+            f"{folder}: no checkpoint here (no file named 'checkpoint'); "
+            "give the folder of a training or a checkpoint itself"
         )
     text = state.read_text(encoding="utf-8").strip()
     match = re.search(r'model_checkpoint_path:\s*"([^"]+)"', text)
@@ -87,5 +88,6 @@ def locate(path: str | os.PathLike[str]) -> Path:
         if candidate.is_file():
             return candidate
     raise InputError(
-        f"{path}: no such checkpoint or model file (looked for {path.name}, {path.name}.pt, {path.name}.index; formats: {', '.join(FORMATS)})"
+        f"{path}: no such checkpoint or model file (looked for {path.name}, {path.name}.pt, {path.name}.index; "
+        f"formats: {', '.join(FORMATS)})"
     )

@@ -5,92 +5,91 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from deepmd.adapters.evaluation import ExactEvaluator
+from deepmd.adapters.frames import FramesEvaluator
 from deepmd.array_model.errors import InputError
-from deepmd.data.batch import make_batch
+from deepmd.array_model.outputs import ENERGY
+from deepmd.data.prediction_errors import QUANTITIES, Comparison, average_errors, labels_of
 from deepmd.data.systems import System
 from deepmd.io.formats import framework
-from deepmd.io.model_file import ModelFile, planned
+from deepmd.io.model_file import ModelFile
 from deepmd.io.sections import ValidatingSection
+from deepmd.io.train_input import TrainInput
 from deepmd.losses import EnerLoss
+from deepmd.train.checkpoints import checkpoint_module
 from deepmd.train.others import Others, Rows
 
 log = logging.getLogger(__name__)
 
-UNITS = {"E": "meV/atom", "F": "meV/Å", "S": "meV/Å³", "V": "meV/atom"}
-TERMS = {"E": "e", "F": "f", "S": "v", "V": "v"}
-"""The term of the loss that must be on for a metric."""
+METRICS = {
+    "E": ("energy/natoms", "e", "meV/atom"),
+    "F": ("force", "f", "meV/Å"),
+    "S": ("stress", "v", "meV/Å³"),
+    "V": ("virial/natoms", "v", "meV/atom"),
+}
+"""Metric: the quantity of `QUANTITIES`, the term of the loss that must be on, and the unit in the log."""
 
-OUTPUTS = {"E": "energy", "F": "force", "S": "virial", "V": "virial"}
-ATOMS = 1024
+MOST_ATOMS = 1024
 """Atoms that are evaluated at once."""
-
-Errors = dict[str, float]
 
 
 def full_errors(
-    content: ModelFile, backend: str, systems: Sequence[System], loss: EnerLoss, quantities: Sequence[str]
-) -> Errors:
-    """Return mean absolute and root mean square errors over all frames of systems, as `dp test` averages them.
+    content: ModelFile, backend: str, systems: Sequence[System], metrics: Iterable[str]
+) -> dict[str, float]:
+    """Return `METRIC:MAE` and `METRIC:RMSE` over all frames of systems, as `dp test` averages them; eV and Angstrom.
 
-    `E` and `V` are per atom, `F` counts components, `S` is virial by volume; eV and Angstrom. NaN where no system has
-    labels.
+    NaN where no system has labels.
 
     Raises
     ------
     InputError
         A prediction is not finite.
     """
-    model, params, _ = planned(content)
-    evaluate = ExactEvaluator(framework(f"deepmd.adapters.{backend}.evaluate", backend).evaluator, model, params)
-    wanted = frozenset(OUTPUTS[quantity] for quantity in quantities)
-    rows: dict[str, list[tuple[int, float, float]]] = {quantity: [] for quantity in quantities}
+    names = {metric: METRICS[metric][0] for metric in metrics}
+    outputs = {QUANTITIES[name].output for name in names.values()}
+    make = framework(f"deepmd.adapters.{backend}.evaluate", backend).evaluator
+    evaluate = FramesEvaluator(make, content, MOST_ATOMS)
+    found = []
     for system in systems:
-        sums: dict[str, list[float]] = {quantity: [0.0, 0.0, 0.0] for quantity in quantities}
-        size = max(1, ATOMS // system.num_atoms)
-        for first in range(0, system.num_frames, size):
-            frames = [(system, frame) for frame in range(first, min(first + size, system.num_frames))]
-            batch = make_batch(model, loss, frames)
-            out = evaluate.at(batch.closest)(
-                batch.pairs, batch.conditions, len(batch.pairs.type_N), len(frames), wanted
+        label = {name: each for name, each in labels_of(ENERGY, system.data).items() if name in outputs}
+        if label:
+            frames = [(system, frame) for frame in range(system.num_frames)]
+            predicted = evaluate(frames, frozenset(label))
+            _check_finite(predicted, system)
+            real = np.array([system.types_of(frame) >= 0 for _, frame in frames])
+            comparison = Comparison(label, predicted, real, system.cell)
+            found.append((system.num_frames, comparison.errors(names.values())))
+    average = average_errors(found)
+    return {
+        f"{metric}:{kind}": value
+        for metric, name in names.items()
+        for kind, value in zip(("MAE", "RMSE"), average.get(name, (math.nan, math.nan)), strict=True)
+    }
+
+
+def _check_finite(predicted: dict[str, np.ndarray], system: System) -> None:
+    for name, values in predicted.items():
+        bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
+        if len(bad):
+            raise InputError(
+                f"full validation: {name} is NaN or infinite in frames {bad[0]} to {bad[-1]} of {system.path}"
             )
-            for quantity in quantities:
-                if not batch.found.get(TERMS[quantity], False) or (quantity == "S" and system.cell is None):
-                    continue
-                name = OUTPUTS[quantity]
-                difference = np.asarray(out[name]).reshape(batch.labels[name].shape) - batch.labels[name]
-                if not np.all(np.isfinite(difference)):
-                    raise InputError(
-                        f"full validation: {name} is NaN or infinite in frames {first} to {first + len(frames) - 1} of {system.path}"
-                    )
-                if quantity in "EV":
-                    difference = difference / batch.natoms_F.reshape(-1, *(1,) * (difference.ndim - 1))
-                if quantity == "S" and system.cell is not None:
-                    difference = (
-                        difference / np.abs(np.linalg.det(system.cell[[frame for _, frame in frames]]))[:, None]
-                    )
-                sums[quantity] = [
-                    a + float(b)
-                    for a, b in zip(
-                        sums[quantity], (difference.size, np.abs(difference).sum(), (difference**2).sum()), strict=True
-                    )
-                ]
-        for quantity, (number, absolute, square) in sums.items():
-            if number:
-                rows[quantity].append((system.num_frames, absolute / number, square / number))
-    out_: Errors = {}
-    for quantity, found in rows.items():
-        total = sum(frames for frames, _, _ in found)
-        out_[f"{quantity}:MAE"] = sum(frames * mae for frames, mae, _ in found) / total if total else math.nan
-        out_[f"{quantity}:RMSE"] = (
-            math.sqrt(sum(frames * square for frames, _, square in found) / total) if total else math.nan
-        )
-    return out_
+
+
+def open_validation(
+    options: TrainInput, systems: Sequence[System], backend: str, numb_steps: int, done: int, others: Others
+) -> FullValidation | None:
+    """Begin the full validation if the input asks for it; arguments and errors as for `FullValidation`."""
+    if not options.validating.full_validation:
+        return None
+    if not isinstance(options.loss, EnerLoss):
+        kind = options.loss.kind
+        raise InputError(f"validating/full_validation: energies, forces and virials only; the loss is of type {kind!r}")
+    return FullValidation(options.validating, options.loss, systems, backend, numb_steps, done, others)
 
 
 class FullValidation:
@@ -102,8 +101,7 @@ class FullValidation:
     loss : the loss; the metric's term must be on
     systems : validation systems
     backend : the backend that trains
-    numb_steps, start : steps in all, and finished before; rows of later steps are dropped
-    endings : of the files of a checkpoint
+    numb_steps, done : steps in all, and finished before; rows of later steps are dropped
     others : files of another training, in whose place the log may be
 
     Raises
@@ -119,36 +117,31 @@ class FullValidation:
         systems: Sequence[System],
         backend: str,
         numb_steps: int,
-        start: int,
-        endings: Sequence[str],
+        done: int,
         others: Others,
     ) -> None:
         self._metric = options.validation_metric.upper()
         if not systems:
             raise InputError("validating/full_validation: needs training/validation_data")
-        if TERMS[self._metric[0]] not in loss.terms():
-            term = TERMS[self._metric[0]]
+        _, term, self._unit = METRICS[self._metric[0]]
+        if term not in loss.terms():
             raise InputError(
-                f"validating/validation_metric: {self._metric} needs start_pref_{term} or limit_pref_{term} of the loss to be positive"
+                f"validating/validation_metric: {self._metric} needs start_pref_{term} or limit_pref_{term} "
+                "of the loss to be positive"
             )
         virial = "V" if self._metric[0] == "V" else "S"
-        self._quantities = [quantity for quantity in ("E", "F", virial) if TERMS[quantity] in loss.terms()]
-        self._options, self._loss, self._systems, self._backend, self._endings = (
-            options,
-            loss,
-            systems,
-            backend,
-            tuple(endings),
-        )
+        self._metrics = [metric for metric in ("E", "F", virial) if METRICS[metric][1] in loss.terms()]
+        self._options, self._systems, self._backend = options, systems, backend
+        self._endings = checkpoint_module(backend).ENDINGS
         self._begin = _begin(options.full_val_start, numb_steps)
         self._folder = Path(options.save_best_dir or ".")
-        self._known = self._open(start, others)
+        self._known = self._open(done, others)
 
     def due(self, step: int) -> bool:
         """Return whether to validate after this step."""
         return step >= self._begin and step % self._options.validation_freq == 0
 
-    def __call__(self, step: int, content: ModelFile, save: Callable[[Path], str]) -> Errors:
+    def __call__(self, step: int, content: ModelFile, save: Callable[[Path], str]) -> dict[str, float]:
         """Validate; `save(prefix)` writes the checkpoint `PREFIX-STEP`.
 
         Raises
@@ -156,13 +149,10 @@ class FullValidation:
         InputError
             A prediction is not finite; nothing is written.
         """
-        errors = full_errors(content, self._backend, self._systems, self._loss, self._quantities)
+        errors = full_errors(content, self._backend, self._systems, self._metrics)
         self._rows.add(f"{step:7d}" + "".join(f" {1e3 * value:14.6e}" for value in errors.values()) + "\n")
-        log.info(
-            "full validation at step %d: %s",
-            step,
-            ", ".join(f"{name} = {1e3 * value:.4g} {UNITS[name[0]]}" for name, value in errors.items()),
-        )
+        parts = (f"{name} = {1e3 * value:.4g} {METRICS[name[0]][2]}" for name, value in errors.items())
+        log.info("full validation at step %d: %s", step, ", ".join(parts))
         value = errors[self._metric]
         if self._options.save_best and math.isfinite(value):
             self._keep(step, value, save)
@@ -174,8 +164,8 @@ class FullValidation:
 
     def _open(self, start: int, others: Others) -> dict[int, float]:
         """Begin the log, or go on with that of an earlier run; return the metric of the best checkpoints so far."""
-        names = [f"{quantity}:{kind}" for quantity in self._quantities for kind in ("MAE", "RMSE")]
-        head = "# step " + " ".join(f"{name.replace(':', '_')}({UNITS[name[0]]})" for name in names) + "\n"
+        names = [f"{metric}:{kind}" for metric in self._metrics for kind in ("MAE", "RMSE")]
+        head = "# step " + " ".join(f"{name.replace(':', '_')}({METRICS[name[0]][2]})" for name in names) + "\n"
         path = self._options.full_val_file
         rows = others.rows(path, start)[1]
         try:
@@ -218,13 +208,8 @@ class FullValidation:
             if each in names:
                 self._rename(names[each], f"best.ckpt-{each}.t-{rank}")
         self._known = dict(ranked)
-        log.info(
-            "Saved best model to best.ckpt-%d with %s = %.4g %s",
-            step,
-            self._metric,
-            1e3 * value,
-            UNITS[self._metric[0]],
-        )
+        text = "Saved best model to best.ckpt-%d with %s = %.4g %s"
+        log.info(text, step, self._metric, 1e3 * value, self._unit)
 
     def _remove(self, name: str) -> None:
         for ending in reversed(self._endings):

@@ -19,7 +19,7 @@ from deepmd.plan.expansions import domain_start, evaluation_of, expanded, with_e
 from deepmd.testing import ModelConformance
 from deepmd.testing.conformance import REALISTIC
 from deepmd.testing.samples import Subject
-from deepmd.train.trained import flagged
+from deepmd.train.trainable import trainable_paths
 
 OFF = {f"{kind}_pref_{term}": 0.0 for kind in ("start", "limit") for term in ("e", "f", "v", "ae", "pf")}
 
@@ -47,7 +47,7 @@ class Example:
         self.model = StandardModel(("O", "H"), descriptor, fitting)
         self.params = parameters(self.model)
         self.subject = Subject(self.model, self.params, "numpy")
-        self.trainable = flagged(self.params, self.model.trainables())
+        self.trainable = trainable_paths(self.params, self.model.trainables())
         samples = [
             *self.subject.systems["triclinic_small"],
             *self.subject.systems["open"],

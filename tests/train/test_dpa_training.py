@@ -16,7 +16,7 @@ from support import require
 
 from deepmd.array_model.errors import InputError
 from deepmd.host import plain
-from deepmd.infer.accuracy import measure_errors
+from deepmd.infer import measure_errors
 from deepmd.io import convert, load_model
 from deepmd.train.main import train
 

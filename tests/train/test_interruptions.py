@@ -322,7 +322,7 @@ def test_a_second_signal_stops_at_once(tmp_path, monkeypatch, capsys, number, co
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_before_the_first_step_stops_at_once(tmp_path, monkeypatch, capsys, number, code):
-    monkeypatch.setattr("deepmd.train.main.make_plan", lambda *_: os.kill(os.getpid(), number))
+    monkeypatch.setattr("deepmd.train.data.make_rule", lambda *_: os.kill(os.getpid(), number))
     assert started(tmp_path, quick()) == code
     assert {path.name for path in tmp_path.iterdir()} == {"input.json"}
     assert "Traceback" not in capsys.readouterr().err

@@ -11,7 +11,7 @@ from deepmd.array_model.errors import InputError
 from deepmd.io import load_model
 from deepmd.plan import chebyshev, expansions
 from deepmd.train import expanding
-from deepmd.train.checkpoints import module_of
+from deepmd.train.checkpoints import checkpoint_module
 
 BACKENDS = ["torch", "tf"]
 ENDING = {"torch": ".pt", "tf": ".index"}
@@ -32,7 +32,7 @@ def input_with(evaluation, activation_function="tanh", *, large_steps=False, num
 
 def evaluation_at(folder, step, backend):
     """What the checkpoint of a step says."""
-    return module_of(backend).load_training(folder / f"model.ckpt-{step}{ENDING[backend]}")[1].evaluation
+    return checkpoint_module(backend).load_training(folder / f"model.ckpt-{step}{ENDING[backend]}")[1].evaluation
 
 
 def logged(caplog, level=logging.INFO):
@@ -138,7 +138,7 @@ def test_a_restart_goes_on_as_if_unbroken(grown, tmp_path, monkeypatch, caplog, 
 @pytest.mark.parametrize("more", [40, None])
 def test_terms_of_a_restart_are_those_of_the_checkpoint(grown, tmp_path, caplog, more):
     """Even if fewer would do; and nets that were evaluated directly still are."""
-    module, source = module_of("torch"), grown["torch"][0] / "model.ckpt-10.pt"
+    module, source = checkpoint_module("torch"), grown["torch"][0] / "model.ckpt-10.pt"
     content, progress = module.load_training(source)
     evaluation = progress.evaluation + more if more else "direct"
     module.save_pt(tmp_path / "model.ckpt-10.pt", content, replace(progress, evaluation=evaluation))

@@ -17,8 +17,8 @@ from deepmd.host import plain
 from deepmd.io import convert, load_model
 from deepmd.io.train_input import parse_input
 from deepmd.train import main
-from deepmd.train.checkpoints import module_of
-from deepmd.train.trained import copies, made_equal, shared
+from deepmd.train.checkpoints import checkpoint_module
+from deepmd.train.trainable import find_copies, find_shared, tie_shared_vectors
 
 # torch says of TorchScript as a whole that it is deprecated; C++ programs read no other format yet
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
@@ -60,7 +60,11 @@ def embeddings(params):
 def moments_after_a_step(folder, tree, backend):
     """First moments of the embeddings, by member; there are none of what is not trained."""
     run(folder, tree, backend)
-    found = module_of(backend).load_training(folder / f"model.ckpt-1{'.pt' if backend == 'torch' else ''}")[1].moments
+    found = (
+        checkpoint_module(backend)
+        .load_training(folder / f"model.ckpt-1{'.pt' if backend == 'torch' else ''}")[1]
+        .moments
+    )
     where = re.compile(r"m/descriptor/members/(\d)/type_embedding/(.*)")
     return {match.groups(): value for name, value in found.items() if (match := where.fullmatch(name))}
 
@@ -90,17 +94,17 @@ def test_copies_without_a_seed_are_equal_and_those_that_differ_are_trained_apart
     model = parse_input(input_with_types("hybrid")).model
     model = model.with_parts(replace(part, types=replace(part.types, seed=None)) for part in model.parts)
     params = model.init(np.random.default_rng, xp=plain)
-    assert len(copies(model, params)) == len(embeddings(params)[0]) > 0
-    assert shared(model, params) == {}
-    first, second = embeddings(made_equal(model, params))
+    assert len(find_copies(model, params)) == len(embeddings(params)[0]) > 0
+    assert find_shared(model, params) == {}
+    first, second = embeddings(tie_shared_vectors(model, params))
     assert all((leaf == second[path]).all() for path, leaf in first.items())
-    assert shared(model, made_equal(model, params)) == copies(model, params)
+    assert find_shared(model, tie_shared_vectors(model, params)) == find_copies(model, params)
 
 
 def test_models_of_a_sum_have_their_own():
     model = parse_input(input_with_types("alone")).model
     both = LinearModel(model.type_map, (model, model))
-    assert copies(both, both.init(np.random.default_rng, xp=plain)) == {}
+    assert find_copies(both, both.init(np.random.default_rng, xp=plain)) == {}
 
 
 @pytest.mark.parametrize("kinds", [["se_e2_r"], ["se_e2_a", "se_atten"]])

@@ -10,7 +10,9 @@ import pytest
 
 from deepmd.array_model.errors import InputError
 from deepmd.data.packing import SelWarning
-from deepmd.infer import DeepEval, DeepPot, accuracy, inputs
+from deepmd.data.prediction_errors import QUANTITIES, Errors
+from deepmd.data.selection import systems_of
+from deepmd.infer import DeepEval, DeepPot, inputs, measure_errors
 from deepmd.io import load_model, save_model
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -314,7 +316,7 @@ MODEL = GOLDEN / "se_e2_a" / "model.dp"
 
 def test_errors_of_one_system(potential: DeepPot, tmp_path: Path) -> None:
     data = write_system(tmp_path / "a", 3)
-    errors = accuracy.measure_errors(MODEL, system=str(tmp_path), atomic=True)
+    errors = measure_errors(MODEL, system=str(tmp_path), atomic=True)
     natoms = len(data["type"])
     energy, force, virial, atomic, _ = potential.eval(data["coord"], data["box"], data["type"], atomic=True)
     volume = abs(np.linalg.det(data["box"][0].reshape(3, 3)))
@@ -323,7 +325,7 @@ def test_errors_of_one_system(potential: DeepPot, tmp_path: Path) -> None:
         difference = predicted.ravel() - label.ravel()
         return float(np.mean(np.abs(difference))), float(np.sqrt(np.mean(difference**2)))
 
-    assert list(errors) == [name for name in accuracy.LINES if name in errors]
+    assert list(errors) == [name for name in QUANTITIES if name in errors]
     energies = (
         "energy",
         "energy/natoms",
@@ -354,9 +356,9 @@ def test_systems_are_weighted_by_their_frames(tmp_path: Path, caplog: pytest.Log
     write_system(tmp_path / "data" / "b", 5, boundary="nopbc", without=("energy", "atom_ener", "atom_pref"))
     (tmp_path / "list.txt").write_text(f"{tmp_path / 'data' / 'a'}\n\n{tmp_path / 'data' / 'b'}\n")
     with caplog.at_level("INFO", logger="deepmd"):
-        average = accuracy.measure_errors(MODEL, datafile=str(tmp_path / "list.txt"), numb_test=4)
-    a = accuracy.measure_errors(MODEL, system=str(tmp_path / "data" / "a"))
-    b = accuracy.measure_errors(MODEL, system=str(tmp_path / "data" / "b"), numb_test=4)
+        average = measure_errors(MODEL, datafile=str(tmp_path / "list.txt"), numb_test=4)
+    a = measure_errors(MODEL, system=str(tmp_path / "data" / "a"))
+    b = measure_errors(MODEL, system=str(tmp_path / "data" / "b"), numb_test=4)
     assert list(b) == ["force"], "no virial without a cell"
     assert average["energy"] == pytest.approx(a["energy"])
     mae, rmse = ((3 * x**p + 4 * y**p) / 7 for p, x, y in zip((1, 2), a["force"], b["force"], strict=True))
@@ -377,7 +379,7 @@ def test_detail_files(potential: DeepPot, tmp_path: Path) -> None:
     write_system(tmp_path / "data" / "b", 2, boundary="nopbc", without=("energy", "virial"))
     prefix = tmp_path / "out.water"
     for _ in range(2):  # a second run starts the files anew
-        accuracy.measure_errors(MODEL, system=str(tmp_path / "data"), detail_file=str(prefix))
+        measure_errors(MODEL, system=str(tmp_path / "data"), detail_file=str(prefix))
     natoms, other = len(data["type"]), len(golden("se_e2_a", "nopbc")["type"])
     assert {path.name for path in tmp_path.glob("out*")} == {
         f"out.water.{name}.out" for name in ("e", "e_peratom", "f", "v", "v_peratom", "s")
@@ -401,12 +403,12 @@ def test_detail_files(potential: DeepPot, tmp_path: Path) -> None:
 def test_shuffled_frames_follow_the_seed(tmp_path: Path) -> None:
     write_system(tmp_path / "a", 8)
 
-    def some(seed: int) -> accuracy.Errors:
-        return accuracy.measure_errors(MODEL, system=str(tmp_path), numb_test=2, shuffle_test=True, rand_seed=seed)
+    def some(seed: int) -> Errors:
+        return measure_errors(MODEL, system=str(tmp_path), numb_test=2, shuffle_test=True, rand_seed=seed)
 
     assert some(1) == some(1) != some(2)
     np.save(tmp_path / "a" / "set.000" / "numb_copy.npy", np.arange(8))
-    accuracy.measure_errors(MODEL, system=str(tmp_path))
+    measure_errors(MODEL, system=str(tmp_path))
     with pytest.raises(InputError, match="numb_copy"):
         some(1)
 
@@ -416,23 +418,23 @@ def test_data_of_an_input_file(tmp_path: Path) -> None:
     write_system(tmp_path / "b", 1)
     data = {"training_data": {"systems": [str(tmp_path / "a")]}, "validation_data": {"systems": str(tmp_path / "b")}}
     (tmp_path / "input.json").write_text(json.dumps({"training": data}))
-    assert accuracy.systems_of(train_data=str(tmp_path / "input.json")) == [str(tmp_path / "a")]
-    assert accuracy.systems_of(valid_data=str(tmp_path / "input.json")) == [str(tmp_path / "b")]
+    assert systems_of(train_data=str(tmp_path / "input.json")) == [str(tmp_path / "a")]
+    assert systems_of(valid_data=str(tmp_path / "input.json")) == [str(tmp_path / "b")]
     del data["validation_data"]
     (tmp_path / "input.json").write_text(json.dumps({"training": data}))
     with pytest.raises(InputError, match="training/validation_data/systems is missing"):
-        accuracy.systems_of(valid_data=str(tmp_path / "input.json"))
+        systems_of(valid_data=str(tmp_path / "input.json"))
 
 
 def test_what_cannot_be_tested(tmp_path: Path) -> None:
     write_system(tmp_path / "a", 2)
     with pytest.raises(InputError, match="system and datafile are given"):
-        accuracy.measure_errors(MODEL, system="a", datafile="b")
+        measure_errors(MODEL, system="a", datafile="b")
     with pytest.raises(InputError, match="numb_test is -1"):
-        accuracy.measure_errors(MODEL, system=str(tmp_path), numb_test=-1)
+        measure_errors(MODEL, system=str(tmp_path), numb_test=-1)
     with pytest.raises(InputError, match=r"the folder .* for the detail files does not exist"):
-        accuracy.measure_errors(MODEL, system=str(tmp_path), detail_file=str(tmp_path / "nowhere" / "x"))
+        measure_errors(MODEL, system=str(tmp_path), detail_file=str(tmp_path / "nowhere" / "x"))
     with pytest.raises(InputError, match="the list of systems cannot be read"):
-        accuracy.measure_errors(MODEL, datafile=str(tmp_path / "none.txt"))
+        measure_errors(MODEL, datafile=str(tmp_path / "none.txt"))
     with pytest.raises(InputError, match=r"/a: fparam: missing"):
-        accuracy.measure_errors(GOLDEN / "se_e2_a_fparam" / "model.dp", system=str(tmp_path))
+        measure_errors(GOLDEN / "se_e2_a_fparam" / "model.dp", system=str(tmp_path))

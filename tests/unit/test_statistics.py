@@ -17,7 +17,7 @@ from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.repflow import Repflow
 from deepmd.array_model.repformer import Repformer
 from deepmd.data import output_statistics, statistics
-from deepmd.data.batches import Sampler, make_plan
+from deepmd.data.sampling import Sampler, make_rule
 from deepmd.data.systems import System, load_system
 from deepmd.host import plain
 from deepmd.plan.slots import slots_of
@@ -237,7 +237,7 @@ def test_set_davg_zero_and_parameter_statistics(systems):
 
 
 def test_a_sample_has_each_frame_once(systems):
-    sampler = Sampler(make_plan(systems, 2, "prob_uniform", None, "x"), 0)
+    sampler = Sampler(make_rule(systems, 2, "prob_uniform", None, "x"), 0)
     assert len(statistics.sample(sampler, 1)) == 4
     chosen = statistics.sample(sampler, 10)  # several epochs of both systems
     assert sorted((system.num_atoms, frame) for system, frame in chosen) == sorted(

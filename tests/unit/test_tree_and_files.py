@@ -20,7 +20,7 @@ from deepmd.array_model.tree import flatten, map_leaves, paths, replace_leaves
 from deepmd.host import plain
 from deepmd.io import ModelFile, convert, load_model, save_model
 from deepmd.io.model_file import from_json, from_tree, to_json, to_tree
-from deepmd.train.trained import flagged
+from deepmd.train.trainable import trainable_paths
 
 KEYS = st.text("abc", min_size=1, max_size=2)
 TREES = st.recursive(
@@ -59,8 +59,8 @@ def test_absent_leaves():
         ((), ["a", "nets/0/w", "nets/1/w"]),
     ],
 )
-def test_flagged(flags, expected):
-    assert flagged({"a": 1, "davg": 0, "nets": [{"w": 2}, {"w": 3, "tables": {"w": 4}}]}, flags) == expected
+def test_trainable_paths(flags, expected):
+    assert trainable_paths({"a": 1, "davg": 0, "nets": [{"w": 2}, {"w": 3, "tables": {"w": 4}}]}, flags) == expected
 
 
 DESCRIPTOR = SeE2A(sel=(3, 4), rcut=3.0, neuron=(2, 4), axis_neuron=2, precision="float64")

@@ -109,7 +109,7 @@ class Descriptor:
         return None if self.seed is None else [*path, self.seed]
 
     def trainables(self) -> Any:
-        """Which parameters training may change: a tree of flags (see `deepmd.train.trained.flagged`)."""
+        """Which parameters training may change: a tree of flags (see `deepmd.train.trainable.trainable_paths`)."""
         return self.trainable
 
     def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:

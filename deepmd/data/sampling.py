@@ -17,7 +17,7 @@ BLOCK = 4096
 
 
 @dataclass(frozen=True)
-class Plan:
+class SamplingRule:
     """How batches are drawn.
 
     Attributes
@@ -51,14 +51,14 @@ def count_batches(systems: Sequence[System], batch_size: Sequence[int]) -> tuple
     )
 
 
-def make_plan(
+def make_rule(
     systems: Sequence[System],
     batch_size: int | str | Sequence[int],
     auto_prob: str,
     sys_probs: Sequence[float] | None,
     where: str,
-) -> Plan:
-    """Return the plan that the options of a data section describe; `where` is its path, for errors.
+) -> SamplingRule:
+    """Return the rule that the options of a data section describe; `where` is the path of the section, for errors.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def make_plan(
         probability = _given(sys_probs, count_batches(kept, sizes), f"{where}/sys_probs")
     else:
         probability = _automatic(auto_prob, count_batches(kept, sizes), f"{where}/auto_prob")
-    return Plan(tuple(kept), tuple(sizes), tuple(float(p) for p in probability), mixed)
+    return SamplingRule(tuple(kept), tuple(sizes), tuple(float(p) for p in probability), mixed)
 
 
 def _sizes(
@@ -156,36 +156,36 @@ class Sampler:
     Any step can be asked for at any time: nothing needs to be stored for a restart.
     """
 
-    def __init__(self, plan: Plan, seed: int) -> None:
-        self.plan = plan
+    def __init__(self, rule: SamplingRule, seed: int) -> None:
+        self.rule = rule
         self._seed = seed
-        self._visits_before: list[np.ndarray] = [np.zeros(len(plan.systems), dtype=np.int64)]
-        self._order = lru_cache(maxsize=4 * len(plan.systems))(self._draw_order)
+        self._visits_before: list[np.ndarray] = [np.zeros(len(rule.systems), dtype=np.int64)]
+        self._order = lru_cache(maxsize=4 * len(rule.systems))(self._draw_order)
         self._systems = lru_cache(maxsize=2)(self._draw_systems)
 
     def frames(self, step: int) -> list[tuple[System, int]]:
         """Return the (system, frame) pairs of the batch of a step (from 0)."""
         out = []
-        per_step = max(self.plan.mixed, 1)
+        per_step = max(self.rule.mixed, 1)
         for draw in range(step * per_step, (step + 1) * per_step):
             system, visit = self._visit(draw)
-            out += [(self.plan.systems[system], int(frame)) for frame in self.visit(system, visit)]
+            out += [(self.rule.systems[system], int(frame)) for frame in self.visit(system, visit)]
         return out
 
     def visit(self, system: int, visit: int) -> np.ndarray:
         """Return the frames of the `visit`-th batch of a system: each epoch is a new order of all frames."""
-        size, frames = self.plan.batch_size[system], self.plan.systems[system].num_frames
+        size, frames = self.rule.batch_size[system], self.rule.systems[system].num_frames
         per_epoch = max(frames // size, 1)
         order = self._order(system, visit // per_epoch)
         start = (visit % per_epoch) * size
         return order[start : start + size]
 
     def _draw_order(self, system: int, epoch: int) -> np.ndarray:
-        return np.random.default_rng([1, system, epoch, self._seed]).permutation(self.plan.systems[system].num_frames)
+        return np.random.default_rng([1, system, epoch, self._seed]).permutation(self.rule.systems[system].num_frames)
 
     def _draw_systems(self, block: int) -> np.ndarray:
         return np.random.default_rng([0, block, self._seed]).choice(
-            len(self.plan.systems), size=BLOCK, p=self.plan.probability
+            len(self.rule.systems), size=BLOCK, p=self.rule.probability
         )
 
     def _visit(self, draw: int) -> tuple[int, int]:
@@ -193,7 +193,7 @@ class Sampler:
         block, offset = divmod(draw, BLOCK)
         while len(self._visits_before) <= block:
             drawn = self._systems(len(self._visits_before) - 1)
-            self._visits_before.append(self._visits_before[-1] + np.bincount(drawn, minlength=len(self.plan.systems)))
+            self._visits_before.append(self._visits_before[-1] + np.bincount(drawn, minlength=len(self.rule.systems)))
         drawn = self._systems(block)
         system = int(drawn[offset])
         return system, int(self._visits_before[block][system] + np.count_nonzero(drawn[:offset] == system))

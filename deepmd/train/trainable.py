@@ -1,4 +1,4 @@
-"""Which parameters a training changes, and which of them stand for the same: vectors of the types that all members of a hybrid have in common."""
+"""Which parameters a training changes, and which of them are one: vectors of the types that the members of a hybrid share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONSTANTS = ("davg", "dstd", "inputs", "tables")
 """Names of parameters that training never changes: statistics, inputs of type embeddings, expansions."""
 
 
-def flagged(tree: Any, flags: Any, prefix: str = "") -> list[str]:
+def trainable_paths(tree: Any, flags: Any, prefix: str = "") -> list[str]:
     """Return the paths of the leaves that a tree of flags selects.
 
     A flag holds for everything below it, except for what has a name in `CONSTANTS`; what `flags` does not name is not
@@ -28,10 +28,14 @@ def flagged(tree: Any, flags: Any, prefix: str = "") -> list[str]:
         items = [(str(k), value, flag) for k, (value, flag) in enumerate(zip(tree, each, strict=True))]
     else:
         items = [(key, tree[key], flag) for key, flag in flags.items()]
-    return [path for key, value, flag in items for path in flagged(value, flag, f"{prefix}/{key}" if prefix else key)]
+    return [
+        path
+        for key, value, flag in items
+        for path in trainable_paths(value, flag, f"{prefix}/{key}" if prefix else key)
+    ]
 
 
-def copies(model: Any, params: Params) -> dict[str, str]:
+def find_copies(model: Any, params: Params) -> dict[str, str]:
     """Return the paths of all copies but the first: {path: that of the first}."""
     first: dict[tuple[str, str], str] = {}
     out = {}
@@ -45,16 +49,16 @@ def copies(model: Any, params: Params) -> dict[str, str]:
     return out
 
 
-def made_equal(model: Any, params: Params) -> Params:
+def tie_shared_vectors(model: Any, params: Params) -> Params:
     """Return the parameters with every copy equal to the first."""
     leaves = flatten(params)
     out: Params = replace_leaves(
-        params, {**leaves, **{path: leaves[original] for path, original in copies(model, params).items()}}
+        params, {**leaves, **{path: leaves[original] for path, original in find_copies(model, params).items()}}
     )
     return out
 
 
-def shared(model: Any, params: Params) -> dict[str, str]:
-    """Return the `copies` that are to be trained as one: not in models whose copies differ, which were trained apart."""
-    leaves, found = flatten(params), copies(model, params)
+def find_shared(model: Any, params: Params) -> dict[str, str]:
+    """Return the copies that are trained as one: {path: that of the first}; none if they differ, because they were trained apart."""
+    leaves, found = flatten(params), find_copies(model, params)
     return found if all(np.array_equal(leaves[path], leaves[original]) for path, original in found.items()) else {}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deepmd.array_model.errors import InputError
-from deepmd.data.batches import BLOCK, Sampler, make_plan
+from deepmd.data.sampling import BLOCK, Sampler, make_rule
 from deepmd.data.systems import System
 
 
@@ -17,7 +17,7 @@ SYSTEMS = (system(10, 4, 3), system(40, 6), system(100, 20))
 
 
 def plan(batch_size=1, auto_prob="prob_sys_size", sys_probs=None, systems=SYSTEMS):
-    return make_plan(systems, batch_size, auto_prob, sys_probs, "training_data")
+    return make_rule(systems, batch_size, auto_prob, sys_probs, "training_data")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,56 @@
+"""Evaluation of many frames of systems, a few at once, for fitting and validation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+import numpy as np
+
+from deepmd.adapters.evaluation import ExactEvaluator, MakeEvaluator
+from deepmd.data.batch import Frames, conditions_of, pack_frames
+from deepmd.io.model_file import ModelFile, planned
+
+
+class FramesEvaluator:
+    """A model that evaluates frames of systems.
+
+    Parameters
+    ----------
+    make : of an adapter
+    content : the model
+    most_atoms : frames of one system with so many atoms in all are evaluated at once, or a single frame
+    """
+
+    def __init__(self, make: MakeEvaluator, content: ModelFile, most_atoms: int = 1) -> None:
+        self._model, params, _ = planned(content)
+        self._evaluate = ExactEvaluator(make, self._model, params)
+        self._most_atoms = most_atoms
+
+    def __call__(self, frames: Frames, wanted: frozenset[str]) -> dict[str, np.ndarray]:
+        """Return outputs: of frames (F, d); of atoms (F, n, d), zero for virtual ones, if all frames have n atoms."""
+        runs = [self._run(run, wanted) for run in self._runs(frames)]
+        return {name: np.concatenate([run[name] for run in runs]) for name in wanted}
+
+    def _runs(self, frames: Frames) -> Iterator[Frames]:
+        """Cut frames into those that are evaluated at once."""
+        for _, group in groupby(frames, key=lambda item: id(item[0])):
+            same = list(group)
+            size = max(1, self._most_atoms // same[0][0].num_atoms)
+            yield from (same[first : first + size] for first in range(0, len(same), size))
+
+    def _run(self, frames: Frames, wanted: frozenset[str]) -> dict[str, np.ndarray]:
+        system, packed = frames[0][0], pack_frames(self._model, frames)
+        conditions = conditions_of(self._model, frames, packed.atoms)
+        evaluate = self._evaluate.at(packed.closest)
+        found = evaluate(packed.pairs, conditions, len(packed.atoms), len(frames), wanted)
+        out: dict[str, np.ndarray] = {}
+        for name, values in found.items():
+            rows = np.asarray(values).reshape(len(values), -1)
+            if name in self._model.output.per_frame:
+                out[name] = rows
+            else:
+                atoms = np.zeros((len(frames) * system.num_atoms, rows.shape[1]))
+                atoms[packed.atoms[: len(rows)]] = rows
+                out[name] = atoms.reshape(len(frames), system.num_atoms, -1)
+        return out

@@ -1,0 +1,146 @@
+"""Errors of predictions: the table of what is compared, and the means over frames and systems."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from deepmd.array_model.outputs import Output
+
+Errors = dict[str, tuple[float, float]]
+"""Mean absolute and root mean square error of each quantity that has labels."""
+
+Arrays = Mapping[str, np.ndarray]
+"""Values by output: (F, d), and of atoms (F, n, d)."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What an error is of.
+
+    Attributes
+    ----------
+    output : of the model
+    title : what `dp test` calls the error; {} is MAE or RMSE
+    unit : of the error; "" is that of the label, and then only the RMSE is printed
+    per : what values are divided by: "natoms", "sqrt(natoms)", "volume", or "" for nothing
+    weighted : differences have the weights `atom_pref`
+    detail : name of the file with the labels and predictions of every frame; "" for none
+    width : of the printed title
+    """
+
+    output: str
+    title: str
+    unit: str = ""
+    per: str = ""
+    weighted: bool = False
+    detail: str = ""
+    width: int = 19
+
+
+QUANTITIES: dict[str, Quantity] = {
+    "energy": Quantity("energy", "Energy {}", "eV", detail="e"),
+    "energy/natoms": Quantity("energy", "Energy {}/Natoms", "eV", "natoms", detail="e_peratom"),
+    "force": Quantity("force", "Force  {}", "eV/Å", detail="f"),
+    "force weighted": Quantity("force", "Force weighted {}", "eV/Å", weighted=True),
+    "virial": Quantity("virial", "Virial {}", "eV", detail="v"),
+    "virial/natoms": Quantity("virial", "Virial {}/Natoms", "eV", "natoms", detail="v_peratom"),
+    "stress": Quantity("virial", "Stress {}", "eV/Å³", "volume", detail="s"),
+    "atomic energy": Quantity("atom_energy", "Atomic ener {}", "eV"),
+    "dipole": Quantity("dipole", "Dipole  {}"),
+    "dipole/sqrt(natoms)": Quantity("dipole", "Dipole  {}/sqrtN", per="sqrt(natoms)"),
+    "dipole/natoms": Quantity("dipole", "Dipole  {}/N", per="natoms"),
+    "atomic dipole": Quantity("atom_dipole", "Dipole  {}"),
+    "polar": Quantity("polar", "Polarizability  {}", width=27),
+    "polar/sqrt(natoms)": Quantity("polar", "Polarizability  {}/sqrtN", per="sqrt(natoms)", width=27),
+    "polar/natoms": Quantity("polar", "Polarizability  {}/N", per="natoms", width=27),
+    "atomic polar": Quantity("atom_polar", "Polarizability  {}", width=27),
+    "dos": Quantity("dos", "DOS {}", "Occupation/eV"),
+    "dos/natoms": Quantity("dos", "DOS {}/Natoms", "Occupation/eV", "natoms"),
+    "atomic dos": Quantity("atom_dos", "Atomic DOS {}", "Occupation/eV"),
+    "property": Quantity("property", "PROPERTY {}", "units", width=24),
+    "atomic property": Quantity("atom_property", "Atomic PROPERTY {}", "units", width=24),
+}
+"""What is compared, in the order in which it is printed."""
+
+
+def labels_of(output: Output, data: Arrays) -> dict[str, np.ndarray]:
+    """Return the labels that data have, by output: (F, ...), and of atoms (F, n, ...)."""
+    names = {output.name: output.label, output.atomic: output.atomic_label, "force": "force", "virial": "virial"}
+    return {name: data[label] for name, label in names.items() if label in data}
+
+
+class Comparison:
+    """Labels and predictions of the frames of one system, side by side.
+
+    Parameters
+    ----------
+    label, predicted : by output; of `predicted` only what has labels counts
+    counted : which atoms count, (F, n)
+    cell : (F, 3, 3), Angstrom; None for an open boundary
+    weights : of the force of each atom, (F, n), if there are any
+    """
+
+    def __init__(
+        self,
+        label: Arrays,
+        predicted: Arrays,
+        counted: np.ndarray,
+        cell: np.ndarray | None,
+        weights: np.ndarray | None = None,
+    ) -> None:
+        natoms = np.maximum(np.count_nonzero(counted, axis=1), 1)[:, None]
+        self._scales: dict[str, np.ndarray | float] = {"": 1.0, "natoms": natoms, "sqrt(natoms)": np.sqrt(natoms)}
+        if cell is not None:
+            self._scales["volume"] = np.abs(np.linalg.det(cell))[:, None]
+        self._pairs = {name: (np.reshape(label[name], predicted[name].shape), predicted[name]) for name in label}
+        self._counted, self._weights = counted, weights
+
+    def has(self, quantity: Quantity) -> bool:
+        """Return whether there are labels, volumes and weights for a quantity."""
+        weighted = self._weights is not None or not quantity.weighted
+        return quantity.output in self._pairs and quantity.per in self._scales and weighted
+
+    def values(self, quantity: Quantity) -> tuple[np.ndarray, np.ndarray]:
+        """Return labels and predictions, (F, d) or (F, n, d), in the unit of a quantity."""
+        label, predicted = self._pairs[quantity.output]
+        scale = self._scales[quantity.per]
+        return label / scale, predicted / scale
+
+    def errors(self, names: Iterable[str]) -> Errors:
+        """Return the errors of those quantities that there are labels for."""
+        out = {}
+        for name in names:
+            quantity = QUANTITIES[name]
+            if self.has(quantity):
+                label, predicted = self.values(quantity)
+                weights = self._weights[self._counted][:, None] if self._weights is not None else None
+                if label.ndim == 3:
+                    label, predicted = label[self._counted], predicted[self._counted]
+                out[name] = mean_errors(label, predicted, weights if quantity.weighted else None)
+        return out
+
+
+def mean_errors(label: np.ndarray, predicted: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, float]:
+    """Return the mean absolute and root mean square difference; a mean over nothing is zero."""
+    difference = predicted - label
+    weight = np.broadcast_to(1.0 if weights is None else weights, difference.shape)
+    total = float(weight.sum())
+    if total == 0.0:
+        return 0.0, 0.0
+    return float(np.sum(weight * np.abs(difference))) / total, math.sqrt(float(np.sum(weight * difference**2)) / total)
+
+
+def average_errors(found: Sequence[tuple[int, Errors]]) -> Errors:
+    """Average (frames, errors) over systems, weighted by frames, each quantity over the systems with labels for it."""
+    average: Errors = {}
+    for quantity in QUANTITIES:
+        rows = [(frames, *errors[quantity]) for frames, errors in found if quantity in errors]
+        total = sum(frames for frames, _, _ in rows)
+        if total:
+            mae = sum(frames * mae for frames, mae, _ in rows) / total
+            average[quantity] = mae, math.sqrt(sum(frames * rmse**2 for frames, _, rmse in rows) / total)
+    return average

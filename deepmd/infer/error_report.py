@@ -1,0 +1,229 @@
+"""`dp test`: how far the predictions of a model are from the labels of systems, in the log and in detail files."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+
+from deepmd.array_model.errors import InputError
+from deepmd.data.batch import data_of
+from deepmd.data.prediction_errors import QUANTITIES, Comparison, Errors, average_errors, labels_of
+from deepmd.data.selection import systems_of
+from deepmd.data.systems import WIDTHS, System, load_system
+from deepmd.infer.deep_pot import GLOBAL, DeepEval, DeepPot
+from deepmd.io.atomic import check_output
+
+log = logging.getLogger(__name__)
+
+Details = dict[str, tuple[str, np.ndarray]]
+"""For each detail file the names of its columns and its rows: labels, then predictions."""
+
+VECTOR = ("x", "y", "z")
+TENSOR = tuple(a + b for a in VECTOR for b in VECTOR)
+COMPONENTS = {"force": VECTOR, "virial": TENSOR, "dipole": VECTOR, "polar": tuple(f"p{each}" for each in TENSOR)}
+"""What the columns of detail files are called, by output."""
+
+
+def measure_errors(
+    model: str | os.PathLike[str],
+    *,
+    system: str | None = None,
+    datafile: str | None = None,
+    train_data: str | None = None,
+    valid_data: str | None = None,
+    numb_test: int = 0,
+    rand_seed: int | None = None,
+    shuffle_test: bool = False,
+    detail_file: str | None = None,
+    atomic: bool = False,
+    head: str | None = None,
+    backend: str | None = None,
+) -> Errors:
+    """Compare a model with the labels of systems, log the errors, and return their averages over the systems.
+
+    Parameters
+    ----------
+    model : model file
+    system, datafile, train_data, valid_data : where the systems are, one of: a folder that is searched, a file with
+        one path a line, an input.json whose training or validation data are meant. Default: the current folder
+    numb_test : at most so many frames of each system, 0 for all
+    rand_seed, shuffle_test : take random frames instead of the first
+    detail_file : prefix of files with labels and predictions of every frame (`PREFIX.e.out`, `PREFIX.f.out`, ...)
+    atomic : compare values of atoms, too; of tensors those alone
+    head, backend : see `DeepPot`
+
+    Returns
+    -------
+    for each of `QUANTITIES` with labels its mean absolute and root mean square error, systems weighted by their frames
+
+    Raises
+    ------
+    InputError
+        The model or the data cannot be read, or the systems hold no frame.
+    """
+    if numb_test < 0:
+        raise InputError(f"numb_test is {numb_test}; accepted: a number of frames, or 0 for all")
+    if detail_file is not None:
+        folder, name = Path(detail_file).parent, Path(detail_file).name
+        if not folder.is_dir():
+            raise InputError(f"{detail_file}: the folder {folder} for the detail files does not exist")
+        for place in folder.glob(f"{glob.escape(name)}.*out"):
+            check_output(place, "detail_file", reads=() if datafile is None else (datafile,), text=True)
+    folders = systems_of(system=system, datafile=datafile, train_data=train_data, valid_data=valid_data)
+    rng = np.random.default_rng(rand_seed) if shuffle_test else None
+    found: list[tuple[int, Errors]] = []
+    written: set[str] = set()
+    with DeepEval(model, head=head, backend=backend) as potential:
+        for path in folders:
+            log.info("# ---------------output of dp test--------------- ")
+            log.info("# testing system : %s", path)
+            data = _read(potential, path, atomic, shuffle_test)
+            order = np.arange(data.num_frames) if rng is None else rng.permutation(data.num_frames)
+            frames = order[: numb_test or data.num_frames]
+            log.info("# number of test data : %d ", len(frames))
+            errors, details = _compare(potential, data, frames, atomic)
+            if atomic and f"atomic {potential.output.name}" not in errors:
+                log.warning("%s: holds no %s.npy; atomic values are not compared", path, potential.output.atomic_label)
+            if not errors:
+                missing = _missing(potential, path, atomic)
+                raise InputError(f"{path}: holds no label of what the model predicts {missing}")
+            _log_errors(errors)
+            found.append((len(frames), errors))
+            if detail_file is not None and not details:
+                log.warning("%s: there are no detail files of what was compared", path)
+            if detail_file is not None:
+                _write_details(detail_file, path, details, written)
+    average = average_errors(found)
+    log.info("# ----------weighted average of errors----------- ")
+    log.info("# number of systems : %d", len(found))
+    _log_errors(average)
+    return average
+
+
+def _read(potential: DeepEval, folder: str, atomic: bool, shuffled: bool) -> System:
+    """Read a system with what is compared. Copies of frames are drawn among shuffled frames only, as in DeePMD-kit."""
+    names = data_of(potential.output)
+    if not atomic:
+        del names[potential.output.atomic_label]
+    if isinstance(potential, DeepPot):
+        names |= {name: WIDTHS[name] for name in ("force", "virial", "atom_pref")}
+    if shuffled:
+        names["numb_copy"] = WIDTHS["numb_copy"]
+    return load_system(folder, potential.get_type_map(), names, potential.types_without_output)
+
+
+def _missing(potential: DeepEval, folder: str, atomic: bool) -> str:
+    """Return which labels are missing, and whether there are others, which are compared with or without `atomic`."""
+    label, of_atoms = potential.output.label, potential.output.atomic_label
+    others = _read(potential, folder, not atomic, shuffled=False).data
+    hint = ""
+    if atomic and label in others:
+        hint = "; those of whole frames are compared without -a"
+    elif not atomic and of_atoms in others:
+        hint = "; those of single atoms are compared with -a"
+    return f"({label}.npy, or with -a {of_atoms}.npy){hint}"
+
+
+def _compare(potential: DeepEval, system: System, frames: np.ndarray, atomic: bool) -> tuple[Errors, Details]:
+    """Compare the predictions for some frames of a system with its labels.
+
+    The atoms that count are, of energy models, all but virtual ones, and of others those whose type has an output.
+    Tensors are compared in total or, with `atomic`, atom by atom; other outputs in total and, with `atomic`, in both
+    ways. Virials are compared if there is a cell.
+    """
+    output = potential.output
+    tensor = output.name in COMPONENTS
+    data = {name: values[frames] for name, values in system.data.items()}
+    cell = None if system.cell is None else system.cell[frames]
+    label = labels_of(output, data)
+    if cell is None:
+        label.pop("virial", None)
+    if atomic and tensor:
+        label.pop(output.name, None)
+    if isinstance(potential, DeepPot):
+        wanted = GLOBAL | label.keys()
+    else:
+        wanted = frozenset({output.atomic} if tensor else {output.name, output.atomic})
+    predicted = potential.evaluate_system(system, frames, wanted)
+    if tensor:
+        predicted[output.name] = predicted[output.atomic].sum(axis=1)
+    types = np.broadcast_to(system.types[frames] if system.mixed else system.types, (len(frames), system.num_atoms))
+    counted = types >= 0 if isinstance(potential, DeepPot) else np.isin(types, potential.get_sel_type())
+    if output.atomic in label and not counted.any():
+        raise InputError(
+            f"{system.path}: no atom has a type with a {output.name}; types with one: {potential.get_sel_type()}"
+        )
+    comparison = Comparison(label, predicted, counted, cell, data.get("atom_pref"))
+    errors = comparison.errors(QUANTITIES)
+    if isinstance(potential, DeepPot):
+        return errors, _energy_details(comparison, errors)
+    details: Details = {}
+    for name in label:
+        pair = np.reshape(label[name], predicted[name].shape), predicted[name]
+        if not tensor:
+            details |= _number_details(name.replace("atom_", "a"), *pair)
+        elif name == output.name:
+            details |= _tensor_details(output.name, *pair)
+        elif not system.mixed:
+            details |= _tensor_details(output.name, *(each[:, counted[0]].reshape(len(frames), -1) for each in pair))
+    return errors, details
+
+
+def _log_errors(errors: Errors) -> None:
+    for name, quantity in QUANTITIES.items():
+        if name in errors:
+            for kind, value in zip(("MAE", "RMSE"), errors[name], strict=True):
+                if quantity.unit or kind == "RMSE":
+                    title = quantity.title.format(kind)
+                    log.info("%s", f"{title:{quantity.width}}: {value:e} {quantity.unit}".rstrip())
+    if any(not QUANTITIES[name].unit for name in errors):
+        log.info("The unit of error is the same as the unit of provided label.")
+    log.info("# ----------------------------------------------- ")
+
+
+# -- detail files ---------------------------------------------------------------------------------------------------
+
+
+def _energy_details(comparison: Comparison, errors: Errors) -> Details:
+    """Return a file for each quantity, a row for each frame or atom; stresses have the opposite sign of the virial."""
+    details: Details = {}
+    for quantity in (QUANTITIES[name] for name in errors if QUANTITIES[name].detail):
+        columns = [f"{quantity.detail[0]}{each}" for each in COMPONENTS.get(quantity.output, ("",))]
+        label, predicted = (values.reshape(-1, len(columns)) for values in comparison.values(quantity))
+        rows = np.hstack([label, predicted])
+        details[quantity.detail] = _title(columns), -rows if quantity.per == "volume" else rows
+    return details
+
+
+def _tensor_details(output: str, label: np.ndarray, predicted: np.ndarray) -> Details:
+    """Return one file with a row for each frame: the total, or the tensors of all atoms, which have numbers then."""
+    names = COMPONENTS[output]
+    number = label.shape[1] // len(names)
+    columns = list(names) if number == 1 else [f"{name}{k}" for k in range(number) for name in names]
+    return {"out": (_title(columns), np.hstack([label, predicted]))}
+
+
+def _number_details(name: str, label: np.ndarray, predicted: np.ndarray) -> Details:
+    """Return a file for each frame, with a row for each number."""
+    return {
+        f"{name}.out.{frame}": (_title([name]), np.stack([one.reshape(-1), other.reshape(-1)], axis=1))
+        for frame, (one, other) in enumerate(zip(label, predicted, strict=True))
+    }
+
+
+def _title(columns: list[str]) -> str:
+    return " ".join(f"{source}_{column}" for source in ("data", "pred") for column in columns)
+
+
+def _write_details(prefix: str, folder: str, details: Details, written: set[str]) -> None:
+    """Append the rows of one system to the detail files; the first system of a file starts it anew."""
+    for name, (columns, rows) in details.items():
+        unit = " (eV/Å³)" if name == "s" else f" - {name.rpartition('.')[2]}" if ".out." in name else ""
+        path = f"{prefix}.{name}" if "out" in name.split(".") else f"{prefix}.{name}.out"
+        with Path(path).open("a" if name in written else "w", encoding="utf-8") as file:
+            np.savetxt(file, rows, header=f"{folder}{unit}: {columns}")
+        written.add(name)

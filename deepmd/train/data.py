@@ -1,0 +1,118 @@
+"""The data of a training: systems found and read, neighbours counted, a summary in the log."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+
+from deepmd.array_model.errors import InputError
+from deepmd.data.batch import data_of
+from deepmd.data.sampling import SamplingRule, make_rule
+from deepmd.data.statistics import neighbour_statistics
+from deepmd.data.systems import System, find_systems, load_system
+from deepmd.io.model_file import ModelFile, shortest
+from deepmd.io.sections import DataSection
+from deepmd.io.train_input import TrainInput
+from deepmd.plan import slots
+
+log = logging.getLogger(__name__)
+
+LONGEST_PATH = 42
+"""Characters of a path in the summary; of longer ones the end is shown."""
+
+
+def find_folders(section: DataSection | None, where: str) -> list[str]:
+    """Return the paths of the systems of a section, whose path in the input is `where`."""
+    if section is None:
+        return []
+    systems = section.systems if isinstance(section.systems, str) else list(section.systems)
+    found = find_systems(systems, section.rglob_patterns)
+    if not found:
+        raise InputError(f"{where}/systems: the list is empty")
+    return found
+
+
+def load_data(options: TrainInput, section: DataSection, folders: Sequence[str], where: str) -> SamplingRule:
+    """Read systems, and return how batches are drawn from them.
+
+    Raises
+    ------
+    InputError
+        Data cannot be read, or lack the labels of the loss.
+    """
+    names, labels = data_of(options.model.output, options.loss), options.loss.labels()
+    systems = [load_system(path, options.model.type_map, names, options.model.atom_exclude_types) for path in folders]
+    if not any(label in system.data for system in systems for label in labels):
+        raise InputError(f"{where}: no system has any of the labels that the loss reads ({', '.join(labels)})")
+    rule = make_rule(systems, section.batch_size, section.auto_prob, section.sys_probs, where)
+    for label in labels if rule.mixed else ():  # a batch trains on a label that all its frames have
+        without = [system.path for system in rule.systems if label not in system.data]
+        if 0 < len(without) < len(rule.systems):
+            text = f"{section.batch_size!r} mixes systems; {without[0]} lacks {label}.npy, which others have"
+            raise InputError(f"{where}/batch_size: {text}")
+    return rule
+
+
+def resolve_sel(
+    options: TrainInput, systems: Sequence[System], source: ModelFile | None, skip: bool
+) -> tuple[TrainInput, float | None]:
+    """Replace an automatic `sel` by numbers, and find the shortest distance between two atoms.
+
+    Parameters
+    ----------
+    source : the file to start from, whose `sel` comes first
+    skip : use no neighbour statistics of the data
+
+    Returns
+    -------
+    The input with numbers, and the shortest distance (Angstrom) of the data and of `source`; None if it is unknown.
+
+    Raises
+    ------
+    InputError
+        `sel` is automatic and `skip` is set.
+    """
+    known = None if source is None else source.min_nbor_dist
+    if source is not None:
+        options = options.with_model(slots.taken(options.model, source.model))
+    model, automatic = options.model, slots.automatic(options.model)
+    if skip:
+        if automatic:
+            raise InputError(
+                f"model/descriptor/sel: {automatic[0]!r} needs the neighbour statistics "
+                "that --skip-neighbor-stat leaves out; give numbers"
+            )
+        return options, known
+    distance, counts = math.inf, {}
+    for rcut in slots.cutoffs(model):
+        nearest, counts[rcut] = neighbour_statistics(systems, rcut, model.ntypes)
+        distance = min(distance, nearest)
+    most = counts[max(counts)]
+    log.info("training data with min nbor dist: %f", distance)
+    log.info("training data with max nbor size: %s", most)
+    options = options.with_model(slots.resolved(model, counts.__getitem__))
+    layout = options.model.layout()
+    if automatic:
+        log.info("sel is %s", list(layout.sel))
+    elif any(count > places for count, places in zip([sum(most)] if layout.mixed else most, layout.sel, strict=True)):
+        log.warning(
+            "sel = %s is smaller than the neighbour numbers %s of the data: the farthest neighbours are left out",
+            list(layout.sel),
+            most,
+        )
+    return options, shortest(known, distance)
+
+
+def log_summary(name: str, rule: SamplingRule) -> None:
+    """Log a table of systems."""
+    log.info("---Summary of DataSystem: %-12s-----------------------------------------------", name)
+    log.info("found %d system(s):", len(rule.systems))
+    log.info("%42s  %6s  %6s  %6s  %9s  %3s", "system", "natoms", "bch_sz", "n_bch", "prob", "pbc")
+    for system, size, count, probability in zip(
+        rule.systems, rule.batch_size, rule.num_batches, rule.probability, strict=True
+    ):
+        path = system.path if len(system.path) <= LONGEST_PATH else f"-- {system.path[3 - LONGEST_PATH :]}"
+        periodic = "F" if system.cell is None else "T"
+        log.info("%42s  %6d  %6d  %6d  %9.3e  %3s", path, system.num_atoms, size, count, probability, periodic)
+    log.info("-" * 86)

@@ -1,0 +1,198 @@
+"""From an input to a job: everything that is checked, read and decided before the first step."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import platform
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from deepmd.adapters.training import Adam, Progress, Task
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.namespace import Params
+from deepmd.array_model.tree import flatten
+from deepmd.data.sampling import Sampler
+from deepmd.data.selection import files_of
+from deepmd.data.statistics import sample
+from deepmd.data.systems import count_types, elements_of, find_systems
+from deepmd.io.atomic import write_text
+from deepmd.io.formats import framework
+from deepmd.io.model_file import ModelFile
+from deepmd.io.sections import AdamWSection
+from deepmd.io.train_input import TrainInput, parse_input, read_input
+from deepmd.losses import Target
+from deepmd.plan.expansions import with_evaluation
+from deepmd.train.bias import fitted_bias
+from deepmd.train.checkpoints import BACKENDS, checkpoint_module, locate
+from deepmd.train.data import find_folders, load_data, log_summary, resolve_sel
+from deepmd.train.expanding import ExpandingTrainer
+from deepmd.train.loop import Job
+from deepmd.train.places import COMPATIBLE, OUTPUT, check_places, go_on, others_of
+from deepmd.train.schedule import learning_rate
+from deepmd.train.start import Continue, FineTune, Start, check_same_model, initial_params, load_start
+from deepmd.train.trainable import find_shared, trainable_paths
+from deepmd.train.validating import open_validation
+from deepmd.version import __version__
+
+log = logging.getLogger(__name__)
+
+DATA, VALIDATION = "training/training_data", "training/validation_data"
+
+
+def prepare(
+    input_path: str | os.PathLike[str],
+    start: Start,
+    *,
+    backend: str = "torch",
+    use_pretrain_script: bool = False,
+    output: str = OUTPUT,
+    skip_neighbor_stat: bool = False,
+) -> Job:
+    """Check an input and read its data; write the completed input, and return what remains to be done.
+
+    Arguments and errors as for `deepmd.train.main.train`.
+    """
+    if backend not in BACKENDS:
+        raise InputError(f"the {backend} backend does not train; backends that do: {', '.join(BACKENDS)}")
+    make_trainer = framework(f"deepmd.adapters.{backend}.trainer", backend).trainer  # a missing package shows at once
+    tree, old = read_input(input_path)
+    source, progress = load_start(start, backend)
+    if use_pretrain_script:
+        tree = _with_definition(tree, source)
+    elif old:
+        tree = _with_type_map(tree)
+    options = parse_input(tree)
+
+    folders, more_folders = find_folders(options.data, DATA), find_folders(options.validation, VALIDATION)
+    started = [] if start.path is None else [locate(start.path)]
+    tables = [leaf for leaf in flatten(tree["model"]).values() if isinstance(leaf, str)]  # and frozen models among them
+    reads = [input_path, *started, *tables, *files_of([*folders, *more_folders])]
+    check_places(options, checkpoint_module(backend).ENDINGS, output, old, reads)
+    data = load_data(options, options.data, folders, DATA)
+    more = None if options.validation is None else load_data(options, options.validation, more_folders, VALIDATION)
+
+    options, distance = resolve_sel(options, data.systems, source, skip_neighbor_stat)
+    seed = progress.seed if progress else _seed(options)
+    sampler = Sampler(data, seed)
+    if source is None:
+        params = initial_params(options, sampler)
+    else:
+        check_same_model(options, source)
+        params = source.params
+    options = replace(options, loss=options.loss.suited(Target.of(options.model, params)))
+    content = ModelFile(options.model, params, options.model_dict(), distance)
+
+    def refit(params: Params) -> Params:
+        return fitted_bias(content.with_params(params), sample(sampler, options.section.data_bias_nsample))
+
+    if isinstance(start, FineTune):
+        params = refit(params)
+    numb_steps = options.training.numb_steps
+    if numb_steps is None:
+        numb_steps = math.ceil((options.training.numb_epoch or 0.0) * data.epoch)
+    done = progress.step if progress else 0
+    if done > numb_steps:
+        raise InputError(
+            f"training/numb_steps: {numb_steps}, but the checkpoint {start.path} is at step {done} already"
+        )
+
+    task = _make_task(options, params, progress, numb_steps, f"--restart {start.path}")
+    trainer = ExpandingTrainer(make_trainer, task, params, distance)
+    if progress:
+        trainer.restore(progress.moments, progress.step)
+    others = others_of(options, started[0] if isinstance(start, Continue) else None, done)
+    full = open_validation(options, () if more is None else more.systems, backend, numb_steps, done, others)
+    if old:
+        write_text(COMPATIBLE, json.dumps(tree, indent=4) + "\n")
+        log.info("the input has the layout of an old DeePMD-kit version; in today's it is %s", COMPATIBLE)
+    write_text(output, json.dumps(options.as_dict(), indent=4) + "\n")
+    threads = os.environ.get("OMP_NUM_THREADS", "unset")
+    log.info(
+        "deepmd %s, %s backend, Python %s, OMP_NUM_THREADS=%s", __version__, backend, platform.python_version(), threads
+    )
+    for name, each in (("training", data), ("validation", more)):
+        if each is not None:
+            log_summary(name, each)
+    sizes = {path: np.size(leaf) for path, leaf in flatten(params).items()}
+    trained = sum(sizes[path] for path in task.trainable)
+    log.info("Model Params: %.3f M   (Trainable: %.3f M)", sum(sizes.values()) / 1e6, trained / 1e6)
+    return Job(
+        options=options,
+        content=content,
+        backend=backend,
+        trainer=trainer,
+        train=sampler,
+        validation=None if more is None else Sampler(more, seed + 1),
+        lr=learning_rate(options.learning_rate, numb_steps),
+        done=done,
+        numb_steps=numb_steps,
+        seed=seed,
+        others=others,
+        go_on=go_on(options, backend, input_path, output, use_pretrain_script),
+        finish=refit if options.training.change_bias_after_training else None,
+        full=full,
+    )
+
+
+def _with_definition(tree: dict[str, Any], source: ModelFile | None) -> dict[str, Any]:
+    """Return the input with the `model` section that the file to start from was trained with, but for the type map."""
+    if source is None or not source.definition:
+        raise InputError(
+            "--use-pretrain-script: needs a model file to start from that holds the input of its training; "
+            "this one has none"
+        )
+    section = tree.get("model")
+    own = {"type_map": section["type_map"]} if isinstance(section, dict) and "type_map" in section else {}
+    return {**tree, "model": {**source.definition, **own}}
+
+
+def _with_type_map(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return an old input, which may lack the type map, with that of its data."""
+    section, data = tree.get("model"), tree["training"]["training_data"]["systems"]
+    named = isinstance(data, str) or (isinstance(data, list) and all(isinstance(path, str) for path in data))
+    if not isinstance(section, dict) or "type_map" in section or not named:
+        return tree
+    found = find_systems(data)
+    names = elements_of(found) or [f"Type_{number}" for number in range(count_types(found))]
+    log.info("model/type_map is missing; that of the data is %s", names)
+    return {**tree, "model": {"type_map": names, **section}}
+
+
+def _seed(options: TrainInput) -> int:
+    """Return the seed of a new training, a random one if the input has none."""
+    if options.training.seed is not None:
+        return abs(options.training.seed)
+    return int(np.random.SeedSequence().entropy) % 2**31  # type: ignore[arg-type]
+
+
+def _make_task(
+    options: TrainInput, params: Params, progress: Progress | None, numb_steps: int, checkpoint: str
+) -> Task:
+    """Return what the trainer gets; `checkpoint` names the restart in errors."""
+    model, optimizer = options.model, options.optimizer
+    shared = find_shared(model, params)
+    fixed = {*options.given, *shared}
+    trainable = tuple(path for path in trainable_paths(params, model.trainables()) if path not in fixed)
+    if not trainable and numb_steps > 0:
+        raise InputError("model: nothing is trainable. Without training, numb_steps = 0 writes the model as it is")
+    if progress:
+        model = with_evaluation(model, progress.evaluation)
+        stored = {name.partition("/")[2] for name in progress.moments}
+        if stored and stored != set(trainable):
+            raise InputError(
+                f"{checkpoint}: the input trains other parameters than the checkpoint ('trainable' differs). "
+                "Use --init-model"
+            )
+    adam = Adam(
+        optimizer.adam_beta1,
+        optimizer.adam_beta2,
+        optimizer.weight_decay,
+        decoupled=isinstance(optimizer, AdamWSection),
+        max_norm=options.training.gradient_max_norm or 0.0,
+    )
+    return Task(model, trainable, options.loss, adam, shared)

@@ -1,0 +1,138 @@
+"""Where a training starts from, and the parameters that it starts with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from deepmd.adapters.training import Progress
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.namespace import Params
+from deepmd.array_model.tree import flatten, paths, replace_leaves
+from deepmd.data import statistics
+from deepmd.data.sampling import Sampler
+from deepmd.data.stat_file import cached, key_of
+from deepmd.host import plain
+from deepmd.io.formats import backend_of, load_model
+from deepmd.io.model_file import ModelFile, model_to_dict
+from deepmd.io.train_input import TrainInput
+from deepmd.train.checkpoints import checkpoint_module, locate
+from deepmd.train.trainable import tie_shared_vectors
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """New weights, and the statistics of the training data."""
+
+    path: ClassVar[None] = None
+
+
+@dataclass(frozen=True)
+class Continue:
+    """A checkpoint of the same backend: parameters, optimizer, seed and step."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Take:
+    """A checkpoint or model file of any format: its parameters."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class FineTune:
+    """A checkpoint or model file of any format: its parameters, with energy biases fitted to the new data."""
+
+    path: str
+
+
+Start = Fresh | Continue | Take | FineTune
+
+
+def load_start(start: Start, backend: str) -> tuple[ModelFile | None, Progress | None]:
+    """Return the model that a training starts from, and where the training stood that `Continue` goes on with.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or is no checkpoint of the backend that could go on.
+    """
+    if start.path is None:
+        return None, None
+    path = locate(start.path)
+    if not isinstance(start, Continue):
+        return load_model(path), None
+    if backend_of(path) != backend or path.suffix not in (".pt", ".index"):
+        raise InputError(
+            f"--restart {start.path}: not a checkpoint of the {backend} backend. "
+            "To go on with its parameters only, use --init-model"
+        )
+    loaded: tuple[ModelFile, Progress] = checkpoint_module(backend).load_training(path)
+    return loaded
+
+
+def initial_params(options: TrainInput, sampler: Sampler) -> Params:
+    """Return new parameters with the statistics of the data."""
+    model = options.model
+    params = tie_shared_vectors(model, model.init(np.random.default_rng, xp=plain))
+    params = replace_leaves(params, {**flatten(params), **options.given})
+    new = flatten(params)
+    if set(new) - {"out_std"} <= set(options.given):
+        return params  # tables and frozen models bring along all that there is
+    known = set(options.given) - {"out_bias"}
+
+    def compute() -> dict[str, np.ndarray]:
+        frames = statistics.sample(sampler, options.section.data_stat_nbatch)
+        after = flatten(statistics.apply_statistics(model, params, frames, options.section.data_stat_protect))
+        return {
+            path.replace("/", "."): leaf
+            for path, leaf in after.items()
+            if path not in known and not np.array_equal(leaf, new[path])
+        }
+
+    # The key is the model alone, as in DeePMD-kit: statistics may have been gathered on other, larger data.
+    key = key_of(_statistics_keys(options.model_dict()))
+    kept = cached(options.training.stat_file, options.training.stat_file_mode, key, compute)
+    out: Params = replace_leaves(params, {path: kept.get(path.replace("/", "."), leaf) for path, leaf in new.items()})
+    return out
+
+
+def _statistics_keys(tree: dict[str, Any]) -> dict[str, Any]:
+    """Drop from a `model` section what the statistics are independent of."""
+    free = ("seed", "trainable", "evaluation", "data_bias_nsample")
+    return {
+        key: _statistics_keys(value) if isinstance(value, dict) else value
+        for key, value in tree.items()
+        if key not in free
+    }
+
+
+def check_same_model(options: TrainInput, source: ModelFile) -> None:
+    """Refuse to start from the file of another model than the input describes.
+
+    Raises
+    ------
+    InputError
+        The models differ; the text names the first difference.
+    """
+    wanted = options.model.init(np.random.default_rng, xp=plain)
+    ours, theirs = model_to_dict(options.model, paths(wanted)), model_to_dict(source.model, paths(source.params))
+    if difference := _describe_difference(ours, theirs, "model"):
+        raise InputError(f"the input describes another model than the file to start from: {difference}")
+
+
+def _describe_difference(ours: Any, theirs: Any, where: str) -> str:
+    """Return the first difference of two stored forms as text; what may change between runs is ignored."""
+    free = ("trainable", "rcond", "preset_out_bias", "set_davg_zero")
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        each = [(key, ours.get(key), theirs.get(key)) for key in {**ours, **theirs} if key not in free]
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        each = [(str(k), *pair) for k, pair in enumerate(zip(ours, theirs, strict=True))]
+    else:
+        return "" if ours == theirs else f"{where} is {ours!r} in the input and {theirs!r} in the file"
+    differences = (_describe_difference(one, other, f"{where}/{key}") for key, one, other in each)
+    return next(filter(None, differences), "")
