@@ -107,7 +107,7 @@ def _show(args: argparse.Namespace) -> None:
 
 
 def _neighbor_stat(args: argparse.Namespace) -> None:
-    from deepmd.infer.describe import show_neighbours
+    from deepmd.infer.neighbor_stat import show_neighbours
 
     show_neighbours(args.system, args.rcut, args.type_map, args.mixed_type)
 

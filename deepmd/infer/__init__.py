@@ -2,9 +2,9 @@
 
 from deepmd.infer.deep_pot import DeepEval, DeepPot
 from deepmd.infer.deep_tensor import DeepDipole, DeepDOS, DeepGlobalPolar, DeepPolar, DeepProperty
-from deepmd.infer.describe import show_model
 from deepmd.infer.error_report import measure_errors
 from deepmd.infer.model_devi import calc_model_devi
+from deepmd.infer.show import show_model
 
 DeepPotential = DeepEval
 

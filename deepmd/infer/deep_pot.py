@@ -14,7 +14,6 @@ import numpy as np
 from deepmd.adapters.evaluation import ExactEvaluator
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.array_model.namespace import Params
-from deepmd.array_model.outputs import Output
 from deepmd.array_model.pairs import Conditions
 from deepmd.array_model.spectral import CHOICES
 from deepmd.data.neighbours import Neighbours, find_neighbours
@@ -34,9 +33,9 @@ from deepmd.infer.inputs import (
     types_of,
     warn_of_order,
 )
-from deepmd.io.facts import model_size, observed_types
+from deepmd.infer.model_facts import ModelFacts
 from deepmd.io.formats import backend_name, backend_of, framework, load_model
-from deepmd.io.model_file import ModelFile, evaluation_asked, model_to_dict, planned
+from deepmd.io.model_file import ModelFile, evaluation_asked, planned
 from deepmd.plan.expansions import evaluation_of
 
 GLOBAL = frozenset({"energy", "force", "virial"})
@@ -47,7 +46,7 @@ class ExpansionWarning(UserWarning):
     """A model is evaluated otherwise than was asked for, or where it knows less than usual."""
 
 
-class DeepEval:
+class DeepEval(ModelFacts):
     """A model read from a file.
 
     Made by this name it is of the class for what the model predicts: `DeepPot`, `DeepDipole`, ...
@@ -95,8 +94,6 @@ class DeepEval:
         instance = object.__new__(suited[0] if cls is DeepEval else cls)
         instance._content = content
         return instance
-
-    _content: ModelFile
 
     def __init__(
         self,
@@ -294,97 +291,6 @@ class DeepEval:
             types=np.broadcast_to(types, (count, natoms)),
             **conditions_of(self._content.model, self.model_path, count, natoms, fparam, aparam, charge_spin),
         )
-
-    # -- what the model is ------------------------------------------------------------------------------------------
-
-    @property
-    def output(self) -> Output:
-        """What the model predicts."""
-        output: Output = self._content.model.output
-        return output
-
-    def get_rcut(self) -> float:
-        """Return the cutoff radius in Angstrom."""
-        return float(self._layout.rcut)
-
-    def get_ntypes(self) -> int:
-        """Return the number of types."""
-        return int(self._content.model.ntypes)
-
-    def get_type_map(self) -> list[str]:
-        """Return the element names; the index is the type."""
-        return list(self._content.model.type_map)
-
-    def get_sel_type(self) -> list[int]:
-        """Return the types that have an atomic output."""
-        return [kind for kind in range(self.get_ntypes()) if kind not in self.types_without_output]
-
-    @property
-    def types_without_output(self) -> tuple[int, ...]:
-        """Types whose atoms have no output."""
-        without: tuple[int, ...] = self._content.model.atom_exclude_types
-        return without
-
-    def get_dim_fparam(self) -> int:
-        """Return the number of frame parameters."""
-        return int(self._content.model.conditions["fparam"][0])
-
-    def get_dim_aparam(self) -> int:
-        """Return the number of atomic parameters."""
-        return int(self._content.model.conditions["aparam"][0])
-
-    def has_default_fparam(self) -> bool:
-        """Return whether `fparam` may be left out although the model has frame parameters."""
-        return self._content.model.conditions["fparam"][1] is not None
-
-    def has_chg_spin_ebd(self) -> bool:
-        """Return whether the model depends on charge and spin of a frame."""
-        return bool(self._content.model.conditions["charge_spin"][0])
-
-    def has_default_chg_spin(self) -> bool:
-        """Return whether `charge_spin` may be left out although the model depends on it."""
-        return self._content.model.conditions["charge_spin"][1] is not None
-
-    def get_ntypes_spin(self) -> int:
-        """Return the number of types with spin: none."""
-        return 0
-
-    def get_model_def_script(self) -> dict[str, Any]:
-        """Return the `model` section of the input that the model was trained with, or {}."""
-        return self._content.definition
-
-    def get_model_size(self) -> dict[str, int]:
-        """Return the numbers of parameters of the descriptor's nets, the fitting nets, and both."""
-        return model_size(self._content)
-
-    def get_observed_types(self) -> dict[str, Any]:
-        """Return the elements that the training data had: their number `type_num` and names `observed_type`."""
-        return observed_types(self._content)
-
-    def serialize(self) -> dict[str, Any]:
-        """Return the model as the nested dict of a `.dp` file, with NumPy arrays."""
-        tree: dict[str, Any] = model_to_dict(self._content.model, self._content.params)
-        return tree
-
-    @property
-    def has_efield(self) -> bool:
-        """Whether the model takes an electric field: no."""
-        return False
-
-    @property
-    def has_spin(self) -> bool:
-        """Whether the model takes spins: no."""
-        return False
-
-    @property
-    def has_hessian(self) -> bool:
-        """Whether the model returns a Hessian: no."""
-        return False
-
-    @property
-    def use_spin(self) -> list[bool]:
-        """Which types have spin: none."""
-        return []
 
     def close(self) -> None:
         """Let go of the backend's memory; the model cannot be evaluated afterwards."""

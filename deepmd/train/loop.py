@@ -22,7 +22,7 @@ from deepmd.train import lcurve
 from deepmd.train.checkpoints import announce
 from deepmd.train.clock import Clock, progress_bar
 from deepmd.train.expanding import ExpandingTrainer
-from deepmd.train.others import Others, Rows
+from deepmd.train.other_training import OtherTraining, Rows
 from deepmd.train.places import prefix_of
 from deepmd.train.stopping import stop_requests, stopped
 from deepmd.train.tensorboard import ScalarLog
@@ -68,7 +68,7 @@ class Job:
     done: int
     numb_steps: int
     seed: int
-    others: Others
+    others: OtherTraining
     go_on: str
     finish: Callable[[Params], Params] | None = None
     full: FullValidation | None = None

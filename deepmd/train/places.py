@@ -11,7 +11,7 @@ from deepmd.array_model.errors import InputError
 from deepmd.data.stat_file import is_hdf5
 from deepmd.io.atomic import check_output, is_stream, real
 from deepmd.io.train_input import TrainInput
-from deepmd.train.others import Others
+from deepmd.train.other_training import OtherTraining
 from deepmd.train.tensorboard import import_tensorboard
 
 OUTPUT = "out.json"
@@ -84,10 +84,10 @@ def check_places(
         check_output(stat, "training/stat_file", reads=reads, folder=not is_hdf5(stat))
 
 
-def others_of(options: TrainInput, restart: Path | None, step: int) -> Others:
+def others_of(options: TrainInput, restart: Path | None, step: int) -> OtherTraining:
     """Return what lies where the training writes and is not continued by it, from the checkpoint `restart` at `step` if there is one."""
     best = Path(options.validating.save_best_dir or ".")
-    return Others(
+    return OtherTraining(
         prefix_of(options), Path(options.training.save_ckpt), best, tuple(_curves(options).values()), restart, step
     )
 

@@ -21,7 +21,7 @@ from deepmd.io.sections import ValidatingSection
 from deepmd.io.train_input import TrainInput
 from deepmd.losses import EnerLoss
 from deepmd.train.checkpoints import checkpoint_module
-from deepmd.train.others import Others, Rows
+from deepmd.train.other_training import OtherTraining, Rows
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def _check_finite(predicted: dict[str, np.ndarray], system: System) -> None:
 
 
 def open_validation(
-    options: TrainInput, systems: Sequence[System], backend: str, numb_steps: int, done: int, others: Others
+    options: TrainInput, systems: Sequence[System], backend: str, numb_steps: int, done: int, others: OtherTraining
 ) -> FullValidation | None:
     """Begin the full validation if the input asks for it; arguments and errors as for `FullValidation`."""
     if not options.validating.full_validation:
@@ -118,7 +118,7 @@ class FullValidation:
         backend: str,
         numb_steps: int,
         done: int,
-        others: Others,
+        others: OtherTraining,
     ) -> None:
         self._metric = options.validation_metric.upper()
         if not systems:
@@ -162,7 +162,7 @@ class FullValidation:
         """Close the log."""
         self._rows.close()
 
-    def _open(self, start: int, others: Others) -> dict[int, float]:
+    def _open(self, start: int, others: OtherTraining) -> dict[int, float]:
         """Begin the log, or go on with that of an earlier run; return the metric of the best checkpoints so far."""
         names = [f"{metric}:{kind}" for metric in self._metrics for kind in ("MAE", "RMSE")]
         head = "# step " + " ".join(f"{name.replace(':', '_')}({METRICS[name[0]][2]})" for name in names) + "\n"

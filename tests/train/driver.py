@@ -26,7 +26,7 @@ def die_at(event: str, count: int) -> None:
     elif event == "link":
         Path.symlink_to = counted(Path.symlink_to)
     elif event == "row":
-        from deepmd.train.others import Rows
+        from deepmd.train.other_training import Rows
 
         Rows.add = counted(Rows.add)
     elif event == "write":  # in the middle of the content of a checkpoint

@@ -16,8 +16,8 @@ from small_training import WATER, largest_difference, largest_parameter_differen
 from deepmd.array_model.errors import InputError
 from deepmd.cli import main
 from deepmd.infer import DeepPot
-from deepmd.train import checkpoints, others
-from deepmd.train.others import Rows
+from deepmd.train import checkpoints, other_training
+from deepmd.train.other_training import Rows
 from deepmd.train.validating import FullValidation
 
 UNBROKEN = 1e-10
@@ -248,7 +248,7 @@ def test_a_kill_while_files_are_moved_loses_nothing(folder, monkeypatch, moment)
             raise KeyboardInterrupt
         return move(old, new)
 
-    monkeypatch.setattr(others.shutil, "move", dying)
+    monkeypatch.setattr(other_training.shutil, "move", dying)
     if moment < 4:
         with pytest.raises(KeyboardInterrupt):
             run(folder, quick(numb_steps=2), "torch")

@@ -259,7 +259,7 @@ def test_show(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         "Observed types: ['H', 'O'] ",
     ]
     assert [
-        line.partition("deepmd.infer.describe")[2].strip() for line in (tmp_path / "log.txt").read_text().splitlines()
+        line.partition("deepmd.infer.show")[2].strip() for line in (tmp_path / "log.txt").read_text().splitlines()
     ] == [x.strip() for x in lines]
 
 

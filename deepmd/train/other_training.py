@@ -21,7 +21,7 @@ ENDING = r"(?:\.pt|\.index|\.meta|\.data-\d+-of-\d+)"
 """Files of checkpoints of every backend, ours and DeePMD-kit's."""
 
 
-class Others:
+class OtherTraining:
     """The files that a training would replace and does not continue.
 
     Parameters
@@ -159,7 +159,7 @@ class Rows:
     text : how it begins
     """
 
-    def __init__(self, path: str, text: str, others: Others) -> None:
+    def __init__(self, path: str, text: str, others: OtherTraining) -> None:
         self._place = self._path = Path(path)
         self._stream: TextIO | None = None
         if is_stream(path):

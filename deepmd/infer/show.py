@@ -1,17 +1,12 @@
-"""`dp show` and `dp neighbor-stat`: what a model file holds, and what data hold."""
+"""`dp show`: what a model file holds."""
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Sequence
-from dataclasses import replace
-
-import numpy as np
 
 from deepmd.array_model.errors import InputError, nearest
-from deepmd.data.systems import count_types, elements_of, find_systems, load_system
 from deepmd.io.facts import model_size, observed_types
 from deepmd.io.formats import load_model
 from deepmd.io.model_file import ModelFile
@@ -46,17 +41,13 @@ def _type_map(content: ModelFile) -> None:
 
 
 def _descriptor(content: ModelFile) -> None:
-    log.info(
-        "The descriptor parameter is %s",
-        content.definition.get("descriptor", getattr(content.model, "descriptor", None)),
-    )
+    own = getattr(content.model, "descriptor", None)
+    log.info("The descriptor parameter is %s", content.definition.get("descriptor", own))
 
 
 def _fitting(content: ModelFile) -> None:
-    log.info(
-        "The fitting_net parameter is %s",
-        content.definition.get("fitting_net", getattr(content.model, "fitting", None)),
-    )
+    own = getattr(content.model, "fitting", None)
+    log.info("The fitting_net parameter is %s", content.definition.get("fitting_net", own))
 
 
 def _size(content: ModelFile) -> None:
@@ -80,29 +71,3 @@ ATTRIBUTES = {
     "size": _size,
     "observed-type": _observed,
 }
-
-
-def show_neighbours(system: str, rcut: float, type_map: Sequence[str] | None = None, mixed_type: bool = False) -> None:
-    """Log the shortest distance in all systems below a folder and the largest number of neighbours of each type within `rcut` (Angstrom).
-
-    Without `type_map` the elements are those of the data, in the order in which they appear. `mixed_type` counts all
-    elements together.
-
-    Raises
-    ------
-    InputError
-        The systems cannot be read, or `rcut` is not positive.
-    """
-    from deepmd.data.statistics import neighbour_statistics
-
-    if not (math.isfinite(rcut) and rcut > 0.0):
-        raise InputError(f"rcut is {rcut}; accepted: a positive number, Angstrom")
-    folders = find_systems(system)
-    elements = list(type_map) if type_map else elements_of(folders)
-    elements = elements or [str(number) for number in range(count_types(folders))]
-    systems = [load_system(folder, elements, names=()) for folder in folders]
-    if mixed_type:
-        systems = [replace(each, types=np.minimum(each.types, 0)) for each in systems]
-    shortest, most = neighbour_statistics(systems, rcut, 1 if mixed_type else len(elements))
-    log.info("min_nbor_dist: %f", shortest)
-    log.info("max_nbor_size: [%s]", " ".join(str(number) for number in most))
