@@ -12,7 +12,7 @@ import numpy as np
 
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.infer.deep_pot import DeepPot
-from deepmd.infer.inputs import numbers
+from deepmd.infer.inputs import check_numbers
 
 try:
     from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes, equal
@@ -138,7 +138,7 @@ class DP(Calculator):  # type: ignore[misc]
         atoms = self.atoms
         found = self.dp.conditions_in(atoms.info)
         given: dict[str, Any] = {
-            name: np.array(numbers(name, found[name])) for name in found if found[name] is not None
+            name: np.array(check_numbers(name, found[name])) for name in found if found[name] is not None
         }
         atoms.info.update(given)  # copies, so that a change in place is one
         periodic = bool(np.any(atoms.pbc))
@@ -161,12 +161,11 @@ class DP(Calculator):  # type: ignore[misc]
         return Properties({name: value for name, value in self.results.items() if name in all_outputs})
 
     def _types(self, atoms: Atoms) -> list[int]:
-        symbols = atoms.get_chemical_symbols()
+        symbols, known = atoms.get_chemical_symbols(), self.type_dict
         for symbol in symbols:
-            if symbol not in self.type_dict:
-                raise InputError(
-                    f"element {symbol!r} of the structure has no type. Known: {self.type_dict}.{nearest(symbol, self.type_dict)}"
-                )
+            if symbol not in known:
+                hint = nearest(symbol, known)
+                raise InputError(f"element {symbol!r} of the structure has no type. Known: {known}.{hint}")
         return [self.type_dict[symbol] for symbol in symbols]
 
 

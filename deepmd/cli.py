@@ -186,16 +186,14 @@ def _parser(common: Parser) -> Parser:
         parents=[common],
         allow_abbrev=False,
         description="Deep Potential models: train, freeze, compress, test and convert them.",
-        epilog="Options above may stand before or after the command: `dp --tf train input.json`, `dp train input.json --backend tf`.",
+        epilog="Options above may stand before or after the command: "
+        "`dp --tf train input.json`, `dp train input.json --backend tf`.",
     )
     parser.add_argument("--version", action="version", version=f"deepmd {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for name, (help_text, add_options, _) in COMMANDS.items():
-        add_options(
-            commands.add_parser(
-                name, help=help_text, description=f"{help_text[0].upper()}{help_text[1:]}.", allow_abbrev=False
-            )
-        )
+    for name, (text, add_options, _) in COMMANDS.items():
+        description = f"{text[0].upper()}{text[1:]}."
+        add_options(commands.add_parser(name, help=text, description=description, allow_abbrev=False))
     return parser
 
 
@@ -230,9 +228,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         own = Parser(add_help=True)
         COMMANDS[args.command][1](own)
         known = [*own._option_string_actions, *common._option_string_actions]
-        raise UsageError(
-            f"dp {args.command}: unknown argument {unknown[0]!r}.{nearest(unknown[0], known)} (see: dp {args.command} -h)"
-        )
+        hint = f"{nearest(unknown[0], known)} (see: dp {args.command} -h)"
+        raise UsageError(f"dp {args.command}: unknown argument {unknown[0]!r}.{hint}")
     if args.command is None:
         raise UsageError(f"which command? Known: {', '.join(COMMANDS)} (see: dp -h)")
     for name, value in vars(chosen).items():
@@ -241,7 +238,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
-    """Handler that looks up `sys.stderr` for each line: a progress bar replaces it so that lines appear above the bar."""
+    """Handler that looks up `sys.stderr` for each line, because a progress bar replaces it to keep lines above."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -289,7 +286,8 @@ def _check_log(path: str) -> None:
         with Path(path).open("rb") as file:
             if not re.match(rb"\[\d{4}-[^]]*\] DEEPMD |$", file.readline(80)):
                 raise InputError(
-                    f"--log-path: {path} is there and no log; accepted: an older log, to which the new one is appended, or a new name"
+                    f"--log-path: {path} is there and no log; accepted: an older log, "
+                    "to which the new one is appended, or a new name"
                 )
 
 

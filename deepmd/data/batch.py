@@ -74,9 +74,8 @@ def conditions_of(model: Any, frames: Frames, atoms: np.ndarray) -> Conditions:
             return np.array(default, dtype=np.float64)
         if array is None or array.shape[-1] != width:
             given = "none" if array is None else f"{array.shape[-1]}"
-            raise InputError(
-                f"{system.path}: the model needs {width} values of {name} per {'atom' if name == 'aparam' else 'frame'}, {name}.npy has {given}"
-            )
+            wanted = f"{width} values of {name} per {'atom' if name == 'aparam' else 'frame'}"
+            raise InputError(f"{system.path}: the model needs {wanted}, {name}.npy has {given}")
         if name == "charge_spin" and (text := charge_spin.problem(array[frame].tolist())):
             raise InputError(f"{system.path}: {name}.npy, frame {frame}: {text}")
         return np.asarray(array[frame])

@@ -12,7 +12,7 @@ from deepmd.data.batch import Frames
 
 log = logging.getLogger(__name__)
 
-Statistics = tuple[np.ndarray, np.ndarray]
+BiasAndScale = tuple[np.ndarray, np.ndarray]
 """Bias and scale of each type, (T, d)."""
 
 
@@ -39,25 +39,38 @@ def energy_bias(model: Any, frames: Frames) -> np.ndarray:
         return bias
     counts = type_counts(labelled, model.ntypes)
     energies = np.array([system.data["energy"][frame] for system, frame in labelled])
-    fitted, *_ = np.linalg.lstsq(np.where(known, 0.0, counts), energies - counts @ bias, rcond=model.rcond)
-    bias = np.where(known, bias, fitted)
-    residual = energies - counts @ bias
-    per_atom = np.sqrt(np.mean((residual / counts.sum(axis=1)) ** 2))
-    log.info("RMSE of energy per atom after linear regression is: %.5e in the unit of energy.", per_atom)
-    return bias
+    return bias + fit_energies(counts, energies - counts @ bias, ~known, model.rcond)
 
 
-def _energy(model: Any, frames: Frames) -> Statistics:
+def fit_energies(counts: np.ndarray, energies: np.ndarray, free: np.ndarray, rcond: float | None) -> np.ndarray:
+    """Fit energies of types to total energies by least squares, and log what remains.
+
+    Parameters
+    ----------
+    counts : atoms of each type in each frame, (F, T)
+    energies : of frames, (F,), eV
+    free : which types are fitted, (T,); the others get zero
+    rcond : singular values below this part of the largest one count as zero
+    """
+    fitted, *_ = np.linalg.lstsq(np.where(free, counts, 0.0), energies, rcond=rcond)
+    fitted = np.where(free, fitted, 0.0)
+    per_atom = (energies - counts @ fitted) / counts.sum(axis=1)
+    rmse = np.sqrt(np.mean(per_atom**2))
+    log.info("RMSE of energy per atom after linear regression is: %.5e in the unit of energy.", rmse)
+    return fitted
+
+
+def _energy(model: Any, frames: Frames) -> BiasAndScale:
     bias = energy_bias(model, frames).reshape(-1, 1)
     return bias, np.ones_like(bias)
 
 
-def _none(model: Any, frames: Frames) -> Statistics:
+def _none(model: Any, frames: Frames) -> BiasAndScale:
     """Return zero and one: a constant vector would not turn with the system."""
     return np.zeros((model.ntypes, model.output.width)), np.ones((model.ntypes, model.output.width))
 
 
-def _mean(model: Any, frames: Frames) -> Statistics:
+def _mean(model: Any, frames: Frames) -> BiasAndScale:
     """Mean of the atomic labels of each type; of types without atomic labels what least squares on the totals give."""
     bias, std = _none(model, frames)
     counts, total = with_output(model, frames)
@@ -73,7 +86,7 @@ def _mean(model: Any, frames: Frames) -> Statistics:
     return bias, std
 
 
-def _mean_and_deviation(model: Any, frames: Frames) -> Statistics:
+def _mean_and_deviation(model: Any, frames: Frames) -> BiasAndScale:
     """Mean and deviation by type (least squares), or of all frames alike.
 
     Of sums over atoms, those of the value per atom.
@@ -94,8 +107,8 @@ def _mean_and_deviation(model: Any, frames: Frames) -> Statistics:
     return bias, np.tile(std, (model.ntypes, 1))
 
 
-def with_output(model: Any, frames: Frames) -> Statistics:
-    """Return for the frames with a label of the total the atoms of each type that have an output (F, T), and the labels (F, d)."""
+def with_output(model: Any, frames: Frames) -> BiasAndScale:
+    """Return atoms with an output of each type (F, T), and labels (F, d), of the frames with a label of the total."""
     labelled = [(system, frame) for system, frame in frames if model.output.label in system.data]
     counts = type_counts(labelled, model.ntypes).reshape(-1, model.ntypes)
     counts[:, list(model.atom_exclude_types)] = 0.0
@@ -104,7 +117,7 @@ def with_output(model: Any, frames: Frames) -> Statistics:
     return counts[used], np.array(labels).reshape(-1, model.output.width)[used]
 
 
-KINDS: dict[str, Callable[[Any, Frames], Statistics]] = {
+KINDS: dict[str, Callable[[Any, Frames], BiasAndScale]] = {
     "energy": _energy,
     "dipole": _none,
     "polar": _mean,
@@ -114,6 +127,6 @@ KINDS: dict[str, Callable[[Any, Frames], Statistics]] = {
 """What is computed for each output."""
 
 
-def output_statistics(model: Any, frames: Frames) -> Statistics:
+def output_statistics(model: Any, frames: Frames) -> BiasAndScale:
     """Return bias and scale (T, d) of each type."""
     return KINDS[model.output.name](model, frames)

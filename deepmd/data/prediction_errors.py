@@ -10,7 +10,7 @@ import numpy as np
 
 from deepmd.array_model.outputs import Output
 
-Errors = dict[str, tuple[float, float]]
+MeanErrors = dict[str, tuple[float, float]]
 """Mean absolute and root mean square error of each quantity that has labels."""
 
 Arrays = Mapping[str, np.ndarray]
@@ -110,7 +110,7 @@ class Comparison:
         scale = self._scales[quantity.per]
         return label / scale, predicted / scale
 
-    def errors(self, names: Iterable[str]) -> Errors:
+    def errors(self, names: Iterable[str]) -> MeanErrors:
         """Return the errors of those quantities that there are labels for."""
         out = {}
         for name in names:
@@ -134,9 +134,9 @@ def mean_errors(label: np.ndarray, predicted: np.ndarray, weights: np.ndarray | 
     return float(np.sum(weight * np.abs(difference))) / total, math.sqrt(float(np.sum(weight * difference**2)) / total)
 
 
-def average_errors(found: Sequence[tuple[int, Errors]]) -> Errors:
+def average_errors(found: Sequence[tuple[int, MeanErrors]]) -> MeanErrors:
     """Average (frames, errors) over systems, weighted by frames, each quantity over the systems with labels for it."""
-    average: Errors = {}
+    average: MeanErrors = {}
     for quantity in QUANTITIES:
         rows = [(frames, *errors[quantity]) for frames, errors in found if quantity in errors]
         total = sum(frames for frames, _, _ in rows)

@@ -89,9 +89,8 @@ def _sizes(
         rule, _, text = batch_size.partition(":")
         known = ("auto", "mixed", "max", "filter")
         if rule not in known or (rule != "auto" and not text) or (text and not text.isdigit()) or text == "0":
-            raise InputError(
-                f"{where}: {batch_size!r} is not understood. Accepted: number, list, auto, auto:N, mixed:N, max:N, filter:N.{nearest(rule, known)}"
-            )
+            accepted = f"number, list, auto, auto:N, mixed:N, max:N, filter:N.{nearest(rule, known)}"
+            raise InputError(f"{where}: {batch_size!r} is not understood. Accepted: {accepted}")
         number = int(text or 32)
         if rule == "mixed":
             return systems, [1] * len(systems), number
@@ -131,9 +130,8 @@ def _automatic(rule: str, batches: Sequence[int], where: str) -> np.ndarray:
         return np.full(len(weights), 1.0 / len(weights))
     if head != "prob_sys_size":
         known = ("prob_uniform", "prob_sys_size")
-        raise InputError(
-            f"{where}: {rule!r} is not understood. Accepted: {', '.join(known)}, prob_sys_size;start:end:weight;...{nearest(head, known)}"
-        )
+        accepted = f"{', '.join(known)}, prob_sys_size;start:end:weight;...{nearest(head, known)}"
+        raise InputError(f"{where}: {rule!r} is not understood. Accepted: {accepted}")
     if not blocks:
         return weights / weights.sum()
     probability = np.zeros(len(weights))

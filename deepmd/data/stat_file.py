@@ -31,7 +31,7 @@ def is_hdf5(path: str) -> bool:
     return Path(path).suffix.lower() in (".h5", ".hdf5")
 
 
-def cached(path: str | None, mode: str, key: str, compute: Callable[[], Arrays]) -> Arrays:
+def load_or_compute(path: str | None, mode: str, key: str, compute: Callable[[], Arrays]) -> Arrays:
     """Return the arrays stored below `key`, or compute and store them.
 
     Parameters

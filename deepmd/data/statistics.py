@@ -79,7 +79,7 @@ def _mean_and_deviation(sums: Any, pooled: bool) -> tuple[np.ndarray, np.ndarray
 
 
 def apply_statistics(model: Any, params: Params, frames: Frames, protect: float) -> Params:
-    """Return the parameters with the statistics of a sample: environment, biases of the output, frame and atomic parameters."""
+    """Return the parameters with the statistics of a sample, of the input and of the output."""
     bias_Td, std_Td = output_statistics(model, frames)
     return {**_adapted(model, params, frames, protect), "out_bias": bias_Td[None], "out_std": std_Td[None]}
 

@@ -1,4 +1,4 @@
-"""Where the files of a system are: in a folder, or in a group of an HDF5 file (`file.hdf5#/group`) with the same names."""
+"""The files of a system, in a folder or in a group of an HDF5 file (`file.hdf5#/group`) with the same names."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ class Group:
 
 
 @contextmanager
-def opened(path: str) -> Iterator[Storage]:
+def open_storage(path: str) -> Iterator[Storage]:
     """Yield the storage of a system.
 
     Raises

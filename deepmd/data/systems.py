@@ -11,7 +11,7 @@ import numpy as np
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.data.limits import FARTHEST
 from deepmd.data.neighbours import Structure, check_cell, check_positions
-from deepmd.data.storage import Storage, opened
+from deepmd.data.storage import Storage, open_storage
 
 Width = tuple[int | None, int | None]
 """Values per frame and values per atom, one of them 0; None: any number of values."""
@@ -54,10 +54,12 @@ class System:
     Attributes
     ----------
     path : where it was read from
-    types : type of each atom in the numbering of the model, (n,), or (frames, n) if frames differ (mixed_type); negative: no atom
+    types : type of each atom in the numbering of the model, (n,), or (frames, n) if frames differ (mixed_type);
+        negative: no atom
     coord : (frames, n, 3), Angstrom
     cell : (frames, 3, 3), Angstrom, lattice vectors in rows; None for an open boundary
-    data : labels and parameters that were found: (frames, k) or (frames, n, k); energies (frames,), per-atom scalars (frames, n)
+    data : labels and parameters that were found: (frames, k) or (frames, n, k); energies (frames,), scalars of atoms
+        (frames, n)
     sets : frames of each `set.*` folder
     """
 
@@ -108,7 +110,7 @@ def find_systems(systems: str | Sequence[str], patterns: Sequence[str] | None = 
     roots = [systems] if isinstance(systems, str) else [str(path) for path in systems]
     found: list[str] = []
     for root in roots:
-        with opened(root) as storage:
+        with open_storage(root) as storage:
             below = storage.systems(patterns)
         single = not isinstance(systems, str) and patterns is None
         found += below or ([root] if single else [])  # reading it tells what is wrong
@@ -123,7 +125,7 @@ def elements_of(paths: Sequence[str]) -> list[str]:
     """Return the element names of systems in the order in which they appear; [] if no system names any."""
     found: dict[str, None] = {}
     for path in paths:
-        with opened(path) as storage:
+        with open_storage(path) as storage:
             if storage.has("type_map.raw"):
                 found.update(dict.fromkeys(_elements(storage)))
     return list(found)
@@ -133,7 +135,7 @@ def count_types(paths: Sequence[str]) -> int:
     """Return the number of types of systems that name no elements."""
     most = 0
     for path in paths:
-        with opened(path) as storage:
+        with open_storage(path) as storage:
             most = max(most, 1 + max((int(word) for word in storage.words("type.raw") if word.isdecimal()), default=0))
     return most
 
@@ -159,7 +161,7 @@ def load_system(
         A file is missing, cannot be read, has the wrong shape, holds NaN or atoms that are too far out, or an
         element is not in `type_map`; or frames shall count several times, and `names` has `numb_copy`.
     """
-    with opened(str(path)) as storage:
+    with open_storage(str(path)) as storage:
         widths = names if isinstance(names, Mapping) else {name: WIDTHS[name] for name in names}
         return _load(storage, type_map, widths, without)
 

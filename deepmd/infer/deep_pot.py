@@ -20,17 +20,17 @@ from deepmd.data.neighbours import Neighbours, find_neighbours
 from deepmd.data.packing import Packed, pack
 from deepmd.data.systems import System
 from deepmd.infer.inputs import (
-    Frames,
+    EvalInput,
     batch_size,
-    blocks,
-    cells_of,
-    checked,
-    conditions_of,
-    coords_of,
-    groups,
-    naming,
-    of_centres,
-    types_of,
+    check_cells,
+    check_conditions,
+    check_coords,
+    check_results,
+    check_types,
+    group_frames,
+    name_place,
+    select_centres,
+    split_atoms,
     warn_of_order,
 )
 from deepmd.infer.model_facts import ModelFacts
@@ -53,23 +53,24 @@ class DeepEval(ModelFacts):
 
     Parameters
     ----------
-    model_file : `.dp`, `.yaml`, `.pth`, `.pt`, `.pb`, or the prefix of a TensorFlow checkpoint; the suffix decides which backend runs it
-    auto_batch_size : True: blocks of DP_INFER_BATCH_SIZE centre atoms (environment variable; default 768) at most; a number: blocks of
-        that many atoms at most; False: everything at once. Results do not depend on it, memory does
+    model_file : `.dp`, `.yaml`, `.pth`, `.pt`, `.pb`, or the prefix of a TensorFlow checkpoint; the suffix decides
+        which backend runs it
+    auto_batch_size : most centre atoms of a block. True: DP_INFER_BATCH_SIZE (environment variable; default 768);
+        False: no limit. Memory depends on it, results do not
     neighbor_list : must be None; neighbours are found by the `vesin` package
     head : must be None; models with several heads are not supported yet
     nlist_backend : "auto" or "vesin", which are the same
     no_jit : has no effect: nothing is compiled
     backend : run the model on this backend instead ("numpy", "torch", "tf")
-    evaluation : "direct" evaluates the embedding nets for every pair of atoms; "spectral" evaluates their expansions, exact to 1e-10
-        and several times faster, and warns where they are impossible; "auto" does so silently. Default: as the model's
-        input says
+    evaluation : "direct" evaluates the embedding nets for every pair of atoms; "spectral" evaluates their expansions,
+        exact to 1e-10 and several times faster, and warns where they are impossible; "auto" does so silently.
+        Default: as the model's input says
 
     Attributes
     ----------
     evaluation : "direct", or the number of terms of the expansions
-    outside : pairs of atoms met so far that were nearer to each other than the expansions reach; the nets themselves are evaluated
-        for the blocks of atoms that have such a pair, which takes longer
+    outside : pairs of atoms met so far that were nearer to each other than the expansions reach. Blocks of atoms with
+        such a pair take longer, because the nets themselves are evaluated there
 
     Raises
     ------
@@ -88,8 +89,9 @@ class DeepEval(ModelFacts):
         suited = [kind for kind in _subclasses(DeepEval) if output in kind.outputs]
         if cls is not DeepEval and output not in cls.outputs:
             others = ", ".join(kind.__name__ for kind in suited)
+            own = " or ".join(cls.outputs)
             raise InputError(
-                f"{model_file}: {cls.__name__} is for models of {' or '.join(cls.outputs)}; this one predicts {output}. Use {others}"
+                f"{model_file}: {cls.__name__} is for models of {own}; this one predicts {output}. Use {others}"
             )
         instance = object.__new__(suited[0] if cls is DeepEval else cls)
         instance._content = content
@@ -126,9 +128,8 @@ class DeepEval(ModelFacts):
         self.outside = 0
         warn_of_order(model, params, self.model_path)
         self._open: tuple[Any, Params] | None = model, params
-        self._evaluate: ExactEvaluator | None = (
-            None  # made by the first evaluation: a process forked before can make its own
-        )
+        # made by the first evaluation, so that a process forked before makes its own
+        self._evaluate: ExactEvaluator | None = None
 
     def _adapter(self) -> Any:
         """Return the module that evaluates on the backend."""
@@ -151,7 +152,7 @@ class DeepEval(ModelFacts):
         return self._run(frames, frozenset({"descriptor"}))["descriptor"]
 
     def conditions_in(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what some data hold of `fparam`, `aparam` and `charge_spin`, those that the model takes, as arguments for `eval`."""
+        """Return those of `fparam`, `aparam` and `charge_spin` that the model takes, as arguments for `eval`."""
         return {name: data.get(name) for name, (size, _) in self._content.model.conditions.items() if size}
 
     def evaluate_system(
@@ -164,13 +165,13 @@ class DeepEval(ModelFacts):
         types = system.types[frames] if system.mixed else system.types
         cells = None if system.cell is None else system.cell[frames]
         data = {name: values[frames] for name, values in system.data.items()}
-        with naming(system.path):
+        with name_place(system.path):
             inputs = self._frames(
                 system.coord[frames], cells, types, mixed_type=system.mixed, **self.conditions_in(data)
             )
             return self._run(inputs, wanted)
 
-    def _run(self, frames: Frames, wanted: frozenset[str]) -> dict[str, np.ndarray]:
+    def _run(self, frames: EvalInput, wanted: frozenset[str]) -> dict[str, np.ndarray]:
         """Evaluate block by block and put every result where it belongs."""
         if self._open is None:
             raise InputError(f"{self.model_path}: the model has been closed")
@@ -192,7 +193,7 @@ class DeepEval(ModelFacts):
         }
         widths["descriptor"] = self._content.model.dim_descriptor
         out = {name: np.zeros((count if name in per_frame else count * natoms, widths[name])) for name in wanted}
-        for first, last in groups(np.count_nonzero(frames.types >= 0, axis=1), self._batch_size):
+        for first, last in group_frames(np.count_nonzero(frames.types >= 0, axis=1), self._batch_size):
             neighbours = find_neighbours([frames.structure(k) for k in range(first, last)], self.get_rcut())
             self._count_outside(neighbours, self._evaluate.start)
             rows = {
@@ -202,7 +203,7 @@ class DeepEval(ModelFacts):
             workers = adapter.workers()
             # where features of neighbours are read, atoms cannot be evaluated by parts
             limit = None if self._layout.messages else self._batch_size
-            parts = blocks(neighbours.types, limit, workers, adapter.FEWEST_ATOMS)
+            parts = split_atoms(neighbours.types, limit, workers, adapter.FEWEST_ATOMS)
             # packed one after the other, since two threads would only wait for the interpreter; as many ahead as
             # bounded memory allows
             packed = (self._packed(neighbours, centres, frames, first) for centres in parts)
@@ -224,14 +225,14 @@ class DeepEval(ModelFacts):
         if output.intensive and output.name in asked:
             counted = np.count_nonzero((frames.types >= 0) & ~np.isin(frames.types, self.types_without_output), axis=1)
             out[output.name] = out[output.atomic].sum(axis=1) / np.maximum(counted, 1)[:, None]
-        return checked({name: out[name] for name in asked}, self.model_path)
+        return check_results({name: out[name] for name in asked}, self.model_path)
 
     def _packed(
-        self, neighbours: Neighbours, centres: np.ndarray, frames: Frames, first: int
+        self, neighbours: Neighbours, centres: np.ndarray, frames: EvalInput, first: int
     ) -> tuple[Packed, Conditions]:
         """Pack the centres of one block: its atoms, centres first."""
         model = self._content.model
-        packed = pack(of_centres(neighbours, centres), self._layout, model.ntypes, centres=centres)
+        packed = pack(select_centres(neighbours, centres), self._layout, model.ntypes, centres=centres)
         inside = packed.atoms[: len(centres)]
         frame, atom = np.divmod(inside, frames.types.shape[1])
         rows = slice(first, first + neighbours.num_frames)
@@ -259,8 +260,9 @@ class DeepEval(ModelFacts):
         count = int(np.count_nonzero(neighbours.dist < start))
         if count and not self.outside:
             warnings.warn(
-                f"{self.model_path}: two atoms are {neighbours.dist.min():.3f} Angstrom apart, nearer than the expansions of "
-                f"the embedding nets reach ({start:.3f}): the nets themselves are evaluated, which takes longer",
+                f"{self.model_path}: two atoms are {neighbours.dist.min():.3f} Angstrom apart, nearer than the "
+                f"expansions of the embedding nets reach ({start:.3f}): the nets themselves are evaluated, "
+                "which takes longer",
                 ExpansionWarning,
                 stacklevel=4,
             )
@@ -277,19 +279,20 @@ class DeepEval(ModelFacts):
         aparam: Any = None,
         mixed_type: bool = False,
         charge_spin: Any = None,
-    ) -> Frames:
-        types = types_of(atom_types, mixed_type, self.get_type_map())
-        coord = coords_of(coords, types.shape[-1])
+    ) -> EvalInput:
+        types = check_types(atom_types, mixed_type, self.get_type_map())
+        coord = check_coords(coords, types.shape[-1])
         count, natoms, _ = coord.shape
         if mixed_type and len(types) != count:
             raise InputError(
-                f"atom_types: has shape {types.shape}, accepted: ({count}, {natoms}), one row for each of the {count} frames of coords"
+                f"atom_types: has shape {types.shape}, accepted: ({count}, {natoms}), "
+                f"one row for each of the {count} frames of coords"
             )
-        return Frames(
+        return EvalInput(
             coord=coord,
-            cell=cells_of(cells, count),
+            cell=check_cells(cells, count),
             types=np.broadcast_to(types, (count, natoms)),
-            **conditions_of(self._content.model, self.model_path, count, natoms, fparam, aparam, charge_spin),
+            **check_conditions(self._content.model, self.model_path, count, natoms, fparam, aparam, charge_spin),
         )
 
     def close(self) -> None:
@@ -335,12 +338,14 @@ class DeepPot(DeepEval):
         ----------
         coords : (F, n, 3) or (F, 3n), Angstrom
         cells : (F, 3, 3) or (F, 9), Angstrom, lattice vectors in rows; None for an open boundary
-        atom_types : (n,) integers, positions in the type_map; (F, n) with `mixed_type`. A negative type is a virtual atom that nothing sees
+        atom_types : (n,) integers, positions in the type_map; (F, n) with `mixed_type`. A negative type is a virtual
+            atom that nothing sees
         atomic : return atomic energies and virials too
         fparam : (F, K) frame parameters, or (K,) for all frames
         aparam : (F, n, K) atomic parameters, or (n, K) for all frames, or (K,) for all atoms
         mixed_type : each frame has its own types
-        charge_spin : (F, 2) total charge (in units of e) and spin of each frame, or (2,) for all; digits behind the point are dropped
+        charge_spin : (F, 2) total charge (in units of e) and spin of each frame, or (2,) for all; digits behind the
+            point are dropped
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""`dp test`: how far the predictions of a model are from the labels of systems, in the log and in detail files."""
+"""`dp test`: errors of predictions against the labels of systems (docs/commands.md#errors-of-dp-test)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from deepmd.array_model.errors import InputError
 from deepmd.data.batch import data_of
-from deepmd.data.prediction_errors import QUANTITIES, Comparison, Errors, average_errors, labels_of
+from deepmd.data.prediction_errors import QUANTITIES, Comparison, MeanErrors, average_errors, labels_of
 from deepmd.data.selection import systems_of
 from deepmd.data.systems import WIDTHS, System, load_system
 from deepmd.infer.deep_pot import GLOBAL, DeepEval, DeepPot
@@ -42,7 +42,7 @@ def measure_errors(
     atomic: bool = False,
     head: str | None = None,
     backend: str | None = None,
-) -> Errors:
+) -> MeanErrors:
     """Compare a model with the labels of systems, log the errors, and return their averages over the systems.
 
     Parameters
@@ -75,7 +75,7 @@ def measure_errors(
             check_output(place, "detail_file", reads=() if datafile is None else (datafile,), text=True)
     folders = systems_of(system=system, datafile=datafile, train_data=train_data, valid_data=valid_data)
     rng = np.random.default_rng(rand_seed) if shuffle_test else None
-    found: list[tuple[int, Errors]] = []
+    found: list[tuple[int, MeanErrors]] = []
     written: set[str] = set()
     with DeepEval(model, head=head, backend=backend) as potential:
         for path in folders:
@@ -128,7 +128,7 @@ def _missing(potential: DeepEval, folder: str, atomic: bool) -> str:
     return f"({label}.npy, or with -a {of_atoms}.npy){hint}"
 
 
-def _compare(potential: DeepEval, system: System, frames: np.ndarray, atomic: bool) -> tuple[Errors, Details]:
+def _compare(potential: DeepEval, system: System, frames: np.ndarray, atomic: bool) -> tuple[MeanErrors, Details]:
     """Compare the predictions for some frames of a system with its labels.
 
     The atoms that count are, of energy models, all but virtual ones, and of others those whose type has an output.
@@ -173,7 +173,7 @@ def _compare(potential: DeepEval, system: System, frames: np.ndarray, atomic: bo
     return errors, details
 
 
-def _log_errors(errors: Errors) -> None:
+def _log_errors(errors: MeanErrors) -> None:
     for name, quantity in QUANTITIES.items():
         if name in errors:
             for kind, value in zip(("MAE", "RMSE"), errors[name], strict=True):
@@ -188,7 +188,7 @@ def _log_errors(errors: Errors) -> None:
 # -- detail files ---------------------------------------------------------------------------------------------------
 
 
-def _energy_details(comparison: Comparison, errors: Errors) -> Details:
+def _energy_details(comparison: Comparison, errors: MeanErrors) -> Details:
     """Return a file for each quantity, a row for each frame or atom; stresses have the opposite sign of the virial."""
     details: Details = {}
     for quantity in (QUANTITIES[name] for name in errors if QUANTITIES[name].detail):

@@ -25,14 +25,17 @@ class OrderWarning(UserWarning):
 
 
 def warn_of_order(model: Any, params: Any, path: str) -> None:
-    """Warn where empty neighbour slots carry the type of the first atom and count: such models come from other programs."""
+    """Warn of a model of another program whose empty neighbour slots count, with the type of the first atom."""
     if model.first_atom_matters(params):
-        text = f"{path}: stored with a mean of its environment rows (davg), so that results depend on the type of the first atom of a frame"
-        warnings.warn(f"{text}; that is how DeePMD-kit evaluates such models too", OrderWarning, stacklevel=3)
+        text = (
+            f"{path}: stored with a mean of its environment rows (davg), so that results depend on the type of the "
+            "first atom of a frame; that is how DeePMD-kit evaluates such models too"
+        )
+        warnings.warn(text, OrderWarning, stacklevel=3)
 
 
 @dataclass(frozen=True)
-class Frames:
+class EvalInput:
     """Checked input of one call: F frames of n atoms.
 
     Attributes
@@ -58,7 +61,7 @@ class Frames:
 
 
 @contextmanager
-def naming(where: str) -> Iterator[None]:
+def name_place(where: str) -> Iterator[None]:
     """Put the place of what was given before the text of an InputError."""
     try:
         yield
@@ -84,7 +87,7 @@ def batch_size(auto_batch_size: bool | int) -> int | None:
     return value
 
 
-def numbers(name: str, values: Any) -> np.ndarray:
+def check_numbers(name: str, values: Any) -> np.ndarray:
     """Return an argument as an array of finite float64 numbers, or raise InputError."""
     try:
         given = np.asarray(values)
@@ -99,20 +102,20 @@ def numbers(name: str, values: Any) -> np.ndarray:
     return array
 
 
-def coords_of(coords: Any, natoms: int) -> np.ndarray:
+def check_coords(coords: Any, natoms: int) -> np.ndarray:
     """Return the coordinates of frames of `natoms` atoms (F, n, 3); raise InputError for others."""
-    array = numbers("coords", coords)
+    array = check_numbers("coords", coords)
     if array.shape[1:] not in ((natoms, 3), (3 * natoms,)) and array.shape not in ((natoms, 3), (3 * natoms,)):
         accepted = f"(frames, {natoms}, 3) or (frames, {3 * natoms}) for the {natoms} atoms of atom_types"
         raise InputError(f"coords: has shape {array.shape}, accepted: {accepted}")
     return array.reshape(-1, natoms, 3)
 
 
-def cells_of(cells: Any, count: int) -> np.ndarray | None:
+def check_cells(cells: Any, count: int) -> np.ndarray | None:
     """Return the cells of `count` frames (F, 3, 3), or None for an open boundary; raise InputError for others."""
     if cells is None:
         return None
-    array = numbers("cells", cells)
+    array = check_numbers("cells", cells)
     single = ((3, 3), (9,)) if count == 1 else ()
     if array.shape not in ((count, 3, 3), (count, 9), *single):
         raise InputError(
@@ -124,7 +127,7 @@ def cells_of(cells: Any, count: int) -> np.ndarray | None:
     return array
 
 
-def types_of(atom_types: Any, mixed_type: bool, type_map: Sequence[str]) -> np.ndarray:
+def check_types(atom_types: Any, mixed_type: bool, type_map: Sequence[str]) -> np.ndarray:
     """Return the types of the atoms (n,), or (F, n) with `mixed_type`.
 
     Raise InputError for others than those of the map.
@@ -146,7 +149,7 @@ def types_of(atom_types: Any, mixed_type: bool, type_map: Sequence[str]) -> np.n
     return types.astype(np.int64)
 
 
-def conditions_of(
+def check_conditions(
     model: Any, path: str, count: int, natoms: int, fparam: Any, aparam: Any, charge_spin: Any
 ) -> dict[str, np.ndarray | None]:
     """Return what a model wants to know besides the structures of `count` frames; `path` names it in errors.
@@ -181,7 +184,7 @@ def _parameters(
     accepted = ", ".join(str((*sizes, width)) for sizes in [*leading, ()])
     if values is None:
         raise InputError(f"{name}: missing, and the model {path} needs it; accepted shapes: {accepted}")
-    array = np.atleast_1d(numbers(name, values))  # a plain number is a list of one
+    array = np.atleast_1d(check_numbers(name, values))  # a plain number is a list of one
     for sizes in (*leading, ()):
         shape = (*sizes, width)
         if (
@@ -193,7 +196,7 @@ def _parameters(
     raise InputError(f"{name}: has shape {np.shape(values)}, accepted: {accepted}")
 
 
-def groups(atoms: Sequence[int] | np.ndarray, limit: int | None) -> Iterator[tuple[int, int]]:
+def group_frames(atoms: Sequence[int] | np.ndarray, limit: int | None) -> Iterator[tuple[int, int]]:
     """Yield (first, last) of runs of frames that together have at most `limit` atoms, or of one frame that has more."""
     first, total = 0, 0
     for frame, number in enumerate(atoms):
@@ -205,14 +208,14 @@ def groups(atoms: Sequence[int] | np.ndarray, limit: int | None) -> Iterator[tup
         yield first, len(atoms)
 
 
-def blocks(types: np.ndarray, limit: int | None, workers: int = 1, fewest: int = 1) -> list[np.ndarray]:
+def split_atoms(types: np.ndarray, limit: int | None, workers: int = 1, fewest: int = 1) -> list[np.ndarray]:
     """Cut the real atoms into runs of nearly equal length.
 
     Parameters
     ----------
     limit : most atoms of a run, None for a single one
-    workers : runs evaluated side by side: where one run is not enough, their number is a multiple of this, so that no worker idles
-    fewest : atoms from which a run keeps a worker busy: a system of that many for each worker is cut although it need not be
+    workers : runs evaluated side by side. Several runs are a multiple of that many, so that every worker is busy
+    fewest : atoms that keep a worker busy: a system of that many for each worker is cut, even below the limit
     """
     real = np.flatnonzero(types >= 0)
     if not len(real):
@@ -223,7 +226,7 @@ def blocks(types: np.ndarray, limit: int | None, workers: int = 1, fewest: int =
     return np.array_split(real, min(count, len(real)))
 
 
-def of_centres(neighbours: Neighbours, centres: np.ndarray) -> Neighbours:
+def select_centres(neighbours: Neighbours, centres: np.ndarray) -> Neighbours:
     """Return the pairs of a run of centres: a view, because pairs are sorted by centre."""
     start, stop = np.searchsorted(neighbours.i, [centres[0], centres[-1] + 1])
     part = slice(start, stop)
@@ -232,7 +235,7 @@ def of_centres(neighbours: Neighbours, centres: np.ndarray) -> Neighbours:
     )
 
 
-def checked(results: dict[str, np.ndarray], path: str) -> dict[str, np.ndarray]:
+def check_results(results: dict[str, np.ndarray], path: str) -> dict[str, np.ndarray]:
     """Return the results, one row a frame, of the model at `path`.
 
     Raises
@@ -244,6 +247,7 @@ def checked(results: dict[str, np.ndarray], path: str) -> dict[str, np.ndarray]:
         if not np.all(np.isfinite(values)):
             frame = int(np.argmin(np.isfinite(values.reshape(len(values), -1)).all(axis=1)))
             raise InputError(
-                f"{path}: {name} of frame {frame} is evaluated to NaN or infinity: the file is damaged, or its numbers are out of range"
+                f"{path}: {name} of frame {frame} is evaluated to NaN or infinity: "
+                "the file is damaged, or its numbers are out of range"
             )
     return results

@@ -15,7 +15,7 @@ from deepmd.array_model.errors import InputError
 from deepmd.data.selection import files_of, systems_of
 from deepmd.data.systems import CONDITIONS, load_system
 from deepmd.infer.deep_pot import DeepPot
-from deepmd.infer.inputs import naming
+from deepmd.infer.inputs import name_place
 from deepmd.io.atomic import check_output, write_text
 
 log = logging.getLogger(__name__)
@@ -209,7 +209,7 @@ def make_model_devi(
             if labels
             else None
         )
-        with naming(folder):
+        with name_place(folder):
             devi = calc_model_devi(
                 data.coord,
                 data.cell,

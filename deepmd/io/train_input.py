@@ -272,7 +272,7 @@ def _loss(section: Any, model: Any) -> Loss:
         raise InputError(
             f"loss/type: {loss.kind!r} is not for models of fitting_net type {model.fitting.kind!r}. Accepted: {', '.join(suited)}"
         )
-    return loss.suited(Target.of(model))
+    return loss.with_target(Target.of(model))
 
 
 def _name(section: Any, kinds: Mapping[str, type]) -> str:

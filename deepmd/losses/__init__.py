@@ -1,6 +1,6 @@
 """What training compares, as pure functions, one module each, by the rules of `array_model`."""
 
-from deepmd.losses.base import Errors, Label, Loss, Target, mean, total
+from deepmd.losses.base import Label, Loss, Target, TermErrors, mean, total
 from deepmd.losses.dos import DosLoss
 from deepmd.losses.ener import TERMS, EnerLoss, huber
 from deepmd.losses.property import PropertyLoss
@@ -14,12 +14,12 @@ __all__ = [
     "TERMS",
     "DosLoss",
     "EnerLoss",
-    "Errors",
     "Label",
     "Loss",
     "PropertyLoss",
     "Target",
     "TensorLoss",
+    "TermErrors",
     "huber",
     "mean",
     "total",

@@ -9,13 +9,13 @@ from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.outputs import ENERGY, Output
 from deepmd.array_model.pairs import Pairs
 
-Errors = dict[str, dict[str, Array]]
+TermErrors = dict[str, dict[str, Array]]
 """For each term its contribution to the loss (`loss`) and the mean that is displayed (`shown`)."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """Data that a loss reads: sizes of one value, whether each atom or each frame has one, and what stands for those that are missing."""
+    """Data that a loss reads: axes of one value, per atom or per frame, and what stands for missing values."""
 
     sizes: tuple[int, ...]
     per_atom: bool = False
@@ -101,7 +101,7 @@ class Loss:
         """Names of the options with the first and the last prefactor."""
         return f"start_pref_{term}", f"limit_pref_{term}"
 
-    def suited(self, target: Target) -> Loss:
+    def with_target(self, target: Target) -> Loss:
         """Return the loss for a model."""
         return self
 
@@ -111,7 +111,7 @@ class Loss:
 
     def errors(
         self, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace
-    ) -> Errors:
+    ) -> TermErrors:
         """Return for each term its contribution to the loss and the mean that is displayed.
 
         `natoms_F` are the real atoms of each frame.
@@ -157,7 +157,7 @@ class OutputLoss(Loss):
 
     target: Target = field(default=Target(), kw_only=True, metadata={"derived": True})
 
-    def suited(self, target: Target) -> OutputLoss:
+    def with_target(self, target: Target) -> OutputLoss:
         """Return the loss for a model."""
         return replace(self, target=target)
 
@@ -167,8 +167,11 @@ class OutputLoss(Loss):
 
     def errors(
         self, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace
-    ) -> Errors:
-        """Return mean square differences: totals (F, d), shown per atom, and atomic values (N, d) of the atoms that have one."""
+    ) -> TermErrors:
+        """Return mean square differences of totals (F, d), shown per atom, and of atomic values (N, d).
+
+        Atoms whose type has no output do not count.
+        """
         out = {}
         for name, term in self.terms().items():
             delta = self.difference(name, label[term.label] - prediction[term.output], label, xp=xp)
@@ -213,7 +216,7 @@ def _with_output(pairs: Pairs, without: tuple[int, ...], natoms_F: Array, *, xp:
     return one_N, xp.segment_sum(one_N, pairs.frame_N, xp.shape(natoms_F)[0])
 
 
-def total(errors: Errors, prefactors: dict[str, Any]) -> Array:
+def total(errors: TermErrors, prefactors: dict[str, Any]) -> Array:
     """Return the loss: the sum of prefactor times contribution."""
     terms = [prefactors[term] * values["loss"] for term, values in errors.items()]
     return sum(terms[1:], start=terms[0])

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from deepmd.array_model.namespace import Array, Namespace
 from deepmd.array_model.pairs import Pairs
-from deepmd.losses.base import Errors, Label, Loss, Term, mean
+from deepmd.losses.base import Label, Loss, Term, TermErrors, mean
 
 FORCES = Label((3,), per_atom=True)
 
@@ -83,7 +83,7 @@ class EnerLoss(Loss):
 
     def errors(
         self, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace
-    ) -> Errors:
+    ) -> TermErrors:
         """Return for each term its contribution to the loss (`loss`) and the mean that is displayed (`shown`).
 
         Energies (F,), forces (N, 3), virials (F, 9), atomic energies (N,); eV and Angstrom. `natoms_F` are the real

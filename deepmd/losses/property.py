@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from deepmd.array_model.namespace import Array, Namespace
 from deepmd.array_model.pairs import Pairs
-from deepmd.losses.base import Errors, OutputLoss, Term, mean
+from deepmd.losses.base import OutputLoss, Term, TermErrors, mean
 
 MEASURES = ("smooth_mae", "mae", "mse", "rmse")
 
@@ -18,7 +18,8 @@ class PropertyLoss(OutputLoss):
 
     Attributes
     ----------
-    loss_func : what is made small: sums over frames and components of mae, mse, smooth_mae, or the rmse, of scaled differences
+    loss_func : what is minimized, of scaled differences: sums over frames and components of mae, mse or smooth_mae,
+        or their rmse
     metric : what the learning curve shows, of unscaled differences
     beta : smooth_mae is quadratic for differences below it, and linear above
     """
@@ -59,8 +60,8 @@ class PropertyLoss(OutputLoss):
 
     def errors(
         self, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace
-    ) -> Errors:
-        """Return the loss with the first term, and the metrics of totals (F, d), which are divided by the atoms unless intensive."""
+    ) -> TermErrors:
+        """Return the loss with the first term, and the metrics of totals (F, d), per atom unless intensive."""
         out = self.target.output
         delta_Fd = label[out.label] - prediction[out.name]
         if not out.intensive:
@@ -72,12 +73,12 @@ class PropertyLoss(OutputLoss):
         if self.loss_func == "rmse":
             loss = xp.sqrt(mean(scaled_Fd * scaled_Fd, xp=xp))
         else:
-            loss = xp.sum(self._measured(self.loss_func, scaled_Fd, xp=xp))
+            loss = xp.sum(self._measure(self.loss_func, scaled_Fd, xp=xp))
         return {
-            term: {"loss": loss, "shown": mean(self._measured(term, delta_Fd, xp=xp), xp=xp)} for term in self.terms()
+            term: {"loss": loss, "shown": mean(self._measure(term, delta_Fd, xp=xp), xp=xp)} for term in self.terms()
         }
 
-    def _measured(self, name: str, delta_Fd: Array, *, xp: Namespace) -> Array:
+    def _measure(self, name: str, delta_Fd: Array, *, xp: Namespace) -> Array:
         size = xp.abs(delta_Fd)
         if name == "mae":
             return size

@@ -15,7 +15,7 @@ from deepmd.adapters.numpy.evaluate import evaluator
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.data.batch import Frames
-from deepmd.data.output_statistics import energy_bias, type_counts
+from deepmd.data.output_statistics import energy_bias, fit_energies, type_counts
 from deepmd.data.selection import systems_of
 from deepmd.data.systems import CONDITIONS, load_system
 from deepmd.host import plain
@@ -49,19 +49,13 @@ def fitted_bias(content: ModelFile, frames: Frames, mode: str = "change") -> Par
     if not labelled:
         raise InputError("no frame has an energy, to which biases could be fitted")
     old = np.asarray(content.params["out_bias"]).reshape(-1)
+    counts = type_counts(labelled, model.ntypes)
     if mode == "set":
-        new = energy_bias(model, labelled)
-        new = np.where(type_counts(labelled, model.ntypes).any(axis=0), new, old)
+        new = np.where(counts.any(axis=0), energy_bias(model, labelled), old)
     else:
-        counts = type_counts(labelled, model.ntypes)
         labels = np.array([system.data["energy"][frame] for system, frame in labelled])
         residual = labels - predicted_energies(content, labelled)
-        shift, *_ = np.linalg.lstsq(counts, residual, rcond=model.rcond)
-        new = old + shift
-        left = (residual - counts @ shift) / counts.sum(axis=1)
-        log.info(
-            "RMSE of energy per atom after linear regression is: %.5e in the unit of energy.", np.sqrt(np.mean(left**2))
-        )
+        new = old + fit_energies(counts, residual, np.full(model.ntypes, True), model.rcond)
     log.info("Change output bias of %s from %s to %s.", list(model.type_map), old.tolist(), new.tolist())
     return with_bias(content.params, new)
 
@@ -83,7 +77,8 @@ def predicted_energies(content: ModelFile, frames: Frames) -> np.ndarray:
     if not np.all(np.isfinite(out)):
         system, frame = frames[int(np.argmin(np.isfinite(out)))]
         raise InputError(
-            f"the model predicts an energy of NaN or infinity for frame {frame} of {system.path}; no bias can be fitted to that"
+            f"the model predicts an energy of NaN or infinity for frame {frame} of {system.path}; "
+            "no bias can be fitted to that"
         )
     return out
 

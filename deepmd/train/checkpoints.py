@@ -74,7 +74,7 @@ def newest(folder: str | os.PathLike[str]) -> Path:
 
 
 def locate(path: str | os.PathLike[str]) -> Path:
-    """Return the model file behind what a user named: a file, the prefix of a checkpoint of either backend, or a folder.
+    """Return the model file behind what a user named: a file, the prefix of a checkpoint, or the folder of a training.
 
     Raises
     ------

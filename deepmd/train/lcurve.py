@@ -15,7 +15,7 @@ def columns(loss: Loss) -> list[str]:
     return [*(["rmse"] if loss.shows_total else []), *sorted(loss.columns().values())]
 
 
-def displayed(loss: Loss, errors: dict[str, float], found: dict[str, bool]) -> dict[str, float]:
+def row_quantities(loss: Loss, errors: dict[str, float], found: dict[str, bool]) -> dict[str, float]:
     """Return the quantities of a row from the means of a batch; NaN where the data have no label."""
     out = {"rmse": math.sqrt(errors["loss"]) if errors["loss"] >= 0.0 else math.nan}
     for term, name in loss.columns().items():

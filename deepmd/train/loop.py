@@ -24,7 +24,7 @@ from deepmd.train.clock import Clock, progress_bar
 from deepmd.train.expanding import ExpandingTrainer
 from deepmd.train.other_training import OtherTraining, Rows
 from deepmd.train.places import prefix_of
-from deepmd.train.stopping import stop_requests, stopped
+from deepmd.train.stopping import make_stop, stop_requests
 from deepmd.train.tensorboard import ScalarLog
 from deepmd.train.validating import FullValidation
 
@@ -35,7 +35,7 @@ MOST_NAMED = 8
 
 Row = dict[str, float]
 OnRow = Callable[[int, Row, Row | None, float], None]
-"""Called with step, training and validation quantities and the learning rate, unrounded, after each row of the curve."""
+"""Called after each row of the curve with step, training and validation quantities and learning rate, unrounded."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _train(job: Job, on_row: OnRow | None, clock: Clock, stack: ExitStack) -> No
         if stop is not None and not last:
             message = f"stopped by {stop.name} after step {step}; to go on: {job.go_on}"
             log.warning(message)
-            raise stopped(stop, message)
+            raise make_stop(stop, message)
     if job.numb_steps == 0:
         _save(job, 0)
 
@@ -192,7 +192,7 @@ def _measure(job: Job, batch: Batch, prefactors: dict[str, float]) -> Row:
     errors = job.trainer.errors(batch, _mask_prefactors(prefactors, batch))
     columns = job.options.loss.columns()
     _check({"loss": errors["loss"], **{column: errors[term] for term, column in columns.items() if batch.found[term]}})
-    return lcurve.displayed(job.options.loss, errors, batch.found)
+    return lcurve.row_quantities(job.options.loss, errors, batch.found)
 
 
 def _measure_validation(job: Job, step: int, prefactors: dict[str, float], prepare: Preparation) -> Row | None:

@@ -29,7 +29,8 @@ class OtherTraining:
     prefix, link : of the checkpoints, and of the links to the newest one
     best : folder of the best checkpoints
     curves : files of rows that the training writes
-    restart, step : the checkpoint that is continued, if there is one. If it is one of those that are here, only later ones are of another training
+    restart, step : the checkpoint that is continued, if there is one. If it lies here, only later checkpoints are
+        files of another training
     """
 
     def __init__(
@@ -38,23 +39,25 @@ class OtherTraining:
         self._prefix, self._restart = prefix, restart
         self._waiting: list[Rows] = []
         numbered = {**_numbered(prefix), **_numbered(best / "best.ckpt")}
-        files = [path for path in _named(link, "") if not path.is_symlink()]
-        self._own = restart is not None and real(restart) in map(real, [*numbered, *files])
-        state = link.parent / "checkpoint"
-        here = [*_numbered(prefix), *_named(link, ""), *([_pointed(state)] if state.is_file() else [])]
+        newest_files = _named(link, "")
+        links = [path for path in newest_files if path.is_symlink()]
+        plain = [path for path in newest_files if not path.is_symlink()]
+        state = [path for path in (link.parent / "checkpoint",) if path.is_file()]
+        self._own = restart is not None and real(restart) in map(real, [*numbered, *plain])
+        here = [*_numbered(prefix), *newest_files, *map(_pointed, state)]
         self._theirs = restart is None or not {_training(path) for path in here} <= {_training(restart)}
-        if not self._own:
-            files += [*filter(Path.is_symlink, _named(link, "")), *([state] if state.is_file() else [])]
-        files = [*(path for path in numbered if not self._own or numbered[path] > step), *files]
+        if self._own:
+            files = [*(path for path in numbered if numbered[path] > step), *plain]
+        else:
+            files = [*numbered, *plain, *links, *state]
         if files:
             files += [Path(curve) for curve in curves if Path(curve).is_file() and not is_stream(curve)]
-        self._files = list(
-            {real(path.parent) / path.name: path for path in files}.values()
-        )  # each once, whatever its names
+        by_place = {real(path.parent) / path.name: path for path in files}  # each file once, whatever its names
+        self._files = list(by_place.values())
         if files:
             log.warning(
-                "%s: checkpoints of another training are here; before the first checkpoint of this one they are moved to %s.bak-N, and until "
-                "then new rows of curves go to files with .new in their names",
+                "%s: checkpoints of another training are here; before the first checkpoint of this one they are moved "
+                "to %s.bak-N, and until then new rows of curves go to files with .new in their names",
                 prefix.parent.resolve(),
                 prefix.name,
             )
@@ -63,7 +66,10 @@ class OtherTraining:
         return bool(self._files)
 
     def continued(self, folder: Path) -> list[Path]:
-        """Return where the training that is continued has what this one has in a folder: there, or beside the checkpoint if that is elsewhere."""
+        """Return the folders where the training that is continued has what this one has in `folder`.
+
+        That is the same folder or, if the checkpoint is elsewhere, the one of the checkpoint.
+        """
         if self._own or self._restart is None:
             return [folder] if self._own else []
         beside = [real(self._restart).parent, self._restart.parent]
@@ -167,10 +173,8 @@ class Rows:
             self.add(text)
             return
         if others and self._place.exists():
-            file = real(path)
-            self._path = file.with_name(
-                f"{file.name}.new"
-            )  # beside the file itself: nothing from another file system can replace it
+            file = real(path)  # beside the file itself, because nothing from another file system can replace it
+            self._path = file.with_name(f"{file.name}.new")
             others.wait(self)
         write_text(self._path, text)
 

@@ -36,7 +36,7 @@ def _curves(options: TrainInput) -> dict[str, str]:
 def check_places(
     options: TrainInput, endings: Sequence[str], output: str, old: bool, reads: Sequence[str | os.PathLike[str]]
 ) -> None:
-    """Find out before the work starts that its results can be written and replace nothing that is read, nor each other.
+    """Check before the work starts that its results can be written, and replace neither what is read nor each other.
 
     Parameters
     ----------
@@ -68,13 +68,15 @@ def check_places(
     for name, place in texts.items():
         check_output(place, name, reads=reads, text=True)
         if not is_stream(place) and taken.setdefault(real(place), name) != name:
+            other = taken[real(place)]
             raise InputError(
-                f"{name}: {place} cannot be written: it is the same file as that of {taken[real(place)]}; accepted: another name"
+                f"{name}: {place} cannot be written: it is the same file as that of {other}; accepted: another name"
             )
     prefix, best = prefix_of(options), Path(options.validating.save_best_dir or ".")
     if options.validating.full_validation and real(prefix.parent) / prefix.name == real(best) / "best.ckpt":
         raise InputError(
-            f"training/save_ckpt: {prefix} is how full validation names the checkpoints of the best models; accepted: another name"
+            f"training/save_ckpt: {prefix} is how full validation names the checkpoints of the best models; "
+            "accepted: another name"
         )
     for newest in (Path(f"{link}{ending}") for ending in endings):
         if not newest.is_symlink():  # links to the newest checkpoint are replaced themselves
@@ -85,11 +87,9 @@ def check_places(
 
 
 def others_of(options: TrainInput, restart: Path | None, step: int) -> OtherTraining:
-    """Return what lies where the training writes and is not continued by it, from the checkpoint `restart` at `step` if there is one."""
-    best = Path(options.validating.save_best_dir or ".")
-    return OtherTraining(
-        prefix_of(options), Path(options.training.save_ckpt), best, tuple(_curves(options).values()), restart, step
-    )
+    """Find the files of another training where this one writes, which continues the checkpoint `restart` at `step`."""
+    link, best = Path(options.training.save_ckpt), Path(options.validating.save_best_dir or ".")
+    return OtherTraining(prefix_of(options), link, best, tuple(_curves(options).values()), restart, step)
 
 
 def go_on(

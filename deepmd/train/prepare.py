@@ -84,7 +84,7 @@ def prepare(
     else:
         check_same_model(options, source)
         params = source.params
-    options = replace(options, loss=options.loss.suited(Target.of(options.model, params)))
+    options = replace(options, loss=options.loss.with_target(Target.of(options.model, params)))
     content = ModelFile(options.model, params, options.model_dict(), distance)
 
     def refit(params: Params) -> Params:

@@ -13,7 +13,7 @@ from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flatten, paths, replace_leaves
 from deepmd.data import statistics
 from deepmd.data.sampling import Sampler
-from deepmd.data.stat_file import cached, key_of
+from deepmd.data.stat_file import key_of, load_or_compute
 from deepmd.host import plain
 from deepmd.io.formats import backend_of, load_model
 from deepmd.io.model_file import ModelFile, model_to_dict
@@ -96,7 +96,7 @@ def initial_params(options: TrainInput, sampler: Sampler) -> Params:
 
     # The key is the model alone, as in DeePMD-kit: statistics may have been gathered on other, larger data.
     key = key_of(_statistics_keys(options.model_dict()))
-    kept = cached(options.training.stat_file, options.training.stat_file_mode, key, compute)
+    kept = load_or_compute(options.training.stat_file, options.training.stat_file_mode, key, compute)
     out: Params = replace_leaves(params, {path: kept.get(path.replace("/", "."), leaf) for path, leaf in new.items()})
     return out
 

@@ -40,6 +40,6 @@ def stop_requests() -> Iterator[Asked]:
         restore()
 
 
-def stopped(number: signal.Signals, message: str) -> BaseException:
+def make_stop(number: signal.Signals, message: str) -> BaseException:
     """Return what to raise after a request to stop: what the signal itself would have meant, exit code 130 or 143."""
     return KeyboardInterrupt(message) if number is signal.SIGINT else SystemExit(128 + number)

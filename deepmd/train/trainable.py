@@ -1,4 +1,4 @@
-"""Which parameters a training changes, and which of them are one: vectors of the types that the members of a hybrid share."""
+"""Which parameters a training changes, and which of them are one: type vectors that members of a hybrid share."""
 
 from __future__ import annotations
 
@@ -59,6 +59,6 @@ def tie_shared_vectors(model: Any, params: Params) -> Params:
 
 
 def find_shared(model: Any, params: Params) -> dict[str, str]:
-    """Return the copies that are trained as one: {path: that of the first}; none if they differ, because they were trained apart."""
+    """Return the copies that are trained as one; none if they differ, because then they were trained apart."""
     leaves, found = flatten(params), find_copies(model, params)
     return found if all(np.array_equal(leaves[path], leaves[original]) for path, original in found.items()) else {}

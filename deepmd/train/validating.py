@@ -1,4 +1,4 @@
-"""Full validation: now and then the errors over all validation frames, and checkpoints of the best models (section `validating`)."""
+"""Full validation: now and then errors over all validation frames, and checkpoints of the best models."""
 
 from __future__ import annotations
 
@@ -174,9 +174,8 @@ class FullValidation:
         except OSError as error:
             raise InputError(f"validating/full_val_file: {path} cannot be used: {error}") from error
         column = 1 + names.index(self._metric)
-        values = {
-            int(line.split()[0]): float(line.split()[column]) / 1e3 for line in rows if len(line.split()) > column
-        }
+        cells = [cells for cells in map(str.split, rows) if len(cells) > column]
+        values = {int(each[0]): float(each[column]) / 1e3 for each in cells}
         self._before = others.continued(self._folder)
         return self._there(values, self._before)
 
@@ -192,22 +191,19 @@ class FullValidation:
 
     def _keep(self, step: int, value: float, save: Callable[[Path], str]) -> None:
         """Save the model if it is among the best; ranks in the names follow."""
-        ranked = sorted(
-            {**self._there(self._known, [*self._before, self._folder]), step: value}.items(), key=lambda item: item[1]
-        )[: self._options.max_best_ckpt]
-        if step not in dict(ranked):
+        values = {**self._there(self._known, [*self._before, self._folder]), step: value}
+        best = dict(sorted(values.items(), key=lambda item: item[1])[: self._options.max_best_ckpt])
+        if step not in best:
             return
         save(self._folder / "best.ckpt")  # moves files of another training first
-        names = {
-            each: name for each, name in self._present(self._folder).items() if each in self._known
-        }  # others are elsewhere, or gone
-        names[step] = f"best.ckpt-{step}"
-        for old in [each for each in names if each not in dict(ranked)]:
+        known = {each: name for each, name in self._present(self._folder).items() if each in self._known}
+        names = {**known, step: f"best.ckpt-{step}"}  # of checkpoints in this folder
+        for old in [each for each in names if each not in best]:
             self._remove(names[old])
-        for rank, (each, _) in enumerate(ranked, 1):
+        for rank, each in enumerate(best, 1):
             if each in names:
                 self._rename(names[each], f"best.ckpt-{each}.t-{rank}")
-        self._known = dict(ranked)
+        self._known = best
         text = "Saved best model to best.ckpt-%d with %s = %.4g %s"
         log.info(text, step, self._metric, 1e3 * value, self._unit)
 
@@ -222,7 +218,7 @@ class FullValidation:
 
 
 def _begin(start: float, numb_steps: int) -> float:
-    """First step of validation: a part of all steps below 1, none at 1, a step above."""
+    """Return the first step of validation: below 1 `start` is a part of all steps, at 1 there is none."""
     if start < 1.0:
         return start * numb_steps
     return math.inf if start == 1.0 else int(start)

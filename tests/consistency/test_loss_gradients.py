@@ -117,7 +117,7 @@ OTHERS = {
 def test_other_losses(backend, name):
     fitting, without, loss = OTHERS[name]
     example = OtherExample(fitting, without)
-    loss = loss.suited(Target.of(example.model, example.params))
+    loss = loss.with_target(Target.of(example.model, example.params))
     example.compare(loss, *gradients_by(backend, example, loss))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from deepmd.array_model.errors import InputError
 from deepmd.data.packing import SelWarning
-from deepmd.data.prediction_errors import QUANTITIES, Errors
+from deepmd.data.prediction_errors import QUANTITIES, MeanErrors
 from deepmd.data.selection import systems_of
 from deepmd.infer import DeepEval, DeepPot, inputs, measure_errors
 from deepmd.io import load_model, save_model
@@ -259,9 +259,9 @@ def test_wrong_options(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_blocks_are_bounded() -> None:
-    assert list(inputs.groups([3, 3, 9, 1, 1], 6)) == [(0, 2), (2, 3), (3, 5)]
-    assert list(inputs.groups([3, 3], None)) == [(0, 2)]
-    assert list(inputs.groups([], 6)) == []
+    assert list(inputs.group_frames([3, 3, 9, 1, 1], 6)) == [(0, 2), (2, 3), (3, 5)]
+    assert list(inputs.group_frames([3, 3], None)) == [(0, 2)]
+    assert list(inputs.group_frames([], 6)) == []
     cases = {
         (3,): [[0, 2], [3, 4]],
         (None, 4): [[0, 2, 3, 4]],
@@ -270,8 +270,8 @@ def test_blocks_are_bounded() -> None:
         (8, 2, 3): [[0, 2, 3, 4]],
     }
     for arguments, expected in cases.items():
-        assert [block.tolist() for block in inputs.blocks(np.array([0, -1, 1, 0, 1]), *arguments)] == expected
-    assert inputs.blocks(np.array([-1]), 3) == []
+        assert [block.tolist() for block in inputs.split_atoms(np.array([0, -1, 1, 0, 1]), *arguments)] == expected
+    assert inputs.split_atoms(np.array([-1]), 3) == []
 
 
 def test_too_many_neighbours_are_told() -> None:
@@ -403,7 +403,7 @@ def test_detail_files(potential: DeepPot, tmp_path: Path) -> None:
 def test_shuffled_frames_follow_the_seed(tmp_path: Path) -> None:
     write_system(tmp_path / "a", 8)
 
-    def some(seed: int) -> Errors:
+    def some(seed: int) -> MeanErrors:
         return measure_errors(MODEL, system=str(tmp_path), numb_test=2, shuffle_test=True, rand_seed=seed)
 
     assert some(1) == some(1) != some(2)
