@@ -41,20 +41,16 @@ def _backend(args: argparse.Namespace) -> str | None:
     return backend_name(name) if name else None
 
 
+def _pick(args: argparse.Namespace, names: str) -> dict[str, Any]:
+    """Return options as arguments of the same names."""
+    return {name: getattr(args, name) for name in names.split()}
+
+
 def _train(args: argparse.Namespace) -> None:
     from deepmd.train.main import train
 
-    train(
-        args.INPUT,
-        backend=_backend(args) or "torch",
-        init_model=args.init_model,
-        restart=args.restart,
-        init_frz_model=args.init_frz_model,
-        finetune=args.finetune,
-        use_pretrain_script=args.use_pretrain_script,
-        output=args.output,
-        skip_neighbor_stat=args.skip_neighbor_stat,
-    )
+    names = "init_model restart init_frz_model finetune use_pretrain_script output skip_neighbor_stat"
+    train(args.INPUT, backend=_backend(args) or "torch", **_pick(args, names))
 
 
 def _freeze(args: argparse.Namespace) -> None:
@@ -66,32 +62,16 @@ def _freeze(args: argparse.Namespace) -> None:
 def _test(args: argparse.Namespace) -> None:
     from deepmd.infer import measure_errors
 
-    measure_errors(
-        args.model,
-        system=args.system,
-        datafile=args.datafile,
-        train_data=args.train_data,
-        valid_data=args.valid_data,
-        numb_test=args.numb_test,
-        rand_seed=args.rand_seed,
-        shuffle_test=args.shuffle_test,
-        detail_file=args.detail_file,
-        atomic=args.atomic,
-        head=args.head,
-        backend=args.backend,  # and not DP_BACKEND: the file decides, unless a backend is named
-    )
+    # not DP_BACKEND, because the file decides unless a backend is named
+    names = "system datafile train_data valid_data numb_test rand_seed shuffle_test detail_file atomic head backend"
+    measure_errors(args.model, **_pick(args, names))
 
 
 def _compress(args: argparse.Namespace) -> None:
     from deepmd.infer.compress import compress_model
 
-    compress_model(
-        args.input,
-        args.output,
-        training_script=args.training_script,
-        extrapolate=args.extrapolate,
-        backend=_backend(args),
-    )
+    options = _pick(args, "training_script extrapolate")
+    compress_model(args.input, args.output, backend=_backend(args), **options)
 
 
 def _convert_backend(args: argparse.Namespace) -> None:
@@ -115,44 +95,21 @@ def _neighbor_stat(args: argparse.Namespace) -> None:
 def _change_bias(args: argparse.Namespace) -> None:
     from deepmd.train.bias import change_bias
 
-    change_bias(
-        args.MODEL,
-        system=args.system,
-        datafile=args.datafile,
-        values=args.bias_value,
-        numb_frames=args.numb_batch,
-        mode=args.mode,
-        output=args.output,
-    )
+    options = _pick(args, "system datafile mode output")
+    change_bias(args.MODEL, values=args.bias_value, numb_frames=args.numb_batch, **options)
 
 
 def _model_devi(args: argparse.Namespace) -> None:
     from deepmd.infer.model_devi import make_model_devi
 
-    make_model_devi(
-        args.models,
-        system=args.system,
-        output=args.output,
-        frequency=args.frequency,
-        real_error=args.real_error,
-        atomic=args.atomic,
-        relative=args.relative,
-        relative_v=args.relative_v,
-        backend=args.backend,
-    )
+    names = "system output frequency real_error atomic relative relative_v backend"
+    make_model_devi(args.models, **_pick(args, names))
 
 
 def _eval_desc(args: argparse.Namespace) -> None:
     from deepmd.infer.eval_desc import evaluate_descriptors
 
-    evaluate_descriptors(
-        args.model,
-        system=args.system,
-        datafile=args.datafile,
-        output=args.output,
-        dtype=args.dtype,
-        backend=args.backend,
-    )
+    evaluate_descriptors(args.model, **_pick(args, "system datafile output dtype backend"))
 
 
 def _doc_train_input(args: argparse.Namespace) -> None:

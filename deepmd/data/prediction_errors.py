@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,9 @@ MeanErrors = dict[str, tuple[float, float]]
 
 Arrays = Mapping[str, np.ndarray]
 """Values by output: (F, d), and of atoms (F, n, d)."""
+
+Pair = tuple[np.ndarray, np.ndarray]
+"""Labels and predictions."""
 
 
 @dataclass(frozen=True)
@@ -73,55 +76,40 @@ def labels_of(output: Output, data: Arrays) -> dict[str, np.ndarray]:
     return {name: data[label] for name, label in names.items() if label in data}
 
 
-class Comparison:
-    """Labels and predictions of the frames of one system, side by side.
+def compare(label: Arrays, predicted: Arrays, counted: np.ndarray, cell: np.ndarray | None) -> dict[str, Pair]:
+    """Return labels and predictions of the frames of a system side by side, in the unit of each quantity.
 
     Parameters
     ----------
     label, predicted : by output; of `predicted` only what has labels counts
     counted : which atoms count, (F, n)
     cell : (F, 3, 3), Angstrom; None for an open boundary
-    weights : of the force of each atom, (F, n), if there are any
     """
+    natoms = np.maximum(np.count_nonzero(counted, axis=1), 1)[:, None]
+    scales = {"": 1.0, "natoms": natoms, "sqrt(natoms)": np.sqrt(natoms)}
+    if cell is not None:
+        scales["volume"] = np.abs(np.linalg.det(cell))[:, None]
+    pairs = {name: (np.reshape(label[name], predicted[name].shape), predicted[name]) for name in label}
+    return {
+        name: (pairs[each.output][0] / scales[each.per], pairs[each.output][1] / scales[each.per])
+        for name, each in QUANTITIES.items()
+        if each.output in pairs and each.per in scales
+    }
 
-    def __init__(
-        self,
-        label: Arrays,
-        predicted: Arrays,
-        counted: np.ndarray,
-        cell: np.ndarray | None,
-        weights: np.ndarray | None = None,
-    ) -> None:
-        natoms = np.maximum(np.count_nonzero(counted, axis=1), 1)[:, None]
-        self._scales: dict[str, np.ndarray | float] = {"": 1.0, "natoms": natoms, "sqrt(natoms)": np.sqrt(natoms)}
-        if cell is not None:
-            self._scales["volume"] = np.abs(np.linalg.det(cell))[:, None]
-        self._pairs = {name: (np.reshape(label[name], predicted[name].shape), predicted[name]) for name in label}
-        self._counted, self._weights = counted, weights
 
-    def has(self, quantity: Quantity) -> bool:
-        """Return whether there are labels, volumes and weights for a quantity."""
-        weighted = self._weights is not None or not quantity.weighted
-        return quantity.output in self._pairs and quantity.per in self._scales and weighted
-
-    def values(self, quantity: Quantity) -> tuple[np.ndarray, np.ndarray]:
-        """Return labels and predictions, (F, d) or (F, n, d), in the unit of a quantity."""
-        label, predicted = self._pairs[quantity.output]
-        scale = self._scales[quantity.per]
-        return label / scale, predicted / scale
-
-    def errors(self, names: Iterable[str]) -> MeanErrors:
-        """Return the errors of those quantities that there are labels for."""
-        out = {}
-        for name in names:
-            quantity = QUANTITIES[name]
-            if self.has(quantity):
-                label, predicted = self.values(quantity)
-                weights = self._weights[self._counted][:, None] if self._weights is not None else None
-                if label.ndim == 3:
-                    label, predicted = label[self._counted], predicted[self._counted]
-                out[name] = mean_errors(label, predicted, weights if quantity.weighted else None)
-        return out
+def errors_of(pairs: Mapping[str, Pair], counted: np.ndarray, weights: np.ndarray | None = None) -> MeanErrors:
+    """Return the errors of what was compared; `weights` (F, n) of the force of each atom, if there are any."""
+    out = {}
+    for name, (label, predicted) in pairs.items():
+        weight = None
+        if label.ndim == 3:
+            label, predicted = label[counted], predicted[counted]
+        if QUANTITIES[name].weighted:
+            if weights is None:
+                continue
+            weight = weights[counted][:, None]
+        out[name] = mean_errors(label, predicted, weight)
+    return out
 
 
 def mean_errors(label: np.ndarray, predicted: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, float]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from deepmd.array_model.errors import InputError
 from deepmd.data.batch import data_of
-from deepmd.data.prediction_errors import QUANTITIES, Comparison, MeanErrors, average_errors, labels_of
+from deepmd.data.prediction_errors import QUANTITIES, MeanErrors, Pair, average_errors, compare, errors_of, labels_of
 from deepmd.data.selection import systems_of
 from deepmd.data.systems import WIDTHS, System, load_system
 from deepmd.infer.deep_pot import GLOBAL, DeepEval, DeepPot
@@ -157,19 +157,19 @@ def _compare(potential: DeepEval, system: System, frames: np.ndarray, atomic: bo
         raise InputError(
             f"{system.path}: no atom has a type with a {output.name}; types with one: {potential.get_sel_type()}"
         )
-    comparison = Comparison(label, predicted, counted, cell, data.get("atom_pref"))
-    errors = comparison.errors(QUANTITIES)
+    pairs = compare(label, predicted, counted, cell)
+    errors = errors_of(pairs, counted, data.get("atom_pref"))
     if isinstance(potential, DeepPot):
-        return errors, _energy_details(comparison, errors)
+        return errors, _energy_details(pairs)
     details: Details = {}
-    for name in label:
-        pair = np.reshape(label[name], predicted[name].shape), predicted[name]
+    for name in (name for name in (output.name, f"atomic {output.name}") if name in pairs):
         if not tensor:
-            details |= _number_details(name.replace("atom_", "a"), *pair)
+            details |= _number_details(name.replace("atomic ", "a"), *pairs[name])
         elif name == output.name:
-            details |= _tensor_details(output.name, *pair)
+            details |= _tensor_details(output.name, *pairs[name])
         elif not system.mixed:
-            details |= _tensor_details(output.name, *(each[:, counted[0]].reshape(len(frames), -1) for each in pair))
+            rows = (each[:, counted[0]].reshape(len(frames), -1) for each in pairs[name])
+            details |= _tensor_details(output.name, *rows)
     return errors, details
 
 
@@ -188,14 +188,15 @@ def _log_errors(errors: MeanErrors) -> None:
 # -- detail files ---------------------------------------------------------------------------------------------------
 
 
-def _energy_details(comparison: Comparison, errors: MeanErrors) -> Details:
+def _energy_details(pairs: dict[str, Pair]) -> Details:
     """Return a file for each quantity, a row for each frame or atom; stresses have the opposite sign of the virial."""
     details: Details = {}
-    for quantity in (QUANTITIES[name] for name in errors if QUANTITIES[name].detail):
-        columns = [f"{quantity.detail[0]}{each}" for each in COMPONENTS.get(quantity.output, ("",))]
-        label, predicted = (values.reshape(-1, len(columns)) for values in comparison.values(quantity))
-        rows = np.hstack([label, predicted])
-        details[quantity.detail] = _title(columns), -rows if quantity.per == "volume" else rows
+    for name, pair in pairs.items():
+        detail, output = QUANTITIES[name].detail, QUANTITIES[name].output
+        if detail:
+            columns = [f"{detail[0]}{each}" for each in COMPONENTS.get(output, ("",))]
+            rows = np.hstack([values.reshape(-1, len(columns)) for values in pair])
+            details[detail] = _title(columns), -rows if name == "stress" else rows
     return details
 
 

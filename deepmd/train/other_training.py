@@ -7,13 +7,14 @@ import itertools
 import logging
 import re
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
 from deepmd.array_model.errors import InputError
 from deepmd.io.atomic import is_stream, open_stream, real, write_text
+from deepmd.io.train_input import TrainInput
 from deepmd.train.checkpoints import newest
+from deepmd.train.places import curves_of, prefix_of
 
 log = logging.getLogger(__name__)
 
@@ -26,40 +27,38 @@ class OtherTraining:
 
     Parameters
     ----------
-    prefix, link : of the checkpoints, and of the links to the newest one
-    best : folder of the best checkpoints
-    curves : files of rows that the training writes
+    options : the input, which says where the training writes
     restart, step : the checkpoint that is continued, if there is one. If it lies here, only later checkpoints are
         files of another training
     """
 
-    def __init__(
-        self, prefix: Path, link: Path, best: Path, curves: Sequence[str], restart: Path | None, step: int
-    ) -> None:
-        self._prefix, self._restart = prefix, restart
+    def __init__(self, options: TrainInput, restart: Path | None, step: int) -> None:
+        self._prefix, self._restart = prefix_of(options), restart
+        link, best = Path(options.training.save_ckpt), Path(options.validating.save_best_dir or ".")
         self._waiting: list[Rows] = []
-        numbered = {**_numbered(prefix), **_numbered(best / "best.ckpt")}
+        numbered = {**_numbered(self._prefix), **_numbered(best / "best.ckpt")}
         newest_files = _named(link, "")
         links = [path for path in newest_files if path.is_symlink()]
         plain = [path for path in newest_files if not path.is_symlink()]
         state = [path for path in (link.parent / "checkpoint",) if path.is_file()]
         self._own = restart is not None and real(restart) in map(real, [*numbered, *plain])
-        here = [*_numbered(prefix), *newest_files, *map(_pointed, state)]
+        here = [*_numbered(self._prefix), *newest_files, *map(_pointed, state)]
         self._theirs = restart is None or not {_training(path) for path in here} <= {_training(restart)}
         if self._own:
             files = [*(path for path in numbered if numbered[path] > step), *plain]
         else:
             files = [*numbered, *plain, *links, *state]
         if files:
-            files += [Path(curve) for curve in curves if Path(curve).is_file() and not is_stream(curve)]
+            curves = map(Path, curves_of(options).values())
+            files += [curve for curve in curves if curve.is_file() and not is_stream(curve)]
         by_place = {real(path.parent) / path.name: path for path in files}  # each file once, whatever its names
         self._files = list(by_place.values())
         if files:
             log.warning(
                 "%s: checkpoints of another training are here; before the first checkpoint of this one they are moved "
                 "to %s.bak-N, and until then new rows of curves go to files with .new in their names",
-                prefix.parent.resolve(),
-                prefix.name,
+                self._prefix.parent.resolve(),
+                self._prefix.name,
             )
 
     def __bool__(self) -> bool:

@@ -11,7 +11,6 @@ from deepmd.array_model.errors import InputError
 from deepmd.data.stat_file import is_hdf5
 from deepmd.io.atomic import check_output, is_stream, real
 from deepmd.io.train_input import TrainInput
-from deepmd.train.other_training import OtherTraining
 from deepmd.train.tensorboard import import_tensorboard
 
 OUTPUT = "out.json"
@@ -27,7 +26,7 @@ def prefix_of(options: TrainInput) -> Path:
     return link if folder is None else Path(folder) / link.name
 
 
-def _curves(options: TrainInput) -> dict[str, str]:
+def curves_of(options: TrainInput) -> dict[str, str]:
     """Return the files of rows by the option that names them."""
     full = {"validating/full_val_file": options.validating.full_val_file} if options.validating.full_validation else {}
     return {"training/disp_file": options.training.disp_file, **full}
@@ -61,7 +60,7 @@ def check_places(
                 Path(folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{name}: {folder} cannot be made: {error.strerror}") from error
-    texts = {"training/save_ckpt": str(link.parent / "checkpoint"), **_curves(options), "--output": output}
+    texts = {"training/save_ckpt": str(link.parent / "checkpoint"), **curves_of(options), "--output": output}
     if old:
         texts["input of an old layout"] = COMPATIBLE
     taken: dict[Path, str] = {}
@@ -84,12 +83,6 @@ def check_places(
     stat = training.stat_file
     if stat is not None and (is_hdf5(stat) or Path(stat).exists()):  # a folder is made with those above it
         check_output(stat, "training/stat_file", reads=reads, folder=not is_hdf5(stat))
-
-
-def others_of(options: TrainInput, restart: Path | None, step: int) -> OtherTraining:
-    """Find the files of another training where this one writes, which continues the checkpoint `restart` at `step`."""
-    link, best = Path(options.training.save_ckpt), Path(options.validating.save_best_dir or ".")
-    return OtherTraining(prefix_of(options), link, best, tuple(_curves(options).values()), restart, step)
 
 
 def go_on(

@@ -32,11 +32,12 @@ from deepmd.train.checkpoints import BACKENDS, checkpoint_module, locate
 from deepmd.train.data import find_folders, load_data, log_summary, resolve_sel
 from deepmd.train.expanding import ExpandingTrainer
 from deepmd.train.loop import Job
-from deepmd.train.places import COMPATIBLE, OUTPUT, check_places, go_on, others_of
+from deepmd.train.other_training import OtherTraining
+from deepmd.train.places import COMPATIBLE, OUTPUT, check_places, go_on
 from deepmd.train.schedule import learning_rate
 from deepmd.train.start import Continue, FineTune, Start, check_same_model, initial_params, load_start
 from deepmd.train.trainable import find_shared, trainable_paths
-from deepmd.train.validating import open_validation
+from deepmd.train.validating import FullValidation
 from deepmd.version import __version__
 
 log = logging.getLogger(__name__)
@@ -105,8 +106,10 @@ def prepare(
     trainer = ExpandingTrainer(make_trainer, task, params, distance)
     if progress:
         trainer.restore(progress.moments, progress.step)
-    others = others_of(options, started[0] if isinstance(start, Continue) else None, done)
-    full = open_validation(options, () if more is None else more.systems, backend, numb_steps, done, others)
+    others = OtherTraining(options, started[0] if isinstance(start, Continue) else None, done)
+    full = None
+    if options.validating.full_validation:
+        full = FullValidation(options, () if more is None else more.systems, backend, numb_steps, done, others)
     if old:
         write_text(COMPATIBLE, json.dumps(tree, indent=4) + "\n")
         log.info("the input has the layout of an old DeePMD-kit version; in today's it is %s", COMPATIBLE)

@@ -13,11 +13,10 @@ import numpy as np
 from deepmd.adapters.frames import FramesEvaluator
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.outputs import ENERGY
-from deepmd.data.prediction_errors import QUANTITIES, Comparison, average_errors, labels_of
+from deepmd.data.prediction_errors import QUANTITIES, average_errors, compare, errors_of, labels_of
 from deepmd.data.systems import System
 from deepmd.io.formats import framework
 from deepmd.io.model_file import ModelFile
-from deepmd.io.sections import ValidatingSection
 from deepmd.io.train_input import TrainInput
 from deepmd.losses import EnerLoss
 from deepmd.train.checkpoints import checkpoint_module
@@ -61,8 +60,7 @@ def full_errors(
             predicted = evaluate(frames, frozenset(label))
             _check_finite(predicted, system)
             real = np.array([system.types_of(frame) >= 0 for _, frame in frames])
-            comparison = Comparison(label, predicted, real, system.cell)
-            found.append((system.num_frames, comparison.errors(names.values())))
+            found.append((system.num_frames, errors_of(compare(label, predicted, real, system.cell), real)))
     average = average_errors(found)
     return {
         f"{metric}:{kind}": value
@@ -80,25 +78,12 @@ def _check_finite(predicted: dict[str, np.ndarray], system: System) -> None:
             )
 
 
-def open_validation(
-    options: TrainInput, systems: Sequence[System], backend: str, numb_steps: int, done: int, others: OtherTraining
-) -> FullValidation | None:
-    """Begin the full validation if the input asks for it; arguments and errors as for `FullValidation`."""
-    if not options.validating.full_validation:
-        return None
-    if not isinstance(options.loss, EnerLoss):
-        kind = options.loss.kind
-        raise InputError(f"validating/full_validation: energies, forces and virials only; the loss is of type {kind!r}")
-    return FullValidation(options.validating, options.loss, systems, backend, numb_steps, done, others)
-
-
 class FullValidation:
     """Decides when to validate, writes the log, and keeps the best checkpoints.
 
     Parameters
     ----------
-    options : section `validating`
-    loss : the loss; the metric's term must be on
+    options : the input; the loss must have the term of the metric
     systems : validation systems
     backend : the backend that trains
     numb_steps, done : steps in all, and finished before; rows of later steps are dropped
@@ -107,20 +92,24 @@ class FullValidation:
     Raises
     ------
     InputError
-        There are no validation data, or the loss lacks the term of the metric.
+        There are no validation data, or the loss is another one or lacks the term of the metric.
     """
 
     def __init__(
         self,
-        options: ValidatingSection,
-        loss: EnerLoss,
+        options: TrainInput,
         systems: Sequence[System],
         backend: str,
         numb_steps: int,
         done: int,
         others: OtherTraining,
     ) -> None:
-        self._metric = options.validation_metric.upper()
+        section, loss = options.validating, options.loss
+        self._metric = section.validation_metric.upper()
+        if not isinstance(loss, EnerLoss):
+            raise InputError(
+                f"validating/full_validation: energies, forces and virials only; the loss is of type {loss.kind!r}"
+            )
         if not systems:
             raise InputError("validating/full_validation: needs training/validation_data")
         _, term, self._unit = METRICS[self._metric[0]]
@@ -131,10 +120,10 @@ class FullValidation:
             )
         virial = "V" if self._metric[0] == "V" else "S"
         self._metrics = [metric for metric in ("E", "F", virial) if METRICS[metric][1] in loss.terms()]
-        self._options, self._systems, self._backend = options, systems, backend
+        self._options, self._systems, self._backend = section, systems, backend
         self._endings = checkpoint_module(backend).ENDINGS
-        self._begin = _begin(options.full_val_start, numb_steps)
-        self._folder = Path(options.save_best_dir or ".")
+        self._begin = _begin(section.full_val_start, numb_steps)
+        self._folder = Path(section.save_best_dir or ".")
         self._known = self._open(done, others)
 
     def due(self, step: int) -> bool:
