@@ -11,7 +11,7 @@ from deepmd.array_model.errors import InputError
 from deepmd.array_model.tree import flatten, map_leaves
 from deepmd.array_model.type_embedding import TypeEmbedding
 from deepmd.host import plain
-from deepmd.kit.layouts.parts import types_from_dict, types_to_dict
+from deepmd.kit.layouts.parts import read_types, types_form
 
 TYPES = ("O", "H", "Cu")
 CONFIGS = {
@@ -43,11 +43,19 @@ def test_table(config):
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_stored_form(config):
     params = params_of(config)
-    again, read = types_from_dict(types_to_dict(config, params, TYPES), TYPES)
-    assert again == config
+    form = types_form(config, TYPES)
+    stored = form.write(params)
+    assert read_types(stored, "here") == config
+    read = form.read(stored, "here")
     old, new = flatten(params), flatten(map_leaves(np.asarray, read))
     assert old.keys() == new.keys()
     assert all(np.array_equal(old[path], new[path]) for path in old)
+
+
+def test_another_embedding_than_that_of_the_options():
+    form, other = (types_form(CONFIGS[name], TYPES) for name in ("plain", "doubled"))
+    with pytest.raises(InputError, match="here: the stored type embedding .* is not that of the descriptor"):
+        other.read(form.write(params_of(CONFIGS["plain"])), "here")
 
 
 def test_electrons():

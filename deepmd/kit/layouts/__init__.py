@@ -1,6 +1,6 @@
-"""Models as the nested dicts of `.dp` files, and back: DeePMD-kit's layouts (docs/layouts.md).
+"""Models as the nested dicts of `.dp` files, and back: DeePMD-kit's layouts.
 
-A descriptor or fitting net that is not named here, such as that of a plug-in, has its options and parameters stored as
+Options and parameters of a descriptor or fitting net without a layout here, such as that of a plug-in, are stored as
 they are.
 """
 

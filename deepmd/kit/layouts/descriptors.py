@@ -1,122 +1,81 @@
-"""Stored forms of descriptors (docs/layouts.md#local-descriptors)."""
+"""Descriptors in `.dp` files: a `Layout` for each kind that DeePMD-kit has; plug-ins are stored as they are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 from deepmd.array_model.descriptors.base import Descriptor
 from deepmd.array_model.descriptors.hybrid import Hybrid
-from deepmd.array_model.descriptors.local import Local
 from deepmd.array_model.descriptors.mixed import Mixed
 from deepmd.array_model.descriptors.se_atten import SeAtten
 from deepmd.array_model.descriptors.se_e2_a_typed import SeE2ATyped
 from deepmd.array_model.descriptors.sectioned import Sectioned
-from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.registry import lookup
+from deepmd.io.checking import build
 from deepmd.kit.layouts import dpa2, dpa3, nets, parts
-
-SHARED = (
-    *(
-        "sel",
-        "rcut",
-        "rcut_smth",
-        "neuron",
-        "activation_function",
-        "resnet_dt",
-        "precision",
-        "trainable",
-        "exclude_types",
-    ),
-    *("set_davg_zero", "env_protection"),
+from deepmd.kit.rows import (
+    ARRAYS,
+    FLAG,
+    OPTION,
+    REQUIRED,
+    UNSET,
+    Form,
+    Row,
+    check_version,
+    checked,
+    derived,
+    find,
+    find_list,
+    fixed,
+    option,
+    read_rows,
+    statistics,
+    write_rows,
 )
-"""Options that the files of all strictly local descriptors hold."""
-
-SINCE = ("trainable", "exclude_types", "set_davg_zero", "env_protection", "use_econf_tebd", "use_tebd_bias")
-"""Options that old files lack."""
 
 NOT_STORED = ("seed", "evaluation")
 
 
 @dataclass(frozen=True)
-class Form:
-    """What the files of a strictly local descriptor hold besides `SHARED` and its nets.
+class Layout:
+    """How a descriptor is stored.
 
     Attributes
     ----------
     type : name in files
-    options : further options, under their own names
+    options : rows of the options
+    params : function of (configuration, type map) that returns the rows of the parameters
     version, newest : of what is written, and the newest that is read
-    constants : keys that always have the same value
-    uniform : whether statistics must be the same in all slots, as one slot stands for all those that no atom fills
+    upgrade : function that returns a stored dict of an older version as one of this version
     """
 
     type: str
-    options: tuple[str, ...] = ()
-    version: int = 2
-    newest: int = 2
-    constants: dict[str, Any] = field(default_factory=dict)
-    uniform: bool = True
-
-
-_ATTENTION = (
-    *(
-        "axis_neuron",
-        "tebd_dim",
-        "tebd_input_mode",
-        "attn",
-        "attn_layer",
-        "attn_dotr",
-        "attn_mask",
-        "scaling_factor",
-        "normalize",
-        "temperature",
-    ),
-    *(
-        "trainable_ln",
-        "smooth_type_embedding",
-        "type_one_side",
-        "concat_output_tebd",
-        "use_econf_tebd",
-        "use_tebd_bias",
-    ),
-)
-_NO_SPIN = {"spin": None}
-
-FORMS = {
-    # version 3 adds the tables of a compressed model, which are not needed
-    "se_e2_a": Form("se_e2_a", ("axis_neuron", "type_one_side"), newest=3, constants=_NO_SPIN, uniform=False),
-    "se_e2_a_typed": Form(
-        "se_e2_a_typed", ("axis_neuron", "type_one_side"), newest=3, constants=_NO_SPIN, uniform=False
-    ),
-    "se_e2_r": Form("se_r", ("type_one_side",), constants=_NO_SPIN, uniform=False),
-    "se_e3": Form("se_e3"),
-    "se_e3_tebd": Form(
-        "se_e3_tebd",
-        ("tebd_dim", "tebd_input_mode", "smooth", "concat_output_tebd", "use_econf_tebd"),
-        version=1,
-        newest=1,
-    ),
-    "se_atten": Form("dpa1", _ATTENTION, constants=_NO_SPIN),
-    "se_atten_v2": Form(
-        "se_atten_v2",
-        tuple(name for name in _ATTENTION if name not in ("tebd_input_mode", "smooth_type_embedding")),
-        constants=_NO_SPIN,
-    ),
-}
+    options: Sequence[Row]
+    params: Callable[[Any, tuple[str, ...]], list[Row]]
+    version: int = 1
+    newest: int = 1
+    upgrade: Callable[[dict[str, Any]], dict[str, Any]] = lambda tree: tree
 
 
 def descriptor_to_dict(descriptor: Descriptor, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
     """Return the stored form of a descriptor and its parameters, whose leaves may be anything."""
-    if descriptor.kind in WHOLE:
-        return WHOLE[descriptor.kind][0](descriptor, params, type_map)
-    return (
-        _local(descriptor, params, type_map)
-        if isinstance(descriptor, Sectioned | Mixed)
-        else _plain(descriptor, params, type_map)
-    )
+    if isinstance(descriptor, Hybrid):
+        each = zip(descriptor.members, params["members"], strict=True)
+        members = [descriptor_to_dict(member, own, type_map) for member, own in each]
+        return {"@class": "Descriptor", "type": "hybrid", "@version": 1, "list": members}
+    layout = layout_of(type(descriptor))
+    return {
+        "@class": "Descriptor",
+        "type": layout.type,
+        "@version": layout.version,
+        **write_rows(layout.options, descriptor),
+        "type_map": list(type_map),
+        **write_rows(layout.params(descriptor, type_map), params),
+    }
 
 
 def descriptor_from_dict(tree: dict[str, Any], where: str = "model/descriptor") -> tuple[Any, Params]:
@@ -125,167 +84,123 @@ def descriptor_from_dict(tree: dict[str, Any], where: str = "model/descriptor") 
     Raises
     ------
     InputError
-        It is newer than this program, of an unknown kind, or not supported.
+        The form is newer than this program, of an unknown kind, not supported, or damaged.
     """
-    cls = lookup("descriptor", tree["type"], where)
-    if cls.kind in WHOLE:
-        return WHOLE[cls.kind][1](tree)
-    return _read_local(cls, tree) if issubclass(cls, Sectioned | Mixed) else _read_plain(cls, tree)
+    cls = lookup("descriptor", find(tree, "type", where), where)
+    what = f"descriptor {cls.kind}"
+    if cls is Hybrid:
+        check_version(tree, 1, what)
+        each = [descriptor_from_dict(item, f"{where}/list/{k}") for k, item in enumerate(find_list(tree, "list", what))]
+        return Hybrid(tuple(config for config, _ in each)), {"members": [params for _, params in each]}
+    layout = layout_of(cls)
+    check_version(tree, layout.newest, what)
+    tree = layout.upgrade(tree)
+    config = build(cls, read_rows(layout.options, tree, what), what)
+    return config, read_rows(layout.params(config, tuple(find_list(tree, "type_map", what))), tree, what)
 
 
 # -- strictly local ---------------------------------------------------------------------------------------------------
 
+SHARED = ("rcut", "rcut_smth", "neuron", "activation_function", "resnet_dt", "precision")
+ADDED = ("exclude_types", "set_davg_zero", "env_protection")
+"""Options that old files lack."""
 
-def _form(cls: type[Local]) -> Form:
-    """Return the form of a kind; that of a plug-in has all options."""
-    own = tuple(each.name for each in fields(cls) if each.name not in (*SHARED, *NOT_STORED))
-    return FORMS.get(cls.kind) or Form(cls.kind, own)
+OF_TYPES = {"use_econf_tebd": False, "use_tebd_bias": True}
+"""Options that are read from the type embedding, and what its old files meant."""
 
-
-def _local(config: Local, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
-    form = _form(type(config))
-    return {
-        "@class": "Descriptor",
-        "type": form.type,
-        "@version": form.version,
-        **form.constants,
-        **nets.options_to_dict(config, (*SHARED, *form.options)),
-        "sel": list(config.numbers),
-        "env_mat": nets.environment(config, config.env_protection),
-        "@variables": {"davg": params["davg"], "dstd": params["dstd"]},
-        "type_map": list(type_map),
-        **(
-            _of_sections(config, params, type_map)
-            if isinstance(config, Sectioned)
-            else _of_mixed(config, params, type_map)
-        ),
-    }
+LOCAL = [
+    *nets.options(SHARED, REQUIRED),
+    option("trainable", default=True, form=FLAG),
+    *nets.options(ADDED, UNSET),
+    derived("sel", lambda config: list(config.numbers)),
+    Row("sel", "sel", Form(None, OPTION.read)),
+    derived("env_mat", lambda config: nets.environment(config, config.env_protection)),
+    checked("env_mat/use_exp_switch", None, False),
+]
+SPIN = fixed("spin", None)
+OF_NET_COUNT = [
+    Row("type_one_side", "type_one_side", Form(OPTION.write)),
+    checked("type_one_side", None, True, False),
+    Row("embeddings/ndim", "type_one_side", Form(None, lambda ndim, where: ndim != 2), True),
+]
+"""DeePMD-kit's torch passes over `type_one_side` of se_e2_r: the number of nets counts."""
 
 
-def _read_local(cls: type[Local], tree: dict[str, Any]) -> tuple[Any, Params]:
-    form, what = _form(cls), f"descriptor {cls.kind}"
-    nets.check_version(tree, form.newest, what)
-    nets.require(tree, "spin", [None], what)
-    nets.require(tree.get("env_mat", {}), "use_exp_switch", [None, False], what)
-    if cls.kind == "se_e2_r":  # the number of nets counts: DeePMD-kit's torch passes over the option
-        nets.require(tree, "type_one_side", [None, True, False], what)
-        tree = {**tree, "type_one_side": tree["embeddings"].get("ndim") != 2}
-    names = [name for name in (*SHARED, *form.options) if name in tree or name not in SINCE]
-    options = {
-        **{name: nets.with_sequences(tuple, tree[name]) for name in names},
-        "trainable": bool(tree.get("trainable", True)),
-    }
-    if form.uniform:
-        nets.check_uniform(tree["@variables"], what)
-    params = dict(tree["@variables"])
-    if issubclass(cls, Mixed | SeE2ATyped):
-        types, params["type_embedding"] = parts.types_from_dict(tree["type_embedding"], tuple(tree["type_map"]))
-        if issubclass(cls, SeE2ATyped):
-            options["types"] = types
-        elif types.neuron != (tree["tebd_dim"],):
-            raise InputError(f"{what}: the stored type embedding is not the one of its options")
-        else:
-            options.update(use_econf_tebd=types.use_econf_tebd, use_tebd_bias=types.use_tebd_bias)
-    if issubclass(cls, SeAtten):
-        options["ln_eps"] = tree.get("ln_eps")
-    config = cls(**options)
-    read: Callable[..., Params] = _nets_of_sections if issubclass(cls, Sectioned) else _nets_of_mixed
-    return config, {**params, **read(config, tree, what)}
+def _local(
+    kind: str, module: str, names: Sequence[str], *more: Row, version: int = 2, newest: int = 2, uniform: bool = True
+) -> Layout:
+    """Return the layout of a strictly local descriptor.
+
+    Parameters
+    ----------
+    module : of DeePMD-kit's torch that has nets and statistics, with a dot behind it
+    names : options beside those that all have
+    more : further rows of options
+    uniform : statistics must be the same in all slots, because one slot stands for all those that no atom fills
+    """
+    own = nets.options([name for name in names if name not in OF_TYPES], REQUIRED)
+    written = [Row(name, name, Form(OPTION.write)) for name in names if name in OF_TYPES]
+    options = [*LOCAL, *own, *written, *more]
+    return Layout(kind, options, partial(_local_params, module=module, uniform=uniform), version, newest)
 
 
-def _of_sections(config: Sectioned, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
-    flags = [config.trainable] * len(config.neuron)
-    stored = [nets.net_to_dict(config.net(), p, config.precision, flags) for p in params["embeddings"]]
-    out = {"embeddings": nets.collection(stored, config.keys_of_nets, len(type_map), "embedding_network")}
-    if isinstance(config, SeE2ATyped):
-        out["type_embedding"] = parts.types_to_dict(config.types, params["type_embedding"], type_map)
-    return out
+def _local_params(config: Any, type_map: tuple[str, ...], *, module: str, uniform: bool) -> list[Row]:
+    ntypes = len(type_map)
+    rows = list(statistics("", "", module, uniform=uniform))
+    if isinstance(config, Sectioned):
+        keys = config.keys_of_nets
+        shapes, expected = {"embeddings": config.net()}, len(config.slots) ** keys
+    else:
+        keys, shapes, expected = 0, config.shapes(), 1
+        rows.append(derived("ntypes", lambda _: ntypes))
+    if isinstance(config, Mixed | SeE2ATyped):
+        types = config.types if isinstance(config, SeE2ATyped) else config.types()
+        rows.append(Row("type_embedding", "type_embedding", parts.types_form(types, type_map), torch="type_embedding"))
+    for name, net in shapes.items():
+        form = nets.embeddings_form(net, config.precision, config.trainable, keys, ntypes, expected)
+        rows.append(Row(name, name, form, torch=module + parts.MODULES[name]))
+    return [*rows, *(parts.attention_rows(config.attention(), config.trainable) if isinstance(config, SeAtten) else ())]
 
 
-def _nets_of_sections(config: Sectioned, tree: dict[str, Any], what: str) -> Params:
-    stored, expected = tree["embeddings"]["networks"], len(config.slots) ** config.keys_of_nets
-    present = sum(item is not None for item in stored)
-    if len(stored) != expected or present != expected:
-        reason = (
-            ""
-            if present
-            else ": a compressed model, with tables in their place. Needed: the model from before the compression"
-        )
-        raise InputError(f"{what}: expected {expected} embedding nets, the file has {present}{reason}")
-    return {"embeddings": [nets.net_from_dict(config.net(), item, f"{what}, net {k}") for k, item in enumerate(stored)]}
+def _read_only(key: str, path: str, default: Any = REQUIRED, read: Any = OPTION.read) -> Row:
+    return Row(key, path, Form(None, read), default)
 
 
-def _of_mixed(config: Any, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
-    ntypes, flag = len(type_map), config.trainable
-    out: dict[str, Any] = {
-        "ntypes": ntypes,
-        "type_embedding": parts.types_to_dict(config.types(), params["type_embedding"], type_map),
-    }
-    out.update(
-        {
-            name: nets.embedding(net, params[name][0], config.precision, flag, ntypes)
-            for name, net in config.shapes().items()
-        }
-    )
-    if isinstance(config, SeAtten):
-        attention = config.attention()
-        out.update(
-            ln_eps=attention.ln_eps, attention_layers=parts.attention_to_dict(attention, params["attention"], flag)
-        )
-    return out
+TYPED = [_read_only(f"type_embedding/{name}", name, default) for name, default in OF_TYPES.items()]
+EPS = [derived("ln_eps", lambda config: config.attention().ln_eps), _read_only("ln_eps", "ln_eps", UNSET)]
+ATTENTION = (
+    *("axis_neuron", "tebd_dim", "attn", "attn_layer", "attn_dotr", "attn_mask", "scaling_factor", "normalize"),
+    *("temperature", "trainable_ln", "type_one_side", "concat_output_tebd", "use_econf_tebd", "use_tebd_bias"),
+)
+TRIPLES = ("tebd_dim", "tebd_input_mode", "smooth", "concat_output_tebd", "use_econf_tebd")
+PAIRS = ("axis_neuron", "type_one_side")
+VECTORS = _read_only("type_embedding", "types", read=parts.read_types)
 
-
-def _nets_of_mixed(config: Mixed, tree: dict[str, Any], what: str) -> Params:
-    out = {}
-    for name, net in config.shapes().items():
-        (stored,) = tree[name]["networks"]
-        out[name] = [nets.net_from_dict(net, stored, f"{what}, {name}")]
-    if isinstance(config, SeAtten):
-        out["attention"] = parts.attention_from_dict(config.attention(), tree["attention_layers"], f"{what}, attention")
-    return out
-
-
-# -- others -----------------------------------------------------------------------------------------------------------
-
-
-def _plain(config: Any, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
-    """Return options and parameters as they are, of what DeePMD-kit has no form for: of loc_frame it knows TensorFlow's graphs only."""
-    head = {
-        "@class": "Descriptor",
-        "type": config.kind,
-        "@version": 1,
-        **nets.options_to_dict(config, _options(type(config))),
-    }
-    return {**head, "@variables": params, "type_map": list(type_map)}
-
-
-def _read_plain(cls: type, tree: dict[str, Any]) -> tuple[Any, Params]:
-    nets.check_version(tree, 1, f"descriptor {tree['type']}")
-    return cls(**nets.options_from_dict(tree, _options(cls))), tree["@variables"]
-
-
-def _options(cls: type) -> dict[str, str]:
-    return {each.name: each.name for each in fields(cls) if each.init and each.name not in NOT_STORED}
-
-
-def _hybrid(config: Hybrid, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
-    each = [
-        descriptor_to_dict(member, own, type_map) for member, own in zip(config.members, params["members"], strict=True)
-    ]
-    return {"@class": "Descriptor", "type": "hybrid", "@version": 1, "list": each}
-
-
-def _read_hybrid(tree: dict[str, Any]) -> tuple[Hybrid, Params]:
-    nets.check_version(tree, 1, "descriptor hybrid")
-    each = [descriptor_from_dict(item, f"model/descriptor/list/{k}") for k, item in enumerate(tree["list"])]
-    return Hybrid(tuple(config for config, _ in each)), {"members": [params for _, params in each]}
-
-
-WHOLE: dict[
-    str, tuple[Callable[[Any, Params, tuple[str, ...]], dict[str, Any]], Callable[[dict[str, Any]], tuple[Any, Params]]]
-] = {
-    "hybrid": (_hybrid, _read_hybrid),
-    "dpa2": (dpa2.to_dict, dpa2.from_dict),
-    "dpa3": (dpa3.to_dict, dpa3.from_dict),
+LAYOUTS = {
+    # version 3 adds the tables of a compressed model, which nobody needs who has its nets
+    "se_e2_a": _local("se_e2_a", "sea.", PAIRS, SPIN, newest=3, uniform=False),
+    "se_e2_a_typed": _local("se_e2_a_typed", "", PAIRS, SPIN, VECTORS, newest=3, uniform=False),
+    "se_e2_r": _local("se_r", "", (), SPIN, *OF_NET_COUNT, uniform=False),
+    "se_e3": _local("se_e3", "seat.", ()),
+    "se_e3_tebd": _local("se_e3_tebd", "se_ttebd.", TRIPLES, *TYPED, version=1, newest=1),
+    "se_atten": _local(
+        "dpa1", "se_atten.", (*ATTENTION, "tebd_input_mode", "smooth_type_embedding"), SPIN, *TYPED, *EPS
+    ),
+    "se_atten_v2": _local("se_atten_v2", "se_atten.", ATTENTION, SPIN, *TYPED, *EPS),
+    # version 4 adds the tables of a compressed model
+    "dpa2": Layout("dpa2", dpa2.OPTIONS, dpa2.params_of, 3, 4, dpa2.upgrade),
+    "dpa3": Layout("dpa3", dpa3.OPTIONS, dpa3.params_of, 2, 2),
 }
-"""Those that have a form of their own, and how it is read."""
+
+
+def layout_of(cls: type[Descriptor]) -> Layout:
+    """Return the layout of a kind; options and parameters of plug-ins, and of loc_frame, are stored as they are."""
+    if cls.kind in LAYOUTS:
+        return LAYOUTS[cls.kind]
+    names = [each.name for each in fields(cls) if each.init and each.name not in NOT_STORED]  # type: ignore[arg-type]
+    if not issubclass(cls, Sectioned | Mixed):
+        row = Row("@variables", "", ARRAYS)
+        return Layout(cls.kind, nets.options(names, UNSET), lambda config, type_map: [row])
+    known = {*SHARED, *ADDED, "sel", "trainable", "ln_eps"}
+    more = [*(TYPED if issubclass(cls, Mixed) else ()), *(EPS if issubclass(cls, SeAtten) else ())]
+    return _local(cls.kind, "", [name for name in names if name not in known], *more)

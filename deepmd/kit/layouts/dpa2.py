@@ -1,238 +1,122 @@
-"""The stored form of DPA-2 (docs/layouts.md#dpa-2)."""
+"""DPA-2 in `.dp` files."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 from deepmd.array_model.attention import SHIFT
 from deepmd.array_model.descriptors.dpa2 import Dpa2, Repinit
-from deepmd.array_model.descriptors.mixed import Mixed
-from deepmd.array_model.errors import InputError
-from deepmd.array_model.namespace import PRECISIONS, Params
+from deepmd.array_model.namespace import PRECISIONS
 from deepmd.array_model.repformer import Repformer
 from deepmd.kit.layouts import nets, parts
+from deepmd.kit.rows import FLAG, UNSET, Form, Row, checked, derived, newest, option, statistics
 
-WHAT = "descriptor dpa2"
+LAYERS = "repformers_variable/repformer_layers"
+PART = {"three_body": ("repinit_three_body_variable/", "repinit_three_body.")}
+"""Key and module of the part before the repformer that looks at triples."""
 
-OF_LAYERS = (
-    *(
-        "rcut",
-        "rcut_smth",
-        "g1_dim",
-        "g2_dim",
-        "axis_neuron",
-        "update_g1_has_conv",
-        "update_g1_has_drrd",
-        "update_g1_has_grrg",
-    ),
-    *(
-        "update_g1_has_attn",
-        "attn1_hidden",
-        "attn1_nhead",
-        "attn2_hidden",
-        "attn2_nhead",
-        "attn2_has_gate",
-        "activation_function",
-    ),
-    *("update_style", "trainable_ln", "use_sqrt_nnei", "g1_out_conv", "g1_out_mlp", "ln_eps"),
-)
-"""Options of the repformer that every stored layer repeats."""
+NEW = ("use_sqrt_nnei", "g1_out_conv", "g1_out_mlp")
+"""Options of the repformer that files before version 3 lack: all were off."""
+
+NOT_IN_LAYERS = ("nsel", "nlayers", "direct_dist", "update_residual", "update_residual_init", "set_davg_zero")
+"""Options of the repformer that its stored layers do not repeat."""
 
 OF_PAIRS = ("update_g2_has_g1g1", "update_g2_has_attn", "update_h2")
-"""Options that are off in the last layer."""
+"""Options of the repformer that are off in the last layer."""
 
 
-def _starts(config: Dpa2) -> dict[str, Mixed]:
-    """Return the parts before the repformer by the names of their parameters."""
-    return {"repinit": config.pair, **({"three_body": config.three} if config.three else {})}
+def _options_of(block: Repformer) -> dict[str, Any]:
+    return {**asdict(block), "ln_eps": 1e-5 if block.ln_eps is None else block.ln_eps}
 
 
-NAMES = {"repinit": "repinit_variable", "three_body": "repinit_three_body_variable"}
+OPTIONS = [
+    Row("repinit_args", "repinit", Form(asdict, parts.options_below(Repinit))),
+    Row("repformer_args", "repformer", Form(_options_of, parts.options_below(Repformer))),
+    *nets.options(["concat_output_tebd", "precision", "smooth", "exclude_types", "env_protection"], UNSET),
+    option("trainable", default=True, form=FLAG),
+    *nets.options(["add_tebd_to_repinit_out"], UNSET),
+    option("use_econf_tebd", default=False),
+    option("use_tebd_bias", default=True),
+]
 
 
-def to_dict(config: Dpa2, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
-    """Return the stored form of options and parameters."""
-    precision, flag, ntypes = PRECISIONS[config.precision], config.trainable, len(type_map)
-    block = asdict(config.repformer)
-    block["ln_eps"] = 1e-5 if block["ln_eps"] is None else block["ln_eps"]
-    starts: dict[str, Any] = {}
-    for name, part in _starts(config).items():
-        stored = params[name]
-        starts[NAMES[name]] = {
-            **{key: nets.embedding(net, stored[key][0], precision, flag, ntypes) for key, net in part.shapes().items()},
-            "env_mat": nets.environment(part),
-            "@variables": {"davg": stored["davg"], "dstd": stored["dstd"]},
-        }
-    own = params["repformers"]
-    layers = [
-        _layer_to_dict(config, block, layer, last, ntypes)
-        for layer, last in zip(own["layers"], config.last, strict=True)
+def upgrade(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return a stored dict with the options that were added later."""
+    if tree.get("@version", 1) >= 3 or not isinstance(tree.get("repformer_args"), dict):
+        return tree
+    return {**tree, "repformer_args": {**tree["repformer_args"], **dict.fromkeys(NEW, False)}}
+
+
+def params_of(config: Dpa2, type_map: tuple[str, ...]) -> list[Row]:
+    """Return the rows of the parameters."""
+    linear, ntypes = nets.layer_form(PRECISIONS[config.precision], config.trainable), len(type_map)
+    types = parts.types_form(config.types(), type_map)
+    rows = [
+        derived("ntypes", lambda _: ntypes),
+        Row("type_embedding", "type_embedding", types, torch="type_embedding"),
     ]
-    repformers = {
-        "g2_embd": nets.layer_to_dict(own["g2_embd"], precision, flag),
-        "repformer_layers": layers,
-        "env_mat": nets.environment(config.repformer),
-        "@variables": {"davg": own["davg"], "dstd": own["dstd"]},
-    }
-    shape = {"@class": "Identity", "@version": 1}
-    if "g1_shape_tranform" in params:
-        shape = nets.layer_to_dict(params["g1_shape_tranform"], precision, flag)
-    added = (
-        {"tebd_transform": nets.layer_to_dict(params["tebd_transform"], precision, flag)}
-        if config.add_tebd_to_repinit_out
-        else {}
-    )
-    return {
-        "@class": "Descriptor",
-        "type": "dpa2",
-        "@version": 3,
-        "ntypes": ntypes,
-        "repinit_args": asdict(config.repinit),
-        "repformer_args": block,
-        "concat_output_tebd": config.concat_output_tebd,
-        "precision": precision,
-        "smooth": config.smooth,
-        "exclude_types": [list(pair) for pair in config.exclude_types],
-        "env_protection": config.env_protection,
-        "trainable": flag,
-        "add_tebd_to_repinit_out": config.add_tebd_to_repinit_out,
-        "use_econf_tebd": config.use_econf_tebd,
-        "use_tebd_bias": config.use_tebd_bias,
-        "type_map": list(type_map),
-        "type_embedding": parts.types_to_dict(config.types(), params["type_embedding"], type_map),
-        "g1_shape_tranform": shape,
-        **added,
-        **starts,
-        "repformers_variable": repformers,
-    }
+    if config.g1_shape:
+        rows.append(Row("g1_shape_tranform", "g1_shape_tranform", linear, torch="g1_shape_tranform"))
+    else:
+        rows.append(derived("g1_shape_tranform", lambda _: {"@class": "Identity", "@version": 1}))
+    if config.add_tebd_to_repinit_out:
+        rows.append(Row("tebd_transform", "tebd_transform", linear, torch="tebd_transform"))
+    starts = {"repinit": config.pair, **({"three_body": config.three} if config.three else {})}
+    for path, part in starts.items():
+        key, module = PART.get(path, (f"{path}_variable/", f"{path}."))
+        for name, net in part.shapes().items():
+            form = nets.embeddings_form(net, config.precision, config.trainable, 0, ntypes, 1)
+            rows.append(Row(f"{key}{name}", f"{path}/{name}", form, torch=module + parts.MODULES[name]))
+        rows.append(derived(f"{key}env_mat", lambda _, part=part: nets.environment(part)))  # type: ignore[misc]
+        rows += statistics(key, f"{path}/", module, uniform=True)
+    rows.append(Row("repformers_variable/g2_embd", "repformers/g2_embd", linear, torch="repformers.g2_embd"))
+    rows.append(derived("repformers_variable/env_mat", lambda _: nets.environment(config.repformer)))
+    rows += statistics("repformers_variable/", "repformers/", "repformers.", uniform=False)
+    for number, last in enumerate(config.last):
+        rows += _layer(config, number, last, ntypes, linear)
+    return rows
 
 
-def _headers(block: Repformer, smooth: bool, precision: str) -> dict[str, dict[str, Any]]:
-    """Keys of the parts of a layer besides their maps."""
-    heads = {"input_dim": block.g2_dim, "head_num": block.attn2_nhead, "precision": precision}
-    soft = {"smooth": smooth, "attnw_shift": SHIFT}
-    return {
-        "attn2g_map": {
-            "@class": "Atten2Map",
-            "@version": 1,
-            **heads,
-            "hidden_dim": block.attn2_hidden,
-            "has_gate": block.attn2_has_gate,
-            **soft,
-        },
-        "attn2_mh_apply": {"@class": "Atten2MultiHeadApply", "@version": 1, **heads},
-        "attn2_ev_apply": {"@class": "Atten2EquiVarApply", "@version": 1, **heads},
-        "loc_attn": {
-            "@class": "LocalAtten",
-            "@version": 1,
-            "input_dim": block.g1_dim,
-            "hidden_dim": block.attn1_hidden,
-            "head_num": block.attn1_nhead,
-            **soft,
-            "precision": precision,
-        },
-    }
-
-
-def _layer_to_dict(config: Dpa2, options: dict[str, Any], params: Params, last: bool, ntypes: int) -> dict[str, Any]:
+def _layer(config: Dpa2, number: int, last: bool, ntypes: int, linear: Form) -> list[Row]:
+    """Return the rows of a layer of the repformer."""
     block, precision = config.repformer, PRECISIONS[config.precision]
-    headers, maps = _headers(block, config.smooth, precision), dict[str, Any]()
-    for path in block.shapes(last):
-        *outer, name = path.split("/")
-        source = params[outer[0]][name] if outer else params[name]
-        place = maps.setdefault(outer[0], dict(headers[outer[0]])) if outer else maps
-        place[name] = nets.layer_to_dict(source, precision, config.trainable)
-    if "attn2_lm" in params:
-        maps["attn2_lm"] = nets.layer_norm_to_dict(params["attn2_lm"], options["ln_eps"], block.trainable_ln, precision)
-    factors = {"@variables": {name: params[name] for name in block.residuals(last)}} if block.residuals(last) else {}
-    return {
+    key, path, module = f"{LAYERS}/{number}", f"repformers/layers/{number}", f"repformers.layers.{number}"
+    options = _options_of(block)
+    head = {
         "@class": "RepformerLayer",
         "@version": 2,
-        **{name: options[name] for name in OF_LAYERS},
+        **{name: value for name, value in options.items() if name not in NOT_IN_LAYERS},
         **{name: options[name] and not last for name in OF_PAIRS},
-        "sel": [options["nsel"]],
+        "sel": [block.nsel],
         "ntypes": ntypes,
         "update_chnnl_2": not last,
         "smooth": config.smooth,
         "precision": precision,
-        **maps,
-        **factors,
     }
-
-
-def from_dict(tree: dict[str, Any]) -> tuple[Dpa2, Params]:
-    """Return options and parameters from the stored form."""
-    nets.check_version(tree, 4, WHAT)  # 4 adds the tables of a compressed model, which are not needed
-    arguments = dict(tree["repformer_args"])
-    if tree["@version"] < 3:  # before these were options
-        arguments = {**arguments, "use_sqrt_nnei": False, "g1_out_conv": False, "g1_out_mlp": False}
-    config = Dpa2(
-        repinit=_options(Repinit, tree["repinit_args"]),
-        repformer=_options(Repformer, arguments),
-        concat_output_tebd=tree["concat_output_tebd"],
-        precision=tree["precision"],
-        smooth=tree["smooth"],
-        exclude_types=tuple((a, b) for a, b in tree["exclude_types"]),
-        env_protection=tree["env_protection"],
-        trainable=bool(tree.get("trainable", True)),
-        add_tebd_to_repinit_out=tree["add_tebd_to_repinit_out"],
-        use_econf_tebd=tree.get("use_econf_tebd", False),
-        use_tebd_bias=tree.get("use_tebd_bias", True),
-    )
-    types, table = parts.types_from_dict(tree["type_embedding"], tuple(tree["type_map"]))
-    if (types.neuron, types.use_tebd_bias, types.use_econf_tebd) != (
-        (config.repinit.tebd_dim,),
-        config.use_tebd_bias,
-        config.use_econf_tebd,
-    ):
-        raise InputError(f"{WHAT}: the stored type embedding is not the one of its options")
-    params: Params = {"type_embedding": table}
-    for name, part in _starts(config).items():
-        stored = tree[NAMES[name]]
-        found = {
-            key: [nets.net_from_dict(net, stored[key]["networks"][0], f"{WHAT}, {name}, {key}")]
-            for key, net in part.shapes().items()
-        }
-        nets.check_uniform(stored["@variables"], f"{WHAT}, {name}")
-        params[name] = {**stored["@variables"], **found}
-    if config.g1_shape:
-        params["g1_shape_tranform"] = nets.affine_from_dict(tree["g1_shape_tranform"], f"{WHAT}, g1_shape_tranform")
-    if config.add_tebd_to_repinit_out:
-        params["tebd_transform"] = nets.affine_from_dict(tree["tebd_transform"], f"{WHAT}, tebd_transform")
-    stored = tree["repformers_variable"]
-    layers = [
-        _layer_from_dict(config, layer, last, k)
-        for k, (layer, last) in enumerate(zip(stored["repformer_layers"], config.last, strict=True))
+    rows = [derived(key, lambda _: head), newest(key, 2)]
+    maps, heads = block.shapes(last), _heads(block, config.smooth, precision)
+    for name in {outer: None for outer, _, inner in (each.partition("/") for each in maps) if inner}:
+        rows.append(derived(f"{key}/{name}", lambda _, name=name: heads[name]))  # type: ignore[misc]
+        rows.append(checked(f"{key}/{name}/attnw_shift", None, SHIFT))
+    rows += [
+        Row(f"{key}/{name}", f"{path}/{name}", linear, torch=f"{module}.{name.replace('/', '.')}") for name in maps
     ]
-    own = {
-        **stored["@variables"],
-        "g2_embd": nets.affine_from_dict(stored["g2_embd"], f"{WHAT}, g2_embd"),
-        "layers": layers,
-    }
-    return config, {**params, "repformers": own}
-
-
-def _options(cls: type, tree: dict[str, Any]) -> Any:
-    known = {each.name for each in fields(cls)}
-    return cls(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in tree.items() if name in known}
-    )
-
-
-def _layer_from_dict(config: Dpa2, tree: dict[str, Any], last: bool, number: int) -> Params:
-    what, block, layer = f"{WHAT}, layer {number}", config.repformer, dict[str, Any]()
-    nets.check_version(tree, 2, what)
-    for path in block.shapes(last):
-        *outer, name = path.split("/")
-        source = tree[outer[0]][name] if outer else tree[name]
-        place = layer.setdefault(outer[0], {}) if outer else layer
-        place[name] = nets.affine_from_dict(source, f"{what}, {path}")
-    for name in ("attn2g_map", "loc_attn"):
-        if name in tree and tree[name] is not None:
-            nets.require(tree[name], "attnw_shift", [None, SHIFT], f"{what}, {name}")
     if block.update_g2_has_attn and not last:
-        layer["attn2_lm"] = dict(tree["attn2_lm"]["@variables"])
-    factors = tree.get("@variables", tree)  # older files have them beside the other keys
-    layer.update({name: list(factors[name]) for name in block.residuals(last)})
-    return layer
+        norm = nets.norm_form(options["ln_eps"], block.trainable_ln, precision)
+        rows.append(Row(f"{key}/attn2_lm", f"{path}/attn2_lm", norm, torch=f"{module}.attn2_lm"))
+    return [*rows, *parts.factor_rows(key, path, module, block.residuals(last))]
+
+
+def _heads(block: Repformer, smooth: bool, precision: str) -> dict[str, dict[str, Any]]:
+    """Return the options that the parts of a layer store beside their maps."""
+    pairs = {"@version": 1, "input_dim": block.g2_dim, "head_num": block.attn2_nhead, "precision": precision}
+    nodes = {"@version": 1, "input_dim": block.g1_dim, "head_num": block.attn1_nhead, "precision": precision}
+    soft = {"smooth": smooth, "attnw_shift": SHIFT}
+    own = {"hidden_dim": block.attn2_hidden, "has_gate": block.attn2_has_gate}
+    return {
+        "attn2g_map": {"@class": "Atten2Map", **pairs, **own, **soft},
+        "attn2_mh_apply": {"@class": "Atten2MultiHeadApply", **pairs},
+        "attn2_ev_apply": {"@class": "Atten2EquiVarApply", **pairs},
+        "loc_attn": {"@class": "LocalAtten", **nodes, "hidden_dim": block.attn1_hidden, **soft},
+    }

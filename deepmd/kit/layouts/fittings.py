@@ -1,106 +1,111 @@
-"""Stored forms of fitting nets (docs/layouts.md#fitting-nets-in-files)."""
+"""Fitting nets in `.dp` files."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from deepmd.array_model.descriptors.base import Widths
 from deepmd.array_model.fittings.net import Fitting
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.registry import lookup
+from deepmd.io.checking import build
 from deepmd.kit.layouts import nets
+from deepmd.kit.rows import (
+    ARRAYS,
+    OPTION,
+    UNSET,
+    Form,
+    Row,
+    check_version,
+    derived,
+    find,
+    fixed,
+    option,
+    read_rows,
+    write_rows,
+)
 
-STORED = tuple(each.name for each in fields(Fitting) if each.name != "seed")
+COMMON = [each.name for each in fields(Fitting) if each.name != "seed"]
 """Options that every file has."""
 
-STATISTICS = ("fparam_avg", "fparam_inv_std", "aparam_avg", "aparam_inv_std")
+CONDITIONS = ("fparam_avg", "fparam_inv_std", "aparam_avg", "aparam_inv_std")
+"""Arrays that files have without a value where there are no such parameters."""
+
+REFUSED = [fixed("spin", None), fixed("dim_case_embd", 0, None), fixed("tot_ener_zero", False, None)]
 
 
 @dataclass(frozen=True)
-class Form:
-    """What differs between kinds: the version, the option behind each key, keys that always have the same value, options of old files."""
+class Layout:
+    """What differs between kinds: the version, and rows of options."""
 
-    version: int = 4
-    options: dict[str, str] = field(default_factory=dict)
-    fixed: dict[str, Any] = field(default_factory=dict)
-    before: dict[str, Any] = field(default_factory=dict)
+    version: int
+    options: Sequence[Row] = ()
 
 
-FORMS = {
-    "ener": Form(),
-    "dipole": Form(fixed={"r_differentiable": True, "c_differentiable": True}),
-    "polar": Form(5, {"fit_diag": "fit_diag", "shift_diag": "shift_diag"}),
-    "dos": Form(4, {"dim_out": "numb_dos"}),
-    "property": Form(
-        6,
-        {
-            "var_name": "property_name",
-            "task_dim": "task_dim",
-            "intensive": "intensive",
-            "distinguish_types": "distinguish_types",
-        },
-        before={"distinguish_types": False},
-    ),
+ATOM_ENER = Row("atom_ener", "atom_ener", Form(None, OPTION.read), UNSET)
+SMOOTH = [derived(f"{letter}_differentiable", lambda _: True) for letter in "rc"]
+PROPERTY = [option("var_name", "property_name", UNSET), *nets.options(["task_dim", "intensive"], UNSET)]
+
+LAYOUTS = {
+    "ener": Layout(4, [ATOM_ENER]),
+    "dipole": Layout(4, SMOOTH),
+    "polar": Layout(5, nets.options(["fit_diag", "shift_diag"], UNSET)),
+    "dos": Layout(4, [option("dim_out", "numb_dos", UNSET)]),
+    "property": Layout(6, [*PROPERTY, option("distinguish_types", default=False)]),
 }
 
 
-def form_of(cls: type[Fitting]) -> Form:
-    """Return the form of a kind.
-
-    DeePMD-kit does not know those of plug-ins, whose own options are stored as they are.
-    """
-    own = [each.name for each in fields(cls) if each.name not in (*STORED, "seed")]
-    return FORMS.get(cls.kind) or Form(1, {name: name for name in own})
+def layout_of(cls: type[Fitting]) -> Layout:
+    """Return the layout of a kind; the own options of plug-ins are stored as they are."""
+    own = [each.name for each in fields(cls) if each.name not in (*COMMON, "seed")]
+    return LAYOUTS.get(cls.kind) or Layout(1, nets.options(own, UNSET))
 
 
 def fitting_to_dict(
     fitting: Fitting, params: Params, type_map: tuple[str, ...], widths: Widths, mixed: bool
 ) -> dict[str, Any]:
     """Return the stored form; `widths` are those of the descriptor, `mixed` says that one net serves all types."""
-    ntypes, net, form, flags = len(type_map), fitting.net(widths), form_of(type(fitting)), fitting.layer_flags()
-    stored = [nets.net_to_dict(net, p, fitting.precision, flags) for p in params["nets"]]
+    layout, ntypes = layout_of(type(fitting)), len(type_map)
     own: dict[str, Any] = {
         "dim_out": fitting.output.width,
         "atom_ener": list(getattr(fitting, "atom_ener", ())) or None,
     }
     return {
         "@class": "Fitting",
-        "@version": form.version,
+        "@version": layout.version,
         "ntypes": ntypes,
         "dim_descrpt": widths.invariant,
-        **nets.options_to_dict(fitting, STORED),
-        "dim_case_embd": 0,
+        **write_rows(nets.options(COMMON, UNSET), fitting),
         "mixed_types": mixed,
-        "nets": nets.collection(stored, 0 if mixed else 1, ntypes, "fitting_network"),
+        "nets": _nets(fitting, widths, mixed, ntypes).write(params["nets"]),  # type: ignore[misc]
         "@variables": {
-            **dict.fromkeys(("case_embd", *STATISTICS)),
+            **dict.fromkeys(("case_embd", *CONDITIONS)),
             **{key: value for key, value in params.items() if key != "nets"},
         },
         "type_map": list(type_map),
-        "tot_ener_zero": False,
-        "trainable": list(flags),
+        "trainable": list(fitting.layer_flags()),
         "layer_name": None,
-        "spin": None,
         "type": fitting.kind,
         "var_name": fitting.output.name,
         **({"embedding_width": widths.equivariant} if fitting.needs_equivariant else own),
-        **form.fixed,
-        **{key: getattr(fitting, option) for key, option in form.options.items()},
+        **write_rows([*REFUSED, *layout.options], fitting),
     }
 
 
 def fitting_from_dict(tree: dict[str, Any]) -> tuple[Fitting, Params]:
     """Return options and parameters; what the stored form does not hold has its default."""
-    cls: type[Fitting] = lookup("fitting_net", tree["type"], "model/fitting_net")
-    form, what = form_of(cls), f"fitting {cls.kind}"
-    nets.check_version(tree, form.version, what)
-    for key, accepted in (("spin", [None]), ("dim_case_embd", [None, 0]), ("tot_ener_zero", [None, False])):
-        nets.require(tree, key, accepted, what)
-    options = {**form.before, **nets.options_from_dict(tree, {**{name: name for name in STORED}, **form.options})}
-    if cls.kind == "ener":
-        options["atom_ener"] = tuple(tree.get("atom_ener") or ())
-    fitting = cls(**options)
-    net = fitting.net(Widths(tree["dim_descrpt"], tree.get("embedding_width") or 0))
-    each = [nets.net_from_dict(net, item, f"{what}, net {k}") for k, item in enumerate(tree["nets"]["networks"])]
-    return fitting, {"nets": each, **{key: value for key, value in tree["@variables"].items() if value is not None}}
+    cls: type[Fitting] = lookup("fitting_net", find(tree, "type", "model/fitting_net"), "model/fitting_net")
+    layout, what = layout_of(cls), f"fitting {cls.kind}"
+    check_version(tree, layout.version, what)
+    rows = [*nets.options(COMMON, UNSET), *REFUSED, *layout.options]
+    fitting = build(cls, read_rows(rows, tree, what), what)
+    widths = Widths(find(tree, "dim_descrpt", what), find(tree, "embedding_width", what, optional=True) or 0)
+    stored = _nets(fitting, widths, False, 0).read(find(tree, "nets", what), what)  # type: ignore[misc]
+    return fitting, {"nets": stored, **ARRAYS.read(find(tree, "@variables", what), what)}  # type: ignore[misc]
+
+
+def _nets(fitting: Fitting, widths: Widths, mixed: bool, ntypes: int) -> Form:
+    form = nets.net_form(fitting.net(widths), fitting.precision, fitting.layer_flags())
+    return nets.nets_form(form, "fitting_network", 0 if mixed else 1, ntypes)

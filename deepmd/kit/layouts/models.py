@@ -1,9 +1,9 @@
-"""Stored forms of models (docs/layouts.md#objects)."""
+"""Models in `.dp` files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from deepmd.array_model.errors import InputError
@@ -11,37 +11,63 @@ from deepmd.array_model.models.base import OUTER, Model
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.outputs import ENERGY
 from deepmd.array_model.registry import lookup
+from deepmd.io.checking import build
 from deepmd.kit.layouts import nets
 from deepmd.kit.layouts.descriptors import descriptor_from_dict, descriptor_to_dict
 from deepmd.kit.layouts.fittings import fitting_from_dict, fitting_to_dict
+from deepmd.kit.rows import (
+    ARRAY,
+    FLAG,
+    OPTION,
+    UNSET,
+    Form,
+    Row,
+    array,
+    check_version,
+    checked,
+    derived,
+    find,
+    find_list,
+    option,
+    read_rows,
+    write_rows,
+)
 
-COMMON = tuple(each.name for each in fields(Model))
+COMMON = nets.options([each.name for each in fields(Model)], UNSET)
 """Options that every file has."""
 
-VERSIONS = {"standard": 2, "linear": 3, "zbl": 2, "pairtab": 2}
+Parts = tuple[dict[str, Any], Params]
+"""Options that are parts of a model, and the parameters of these."""
 
-TABLE = ("vdata", "tab_info", "tab_data")
-"""Parameters of a pair table."""
 
-RANGES = ("sw_rmin", "sw_rmax", "smin_alpha")
-"""Options of zbl, under their own names."""
+@dataclass(frozen=True)
+class Layout:
+    """How a kind of model is stored besides the common keys.
 
-Own = tuple[dict[str, Any], Params]
-"""Options of a kind, and parameters."""
+    Attributes
+    ----------
+    write, read : functions of (model, parameters) and of the stored dict for the parts of the model
+    options : rows of options
+    version : of what is written, and the newest that is read
+    """
 
-Form = tuple[Callable[[Any, Params], dict[str, Any]], Callable[[dict[str, Any]], Own]]
-"""What a kind has besides the common keys, and how it is read."""
+    write: Callable[[Any, Params], dict[str, Any]]
+    read: Callable[[dict[str, Any]], Parts]
+    options: Sequence[Row] = ()
+    version: int = 1
 
 
 def model_to_dict(model: Any, params: Params) -> dict[str, Any]:
     """Return the stored form of a model and its parameters, whose leaves may be anything."""
+    layout = _layout(model.kind)
     return {
         "@class": "Model",
         "type": model.kind,
-        "@version": VERSIONS.get(model.kind, 1),
-        **nets.options_to_dict(model, COMMON),
+        "@version": layout.version,
+        **write_rows(COMMON, model),
         "@variables": {name: params[name] for name in OUTER},
-        **_form(model.kind)[0](model, params),
+        **layout.write(model, params),
+        **write_rows(layout.options, model),
     }
 
 
@@ -51,51 +77,51 @@ def model_from_dict(tree: dict[str, Any], where: str = "model") -> tuple[Any, Pa
     Raises
     ------
     InputError
-        It is newer than this program, of an unknown kind, or contradicts itself.
+        The form is newer than this program, of an unknown kind, damaged, or contradicts itself.
     """
-    cls = lookup("model", tree.get("type", "standard"), where)
-    nets.check_version(tree, VERSIONS.get(cls.kind, 1), f"model {cls.kind}")
-    options, params = _form(cls.kind)[1](tree)
-    try:
-        model = cls(**nets.options_from_dict(tree, {name: name for name in COMMON}), **options)
-    except ValueError as error:
-        raise InputError(f"model {cls.kind}: {error}") from error
-    return model, {**{name: tree["@variables"][name] for name in OUTER if name not in params}, **params}
+    cls = lookup("model", find(tree, "type", where, optional=True) or "standard", where)
+    layout, what = _layout(cls.kind), f"model {cls.kind}"
+    check_version(tree, layout.version, what)
+    parts, params = layout.read(tree)
+    options = read_rows([*COMMON, *layout.options], tree, what)
+    model = build(cls, {**options, **parts}, what)
+    outer = {name: array(find(tree, f"@variables/{name}", what), what) for name in OUTER if name not in params}
+    return model, {**outer, **params}
 
 
-def _form(kind: str) -> Form:
-    if kind not in FORMS:
+def _layout(kind: str) -> Layout:
+    if kind not in LAYOUTS:
         raise InputError(
-            f"model {kind}: no form for files is known. Known: {', '.join(FORMS)}; a plug-in adds its own to deepmd.kit.layouts.models.FORMS"
+            f"model {kind}: no form for files is known. Known: {', '.join(LAYOUTS)}; "
+            "a plug-in adds its own to deepmd.kit.layouts.models.LAYOUTS"
         )
-    return FORMS[kind]
+    return LAYOUTS[kind]
 
 
 # -- kinds ------------------------------------------------------------------------------------------------------------
 
 
 def _standard(model: Any, params: Params) -> dict[str, Any]:
-    descriptor = model.descriptor
+    descriptor, fitting = model.descriptor, model.fitting
+    how = model.type_map, descriptor.widths, descriptor.mixed_types
     return {
         "descriptor": descriptor_to_dict(descriptor, params["descriptor"], model.type_map),
-        "fitting": fitting_to_dict(
-            model.fitting, params["fitting"], model.type_map, descriptor.widths, descriptor.mixed_types
-        ),
+        "fitting": fitting_to_dict(fitting, params["fitting"], *how),
     }
 
 
-def _read_standard(tree: dict[str, Any]) -> Own:
-    descriptor, descriptor_params = descriptor_from_dict(tree["descriptor"], "model/descriptor")
-    fitting, fitting_params = fitting_from_dict(tree["fitting"])
-    ntypes = len(tree["type_map"])
+def _read_standard(tree: dict[str, Any]) -> Parts:
+    descriptor, descriptor_params = descriptor_from_dict(find(tree, "descriptor", "model"), "model/descriptor")
+    fitting, fitting_params = fitting_from_dict(find(tree, "fitting", "model"))
+    ntypes = len(find_list(tree, "type_map", "model"))
     if not descriptor.mixed and len(descriptor.slots) != ntypes:
         raise InputError(f"model: sel has {len(descriptor.slots)} entries, type_map has {ntypes}")
-    outer = tree.get("@variables", {})
-    none = 0.0 * fitting_params["bias_atom_e"][None]  # of a file from before these were kept apart
-    bias, std = outer.get("out_bias", none), outer.get("out_std", none + 1.0)
-    if (
-        fitting.output == ENERGY
-    ):  # never scaled; DeePMD-kit's conversion to .pb would multiply by what its torch stores here
+    none = 0.0 * find(fitting_params, "bias_atom_e", "model/fitting")[None]  # of a file from before biases stood apart
+    stored = {name: find(tree, f"@variables/{name}", "model", optional=True) for name in OUTER}
+    bias = none if stored["out_bias"] is None else array(stored["out_bias"], "model: out_bias")
+    std = none + 1.0 if stored["out_std"] is None else array(stored["out_std"], "model: out_std")
+    if fitting.output == ENERGY:
+        # energies are never scaled; DeePMD-kit's conversion to .pb would multiply by what its torch stores here
         std = 0.0 * std + 1.0
     params = {"descriptor": descriptor_params, "fitting": fitting_params, "out_bias": bias, "out_std": std}
     return {"descriptor": descriptor, "fitting": fitting}, params
@@ -105,67 +131,77 @@ def _members(model: Any, params: Params) -> dict[str, Any]:
     return {"models": [model_to_dict(member, p) for member, p in zip(model.models, params["models"], strict=True)]}
 
 
-def _read_members(tree: dict[str, Any]) -> Own:
-    each = [model_from_dict(item, f"models/{number}") for number, item in enumerate(tree["models"])]
+def _read_members(tree: dict[str, Any]) -> Parts:
+    stored = find_list(tree, "models", "model")
+    each = [model_from_dict(item, f"models/{number}") for number, item in enumerate(stored)]
     return {"models": tuple(model for model, _ in each)}, {"models": [params for _, params in each]}
 
 
-def _linear(model: Any, params: Params) -> dict[str, Any]:
-    return {**_members(model, params), "weights": nets.with_sequences(list, model.weights)}
+def _number(value: Any, where: str) -> float:
+    if not isinstance(value, int | float):
+        raise InputError(f"{where}: {value!r:.100} is no number")
+    return float(value)
 
 
-def _read_linear(tree: dict[str, Any]) -> Own:
-    options, params = _read_members(tree)
-    weights = (
-        tree["weights"] if isinstance(tree["weights"], str) else tuple(float(weight) for weight in tree["weights"])
-    )
-    return {**options, "weights": weights}, params
+def _weights(value: Any, where: str) -> Any:
+    return value if isinstance(value, str) else tuple(_number(item, where) for item in _list(value, where))
 
 
-def _zbl(model: Any, params: Params) -> dict[str, Any]:
-    own = {} if model.add_bias else {"srtab_add_bias": False}  # DeePMD-kit knows no other than true there
-    return {**_members(model, params), "weights": "mean", **{name: getattr(model, name) for name in RANGES}, **own}
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise InputError(f"{where}: {value!r:.100} is no list")
+    return value
 
 
-def _read_zbl(tree: dict[str, Any]) -> Own:
-    options, params = _read_members(tree)
-    ranges = {name: float(tree[name]) for name in RANGES}
-    return {**options, **ranges, "add_bias": bool(tree.get("srtab_add_bias", True))}, params
+def _slots(value: Any, where: str) -> Any:
+    return sum(int(_number(item, where)) for item in value) if isinstance(value, list) else value
+
+
+def _intervals(value: Any, where: str) -> int:
+    if type(value) is not int or value < 1:
+        raise InputError(f"{where}: stored with {value!r} intervals; accepted: at least 1")
+    return value
+
+
+def _step(value: Any, where: str) -> float:
+    if not isinstance(value, int | float) or not value > 0.0:
+        raise InputError(f"{where}: stored with intervals of {value!r} Angstrom; accepted: a positive length")
+    return float(value)
+
+
+NUMBER = Form(lambda value: value, _number)
+WEIGHTS = Row("weights", "weights", Form(OPTION.write, _weights))
+ZBL = [
+    derived("weights", lambda _: "mean"),
+    *(option(name, form=NUMBER) for name in ("sw_rmin", "sw_rmax", "smin_alpha")),
+    # DeePMD-kit knows no other than true there
+    option("srtab_add_bias", "add_bias", True, Form(lambda value: UNSET if value else False, FLAG.read)),
+]
+GRID = [
+    option("rmin", "start", form=NUMBER),
+    option("rmax", "stop", form=NUMBER),
+    option("hh", "step", form=Form(NUMBER.write, _step)),
+    option("nspline", "intervals", form=Form(NUMBER.write, _intervals)),
+]
+TABLE = [Row(f"@variables/{name}", name, ARRAY) for name in ("vdata", "tab_info", "tab_data")]
+RANGE = [option("rcut", form=NUMBER), option("sel", form=Form(NUMBER.write, _slots))]
 
 
 def _pairtab(model: Any, params: Params) -> dict[str, Any]:
-    grid = {
-        "rmin": model.start,
-        "rmax": model.stop,
-        "hh": model.step,
-        "ntypes": model.ntypes,
-        "rcut": model.rcut,
-        "nspline": model.intervals,
-    }
-    table = {"@class": "PairTab", "@version": 1, **grid, "@variables": {name: params[name] for name in TABLE}}
-    return {"tab": table, "rcut": model.rcut, "sel": model.sel}
+    head = {"@class": "PairTab", "@version": 1, "ntypes": model.ntypes, "rcut": model.rcut}
+    return {"tab": {**head, **write_rows(GRID, model), **write_rows(TABLE, params)}}
 
 
-def _read_pairtab(tree: dict[str, Any]) -> Own:
-    table = tree["tab"]
-    nets.check_version(table, 1, "model pairtab: tab")
-    nets.require(table, "ntypes", [len(tree["type_map"])], "model pairtab: tab")
-    sel = tree["sel"] if isinstance(tree["sel"], int) else sum(tree["sel"])
-    intervals = table["nspline"]
-    if type(intervals) is not int or intervals < 1 or not table["hh"] > 0.0:
-        raise InputError(f"model pairtab: stored with {intervals!r} intervals of {table['hh']!r} Angstrom")
-    grid = {
-        "start": float(table["rmin"]),
-        "stop": float(table["rmax"]),
-        "step": float(table["hh"]),
-        "intervals": intervals,
-    }
-    return {"rcut": float(tree["rcut"]), "sel": sel, **grid}, {name: table["@variables"][name] for name in TABLE}
+def _read_pairtab(tree: dict[str, Any]) -> Parts:
+    what, table = "model pairtab: tab", find(tree, "tab", "model pairtab")
+    check_version(table, 1, what)
+    types = [checked("ntypes", len(find_list(tree, "type_map", "model pairtab")))]
+    return read_rows([*types, *GRID], table, what), read_rows(TABLE, table, what)
 
 
-FORMS: dict[str, Form] = {
-    "standard": (_standard, _read_standard),
-    "linear": (_linear, _read_linear),
-    "zbl": (_zbl, _read_zbl),
-    "pairtab": (_pairtab, _read_pairtab),
+LAYOUTS = {
+    "standard": Layout(_standard, _read_standard, version=2),
+    "linear": Layout(_members, _read_members, [WEIGHTS], version=3),
+    "zbl": Layout(_members, _read_members, ZBL, version=2),
+    "pairtab": Layout(_pairtab, _read_pairtab, RANGE, version=2),
 }

@@ -1,169 +1,143 @@
-"""Options and nets as the nested dicts of `.dp` files, and back (docs/layouts.md#objects)."""
+"""Layers and nets in `.dp` files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import PRECISIONS, Params
 from deepmd.array_model.networks import Net
+from deepmd.kit.rows import OPTION, Form, Row, array, check_version, find, find_list, option
+
+PRECISION = Form(lambda name: PRECISIONS[name], lambda name, where: name)
+ENVIRONMENT = ("rcut", "rcut_smth")
+"""Options that the dict of an environment matrix repeats."""
 
 
-def check_version(tree: dict[str, Any], newest: int, what: str) -> None:
-    """Raise InputError when a stored dict is newer than this code knows."""
-    version = tree.get("@version", 1)
-    if not isinstance(version, int) or version > newest:
-        raise InputError(f"{what}: stored with version {version!r}; this program reads versions up to {newest}")
+def options(names: Sequence[str], default: Any) -> list[Row]:
+    """Return the rows of options that are stored under their own names."""
+    forms = {"precision": PRECISION}
+    return [option(name, default=default, form=forms.get(name, OPTION)) for name in names]
 
 
-def require(tree: dict[str, Any], key: str, accepted: Sequence[Any], what: str) -> None:
-    """Raise InputError when a stored option has a value that is not supported."""
-    if tree.get(key) not in accepted:
-        raise InputError(
-            f"{what}: stored with {key} = {tree.get(key)!r}, which is not supported (accepted: {list(accepted)})"
-        )
+def environment(config: Any, protection: float = 0.0) -> dict[str, Any]:
+    """Return the dict of an environment matrix."""
+    return {**{name: getattr(config, name) for name in ENVIRONMENT}, "protection": protection, "use_exp_switch": False}
 
 
-def check_uniform(statistics: dict[str, Any], what: str) -> None:
-    """Raise InputError when stored statistics differ between slots: one slot stands for all those that no atom fills."""
-    for name in ("davg", "dstd"):
-        values = statistics[name]
-        if not isinstance(values, str) and float(abs(values - values[:, :1, :]).max()) > 0.0:
-            raise InputError(f"{what}: stored with {name} that differs between slots, which is not supported")
+# -- layers -----------------------------------------------------------------------------------------------------------
 
 
-def options_to_dict(config: Any, names: Iterable[str]) -> dict[str, Any]:
-    """Return options of a config as files have them: lists in place of tuples, the canonical name of a precision."""
-    values = {name: getattr(config, name) for name in names}
-    return {
-        name: PRECISIONS[value] if name == "precision" else with_sequences(list, value)
-        for name, value in values.items()
-    }
+def layer_form(precision: str, trainable: bool, activation: str = "none", resnet: bool = False) -> Form:
+    """Return the form of one layer, by default of a linear map, which has no time step."""
 
-
-def options_from_dict(tree: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """Return the options that a stored dict holds, by {key: option}; what is absent or null has its default."""
-    return {option: with_sequences(tuple, tree[key]) for key, option in names.items() if tree.get(key) is not None}
-
-
-def with_sequences(kind: type, value: Any) -> Any:
-    """Return the value with lists and tuples, nested ones too, as one of the two."""
-    return kind(with_sequences(kind, item) for item in value) if isinstance(value, list | tuple) else value
-
-
-def layer_to_dict(
-    params: Params, precision: str, trainable: bool, activation: str = "none", resnet: bool = False
-) -> dict[str, Any]:
-    """Return the `Layer` dict of one layer; by default of a linear map."""
-    arrays = {name: params.get(name) for name in ("w", "b", "idt")}
-    return {
-        "@class": "Layer",
-        "@version": 2,
-        "bias": arrays["b"] is not None,
-        "use_timestep": arrays["idt"] is not None,
-        "activation_function": activation,
-        "resnet": resnet,
-        "precision": PRECISIONS[precision],
-        "trainable": bool(trainable),
-        "@variables": arrays,
-    }
-
-
-def layer_from_dict(tree: dict[str, Any], what: str, activation: str = "none", resnet: bool = False) -> Params:
-    """Return the parameters of a stored `Layer` after checking that it is the one that the configuration describes."""
-    check_version(tree, 2, what)
-    require(tree, "resnet", [True] if resnet else [None, False], what)
-    stored = tree.get("activation_function") or "none"
-    if stored.lower() != activation.lower() and not {stored.lower(), activation.lower()} <= {"none", "linear"}:
-        raise InputError(f"{what}: stored with activation {stored!r}, which differs from {activation!r}")
-    return {key: value for key, value in tree["@variables"].items() if key in ("w", "b", "idt") and value is not None}
-
-
-def net_to_dict(net: Net, params: Params, precision: str, trainable: Sequence[bool]) -> dict[str, Any]:
-    """Return the `EmbeddingNetwork` or `FittingNetwork` dict of a net."""
-    precision = PRECISIONS[precision]
-    layers = [
-        layer_to_dict(layer, precision, flag, *kind)
-        for layer, flag, kind in zip(params["layers"], trainable, _kinds(net), strict=True)
-    ]
-    common = {
-        "in_dim": net.in_dim,
-        "neuron": list(net.neuron),
-        "activation_function": net.activation_function,
-        "resnet_dt": net.resnet_dt,
-    }
-    if net.out_dim is None:
+    def write(params: Params) -> dict[str, Any]:
+        arrays = {name: params.get(name) for name in ("w", "b", "idt")}
         return {
-            "@class": "EmbeddingNetwork",
+            "@class": "Layer",
             "@version": 2,
-            **common,
-            "bias": net.bias,
-            "precision": precision,
-            "layers": layers,
+            "bias": arrays["b"] is not None,
+            "use_timestep": arrays["idt"] is not None,
+            "activation_function": activation,
+            "resnet": resnet,
+            "precision": PRECISIONS[precision],
+            "trainable": bool(trainable),
+            "@variables": arrays,
         }
-    extra = {"out_dim": net.out_dim, "precision": precision, "bias_out": True, "layers": layers}
-    return {"@class": "FittingNetwork", "@version": 1, **common, **extra}
+
+    def read(tree: Any, where: str) -> Params:
+        check_version(tree, 2, where)
+        stored = str(find(tree, "activation_function", where, optional=True) or "none")
+        same = stored.lower() == activation.lower() or {stored.lower(), activation.lower()} <= {"none", "linear"}
+        if not same:
+            raise InputError(f"{where}: stored with activation {stored!r}, which differs from {activation!r}")
+        if bool(find(tree, "resnet", where, optional=True)) != resnet:
+            raise InputError(f"{where}: stored with resnet = {tree.get('resnet')!r}; expected: {resnet}")
+        found = {name: find(tree, f"@variables/{name}", where, optional=name != "w") for name in ("w", "b", "idt")}
+        if found["idt"] is not None and not resnet and activation == "none":
+            raise InputError(f"{where}: stored with a time step; a linear map is expected")
+        return {name: array(value, f"{where}, {name}") for name, value in found.items() if value is not None}
+
+    return Form(write, read)
 
 
-def net_from_dict(net: Net, tree: dict[str, Any], what: str) -> Params:
-    """Return the parameters of a stored net after checking that it is the net that the configuration describes."""
-    check_version(tree, 2, what)
-    if tree["in_dim"] != net.in_dim or tuple(tree["neuron"]) != net.neuron or len(tree["layers"]) != len(net.widths()):
-        raise InputError(
-            f"{what}: stored widths {tree['in_dim']} -> {tree['neuron']} differ from the expected {net.in_dim} -> {list(net.neuron)}"
+def norm_form(eps: float, trainable: bool, precision: str) -> Form:
+    """Return the form of a layer norm."""
+    head = {"@class": "LayerNorm", "@version": 1, "eps": eps, "trainable": trainable}
+
+    def read(tree: Any, where: str) -> Params:
+        return {name: array(find(tree, f"@variables/{name}", where), where) for name in ("w", "b")}
+
+    return Form(lambda params: {**head, "precision": PRECISIONS[precision], "@variables": params}, read)
+
+
+# -- nets -------------------------------------------------------------------------------------------------------------
+
+
+def net_form(net: Net, precision: str, trainable: Sequence[bool]) -> Form:
+    """Return the form of a net: `EmbeddingNetwork`, or `FittingNetwork` if it has a width of its output."""
+    layers = [layer_form(precision, flag, net.activation_function, True) for flag in trainable[: len(net.neuron)]]
+    if net.out_dim is not None:
+        layers.append(layer_form(precision, trainable[-1]))
+
+    def write(params: Params) -> dict[str, Any]:
+        stored = [form.write(layer) for form, layer in zip(layers, params["layers"], strict=True)]  # type: ignore[misc]
+        tail = {"precision": PRECISIONS[precision], "layers": stored}
+        common = {
+            "in_dim": net.in_dim,
+            "neuron": list(net.neuron),
+            "activation_function": net.activation_function,
+            "resnet_dt": net.resnet_dt,
+        }
+        if net.out_dim is None:
+            return {"@class": "EmbeddingNetwork", "@version": 2, **common, "bias": net.bias, **tail}
+        extra = {"out_dim": net.out_dim, "bias_out": True}
+        return {"@class": "FittingNetwork", "@version": 1, **common, **extra, **tail}
+
+    def read(tree: Any, where: str) -> Params:
+        check_version(tree, 2, where)
+        width, neuron, stored = (
+            find(tree, "in_dim", where),
+            find(tree, "neuron", where),
+            find_list(tree, "layers", where),
         )
-    return {
-        "layers": [
-            layer_from_dict(tree["layers"][k], f"{what}, layer {k}", *kind) for k, kind in enumerate(_kinds(net))
-        ]
-    }
+        if width != net.in_dim or neuron != list(net.neuron) or len(stored) != len(layers):
+            expected = f"the expected {net.in_dim} -> {list(net.neuron)}"
+            raise InputError(f"{where}: stored widths {width} -> {neuron} differ from {expected}")
+        each = zip(layers, stored, strict=True)
+        return {"layers": [form.read(tree, f"{where}, layer {k}") for k, (form, tree) in enumerate(each)]}  # type: ignore[misc]
+
+    return Form(write, read)
 
 
-def _kinds(net: Net) -> list[tuple[str, bool]]:
-    """Return activation and whether there is a shortcut, of each layer as files have it."""
-    hidden = [(net.activation_function, True)] * len(net.neuron)
-    return hidden if net.out_dim is None else [*hidden, ("none", False)]
+def nets_form(form: Form, kind: str, ndim: int, ntypes: int, expected: int | None = None) -> Form:
+    """Return the form of a list of nets of one shape, a `NetworkCollection`: of types, the first varies fastest.
+
+    Parameters
+    ----------
+    kind : "embedding_network" or "fitting_network"
+    ndim : number of types that a net belongs to
+    expected : number of nets that a file must have; None: any
+    """
+
+    def write(params: list[Params]) -> dict[str, Any]:
+        head = {"@class": "NetworkCollection", "@version": 1, "ndim": ndim, "ntypes": ntypes, "network_type": kind}
+        return {**head, "networks": [form.write(net) for net in params]}  # type: ignore[misc]
+
+    def read(tree: Any, where: str) -> list[Params]:
+        stored = find_list(tree, "networks", where)
+        present = sum(item is not None for item in stored)
+        if expected is not None and (present, len(stored)) != (expected, expected):
+            reason = "a compressed model, with tables in their place. Needed: the model from before the compression"
+            text = f"expected {expected} embedding nets, the file has {present}{'' if present else f': {reason}'}"
+            raise InputError(f"{where.rpartition(', ')[0] or where}: {text}")
+        return [form.read(item, f"{where}, net {k}") for k, item in enumerate(stored)]  # type: ignore[misc]
+
+    return Form(write, read, "_networks.")
 
 
-def collection(networks: Sequence[dict[str, Any]], ndim: int, ntypes: int, kind: str) -> dict[str, Any]:
-    """Return the `NetworkCollection` dict; the first key varies fastest in `networks`."""
-    return {
-        "@class": "NetworkCollection",
-        "@version": 1,
-        "ndim": ndim,
-        "ntypes": ntypes,
-        "network_type": kind,
-        "networks": list(networks),
-    }
-
-
-def embedding(net: Net, params: Params, precision: str, trainable: bool, ntypes: int) -> dict[str, Any]:
-    """Return the collection of an embedding net that serves all types."""
-    return collection(
-        [net_to_dict(net, params, precision, [trainable] * len(net.neuron))], 0, ntypes, "embedding_network"
-    )
-
-
-def layer_norm_to_dict(params: Params, eps: float, trainable: bool, precision: str) -> dict[str, Any]:
-    """Return the `LayerNorm` dict."""
-    return {
-        "@class": "LayerNorm",
-        "@version": 1,
-        "eps": eps,
-        "trainable": trainable,
-        "precision": PRECISIONS[precision],
-        "@variables": params,
-    }
-
-
-def environment(options: Any, protection: float = 0.0) -> dict[str, Any]:
-    """Return the dict of an environment matrix, from options with `rcut` and `rcut_smth`."""
-    return {"rcut": options.rcut, "rcut_smth": options.rcut_smth, "protection": protection, "use_exp_switch": False}
-
-
-def affine_from_dict(tree: dict[str, Any], what: str) -> Params:
-    """Return the parameters of a stored `Layer` that is a linear map."""
-    if tree["@variables"].get("idt") is not None:
-        raise InputError(f"{what}: stored with a time step; a linear map is expected")
-    return layer_from_dict(tree, what)
+def embeddings_form(net: Net, precision: str, trainable: bool, ndim: int, ntypes: int, expected: int) -> Form:
+    """Return the form of embedding nets."""
+    form = net_form(net, precision, [trainable] * len(net.neuron))
+    return nets_form(form, "embedding_network", ndim, ntypes, expected)

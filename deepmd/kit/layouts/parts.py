@@ -1,120 +1,146 @@
-"""Stored forms of what several descriptors have: type embedding, attention layers, embedding of charge and spin."""
+"""Parts that several descriptors have in `.dp` files: type embedding, attention layers, embedding of charge and spin."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Any
 
 from deepmd.array_model.attention import GatedAttention
 from deepmd.array_model.charge_spin import TABLES, names_of
+from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import PRECISIONS, Params
-from deepmd.array_model.networks import Net
 from deepmd.array_model.type_embedding import TypeEmbedding
+from deepmd.io.checking import build
 from deepmd.kit.layouts import nets
+from deepmd.kit.rows import (
+    UNSET,
+    Form,
+    Row,
+    array,
+    check_version,
+    checked,
+    derived,
+    find,
+    read_rows,
+    with_sequences,
+    write_rows,
+)
 
-OF_TYPES = tuple(each.name for each in fields(TypeEmbedding) if each.name != "seed")
+MODULES = {"embeddings": "filter_layers", "embeddings_strip": "filter_layers_strip"}
+"""What torch calls lists of embedding nets."""
+
+FACTORS = Form(lambda values: values, lambda stored, where: [array(item, where) for item in stored])
+
+OF_TYPES = [
+    *nets.options([each.name for each in fields(TypeEmbedding) if each.name not in ("seed", "use_tebd_bias")], UNSET),
+    *nets.options(["use_tebd_bias"], True),
+    checked("padding", None, True),
+]
 """Options of a type embedding that files hold."""
 
-# -- type embedding -------------------------------------------------------------------------------------------------
+
+def options_below(cls: type) -> Callable[[Any, str], dict[str, Any]]:
+    """Return the reader of a section of options, which may have keys without a meaning here."""
+    known = {each.name for each in fields(cls)}
+
+    def read(stored: Any, where: str) -> dict[str, Any]:
+        if not isinstance(stored, dict):
+            raise InputError(f"{where}: must be a dict of options, got {stored!r:.100}")
+        return {key: with_sequences(tuple, value) for key, value in stored.items() if key in known}
+
+    return read
 
 
-def types_to_dict(types: TypeEmbedding, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
-    """Return the `TypeEmbedNet` dict."""
-    return {
-        "@class": "TypeEmbedNet",
-        "@version": 2,
-        "ntypes": len(type_map),
-        "padding": True,
-        **nets.options_to_dict(types, OF_TYPES),
-        "type_map": list(type_map),
-        "embedding": nets.net_to_dict(
-            types.net(len(type_map)), params, types.precision, [types.trainable] * len(types.neuron)
-        ),
-    }
+def factor_rows(key: str, path: str, module: str, names: Iterable[str]) -> list[Row]:
+    """Return the rows of the learned factors of updates; older files have them beside the other keys of a layer."""
+    return [
+        Row(f"{key}/@variables/{name}", f"{path}/{name}", FACTORS, old=f"{key}/{name}", torch=f"{module}.{name}")
+        for name in names
+    ]
 
 
-def types_from_dict(tree: dict[str, Any], type_map: tuple[str, ...]) -> tuple[TypeEmbedding, Params]:
-    """Return options and parameters."""
-    what = "type embedding"
-    nets.check_version(tree, 2, what)
-    nets.require(tree, "padding", [None, True], what)
-    types = TypeEmbedding(**{"use_tebd_bias": True, **nets.options_from_dict(tree, {name: name for name in OF_TYPES})})
-    params = nets.net_from_dict(types.net(len(type_map)), tree["embedding"], what)
-    return types, {**params, "inputs": types.inputs(type_map)}
+def read_types(tree: Any, where: str) -> TypeEmbedding:
+    """Return the options of a stored type embedding."""
+    check_version(tree, 2, where)
+    return build(TypeEmbedding, read_rows(OF_TYPES, tree, where), where)
 
 
-# -- charge and spin ------------------------------------------------------------------------------------------------
+def types_form(types: TypeEmbedding, type_map: tuple[str, ...], *, named: bool = True) -> Form:
+    """Return the form of the parameters of a type embedding with these options; a stored one must have the same.
 
+    Parameters
+    ----------
+    named : whether files repeat the names of the types
+    """
+    flags, net = [types.trainable] * len(types.neuron), types.net(len(type_map))
+    form = nets.net_form(net, types.precision, flags)
+    vectors = ("neuron", "use_econf_tebd", "use_tebd_bias")
 
-def charge_spin_to_dict(embedding: TypeEmbedding, params: Params) -> dict[str, Any]:
-    """Return the stored forms by their keys in that of the descriptor."""
-    tables = {
-        name: {**types_to_dict(embedding, params[name], names_of(limits)), "type_map": None}
-        for name, limits in TABLES.items()
-    }
-    return {**tables, "mix_cs_mlp": nets.layer_to_dict(params["mix_cs_mlp"], embedding.precision, embedding.trainable)}
-
-
-def charge_spin_from_dict(tree: dict[str, Any], what: str) -> Params:
-    """Return the parameters from the stored form of a descriptor."""
-    tables = {name: types_from_dict(tree[name], names_of(limits))[1] for name, limits in TABLES.items()}
-    return {**tables, "mix_cs_mlp": nets.affine_from_dict(tree["mix_cs_mlp"], f"{what}, mix_cs_mlp")}
-
-
-# -- attention ------------------------------------------------------------------------------------------------------
-
-
-def attention_to_dict(attention: GatedAttention, params: list[Params], trainable: bool) -> dict[str, Any]:
-    """Return the `NeighborGatedAttention` dict."""
-
-    def keys(*names: str) -> dict[str, Any]:
-        """Return the keys that the stack, a layer and its inner part share, then those of `names`."""
-        common = {
-            "nnei": attention.slots,
-            "embed_dim": attention.width,
-            "hidden_dim": attention.hidden,
-            "dotr": attention.dotr,
-            "do_mask": False,
+    def write(params: Params) -> dict[str, Any]:
+        return {
+            "@class": "TypeEmbedNet",
+            "@version": 2,
+            "ntypes": len(type_map),
+            "padding": True,
+            **write_rows(OF_TYPES, types),
+            "type_map": list(type_map) if named else None,
+            "embedding": form.write(params),  # type: ignore[misc]
         }
-        options = {name: getattr(attention, name) for name in ("scaling_factor", "normalize", "temperature", *names)}
-        return {**common, **options, "precision": PRECISIONS[attention.precision]}
 
-    outer, layers = keys("trainable_ln", "ln_eps"), []
-    for layer in params:
-        maps = {
-            name: nets.net_to_dict(net, layer[name], attention.precision, [trainable])["layers"][0]
-            for name, net in attention.nets.items()
-        }
-        inner = {**keys("smooth"), "num_heads": 1, "bias": True, **maps}
-        norm = nets.layer_norm_to_dict(layer["norm"], attention.ln_eps, attention.trainable_ln, attention.precision)
-        layers.append({**outer, "attention_layer": inner, "attn_layer_norm": norm})
-    return {
-        "@class": "NeighborGatedAttention",
-        "@version": 1,
-        "layer_num": attention.layers,
-        **outer,
-        "attention_layers": layers,
+    def read(tree: Any, where: str) -> Params:
+        stored = read_types(tree, where)
+        if any(getattr(stored, name) != getattr(types, name) for name in vectors):
+            raise InputError(f"{where}: the stored type embedding {stored} is not that of the descriptor, {types}")
+        net = form.read(find(tree, "embedding", where), where)  # type: ignore[misc]
+        return {**net, "inputs": types.inputs(type_map)}
+
+    return Form(write, read, "embedding.embedding_net.")
+
+
+def charge_spin_rows(embedding: TypeEmbedding) -> list[Row]:
+    """Return the rows of the embedding of charge and spin."""
+    tables = {name: types_form(embedding, names_of(limits), named=False) for name, limits in TABLES.items()}
+    mix = nets.layer_form(embedding.precision, embedding.trainable)
+    return [Row(name, name, form, torch=name) for name, form in {**tables, "mix_cs_mlp": mix}.items()]
+
+
+def attention_rows(attention: GatedAttention, trainable: bool) -> list[Row]:
+    """Return the rows of the attention layers, a `NeighborGatedAttention`."""
+    layer, norm = (
+        nets.layer_form(attention.precision, trainable),
+        nets.norm_form(attention.ln_eps, attention.trainable_ln, attention.precision),
+    )
+    common = {
+        "nnei": attention.slots,
+        "embed_dim": attention.width,
+        "hidden_dim": attention.hidden,
+        "dotr": attention.dotr,
+        "do_mask": False,
+        **{name: getattr(attention, name) for name in ("scaling_factor", "normalize", "temperature")},
+        "precision": PRECISIONS[attention.precision],
     }
-
-
-def attention_from_dict(attention: GatedAttention, tree: dict[str, Any], what: str) -> list[Params]:
-    """Return the parameters after checking that the stored layers are those that the options describe."""
-    nets.check_version(tree, 1, what)
-    nets.require(tree, "layer_num", [len(tree["attention_layers"])], what)
-    nets.require(tree, "layer_num", [attention.layers], what)
-    out = []
-    for number, layer in enumerate(tree["attention_layers"]):
-        inner, where = layer["attention_layer"], f"{what}, layer {number}"
-        for key, value in (("num_heads", 1), ("do_mask", False), ("bias", True), ("smooth", attention.smooth)):
-            nets.require(inner, key, [value], where)
-        maps = {
-            name: nets.net_from_dict(net, {**_around(net), "layers": [inner[name]]}, where)
-            for name, net in attention.nets.items()
-        }
-        out.append({**maps, "norm": dict(layer["attn_layer_norm"]["@variables"])})
-    return out
-
-
-def _around(net: Net) -> dict[str, Any]:
-    """Return the keys of a stored net around its layers."""
-    return {"@version": 1, "in_dim": net.in_dim, "neuron": []}
+    stack = {**common, "trainable_ln": attention.trainable_ln, "ln_eps": attention.ln_eps}
+    inner = {**common, "smooth": attention.smooth, "num_heads": 1, "bias": True}
+    top = "attention_layers"
+    head = {"@class": "NeighborGatedAttention", "@version": 1, "layer_num": attention.layers, **stack}
+    rows = [derived(top, lambda _: head), checked(f"{top}/layer_num", attention.layers)]
+    if not attention.layers:
+        rows.append(Row(f"{top}/{top}", "attention", Form(lambda _: [], lambda stored, where: [])))
+    for number in range(attention.layers):
+        key, module = f"{top}/{top}/{number}", f"dpa1_attention.attention_layers.{number}."
+        rows += [derived(key, lambda _: stack), derived(f"{key}/attention_layer", lambda _: inner)]
+        rows += [
+            checked(f"{key}/attention_layer/{name}", inner[name]) for name in ("num_heads", "do_mask", "bias", "smooth")
+        ]
+        rows += [
+            Row(
+                f"{key}/attention_layer/{name}",
+                f"attention/{number}/{name}/layers/0",
+                layer,
+                torch=f"{module}attention_layer.{name}",
+            )
+            for name in attention.nets
+        ]
+        rows.append(Row(f"{key}/attn_layer_norm", f"attention/{number}/norm", norm, torch=f"{module}attn_layer_norm"))
+    return rows

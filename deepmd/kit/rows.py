@@ -1,0 +1,249 @@
+"""Entries of stored dicts as rows: key there, path here, how the value is written and read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deepmd.array_model.errors import InputError
+from deepmd.array_model.tree import map_leaves
+
+REQUIRED, UNSET = object(), object()
+"""Defaults of a row: a file must have the key; the dataclass has the default."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a value is stored.
+
+    Attributes
+    ----------
+    write : function of the value here that returns the stored one, or UNSET to store none; None: the entry is only read
+    read : function of (stored value, where it stands) that returns the value here; None: the entry is only written
+    torch : what stands between the module of a row and the rest of the path, in DeePMD-kit's torch
+    """
+
+    write: Callable[[Any], Any] | None
+    read: Callable[[Any, str], Any] | None = None
+    torch: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One entry of a stored dict.
+
+    Attributes
+    ----------
+    key : its keys there, joined by "/"; numbers are places in lists
+    path : attributes, keys and numbers of the value here, joined by "/"; "": the whole; None: the value is checked only
+    form : how the value is stored
+    default : the value here where files lack the key or have null, or REQUIRED or UNSET
+    old : the key in old files
+    torch : name of the module in DeePMD-kit's torch that has the parameters
+    """
+
+    key: str
+    path: str | None
+    form: Form
+    default: Any = REQUIRED
+    old: str = ""
+    torch: str = ""
+
+
+def write_rows(rows: Iterable[Row], source: Any) -> dict[str, Any]:
+    """Return the stored dict of an object, or of nested dicts and lists."""
+    values = ((row.key, row.form.write(_at(source, row.path or ""))) for row in rows if row.form.write)
+    return nest((key, value) for key, value in values if value is not UNSET)
+
+
+def read_rows(rows: Iterable[Row], tree: Any, what: str) -> dict[str, Any]:
+    """Return the values here, as nested dicts and lists.
+
+    Raises
+    ------
+    InputError
+        A key is missing, or its value is not accepted.
+    """
+    found = []
+    for row in rows:
+        if row.form.read is None:
+            continue
+        value = find(tree, row.key, what, row.default is not REQUIRED or bool(row.old))
+        if value is None and row.old:
+            value = find(tree, row.old, what)
+        if value is not None or row.default is REQUIRED:
+            value = row.form.read(value, f"{what}, {row.key}")
+        elif row.default is UNSET:
+            continue
+        else:
+            value = row.default
+        if row.path is not None:
+            found.append((row.path, value))
+    return nest(found)
+
+
+def find(tree: Any, key: str, what: str, optional: bool = False) -> Any:
+    """Return an entry of a stored tree, None where it is optional and missing.
+
+    Raises
+    ------
+    InputError
+        The entry is missing, or something above it is neither a dict nor a list.
+    """
+    for part in key.split("/"):
+        if isinstance(tree, dict) and part in tree:
+            tree = tree[part]
+        elif isinstance(tree, list) and part.isdigit() and int(part) < len(tree):
+            tree = tree[int(part)]
+        elif optional and (tree is None or isinstance(tree, dict | list)):
+            return None
+        else:
+            raise InputError(f"{what}: {part!r} is missing")
+    return tree
+
+
+def find_list(tree: Any, key: str, what: str) -> list[Any]:
+    """Return an entry of a stored tree that must be a list.
+
+    Raises
+    ------
+    InputError
+        The entry is missing or something else.
+    """
+    value = find(tree, key, what)
+    if not isinstance(value, list):
+        raise InputError(f"{what}: {key} is no list but {value!r:.100}")
+    return value
+
+
+def nest(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Return nested dicts from {path: value}, lists where the keys are numbers; dicts of the same path are merged."""
+    out: dict[str, Any] = {"": {}}
+    for path, value in items:
+        *outer, name = ["", *path.split("/")] if path else [""]
+        inner = out
+        for key in outer:
+            inner = inner.setdefault(key, {})
+        inner[name] = {**inner.get(name, {}), **value} if isinstance(value, dict) else value
+    return _with_lists(out[""])  # type: ignore[no-any-return]
+
+
+def _with_lists(tree: Any) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    values = {key: _with_lists(value) for key, value in tree.items()}
+    return list(values.values()) if values and all(str(key).isdigit() for key in values) else values
+
+
+def _at(source: Any, path: str) -> Any:
+    for key in path.split("/") if path else ():
+        if isinstance(source, list):
+            source = source[int(key)]
+        else:
+            source = source[key] if isinstance(source, dict) else getattr(source, key)
+    return source
+
+
+# -- forms ------------------------------------------------------------------------------------------------------------
+
+
+def with_sequences(kind: type, value: Any) -> Any:
+    """Return the value with lists and tuples, nested ones too, as one of the two."""
+    return kind(with_sequences(kind, item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def array(value: Any, where: str) -> Any:
+    """Return a stored array.
+
+    Raises
+    ------
+    InputError
+        The value is not an array of numbers.
+    """
+    try:
+        numeric = np.asarray(value).dtype.kind in "fiub"
+    except ValueError:  # rows of different lengths
+        numeric = False
+    if not numeric:
+        raise InputError(f"{where}: not an array of numbers: {value!r:.100}")
+    return value
+
+
+OPTION = Form(lambda value: with_sequences(list, value), lambda value, where: with_sequences(tuple, value))
+"""An option: a tuple here, a list there."""
+
+FLAG = Form(bool, lambda value, where: bool(value))
+ARRAY = Form(lambda value: value, array)
+ARRAYS = Form(lambda tree: tree, lambda tree, where: map_leaves(lambda leaf: array(leaf, where), tree))
+"""Nested dicts and lists of arrays, stored as they are."""
+
+
+def option(key: str, path: str = "", default: Any = REQUIRED, form: Form = OPTION) -> Row:
+    """Return the row of an option; `path` is by default the same as the key."""
+    return Row(key, path or key, form, default)
+
+
+def fixed(key: str, value: Any, *also: Any) -> Row:
+    """Return the row of a key that is always written with the same value, and read with that or `also`."""
+    return Row(key, None, Form(lambda _: value, accept(value, *also)), UNSET)
+
+
+def derived(key: str, function: Callable[[Any], Any]) -> Row:
+    """Return the row of a key that repeats what follows from the whole here; it is written only."""
+    return Row(key, "", Form(function))
+
+
+def checked(key: str, *accepted: Any) -> Row:
+    """Return the row of a key that is only looked at."""
+    return Row(key, None, Form(None, accept(*accepted)), UNSET)
+
+
+def accept(*accepted: Any) -> Callable[[Any, str], Any]:
+    """Return the reader of an option of which only some values are supported."""
+
+    def read(value: Any, where: str) -> Any:
+        if not isinstance(value, bool | int | float | str | None) or value not in accepted:
+            what, _, key = where.rpartition(", ")
+            text = f"stored with {key} = {value!r:.100}, which is not supported (accepted: {list(accepted)})"
+            raise InputError(f"{what}: {text}")
+        return value
+
+    return read
+
+
+def newest(key: str, version: int) -> Row:
+    """Return the row that refuses an inner dict of a version that is newer than this one."""
+    return Row(key, None, Form(None, lambda tree, where: check_version(tree, version, where)))
+
+
+def check_version(tree: Any, newest: int, what: str) -> None:
+    """Raise InputError when a stored dict is newer than this program knows."""
+    version = find(tree, "@version", what, optional=True)
+    if not isinstance(version, int | None) or (version or 1) > newest:
+        raise InputError(f"{what}: stored with version {version!r}; this program reads versions up to {newest}")
+
+
+def statistics(key: str, path: str, torch: str, *, uniform: bool) -> Sequence[Row]:
+    """Return the rows of mean and deviation of the environment (T, S, C).
+
+    Parameters
+    ----------
+    uniform : refuse values that differ between slots, because one slot stands for all those that no atom fills
+    """
+
+    def read(value: Any, where: str) -> Any:
+        values = np.asarray(array(value, where))
+        if values.ndim != 3:
+            raise InputError(f"{where}: has {values.ndim} axes; expected types, slots, columns")
+        if uniform and float(abs(values - values[:, :1, :]).max(initial=0.0)) > 0.0:
+            what, _, key = where.rpartition(", ")
+            raise InputError(f"{what}: stored with {key} that differs between slots, which is not supported")
+        return value
+
+    return [
+        Row(f"{key}@variables/{name}", f"{path}{name}", Form(ARRAY.write, read), torch=torch + theirs)
+        for name, theirs in (("davg", "mean"), ("dstd", "stddev"))
+    ]
