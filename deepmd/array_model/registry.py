@@ -42,7 +42,7 @@ def canonical(kind: str, name: Any, where: str) -> str:
         The name is unknown.
     """
     _load_plugins()
-    key = _ALIASES.get((kind, name), name) if isinstance(name, str) else name
+    key = _ALIASES.get((kind, name), name) if isinstance(name, str) else str(name)
     if key not in _KINDS[kind]:
         if key in NOT_YET.get(kind, ()):
             raise InputError(
@@ -50,7 +50,7 @@ def canonical(kind: str, name: Any, where: str) -> str:
             )
         known = sorted([*_KINDS[kind], *(alias for k, alias in _ALIASES if k == kind)])
         raise InputError(f"{where}: unknown type {name!r}. Known: {', '.join(known)}.{nearest(str(name), known)}")
-    return str(key)
+    return key
 
 
 def lookup(kind: str, name: Any, where: str) -> Any:

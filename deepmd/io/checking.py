@@ -41,6 +41,40 @@ def check_finite(tree: Any, where: str = "") -> None:
             )
 
 
+def find(tree: Any, key: str, what: str, optional: bool = False) -> Any:
+    """Return an entry of a stored tree, None where it is optional and missing.
+
+    Raises
+    ------
+    InputError
+        The entry is missing, or something above it is neither a dict nor a list.
+    """
+    for part in key.split("/"):
+        if isinstance(tree, dict) and part in tree:
+            tree = tree[part]
+        elif isinstance(tree, list) and part.isdigit() and int(part) < len(tree):
+            tree = tree[int(part)]
+        elif optional and (tree is None or isinstance(tree, dict | list)):
+            return None
+        else:
+            raise InputError(f"{what}: {part!r} is missing")
+    return tree
+
+
+def find_list(tree: Any, key: str, what: str) -> list[Any]:
+    """Return an entry of a stored tree that must be a list.
+
+    Raises
+    ------
+    InputError
+        The entry is missing or something else.
+    """
+    value = find(tree, key, what)
+    if not isinstance(value, list):
+        raise InputError(f"{what}: {key} is no list but {value!r:.100}")
+    return value
+
+
 def rename(section: dict[str, Any], aliases: Mapping[str, str], where: str) -> dict[str, Any]:
     """Return the section with aliases replaced by the proper keys.
 

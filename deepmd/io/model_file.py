@@ -17,7 +17,7 @@ from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flatten, map_leaves, paths
 from deepmd.host import plain
-from deepmd.io.checking import check_finite
+from deepmd.io.checking import check_finite, find, find_list
 from deepmd.io.kit_table import from_kit
 from deepmd.plan.expansions import expanded, without_tables
 from deepmd.version import __version__
@@ -168,22 +168,25 @@ def from_tree(tree: dict[str, Any], where: str) -> ModelFile:
         The tree is not that of a model, or of one that is not supported; or a number of it is NaN or infinite.
     """
     try:
-        check_finite({name: tree.get(name) for name in ("model", "expansion")})
-        model, params = from_kit("model_from_dict")(_tidy(tree["model"]))
+        check_finite({name: find(tree, name, NO_MODEL, optional=True) for name in ("model", "expansion")})
+        model, params = from_kit("model_from_dict")(find(tree, "model", NO_MODEL))
         params = model.in_precision(map_leaves(np.asarray, params), xp=plain)
         _check_shapes(model, params)
-        distance = tree.get("@variables", {}).get("min_nbor_dist")
-        distance = None if distance is None else float(np.asarray(distance).reshape(()))
-        content = ModelFile(model, params, tree.get("model_def_script") or {}, distance)
+        distance = find(tree, "@variables/min_nbor_dist", NO_MODEL, optional=True)
+        if distance is not None and np.shape(distance) != ():
+            raise InputError(f"min_nbor_dist is {distance!r:.100}; expected: one number")
+        definition = find(tree, "model_def_script", NO_MODEL, optional=True) or {}
+        content = ModelFile(model, params, definition, None if distance is None else float(distance))
         content = _expansion_from_tree(tree["expansion"], content) if tree.get("expansion") else content
         check_finite(content.all_params, "parameters")  # once more: narrower precisions overflow sooner
         return content
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
-    except KeyError as error:
-        raise InputError(f"{where}: not a model file of this program or of DeePMD-kit: {error} is missing") from error
-    except (TypeError, AttributeError, ValueError, IndexError, RecursionError) as error:
-        raise InputError(f"{where}: the stored model cannot be read: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"{where}: {NO_MODEL}: nested too deeply") from error
+
+
+NO_MODEL = "not a model file of this program or of DeePMD-kit"
 
 
 def _check_shapes(model: Any, params: Params) -> None:
@@ -236,9 +239,11 @@ def _expansion_to_tree(expansion: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _expansion_from_tree(tree: dict[str, Any], content: ModelFile) -> ModelFile:
     """Return a compressed model after checking that its tables fit it. Version 2 was that of one descriptor."""
-    if tree.get("@version") not in (2, 3):
-        raise InputError(f"expansion: stored with @version = {tree.get('@version')!r}; accepted: 2, 3")
-    stored, parts = [tree] if tree["@version"] == 2 else tree["parts"], content.model.each_part(content.params)
+    version = find(tree, "@version", "expansion")
+    if version not in (2, 3):
+        raise InputError(f"expansion: stored with @version = {version!r}; accepted: 2, 3")
+    stored = [tree] if version == 2 else find_list(tree, "parts", "expansion")
+    parts = content.model.each_part(content.params)
     if len(stored) != len(parts):
         raise InputError(f"expansion: stored for {len(stored)} descriptors, the model has {len(parts)}")
     each = [
@@ -251,7 +256,8 @@ def _expansion_from_tree(tree: dict[str, Any], content: ModelFile) -> ModelFile:
 
 def _tables(tree: dict[str, Any], part: Any, ntypes: int, where: str) -> dict[str, Any]:
     """Return terms and tables of a part after checking that they fit it."""
-    terms, tables = tree["terms"], map_leaves(np.asarray, tree["@variables"])
+    what = f"expansion: {where}"
+    terms, tables = find(tree, "terms", what), map_leaves(np.asarray, find(tree, "@variables", what))
     if type(terms) is not int or terms < 2 or terms % 2:
         raise InputError(f"expansion: {where}: stored with {terms!r} terms; accepted: a positive even number")
     if not isinstance(part, Expandable):
@@ -271,19 +277,6 @@ def _tables(tree: dict[str, Any], part: Any, ntypes: int, where: str) -> dict[st
                 f"expansion: {where}: {path} has shape {stored.get(path, 'none')}, expected {expected.get(path, 'none')}"
             )
     return {"terms": terms, **tables}
-
-
-def _tidy(tree: Any) -> Any:
-    """Drop the unit axes that some DeePMD-kit backends store biases and time steps with."""
-    if isinstance(tree, dict):
-        out = {key: _tidy(value) for key, value in tree.items()}
-        if tree.get("@class") == "Layer":
-            variables = out["@variables"]
-            out["@variables"] = {
-                k: v if v is None or k == "w" else np.asarray(v).reshape(-1) for k, v in variables.items()
-            }
-        return out
-    return [_tidy(item) for item in tree] if isinstance(tree, list) else tree
 
 
 def map_variables(function: Callable[[Any], Any], tree: Any, inside: bool = False) -> Any:

@@ -109,6 +109,8 @@ def of_splines(
     InputError
         The numbers do not describe each other.
     """
+    if info.shape != (4,) or not np.all(np.isfinite(info)):
+        raise InputError(f"a table is described by {info!r}; expected: start, spacing, intervals, types")
     start, step, intervals, ntypes = float(info[0]), float(info[1]), int(info[2]), len(type_map)
     if int(info[3]) != ntypes or intervals < 1 or coefficients.size != ntypes**2 * intervals * 4 or not step > 0.0:
         raise InputError(

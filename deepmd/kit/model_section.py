@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -84,6 +84,8 @@ COMPRESSED = (
     "the input of `dp compress`, or the checkpoint"
 )
 
+ASK = "Give the input it was trained with (dp convert-backend --input)"
+
 BY_DP = "Convert the model with DeePMD-kit to .dp, which is read: dp convert-backend IN OUT.dp"
 """What to do about kinds that only `.dp` and `.yaml` bring."""
 
@@ -103,12 +105,18 @@ class Found:
     Attributes
     ----------
     section : the part of a `model` section that the file states by attributes
-    arrays : parameters by our paths, such as `descriptor/embeddings/0/layers/1/w`
+    arrays : function of (model, paths of its parameters such as `descriptor/embeddings/0/layers/1/w`) that returns the
+        parameters that the file has
+    size : number of values in all arrays of the file
+    weights : weights of a layer by the path of the part, whose dtype is the precision that the environment of the
+        training stood for
     min_nbor_dist : shortest distance of the training data, Angstrom, or None
     """
 
     section: Section
-    arrays: Mapping[str, np.ndarray]
+    arrays: Callable[[StandardModel, Iterable[str]], Mapping[str, np.ndarray]]
+    size: int
+    weights: Mapping[str, np.ndarray | None]
     min_nbor_dist: float | None = None
 
 
@@ -126,31 +134,31 @@ def assemble(definition: Section, found: Found, where: str) -> ModelFile:
         shapes.
     """
     try:
-        definition = json.loads(json.dumps(without_comments(definition)))
+        definition = _plain_section(definition)
         section = _merged(definition, found)
         model = _model(section)
-        # fresh parameters tell which there must be; what a file may leave out keeps its fresh value
-        fresh = model.init(Drawn(sum(array.size for array in found.arrays.values())), xp=plain)
-        template = ModelFile(model, fresh, definition or section, found.min_nbor_dist)
-        expected = flatten(fresh)
-        unused = (
-            [path for path in expected if path.startswith("fitting/aparam_")]
-            if model.fitting.use_aparam_as_mask
-            else []
-        )
-        arrays = {**{path: expected[path] for path in (*OPTIONAL, *unused) if path in expected}, **found.arrays}
+        # fresh parameters tell which there must be, within four times what the file has, so that a description cannot
+        # ask for more than memory; what a file may leave out keeps its fresh value
+        fresh = model.init(Drawn(found.size), xp=plain)
+        expected, arrays = flatten(fresh), found.arrays(model, flatten(fresh))
+        unused = [path for path in expected if path.startswith("fitting/aparam_") and model.fitting.use_aparam_as_mask]
+        arrays = {**{path: expected[path] for path in (*OPTIONAL, *unused) if path in expected}, **arrays}
         left = sorted(set(arrays) - set(expected))
         if left:  # the model would be evaluated without them
             raise InputError(f"the file has parameters that its description does not explain: {', '.join(left[:5])}")
-        description = to_json(template, "numpy")
-    except (InputError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        text = (
-            str(error)
-            if isinstance(error, InputError)
-            else f"its description cannot be used: {type(error).__name__}: {error}"
-        )
-        raise InputError(f"{where}: {text}") from error
-    return from_json(description, arrays, where)
+        template = ModelFile(model, fresh, definition or section, found.min_nbor_dist)
+        return from_json(to_json(template, "numpy"), arrays, where)
+    except InputError as error:
+        raise InputError(str(error) if str(error).startswith(where) else f"{where}: {error}") from error
+
+
+def _plain_section(definition: Section) -> Section:
+    """Return a section without comments, after checking that it is what JSON can hold."""
+    try:
+        out: Section = json.loads(json.dumps(without_comments(definition)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"its description cannot be used: {type(error).__name__}: {error}") from error
+    return out
 
 
 def combine(
@@ -168,10 +176,9 @@ def combine(
     InputError
         They do not fit together.
     """
-    try:
-        model = lookup("model", kind, "model")(models=tuple(member.model for member in members), **options)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"model: {error}") from error
+    model = build(
+        lookup("model", kind, "model"), {**options, "models": tuple(member.model for member in members)}, "model"
+    )
     zeros = np.zeros((1, model.ntypes, 1))
     params = {
         "models": [member.params for member in members],
@@ -224,64 +231,62 @@ def kind_of(part: str, *sections: Section) -> Any:
 
 def _merged(definition: Section, found: Found) -> Section:
     """Return the section that holds: over the definition what the file states."""
-    _refuse({**definition, **found.section}, "model", "model")
+    out = {**definition, **found.section}
+    _refuse(out, "model", "model")
     kind = canonical("model", definition.get("type", "standard"), "model/type")
     if kind != "standard" or definition.get("use_srtab"):
         asked = "use_srtab" if kind == "standard" else f"type {kind!r}"
         raise InputError(f"model: {asked} cannot be read from this kind of file yet. {BY_DP}")
-    out = {**definition, **found.section}
     for part, place in PARTS.items():
-        where, inner, stated = f"model/{part}", definition.get(part) or {}, found.section.get(part, {})
-        if not isinstance(inner, dict):
-            raise InputError(f"{where}: must be an object with keys, got {inner!r}")
-        out[part] = _merged_part(part, where, inner, stated, place, found)
+        inner, stated = definition.get(part) or {}, found.section.get(part, {})
+        out[part] = _merged_part(part, f"model/{part}", inner, stated, place, found)
     _tell_unknown(out, {"type_map", "pair_exclude_types", "atom_exclude_types", "preset_out_bias", *PARTS}, "model")
     return out
 
 
-def _merged_part(part: str, where: str, inner: Section, stated: Section, place: str, found: Found) -> Section:
+def _merged_part(part: str, where: str, inner: Any, stated: Section, place: str, found: Found) -> Section:
     """Return the section of a part that holds; `place` is where its parameters are."""
+    _check_section(inner, where)
     name = kind_of(part, {part: stated}, {part: inner})
     if name is None:
-        raise InputError(
-            f"{where}/type: the file does not say what it is. Give the input it was trained with (dp convert-backend --input)"
-        )
+        raise InputError(f"{where}/type: the file does not say what it is. {ASK}")
     cls = lookup(part, name, where)
     if cls.kind == "hybrid":
-        given, members = (
-            inner.get("list") or [{}] * len(stated["list"]),
-            stated.get("list") or [{}] * len(inner["list"]),
-        )
-        pairs = enumerate(zip(given, members, strict=True))
-        merged = [
-            _merged_part(part, f"{where}/list/{k}", own, told, f"{place}/members/{k}", found)
-            for k, (own, told) in pairs
-        ]
-        return {"type": "hybrid", "list": merged}
+        given, members = inner.get("list") or [], stated.get("list") or []
+        number = max(len(given), len(members))
+        given, members = given or [{}] * number, members or [{}] * number
+        if len(given) != len(members):
+            raise InputError(f"{where}/list: the input has {len(given)} members, the file has {len(members)}")
+        return {
+            "type": "hybrid",
+            "list": [
+                _merged_part(part, f"{where}/list/{k}", own, told, f"{place}/members/{k}", found)
+                for k, (own, told) in enumerate(zip(given, members, strict=True))
+            ],
+        }
     known = {field.name for field in fields(cls)}
     _refuse({key: value for key, value in inner.items() if key not in known}, f"model/{part}", where)
-    meant = {
-        key: value
-        for key, value in rename(inner, cls.names, where).items()
-        if key not in WITHOUT_MEANING.get(cls.kind, ())
-    }
+    without = WITHOUT_MEANING.get(cls.kind, ())
+    meant = {key: value for key, value in rename(inner, cls.names, where).items() if key not in without}
     out = {**meant, **stated, "type": cls.kind}
     for name, kind in get_type_hints(cls).items():
         if is_dataclass(kind) and name in out:  # a section of its own, which a file may state in part
             out[name] = _merged_options(kind, inner.get(name) or {}, stated.get(name) or {}, f"{where}/{name}")
-    if (
-        "precision" in known and out.get("precision", "default") == "default"
-    ):  # meant what the environment of the training said
-        weights = (array for path, array in found.arrays.items() if path.startswith(f"{place}/") and "/w" in path)
-        out["precision"] = next((array.dtype.name for array in weights), "default")
+    if "precision" in known and out.get("precision", "default") == "default" and place in found.weights:
+        weights = found.weights[place]
+        out["precision"] = "default" if weights is None else weights.dtype.name
     _tell_unknown(out, {"type", *known}, f"model/{part}")
     return out
 
 
+def _check_section(section: Any, where: str) -> None:
+    if not isinstance(section, dict):
+        raise InputError(f"{where}: must be an object with keys, got {section!r}")
+
+
 def _merged_options(cls: Any, inner: Section, stated: Section, where: str) -> Section:
     """Return the section of options below a part that holds."""
-    if not isinstance(inner, dict):
-        raise InputError(f"{where}: must be an object with keys, got {inner!r}")
+    _check_section(inner, where)
     known = {field.name for field in fields(cls)}
     out = {**rename(inner, getattr(cls, "names", {}), where), **stated}
     unknown = sorted(key for key in out.keys() - known if out[key] is not None)
@@ -322,28 +327,16 @@ def _built(part: str, section: Section, where: str) -> Any:
 
 
 def _model(section: Section) -> StandardModel:
-    parts = {}
-    for part in PARTS:
-        parts[part] = _built(part, section[part], f"model/{part}")
+    parts = {place: _built(part, section[part], f"model/{part}") for part, place in PARTS.items()}
     names = section.get("type_map")
-    if not names:
-        raise InputError(
-            "model/type_map: the file does not name its elements. Give the input it was trained with (dp convert-backend --input)"
-        )
+    if not names or not isinstance(names, list):
+        raise InputError(f"model/type_map: the file does not name its elements. {ASK}")
     if len(names) > MOST_TYPES:
         raise InputError(f"model/type_map: has {len(names)} types; more than {MOST_TYPES} are not supported")
-    preset = section.get("preset_out_bias")
-    model = StandardModel(
-        type_map=tuple(map(str, names)),
-        descriptor=parts["descriptor"],
-        fitting=parts["fitting_net"],
-        pair_exclude_types=tuple((int(a), int(b)) for a, b in section.get("pair_exclude_types") or ()),
-        atom_exclude_types=tuple(map(int, section.get("atom_exclude_types") or ())),
-        rcond=parts["fitting_net"].rcond,
-        preset_out_bias=None if preset is None else {key: list(value) for key, value in preset.items()},
-    )
-    if not model.descriptor.mixed and len(model.layout().sel) != model.ntypes:
-        raise InputError(
-            f"model/descriptor/sel: has {len(model.layout().sel)} entries, type_map has {model.ntypes}: {list(model.type_map)}"
-        )
+    options = {name: section.get(name) or () for name in ("pair_exclude_types", "atom_exclude_types")}
+    options |= {"type_map": list(map(str, names)), "preset_out_bias": section.get("preset_out_bias")}
+    model = build(StandardModel, {**options, **parts, "rcond": parts["fitting"].rcond}, "model")
+    sel = model.layout().sel
+    if not model.descriptor.mixed and len(sel) != model.ntypes:
+        raise InputError(f"model/descriptor/sel: has {len(sel)} entries, type_map has {model.ntypes}: {names}")
     return model

@@ -10,6 +10,7 @@ import numpy as np
 
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.tree import map_leaves
+from deepmd.io.checking import find
 
 REQUIRED, UNSET = object(), object()
 """Defaults of a row: a file must have the key; the dataclass has the default."""
@@ -85,40 +86,6 @@ def read_rows(rows: Iterable[Row], tree: Any, what: str) -> dict[str, Any]:
     return nest(found)
 
 
-def find(tree: Any, key: str, what: str, optional: bool = False) -> Any:
-    """Return an entry of a stored tree, None where it is optional and missing.
-
-    Raises
-    ------
-    InputError
-        The entry is missing, or something above it is neither a dict nor a list.
-    """
-    for part in key.split("/"):
-        if isinstance(tree, dict) and part in tree:
-            tree = tree[part]
-        elif isinstance(tree, list) and part.isdigit() and int(part) < len(tree):
-            tree = tree[int(part)]
-        elif optional and (tree is None or isinstance(tree, dict | list)):
-            return None
-        else:
-            raise InputError(f"{what}: {part!r} is missing")
-    return tree
-
-
-def find_list(tree: Any, key: str, what: str) -> list[Any]:
-    """Return an entry of a stored tree that must be a list.
-
-    Raises
-    ------
-    InputError
-        The entry is missing or something else.
-    """
-    value = find(tree, key, what)
-    if not isinstance(value, list):
-        raise InputError(f"{what}: {key} is no list but {value!r:.100}")
-    return value
-
-
 def nest(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """Return nested dicts from {path: value}, lists where the keys are numbers; dicts of the same path are merged."""
     out: dict[str, Any] = {"": {}}
@@ -176,6 +143,21 @@ OPTION = Form(lambda value: with_sequences(list, value), lambda value, where: wi
 """An option: a tuple here, a list there."""
 
 FLAG = Form(bool, lambda value, where: bool(value))
+
+
+def integer(value: Any, where: str) -> int:
+    """Return a stored integer.
+
+    Raises
+    ------
+    InputError
+        The value is something else.
+    """
+    if type(value) is not int:
+        raise InputError(f"{where}: {value!r:.100} is no integer")
+    return value
+
+
 ARRAY = Form(lambda value: value, array)
 ARRAYS = Form(lambda tree: tree, lambda tree, where: map_leaves(lambda leaf: array(leaf, where), tree))
 """Nested dicts and lists of arrays, stored as they are."""

@@ -19,6 +19,8 @@ from deepmd.kit.tf_names import (
     activation_of,
     always,
     asked,
+    length,
+    required,
     shapes_of_nets,
 )
 
@@ -65,10 +67,8 @@ def _guessed(graph: Graph, arrays: Arrays, section: Section) -> Section:
             f"the nets are evaluated without neighbours too (atom_ener), but the file does not tell the energies: {ASK}"
         )
     widths, resnet_dt = shapes_of_nets(arrays, "nets")
-    rest, width = (
-        len(next(iter(first_layers(arrays).values()))) - section["fitting_net"]["numb_fparam"],
-        section["descriptor"]["neuron"][-1],
-    )
+    rest = length(required(arrays, min(first_layers(arrays), default="nets/0/layers/0/w")))
+    rest, width = rest - section["fitting_net"]["numb_fparam"], section["descriptor"]["neuron"][-1]
     return {
         "neuron": widths[:-1],
         "resnet_dt": resnet_dt,

@@ -82,6 +82,8 @@ class Part:
             for pattern, path_of in self.names.arrays.items():
                 if (match := re.fullmatch(pattern, name)) and (path := path_of(match, self.graph)):
                     sizes = self.names.trailing.get(path)
+                    if sizes is not None and array.size % (self.graph.ntypes * abs(math.prod(sizes))):
+                        raise InputError(f"{name} has {array.size} numbers, for {self.graph.ntypes} types")
                     out[path] = array if sizes is None else array.reshape(self.graph.ntypes, *sizes)
         return out
 
@@ -124,12 +126,11 @@ def read_graph(
         return _read(Graph(nodes, arrays, to_array), where, input_path)
     except InputError as error:
         raise InputError(str(error) if where in str(error) else f"{where}: {error}") from error
-    except (TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
-        raise InputError(f"{where}: the graph is damaged: {type(error).__name__}: {error}") from error
 
 
 def _read(graph: Graph, where: str, input_path: Path | None) -> ModelFile:
     definition = _definition(graph, where) if input_path is None else section_of_input(input_path)
+    check_definition(definition)
     kind = _kind(graph)
     if not 0 < graph.ntypes <= MOST_TYPES:
         raise InputError(f"statistics of {graph.ntypes} types; accepted: 1 to {MOST_TYPES}")
@@ -169,7 +170,14 @@ def _read(graph: Graph, where: str, input_path: Path | None) -> ModelFile:
     }
     if without := unchosen(graph):
         whole["atom_exclude_types"] = without
-    content = assemble(definition, Found(whole, found, distance if known else None), where)
+    weights = {
+        part.place: next((array for path, array in own.items() if "/w" in path), None)
+        for part, own in zip((*descriptors, fitting), owns, strict=True)
+    }
+    size = sum(array.size for array in found.values())
+    content = assemble(
+        definition, Found(whole, lambda model, paths: found, size, weights, distance if known else None), where
+    )
     return _finished(content, descriptors, fitting)
 
 
@@ -205,6 +213,34 @@ def _finished(content: ModelFile, descriptors: list[Part], fitting: Part) -> Mod
     return content.with_params(
         {**content.params, "descriptor": {"members": done} if "members" in whole else done[0], "fitting": last}
     )
+
+
+def check_definition(definition: Section) -> None:
+    """Refuse a `model` section whose options that are looked at before all others have another form.
+
+    Raises
+    ------
+    InputError
+        There is one.
+    """
+    members = {part: definition.get(part) or {} for part in ("descriptor", "fitting_net", "type_embedding")}
+    listed = members["descriptor"].get("list") if isinstance(members["descriptor"], dict) else None
+    members |= {f"descriptor/list/{k}": member for k, member in enumerate(listed if isinstance(listed, list) else ())}
+    for where, section in members.items():
+        if not isinstance(section, dict):
+            raise InputError(f"model/{where}: must be an object with keys, got {section!r:.100}")
+        for key, kind in FORMS.items():
+            if not isinstance(section.get(key), kind | None):
+                raise InputError(f"model/{where}/{key}: {section[key]!r:.100}; expected: {kind.__name__}")
+        pairs = section.get("exclude_types") or ()
+        if where.startswith("descriptor") and not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+            raise InputError(f"model/{where}/exclude_types: {pairs!r:.100}; expected: pairs of types")
+    if not isinstance(definition.get("type_map"), list | None):
+        raise InputError(f"model/type_map: {definition['type_map']!r:.100}; expected: a list")
+
+
+FORMS = {"axis_neuron": int, "n_axis_neuron": int, "exclude_types": list, "atom_ener": list}
+"""Options that are looked at before all others are checked."""
 
 
 def _definition(graph: Graph, where: str) -> Section:

@@ -6,6 +6,7 @@ Another kind is another `Names` in `DESCRIPTORS` or `FITTINGS`.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from deepmd.array_model.namespace import Params
 from deepmd.array_model.networks import activation
 from deepmd.array_model.pairs import spans
 from deepmd.host import plain
-from deepmd.kit.model_section import Section
+from deepmd.kit.model_section import MOST_TYPES, Section
 
 Arrays = dict[str, np.ndarray]
 
@@ -50,24 +51,47 @@ class Graph:
 
     def text(self, name: str) -> str | None:
         """Return a string constant, or None if there is none of this name."""
-        return self.nodes[name].attr["value"].tensor.string_val[0].decode() if name in self.nodes else None
+        if name not in self.nodes:
+            return None
+        values = self.nodes[name].attr["value"].tensor.string_val
+        if len(values) != 1:
+            raise InputError(f"{name} is not one text: the graph is damaged")
+        return values[0].decode(errors="replace")  # type: ignore[no-any-return]
+
+    def source(self, node: Any, number: int) -> Any:
+        """Return the node that an input of another one comes from."""
+        if number >= len(node.input) or node.input[number] not in self.nodes:
+            raise InputError(f"input {number} of the node {node.name} is missing: the graph is damaged")
+        return self.nodes[node.input[number]]
+
+    def _constant(self, name: str, most: int) -> np.ndarray:
+        """Return a constant of at most so many numbers."""
+        tensor = self.nodes[name].attr["value"].tensor
+        sizes = [size.size for size in tensor.tensor_shape.dim]
+        if not 0 <= math.prod(sizes) <= most or min(sizes, default=0) < 0:
+            raise InputError(f"{name} is not {'one number' if most == 1 else 'a short list'}: it has the sizes {sizes}")
+        try:
+            return self.to_array(tensor)
+        except (TypeError, ValueError) as error:  # of TensorFlow, about bytes that are no numbers
+            raise InputError(f"{name} is damaged: {error}") from error
 
     def number(self, name: str) -> float | None:
         """Return a constant, or None if there is none of this name."""
         if name not in self.nodes:
             return None
-        tensor = self.nodes[name].attr["value"].tensor
-        if any(size.size != 1 for size in tensor.tensor_shape.dim):
+        array = self._constant(name, 1)
+        if array.size != 1 or array.dtype.kind not in "fiub":
             raise InputError(f"{name} is not one number")
-        return float(self.to_array(tensor).reshape(()))
+        return float(array.item())
 
     def integers(self, name: str) -> list[int] | None:
         """Return a constant with integers, or None if there is none of this name."""
-        return (
-            [int(value) for value in self.to_array(self.nodes[name].attr["value"].tensor).reshape(-1)]
-            if name in self.nodes
-            else None
-        )
+        if name not in self.nodes:
+            return None
+        array = self._constant(name, MOST_TYPES)
+        if array.dtype.kind not in "iu":
+            raise InputError(f"{name} holds no integers: {array.dtype}")
+        return [int(value) for value in array.reshape(-1)]
 
     @property
     def members(self) -> int:
@@ -101,7 +125,7 @@ class Graph:
             raise InputError(
                 "the statistics descrpt_attr/t_avg are missing: the file is cut short, or no model with a descriptor"
             )
-        return len(found[0])
+        return length(found[0])
 
     @property
     def hidden(self) -> int:
@@ -134,6 +158,25 @@ class Names:
     guessed: Callable[[Graph, Arrays, Section], Section]
     completed: Callable[[Arrays, Section, Graph], Arrays] = field(default=lambda arrays, section, graph: arrays)
     finished: Callable[[Any, Params], Params] = field(default=lambda descriptor, params: params)
+
+
+def length(array: np.ndarray) -> int:
+    """Return the size of the first axis, 0 if there is none."""
+    return array.shape[0] if array.ndim else 0
+
+
+def required(arrays: Arrays, path: str) -> np.ndarray:
+    """Return an array that a model must have.
+
+    Raises
+    ------
+    InputError
+        The array is missing, or the path is that of weights and the array is no matrix.
+    """
+    array = arrays.get(path)
+    if array is None or (path.endswith("/w") and array.ndim != 2):
+        raise InputError(f"the parameter {path} is {'missing' if array is None else f'of shape {array.shape}'}")
+    return array
 
 
 def always(path: str) -> Callable[[re.Match[str], Graph], str]:
@@ -201,19 +244,18 @@ def environment_stated(graph: Graph) -> Section:
 
 def _se_e2_a_guessed(graph: Graph, arrays: Arrays, section: Section) -> Section:
     cut = graph.nodes.get("filter_type_all/Slice")
-    if cut is not None and graph.nodes[cut.input[0]].op == "Mul":
+    if cut is not None and graph.source(cut, 0).op == "Mul":
         raise InputError(f"the model leaves out pairs of types, but the file does not tell which: {ASK}")
     widths, resnet_dt = shapes_of_nets(arrays, "embeddings")
     nets, ntypes = {int(path.split("/")[1]) for path in arrays if path.startswith("embeddings/")}, graph.ntypes
     one_side = section["descriptor"]["type_one_side"]
     absent = [] if one_side else [(net % ntypes, net // ntypes) for net in range(ntypes**2) if net not in nets]
-    first = next(
-        array
-        for name, array in graph.arrays.items()
-        if re.fullmatch(rf"{'layer_0' if graph.hidden else 'final_layer'}_type_\d+/matrix", name)
-    )
+    pattern = rf"{'layer_0' if graph.hidden else 'final_layer'}_type_\d+/matrix"
+    lengths = [length(array) for name, array in graph.arrays.items() if re.fullmatch(pattern, name)]
+    if not lengths:
+        raise InputError("the fitting nets of single types are missing: the file is cut short")
     fitting = section["fitting_net"]
-    rest = len(first) - fitting["numb_fparam"]
+    rest = lengths[0] - fitting["numb_fparam"]
     masked = fitting["numb_aparam"] > 0 and rest % widths[-1] == 0
     return {
         "neuron": widths,
@@ -228,8 +270,10 @@ def with_used_steps(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
     """Drop time steps that checkpoints have for layers without a shortcut."""
 
     def used(path: str) -> bool:
-        before, after = arrays.get(f"{path.removesuffix('idt')}w", np.zeros((0, 0))).shape
-        return not path.endswith("/idt") or after in (before, 2 * before)
+        if not path.endswith("/idt"):
+            return True
+        before, after = required(arrays, f"{path.removesuffix('idt')}w").shape
+        return after in (before, 2 * before)
 
     return {path: array for path, array in arrays.items() if used(path)}
 

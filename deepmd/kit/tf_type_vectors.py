@@ -16,6 +16,7 @@ from deepmd.array_model.namespace import Params
 from deepmd.array_model.networks import Net
 from deepmd.array_model.type_embedding import TypeEmbedding
 from deepmd.host import plain
+from deepmd.io.checking import build
 from deepmd.kit.model_section import Section
 from deepmd.kit.tf_fittings import first_layers
 from deepmd.kit.tf_names import (
@@ -27,6 +28,7 @@ from deepmd.kit.tf_names import (
     always,
     asked,
     environment_stated,
+    required,
     with_used_steps,
     without_mean,
 )
@@ -62,6 +64,8 @@ def embedding_options(graph: Graph, given: Section) -> Section:
         for name, array in graph.arrays.items()
         if (match := re.fullmatch(rf"{SCOPE}matrix_(\d+)", name))
     )
+    if not layers or any(array.ndim != 2 for _, array in layers):
+        raise InputError(f"the weights {SCOPE}matrix_... of the type embedding are missing or no matrices")
     bent = any(name.startswith(SCOPE) and node.op == "Tanh" for name, node in graph.nodes.items())
     return {
         "neuron": [array.shape[1] for _, array in layers],
@@ -89,11 +93,17 @@ def table(options: Section, arrays: Arrays, type_map: tuple[str, ...]) -> np.nda
     arrays : has the parameters of the type embedding
     """
     layers: list[dict[str, np.ndarray]] = [{} for _ in options["neuron"]]
+    types = build(TypeEmbedding, options, "model/type_embedding")
     for path, array in arrays.items():
         if path.startswith(VECTORS):
             _, _, layer, leaf = path.split("/")
+            if int(layer) >= len(layers):
+                raise InputError(f"the layer {layer} of the type embedding has no weights")
             layers[int(layer)][leaf] = array if leaf == "w" else array.reshape(-1)
-    types = TypeEmbedding(**{**options, "neuron": tuple(options["neuron"])})
+    for layer, (before, after, _) in zip(layers, types.net(len(type_map)).widths(), strict=True):
+        shapes = {leaf: array.shape for leaf, array in layer.items()}
+        if shapes != {"w": (before, after), **{leaf: (after,) for leaf in shapes if leaf != "w"}}:
+            raise InputError(f"a layer of the type embedding has the shapes {shapes}; expected: {before} to {after}")
     out: np.ndarray = types.table({"layers": layers, "inputs": np.asarray(types.inputs(type_map))}, xp=plain)
     return out[: len(type_map)]
 
@@ -146,11 +156,13 @@ def _stated(graph: Graph) -> Section:
 
 def _temperature(graph: Graph) -> float:
     """Return the factor of the logits: queries are divided by the root of a constant, which is not the width of the layers."""
-    node = graph.nodes[graph.nodes["attention_layer_0/truediv"].input[1]]
-    if node.op != "Sqrt":
+    division = graph.nodes.get("attention_layer_0/truediv")
+    node = None if division is None else graph.source(division, 1)
+    if node is None or node.op != "Sqrt":
         raise InputError("the logits of the attention layers have a factor that is not known here")
-    while node.op in ("Sqrt", "Cast", "Identity"):
-        node = graph.nodes[node.input[0]]
+    for _ in range(10):  # a damaged graph may have cycles
+        if node.op in ("Sqrt", "Cast", "Identity"):
+            node = graph.source(node, 0)
     return float((graph.number(node.name) or 1.0) ** -0.5)
 
 
@@ -173,7 +185,11 @@ def _completed(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
         )
     for number in {path.split("/")[1] for path in out if path.startswith("attention/")}:
         for leaf in ("w", "b"):
-            parts = [out.pop(f"attention/{number}/{name}/{leaf}") for name in ("query", "key", "value")]
+            paths = [f"attention/{number}/{name}/{leaf}" for name in ("query", "key", "value")]
+            parts = [required(out, path) for path in paths]
+            if len({part.shape[:-1] for part in parts}) > 1:
+                raise InputError(f"the attention layer {number} has parameters {leaf} of different shapes")
+            out = {path: array for path, array in out.items() if path not in paths}
             out[f"attention/{number}/in_proj/layers/0/{leaf}"] = np.concatenate(parts, axis=-1)
     return out
 
@@ -229,7 +245,8 @@ def read_types(
     se_atten has embeddings of one linear layer; others become one of those with the same vectors.
     """
     width = options["neuron"][-1]
-    first = arrays.get("embeddings_strip/0/layers/0/w", arrays["embeddings/0/layers/0/w"])
+    strip = "embeddings_strip/0/layers/0/w"
+    first = required(arrays, strip if strip in arrays else "embeddings/0/layers/0/w")
     section = {**section, "type_one_side": len(first) in (width, 1 + width)}
     if names is TYPED:
         return {**section, "types": options}, arrays
@@ -311,7 +328,9 @@ def arranged(
         {**section, "concat_output_tebd": appends[k]} if names in MIXED else section
         for k, (names, section) in enumerate(members)
     ]
-    ((_, w),), width, features = first_layers(fitting).items(), vectors.shape[1], sum(widths)
+    w, width, features = required(fitting, "nets/0/layers/0/w"), vectors.shape[1], sum(widths)
+    if len(w) < features + width or len(first_layers(fitting)) != 1:
+        raise InputError(f"the fitting net reads {len(w)} numbers; expected: one net, {features} features and {width}")
     own, of_vector, rest = np.split(w, [features, features + width])
     parts, remaining = [], of_vector if single else 0.0 * of_vector
     for block, append in zip(np.split(own, np.cumsum(widths)[:-1]), appends, strict=True):
@@ -327,18 +346,16 @@ def arranged(
         each |= {
             path.replace("nets/0/", f"nets/{number}/"): array for path, array in out.items() if path.startswith("nets/")
         }
-        each[f"nets/{number}/layers/0/b"] = out["nets/0/layers/0/b"] + (vector @ of_vector).astype(w.dtype)
+        each[f"nets/{number}/layers/0/b"] = required(out, "nets/0/layers/0/b") + (vector @ of_vector).astype(w.dtype)
     return each, sections
 
 
 def width_of(names: Names, section: Section, arrays: Arrays) -> int:
     """Return the width of the features of a descriptor, without vectors of types."""
     nets = [int(match[1]) for path in arrays if (match := re.fullmatch(r"embeddings/\d+/layers/(\d+)/w", path))]
-    last = next(
-        array
-        for path, array in arrays.items()
-        if re.fullmatch(rf"embeddings/\d+/layers/{max(nets, default=0)}/w", path)
-    ).shape[1]
+    pattern = rf"embeddings/\d+/layers/{max(nets, default=0)}/w"
+    path = min((path for path in arrays if re.fullmatch(pattern, path)), default="embeddings/0/layers/0/w")
+    last = required(arrays, path).shape[1]
     return int(
         last * (section.get("axis_neuron", section.get("n_axis_neuron")) or AXIS)
         if names in (*MIXED, TYPED, SE_E2_A)

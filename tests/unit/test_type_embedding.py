@@ -54,7 +54,7 @@ def test_stored_form(config):
 
 def test_another_embedding_than_that_of_the_options():
     form, other = (types_form(CONFIGS[name], TYPES) for name in ("plain", "doubled"))
-    with pytest.raises(InputError, match="here: the stored type embedding .* is not that of the descriptor"):
+    with pytest.raises(InputError, match=r"here: the stored type embedding .* is not that of the descriptor"):
         other.read(form.write(params_of(CONFIGS["plain"])), "here")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from deepmd.array_model.descriptors.se_e2_a_typed import SeE2ATyped
 from deepmd.array_model.descriptors.sectioned import Sectioned
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.registry import lookup
-from deepmd.io.checking import build
+from deepmd.io.checking import build, find, find_list
 from deepmd.kit.layouts import dpa2, dpa3, nets, parts
 from deepmd.kit.rows import (
     ARRAYS,
@@ -28,8 +28,6 @@ from deepmd.kit.rows import (
     check_version,
     checked,
     derived,
-    find,
-    find_list,
     fixed,
     option,
     read_rows,
@@ -55,7 +53,7 @@ class Layout:
 
     type: str
     options: Sequence[Row]
-    params: Callable[[Any, tuple[str, ...]], list[Row]]
+    params: Callable[[Any, tuple[str, ...]], Iterable[Row]]
     version: int = 1
     newest: int = 1
     upgrade: Callable[[dict[str, Any]], dict[str, Any]] = lambda tree: tree
@@ -144,22 +142,23 @@ def _local(
     return Layout(kind, options, partial(_local_params, module=module, uniform=uniform), version, newest)
 
 
-def _local_params(config: Any, type_map: tuple[str, ...], *, module: str, uniform: bool) -> list[Row]:
+def _local_params(config: Any, type_map: tuple[str, ...], *, module: str, uniform: bool) -> Iterator[Row]:
     ntypes = len(type_map)
-    rows = list(statistics("", "", module, uniform=uniform))
+    yield from statistics("", "", module, uniform=uniform)
     if isinstance(config, Sectioned):
         keys = config.keys_of_nets
         shapes, expected = {"embeddings": config.net()}, len(config.slots) ** keys
     else:
         keys, shapes, expected = 0, config.shapes(), 1
-        rows.append(derived("ntypes", lambda _: ntypes))
+        yield derived("ntypes", lambda _: ntypes)
     if isinstance(config, Mixed | SeE2ATyped):
         types = config.types if isinstance(config, SeE2ATyped) else config.types()
-        rows.append(Row("type_embedding", "type_embedding", parts.types_form(types, type_map), torch="type_embedding"))
+        yield Row("type_embedding", "type_embedding", parts.types_form(types, type_map), torch="type_embedding")
     for name, net in shapes.items():
         form = nets.embeddings_form(net, config.precision, config.trainable, keys, ntypes, expected)
-        rows.append(Row(name, name, form, torch=module + parts.MODULES[name]))
-    return [*rows, *(parts.attention_rows(config.attention(), config.trainable) if isinstance(config, SeAtten) else ())]
+        yield Row(name, name, form, torch=module + parts.MODULES[name])
+    if isinstance(config, SeAtten):
+        yield from parts.attention_rows(config.attention(), config.trainable)
 
 
 def _read_only(key: str, path: str, default: Any = REQUIRED, read: Any = OPTION.read) -> Row:

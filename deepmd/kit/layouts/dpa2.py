@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -48,34 +49,31 @@ def upgrade(tree: dict[str, Any]) -> dict[str, Any]:
     return {**tree, "repformer_args": {**tree["repformer_args"], **dict.fromkeys(NEW, False)}}
 
 
-def params_of(config: Dpa2, type_map: tuple[str, ...]) -> list[Row]:
-    """Return the rows of the parameters."""
+def params_of(config: Dpa2, type_map: tuple[str, ...]) -> Iterator[Row]:
+    """Return the rows of the parameters, and of what follows from the options."""
     linear, ntypes = nets.layer_form(PRECISIONS[config.precision], config.trainable), len(type_map)
     types = parts.types_form(config.types(), type_map)
-    rows = [
-        derived("ntypes", lambda _: ntypes),
-        Row("type_embedding", "type_embedding", types, torch="type_embedding"),
-    ]
+    yield derived("ntypes", lambda _: ntypes)
+    yield Row("type_embedding", "type_embedding", types, torch="type_embedding")
     if config.g1_shape:
-        rows.append(Row("g1_shape_tranform", "g1_shape_tranform", linear, torch="g1_shape_tranform"))
+        yield Row("g1_shape_tranform", "g1_shape_tranform", linear, torch="g1_shape_tranform")
     else:
-        rows.append(derived("g1_shape_tranform", lambda _: {"@class": "Identity", "@version": 1}))
+        yield derived("g1_shape_tranform", lambda _: {"@class": "Identity", "@version": 1})
     if config.add_tebd_to_repinit_out:
-        rows.append(Row("tebd_transform", "tebd_transform", linear, torch="tebd_transform"))
+        yield Row("tebd_transform", "tebd_transform", linear, torch="tebd_transform")
     starts = {"repinit": config.pair, **({"three_body": config.three} if config.three else {})}
     for path, part in starts.items():
         key, module = PART.get(path, (f"{path}_variable/", f"{path}."))
         for name, net in part.shapes().items():
             form = nets.embeddings_form(net, config.precision, config.trainable, 0, ntypes, 1)
-            rows.append(Row(f"{key}{name}", f"{path}/{name}", form, torch=module + parts.MODULES[name]))
-        rows.append(derived(f"{key}env_mat", lambda _, part=part: nets.environment(part)))  # type: ignore[misc]
-        rows += statistics(key, f"{path}/", module, uniform=True)
-    rows.append(Row("repformers_variable/g2_embd", "repformers/g2_embd", linear, torch="repformers.g2_embd"))
-    rows.append(derived("repformers_variable/env_mat", lambda _: nets.environment(config.repformer)))
-    rows += statistics("repformers_variable/", "repformers/", "repformers.", uniform=False)
-    for number, last in enumerate(config.last):
-        rows += _layer(config, number, last, ntypes, linear)
-    return rows
+            yield Row(f"{key}{name}", f"{path}/{name}", form, torch=module + parts.MODULES[name])
+        yield derived(f"{key}env_mat", lambda _, part=part: nets.environment(part))  # type: ignore[misc]
+        yield from statistics(key, f"{path}/", module, uniform=True)
+    yield Row("repformers_variable/g2_embd", "repformers/g2_embd", linear, torch="repformers.g2_embd")
+    yield derived("repformers_variable/env_mat", lambda _: nets.environment(config.repformer))
+    yield from statistics("repformers_variable/", "repformers/", "repformers.", uniform=False)
+    for number in range(config.repformer.nlayers):
+        yield from _layer(config, number, number == config.repformer.nlayers - 1, ntypes, linear)
 
 
 def _layer(config: Dpa2, number: int, last: bool, ntypes: int, linear: Form) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 
 from deepmd.array_model.descriptors.dpa3 import Dpa3
@@ -24,7 +25,7 @@ OPTIONS = [
 ]
 
 
-def params_of(config: Dpa3, type_map: tuple[str, ...]) -> list[Row]:
+def params_of(config: Dpa3, type_map: tuple[str, ...]) -> Iterator[Row]:
     """Return the rows of the parameters, and of what follows from the options."""
     block, precision, ntypes = config.repflow, PRECISIONS[config.precision], len(type_map)
     linear, types = nets.layer_form(precision, config.trainable), parts.types_form(config.types(), type_map)
@@ -39,7 +40,7 @@ def params_of(config: Dpa3, type_map: tuple[str, ...]) -> list[Row]:
         "activation_function": config.activation_function,
         "precision": precision,
     }
-    rows = [
+    yield from (
         derived("ntypes", lambda _: ntypes),
         derived("repflow_args", lambda _: options),
         Row("type_embedding", "type_embedding", types, torch="type_embedding"),
@@ -50,11 +51,11 @@ def params_of(config: Dpa3, type_map: tuple[str, ...]) -> list[Row]:
         ),
         derived("repflow_variable/env_mat", lambda _: nets.environment(config)),
         *statistics("repflow_variable/", "", "repflows.", uniform=False),
-    ]
+    )
     for number in range(block.nlayers):
         key, path = f"repflow_variable/repflow_layers/{number}", f"layers/{number}"
         module = f"repflows.layers.{number}"
-        rows += [derived(key, lambda _: head), newest(key, 2)]
-        rows += [Row(f"{key}/{name}", f"{path}/{name}", linear, torch=f"{module}.{name}") for name in block.shapes()]
-        rows += parts.factor_rows(key, path, module, block.residuals())
-    return rows
+        yield from (derived(key, lambda _: head), newest(key, 2))
+        for name in block.shapes():
+            yield Row(f"{key}/{name}", f"{path}/{name}", linear, torch=f"{module}.{name}")
+        yield from parts.factor_rows(key, path, module, block.residuals())

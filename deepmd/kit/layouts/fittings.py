@@ -10,9 +10,10 @@ from deepmd.array_model.descriptors.base import Widths
 from deepmd.array_model.fittings.net import Fitting
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.registry import lookup
-from deepmd.io.checking import build
+from deepmd.io.checking import build, find
 from deepmd.kit.layouts import nets
 from deepmd.kit.rows import (
+    ARRAY,
     ARRAYS,
     OPTION,
     UNSET,
@@ -20,8 +21,8 @@ from deepmd.kit.rows import (
     Row,
     check_version,
     derived,
-    find,
     fixed,
+    integer,
     option,
     read_rows,
     write_rows,
@@ -32,6 +33,21 @@ COMMON = [each.name for each in fields(Fitting) if each.name != "seed"]
 
 CONDITIONS = ("fparam_avg", "fparam_inv_std", "aparam_avg", "aparam_inv_std")
 """Arrays that files have without a value where there are no such parameters."""
+
+PARAMS = [
+    Row("nets", "nets", Form(None, None, "_networks."), torch="filter_layers"),
+    *(
+        Row(f"@variables/{name}", name, ARRAY, torch=name)
+        for name in ("bias_atom_e", *CONDITIONS, "scale", "constant_matrix")
+    ),
+]
+"""Rows of the parameters; `fitting_to_dict` knows the form of the nets."""
+
+WIDTHS = [
+    Row("dim_descrpt", "invariant", Form(None, integer)),
+    Row("embedding_width", "equivariant", Form(None, integer), 0),
+]
+"""Rows of the widths of the features."""
 
 REFUSED = [fixed("spin", None), fixed("dim_case_embd", 0, None), fixed("tot_ener_zero", False, None)]
 
@@ -101,7 +117,7 @@ def fitting_from_dict(tree: dict[str, Any]) -> tuple[Fitting, Params]:
     check_version(tree, layout.version, what)
     rows = [*nets.options(COMMON, UNSET), *REFUSED, *layout.options]
     fitting = build(cls, read_rows(rows, tree, what), what)
-    widths = Widths(find(tree, "dim_descrpt", what), find(tree, "embedding_width", what, optional=True) or 0)
+    widths = Widths(**read_rows(WIDTHS, tree, what))
     stored = _nets(fitting, widths, False, 0).read(find(tree, "nets", what), what)  # type: ignore[misc]
     return fitting, {"nets": stored, **ARRAYS.read(find(tree, "@variables", what), what)}  # type: ignore[misc]
 

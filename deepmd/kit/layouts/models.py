@@ -11,7 +11,7 @@ from deepmd.array_model.models.base import OUTER, Model
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.outputs import ENERGY
 from deepmd.array_model.registry import lookup
-from deepmd.io.checking import build
+from deepmd.io.checking import build, find, find_list
 from deepmd.kit.layouts import nets
 from deepmd.kit.layouts.descriptors import descriptor_from_dict, descriptor_to_dict
 from deepmd.kit.layouts.fittings import fitting_from_dict, fitting_to_dict
@@ -26,8 +26,6 @@ from deepmd.kit.rows import (
     check_version,
     checked,
     derived,
-    find,
-    find_list,
     option,
     read_rows,
     write_rows,

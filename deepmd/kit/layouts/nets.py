@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import PRECISIONS, Params
 from deepmd.array_model.networks import Net
-from deepmd.kit.rows import OPTION, Form, Row, array, check_version, find, find_list, option
+from deepmd.io.checking import find, find_list
+from deepmd.kit.rows import OPTION, Form, Row, array, check_version, option
 
 PRECISION = Form(lambda name: PRECISIONS[name], lambda name, where: name)
 ENVIRONMENT = ("rcut", "rcut_smth")
@@ -57,7 +60,9 @@ def layer_form(precision: str, trainable: bool, activation: str = "none", resnet
         found = {name: find(tree, f"@variables/{name}", where, optional=name != "w") for name in ("w", "b", "idt")}
         if found["idt"] is not None and not resnet and activation == "none":
             raise InputError(f"{where}: stored with a time step; a linear map is expected")
-        return {name: array(value, f"{where}, {name}") for name, value in found.items() if value is not None}
+        arrays = {name: array(value, f"{where}, {name}") for name, value in found.items() if value is not None}
+        # some backends of DeePMD-kit store biases and time steps with a unit axis
+        return {name: value if name == "w" else np.reshape(value, -1) for name, value in arrays.items()}
 
     return Form(write, read)
 

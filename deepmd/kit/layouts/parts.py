@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -11,7 +11,7 @@ from deepmd.array_model.charge_spin import TABLES, names_of
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import PRECISIONS, Params
 from deepmd.array_model.type_embedding import TypeEmbedding
-from deepmd.io.checking import build
+from deepmd.io.checking import build, find
 from deepmd.kit.layouts import nets
 from deepmd.kit.rows import (
     UNSET,
@@ -21,7 +21,6 @@ from deepmd.kit.rows import (
     check_version,
     checked,
     derived,
-    find,
     read_rows,
     with_sequences,
     write_rows,
@@ -105,7 +104,7 @@ def charge_spin_rows(embedding: TypeEmbedding) -> list[Row]:
     return [Row(name, name, form, torch=name) for name, form in {**tables, "mix_cs_mlp": mix}.items()]
 
 
-def attention_rows(attention: GatedAttention, trainable: bool) -> list[Row]:
+def attention_rows(attention: GatedAttention, trainable: bool) -> Iterator[Row]:
     """Return the rows of the attention layers, a `NeighborGatedAttention`."""
     layer, norm = (
         nets.layer_form(attention.precision, trainable),
@@ -124,23 +123,16 @@ def attention_rows(attention: GatedAttention, trainable: bool) -> list[Row]:
     inner = {**common, "smooth": attention.smooth, "num_heads": 1, "bias": True}
     top = "attention_layers"
     head = {"@class": "NeighborGatedAttention", "@version": 1, "layer_num": attention.layers, **stack}
-    rows = [derived(top, lambda _: head), checked(f"{top}/layer_num", attention.layers)]
+    yield from (derived(top, lambda _: head), checked(f"{top}/layer_num", attention.layers))
     if not attention.layers:
-        rows.append(Row(f"{top}/{top}", "attention", Form(lambda _: [], lambda stored, where: [])))
+        yield Row(f"{top}/{top}", "attention", Form(lambda _: [], lambda stored, where: []))
     for number in range(attention.layers):
-        key, module = f"{top}/{top}/{number}", f"dpa1_attention.attention_layers.{number}."
-        rows += [derived(key, lambda _: stack), derived(f"{key}/attention_layer", lambda _: inner)]
-        rows += [
-            checked(f"{key}/attention_layer/{name}", inner[name]) for name in ("num_heads", "do_mask", "bias", "smooth")
-        ]
-        rows += [
-            Row(
-                f"{key}/attention_layer/{name}",
-                f"attention/{number}/{name}/layers/0",
-                layer,
-                torch=f"{module}attention_layer.{name}",
-            )
-            for name in attention.nets
-        ]
-        rows.append(Row(f"{key}/attn_layer_norm", f"attention/{number}/norm", norm, torch=f"{module}attn_layer_norm"))
-    return rows
+        key, module = f"{top}/{top}/{number}", f"se_atten.dpa1_attention.attention_layers.{number}."
+        place = f"attention/{number}"
+        yield from (derived(key, lambda _: stack), derived(f"{key}/attention_layer", lambda _: inner))
+        for name in ("num_heads", "do_mask", "bias", "smooth"):
+            yield checked(f"{key}/attention_layer/{name}", inner[name])
+        for name in attention.nets:
+            stem = f"attention_layer/{name}"
+            yield Row(f"{key}/{stem}", f"{place}/{name}/layers/0", layer, torch=f"{module}{stem.replace('/', '.')}")
+        yield Row(f"{key}/attn_layer_norm", f"{place}/norm", norm, torch=f"{module}attn_layer_norm")
