@@ -58,7 +58,7 @@ def check_output(
 
 
 def _parts(path: PathLike) -> Iterator[PathLike]:
-    """Yield the files behind a path: those of a TensorFlow checkpoint (by its prefix or its index) and of a saved model, too."""
+    """Yield the files behind a path, which may be a saved model, or prefix or index of a TensorFlow checkpoint."""
     yield path
     prefix = Path(str(path).removesuffix(".index"))
     for ending in ("index", "meta", "data-*"):
@@ -81,7 +81,7 @@ def real(path: PathLike) -> Path:
 
 
 def is_stream(path: PathLike) -> bool:
-    """Return whether text is written through: to a character device, a FIFO, or what this process has open (`/dev/stdout`)."""
+    """Tell whether text is written through: to a character device, a FIFO, or an open file (`/dev/stdout`)."""
     return _descriptor(path) is not None or Path(path).is_char_device() or Path(path).is_fifo()
 
 
@@ -96,7 +96,7 @@ def open_stream(path: PathLike) -> TextIO:
 
 
 def _descriptor(path: PathLike) -> int | None:
-    """Return the descriptor that a name like `/dev/stdout` stands for: opening it anew would truncate the file behind it."""
+    """Return the descriptor behind a name like `/dev/stdout`, because opening the name would truncate its file."""
     path = Path(path)
     for _ in range(40):  # more links than any system follows
         folder = real(path.parent)

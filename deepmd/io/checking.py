@@ -103,7 +103,7 @@ def build(cls: type[T], section: Any, where: str, not_yet: Mapping[str, Any] | N
 
     Parameters
     ----------
-    cls : dataclass; its attribute `names` (if any) maps aliases to fields, `ignored` lists keys that are accepted without a meaning
+    cls : dataclass; its attribute `names` maps aliases to fields, `ignored` lists keys that are accepted and dropped
     section : dict from the input, without `type`
     where : path of the section in the input, for errors
     not_yet : keys that DeePMD-kit knows and we do not support, with the value that means "off"

@@ -77,7 +77,8 @@ def framework(module: str, backend: str) -> Any:
         if error.name is None or error.name.split(".")[0] != package:
             raise
         raise InputError(
-            f"the {backend} backend needs the package {package!r}, which is not installed: pip install 'deepmd[{extra}]'"
+            f"the {backend} backend needs the package {package!r}, which is not installed: "
+            f"pip install 'deepmd[{extra}]'"
         ) from error
 
 
@@ -94,7 +95,8 @@ def suffix_of(path: str | os.PathLike[str]) -> str:
         return ".index"
     if path.suffix.lower() not in FORMATS:
         raise InputError(
-            f"{path}: unknown model format {path.suffix!r}. Known: {', '.join(FORMATS)} (or the prefix of a TensorFlow checkpoint)"
+            f"{path}: unknown model format {path.suffix!r}. Known: {', '.join(FORMATS)} "
+            "(or the prefix of a TensorFlow checkpoint)"
         )
     return path.suffix.lower()
 
@@ -109,7 +111,7 @@ def load_model(path: str | os.PathLike[str], training_input: str | os.PathLike[s
 
     Parameters
     ----------
-    training_input : input that the model was trained with, for graphs and TensorFlow checkpoints of DeePMD-kit that do not store it
+    training_input : input of the training, for graphs and TensorFlow checkpoints of DeePMD-kit that do not store it
 
     Raises
     ------

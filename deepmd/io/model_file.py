@@ -274,7 +274,8 @@ def _tables(tree: dict[str, Any], part: Any, ntypes: int, where: str) -> dict[st
     for path in sorted({*expected, *stored}):
         if expected.get(path) != stored.get(path):
             raise InputError(
-                f"expansion: {where}: {path} has shape {stored.get(path, 'none')}, expected {expected.get(path, 'none')}"
+                f"expansion: {where}: {path} has shape {stored.get(path, 'none')}, "
+                f"expected {expected.get(path, 'none')}"
             )
     return {"terms": terms, **tables}
 
@@ -289,7 +290,7 @@ def map_variables(function: Callable[[Any], Any], tree: Any, inside: bool = Fals
 
 
 def to_json(content: ModelFile, backend: str) -> str:
-    """Return the JSON that native formats carry beside their named parameters: the tree with a parameter's path for each array."""
+    """Return the JSON that native formats carry beside their parameters: the tree with a path for each array."""
     names = paths(content.all_params)
     named = replace(content, params=without_tables(content.model, names))
     if content.expansion is not None:

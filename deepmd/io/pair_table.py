@@ -36,13 +36,15 @@ def read_table(
     columns = 1 + ntypes * (ntypes + 1) // 2
     if rows.shape[1] != columns or len(rows) < 3:
         raise InputError(
-            f"{where}: {path} has {rows.shape[0]} rows of {rows.shape[1]} columns; accepted: at least 3 rows of {columns}, "
+            f"{where}: {path} has {rows.shape[0]} rows of {rows.shape[1]} columns; "
+            f"accepted: at least 3 rows of {columns}, "
             f"a distance and one energy for each pair of the {ntypes} types"
         )
     steps = np.diff(rows[:, 0])
     if not np.all(steps > 0.0) or np.ptp(steps) > 1e-6 * steps[0] or rows[0, 0] < 0.0:
         raise InputError(
-            f"{where}: the distances (first column) of {path} must grow evenly from 0 or more; steps are {steps.min()} to {steps.max()}"
+            f"{where}: the distances (first column) of {path} must grow evenly from 0 or more; "
+            f"steps are {steps.min()} to {steps.max()}"
         )
     if not rcut > rows[0, 0] + steps[0]:
         raise InputError(f"{where}: rcut is {rcut}, but {path} begins at {rows[0, 0]} Angstrom")
@@ -81,7 +83,7 @@ def continued(rows: np.ndarray, rcut: float) -> np.ndarray:
 
 
 def splines(energies: np.ndarray, ntypes: int) -> np.ndarray:
-    """Return cubic splines (T, T, intervals, 4) through columns of energies, highest power first, in units of the spacing.
+    """Return cubic splines (T, T, intervals, 4) of the energies, highest power first, in units of the spacing.
 
     First and second derivatives are continuous, the first is zero at both ends.
     """
@@ -114,7 +116,9 @@ def of_splines(
     start, step, intervals, ntypes = float(info[0]), float(info[1]), int(info[2]), len(type_map)
     if int(info[3]) != ntypes or intervals < 1 or coefficients.size != ntypes**2 * intervals * 4 or not step > 0.0:
         raise InputError(
-            f"a table of {intervals} intervals of {step} Angstrom, {int(info[3])} types and {coefficients.size} numbers; types: {ntypes}"
+            f"a table of {intervals} intervals of {step} Angstrom, {int(info[3])} types and {coefficients.size} "
+            f"numbers; "
+            f"types: {ntypes}"
         )
     each = coefficients.reshape(ntypes, ntypes, intervals, 4)[np.triu_indices(ntypes)]
     energies = np.concatenate([each[:, :, 3], each[:, -1:, :].sum(axis=-1)], axis=1).T

@@ -1,4 +1,4 @@
-"""Sections of input.json other than the parts of the model: keys, defaults, what is in range (docs/input.md)."""
+"""Sections of input.json other than the parts of the model: keys, defaults and ranges (docs/input.md)."""
 
 from __future__ import annotations
 
@@ -86,11 +86,11 @@ class LearningRate:
             raise ValueError(f"start_lr is {self.start_lr}; it must be positive")
         if self.stop_lr is not None and self.stop_lr_ratio is not None:
             raise ValueError("give stop_lr or stop_lr_ratio, not both")
-        if (
-            not 0.0 <= self.last <= self.start_lr
-        ):  # beyond, prefactors of the loss leave the range between their start and their limit
+        # beyond start_lr, prefactors of the loss leave the range between their start and their limit
+        if not 0.0 <= self.last <= self.start_lr:
             raise ValueError(
-                f"the last learning rate (stop_lr, or stop_lr_ratio * start_lr) is {self.last}; it must be in [0, start_lr]"
+                f"the last learning rate (stop_lr, or stop_lr_ratio * start_lr) is {self.last}; "
+                "it must be in [0, start_lr]"
             )
         if not 0.0 <= self.warmup_start_factor <= 1.0:
             raise ValueError(f"warmup_start_factor is {self.warmup_start_factor}; it must be in [0, 1]")
@@ -170,7 +170,7 @@ class AdamSection:
 
 @dataclass(frozen=True)
 class AdamWSection(AdamSection):
-    """`optimizer` of type AdamW: each update takes lr * `weight_decay` of the parameter away (Loshchilov and Hutter, 2019)."""
+    """`optimizer` of type AdamW: updates subtract lr * `weight_decay` of it (Loshchilov and Hutter, 2019)."""
 
     weight_decay: float = 1e-3
 
@@ -246,8 +246,8 @@ class ValidatingSection:
     def __post_init__(self) -> None:
         if min(self.validation_freq, self.max_best_ckpt) < 1 or self.full_val_start < 0.0:
             raise ValueError(
-                f"validation_freq is {self.validation_freq}, max_best_ckpt {self.max_best_ckpt}, full_val_start {self.full_val_start}; "
-                "the first two must be at least 1, the last not negative"
+                f"validation_freq is {self.validation_freq}, max_best_ckpt {self.max_best_ckpt}, "
+                f"full_val_start {self.full_val_start}; the first two must be at least 1, the last not negative"
             )
         if self.validation_metric.upper() not in METRICS:
             raise ValueError(f"validation_metric is {self.validation_metric!r}; accepted: {', '.join(METRICS)}")
@@ -284,5 +284,6 @@ class ModelSection:
         for name, values in (self.preset_out_bias or {}).items():
             if name != "energy" or len(values) != len(self.type_map):
                 raise ValueError(
-                    f"preset_out_bias: expected 'energy' with one value or null per type, got {name!r} with {len(values)}"
+                    f"preset_out_bias: expected 'energy' with one value or null per type, "
+                    f"got {name!r} with {len(values)}"
                 )

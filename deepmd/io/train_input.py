@@ -256,9 +256,9 @@ def _chosen(section: Any, where: str, kinds: Mapping[str, type[T]], default: str
     if kind in later:
         raise InputError(f"{where}/type: {kind!r} is known, but not supported yet. Accepted: {', '.join(kinds)}")
     if kind not in kinds:
-        raise InputError(
-            f"{where}/type: unknown type {kind!r}. Known: {', '.join((*kinds, *later))}.{nearest(str(kind), (*kinds, *later))}"
-        )
+        known = (*kinds, *later)
+        text = f"unknown type {kind!r}. Known: {', '.join(known)}.{nearest(str(kind), known)}"
+        raise InputError(f"{where}/type: {text}")
     return build(
         kinds[kind], {key: value for key, value in section.items() if key != "type"}, where, NOT_YET.get(where)
     )
@@ -270,7 +270,8 @@ def _loss(section: Any, model: Any) -> Loss:
     loss = _chosen(section, "loss", LOSSES, suited[0])
     if loss.kind not in suited:
         raise InputError(
-            f"loss/type: {loss.kind!r} is not for models of fitting_net type {model.fitting.kind!r}. Accepted: {', '.join(suited)}"
+            f"loss/type: {loss.kind!r} is not for models of fitting_net type {model.fitting.kind!r}. "
+            f"Accepted: {', '.join(suited)}"
         )
     return loss.with_target(Target.of(model))
 
@@ -319,7 +320,8 @@ def _model(section: Any) -> tuple[ModelSection, Any, Given]:
     _check_types(outer, descriptor, fitting)
     if fitting.needs_equivariant and not descriptor.widths.equivariant:
         raise InputError(
-            f"model/fitting_net: type {fitting.kind!r} needs a descriptor with equivariant features; {descriptor.kind!r} has none"
+            f"model/fitting_net: type {fitting.kind!r} needs a descriptor with equivariant features; "
+            f"{descriptor.kind!r} has none"
         )
     model = StandardModel(
         type_map=outer.type_map,
@@ -336,7 +338,7 @@ def _model(section: Any) -> tuple[ModelSection, Any, Given]:
 
 
 def _typed(descriptor: Any, section: Any) -> Any:
-    """Return the descriptor with the type embedding of the model: members of a hybrid that are no se_e2_a do not read it."""
+    """Return the descriptor with the type embedding of the model, which only members of type se_e2_a read."""
     parts = descriptor.parts()
     if any(part.mixed for part in parts) or not any(part.kind == "se_e2_a" for part in parts):
         kinds = ", ".join(part.kind for part in parts)
@@ -388,5 +390,6 @@ def _check_types(outer: ModelSection, descriptor: Any, fitting: Any) -> None:
         wrong = [t for t in types if not 0 <= t < ntypes]
         if wrong:
             raise InputError(
-                f"{where}: type {wrong[0]} does not exist; types are 0..{ntypes - 1} for type_map {list(outer.type_map)}"
+                f"{where}: type {wrong[0]} does not exist; "
+                f"types are 0..{ntypes - 1} for type_map {list(outer.type_map)}"
             )

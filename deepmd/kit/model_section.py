@@ -77,11 +77,11 @@ PASSED = {
 """Keys without influence on what a trained model computes."""
 
 WITHOUT_MEANING = {"se_e2_r": ("type_one_side",)}
-"""Options of a kind that DeePMD-kit's torch stores and passes over: there a net belongs to a type of neighbours, whatever the option says."""
+"""Options of a kind that DeePMD-kit's torch stores and ignores: there a net belongs to a type of neighbours always."""
 
 COMPRESSED = (
-    "a compressed model: tables replace its embedding nets, which are not in the file. Needed: the model from before the compression, "
-    "the input of `dp compress`, or the checkpoint"
+    "a compressed model: tables replace its embedding nets, which are not in the file. "
+    "Needed: the model from before the compression, the input of `dp compress`, or the checkpoint"
 )
 
 ASK = "Give the input it was trained with (dp convert-backend --input)"

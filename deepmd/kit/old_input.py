@@ -1,4 +1,4 @@
-"""Inputs of the first DeePMD-kit versions in today's layout: flat ones (0.x), and ones with the data in `training` (1.x)."""
+"""Upgrade of inputs of old DeePMD-kit versions: flat ones (0.x), and ones with the data in `training` (1.x)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DATA = ("systems", "set_prefix", "batch_size", "sys_probs", "sys_weights", "auto
 """Keys of `training` in 1.x that describe the data."""
 
 DROPPED = ("numb_test", "load_ckpt", "restart", "init_model", "init_frz_model")
-"""Keys of old inputs without a counterpart: the number of frames for validation, and files that are named on the command line now."""
+"""Keys of old inputs that are dropped: frames for validation, and files that the command line names now."""
 
 DESCRIPTOR = {
     **{"sel_a": "sel", "filter_neuron": "neuron", "filter_resnet_dt": "resnet_dt", "n_axis_neuron": "axis_neuron"},
@@ -56,7 +56,7 @@ TRAINING = {
     },
 }
 WITHOUT_EFFECT = {"coord_norm": True, "type_fitting_net": False, "sel_r": None, "axis_rule": None, "use_smooth": None}
-"""Keys of flat inputs that are checked and then left out, with the value that changes nothing (None: see `_from_flat`)."""
+"""Keys of flat inputs that are dropped, with the only accepted value (None: any, or see `_from_flat`)."""
 
 
 def upgrade_old_input(tree: dict[str, Any]) -> tuple[dict[str, Any], bool]:
@@ -94,7 +94,8 @@ def _from_flat(tree: dict[str, Any]) -> dict[str, Any]:
     smooth = tree.get("use_smooth", False)
     if smooth and any(tree.get("sel_r") or ()):
         raise InputError(
-            f"sel_r: {tree['sel_r']!r} is known, but not supported yet: only neighbours of sel_a are seen. Remove it to go on without"
+            f"sel_r: {tree['sel_r']!r} is known, but not supported yet: only neighbours of sel_a are seen. "
+            "Remove it to go on without"
         )
     loss = {key: key for key in tree if key.startswith(("start_pref_", "limit_pref_"))}
     options = DESCRIPTOR if smooth else LOC_FRAME

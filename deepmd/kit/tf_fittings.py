@@ -1,4 +1,4 @@
-"""The fitting nets of DeePMD-kit's TensorFlow graphs: names of their arrays, and what else tells of them (see `tf_names.py`)."""
+"""Fitting nets in DeePMD-kit's TensorFlow graphs: names of arrays, and options (see `tf_descriptors.py`)."""
 
 from __future__ import annotations
 
@@ -10,19 +10,8 @@ import numpy as np
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.kit.model_section import Section
-from deepmd.kit.tf_names import (
-    ASK,
-    LEAVES,
-    Arrays,
-    Graph,
-    Names,
-    activation_of,
-    always,
-    asked,
-    length,
-    required,
-    shapes_of_nets,
-)
+from deepmd.kit.tf_descriptors import Names, always, asked
+from deepmd.kit.tf_nodes import ASK, LEAVES, Arrays, Graph, activation_of, length, required, shapes_of_nets
 
 BIAS = "fitting_attr/t_bias_atom_e"
 
@@ -108,8 +97,8 @@ def _completed(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
             and not (number and array.shape[0] == array.shape[1])
         ):
             raise InputError(
-                f"model/fitting_net/neuron: a layer goes from width {array.shape[0]} to {array.shape[1]}. These graphs have no shortcut there, "
-                "all other formats have one, so the model cannot be carried over"
+                f"model/fitting_net/neuron: a layer goes from width {array.shape[0]} to {array.shape[1]}. "
+                "These graphs have no shortcut there, all other formats have one, so the model cannot be carried over"
             )
     present = {int(path.split("/")[1]) for path in arrays if path.startswith("nets/")}
     template = {
@@ -125,7 +114,7 @@ def _completed(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
 
 
 def _polar_completed(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
-    """Give each type the shift of its diagonal: where each has a net, these graphs take them in the order of `sel_type`."""
+    """Order the shifts of the diagonal by type: in graphs with a net for each type they follow `sel_type`."""
     out, chosen = _completed(arrays, section, graph), graph.integers("model_attr/sel_type")
     if chosen and "constant_matrix" in out and for_each_type(graph):
         shift = np.zeros_like(out["constant_matrix"])
@@ -135,11 +124,12 @@ def _polar_completed(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
 
 
 def _polar_finished(fitting: Any, params: Params) -> Params:
-    """Double full matrices, which are added to their transposes here, and take out the scale, which the shift of the diagonal has not."""
+    """Double full matrices, because ours are added to their transposes, and divide the shift by the scale."""
     scale = params["scale"].reshape(-1)
     if fitting.shift_diag and (params["constant_matrix"][scale == 0.0] != 0.0).any():
         raise InputError(
-            "model/fitting_net/scale: zero for a type whose diagonal is shifted; in other formats the scale is a factor of the shift"
+            "model/fitting_net/scale: zero for a type whose diagonal is shifted; "
+            "in other formats the scale is a factor of the shift"
         )
     shift = params["constant_matrix"] / np.where(scale == 0.0, 1.0, scale)
     nets = [net if fitting.fit_diag else _doubled(net) for net in params["nets"]]

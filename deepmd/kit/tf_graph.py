@@ -1,4 +1,4 @@
-"""`.pb` files and TensorFlow checkpoints of DeePMD-kit: arrays and options by their names in the graph, which is not run."""
+"""Reader of DeePMD-kit's `.pb` files and TensorFlow checkpoints: names in the graph tell all; nothing is run."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from deepmd.kit.model_section import (
     parse_definition,
     section_of_input,
 )
+from deepmd.kit.tf_descriptors import SECTIONED, Names
 from deepmd.kit.tf_fittings import FITTINGS, unchosen
-from deepmd.kit.tf_names import ASK, MEMBER, SECTIONED, Arrays, Graph, Names
+from deepmd.kit.tf_nodes import ASK, MEMBER, Arrays, Graph
 from deepmd.kit.tf_type_vectors import (
     MIXED,
     TYPED,
@@ -256,7 +257,8 @@ def _kind(graph: Graph) -> str:
     kind = graph.text("model_attr/model_type")
     if kind not in MODELS:
         raise InputError(
-            f"a model of type {kind!r}, which is not supported. Supported: {', '.join(str(name) for name in MODELS if name)}"
+            f"a model of type {kind!r}, which is not supported. "
+            f"Supported: {', '.join(str(name) for name in MODELS if name)}"
         )
     if any(node.op.startswith("TabulateFusion") for node in graph.nodes.values()) and not any(
         name.startswith("filter_") for name in graph.arrays

@@ -1,4 +1,4 @@
-"""Descriptors of DeePMD-kit's TensorFlow graphs that read vectors of types, and models with a `type_embedding` (see `tf_names.py`).
+"""Descriptors with vectors of types in DeePMD-kit's TensorFlow graphs, and the type embedding of the whole model.
 
 These graphs have one type embedding for the whole model. Its vector of the centre is what the fitting net reads last of
 the features; elsewhere each descriptor has an embedding of its own, and appends the vector itself.
@@ -18,20 +18,17 @@ from deepmd.array_model.type_embedding import TypeEmbedding
 from deepmd.host import plain
 from deepmd.io.checking import build
 from deepmd.kit.model_section import Section
-from deepmd.kit.tf_fittings import first_layers
-from deepmd.kit.tf_names import (
-    LEAVES,
+from deepmd.kit.tf_descriptors import (
     SE_E2_A,
-    Arrays,
-    Graph,
+    STATISTICS,
     Names,
-    always,
     asked,
     environment_stated,
-    required,
     with_used_steps,
     without_mean,
 )
+from deepmd.kit.tf_fittings import first_layers
+from deepmd.kit.tf_nodes import LEAVES, Arrays, Graph, required
 
 SCOPE = "type_embed_net/"
 VECTORS = "type_embedding/"
@@ -100,8 +97,8 @@ def table(options: Section, arrays: Arrays, type_map: tuple[str, ...]) -> np.nda
             if int(layer) >= len(layers):
                 raise InputError(f"the layer {layer} of the type embedding has no weights")
             layers[int(layer)][leaf] = array if leaf == "w" else array.reshape(-1)
-    for layer, (before, after, _) in zip(layers, types.net(len(type_map)).widths(), strict=True):
-        shapes = {leaf: array.shape for leaf, array in layer.items()}
+    for own, (before, after, _) in zip(layers, types.net(len(type_map)).widths(), strict=True):
+        shapes = {leaf: array.shape for leaf, array in own.items()}
         if shapes != {"w": (before, after), **{leaf: (after,) for leaf in shapes if leaf != "w"}}:
             raise InputError(f"a layer of the type embedding has the shapes {shapes}; expected: {before} to {after}")
     out: np.ndarray = types.table({"layers": layers, "inputs": np.asarray(types.inputs(type_map))}, xp=plain)
@@ -139,7 +136,6 @@ ATTENTION = {
     r"attention_layer_(\d{1,3})/layer_normalization/(gamma|beta)": _norm,
 }
 NETS = {r"filter_type_all/(matrix|bias|idt)_(\d{1,3})(_two_side_ebd|_one_side_ebd)?": _net}
-STATISTICS = {"descrpt_attr/t_avg": always("davg"), "descrpt_attr/t_std": always("dstd")}
 SIZES = {"davg": (-1, 4), "dstd": (-1, 4)}
 
 
@@ -155,7 +151,7 @@ def _stated(graph: Graph) -> Section:
 
 
 def _temperature(graph: Graph) -> float:
-    """Return the factor of the logits: queries are divided by the root of a constant, which is not the width of the layers."""
+    """Return the factor of the logits: the queries are divided by the root of a constant."""
     division = graph.nodes.get("attention_layer_0/truediv")
     node = None if division is None else graph.source(division, 1)
     if node is None or node.op != "Sqrt":
@@ -168,8 +164,9 @@ def _temperature(graph: Graph) -> float:
 
 def _refused(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
     raise InputError(
-        "model/descriptor: smooth_type_embedding (se_atten_v2 has it always). In these graphs what it turns off at the cutoff goes with "
-        "1 - (1 - rcut_smth s)^3, in all other formats with the switch itself, so the model cannot be carried over"
+        "model/descriptor: smooth_type_embedding (se_atten_v2 has it always). In these graphs what it turns off at the "
+        "cutoff goes with 1 - (1 - rcut_smth s)^3, in all other formats with the switch itself, so the model "
+        "cannot be carried over"
     )
 
 
@@ -180,8 +177,9 @@ def _completed(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
     out = with_used_steps(arrays, section, graph)
     if section.get("attn_dotr", True) and any(path.startswith("attention/") for path in out):
         raise InputError(
-            "model/descriptor/attn_dotr: true with attention layers. These graphs do not bring rows shorter than 1e-6 (neighbours about 0.01 "
-            "Angstrom from the cutoff) to length 1, all other formats do, so the model cannot be carried over"
+            "model/descriptor/attn_dotr: true with attention layers. These graphs do not bring rows shorter than 1e-6 "
+            "(neighbours about 0.01 Angstrom from the cutoff) to length 1, all other formats do, so the model "
+            "cannot be carried over"
         )
     for number in {path.split("/")[1] for path in out if path.startswith("attention/")}:
         for leaf in ("w", "b"):
@@ -198,8 +196,9 @@ def _finished(descriptor: Any, params: Params) -> Params:
     """Refuse what empty slots add there: their vector is that of no type, elsewhere that of the first atom."""
     if params["davg"].any():
         raise InputError(
-            "model/descriptor: trained with set_davg_zero false, so that empty slots count. In these graphs they have the type of no atom, "
-            "in all other formats that of the first atom, so the model cannot be carried over"
+            "model/descriptor: trained with set_davg_zero false, so that empty slots count. In these graphs they "
+            "have the "
+            "type of no atom, in all other formats that of the first atom, so the model cannot be carried over"
         )
     return params
 
@@ -277,8 +276,10 @@ def check_cutoffs(descriptors: list[tuple[Names, Section, Arrays]]) -> None:
     for number, (names, section, arrays) in enumerate(descriptors):
         if names in MIXED and section["rcut"] < farthest and any(path.startswith("attention/") for path in arrays):
             raise InputError(
-                f"model/descriptor/list/{number}/rcut: its attention layers see atoms up to {section['rcut']:.6g} Angstrom in these graphs, in all "
-                f"other formats up to the longest cutoff of the hybrid, {farthest:.6g}, so the model cannot be carried over"
+                f"model/descriptor/list/{number}/rcut: its attention layers see atoms up to {section['rcut']:.6g} "
+                f"Angstrom "
+                f"in these graphs, in all other formats up to the longest cutoff of the hybrid, {farthest:.6g}, "
+                "so the model cannot be carried over"
             )
 
 
@@ -286,7 +287,7 @@ def check_cutoffs(descriptors: list[tuple[Names, Section, Arrays]]) -> None:
 
 
 def one_net(members: list[tuple[Names, Section]]) -> bool:
-    """Tell whether all other formats have one fitting net for all types, as these graphs have with any type embedding."""
+    """Tell whether all other formats have one fitting net for all types; these graphs have with any embedding."""
     return any(names in (*MIXED, TYPED) for names, _ in members)
 
 
@@ -300,8 +301,9 @@ def check_vacuum(fitting: Section, members: list[tuple[Names, Section]]) -> None
     """
     if one_net(members) and any(energy is not None for energy in fitting.get("atom_ener") or ()):
         raise InputError(
-            "model/fitting_net/atom_ener: with a type embedding. What these graphs subtract for an isolated atom has the vector of its type, in all "
-            "other formats zeros, so the model cannot be carried over"
+            "model/fitting_net/atom_ener: with a type embedding. What these graphs subtract for an isolated atom "
+            "has the "
+            "vector of its type, in all other formats zeros, so the model cannot be carried over"
         )
 
 
@@ -316,7 +318,7 @@ def arranged(
     widths : of the features of each, without vectors of types
     vectors : of all types (T, E); in these graphs that of the centre comes behind all members' features
 
-    Members of se_e2_a append the vector always, of those of se_atten the last does so if no other member has: the
+    Members of se_e2_a append the vector of those of se_atten the last does so if no other member has: the
     weights of further vectors are zero. Where no member of a model mixes types, the others have one net for each, whose
     bias has the vector.
     """

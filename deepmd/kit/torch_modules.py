@@ -41,7 +41,7 @@ class Names:
     Attributes
     ----------
     kind : what an input calls it
-    block : attribute that has most options, with a dot behind it, or "" for the module itself, which may have the others
+    block : attribute that has most options, with a dot behind it, or ""; the module itself may have the others
     options : our options that are attributes of another name
     sections : our options that are sections of their own: the module of each, with a dot behind it, and which of its
         options are attributes of another name; these begin at the module of the whole
@@ -84,7 +84,7 @@ HYBRID, MEMBERS = "DescrptHybrid", "descrpt_list."
 
 @dataclass(frozen=True)
 class Place:
-    """Where a part of the model is: its module, with a dot behind it, its kinds by class, the path of our parameters."""
+    """Place of a part of the model: module, with a dot behind it, kinds by class, path of our parameters."""
 
     module: str
     kinds: Mapping[str, Names]
@@ -124,7 +124,8 @@ def read_pth(values: Mapping[str, Any], path: Path) -> ModelFile:
     """
     if f"atomic_model.{CLASS}" not in values:
         raise InputError(
-            f"{path}: TorchScript, but not a model of this program or of DeePMD-kit: it has neither 'definition' nor 'atomic_model'"
+            f"{path}: TorchScript, but not a model of this program or of DeePMD-kit: "
+            "it has neither 'definition' nor 'atomic_model'"
         )
     return _read(values, parse_definition(values.get("model_def_script"), str(path)), path)
 
@@ -145,7 +146,8 @@ def read_pt(tree: Any, path: Path) -> ModelFile:
     if "model_dict" in definition:
         heads = ", ".join(map(str, definition["model_dict"]))
         raise InputError(
-            f"{path}: a checkpoint of several models ({heads}), which is not supported. Freeze one with DeePMD-kit's --head first"
+            f"{path}: a checkpoint of several models ({heads}), which is not supported. "
+            "Freeze one with DeePMD-kit's --head first"
         )
     return _read({str(name).removeprefix("model.Default."): value for name, value in state.items()}, definition, path)
 

@@ -1,4 +1,4 @@
-"""Parts that several descriptors have in `.dp` files: type embedding, attention layers, embedding of charge and spin."""
+"""Type embedding, attention layers and embedding of charge and spin in `.dp` files."""
 
 from __future__ import annotations
 
