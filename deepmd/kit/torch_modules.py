@@ -258,7 +258,7 @@ def _standard(values: Mapping[str, Any], definition: Section, path: Path) -> Mod
     module, path_of = PARTS["descriptor"].module + MEMBERS, PARTS["descriptor"].path + "/members/"
     weights |= {f"{path_of}{k}": _first_weights(values, f"{module}{k}.") for k in _numbers(values, module)}
     size = sum(value.size for value in values.values() if isinstance(value, np.ndarray))
-    tables = any(".compress_data." in name and np.size(value) for name, value in values.items())
+    tables = any(".compress_data." in name and isinstance(v, np.ndarray) and v.size for name, v in values.items())
 
     def arrays_of(model: StandardModel, paths: Iterable[str]) -> dict[str, np.ndarray]:
         """Return the parameters of the file."""

@@ -94,7 +94,9 @@ def descriptor_from_dict(tree: dict[str, Any], where: str = "model/descriptor") 
     check_version(tree, layout.newest, what)
     tree = layout.upgrade(tree)
     config = build(cls, read_rows(layout.options, tree, what), what)
-    return config, read_rows(layout.params(config, tuple(find_list(tree, "type_map", what))), tree, what)
+    type_map = find(tree, "type_map", what, optional=True)  # first versions lack the names, and have no use for them
+    names = tuple(type_map) if isinstance(type_map, list) else ()
+    return config, read_rows(layout.params(config, names), tree, what)
 
 
 # -- strictly local ---------------------------------------------------------------------------------------------------
