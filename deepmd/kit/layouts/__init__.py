@@ -1,4 +1,4 @@
-"""Models as the nested dicts of `.dp` files, and back: DeePMD-kit's layouts.
+"""Models as the nested dicts of `.dp` files, and back: DeePMD-kit's layouts (docs/layouts.md).
 
 Options and parameters of a descriptor or fitting net without a layout here, such as that of a plug-in, are stored as
 they are.

@@ -1,4 +1,7 @@
-"""Descriptors in `.dp` files: a `Layout` for each kind that DeePMD-kit has; plug-ins are stored as they are."""
+"""Descriptors in `.dp` files: a `Layout` for each kind that DeePMD-kit has (docs/layouts.md#local-descriptors).
+
+Plug-ins are stored as they are.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DPA-2 in `.dp` files."""
+"""DPA-2 in `.dp` files (docs/layouts.md#dpa-2)."""
 
 from __future__ import annotations
 

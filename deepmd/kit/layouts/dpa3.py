@@ -1,4 +1,4 @@
-"""DPA-3 in `.dp` files."""
+"""DPA-3 in `.dp` files (docs/layouts.md#dpa-3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fitting nets in `.dp` files."""
+"""Fitting nets in `.dp` files (docs/layouts.md#fitting-nets-in-files)."""
 
 from __future__ import annotations
 

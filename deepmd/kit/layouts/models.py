@@ -1,4 +1,4 @@
-"""Models in `.dp` files."""
+"""Models in `.dp` files (docs/layouts.md#objects)."""
 
 from __future__ import annotations
 

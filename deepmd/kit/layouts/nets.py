@@ -1,4 +1,4 @@
-"""Layers and nets in `.dp` files."""
+"""Layers and nets in `.dp` files (docs/layouts.md#objects)."""
 
 from __future__ import annotations
 
