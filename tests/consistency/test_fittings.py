@@ -78,3 +78,16 @@ class TestFittings(ModelAgreement):
         results = reference([sample])
         assert_close(results["virial"][0], -(total[0] - total[1]).T / (2.0 * step), "finite difference")
         assert_close(results["atom_virial"].sum(axis=0), results["virial"][0], "virial")
+
+
+@pytest.mark.parametrize("name", ["polar", "polar, full"])
+def test_constants_of_polarizabilities(name):
+    """`constant_matrix` of a type is added to the diagonals of its atoms, scaled, where the diagonal is shifted."""
+    reference = TestFittings.subject_of(name, "numpy")
+    params, (sample,) = reference.params, reference.systems["one_frame"]
+    shift_T = np.array([0.7, -1.9])
+    shifted = {**params["fitting"], "constant_matrix": params["fitting"]["constant_matrix"] + shift_T}
+    after = replace(reference, params={**params, "fitting": shifted})([sample])
+    shown_T = params["fitting"]["scale"][:, 0] * shift_T * reference.model.fitting.shift_diag
+    difference = after["atom_polar"] - reference([sample])["atom_polar"]
+    assert_close(difference, shown_T[sample.structure.types][:, None] * np.eye(3).reshape(9), "energy")

@@ -147,6 +147,12 @@ def test_an_opposite_second_neighbour_is_replaced_by_the_next():
     np.testing.assert_allclose(rows[2], [1 / 2, 1 / 2, 0, 0], atol=1e-15)
 
 
+def test_the_next_is_the_one_behind_the_second():
+    coord = [[0, 0, 0], [1, 0, 0], [-1.5, 0.01, 0], [0, 0, 2], [0, 2.5, 0]]
+    rows, _ = features(coord, [0] * 5, LocFrame((4,), (0,), 5.0))
+    np.testing.assert_allclose(rows[2:], [[1 / 2, 0, 0, 1 / 2], [1 / 2.5, -1 / 2.5, 0, 0]], atol=1e-15)
+
+
 @pytest.mark.parametrize(
     "coord", [[[1, 0, 0]], [[1, 0, 0], [2, 0, 0]], [[1, 0, 0], [-2, 0, 0]], [[1, 0, 0], [-2, 0, 0], [3, 0, 0]]]
 )

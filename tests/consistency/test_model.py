@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from tolerances import assert_close
 
+from deepmd.array_model.descriptors.base import Features, Widths
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.array_model.fittings.energy import EnergyFitting
 from deepmd.array_model.models.standard import StandardModel
+from deepmd.array_model.pairs import Conditions
+from deepmd.host import plain
 from deepmd.testing import ModelAgreement, ModelConformance, variants
 
 DESCRIPTOR = SeE2A(sel=(24, 24), rcut=3.0, rcut_smth=0.5, neuron=(2, 4), axis_neuron=2, type_one_side=True)
@@ -39,6 +44,36 @@ class TestFitting(ModelAgreement):
         excluded = np.isin(sample.structure.types, reference.model.fitting.exclude_types)
         bias = reference.params["out_bias"][0, sample.structure.types[excluded], 0]
         assert np.array_equal(reference([sample])["atom_energy"][excluded], bias)
+
+
+@pytest.mark.parametrize(
+    ("atom_ener", "subtracted"),
+    [
+        ((), (False, False)),
+        ((-1.5, None), (True, False)),
+        ((None, 0.5), (False, True)),
+        ((-1.0, 2.0), (True, True)),
+        ((0.7,), (True, True)),
+    ],
+)
+def test_nets_of_assigned_types_vanish_without_neighbours(atom_ener, subtracted):
+    """What their nets say of features of zero is subtracted; the other nets stay as they are."""
+    widths, rng = Widths(3, 0), np.random.default_rng(1)
+    plain_fitting, fitting = (EnergyFitting(neuron=(4,), atom_ener=given) for given in ((), atom_ener))
+    params = fitting.init(2, 2, widths, lambda _: rng, xp=plain)
+    types = np.array([0, 0, 1])
+    pairs = SimpleNamespace(type_N=types, counts=(2, 1))
+    outer = np.zeros((2, 1)), np.ones((2, 1))
+
+    def values(fitting, features_ND):
+        features = Features(features_ND, None)
+        return fitting.apply(params, features, widths, pairs, Conditions(), outer, xp=plain)[:, 0]
+
+    features_ND, none_ND = rng.normal(size=(3, 3)), np.zeros((3, 3))
+    vacuum = values(plain_fitting, none_ND)
+    assert np.all(vacuum != 0.0)
+    expected = values(plain_fitting, features_ND) - np.where(np.array(subtracted)[types], vacuum, 0.0)
+    assert_close(values(fitting, features_ND), expected, "function")
 
 
 class TestConditions(ModelConformance):

@@ -111,6 +111,21 @@ def test_members_do_not_notice_each_other(name, backend):
             assert_close(value, expected, "energy", what=name)
 
 
+@pytest.mark.parametrize("u", [0.0, 0.25, 0.5, 1.0])
+def test_without_add_bias_the_table_has_no_share_of_the_bias(u):
+    """Of two atoms the soft minimum is their distance, so that the share of the table is the switch at it."""
+    model = CONFIGS["zbl"]
+    params = TestModelKinds.parameters(model)
+    sample = Subject(model, params, "numpy").systems["open"][0].selected(np.arange(2))
+    r = model.sw_rmin + u * (model.sw_rmax - model.sw_rmin)
+    sample = sample.changed(types=np.zeros(2, dtype=int), coord=np.array([[0.0, 0.0, 0.0], [r, 0.0, 0.0]]))
+    with_bias, without = (
+        Subject(replace(model, add_bias=add), params, "numpy")([sample])["atom_energy"] for add in (True, False)
+    )
+    share = u**3 * (-6.0 * u**2 + 15.0 * u - 10.0) + 1.0
+    assert_close(with_bias - without, np.full(2, share * params["out_bias"][0, 0, 0]), "energy")
+
+
 @pytest.mark.parametrize("source", ["data", "another model"])
 def test_a_table_has_as_many_slots_as_the_deep_potential(source):
     """Also where these are found in the data, or taken from the model that training starts from."""
