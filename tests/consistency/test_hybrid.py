@@ -16,6 +16,8 @@ from deepmd.array_model.descriptors.se_e2_r import SeE2R
 from deepmd.array_model.descriptors.se_e3_tebd import SeE3Tebd
 from deepmd.array_model.fittings.energy import EnergyFitting
 from deepmd.array_model.models.standard import StandardModel
+from deepmd.data.neighbours import find_neighbours
+from deepmd.data.packing import pack
 from deepmd.infer import DeepPot
 from deepmd.io import save_model
 from deepmd.io.model_file import ModelFile
@@ -98,6 +100,36 @@ def test_equals_its_members(members):
         alone.append(
             Subject(single, {**ModelConformance.parameters(single), "descriptor": own}, "numpy")(samples)["descriptor"]
         )
+    assert_close(whole(samples)["descriptor"], np.concatenate(alone, axis=1), "descriptor")
+
+
+def nearest(neighbours, most):
+    """The `most` nearest neighbours of each atom."""
+    order = np.lexsort((neighbours.dist, neighbours.i))
+    rank = np.arange(len(order)) - np.searchsorted(neighbours.i[order], neighbours.i[order])
+    kept = order[rank < most]
+    return replace(neighbours, **{name: getattr(neighbours, name)[kept] for name in ("i", "j", "disp", "dist")})
+
+
+@pytest.mark.filterwarnings("ignore::deepmd.data.packing.SelWarning")
+@pytest.mark.parametrize("name", ["overflow", "both, overflow"])
+def test_members_share_a_list_that_overflows(name):
+    """The list keeps as many of the nearest as the largest member has slots; of these each has the nearest of each section."""
+    members = tuple(replace(member, precision="float64") for member in TestOptions.configs[name].members)
+    model = StandardModel(TestOptions.type_map, Hybrid(members), EnergyFitting(neuron=()))
+    params = Realistic.parameters(model)
+    whole = Subject(model, params, "numpy")
+    samples, rcut = whole.systems["several_frames"], model.layout().rcut
+    found = find_neighbours([sample.structure for sample in samples], rcut)
+    mixed = [sum(member.layout().sel) for member in members if member.layout().mixed]
+    most = max(sum(member.layout().sel) for member in members) if mixed else sum(model.layout().sel)
+    assert np.bincount(found.i).max() > most
+    shared, alone = nearest(found, most), []
+    for member, own in zip(members, params["descriptor"]["members"], strict=True):
+        single = StandardModel(TestOptions.type_map, member, EnergyFitting(neuron=()))
+        packed = pack(shared, replace(single.layout(), by_section=True), 3)
+        subject = Subject(single, {**Realistic.parameters(single), "descriptor": own}, "numpy")
+        alone.append(subject(samples, packed=packed)["descriptor"])
     assert_close(whole(samples)["descriptor"], np.concatenate(alone, axis=1), "descriptor")
 
 

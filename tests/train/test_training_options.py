@@ -15,7 +15,7 @@ from deepmd.data.systems import load_system
 from deepmd.infer import DeepPot, measure_errors
 from deepmd.io import load_model
 from deepmd.train import checkpoints
-from deepmd.train.bias import change_bias, fitted_bias, predicted_energies
+from deepmd.train.bias import change_bias, predicted_energies
 
 BACKENDS = ["torch", "tf"]
 ENDING = {"torch": ".pt", "tf": ".index"}
@@ -60,6 +60,7 @@ CASES = {
         ckpt_keep_ratio=0.4,
     ),
 }
+CASES["wsd, bias, full validation"]["model"]["data_bias_nsample"] = 80  # every frame of both systems
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +103,8 @@ def test_bias_after_training_leaves_no_mean_error(trained, backend):
     frames = [(system, frame) for system in systems for frame in range(system.num_frames)]
     labels = np.array([system.data["energy"][frame] for system, frame in frames])
     residual = labels - predicted_energies(content, frames)
-    again = fitted_bias(content, frames)["out_bias"]
-    assert abs(residual.mean()) < 0.1 * residual.std() + 1.0
-    np.testing.assert_allclose(again[0, :, 0] @ [1, 2], content.params["out_bias"][0, :, 0] @ [1, 2], atol=1e-2)
+    assert len(residual) == 160
+    assert abs(residual.mean()) < 1e-9 * np.abs(labels).max()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

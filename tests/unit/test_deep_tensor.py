@@ -19,7 +19,7 @@ from deepmd.array_model.fittings.polar import PolarFitting
 from deepmd.array_model.fittings.property import PropertyFitting
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.host import plain
-from deepmd.io import save_model
+from deepmd.io import convert, save_model
 from deepmd.io.model_file import ModelFile
 from deepmd.train.main import freeze
 
@@ -55,6 +55,20 @@ def test_what_eval_returns(name, tmp_path):
         assert [array.shape for array in out] == [shapes[what] for what in expected]
         results.update(zip(expected, out, strict=True))
     assert_close(results["atomic"].sum(axis=1), results["total"], "energy")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
+def test_a_mean_of_torchscript_is_one_over_the_atoms_that_have_an_output(tmp_path):
+    torch = require("torch")
+    fitting = PropertyFitting(neuron=(3,), property_name="gap", task_dim=2, intensive=True)
+    source = write_model(tmp_path, fitting, atom_exclude_types=(0,))
+    convert(source, tmp_path / "m.pth")
+    out = torch.jit.load(str(tmp_path / "m.pth"))(torch.tensor(COORDS), torch.tensor([TYPES] * 2))
+    atomic = out["atom_gap"].numpy()
+    assert np.all(atomic[:, 1:] != 0.0)
+    assert not atomic[:, 0].any()
+    assert out["mask"].tolist() == [[0, 1, 1]] * 2
+    assert_close(out["gap"].numpy(), atomic[:, 1:].mean(axis=1), "energy")
 
 
 def write_system(folder, types=TYPES, **labels):

@@ -121,6 +121,19 @@ def test_torchscript(compiled, case, boundary):
 
 
 @needs_torchscript
+def test_torchscript_of_a_vector(compiled):
+    """Each component has forces, virials and atomic virials of its own."""
+    coord, types, cell, expected = of_case("dipole_dpa3", "pbc")
+    found = compiled("dipole_dpa3")[1](coord, types, require("torch").tensor(cell.reshape(1, 9)), None, None, True)
+    names = {"dipole_redu": "global_dipole", "dipole": "dipole", "dipole_derv_c_redu": "virial"}
+    agree(found, expected, names)
+    natoms = types.shape[1]
+    for stored, ours, shape in (("r", "force", (natoms, 3, 3)), ("c", "atom_virial", (natoms, 3, 9))):
+        values = expected[f"dipole_derv_{stored}"].reshape(shape)  # in the order atom, component
+        assert_close(found[ours].detach().numpy().reshape(shape), values, "golden", what=ours)
+
+
+@needs_torchscript
 @pytest.mark.parametrize("case", ["dpa2", "dpa3"])
 def test_torchscript_with_images(compiled, case):
     coord, types, cell, expected = of_case(case, "pbc")
