@@ -24,7 +24,7 @@ from deepmd.data.systems import find_systems, load_system
 from deepmd.infer import DeepPot
 from deepmd.io import load_model
 from deepmd.io.train_input import parse_input
-from deepmd.train.expanding import ExpandingTrainer
+from deepmd.train.planning import Planner
 from deepmd.train.trainable import trainable_paths
 
 REPEAT = 20
@@ -55,7 +55,8 @@ def training(backend: str, folder: Path):
     sampler = Sampler(make_rule(systems, 1, "prob_sys_size", None, "data"), 1)
     task = Task(options.model, tuple(trainable_paths(content.params, options.model.trainables())), options.loss, Adam())
     maker = importlib.import_module(f"deepmd.adapters.{backend}.trainer").trainer
-    trainer = ExpandingTrainer(maker, task, content.params, content.min_nbor_dist)
+    planner = Planner(options.model, content.params, content.min_nbor_dist)
+    trainer = maker(task, content.params, planner.plan)
     batches = [make_batch(options.model, options.loss, sampler.frames(k)) for k in range(REPEAT)]
     prefactors = options.loss.prefactors(1.0)
     number = iter(range(1, 10**6))

@@ -11,7 +11,8 @@ import numpy as np
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.outputs import DERIVATIVES, ENERGY, Output
 from deepmd.array_model.pairs import Conditions, Pairs
-from deepmd.plan.expansions import direct_evaluation, domain_start
+from deepmd.array_model.spectral import Plan
+from deepmd.plan.plans import direct_plan, domain_start
 
 Evaluator = Callable[[Pairs, Conditions, int, int, frozenset[str]], dict[str, np.ndarray]]
 """evaluator(pairs, conditions, num_atoms, num_frames, wanted) -> arrays in the order of `pairs`.
@@ -22,8 +23,8 @@ Evaluator = Callable[[Pairs, Conditions, int, int, frozenset[str]], dict[str, np
 in, NumPy out.
 """
 
-MakeEvaluator = Callable[[Any, Params], Evaluator]
-"""`evaluator(model, params)` of an adapter."""
+MakeEvaluator = Callable[[Any, Params, Plan], Evaluator]
+"""`evaluator(model, params, plan)` of an adapter."""
 
 OUTPUTS = ENERGY.names
 NEEDS_GRADIENT = frozenset(DERIVATIVES)
@@ -35,18 +36,18 @@ class ExactEvaluator:
     Parameters
     ----------
     make : see `MakeEvaluator`
-    model, params : a model and its parameters with their expansions, as `planned` returns them
+    model, params, plan : the model, its parameters, and how its embedding nets are evaluated
 
     Attributes
     ----------
     start : see `domain_start`
     """
 
-    def __init__(self, make: MakeEvaluator, model: Any, params: Params) -> None:
-        self.start = domain_start(model, params)
-        self._expansions = make(model, params)
+    def __init__(self, make: MakeEvaluator, model: Any, params: Params, plan: Plan) -> None:
+        self.start = domain_start(plan)
+        self._expansions = make(model, params, plan)
         self._nets: Evaluator | None = None
-        self._make_nets = lambda: make(*direct_evaluation(model, params))
+        self._make_nets = lambda: make(model, params, direct_plan(model))
         self._lock = Lock()
 
     def at(self, closest: float) -> Evaluator:

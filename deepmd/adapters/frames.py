@@ -9,7 +9,8 @@ import numpy as np
 
 from deepmd.adapters.evaluation import ExactEvaluator, MakeEvaluator
 from deepmd.data.batch import Frames, conditions_of, pack_frames
-from deepmd.io.model_file import ModelFile, planned
+from deepmd.io.model_file import ModelFile, plan_evaluation
+from deepmd.plan.plans import needs_order
 
 
 class FramesEvaluator:
@@ -23,8 +24,9 @@ class FramesEvaluator:
     """
 
     def __init__(self, make: MakeEvaluator, content: ModelFile, most_atoms: int = 1) -> None:
-        self._model, params, _ = planned(content)
-        self._evaluate = ExactEvaluator(make, self._model, params)
+        plan, _ = plan_evaluation(content)
+        self._model, self._ordered = content.model, needs_order(plan)
+        self._evaluate = ExactEvaluator(make, content.model, content.params, plan)
         self._most_atoms = most_atoms
 
     def __call__(self, frames: Frames, wanted: frozenset[str]) -> dict[str, np.ndarray]:
@@ -40,7 +42,7 @@ class FramesEvaluator:
             yield from (same[first : first + size] for first in range(0, len(same), size))
 
     def _run(self, frames: Frames, wanted: frozenset[str]) -> dict[str, np.ndarray]:
-        system, packed = frames[0][0], pack_frames(self._model, frames)
+        system, packed = frames[0][0], pack_frames(self._model, frames, ordered=self._ordered)
         conditions = conditions_of(self._model, frames, packed.atoms)
         evaluate = self._evaluate.at(packed.closest)
         found = evaluate(packed.pairs, conditions, len(packed.atoms), len(frames), wanted)

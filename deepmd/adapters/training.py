@@ -11,6 +11,7 @@ import numpy as np
 
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
+from deepmd.array_model.spectral import Plan
 from deepmd.data.batch import Batch
 from deepmd.io.checking import check_finite
 from deepmd.io.model_file import ModelFile
@@ -40,7 +41,7 @@ class Task:
 
     Attributes
     ----------
-    model : with its expansions planned
+    model : its configuration
     trainable : paths of its trainable parameters
     loss, adam : the loss and the optimizer
     shared : {path: path} of parameters that are always equal to another one, which is trained for both
@@ -62,13 +63,13 @@ class Progress:
     step : finished updates
     seed : of the sampler, so that a restart goes on through the same batches
     moments : state of the optimizer, `m/PATH` and `v/PATH` for each trainable parameter; {} before the first update
-    evaluation : how the descriptor is evaluated (see its option), so that a restart goes on with the same expansion
+    terms : of the plan (`count_terms`), because a restart goes on with the same expansions; None before there is one
     """
 
     step: int
     seed: int
     moments: dict[str, np.ndarray]
-    evaluation: str | int = "auto"
+    terms: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no training can go on from.
@@ -83,8 +84,34 @@ class Progress:
         check_finite({"optimizer": self.moments})
 
 
+FORMATS = 1, 2
+"""Versions of checkpoints that are read; the last is written."""
+
+
+def read_progress(stored: dict[str, Any], version: int, moments: dict[str, np.ndarray], model: Any) -> Progress:
+    """Return the progress of a checkpoint from its numbers and texts.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        An entry is missing or has a value that no checkpoint has.
+    """
+    terms = upgrade_evaluation(stored.get("evaluation", "direct"), model) if version == 1 else stored["terms"]
+    if terms is not None and (len(terms) != len(model.parts) or not all(type(each) is int for each in terms)):
+        raise ValueError(f"terms are {terms!r}; needed: a number for each of {len(model.parts)} descriptors")
+    return Progress(int(stored["step"]), int(stored["seed"]), moments, None if terms is None else tuple(terms))
+
+
+def upgrade_evaluation(evaluation: str | int, model: Any) -> list[int] | None:
+    """Return the terms of each part from what a checkpoint of version 1 holds: one number for all, "direct", or "auto"."""
+    return None if evaluation == "auto" else [0 if evaluation == "direct" else int(evaluation)] * len(model.parts)
+
+
 class Trainer(Protocol):
-    """A model in training. NumPy in, NumPy out. Made by `trainer(task, params)` of an adapter."""
+    """A model in training. NumPy in, NumPy out. Made by `trainer(task, params, plan)` of an adapter."""
+
+    def replan(self, plan: Plan) -> None:
+        """Evaluate the embedding nets by another plan from now on; parameters and optimizer stay as they are."""
 
     def step(self, batch: Batch, lr: float, prefactors: dict[str, float], number: int) -> float:
         """Make the update number `number` (from 1) and return the loss before it."""

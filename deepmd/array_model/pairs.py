@@ -27,7 +27,6 @@ class Layout:
     inner : shorter cutoffs (Angstrom) and slots of lists that are the beginnings of the rows of a mixed layout
     messages : features of neighbours are read, so that every atom must be a centre
     by_section : too many neighbours cost each section its own farthest; elsewhere all but the nearest sum(sel) of a row go first
-    ordered : the nearest come first; sums in which all slots of a section count alike do not care, and sorting by distance takes time
     """
 
     rcut: float
@@ -38,7 +37,6 @@ class Layout:
     inner: tuple[tuple[float, int], ...] = ()
     messages: bool = False
     by_section: bool = False
-    ordered: bool = True
 
     @property
     def most(self) -> int:

@@ -17,15 +17,36 @@ positions need direct evaluation.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from deepmd.array_model.namespace import Array, Namespace
+from deepmd.array_model.namespace import Array, Namespace, Params
 
 Sizes = tuple[Any, ...]
 """Sizes of parts of an array, ints or scalar tensors."""
 
 CHOICES = ("auto", "direct", "spectral")
 """Accepted values of the option `evaluation`."""
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """Chebyshev expansion in place of the embedding nets of one descriptor .
+
+    Attributes
+    ----------
+    terms : number of terms K, even
+    tables : arrays. `closest`: shortest distance of the domain, Angstrom; `scale`: 2 / end of the domain, in units of
+        the argument. In training `nodes` (K,) and `transform` (2K, K), because coefficients follow the nets; at fixed
+        parameters `coefficients`, (J * 2K, G) of the J functions of each group, and `starts` (J, G), these at x = -1
+    """
+
+    terms: int
+    tables: Params
+
+
+Plan = tuple[Expansion | None, ...]
+"""Expansion of each of `model.parts`; None: the nets themselves are evaluated."""
 
 
 def abscissa(s: Array, scale: Array) -> Array:

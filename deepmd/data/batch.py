@@ -88,11 +88,11 @@ def conditions_of(model: Any, frames: Frames, atoms: np.ndarray) -> Conditions:
     )
 
 
-def pack_frames(model: Any, frames: Frames) -> Packed:
-    """Find the neighbours of all real atoms of some frames, and pack them."""
+def pack_frames(model: Any, frames: Frames, *, ordered: bool = True) -> Packed:
+    """Find the neighbours of all real atoms of some frames, and pack them (`ordered`: see `pack`)."""
     layout = model.layout()
     structures = [system.structure(frame) for system, frame in frames]
-    return pack(find_neighbours(structures, layout.rcut), layout, model.ntypes)
+    return pack(find_neighbours(structures, layout.rcut), layout, model.ntypes, ordered=ordered)
 
 
 def make_batch(model: Any, loss: Loss, frames: Frames) -> Batch:

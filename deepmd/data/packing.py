@@ -39,11 +39,14 @@ def _rank(group: np.ndarray) -> np.ndarray:
     return np.arange(len(group)) - np.repeat(starts, np.diff(np.r_[starts, len(group)]))
 
 
-def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarray | None = None) -> Packed:
+def pack(
+    neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarray | None = None, *, ordered: bool = True
+) -> Packed:
     """Pack the neighbours of `centres` (numbers in the batch; default all real atoms) for a descriptor.
 
     More neighbours than `sel`: the nearest sum(sel) stay (all where a layout is `by_section`), then of each section the
-    nearest; a SelWarning tells.
+    nearest; a SelWarning tells. Without `ordered` the slots of a section may be in any order where none overflows,
+    because sorting by distance takes time (see `deepmd.plan.plans.needs_order`).
     """
     types = neighbours.types
     centres = np.flatnonzero(types >= 0) if centres is None else centres
@@ -59,7 +62,7 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
         pair = np.flatnonzero(inside)
         row, dist, j = row[pair], dist[pair], j[pair]
     part = section[j]
-    pair, row, part = _nearest(pair, row, part, dist, layout)
+    pair, row, part = _nearest(pair, row, part, dist, layout, ordered=ordered)
 
     sections = len(layout.sections)
     slot = (
@@ -120,7 +123,7 @@ def pack(neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarra
 
 
 def _nearest(
-    pair: np.ndarray, row: np.ndarray, part: np.ndarray, dist: np.ndarray, layout: Layout
+    pair: np.ndarray, row: np.ndarray, part: np.ndarray, dist: np.ndarray, layout: Layout, *, ordered: bool
 ) -> tuple[np.ndarray, ...]:
     """Sort pairs by (row, section, distance) and keep what fits into `sel`.
 
@@ -132,7 +135,7 @@ def _nearest(
     count = np.bincount(group, minlength=1)
     count = np.append(count, np.zeros(-len(count) % len(layout.sel), dtype=np.int64)).reshape(-1, len(layout.sel))
     if (count <= layout.sel).all():
-        by_group = not layout.ordered and len(count) * len(layout.sel) <= 2**16
+        by_group = not ordered and len(count) * len(layout.sel) <= 2**16
         order = np.argsort(group.astype(np.uint16) if by_group else group + dist * (0.5 / layout.rcut), kind="stable")
         return pair[order], row[order], part[order]
     overflow = count.sum(axis=1).max() > layout.most

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,14 @@ from deepmd.adapters.numpy.namespace import differentiable
 from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
+from deepmd.array_model.spectral import Expansion, Plan
 from deepmd.array_model.tree import map_leaves
 from deepmd.data.selection import systems_of
 from deepmd.data.statistics import neighbour_statistics
 from deepmd.data.systems import load_system
 from deepmd.io.formats import check_target, load_model, save_model
 from deepmd.io.model_file import ModelFile, known_distance
-from deepmd.plan.expansions import MARGIN, expanded_part
+from deepmd.plan.expansions import MARGIN, ask_evaluation, expand_nets
 
 log = logging.getLogger(__name__)
 
@@ -78,42 +81,42 @@ def compress_model(
         raise InputError(f"{source}: cannot be compressed: a model of type {content.model.kind} has no nets to expand")
     distance = known_distance(content) or _distance_of_data(content, source, training_script)
     start = MARGIN * distance if extrapolate is None else distance / extrapolate
-    content, reasons = _expanded(replace(content, min_nbor_dist=distance), start)
-    if not any(content.expansion or ()):
-        alone = [reason for _, reason in reasons]
-        reason = alone[0] if len(alone) == 1 else "; ".join(f"{where}: {reason}" for where, reason in reasons)
+    parts = content.model.each_part(content.params)
+    plan, reasons = _expand_parts(parts, start)
+    if not any(plan):
+        each = [f"{where}: {reason}" for where, reason in reasons.items()]
+        reason = "; ".join(each) if len(each) > 1 else next(iter(reasons.values()))
         raise InputError(f"{source}: cannot be compressed: {reason}")
-    save_model(target, content)
+    save_model(target, replace(content, min_nbor_dist=distance, plan=plan))
     log.info(
         "shortest distance of the data: %.3f Angstrom; the expansions hold from %.3f Angstrom to the cutoff",
         distance,
         start,
     )
-    for where, part, own in content.evaluated.each_part(content.all_params):
-        if "tables" in own:
-            log.info("%s (%s): number of terms: %d", where, part.kind, part.evaluation)
+    for (where, part, own), expansion in zip(parts, plan, strict=True):
+        if expansion:
+            log.info("%s (%s): number of terms: %d", where, part.kind, expansion.terms)
             text = "%s: largest deviation from the networks, relative to the largest value: %.1e; of slopes: %.1e"
-            log.info(text, where, *deviations(part, own))
-    for where, reason in reasons:
+            log.info(text, where, *measure_deviations(part, own, expansion))
+    for where, reason in reasons.items():
         log.info("%s: its networks are evaluated as they are: %s", where, reason)
     log.info("Saved compressed model to %s", target)
     return target
 
 
-def _expanded(content: ModelFile, start: float) -> tuple[ModelFile, list[tuple[str, str]]]:
-    """Return the model with expansions that reach down to `start` (Angstrom), and of each part without one where it is and why not."""
-    parts, reasons = [], []
-    params = map_leaves(lambda leaf: leaf, content.params)  # dicts of its own
-    for where, part, own in content.model.each_part(params):
-        config, changed, reason = expanded_part(part.with_evaluation("spectral"), own, start / MARGIN, stored=True)
+def _expand_parts(parts: Sequence[tuple[str, Any, Params]], start: float) -> tuple[Plan, dict[str, str]]:
+    """Return expansions that reach down to `start` (Angstrom), and the reason for each part without one."""
+    plan, reasons = [], {}
+    for where, part, own in parts:
+        expansion, reason = expand_nets(ask_evaluation(part, "spectral"), own, start / MARGIN, stored=True)
         if not isinstance(part, Expandable):
             reason = f"descriptors of type {part.kind} are not stored as expansions"
         elif reason:
             reason = f"{reason} (activation function {part.activation_function}, distances from {start:.3f} Angstrom)"
-        parts.append(config)
-        reasons += [(where, reason)] if reason else []
-        own.update(changed)
-    return content.with_expansion(content.model.with_parts(parts), params), reasons
+        plan.append(expansion)
+        if reason:
+            reasons[where] = reason
+    return tuple(plan), reasons
 
 
 def _distance_of_data(content: ModelFile, source: Path, training_script: str | os.PathLike[str] | None) -> float:
@@ -132,13 +135,13 @@ def _distance_of_data(content: ModelFile, source: Path, training_script: str | o
     return shortest
 
 
-def deviations(descriptor: Any, params: Params) -> tuple[float, float]:
-    """Return the largest deviations of stored expansions from the nets, of values and of slopes, relative to the largest of each.
+def measure_deviations(descriptor: Any, params: Params, expansion: Expansion) -> tuple[float, float]:
+    """Return the largest deviations of an expansion from the nets, of values and slopes, relative to the largest of each.
 
     All pairs of types are compared at `GRID` points of the domain, both ends included.
     """
-    params = map_leaves(lambda leaf: np.asarray(leaf, dtype=np.float64), params)
-    tables, terms = params["tables"], int(descriptor.evaluation)
+    wide = partial(np.asarray, dtype=np.float64)
+    params, tables, terms = map_leaves(wide, params), map_leaves(wide, expansion.tables), expansion.terms
     x_Q = np.linspace(-1.0, 1.0, GRID)
     even_QK = chebvander(2.0 * x_Q * x_Q - 1.0, terms // 2 - 1)
     basis_QK = np.concatenate([even_QK, x_Q[:, None] * even_QK], axis=1)

@@ -13,9 +13,8 @@ import numpy as np
 
 from deepmd.adapters.evaluation import ExactEvaluator
 from deepmd.array_model.errors import InputError, nearest
-from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions
-from deepmd.array_model.spectral import CHOICES
+from deepmd.array_model.spectral import CHOICES, Plan
 from deepmd.data.neighbours import Neighbours, find_neighbours
 from deepmd.data.packing import Packed, pack
 from deepmd.data.systems import System
@@ -35,8 +34,8 @@ from deepmd.infer.inputs import (
 )
 from deepmd.infer.model_facts import ModelFacts
 from deepmd.io.formats import backend_name, backend_of, framework, load_model
-from deepmd.io.model_file import ModelFile, evaluation_asked, planned
-from deepmd.plan.expansions import evaluation_of
+from deepmd.io.model_file import ModelFile, evaluation_asked, plan_evaluation
+from deepmd.plan.plans import count_terms, needs_order
 
 GLOBAL = frozenset({"energy", "force", "virial"})
 ATOMIC = frozenset({"atom_energy", "atom_virial"})
@@ -122,12 +121,12 @@ class DeepEval(ModelFacts):
         self.model_path = str(model_file)
         self.backend = backend_of(model_file) if backend is None else backend_name(backend)
         self._adapter()  # a missing package shows at once
-        model, params = _planned(self._content, evaluation)
-        self.evaluation = evaluation_of(model)
-        self._layout = model.layout()
+        plan = _choose_plan(self._content, evaluation)
+        self.evaluation: str | int = max(count_terms(plan), default=0) or "direct"
+        self._layout, self._ordered = self._content.model.layout(), needs_order(plan)
         self.outside = 0
-        warn_of_order(model, params, self.model_path)
-        self._open: tuple[Any, Params] | None = model, params
+        warn_of_order(self._content.model, self._content.params, self.model_path)
+        self._open: Plan | None = plan
         # made by the first evaluation, so that a process forked before makes its own
         self._evaluate: ExactEvaluator | None = None
 
@@ -175,8 +174,9 @@ class DeepEval(ModelFacts):
         """Evaluate block by block and put every result where it belongs."""
         if self._open is None:
             raise InputError(f"{self.model_path}: the model has been closed")
-        adapter = self._adapter()
-        self._evaluate = self._evaluate or ExactEvaluator(adapter.evaluator, *self._open)
+        adapter, content = self._adapter(), self._content
+        if self._evaluate is None:
+            self._evaluate = ExactEvaluator(adapter.evaluator, content.model, content.params, self._open)
         count, natoms = frames.types.shape
         output, asked = self._content.model.output, wanted
         if output.intensive:  # a mean over all atoms is not a sum over blocks
@@ -232,7 +232,8 @@ class DeepEval(ModelFacts):
     ) -> tuple[Packed, Conditions]:
         """Pack the centres of one block: its atoms, centres first."""
         model = self._content.model
-        packed = pack(select_centres(neighbours, centres), self._layout, model.ntypes, centres=centres)
+        own = select_centres(neighbours, centres)
+        packed = pack(own, self._layout, model.ntypes, centres=centres, ordered=self._ordered)
         inside = packed.atoms[: len(centres)]
         frame, atom = np.divmod(inside, frames.types.shape[1])
         rows = slice(first, first + neighbours.num_frames)
@@ -369,13 +370,13 @@ def _subclasses(cls: type) -> list[Any]:
     return [kind for kinds in nested for kind in kinds]
 
 
-def _planned(content: ModelFile, evaluation: str | None) -> tuple[Any, Params]:
-    """Return model and parameters with the expansions that are to be evaluated."""
+def _choose_plan(content: ModelFile, evaluation: str | None) -> Plan:
+    """Return the plan of the evaluation that is asked for."""
     if evaluation is not None and evaluation not in CHOICES:
         raise InputError(
             f"evaluation is {evaluation!r}; accepted: {', '.join(CHOICES)}.{nearest(str(evaluation), CHOICES)}"
         )
-    model, params, reason = planned(content, evaluation)
+    plan, reason = plan_evaluation(content, evaluation)
     if reason and "spectral" in ([evaluation] if evaluation else evaluation_asked(content)):
         warnings.warn(f"the embedding nets are evaluated directly: {reason}", ExpansionWarning, stacklevel=3)
-    return model, params
+    return plan

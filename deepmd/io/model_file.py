@@ -14,12 +14,14 @@ import numpy as np
 from deepmd.array_model import models
 from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.namespace import Params
+from deepmd.array_model.namespace import Params, dtype_of
+from deepmd.array_model.spectral import Expansion, Plan
 from deepmd.array_model.tree import flatten, map_leaves, paths
 from deepmd.host import plain
 from deepmd.io.checking import check_finite, find, find_list
 from deepmd.io.kit_table import from_kit
-from deepmd.plan.expansions import expanded, without_tables
+from deepmd.plan.expansions import ask_evaluation, choose_plan
+from deepmd.plan.plans import PLAN, tables_of, with_tables
 from deepmd.version import __version__
 
 assert models  # imported for its registrations
@@ -35,77 +37,51 @@ class ModelFile:
     params : its parameters, NumPy arrays
     definition : the `model` section of the input it was trained with, or {}
     min_nbor_dist : shortest distance in the training data, Angstrom, or None
-    expansion : of a compressed model, for each part of its descriptors (`each_part`) the tables that it evaluates instead of its nets and
-        their number of `terms`, or nothing where the nets are evaluated; None if it is not compressed
+    plan : of a compressed model, what is evaluated in place of its embedding nets; None if it is not compressed
     """
 
     model: Any
     params: Params
     definition: dict[str, Any] = field(default_factory=dict)
     min_nbor_dist: float | None = None
-    expansion: list[dict[str, Any]] | None = None
+    plan: Plan | None = None
 
     @property
-    def all_params(self) -> Params:
-        """The parameters, and the tables of a compressed model where its descriptors look for them."""
-        params: Params = map_leaves(lambda leaf: leaf, self.params)  # dicts of its own
-        for (_, _, own), entry in zip(
-            self.model.each_part(params), self.expansion or (), strict=self.expansion is not None
-        ):
-            if entry:
-                own["tables"] = {name: value for name, value in entry.items() if name != "terms"}
-        return params
-
-    @property
-    def evaluated(self) -> Any:
-        """The model as it evaluates its expansion."""
-        return self.model.with_parts(
-            part.with_evaluation(entry["terms"] if entry else "direct")
-            for (_, part, _), entry in zip(self.model.each_part(self.params), self.expansion or (), strict=True)
-        )
+    def arrays(self) -> Params:
+        """All arrays of the file: the tree of parameters, and of the plan of a compressed model."""
+        return {**self.params, PLAN: tables_of(self.plan or ())}
 
     def with_params(self, params: Params) -> ModelFile:
-        """Return the same model with other parameters; a stored expansion belonged to the old ones."""
-        return replace(self, params=params, expansion=None)
+        """Return the same model with other parameters; a stored plan belonged to the old ones."""
+        return replace(self, params=params, plan=None)
 
     def with_distance(self, distance: float | None) -> ModelFile:
         """Return the same model with the shorter of two known distances between atoms of its data (Angstrom)."""
         return replace(self, min_nbor_dist=shortest(self.min_nbor_dist, distance))
 
-    def with_expansion(self, model: Any, params: Params) -> ModelFile:
-        """Return the same model with the expansions among these parameters, as `expanded` returns both."""
-        each = ((part, own.get("tables")) for _, part, own in model.each_part(params))
-        return replace(
-            self, expansion=[{"terms": int(part.evaluation), **tables} if tables else {} for part, tables in each]
-        )
 
-
-def planned(content: ModelFile, evaluation: str | None = None) -> tuple[Any, Params, str]:
-    """Plan the evaluation of a model at fixed parameters.
+def plan_evaluation(content: ModelFile, evaluation: str | None = None) -> tuple[Plan, str]:
+    """Return the plan of a model at fixed parameters, and the reason for direct evaluation that was not asked for.
 
     Parameters
     ----------
-    evaluation : "direct", "spectral" or "auto". None: the expansion of a compressed model, otherwise what its input said
-
-    Returns
-    -------
-    Model and parameters with their expansion, or those of direct evaluation and, if it was not asked for, the reason.
-    What a compressed model stores is evaluated as it is.
+    evaluation : "direct", "spectral" or "auto". None: the plan of a compressed model, otherwise what its input said.
+        A compressed model is evaluated as stored, unless directly
 
     Raises
     ------
     InputError
         The choice is unknown.
     """
-    if content.expansion is not None and evaluation != "direct":
-        return content.evaluated, content.all_params, ""
+    if content.plan is not None and evaluation != "direct":
+        return content.plan, ""
     parts = []
     for (where, part, _), asked in zip(content.model.each_part(content.params), evaluation_asked(content), strict=True):
         try:
-            parts.append(part.with_evaluation(evaluation or asked))
+            parts.append(ask_evaluation(part, evaluation or asked))
         except ValueError as error:
             raise InputError(f"model/{where}: {error}") from error
-    return expanded(content.model.with_parts(parts), content.params, known_distance(content), stored=True)
+    return choose_plan(content.model.with_parts(parts), content.params, known_distance(content), stored=True)
 
 
 def evaluation_asked(content: ModelFile) -> list[str]:
@@ -152,7 +128,7 @@ def to_tree(content: ModelFile, backend: str) -> dict[str, Any]:
         "version": __version__,
         "time": str(datetime.datetime.now(datetime.UTC)),
         "model": model_to_dict(content.model, content.params),
-        **({} if content.expansion is None else {"expansion": _expansion_to_tree(content.expansion)}),
+        **({} if content.plan is None else {"expansion": _plan_to_tree(content.plan)}),
         "backend": backend,
         "model_def_script": content.definition,
         "@variables": distance,
@@ -177,8 +153,9 @@ def from_tree(tree: dict[str, Any], where: str) -> ModelFile:
             raise InputError(f"min_nbor_dist is {distance!r:.100}; expected: one number")
         definition = find(tree, "model_def_script", NO_MODEL, optional=True) or {}
         content = ModelFile(model, params, definition, None if distance is None else float(distance))
-        content = _expansion_from_tree(tree["expansion"], content) if tree.get("expansion") else content
-        check_finite(content.all_params, "parameters")  # once more: narrower precisions overflow sooner
+        if tree.get("expansion"):
+            content = replace(content, plan=_plan_from_tree(tree["expansion"], content))
+        check_finite(content.arrays, "parameters")  # once more: narrower precisions overflow sooner
         return content
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
@@ -230,15 +207,13 @@ class Drawn:
         return np.zeros(size)
 
 
-def _expansion_to_tree(expansion: list[dict[str, Any]]) -> dict[str, Any]:
-    def stored(terms: int, **tables: Any) -> dict[str, Any]:
-        return {"terms": terms, "@variables": tables}
-
-    return {"@class": "Expansion", "@version": 3, "parts": [stored(**entry) if entry else {} for entry in expansion]}
+def _plan_to_tree(plan: Plan) -> dict[str, Any]:
+    parts = [{"terms": each.terms, "@variables": each.tables} if each else {} for each in plan]
+    return {"@class": "Expansion", "@version": 3, "parts": parts}
 
 
-def _expansion_from_tree(tree: dict[str, Any], content: ModelFile) -> ModelFile:
-    """Return a compressed model after checking that its tables fit it. Version 2 was that of one descriptor."""
+def _plan_from_tree(tree: dict[str, Any], content: ModelFile) -> Plan:
+    """Return the plan of a compressed model after checking that it fits. Version 2 was that of one descriptor."""
     version = find(tree, "@version", "expansion")
     if version not in (2, 3):
         raise InputError(f"expansion: stored with @version = {version!r}; accepted: 2, 3")
@@ -246,16 +221,14 @@ def _expansion_from_tree(tree: dict[str, Any], content: ModelFile) -> ModelFile:
     parts = content.model.each_part(content.params)
     if len(stored) != len(parts):
         raise InputError(f"expansion: stored for {len(stored)} descriptors, the model has {len(parts)}")
-    each = [
-        _tables(entry, part, content.model.ntypes, where) if entry else {}
+    return tuple(
+        _expansion_from_tree(entry, part, content.model.ntypes, where) if entry else None
         for entry, (where, part, _) in zip(stored, parts, strict=True)
-    ]
-    content = replace(content, expansion=each)
-    return content.with_expansion(content.evaluated, content.model.in_precision(content.all_params, xp=plain))
+    )
 
 
-def _tables(tree: dict[str, Any], part: Any, ntypes: int, where: str) -> dict[str, Any]:
-    """Return terms and tables of a part after checking that they fit it."""
+def _expansion_from_tree(tree: dict[str, Any], part: Any, ntypes: int, where: str) -> Expansion:
+    """Return the expansion of a part after checking that its tables fit."""
     what = f"expansion: {where}"
     terms, tables = find(tree, "terms", what), map_leaves(np.asarray, find(tree, "@variables", what))
     if type(terms) is not int or terms < 2 or terms % 2:
@@ -277,7 +250,7 @@ def _tables(tree: dict[str, Any], part: Any, ntypes: int, where: str) -> dict[st
                 f"expansion: {where}: {path} has shape {stored.get(path, 'none')}, "
                 f"expected {expected.get(path, 'none')}"
             )
-    return {"terms": terms, **tables}
+    return Expansion(terms, map_leaves(lambda leaf: plain.astype(leaf, dtype_of(part.precision, xp=plain)), tables))
 
 
 def map_variables(function: Callable[[Any], Any], tree: Any, inside: bool = False) -> Any:
@@ -291,11 +264,10 @@ def map_variables(function: Callable[[Any], Any], tree: Any, inside: bool = Fals
 
 def to_json(content: ModelFile, backend: str) -> str:
     """Return the JSON that native formats carry beside their parameters: the tree with a path for each array."""
-    names = paths(content.all_params)
-    named = replace(content, params=without_tables(content.model, names))
-    if content.expansion is not None:
-        named = named.with_expansion(content.evaluated, names)
-    tree = to_tree(named, backend)
+    names = paths(content.arrays)
+    tables = names.pop(PLAN)
+    plan = None if content.plan is None else with_tables(content.plan, tables)
+    tree = to_tree(replace(content, params=names, plan=plan), backend)
     return json.dumps(map_variables(lambda leaf: leaf if isinstance(leaf, str) else float(leaf), tree))
 
 

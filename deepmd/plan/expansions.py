@@ -1,9 +1,10 @@
-"""Whether the embedding nets of a model are evaluated as expansions, and with how many terms."""
+"""Choice of the plan: which embedding nets are expanded, with how many terms, on which domain."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.environment import environment_rows
 from deepmd.array_model.namespace import PRECISIONS, Params, dtype_of
+from deepmd.array_model.spectral import Expansion, Plan
 from deepmd.array_model.tree import map_leaves
 from deepmd.host import plain
 from deepmd.plan import chebyshev
@@ -28,85 +30,77 @@ MARGIN = 0.9
 """Start of the domain in units of the shortest known distance."""
 
 
-def evaluation_of(model: Any) -> str | int:
-    """Return how embedding nets are evaluated (an option of descriptors): the largest number of terms, or the choice."""
-    choices = [part.evaluation for part in model.parts]
-    terms = max((choice for choice in choices if isinstance(choice, int)), default=0)
-    return terms or next((choice for choice in choices if choice != "direct"), "direct")
+def ask_evaluation(part: Any, evaluation: str) -> Any:
+    """Return a descriptor with another wish for the evaluation of its nets; one without that option stays as it is."""
+    return part if not isinstance(part, Expandable) else replace(part, evaluation=evaluation)  # type: ignore[type-var]
 
 
-def with_evaluation(model: Any, evaluation: str | int) -> Any:
-    """Return the model with another way to evaluate its embedding nets, except where they are to be evaluated directly, or there are none."""
-    return model.with_parts(
-        part if part.evaluation == "direct" else part.with_evaluation(evaluation) for part in model.parts
-    )
-
-
-def expanded(model: Any, params: Params, closest: float | None, *, stored: bool) -> tuple[Any, Params, str]:
-    """Plan expansions of the embedding nets of a model, in training all of the same number of terms.
+def choose_plan(
+    model: Any, params: Params, closest: float | None, *, stored: bool, before: Sequence[int] | None = None
+) -> tuple[Plan, str]:
+    """Choose how the embedding nets of a model are evaluated, in training by expansions with one number of terms.
 
     Parameters
     ----------
-    params : parameters; expansions among them are replaced
     closest : shortest distance of the data, Angstrom, if it is known
-    stored : keep the coefficients with the plan; otherwise they follow the nets, as training needs
+    stored : keep the coefficients in the plan; otherwise they follow the nets, as training needs
+    before : terms of each part so far (`count_terms`): no part gets fewer, and 0 stays direct evaluation
 
     Returns
     -------
-    Model and parameters with their expansions. The text says of each part without one why, unless none was asked for.
+    The plan, and for each part that is evaluated directly the reason, unless its wish was that.
     """
-    params = map_leaves(lambda leaf: leaf, params)  # dicts of its own
     places = model.each_part(params)
-
-    def planned(parts: Iterable[Any]) -> list[tuple[Any, Params, str]]:
-        return [
-            expanded_part(part, own, closest, stored=stored) for part, (_, _, own) in zip(parts, places, strict=True)
-        ]
-
-    done = planned(part for _, part, _ in places)
-    counts = {config.evaluation for config, _, _ in done if isinstance(config.evaluation, int)}
-    if len(counts) > 1 and not stored:  # one number describes the plan, so that a restart finds the same
-        done = planned(
-            config.with_evaluation(max(counts)) if isinstance(config.evaluation, int) else config
-            for config, _, _ in done
-        )
-    for (_, _, own), (_, changed, _) in zip(places, done, strict=True):
-        own.pop("tables", None)
-        if "tables" in changed:
-            own["tables"] = changed["tables"]
-    named = len(done) > 1
+    least: Sequence[int | None] = [None] * len(places) if before is None else before
+    chosen = [
+        expand_nets(part, own, closest, stored=stored, least=terms)
+        for (_, part, own), terms in zip(places, least, strict=True)
+    ]
+    plan = [expansion for expansion, _ in chosen]
+    most = max((expansion.terms for expansion in plan if expansion), default=0)
+    for k, (_, part, own) in enumerate(places):
+        if not stored and (expansion := plan[k]) and expansion.terms < most:
+            plan[k], _ = expand_nets(part, own, closest, stored=stored, least=most)
     reasons = [
-        f"{where}: {reason}" if named else reason
-        for (where, _, _), (_, _, reason) in zip(places, done, strict=True)
+        f"{where}: {reason}" if len(places) > 1 else reason
+        for (where, _, _), (_, reason) in zip(places, chosen, strict=True)
         if reason
     ]
-    return model.with_parts(config for config, _, _ in done), params, "; ".join(reasons)
+    return tuple(plan), "; ".join(reasons)
 
 
-def expanded_part(part: Any, params: Params, closest: float | None, *, stored: bool) -> tuple[Any, Params, str]:
-    """Plan the expansion of the embedding nets of one descriptor (see `expanded`).
+def expand_nets(
+    part: Any, params: Params, closest: float | None, *, stored: bool, least: int | None = None
+) -> tuple[Expansion | None, str]:
+    """Expand the embedding nets of one descriptor as its option `evaluation` wishes.
 
-    A number of terms planned before is never lowered.
+    Parameters
+    ----------
+    params : parameters of the descriptor
+    closest, stored : see `choose_plan`
+    least : terms in a plan that this one replaces, 0 for direct evaluation; None if there is none
+
+    Returns
+    -------
+    The expansion, or None and the reason ("" if direct evaluation was asked for).
     """
     if not isinstance(part, Expandable):
-        return part, params, f"{part.kind} has none of its nets expanded"
-    params = {name: value for name, value in params.items() if name != "tables"}
-    direct = part.with_evaluation("direct")
-    if part.evaluation == "direct":
-        return direct, params, ""
+        return None, f"{part.kind} has none of its nets expanded"
+    if part.evaluation == "direct" or least == 0:
+        return None, ""
     if PRECISIONS[part.precision] not in TOLERANCE:
-        return direct, params, f"the precision is {part.precision}"
-    ntypes = len(params["davg"])
-    if reason := part.obstacle(ntypes, stored=stored):
-        return direct, params, reason
+        return None, f"the precision is {part.precision}"
+    auto, ntypes = part.evaluation == "auto" and least is None, len(params["davg"])
+    if reason := part.obstacle(ntypes, auto=auto, stored=stored):
+        return None, reason
     for name in ("davg", "dstd"):
         if np.abs(params[name] - params[name][:, 0:1, :]).max() > 0.0:
-            return direct, params, f"{name} differs between the slots of a type"
+            return None, f"{name} differs between the slots of a type"
     wide = map_leaves(lambda leaf: plain.astype(leaf, plain.float64), params)
     start = UNKNOWN_DISTANCE if closest is None else MARGIN * closest
     radial = environment_rows(np.array([start, 0.0, 0.0]), part.rcut_smth, part.rcut, part.env_protection, xp=plain)[0]
     if radial <= 0.0:
-        return direct, params, f"the shortest known distance, {closest} Angstrom, is not within the cutoff"
+        return None, f"the shortest known distance, {closest} Angstrom, is not within the cutoff"
     scale, groups = np.asarray(2.0 / part.reach(wide, float(radial), xp=plain)), range(len(part.functions(ntypes)))
 
     def values(x_Q: np.ndarray) -> np.ndarray:
@@ -115,58 +109,33 @@ def expanded_part(part: Any, params: Params, closest: float | None, *, stored: b
             [net for group in groups for net in part.values(wide, group, argument_Q, xp=plain)], axis=1
         )
 
-    before = 0 if stored or isinstance(part.evaluation, str) else part.evaluation
-    count = _terms(values, TOLERANCE[PRECISIONS[part.precision]], before, stored=stored)
-    if count is None:
-        return direct, params, f"the embedding nets need more than {chebyshev.MOST_TERMS} terms"
-    if part.evaluation == "auto" and not part.pays(count):
-        return direct, params, f"the embedding nets themselves cost less than {count} terms"
-    config = part.with_evaluation(count)
-    tables: Params = {"scale": scale, "closest": np.asarray(start)}
-    at_nodes = {
-        "nodes": part.argument(chebyshev.nodes(count), scale, xp=plain),
-        "transform": chebyshev.constants(count),
-    }
-    if stored:
-        both = [config.expansion({**wide, "tables": {**tables, **at_nodes}}, group, xp=plain) for group in groups]
-        tables |= {"coefficients": [np.concatenate(c) for c, _ in both], "starts": [start_JG for _, start_JG in both]}
-        at_nodes = {}
+    tolerance = TOLERANCE[PRECISIONS[part.precision]]
+    terms = chebyshev.terms_needed(values, tolerance)
+    if terms is not None and not stored:
+        asked = 0 if isinstance(part.evaluation, str) else part.evaluation
+        terms = _add_headroom(terms, tolerance, asked if least is None else least)
+    if terms is None:
+        return None, f"the embedding nets need more than {chebyshev.MOST_TERMS} terms"
+    if auto and not part.pays(terms):
+        return None, f"the embedding nets themselves cost less than {terms} terms"
     dtype = dtype_of(part.precision, xp=plain)
-    tables = {**map_leaves(lambda leaf: plain.astype(leaf, dtype), tables), **at_nodes}
-    return config, {**params, "tables": tables}, ""
+    domain = {"scale": plain.astype(scale, dtype), "closest": plain.astype(np.asarray(start), dtype)}
+    at_nodes = {
+        "nodes": part.argument(chebyshev.nodes(terms), scale, xp=plain),
+        "transform": chebyshev.constants(terms),
+    }
+    expansion = Expansion(terms, {**domain, **at_nodes})
+    if not stored:
+        return expansion, ""
+    each = [part.contractions(wide, expansion, group, xp=plain) for group in groups]
+    coefficients = [np.concatenate(matrices) for matrices, _ in each]
+    return Expansion(terms, {**domain, "coefficients": coefficients, "starts": [starts for _, starts in each]}), ""
 
 
-def _terms(values: Any, tolerance: float, before: int, *, stored: bool) -> int | None:
-    """Return how many terms to use: what is needed (see `terms_needed`) where the weights are fixed and coefficients stored.
+def _add_headroom(needed: int, tolerance: float, least: int) -> int:
+    """Return the terms of a plan for training: `least` as long as that is enough, then more than are needed now.
 
-    Training keeps the number planned `before` (0 for none) as long as it is enough, then takes more than is needed now;
-    not in single precision, where slopes lose digits with the square of the number.
+    No headroom in single precision, where slopes lose digits with the square of the number of terms.
     """
-    needed = chebyshev.terms_needed(values, tolerance)
-    if needed is None or stored:
-        return needed
     headroom = HEADROOM if tolerance <= TOLERANCE["float64"] else 1.0
-    return before if needed <= before else min(8 * math.ceil(headroom * needed / 8), chebyshev.MOST_TERMS)
-
-
-def without_tables(model: Any, params: Params) -> Params:
-    """Return the parameters of a model without expansions."""
-    params = map_leaves(lambda leaf: leaf, params)
-    for _, _, own in model.each_part(params):
-        own.pop("tables", None)
-    return params
-
-
-def direct_evaluation(model: Any, params: Params) -> tuple[Any, Params]:
-    """Return a model that evaluates its nets themselves, and its parameters without expansions."""
-    return model.with_parts(part.with_evaluation("direct") for part in model.parts), without_tables(model, params)
-
-
-def domain_start(model: Any, params: Params) -> float:
-    """Return the start of the domain, Angstrom: expansions do not represent the nets of a nearer pair.
-
-    0 without expansions.
-    """
-    return max(
-        (float(own["tables"]["closest"]) for _, _, own in model.each_part(params) if "tables" in own), default=0.0
-    )
+    return least if needed <= least else min(8 * math.ceil(headroom * needed / 8), chebyshev.MOST_TERMS)

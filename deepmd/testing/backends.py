@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from deepmd.adapters.evaluation import Evaluator
+from deepmd.adapters.evaluation import Evaluator, MakeEvaluator
+from deepmd.array_model.spectral import Plan
 from deepmd.io.formats import BACKENDS, PACKAGES
 
 NAMES = tuple(BACKENDS)
@@ -25,9 +26,9 @@ def require(package: str) -> Any:
         return report(f"{package} is not installed: {error}")
 
 
-def evaluator(backend: str, model: Any, params: Any) -> Evaluator:
+def evaluator(backend: str, model: Any, params: Any, plan: Plan) -> Evaluator:
     """Return the evaluator of a model on a backend."""
     if backend in PACKAGES:
         require(PACKAGES[backend][0])
-    build: Callable[[Any, Any], Evaluator] = importlib.import_module(f"deepmd.adapters.{backend}.evaluate").evaluator
-    return build(model, params)
+    build: MakeEvaluator = importlib.import_module(f"deepmd.adapters.{backend}.evaluate").evaluator
+    return build(model, params, plan)

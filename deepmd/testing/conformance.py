@@ -16,6 +16,7 @@ from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flatten, map_leaves
 from deepmd.host import plain
 from deepmd.io.model_file import ModelFile, from_tree, to_tree
+from deepmd.plan.plans import tables_of
 from deepmd.testing import backends
 from deepmd.testing.samples import Results, Subject, reordered, widened
 from deepmd.testing.tolerances import FLOOR, TOLERANCES, assert_close
@@ -164,7 +165,7 @@ class ModelAgreement:
         samples = subject.systems["several_frames"]
         packed = subject.pack(samples)
         conditions = subject.conditions(samples, packed)
-        given = packed.pairs, conditions, subject.planned[1]
+        given = packed.pairs, conditions, subject.params, tables_of(subject.plan)
         before = [array.copy() for array in arrays_in(given)]
         expected = subject.evaluate(packed, conditions)
         after = arrays_in(given)
@@ -173,7 +174,7 @@ class ModelAgreement:
             for array in after:
                 array.flags.writeable = False
             # a fresh evaluator also takes read-only parameters
-            frozen = subject if subject.backend == "tf" else Subject(*subject.planned, subject.backend)
+            frozen = subject if subject.backend == "tf" else replace(subject, chosen=subject.plan)
             compare(frozen.evaluate(packed, conditions), expected, subject)
         finally:
             for array in after:
@@ -181,7 +182,7 @@ class ModelAgreement:
 
     def test_serialized(self, reference: Subject) -> None:
         """The stored form brings back every parameter, without expansions, and the same numbers."""
-        tree = to_tree(ModelFile(*reference.planned), "numpy")
+        tree = to_tree(ModelFile(reference.model, reference.params), "numpy")
         content = from_tree(tree, "stored")
         old, new = flatten(reference.params), flatten(content.params)
         assert old.keys() == new.keys()

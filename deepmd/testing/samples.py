@@ -13,10 +13,12 @@ import numpy as np
 from deepmd.adapters.evaluation import Evaluator
 from deepmd.array_model.namespace import PRECISIONS, Params
 from deepmd.array_model.pairs import Conditions, spans
+from deepmd.array_model.spectral import Plan
 from deepmd.data.neighbours import Structure, find_neighbours
 from deepmd.data.packing import Packed, SelWarning, pack
 from deepmd.host import plain
-from deepmd.plan.expansions import evaluation_of, expanded, with_evaluation
+from deepmd.plan.expansions import ask_evaluation, choose_plan
+from deepmd.plan.plans import direct_plan
 from deepmd.testing import backends, strict
 
 Results = dict[str, np.ndarray]
@@ -125,8 +127,8 @@ class Subject:
 
     Call it on samples; results come in the order of their atoms, zero for virtual ones.
 
-    A model whose `evaluation` is "spectral" is evaluated as an expansion that reaches all of `systems`; `stored` tells
-    which kind.
+    A model whose `evaluation` is "spectral" is evaluated by expansions that reach all of `systems`; `stored` tells
+    which kind. `chosen` is a plan instead of that.
     """
 
     model: Any
@@ -134,6 +136,7 @@ class Subject:
     backend: str
     stored: bool = True
     name: str = ""
+    chosen: Plan | None = None
 
     @property
     def is_reference(self) -> bool:
@@ -143,7 +146,7 @@ class Subject:
     @property
     def spectral(self) -> bool:
         """Whether expansions of the embedding nets are under test."""
-        return evaluation_of(self.model) == "spectral"
+        return any(part.evaluation == "spectral" for part in self.model.parts)
 
     @cached_property
     def closest(self) -> float:
@@ -152,18 +155,20 @@ class Subject:
         return float(find_neighbours(structures, self.model.layout().rcut).dist.min())
 
     @cached_property
-    def planned(self) -> tuple[Any, Params]:
-        """Model and parameters as they are evaluated; asked for an expansion, there is one."""
+    def plan(self) -> Plan:
+        """How the embedding nets are evaluated; asked for an expansion, there is one."""
+        if self.chosen is not None:
+            return self.chosen
         if not self.spectral:
-            return self.model, self.params
-        model, params, reason = expanded(self.model, self.params, self.closest, stored=self.stored)
-        assert isinstance(evaluation_of(model), int), f"evaluated directly: {reason}"
-        return model, params
+            return direct_plan(self.model)
+        plan, reason = choose_plan(self.model, self.params, self.closest, stored=self.stored)
+        assert any(plan), f"evaluated directly: {reason}"
+        return plan
 
     @cached_property
     def evaluator(self) -> Evaluator:
         """The backend's evaluator, built once."""
-        return backends.evaluator(self.backend, *self.planned)
+        return backends.evaluator(self.backend, self.model, self.params, self.plan)
 
     @property
     def precision(self) -> str:
@@ -184,9 +189,8 @@ class Subject:
     def reference(self) -> Subject:
         """The same model evaluated by NumPy in float64, its nets directly."""
         wide = self.wide
-        return replace(
-            wide, model=with_evaluation(wide.model, "direct") if self.spectral else wide.model, backend="numpy"
-        )
+        direct = wide.model.with_parts(ask_evaluation(part, "direct") for part in wide.model.parts)
+        return replace(wide, model=direct if self.spectral else wide.model, backend="numpy", chosen=None)
 
     @property
     def against_reference(self) -> str:
@@ -220,7 +224,9 @@ class Subject:
         """Return results in the order of `packed`; all that the model has if `wanted` does not name some."""
         wanted = frozenset(self.model.output.names) if wanted is None else wanted
         if self.backend == "strict":
-            return strict.evaluate(*self.planned, packed.pairs, conditions, packed.num_frames, wanted)
+            return strict.evaluate(
+                self.model, self.params, self.plan, packed.pairs, conditions, packed.num_frames, wanted
+            )
         return self.evaluator(packed.pairs, conditions, len(packed.atoms), packed.num_frames, wanted)
 
     def __call__(

@@ -14,8 +14,10 @@ from deepmd.array_model.attention import composed_softmax
 from deepmd.array_model.namespace import STANDARD, Params
 from deepmd.array_model.networks import composed_silut
 from deepmd.array_model.pairs import Conditions, Pairs, spans
+from deepmd.array_model.spectral import Plan
 from deepmd.array_model.tree import map_leaves
 from deepmd.host import plain
+from deepmd.plan.plans import map_tables
 
 
 def _segment_sum(rows: Any, segments: Any, num: int) -> Any:
@@ -70,11 +72,17 @@ def to_strict(tree: Any) -> Any:
 
 
 def evaluate(
-    model: Any, params: Params, pairs: Pairs, conditions: Conditions, num_frames: int, wanted: frozenset[str]
+    model: Any,
+    params: Params,
+    plan: Plan,
+    pairs: Pairs,
+    conditions: Conditions,
+    num_frames: int,
+    wanted: frozenset[str],
 ) -> dict[str, np.ndarray]:
     """Return the wanted outputs, without those that need a derivative, which the standard does not have."""
     with flags():
         inputs = to_strict(pairs), to_strict(conditions)
-        value_Nd, descriptor_ND = model.atomic_output(to_strict(params), *inputs, xp=xp)
+        value_Nd, descriptor_ND = model.atomic_output(to_strict(params), *inputs, map_tables(to_strict, plan), xp=xp)
         outputs = assemble(model, value_Nd, descriptor_ND, [], inputs[0], 0, num_frames, wanted - NEEDS_GRADIENT, xp=xp)
     return {name: np.asarray(value) for name, value in outputs.items()}

@@ -139,7 +139,7 @@ def change_bias(
 
 def _write(source: Path, target: Path, content: ModelFile, params: Params) -> None:
     """Write the model; a compressed one keeps its expansion, a checkpoint the state of its training."""
-    changed: Any = ModelFile(content.model, params, content.definition, content.min_nbor_dist, content.expansion)
+    changed: Any = ModelFile(content.model, params, content.definition, content.min_nbor_dist, content.plan)
     if target.suffix == source.suffix == ".pt":
         module = checkpoint_module("torch")
         module.save_pt(target, changed, module.load_training(source)[1])

@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from deepmd.adapters.training import Progress
+from deepmd.adapters.training import Progress, Trainer
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.data.batch import Batch, Frames, Preparation
@@ -21,9 +21,9 @@ from deepmd.io.train_input import TrainInput
 from deepmd.train import lcurve
 from deepmd.train.checkpoints import announce
 from deepmd.train.clock import Clock, progress_bar
-from deepmd.train.expanding import ExpandingTrainer
 from deepmd.train.other_training import OtherTraining, Rows
 from deepmd.train.places import prefix_of
+from deepmd.train.planning import Planner
 from deepmd.train.stopping import make_stop, stop_requests
 from deepmd.train.tensorboard import ScalarLog
 from deepmd.train.validating import FullValidation
@@ -48,6 +48,7 @@ class Job:
     content : the model file that checkpoints carry, with whatever parameters
     backend : its canonical name
     trainer : the model in training
+    planner : chooses how its embedding nets are evaluated
     train, validation : samplers
     lr : learning rate for the update after t steps
     done, numb_steps : updates made before, and in all
@@ -61,7 +62,8 @@ class Job:
     options: TrainInput
     content: ModelFile
     backend: str
-    trainer: ExpandingTrainer
+    trainer: Trainer
+    planner: Planner
     train: Sampler
     validation: Sampler | None
     lr: Callable[[int], float]
@@ -114,10 +116,12 @@ def _train(job: Job, on_row: OnRow | None, clock: Clock, stack: ExitStack) -> No
         lr = job.lr(step - 1)
         prefactors = options.loss.prefactors(lr / options.learning_rate.start_lr)
         with _locate_errors(step, frames):
+            job.planner.cover(job.trainer, batch, step - 1)
             _check({"loss": job.trainer.step(batch, lr, _mask_prefactors(prefactors, batch), step)})
+            job.planner.follow(job.trainer, step)
             shown = curve is not None and (step == 1 or step % training.disp_freq == 0)
             logged = board is not None and step % training.tensorboard_freq == 0
-            train = _measure(job, batch, prefactors) if shown or logged else {}
+            train = _measure(job, step, batch, prefactors) if shown or logged else {}
         if board and logged:
             board.add(step, {**{f"{name}_trn": value for name, value in train.items()}, "lr": lr})
         if curve and shown:
@@ -138,7 +142,7 @@ def _train(job: Job, on_row: OnRow | None, clock: Clock, stack: ExitStack) -> No
             stop, last = asked(), step == job.numb_steps
             if last or stop is not None or step % training.save_freq == 0:
                 if not train:  # finite parameters may overflow when they are used
-                    _measure(job, batch, prefactors)
+                    _measure(job, step, batch, prefactors)
                 _save(job, step)
         advance(step)
         if stop is not None and not last:
@@ -187,8 +191,9 @@ def _check(values: Row) -> None:
             raise InputError(f"the {name} is {value}")
 
 
-def _measure(job: Job, batch: Batch, prefactors: dict[str, float]) -> Row:
+def _measure(job: Job, step: int, batch: Batch, prefactors: dict[str, float]) -> Row:
     """Return the quantities of a row on one batch."""
+    job.planner.cover(job.trainer, batch, step)
     errors = job.trainer.errors(batch, _mask_prefactors(prefactors, batch))
     columns = job.options.loss.columns()
     _check({"loss": errors["loss"], **{column: errors[term] for term, column in columns.items() if batch.found[term]}})
@@ -208,7 +213,7 @@ def _measure_validation(job: Job, step: int, prefactors: dict[str, float], prepa
         batch = prepare(frames)
         weight = float(batch.natoms_F.mean())
         with _locate_errors(step, frames):
-            values = _measure(job, batch, prefactors)
+            values = _measure(job, step, batch, prefactors)
         total = {name: total.get(name, 0.0) + weight * value for name, value in values.items()}
         atoms += weight
     return {name: value / atoms for name, value in total.items()}
@@ -242,5 +247,5 @@ def _save(job: Job, step: int) -> None:
 def _state(job: Job, step: int, params: Params) -> tuple[ModelFile, Progress]:
     """Return what a checkpoint holds; nothing of it is NaN or infinite."""
     check_finite(params, "parameters")
-    content = job.content.with_params(params).with_distance(job.trainer.closest)
-    return content, Progress(step, job.seed, job.trainer.moments(), job.trainer.evaluation)
+    content = job.content.with_params(params).with_distance(job.planner.closest)
+    return content, Progress(step, job.seed, job.trainer.moments(), job.planner.terms)

@@ -26,14 +26,13 @@ from deepmd.io.model_file import ModelFile
 from deepmd.io.sections import AdamWSection
 from deepmd.io.train_input import TrainInput, parse_input, read_input
 from deepmd.losses import Target
-from deepmd.plan.expansions import with_evaluation
 from deepmd.train.bias import fitted_bias
 from deepmd.train.checkpoints import BACKENDS, checkpoint_module, locate
 from deepmd.train.data import find_folders, load_data, log_summary, resolve_sel
-from deepmd.train.expanding import ExpandingTrainer
 from deepmd.train.loop import Job
 from deepmd.train.other_training import OtherTraining
 from deepmd.train.places import COMPATIBLE, OUTPUT, check_places, go_on
+from deepmd.train.planning import Planner
 from deepmd.train.schedule import learning_rate
 from deepmd.train.start import Continue, FineTune, Start, check_same_model, initial_params, load_start
 from deepmd.train.trainable import find_shared, trainable_paths
@@ -103,7 +102,8 @@ def prepare(
         )
 
     task = _make_task(options, params, progress, numb_steps, f"--restart {start.path}")
-    trainer = ExpandingTrainer(make_trainer, task, params, distance)
+    planner = Planner(options.model, params, distance, progress.terms if progress else None)
+    trainer = make_trainer(task, params, planner.plan)
     if progress:
         trainer.restore(progress.moments, progress.step)
     others = OtherTraining(options, started[0] if isinstance(start, Continue) else None, done)
@@ -129,6 +129,7 @@ def prepare(
         content=content,
         backend=backend,
         trainer=trainer,
+        planner=planner,
         train=sampler,
         validation=None if more is None else Sampler(more, seed + 1),
         lr=learning_rate(options.learning_rate, numb_steps),
@@ -184,7 +185,6 @@ def _make_task(
     if not trainable and numb_steps > 0:
         raise InputError("model: nothing is trainable. Without training, numb_steps = 0 writes the model as it is")
     if progress:
-        model = with_evaluation(model, progress.evaluation)
         stored = {name.partition("/")[2] for name in progress.moments}
         if stored and stored != set(trainable):
             raise InputError(

@@ -9,8 +9,8 @@ import numpy as np
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flatten, paths, replace_leaves
 
-CONSTANTS = ("davg", "dstd", "inputs", "tables")
-"""Names of parameters that training never changes: statistics, inputs of type embeddings, expansions."""
+CONSTANTS = ("davg", "dstd", "inputs")
+"""Names of parameters that training never changes: statistics, inputs of type embeddings."""
 
 
 def trainable_paths(tree: Any, flags: Any, prefix: str = "") -> list[str]:

@@ -15,7 +15,8 @@ from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.tree import flatten, replace_leaves
 from deepmd.host import plain
 from deepmd.losses import total
-from deepmd.plan.expansions import domain_start, evaluation_of, expanded, with_evaluation
+from deepmd.plan.expansions import ask_evaluation, choose_plan
+from deepmd.plan.plans import direct_plan, domain_start, map_tables
 from deepmd.testing import ModelConformance
 from deepmd.testing.conformance import REALISTIC
 from deepmd.testing.samples import Subject
@@ -64,20 +65,19 @@ class Example:
         self.labels["atom_ener"] = values["atom_energy"] + rng.normal(0.0, 0.5, values["atom_energy"].shape)
         self.labels["atom_pref"] = rng.uniform(0.0, 2.0, (len(values["force"]), 1)) * np.ones(3)
         self.labels["atom_ener_coeff"] = rng.uniform(0.5, 1.5, len(values["atom_energy"]))
-        self.paths = list(flatten(self.params))
+        self.paths, self.plan = list(flatten(self.params)), direct_plan(self.model)
         if start:
             self.expand(start * self.subject.closest)
 
     def expand(self, closest):
         """Evaluate an expansion; whether it is left depends on the shortest distance that is assumed."""
-        self.model, self.params, reason = expanded(
-            with_evaluation(self.model, "spectral"), self.params, closest, stored=False
-        )
-        assert isinstance(evaluation_of(self.model), int), reason
-        outside = np.linalg.norm(self.packed.pairs.disp_NM3, axis=-1) < domain_start(self.model, self.params)
+        asked = self.model.with_parts(ask_evaluation(part, "spectral") for part in self.model.parts)
+        self.plan, reason = choose_plan(asked, self.params, closest, stored=False)
+        assert any(self.plan), reason
+        outside = np.linalg.norm(self.packed.pairs.disp_NM3, axis=-1) < domain_start(self.plan)
         assert outside.any() == (closest > self.subject.closest)
         assert not outside.all()
-        self.subject = Subject(self.model, self.params, "numpy")
+        self.subject = Subject(self.model, self.params, "numpy", chosen=self.plan)
 
     def loss(self, loss, predictions, labels, pairs, natoms_F, xp):
         return total(loss.errors(predictions, labels, pairs, natoms_F, xp=xp), loss.prefactors(1.0))
@@ -89,9 +89,7 @@ class Example:
 
     def compare(self, loss, value, gradients):
         """Compare with the change of NumPy's loss along one random direction of each parameter."""
-        assert_close(
-            value, self.value(loss, self.params), "force" if isinstance(evaluation_of(self.model), int) else "energy"
-        )
+        assert_close(value, self.value(loss, self.params), "force" if any(self.plan) else "energy")
         rng, leaves = np.random.default_rng(10), flatten(self.params)
         directions = {path: rng.normal(size=leaves[path].shape) * np.abs(leaves[path]).max() for path in self.paths}
         expected, actual = [], []
@@ -119,8 +117,9 @@ def in_torch(example, loss):
     wanted = [leaves[path].requires_grad_() for path in example.paths]
     pairs, conditions = pairs_to_torch(example.packed.pairs), conditions_to_torch(example.conditions)
     sizes = len(example.packed.atoms), example.packed.num_frames
+    plan = map_tables(params_to_torch, example.plan)
     predictions = predict(
-        example.model, tensors, pairs, conditions, *sizes, frozenset(example.model.output.names), training=True
+        example.model, tensors, pairs, conditions, plan, *sizes, frozenset(example.model.output.names), training=True
     )
     labels = {key: to_torch(array) for key, array in example.labels.items()}
     value = example.loss(loss, predictions, labels, pairs, to_torch(example.natoms_F), xp)
@@ -149,7 +148,9 @@ def tf_running(example):
 
     with graph.as_default():
         inputs = placeholders(example.model)
-        outputs = predictions(example.model, in_graph(example.model, example.params, make), inputs, training=True)
+        outputs = predictions(
+            example.model, *in_graph(example.model, example.params, example.plan, make), inputs, training=True
+        )
     fed = feed(inputs, example.packed.pairs, example.conditions, len(example.packed.atoms), example.packed.num_frames)
 
     def evaluate(loss):

@@ -13,7 +13,8 @@ from deepmd.array_model.networks import apply_net
 from deepmd.array_model.pairs import spans
 from deepmd.host import plain
 from deepmd.kit.layouts.descriptors import descriptor_from_dict, descriptor_to_dict
-from deepmd.plan.expansions import domain_start, evaluation_of, expanded, expanded_part
+from deepmd.plan.expansions import choose_plan, expand_nets
+from deepmd.plan.plans import domain_start
 from deepmd.testing import DescriptorAgreement, DescriptorConformance, variants
 from deepmd.testing.conformance import REALISTIC
 from deepmd.testing.samples import Subject
@@ -78,17 +79,17 @@ def test_small_nets_are_cheaper_than_their_expansions():
     for neuron, pays in (((2, 4), False), ((10, 20, 40), True)):
         subject = TestSpectral.subject_of("base", "numpy")
         model = replace(subject.model, descriptor=replace(BASE, neuron=neuron))
-        model, _, reason = expanded(model, TestSpectral.parameters(model), subject.closest, stored=True)
-        assert isinstance(evaluation_of(model), int) == pays
+        plan, reason = choose_plan(model, TestSpectral.parameters(model), subject.closest, stored=True)
+        assert any(plan) == pays
         assert ("cost less than" in reason) != pays
 
 
 def test_beyond_the_domain_forces_are_derivatives():
     """Where atoms are nearer than the expansion reaches, it continues with equal value and slope."""
     within = TestSpectral.subject_of("base", "numpy")
-    model, params, _ = expanded(within.model, within.params, 1.6 * within.closest, stored=True)
-    assert domain_start(model, params) > within.closest
-    TestSpectral().test_forces(Subject(model, params, "numpy"))
+    plan, _ = choose_plan(within.model, within.params, 1.6 * within.closest, stored=True)
+    assert domain_start(plan) > within.closest
+    TestSpectral().test_forces(Subject(within.model, within.params, "numpy", chosen=plan))
 
 
 @pytest.mark.parametrize("evaluation", ["direct", "spectral"])
@@ -101,8 +102,8 @@ def test_slots_are_those_of_the_formula(evaluation, exclude_types):
     params["davg"] = params["davg"] + np.asarray([[[0.0, 0.1, -0.2, 0.3]], [[0.0, -0.1, 0.3, 0.2]]])
     pairs = replace(given, model=replace(given.model, descriptor=descriptor)).pack(given.systems["one_frame"]).pairs
     assert all(width < sel for width, sel in zip(pairs.widths, descriptor.slots, strict=True))
-    planned, tables, _ = expanded_part(descriptor, params, given.closest, stored=True)
-    assert isinstance(planned.evaluation, int) == (evaluation == "spectral")
+    expansion, _ = expand_nets(descriptor, params, given.closest, stored=True)
+    assert (expansion is not None) == (evaluation == "spectral")
 
     raw = np.split(descriptor.raw_rows(pairs, xp=plain)[0], [pairs.widths[0]], axis=1)
     sections = []
@@ -123,7 +124,7 @@ def test_slots_are_those_of_the_formula(evaluation, exclude_types):
         expected = expected + np.einsum("njk,njkd->nd", t, values) / (
             descriptor.slots[first] * descriptor.slots[second]
         )
-    actual = planned.apply(tables, pairs, xp=plain).invariant_ND
+    actual = descriptor.apply(params, pairs, expansion, xp=plain).invariant_ND
     assert_close(actual, expected, "spectral" if evaluation == "spectral" else "descriptor")
 
 

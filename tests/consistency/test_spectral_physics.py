@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
-from deepmd.plan.expansions import domain_start, evaluation_of
+from deepmd.plan.plans import domain_start
 from deepmd.testing import DescriptorAgreement, DescriptorConformance, variants
 from deepmd.testing.conformance import REALISTIC
 
@@ -23,11 +23,11 @@ class TestSpectral(DescriptorConformance):
 
     def test_is_an_expansion(self, subject):
         """What is tested is what was asked for, and holds coefficients only."""
-        model, params = subject.planned
-        assert evaluation_of(model) % 8 == 0
-        assert ("coefficients" in params["descriptor"]["tables"]) == self.stored
-        assert ("nodes" in params["descriptor"]["tables"]) != self.stored
-        assert domain_start(model, params) < subject.closest
+        (expansion,) = subject.plan
+        assert expansion.terms % 8 == 0
+        assert ("coefficients" in expansion.tables) == self.stored
+        assert ("nodes" in expansion.tables) != self.stored
+        assert domain_start(subject.plan) < subject.closest
 
 
 class TestTwoSided(DescriptorConformance):
@@ -67,4 +67,4 @@ def test_what_is_not_smooth_has_no_expansion(name):
     config = replace(BASE, activation_function=name)
     subject = type("Kinked", (DescriptorAgreement,), {"configs": {name: config}}).subject_of(name, "numpy")
     with pytest.raises(AssertionError, match="more than 512 terms"):
-        _ = subject.planned
+        _ = subject.plan

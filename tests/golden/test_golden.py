@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -25,7 +26,7 @@ from tolerances import assert_close
 from deepmd.array_model.tree import map_leaves
 from deepmd.data.neighbours import Structure, find_neighbours
 from deepmd.data.packing import SelWarning, pack
-from deepmd.plan.expansions import evaluation_of, expanded, with_evaluation
+from deepmd.plan.expansions import ask_evaluation, choose_plan
 from deepmd.testing.samples import Subject
 
 EVALUATED = [
@@ -59,19 +60,20 @@ GROWN = [
 
 
 def in_terms(content, params, closest=None):
-    """Model and parameters with an expansion, if there is one, and the reason if not."""
-    return expanded(with_evaluation(content.model, "spectral"), params, closest, stored=True)
+    """The plan with an expansion, if there is one, and the reason if not."""
+    asked = content.model.with_parts(ask_evaluation(part, "spectral") for part in content.model.parts)
+    return choose_plan(asked, params, closest, stored=True)
 
 
 @pytest.fixture(scope="module", params=EVALUATED, ids="-".join)
 def golden(request):
     case, backend, evaluation = request.param
     content = content_of(case)
-    model, params = content.model, content.params
+    plan = None
     if evaluation == "spectral":
-        model, params, reason = in_terms(content, params)
-        assert isinstance(evaluation_of(model), int), reason
-    return case, Subject(model, params, backend), stored_in(case)
+        plan, reason = in_terms(content, content.params)
+        assert any(plan), reason
+    return case, Subject(content.model, content.params, backend, chosen=plan), stored_in(case)
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
@@ -109,22 +111,21 @@ def grown(content, factor):
 @pytest.mark.parametrize(("case", "factor"), sorted(NEVER))
 def test_nets_without_expansion_are_evaluated_directly(case, factor):
     content = content_of(case)
-    model, params, reason = in_terms(content, grown(content, factor), shortest(case))
-    assert (evaluation_of(model), reason) == ("direct", "the embedding nets need more than 512 terms")
-    assert "tables" not in params["descriptor"]
+    plan, reason = in_terms(content, grown(content, factor), shortest(case))
+    assert (plan, reason) == ((None,), "the embedding nets need more than 512 terms")
 
 
 @pytest.mark.parametrize(("case", "factor", "backend"), GROWN)
 def test_expansion_equals_nets(case, factor, backend):
     content = content_of(case)
     params = grown(content, factor)
-    model, with_tables, reason = in_terms(content, params)
+    plan, reason = in_terms(content, params)
     if (case, factor) in IMPOSSIBLE:
-        assert (evaluation_of(model), reason) == ("direct", "the embedding nets need more than 512 terms")
-        assert "tables" not in with_tables["descriptor"]
-        model, with_tables, reason = in_terms(content, params, shortest(case))
-    assert isinstance(evaluation_of(model), int), reason
-    spectral, direct = Subject(model, with_tables, backend), Subject(content.model, params, backend)
+        assert (plan, reason) == ((None,), "the embedding nets need more than 512 terms")
+        plan, reason = in_terms(content, params, shortest(case))
+    assert any(plan), reason
+    direct = Subject(content.model, params, backend)
+    spectral = replace(direct, chosen=plan)
     for boundary in BOUNDARIES:
         sample, _ = sample_of(stored_in(case), boundary)
         results, expected = spectral([sample]), direct([sample])

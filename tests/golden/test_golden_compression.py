@@ -11,8 +11,6 @@ from tolerances import assert_close
 from deepmd.array_model.errors import InputError
 from deepmd.infer.compress import compress_model
 from deepmd.io import load_model, save_model
-from deepmd.io.model_file import planned
-from deepmd.plan.expansions import with_evaluation
 from deepmd.testing.samples import Subject
 
 REFUSED = {
@@ -31,12 +29,11 @@ def test_compressed_gives_the_numbers_of_the_nets(tmp_path, case):
     stored_with_distance(case, tmp_path / "model.dp")
     compress_model(tmp_path / "model.dp", tmp_path / "compressed.dp")
     content = load_model(tmp_path / "compressed.dp")
-    assert content.expansion is not None
-    model, params, _ = planned(content)
+    assert content.plan is not None
     for boundary in BOUNDARIES:
         sample, _ = sample_of(stored_in(case), boundary)
-        expected = Subject(with_evaluation(content.model, "direct"), content.params, "numpy")([sample])
-        for name, values in Subject(model, params, "numpy")([sample]).items():
+        expected = Subject(content.model, content.params, "numpy")([sample])
+        for name, values in Subject(content.model, content.params, "numpy", chosen=content.plan)([sample]).items():
             assert_close(values, expected[name], "spectral", floor=0.0, what=f"{boundary}: {name}")
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from kit import ROOT, Frame, Kit, find_kit
 from water import train_model, water_frame
 
 from deepmd.io import load_model, save_model
-from deepmd.plan.expansions import expanded
+from deepmd.plan.expansions import choose_plan
 
 GOLDEN = ROOT / "tests/golden"
 CASES = sorted(path.name for path in GOLDEN.glob("se_e2_a*"))
@@ -93,8 +94,8 @@ class Files:
             path.parent.mkdir(exist_ok=True)
             content = load_model(GOLDEN / case / "model.dp")
             if name.startswith("compressed"):
-                model, params, _ = expanded(content.model, content.params, None, stored=True)
-                content = content.with_expansion(model, params)
+                plan, _ = choose_plan(content.model, content.params, None, stored=True)
+                content = replace(content, plan=plan)
             save_model(path, content)
         return path
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from deepmd.array_model.tree import flatten
 from deepmd.io import load_model
+from deepmd.plan.plans import count_terms
 
 FORMATS = [".dp", ".yaml", ".pth", ".pb"]
 
@@ -22,7 +23,8 @@ def same_file(path, other):
     assert a.model == b.model
     assert a.definition == b.definition
     assert a.min_nbor_dist == b.min_nbor_dist
-    for tree, wanted in ((a.params, flatten(b.params)), (a.expansion or {}, flatten(b.expansion or {}))):
+    assert count_terms(a.plan or ()) == count_terms(b.plan or ())
+    for tree, wanted in ((a.arrays, flatten(b.arrays)),):
         leaves = flatten(tree)
         assert leaves.keys() == wanted.keys()
         for name, array in leaves.items():

@@ -10,7 +10,7 @@ from small_training import largest_difference, largest_parameter_difference, run
 from deepmd.array_model.errors import InputError
 from deepmd.io import load_model
 from deepmd.plan import chebyshev, expansions
-from deepmd.train import expanding
+from deepmd.train import planning
 from deepmd.train.checkpoints import checkpoint_module
 
 BACKENDS = ["torch", "tf"]
@@ -30,22 +30,20 @@ def input_with(evaluation, activation_function="tanh", *, large_steps=False, num
     return tree
 
 
-def evaluation_at(folder, step, backend):
+def terms_at(folder, step, backend):
     """What the checkpoint of a step says."""
-    return checkpoint_module(backend).load_training(folder / f"model.ckpt-{step}{ENDING[backend]}")[1].evaluation
+    return max(checkpoint_module(backend).load_training(folder / f"model.ckpt-{step}{ENDING[backend]}")[1].terms)
 
 
 def logged(caplog, level=logging.INFO):
     return [
-        record.getMessage()
-        for record in caplog.records
-        if record.name == expanding.__name__ and record.levelno >= level
+        record.getMessage() for record in caplog.records if record.name == planning.__name__ and record.levelno >= level
     ]
 
 
 @pytest.fixture(autouse=True)
 def log_of_the_trainer(caplog):
-    caplog.set_level(logging.INFO, logger=expanding.__name__)
+    caplog.set_level(logging.INFO, logger=planning.__name__)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -59,8 +57,8 @@ def test_expansions_and_nets_walk_the_same_path(tmp_path, backend):
     assert largest_difference(rows["direct"], rows["spectral"]) < SAME_PATH
     files = [tmp_path / evaluation / f"model.ckpt{ENDING[backend]}" for evaluation in rows]
     assert 0.0 < largest_parameter_difference(*files) < SAME_PATH
-    assert evaluation_at(tmp_path / "direct", 200, backend) == "direct"
-    assert isinstance(evaluation_at(tmp_path / "spectral", 200, backend), int)
+    assert terms_at(tmp_path / "direct", 200, backend) == 0
+    assert terms_at(tmp_path / "spectral", 200, backend) > 0
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -77,7 +75,7 @@ def test_members_of_a_hybrid_are_expanded_unless_the_input_says_otherwise(tmp_pa
         ]
         tree["model"]["descriptor"] = {"type": "hybrid", "list": members}
         rows[name] = run(tmp_path / name, tree, backend)
-        assert isinstance(evaluation_at(tmp_path / name, 20, backend), str if name == "none" else int)
+        assert (terms_at(tmp_path / name, 20, backend) == 0) == (name == "none")
     assert largest_difference(rows["both"], rows["none"]) < SAME_PATH
     assert largest_difference(rows["one"], rows["none"]) < SAME_PATH
     assert rows["both"] != rows["one"] != rows["none"]
@@ -100,7 +98,7 @@ def grown(tmp_path_factory):
     """Folder and rows of a training on each backend whose steps are so large that more terms are needed on the way."""
     out = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(expanding, "CHECK_FREQ", 2)
+        patch.setattr(planning, "CHECK_FREQ", 2)
         for backend in BACKENDS:
             folder = tmp_path_factory.mktemp(backend)
             out[backend] = folder, run(folder, input_with("spectral", large_steps=True), backend)
@@ -110,7 +108,7 @@ def grown(tmp_path_factory):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_terms_are_added_when_the_weights_grow(grown, tmp_path, backend):
     folder, rows = grown[backend]
-    terms = [evaluation_at(folder, step, backend) for step in (5, 10, 15, 20)]
+    terms = [terms_at(folder, step, backend) for step in (5, 10, 15, 20)]
     assert terms == sorted(terms)
     assert terms[0] < terms[1] < terms[3]
     direct = run(tmp_path, input_with("direct", large_steps=True), backend)
@@ -119,7 +117,7 @@ def test_terms_are_added_when_the_weights_grow(grown, tmp_path, backend):
 
 @pytest.mark.parametrize(("backend", "step"), [("torch", 5), ("torch", 10), ("torch", 15), ("tf", 10)])
 def test_a_restart_goes_on_as_if_unbroken(grown, tmp_path, monkeypatch, caplog, backend, step):
-    monkeypatch.setattr(expanding, "CHECK_FREQ", 2)
+    monkeypatch.setattr(planning, "CHECK_FREQ", 2)
     folder, rows = grown[backend]
     again = run(
         tmp_path,
@@ -132,7 +130,7 @@ def test_a_restart_goes_on_as_if_unbroken(grown, tmp_path, monkeypatch, caplog, 
         largest_parameter_difference(tmp_path / f"model.ckpt{ENDING[backend]}", folder / f"model.ckpt{ENDING[backend]}")
         < UNBROKEN
     )
-    assert f"expansions of {evaluation_at(folder, step, backend)} terms" in logged(caplog)[0]
+    assert f"expansions of {terms_at(folder, step, backend)} terms" in logged(caplog)[0]
 
 
 @pytest.mark.parametrize("more", [40, None])
@@ -140,16 +138,16 @@ def test_terms_of_a_restart_are_those_of_the_checkpoint(grown, tmp_path, caplog,
     """Even if fewer would do; and nets that were evaluated directly still are."""
     module, source = checkpoint_module("torch"), grown["torch"][0] / "model.ckpt-10.pt"
     content, progress = module.load_training(source)
-    evaluation = progress.evaluation + more if more else "direct"
-    module.save_pt(tmp_path / "model.ckpt-10.pt", content, replace(progress, evaluation=evaluation))
+    terms = max(progress.terms) + more if more else 0
+    module.save_pt(tmp_path / "model.ckpt-10.pt", content, replace(progress, terms=(terms,)))
     run(tmp_path, input_with("spectral", large_steps=True), "torch", restart=str(tmp_path / "model.ckpt-10.pt"))
-    assert evaluation_at(tmp_path, 20, "torch") == evaluation
-    assert [f"of {evaluation} terms" in text for text in logged(caplog)] == ([True] if more else [])
+    assert terms_at(tmp_path, 20, "torch") == terms
+    assert [f"of {terms} terms" in text for text in logged(caplog)] == ([True] if more else [])
 
 
 def test_nets_that_outgrow_every_expansion_are_evaluated_directly(grown, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(expanding, "CHECK_FREQ", 2)
-    most, needed = evaluation_at(grown["torch"][0], 5, "torch"), chebyshev.terms_needed
+    monkeypatch.setattr(planning, "CHECK_FREQ", 2)
+    most, needed = terms_at(grown["torch"][0], 5, "torch"), chebyshev.terms_needed
 
     def limited(*arguments, **options):
         count = needed(*arguments, **options)
@@ -160,7 +158,7 @@ def test_nets_that_outgrow_every_expansion_are_evaluated_directly(grown, tmp_pat
         evaluation: run(tmp_path / evaluation, input_with(evaluation, large_steps=True), "torch")
         for evaluation in ("direct", "spectral")
     }
-    assert [evaluation_at(tmp_path / "spectral", step, "torch") for step in (5, 20)] == [most, "direct"]
+    assert [terms_at(tmp_path / "spectral", step, "torch") for step in (5, 20)] == [most, 0]
     assert any(
         "from here on embedding nets are evaluated directly: the embedding nets need more than" in text
         for text in logged(caplog)
@@ -175,11 +173,11 @@ def test_nets_that_outgrow_every_expansion_are_evaluated_directly(grown, tmp_pat
 @pytest.mark.parametrize(("evaluation", "level"), [("spectral", "WARNING"), ("auto", "INFO"), (None, "INFO")])
 def test_nets_without_expansion_are_trained_directly(tmp_path, caplog, evaluation, level):
     rows = run(tmp_path / "asked", input_with(evaluation, "relu"), "torch")
-    told = [record for record in caplog.records if record.name == expanding.__name__]
+    told = [record for record in caplog.records if record.name == planning.__name__]
     assert [(record.levelname, record.getMessage()) for record in told] == [
         (level, "embedding nets are evaluated directly: the embedding nets need more than 512 terms")
     ]
-    assert evaluation_at(tmp_path / "asked", 20, "torch") == "direct"
+    assert terms_at(tmp_path / "asked", 20, "torch") == 0
     assert rows == run(tmp_path / "direct", input_with("direct", "relu"), "torch")
 
 
@@ -209,4 +207,4 @@ def test_files_have_the_key_only_where_it_says_something(tmp_path, backend, eval
     )
     for section in sections:
         assert section["descriptor"].get("evaluation") == (None if evaluation == "auto" else evaluation)
-    assert "tables" not in load_model(tmp_path / f"model.ckpt-0{ENDING[backend]}").params["descriptor"]
+    assert load_model(tmp_path / f"model.ckpt-0{ENDING[backend]}").plan is None

@@ -17,8 +17,9 @@ from deepmd.array_model.errors import InputError
 from deepmd.array_model.tree import flatten
 from deepmd.data.systems import load_system
 from deepmd.io import convert, load_model
-from deepmd.io.model_file import planned
+from deepmd.io.model_file import plan_evaluation
 from deepmd.io.train_input import parse_input
+from deepmd.plan.plans import count_terms
 from deepmd.train.main import freeze
 
 KINDS = ("zbl", "linear")
@@ -142,9 +143,9 @@ def evaluations(monkeypatch):
     for name in ("torch", "tf"):
         module = importlib.import_module(f"deepmd.adapters.{name}.trainer")
 
-        def trainer(task, params, make=module.trainer):
-            seen.append([descriptor.evaluation for descriptor in task.model.descriptors])
-            return make(task, params)
+        def trainer(task, params, plan, make=module.trainer):
+            seen.append(count_terms(plan))
+            return make(task, params, plan)
 
         monkeypatch.setattr(module, "trainer", trainer)
     return seen
@@ -174,10 +175,8 @@ def test_a_member_stays_directly_evaluated(tmp_path, evaluations, backend):
         run(tmp_path, tree, backend, **start)
     assert len(evaluations) == 4
     for path in (checkpoint, freeze(str(checkpoint), str(tmp_path / f"frozen{FROZEN[backend]}"))):
-        model, params, _ = planned(load_model(path))
-        evaluations.append([descriptor.evaluation for descriptor in model.descriptors])
-        assert ["tables" in own for _, _, own in model.each_part(params)] == [False, True]
-    assert all(first == "direct" and isinstance(second, int) for first, second in evaluations), evaluations
+        evaluations.append(count_terms(plan_evaluation(load_model(path))[0]))
+    assert all(first == 0 < second for first, second in evaluations), evaluations
 
 
 WRONG = {

@@ -29,11 +29,11 @@ from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.tree import flatten, map_leaves
 from deepmd.data.neighbours import Structure, find_neighbours
 from deepmd.host import plain
-from deepmd.infer.compress import compress_model, deviations
+from deepmd.infer.compress import compress_model, measure_deviations
 from deepmd.infer.deep_pot import DeepEval, ExpansionWarning
 from deepmd.io import convert, load_model, save_model
-from deepmd.io.model_file import ModelFile, from_tree, planned, to_tree
-from deepmd.plan.expansions import domain_start, evaluation_of
+from deepmd.io.model_file import ModelFile, from_tree, plan_evaluation, to_tree
+from deepmd.plan.plans import count_terms, domain_start, map_tables
 from deepmd.testing import ModelConformance
 from deepmd.testing.conformance import REALISTIC
 
@@ -92,7 +92,7 @@ def compressed(folder, case="se_e2_a_two_side", **options):
 
 def terms_of(path):
     """Terms of each part of a compressed model, None where the nets are evaluated."""
-    return [entry.get("terms") for entry in load_model(path).expansion]
+    return [count or None for count in count_terms(load_model(path).plan)]
 
 
 def precision_of(path):
@@ -103,11 +103,14 @@ def altered(path, factor):
     """Scale the stored coefficients of a compressed file, so that its expansions are no longer those of its nets."""
     content = load_model(path)
     scaled = ("coefficients", "starts")
-    expansion = [
-        {key: map_leaves(lambda leaf: factor * leaf, value) if key in scaled else value for key, value in entry.items()}
-        for entry in content.expansion
-    ]
-    save_model(path, replace(content, expansion=expansion))
+
+    def scale(tables):
+        return {
+            name: map_leaves(lambda leaf: factor * leaf, each) if name in scaled else each
+            for name, each in tables.items()
+        }
+
+    save_model(path, replace(content, plan=map_tables(scale, content.plan)))
     return path
 
 
@@ -117,8 +120,8 @@ def same(content, other):
         other.definition,
         other.min_nbor_dist,
     )
-    for tree, wanted in ((content.params, other.params), (content.expansion, other.expansion)):
-        assert not isinstance(wanted, list) or [entry.keys() for entry in tree] == [entry.keys() for entry in wanted]
+    assert count_terms(content.plan) == count_terms(other.plan)
+    for tree, wanted in ((content.arrays, other.arrays),):
         before, after = ({path: np.asarray(leaf) for path, leaf in flatten(each).items()} for each in (wanted, tree))
         assert after.keys() == before.keys()
         for path, leaf in before.items():
@@ -222,7 +225,7 @@ def test_other_readers_find_the_same_model(tmp_path):
 
 def test_new_parameters_drop_the_expansion(tmp_path):
     content = load_model(compressed(tmp_path))
-    assert content.with_params(content.params).expansion is None
+    assert content.with_params(content.params).plan is None
 
 
 def test_the_layout_of_one_descriptor_is_still_read(tmp_path):
@@ -309,12 +312,12 @@ def test_the_distance_comes_from_the_data_where_the_file_has_none(tmp_path):
     shortest = min(find_neighbours([Structure(c, b, types)], 4.0).dist.min() for c, b in zip(coord, box, strict=True))
     for number, unknown in enumerate((None, 100.0)):  # the second says only that no pair was seen
         save_model(tmp_path / f"m{number}.dp", replace(content, min_nbor_dist=unknown))
-        assert DeepPot(tmp_path / f"m{number}.dp").evaluation == evaluation_of(planned(content)[0])
+        assert (DeepPot(tmp_path / f"m{number}.dp").evaluation,) == count_terms(plan_evaluation(content)[0])
         made = load_model(
             compress_model(tmp_path / f"m{number}.dp", tmp_path / "c.dp", training_script=tmp_path / "input.json")
         )
         assert made.min_nbor_dist == shortest
-        assert domain_start(planned(made)[0], made.all_params) == pytest.approx(0.9 * shortest)
+        assert domain_start(made.plan) == pytest.approx(0.9 * shortest)
 
 
 # -- what is told -----------------------------------------------------------------------------------------------------
@@ -336,19 +339,17 @@ def test_what_is_logged(tmp_path, caplog):
 def test_deviations_are_measured(tmp_path):
     """Small for what was made; what is added to a coefficient is found again, in values and in slopes."""
     content = load_model(compressed(tmp_path))
-    model, params, _ = planned(content)
-    values, slopes = deviations(model.descriptor, params["descriptor"])
+    given, (expansion,) = (content.model.descriptor, content.params["descriptor"]), content.plan
+    values, slopes = measure_deviations(*given, expansion)
     assert 0.0 < values < TOLERANCES["float64"]["spectral"]
-    assert 0.0 < slopes < TOLERANCES["float64"]["spectral"] * model.descriptor.evaluation**2
-    for row, which in ((0, 0), (model.descriptor.evaluation, 1)):  # T_0 of the first net: of its values, of its slopes
+    assert 0.0 < slopes < TOLERANCES["float64"]["spectral"] * expansion.terms**2
+    for row, which in ((0, 0), (expansion.terms, 1)):  # T_0 of the first net: of its values, of its slopes
         found = []
         for added in (1e-3, 2e-3):
-            tables = {
-                **params["descriptor"]["tables"],
-                "coefficients": [leaf.copy() for leaf in params["descriptor"]["tables"]["coefficients"]],
-            }
-            tables["coefficients"][0][row] += added
-            found.append(deviations(model.descriptor, {**params["descriptor"], "tables": tables}))
+            coefficients = [leaf.copy() for leaf in expansion.tables["coefficients"]]
+            coefficients[0][row] += added
+            changed = replace(expansion, tables={**expansion.tables, "coefficients": coefficients})
+            found.append(measure_deviations(*given, changed))
         assert found[1][which] == pytest.approx(2.0 * found[0][which], rel=1e-4)
         assert found[0][1 - which] == (values, slopes)[1 - which]
 
@@ -447,9 +448,9 @@ def test_what_the_input_says_of_each_part(tmp_path):
         {"descriptor": {"evaluation": "spectral"}},
         {"tab_file": "t"},
     ]
-    model, _, _ = planned(replace(load_model(path), definition={"type": "linear_ener", "models": sections}))
-    near, far, other = (part.evaluation for _, part, _ in model.each_part(load_model(path).params))
-    assert near == "direct"
+    content = replace(load_model(path), definition={"type": "linear_ener", "models": sections})
+    near, far, other = count_terms(plan_evaluation(content)[0])
+    assert near == 0
     assert far == other > 0
 
 
@@ -496,4 +497,4 @@ def test_an_evaluation_that_does_not_exist(tmp_path):
     with pytest.raises(
         InputError, match="model/descriptor: evaluation is 'spektral'; accepted: auto, direct, spectral"
     ):
-        planned(content)
+        plan_evaluation(content)

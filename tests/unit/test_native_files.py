@@ -19,7 +19,8 @@ from deepmd import DeepPot
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.tree import flatten
 from deepmd.io.formats import convert, load_model, save_model
-from deepmd.plan.expansions import expanded
+from deepmd.plan.expansions import choose_plan
+from deepmd.plan.plans import map_tables
 
 CASES = sorted(path.name for path in GOLDEN.glob("se_e2_a*"))
 PACKAGES = {".pth": "torch", ".pb": "tensorflow"}
@@ -154,15 +155,14 @@ def direct():
 def compressed():
     """A compressed model whose stored coefficients are not those of its nets, so that one sees what is evaluated."""
     content = load_model(GOLDEN / "se_e2_a_two_side" / "model.dp")
-    model, params, _ = expanded(content.model, content.params, None, stored=True)
-    content = content.with_expansion(model, params)
-    (entry,) = content.expansion
-    return replace(
-        content,
-        expansion=[
-            {key: [1.25 * leaf for leaf in value] if isinstance(value, list) else value for key, value in entry.items()}
-        ],
-    )
+    plan, _ = choose_plan(content.model, content.params, None, stored=True)
+
+    def scale(tables):
+        return {
+            name: [1.25 * leaf for leaf in each] if isinstance(each, list) else each for name, each in tables.items()
+        }
+
+    return replace(content, plan=map_tables(scale, plan))
 
 
 MADE = {"with_default": with_default, "direct": direct, "compressed": compressed}
@@ -328,9 +328,9 @@ def test_the_graph_holds_the_expansion_and_the_nets(tmp_path, suffix, name, expa
     tables = {"scale", "closest", *(f"{kind}/{centre}" for kind in ("coefficients", "starts") for centre in range(2))}
     assert names_of_arrays(tmp_path / f"m{suffix}") == {
         *flatten(content.params),
-        *(f"descriptor/tables/{each}" for each in tables if expanded),
+        *(f"plan/0/{each}" for each in tables if expanded),
     }
-    assert (load_model(tmp_path / f"m{suffix}").expansion is not None) == (name == "compressed")
+    assert (load_model(tmp_path / f"m{suffix}").plan is not None) == (name == "compressed")
 
 
 # -- what a file says about itself

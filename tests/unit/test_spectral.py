@@ -22,7 +22,8 @@ from deepmd.array_model.tree import flatten, map_leaves
 from deepmd.data.neighbours import Structure
 from deepmd.host import plain
 from deepmd.plan import chebyshev as series
-from deepmd.plan.expansions import MARGIN, TOLERANCE, domain_start, evaluation_of, expanded, without_tables
+from deepmd.plan.expansions import MARGIN, TOLERANCE, choose_plan
+from deepmd.plan.plans import count_terms, domain_start
 from deepmd.testing import ModelAgreement
 from deepmd.testing.conformance import REALISTIC
 from deepmd.testing.samples import Sample, Subject
@@ -235,15 +236,16 @@ def model_of(config):
     return model, Realistic.parameters(model)
 
 
-def plan(config, closest=1.0, *, factor=1.0, stored=False):
-    """Plan an expansion of a model whose embedding weights are multiplied by a factor."""
+def plan(config, closest=1.0, *, factor=1.0, stored=False, before=None):
+    """Choose the plan of a model whose embedding weights are multiplied by a factor; return it, and the reason."""
     model, params = model_of(config)
     params["descriptor"]["embeddings"] = map_leaves(lambda leaf: factor * leaf, params["descriptor"]["embeddings"])
-    return expanded(model, params, closest, stored=stored)
+    return choose_plan(model, params, closest, stored=stored, before=before)
 
 
 def terms(*arguments, **options):
-    return evaluation_of(plan(*arguments, **options)[0])
+    (count,) = count_terms(plan(*arguments, **options)[0])
+    return count
 
 
 def test_terms_rise_with_the_weights():
@@ -270,58 +272,60 @@ def test_single_precision_needs_fewer_terms():
     ],
 )
 def test_where_there_is_no_expansion(evaluation, changes, reason):
-    model, params, text = plan(replace(BASE, evaluation=evaluation, **changes))
-    assert (evaluation_of(model), text) == ("direct", reason)
-    assert "tables" not in params["descriptor"]
+    assert plan(replace(BASE, evaluation=evaluation, **changes)) == ((None,), reason)
 
 
 @pytest.mark.parametrize("name", ["davg", "dstd"])
 def test_statistics_that_differ_between_slots_have_no_expansion(name):
     model, params = model_of(BASE)
     params["descriptor"][name][1, 3, 2] += 0.1
-    assert expanded(model, params, 1.0, stored=True)[2] == f"{name} differs between the slots of a type"
+    assert choose_plan(model, params, 1.0, stored=True) == ((None,), f"{name} differs between the slots of a type")
 
 
 def test_direct_evaluation_is_nothing_to_explain():
-    model, params, reason = plan(replace(BASE, evaluation="direct"))
-    assert (evaluation_of(model), reason) == ("direct", "")
-    assert "tables" not in params["descriptor"]
+    assert plan(replace(BASE, evaluation="direct")) == ((None,), "")
 
 
 def test_a_plan_is_never_lowered():
-    """Weights that shrink keep their terms, those that grow get more; old tables are replaced."""
-    model, params, _ = plan(BASE)
-    smaller, fewer, _ = expanded(model, plan(BASE, factor=0.3)[1], 1.0, stored=False)
-    assert evaluation_of(smaller) == evaluation_of(model) > terms(BASE, factor=0.3)
-    assert len(fewer["descriptor"]["tables"]["nodes"]) == evaluation_of(model)
-    larger, more, _ = expanded(model, plan(BASE, factor=2.0)[1], 1.0, stored=False)
-    assert evaluation_of(larger) == terms(BASE, factor=2.0) > evaluation_of(model)
-    assert len(more["descriptor"]["tables"]["nodes"]) == evaluation_of(larger)
-    assert expanded(model, params, 1.0, stored=False)[0] == model
+    """Weights that shrink keep their terms, those that grow get more; what was evaluated directly still is."""
+    before = terms(BASE)
+    for factor, wanted in ((0.3, before), (1.0, before), (2.0, terms(BASE, factor=2.0))):
+        (expansion,), _ = plan(BASE, factor=factor, before=[before])
+        assert expansion.terms == len(expansion.tables["nodes"]) == wanted
+    assert terms(BASE, factor=0.3) < before < terms(BASE, factor=2.0)
+    assert plan(BASE, before=[0]) == ((None,), "")
+
+
+@pytest.mark.parametrize(("number", "wanted"), [(8, None), (400, 400)])
+def test_a_number_is_the_least_number_of_terms_in_training(number, wanted):
+    config = replace(BASE, evaluation=number)
+    assert terms(config) == (wanted or terms(BASE))
+    assert terms(config, stored=True) == terms(BASE, stored=True)
 
 
 @pytest.mark.parametrize(("closest", "start"), [(None, 0.5), (1.0, 0.9), (2.0, 1.8)])
 @pytest.mark.parametrize("stored", [True, False])
 def test_where_the_domain_starts(closest, start, stored):
-    model, params, _ = plan(BASE, closest, stored=stored)
-    assert domain_start(model, params) == pytest.approx(start)
-    tables = params["descriptor"]["tables"]
+    (expansion,), _ = plan(BASE, closest, stored=stored)
+    assert domain_start((expansion, None)) == pytest.approx(start)
+    tables = expansion.tables
     s = environment_rows(np.array([start, 0.0, 0.0]), BASE.rcut_smth, BASE.rcut, 0.0, xp=plain)[0]
     assert_close(spectral.abscissa(s, tables["scale"]), 1.0, "function")
-    assert domain_start(model, without_tables(model, params)) == 0.0
+    assert domain_start((None, None)) == domain_start(()) == 0.0
     if not stored:
-        assert_close(tables["nodes"] * tables["scale"] - 1.0, series.nodes(evaluation_of(model)), "function")
+        assert_close(tables["nodes"] * tables["scale"] - 1.0, series.nodes(expansion.terms), "function")
 
 
 @pytest.mark.parametrize("one_sided", [True, False])
 def test_stored_coefficients_are_those_that_follow_the_nets(one_sided):
     config = replace(BASE, type_one_side=one_sided)
-    model, stored, _ = plan(config, stored=True)
-    again, following, _ = expanded(model, stored, 1.0, stored=False)
-    assert again == model
+    model, params = model_of(config)
+    (stored,), _ = plan(config, stored=True)
+    (following,), _ = plan(config, before=[stored.terms])
+    assert following.terms == stored.terms
     for centre in range(2):
         (kept, kept_starts), (fresh, starts) = (
-            model.descriptor.expansion(p["descriptor"], centre, xp=plain) for p in (stored, following)
+            model.descriptor.contractions(params["descriptor"], each, centre, xp=plain) for each in (stored, following)
         )
         assert_close(kept_starts, starts, "function")
         for each, other in zip(kept, fresh, strict=True):
@@ -330,17 +334,16 @@ def test_stored_coefficients_are_those_that_follow_the_nets(one_sided):
 
 def test_training_plans_more_terms_than_are_needed_now():
     """They stay what they are until more than that are needed."""
-    exact, model = terms(BASE, stored=True), plan(BASE)[0]
-    assert 1.25 * exact <= evaluation_of(model) < 1.25 * exact + 8
-    assert expanded(model, plan(BASE, factor=1.1)[1], 1.0, stored=False)[0] == model
+    exact, planned = terms(BASE, stored=True), terms(BASE)
+    assert 1.25 * exact <= planned < 1.25 * exact + 8
+    assert terms(BASE, factor=1.1, before=[planned]) == planned
 
 
 def test_parameters_are_left_alone():
     model, params = model_of(BASE)
     before = {path: leaf.copy() for path, leaf in flatten(params).items()}
-    out = expanded(model, params, 1.0, stored=True)[1]
-    assert "tables" not in params["descriptor"]
-    after = flatten(without_tables(model, out))
+    choose_plan(model, params, 1.0, stored=True)
+    after = flatten(params)
     assert before.keys() == after.keys()
     assert all(np.array_equal(before[path], after[path]) for path in before)
 
@@ -374,8 +377,8 @@ END = 1.8
 def pair(request):
     """Energies and the forces on the second atom, along their line, of an O and an H at some distances: expansion and nets."""
     backend, stored = request.param
-    expansion = Subject(*plan(BASE, END / MARGIN, stored=stored)[:2], backend)
-    nets = Subject(*plan(replace(BASE, evaluation="direct"))[:2], backend)
+    expansion = Subject(*model_of(BASE), backend, chosen=plan(BASE, END / MARGIN, stored=stored)[0])
+    nets = Subject(*model_of(replace(BASE, evaluation="direct")), backend)
     line = np.array([0.6, 0.0, 0.8])
 
     def evaluate(distances, subject=expansion):

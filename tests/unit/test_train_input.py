@@ -6,7 +6,6 @@ import pytest
 
 from deepmd.array_model.errors import InputError
 from deepmd.io.train_input import parse_input, read_json
-from deepmd.plan.expansions import evaluation_of
 
 GOOD = {
     "_comment": "kept out",
@@ -51,7 +50,7 @@ def with_evaluation(value):
 def test_evaluation_is_automatic_and_then_not_written_out():
     """DeePMD-kit would refuse a key that it does not know."""
     assert parse_input(GOOD) == parse_input(with_evaluation("auto"))
-    assert evaluation_of(parse_input(GOOD).model) == "auto"
+    assert parse_input(GOOD).model.descriptor.evaluation == "auto"
     assert "evaluation" not in parse_input(with_evaluation("auto")).as_dict()["model"]["descriptor"]
     assert "evaluation" not in parse_input(GOOD).model_dict()["descriptor"]
 
@@ -59,7 +58,7 @@ def test_evaluation_is_automatic_and_then_not_written_out():
 @pytest.mark.parametrize("value", ["direct", "spectral"])
 def test_evaluation_that_is_asked_for(value):
     options = parse_input(with_evaluation(value))
-    assert evaluation_of(options.model) == value
+    assert options.model.descriptor.evaluation == value
     assert options.model_dict()["descriptor"]["evaluation"] == value
     assert parse_input(options.as_dict()) == options
 

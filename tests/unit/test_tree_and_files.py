@@ -60,7 +60,7 @@ def test_absent_leaves():
     ],
 )
 def test_trainable_paths(flags, expected):
-    assert trainable_paths({"a": 1, "davg": 0, "nets": [{"w": 2}, {"w": 3, "tables": {"w": 4}}]}, flags) == expected
+    assert trainable_paths({"a": 1, "davg": 0, "nets": [{"w": 2}, {"w": 3, "inputs": {"w": 4}}]}, flags) == expected
 
 
 DESCRIPTOR = SeE2A(sel=(3, 4), rcut=3.0, neuron=(2, 4), axis_neuron=2, precision="float64")

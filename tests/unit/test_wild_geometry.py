@@ -24,7 +24,7 @@ from deepmd.data.packing import pack
 from deepmd.host import plain
 from deepmd.io import load_model
 from deepmd.io.model_file import ModelFile
-from deepmd.plan.expansions import with_evaluation
+from deepmd.plan.plans import direct_plan
 
 MODEL = Path(__file__).parent.parent / "golden/se_e2_a/model.dp"
 RCUT = 4.0
@@ -165,8 +165,8 @@ def shaken(neighbours: Neighbours, by: float, copies: int) -> Neighbours:
 
 
 def check_evaluations(content: ModelFile, backend: str, seeds: range) -> Counter:
-    model = with_evaluation(content.model, "direct")
-    evaluate = evaluator(model, content.params)
+    model = content.model
+    evaluate = evaluator(model, content.params, direct_plan(model))
     potential = DeepPot(MODEL, backend=backend, evaluation="direct")
 
     def reference(neighbours: Neighbours) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ from deepmd.adapters.evaluation import NEEDS_GRADIENT, Evaluator, assemble
 from deepmd.adapters.numpy.namespace import differentiable
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
+from deepmd.array_model.spectral import Plan
 from deepmd.host import plain
 from deepmd.process import keep_memory
 
@@ -31,7 +32,7 @@ def side_by_side() -> Iterator[None]:
     yield
 
 
-def evaluator(model: Any, params: Params) -> Evaluator:
+def evaluator(model: Any, params: Params, plan: Plan) -> Evaluator:
     """Return the evaluator of a model (see `deepmd.adapters.evaluation`)."""
     keep_memory()
 
@@ -44,7 +45,7 @@ def evaluator(model: Any, params: Params) -> Evaluator:
 
             def values(disp_NM3: Any) -> Any:
                 value_Nd, descriptor_ND = model.atomic_output(
-                    params, replace(pairs, disp_NM3=disp_NM3), conditions, xp=differentiable
+                    params, replace(pairs, disp_NM3=disp_NM3), conditions, plan, xp=differentiable
                 )
                 features.append(getattr(descriptor_ND, "_value", descriptor_ND))
                 return value_Nd
@@ -58,7 +59,7 @@ def evaluator(model: Any, params: Params) -> Evaluator:
             grads += [backward(weight) for weight in weights]
             descriptor_ND = features[0]
         else:
-            value_Nd, descriptor_ND = model.atomic_output(params, pairs, conditions, xp=plain)
+            value_Nd, descriptor_ND = model.atomic_output(params, pairs, conditions, plan, xp=plain)
         return assemble(model, value_Nd, descriptor_ND, grads, pairs, num_atoms, num_frames, wanted, xp=plain)
 
     return evaluate

@@ -14,14 +14,13 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from deepmd.adapters.training import Progress
+from deepmd.adapters.training import FORMATS, Progress, read_progress
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.tree import flatten
 from deepmd.io.bounded import check_arrays
 from deepmd.io.kit_table import from_kit
 from deepmd.io.model_file import ModelFile, from_json, to_json
 
-FORMAT = 1
 DEFINITION, PROGRESS = "model_attr/definition", "train_attr/progress"
 
 
@@ -30,7 +29,7 @@ def save_checkpoint(prefix: Path, content: ModelFile, progress: Progress, graph:
     tensors: dict[str, Any] = {f"param/{path}": array for path, array in flatten(content.params).items()}
     tensors.update({f"adam/{name}": array for name, array in progress.moments.items()})
     tensors[DEFINITION] = to_json(content, "tf").encode()
-    stored = {"format": FORMAT, "step": progress.step, "seed": progress.seed, "evaluation": progress.evaluation}
+    stored = {"format": FORMATS[-1], "step": progress.step, "seed": progress.seed, "terms": progress.terms}
     tensors[PROGRESS] = json.dumps(stored).encode()
     try:
         folder = Path(tempfile.mkdtemp(dir=prefix.parent, prefix=f".{prefix.name}."))
@@ -104,14 +103,15 @@ def load_training(path: Path) -> tuple[ModelFile, Progress]:
     moments = {
         name.removeprefix("adam/"): np.asarray(value) for name, value in values.items() if name.startswith("adam/")
     }
+    content = _model_of(prefix, values)
     try:
         stored = json.loads(values[PROGRESS])
-        if stored["format"] != FORMAT:
-            raise ValueError(f"format {stored['format']!r}; this program reads {FORMAT}")
-        progress = Progress(int(stored["step"]), int(stored["seed"]), moments, stored.get("evaluation", "direct"))
+        if stored["format"] not in FORMATS:
+            raise ValueError(f"format {stored['format']!r}; this program reads {FORMATS[-1]}")
+        progress = read_progress(stored, stored["format"], moments, content.model)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{prefix}: the checkpoint cannot be read: {error}") from error
-    return _model_of(prefix, values), progress
+    return content, progress
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:

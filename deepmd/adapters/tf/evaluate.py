@@ -23,6 +23,7 @@ from deepmd.adapters.tf.graph import (
 )
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
+from deepmd.array_model.spectral import Plan
 from deepmd.process import keep_memory
 
 FEWEST_ATOMS = 64
@@ -41,14 +42,14 @@ def side_by_side() -> Iterator[None]:
     yield
 
 
-def evaluator(model: Any, params: Params) -> Evaluator:
+def evaluator(model: Any, params: Params, plan: Plan) -> Evaluator:
     """Return the evaluator of a model (see `deepmd.adapters.evaluation`)."""
     check_process()
     keep_memory()
     graph = tf.Graph()
     with graph.as_default():
         inputs = placeholders(model)
-        outputs = predictions(model, in_graph(model, params, constant), inputs, training=False)
+        outputs = predictions(model, *in_graph(model, params, plan, constant), inputs, training=False)
     running = session(graph, blocks=True)
 
     def evaluate(

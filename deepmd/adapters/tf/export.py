@@ -21,7 +21,7 @@ from deepmd.data import search
 from deepmd.io.atomic import replacing
 from deepmd.io.bounded import check_arrays
 from deepmd.io.kit_table import from_kit
-from deepmd.io.model_file import ModelFile, from_json, planned, to_json
+from deepmd.io.model_file import ModelFile, from_json, plan_evaluation, to_json
 
 DEFINITION = "model_attr/definition"
 """The constant with the JSON from which the whole model is rebuilt."""
@@ -147,7 +147,7 @@ def _evaluation(content: ModelFile) -> None:
 
     All frames (F) have the same number of atoms (n).
     """
-    model, params, _ = planned(content)
+    model, (plan, _) = content.model, plan_evaluation(content)
     fed = _placeholders(model)
     natoms = tf.cast(fed["t_natoms"], tf.int64)
     with tf.control_dependencies(_checks(fed, model.ntypes)):
@@ -175,7 +175,7 @@ def _evaluation(content: ModelFile) -> None:
     )
 
     wanted = frozenset(model.output.names)
-    value_Nd, descriptor_ND, grads = exact_values(model, params, pairs, conditions, wanted)
+    value_Nd, descriptor_ND, grads = exact_values(model, content.params, plan, pairs, conditions, wanted)
     out = assemble(model, value_Nd, descriptor_ND, grads, pairs, num_atoms, num_frames, wanted, xp=xp)
 
     def output(name: str, values: Any) -> None:

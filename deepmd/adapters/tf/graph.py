@@ -16,8 +16,9 @@ from deepmd.array_model.charge_spin import LIMITS
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
+from deepmd.array_model.spectral import Plan
 from deepmd.array_model.tree import flatten, map_leaves, replace_leaves
-from deepmd.plan.expansions import direct_evaluation, domain_start
+from deepmd.plan.plans import PLAN, direct_plan, domain_start, tables_of, with_tables
 
 
 def check_process() -> None:
@@ -124,12 +125,12 @@ def in_32_bits(pairs: Pairs) -> Pairs:
 
 
 def predictions(
-    model: Any, params: Params, inputs: Inputs, wanted: frozenset[str] | None = None, *, training: bool
+    model: Any, params: Params, plan: Plan, inputs: Inputs, wanted: frozenset[str] | None = None, *, training: bool
 ) -> dict[str, Any]:
     """Return tensors of the wanted outputs, by default of all; while training they can be differentiated once more."""
     wanted = frozenset(model.output.names) if wanted is None else wanted
     value_Nd, descriptor_ND = model.atomic_output(
-        params, inputs.pairs, inputs.conditions, xp=xp if training else inference
+        params, inputs.pairs, inputs.conditions, plan, xp=xp if training else inference
     )
     grads = gradients(model, value_Nd, inputs.pairs, wanted) if wanted & NEEDS_GRADIENT else []
     return assemble(
@@ -143,19 +144,20 @@ def gradients(model: Any, value_Nd: Any, pairs: Pairs, wanted: frozenset[str]) -
 
 
 def exact_values(
-    model: Any, params: Params, pairs: Pairs, conditions: Conditions, wanted: frozenset[str]
+    model: Any, params: Params, plan: Plan, pairs: Pairs, conditions: Conditions, wanted: frozenset[str]
 ) -> tuple[Any, Any, list[Any]]:
     """Return atomic values, features and their derivatives (see `gradients`) for any distances: the program of a file.
 
     Expansions are evaluated where all pairs are within their domain, otherwise the nets themselves. Derivatives are
     taken within either branch, so that only the one that is taken is computed.
     """
-    tensors, start = in_graph(model, params, constant), domain_start(model, params)
+    tensors, tables = in_graph(model, params, plan, constant)
+    start = domain_start(plan)
 
-    def branch(model: Any, tensors: Params) -> Callable[[], tuple[Any, ...]]:
+    def branch(plan: Plan) -> Callable[[], tuple[Any, ...]]:
         def outputs() -> tuple[Any, ...]:
             own = replace(pairs, disp_NM3=tf.identity(pairs.disp_NM3))
-            value_Nd, descriptor_ND = model.atomic_output(tensors, own, conditions, xp=xp)
+            value_Nd, descriptor_ND = model.atomic_output(tensors, own, conditions, plan, xp=xp)
             return (
                 value_Nd,
                 descriptor_ND,
@@ -164,28 +166,29 @@ def exact_values(
 
         return outputs
 
-    expansions = branch(model, tensors)
+    expansions = branch(tables)
     if start > 0.0:
         square_NM = tf.reduce_sum(pairs.disp_NM3 * pairs.disp_NM3, axis=2)
-        nets = branch(*direct_evaluation(model, tensors))
+        nets = branch(direct_plan(model))
         value_Nd, descriptor_ND, *grads = tf.cond(tf.reduce_all(square_NM >= start * start), expansions, nets)
     else:
         value_Nd, descriptor_ND, *grads = expansions()
     return value_Nd, descriptor_ND, grads
 
 
-def in_graph(model: Any, params: Params, make: Any) -> Params:
-    """Return the parameters as tensors of the current graph: `make(path, array)` gives each its node.
+def in_graph(model: Any, params: Params, plan: Plan, make: Any) -> tuple[Params, Plan]:
+    """Return parameters and plan as tensors of the current graph: `make(path, array)` gives each array its node.
 
     Parts in bfloat16, which NumPy lacks, are kept in float32 and cast.
     """
-    nodes = replace_leaves(params, {path: make(path, array) for path, array in flatten(params).items()})
+    both = {**params, PLAN: tables_of(plan)}
+    nodes = replace_leaves(both, {path: make(path, array) for path, array in flatten(both).items()})
+    tables = nodes.pop(PLAN)
 
     def narrow(part: Any) -> Any:
         return map_leaves(lambda leaf: tf.cast(leaf, tf.bfloat16) if leaf.dtype == tf.float32 else leaf, part)
 
-    out: Params = model.narrowed(nodes, narrow)
-    return out
+    return model.narrowed(nodes, narrow), with_tables(plan, tables)
 
 
 def constant(path: str, array: np.ndarray) -> Any:

@@ -26,7 +26,7 @@ from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.data import search
 from deepmd.io.atomic import real
 from deepmd.io.dp_file import load_dp, save_dp
-from deepmd.io.model_file import ModelFile, planned
+from deepmd.io.model_file import ModelFile, plan_evaluation
 
 WHOLE = "assets.extra/model.dp"
 """The model as a file of its own; `assets.extra` is TensorFlow's name for what it does not read."""
@@ -197,7 +197,7 @@ _FIELDS = ("disp_NM3", "mask_NM", "index_NM", "centre_N", "type_N", "frame_N", "
 
 def _core(content: ModelFile, *, atomic: bool) -> Any:
     """Return the function from packed pairs to atomic energies and the derivatives that the outputs need (K, N, M, 3)."""
-    model, params, _ = planned(content)
+    model, (plan, _) = content.model, plan_evaluation(content)
     layout = model.layout()
     wanted = frozenset({"atom_virial"} if atomic else ())
 
@@ -211,7 +211,7 @@ def _core(content: ModelFile, *, atomic: bool) -> Any:
         }
         pairs = in_32_bits(Pairs(**dict(zip(_FIELDS, fields, strict=True)), **sizes))
         conditions = Conditions(*(values if size else None for values, (size, _) in asked))
-        energy_N1, _, grads = exact_values(model, params, pairs, conditions, wanted)
+        energy_N1, _, grads = exact_values(model, content.params, plan, pairs, conditions, wanted)
         return energy_N1, tf.stack(grads)
 
     real, whole = tf.float64, tf.int64

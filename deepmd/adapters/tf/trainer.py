@@ -13,26 +13,32 @@ from deepmd.adapters.tf.graph import feed, in_graph, placeholders, predictions, 
 from deepmd.adapters.tf.namespace import xp
 from deepmd.adapters.training import SMALLEST_NORM, Progress, Task, adam_epsilon
 from deepmd.array_model.namespace import Params
+from deepmd.array_model.spectral import Plan
 from deepmd.array_model.tree import flatten, replace_leaves
 from deepmd.data.batch import Batch
 from deepmd.io.model_file import ModelFile
 from deepmd.losses import Label, total
+from deepmd.plan.plans import PLAN, tables_of
 from deepmd.process import keep_memory
 
 
 class TfTrainer:
     """See `deepmd.adapters.training.Trainer`."""
 
-    def __init__(self, task: Task, params: Params) -> None:
+    def __init__(self, task: Task, params: Params, plan: Plan) -> None:
         self._task = task
-        self._template = params
+        self._build(params, plan)
+
+    def _build(self, params: Params, plan: Plan) -> None:
+        """Build the graph of a plan, and set its variables; the optimizer begins anew."""
+        task, self._template = self._task, params
         self._graph = tf.Graph()
         with self._graph.as_default():
             self._variables: dict[str, Any] = {}
             self._setters: dict[str, tuple[Any, Any]] = {}
             self._inputs = placeholders(task.model)
-            tensors = in_graph(task.model, params, self._parameter)
-            prediction = predictions(task.model, tensors, self._inputs, task.loss.needed(), training=True)
+            tensors = in_graph(task.model, params, plan, self._parameter)
+            prediction = predictions(task.model, *tensors, self._inputs, task.loss.needed(), training=True)
             self._labels = {name: self._label(name, shape) for name, shape in task.loss.labels().items()}
             self._natoms = tf.compat.v1.placeholder(tf.float64, [None], name="label/natoms")
             self._scalars = {
@@ -47,7 +53,8 @@ class TfTrainer:
             self._shown = {term: values["shown"] for term, values in errors.items()}
             self._update = self._adam()
             self._session = session(self._graph)
-        self._assign({f"param/{path}": array for path, array in flatten(params).items() if path not in task.shared})
+        given = flatten({**params, PLAN: tables_of(plan)})
+        self._assign({f"param/{path}": array for path, array in given.items() if path not in task.shared})
         self._assign(
             {
                 name: np.zeros(self._variables[name].shape.as_list())
@@ -55,6 +62,12 @@ class TfTrainer:
                 if name.startswith("adam/")
             }
         )
+
+    def replan(self, plan: Plan) -> None:
+        """Evaluate the embedding nets by another plan from now on: in another graph."""
+        params, moments = self.params(), self.moments()
+        self._build(params, plan)
+        self._assign({f"adam/{name}": array for name, array in moments.items()})
 
     def step(self, batch: Batch, lr: float, prefactors: dict[str, float], number: int) -> float:
         """Make one update."""
@@ -174,7 +187,7 @@ class TfTrainer:
         return fed
 
 
-def trainer(task: Task, params: Params) -> TfTrainer:
+def trainer(task: Task, params: Params, plan: Plan) -> TfTrainer:
     """Return the trainer of a task."""
     keep_memory()
-    return TfTrainer(task, params)
+    return TfTrainer(task, params, plan)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from deepmd.adapters.training import Progress
+from deepmd.adapters.training import FORMATS, Progress, read_progress
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.tree import flatten
 from deepmd.io.atomic import replacing
@@ -16,8 +16,6 @@ from deepmd.io.bounded import check_arrays
 from deepmd.io.kit_table import from_kit
 from deepmd.io.model_file import ModelFile, from_json, to_json
 from deepmd.io.torch_archive import read_archive
-
-FORMAT = 1
 
 ENDINGS = (".pt",)
 """Files of a checkpoint after `PREFIX-STEP`; it is complete when the last one is there."""
@@ -34,13 +32,13 @@ def save_pt(path: Path, content: ModelFile, progress: Progress) -> None:
     Plain tensors, numbers and strings only, so that it loads with `weights_only=True`.
     """
     tree = {
-        "deepmd_format": FORMAT,
+        "deepmd_format": FORMATS[-1],
         "definition": to_json(content, "torch"),
         "model": {name: torch.from_numpy(np.array(array)) for name, array in flatten(content.params).items()},
         "optimizer": {name: torch.from_numpy(np.array(array)) for name, array in progress.moments.items()},
         "step": progress.step,
         "seed": progress.seed,
-        "evaluation": progress.evaluation,
+        "terms": None if progress.terms is None else list(progress.terms),
     }
     with replacing(path) as temporary:
         torch.save(tree, temporary)
@@ -74,9 +72,7 @@ def load_training(path: Path) -> tuple[ModelFile, Progress]:
         )
     content = _model_of(tree, path)
     try:
-        progress = Progress(
-            int(tree["step"]), int(tree["seed"]), _arrays(tree["optimizer"], path), tree.get("evaluation", "direct")
-        )
+        progress = read_progress(tree, tree["deepmd_format"], _arrays(tree["optimizer"], path), content.model)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: the checkpoint is damaged: {error}") from error
     return content, progress
@@ -87,8 +83,8 @@ def _is_ours(tree: Any) -> bool:
 
 
 def _model_of(tree: dict[str, Any], path: Path) -> ModelFile:
-    if tree["deepmd_format"] != FORMAT:
-        raise InputError(f"{path}: checkpoint format {tree['deepmd_format']!r}; this program reads {FORMAT}")
+    if tree["deepmd_format"] not in FORMATS:
+        raise InputError(f"{path}: checkpoint format {tree['deepmd_format']!r}; this program reads {FORMATS[-1]}")
     return from_json(tree.get("definition", ""), _arrays(tree.get("model"), path), str(path))
 
 

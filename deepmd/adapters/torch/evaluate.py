@@ -16,6 +16,8 @@ from deepmd.adapters.torch.arrays import conditions_to_torch, narrowed, pairs_to
 from deepmd.adapters.torch.namespace import inference, xp
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Pairs
+from deepmd.array_model.spectral import Plan
+from deepmd.plan.plans import map_tables
 from deepmd.process import INTER, INTRA, keep_memory, threads
 
 
@@ -24,6 +26,7 @@ def predict(
     params: Params,
     pairs: Pairs,
     conditions: Conditions,
+    plan: Plan,
     num_atoms: int,
     num_frames: int,
     wanted: frozenset[str],
@@ -36,7 +39,7 @@ def predict(
     with torch.set_grad_enabled(training or needs_gradient):
         if needs_gradient:
             pairs = replace(pairs, disp_NM3=pairs.disp_NM3.requires_grad_())
-        value_Nd, descriptor_ND = model.atomic_output(params, pairs, conditions, xp=space)
+        value_Nd, descriptor_ND = model.atomic_output(params, pairs, conditions, plan, xp=space)
         if needs_gradient:
             totals = components(model, value_Nd, pairs, wanted, xp=xp)
             for number, total in enumerate(totals, start=1):
@@ -85,17 +88,17 @@ def side_by_side() -> Iterator[None]:
         torch.set_num_threads(number)
 
 
-def evaluator(model: Any, params: Params) -> Evaluator:
+def evaluator(model: Any, params: Params, plan: Plan) -> Evaluator:
     """Return the evaluator of a model (see `deepmd.adapters.evaluation`)."""
     keep_memory()
     honour_threads()
-    tensors = narrowed(model, params_to_torch(params))
+    tensors, plan = narrowed(model, params_to_torch(params)), map_tables(params_to_torch, plan)
 
     def evaluate(
         pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]
     ) -> dict[str, np.ndarray]:
         inputs = pairs_to_torch(pairs), conditions_to_torch(conditions)
-        outputs = predict(model, tensors, *inputs, num_atoms, num_frames, wanted, training=False)
+        outputs = predict(model, tensors, *inputs, plan, num_atoms, num_frames, wanted, training=False)
         return {name: to_numpy(value) for name, value in outputs.items()}
 
     return evaluate

@@ -25,14 +25,15 @@ from deepmd.array_model import derivatives
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.pairs import Conditions, Layout, Pairs
+from deepmd.array_model.spectral import Plan
 from deepmd.array_model.tree import flatten, paths, replace_leaves
 from deepmd.data import search
 from deepmd.io.atomic import replacing
 from deepmd.io.bounded import check_arrays
 from deepmd.io.kit_table import from_kit
-from deepmd.io.model_file import ModelFile, from_json, planned, to_json
+from deepmd.io.model_file import ModelFile, from_json, plan_evaluation, to_json
 from deepmd.io.torch_archive import Module, attributes, read_archive
-from deepmd.plan.expansions import direct_evaluation, domain_start
+from deepmd.plan.plans import PLAN, direct_plan, domain_start, map_tables, tables_of, with_tables
 
 
 def save_pth(path: Path, content: ModelFile) -> None:
@@ -214,12 +215,13 @@ _LIBRARY = torch.library.Library("deepmd", "FRAGMENT")
 
 
 class _Core(torch.nn.Module):  # type: ignore[misc]
-    """Pairs to atomic values (N, d); the parameters are buffers named by their paths, expanded nets too."""
+    """Pairs to atomic values (N, d); parameters and plan are buffers named by their paths."""
 
-    def __init__(self, model: Any, tensors: Params) -> None:
+    def __init__(self, model: Any, tensors: Params, plan: Plan) -> None:
         super().__init__()
-        self.model, self.names = model, paths(tensors)
-        for path, leaf in flatten(tensors).items():
+        both = {**tensors, PLAN: tables_of(plan)}
+        self.model, self.plan, self.names = model, plan, paths(both)
+        for path, leaf in flatten(both).items():
             self.register_buffer(_name_of(path), leaf)
 
     def forward(
@@ -244,6 +246,7 @@ class _Core(torch.nn.Module):  # type: ignore[misc]
         params = replace_leaves(
             self.names, {path: getattr(self, _name_of(path)) for path in flatten(self.names).values()}
         )
+        plan = with_tables(self.plan, params.pop(PLAN))
         # sizes stay tensors, so that the trace slices by them
         sizes = tuple(counts.unbind()), tuple(widths.unbind())
         pairs = Pairs(disp, mask, index, centre, types, frame, *sizes, kinds, kinds[:, :0], tuple(inner.unbind()))
@@ -254,7 +257,7 @@ class _Core(torch.nn.Module):  # type: ignore[misc]
             space = SimpleNamespace(
                 **{**vars(space), "received": lambda x_NK: _exchange()(x_NK, row, position, border)}
             )
-        return self.model.atomic_output(narrowed(self.model, params), pairs, conditions, xp=space)[0]
+        return self.model.atomic_output(narrowed(self.model, params), pairs, conditions, plan, xp=space)[0]
 
 
 def _geometry(
@@ -309,7 +312,7 @@ class _DeriveAtomic(torch.nn.Module):  # type: ignore[misc]
 
 def _scripted(content: ModelFile) -> Any:
     """Trace the parts on a small example and compile the shell around them."""
-    model, params, _ = planned(content)
+    model, (plan, _) = content.model, plan_evaluation(content)
     layout = model.layout()
 
     # two frames of a dense gas; primes, so that no two sizes agree by chance
@@ -330,18 +333,18 @@ def _scripted(content: ModelFile) -> Any:
         tuple(torch.empty(0, dtype=torch.int64) for _ in range(8)),
     )
     geometry = (disp, mask, index, centre, type_N, frame_N, counts, widths, inner, kinds)
-    evaluated, tensors = (*geometry, *conditions, row, position, nothing), params_to_torch(params)
+    evaluated, tensors = (*geometry, *conditions, row, position, nothing), params_to_torch(content.params)
     examples: dict[str, tuple[torch.nn.Module, tuple[Any, ...]]] = {
         "open_cell": (_OpenCell(layout.rcut), (coord,)),
         "find": (find, frames),
         "take_listed": (_TakeListed(layout, model.ntypes), listed),
-        "core": (_Core(model, tensors), evaluated),
+        "core": (_Core(model, tensors, map_tables(params_to_torch, plan)), evaluated),
         "derive": (_Derive(), (disp, disp, index, centre, frame_N, position, torch.tensor(2))),
         "derive_atomic": (_DeriveAtomic(layout.messages), (disp, moments, disp, index, centre, place, position)),
     }
-    start = domain_start(model, params)
+    start = domain_start(plan)
     if start > 0.0:  # its tensors are those of `core`, which torch stores once
-        examples["nets"] = _Core(*direct_evaluation(model, tensors)), evaluated
+        examples["nets"] = _Core(model, tensors, direct_plan(model)), evaluated
     parts = {name: _traced(part, inputs) for name, (part, inputs) in examples.items()}
     kind = EnergyShell if model.output.scalar else TensorShell
     shell = kind(

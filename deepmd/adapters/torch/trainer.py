@@ -20,18 +20,21 @@ from deepmd.adapters.torch.evaluate import honour_threads, predict
 from deepmd.adapters.torch.namespace import xp
 from deepmd.adapters.training import Progress, Task
 from deepmd.array_model.namespace import Params
+from deepmd.array_model.spectral import Plan
 from deepmd.array_model.tree import flatten, map_leaves, replace_leaves
 from deepmd.data.batch import Batch
 from deepmd.io.model_file import ModelFile
 from deepmd.losses import total
+from deepmd.plan.plans import map_tables
 from deepmd.process import keep_memory
 
 
 class TorchTrainer:
     """See `deepmd.adapters.training.Trainer`."""
 
-    def __init__(self, task: Task, params: Params) -> None:
+    def __init__(self, task: Task, params: Params, plan: Plan) -> None:
         self._task = task
+        self.replan(plan)
         self._wanted = task.loss.needed()
         leaves = flatten(params_to_torch(params))
         self._params = replace_leaves(params, {path: leaves[task.shared.get(path, path)] for path in leaves})
@@ -40,13 +43,19 @@ class TorchTrainer:
         adam = task.adam
         kind = torch.optim.AdamW if adam.decoupled else torch.optim.Adam
         self._optimizer = kind(
-            [{"params": list(self._trained.values())}],  # a group, since tables and frozen models have nothing to train
+            [
+                {"params": list(self._trained.values())}
+            ],  # a group, since pair tables and frozen models have nothing to train
             lr=0.0,
             betas=(adam.beta1, adam.beta2),
             eps=adam.epsilon,
             weight_decay=adam.weight_decay,
             fused=wide,
         )
+
+    def replan(self, plan: Plan) -> None:
+        """Evaluate the embedding nets by another plan from now on."""
+        self._plan = map_tables(params_to_torch, plan)
 
     def step(self, batch: Batch, lr: float, prefactors: dict[str, float], number: int) -> float:
         """Make one update."""
@@ -111,13 +120,15 @@ class TorchTrainer:
         natoms = to_torch(batch.natoms_F)
         sizes = len(batch.pairs.type_N), len(batch.natoms_F)
         params = narrowed(self._task.model, self._params)
-        prediction = predict(self._task.model, params, pairs, conditions, *sizes, self._wanted, training=True)
+        prediction = predict(
+            self._task.model, params, pairs, conditions, self._plan, *sizes, self._wanted, training=True
+        )
         errors = self._task.loss.errors(prediction, labels, pairs, natoms, xp=xp)
         return total(errors, prefactors), errors
 
 
-def trainer(task: Task, params: Params) -> TorchTrainer:
+def trainer(task: Task, params: Params, plan: Plan) -> TorchTrainer:
     """Return the trainer of a task."""
     keep_memory()
     honour_threads()
-    return TorchTrainer(task, params)
+    return TorchTrainer(task, params, plan)

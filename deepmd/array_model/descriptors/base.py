@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.pairs import Conditions, Layout, Pairs
+from deepmd.array_model.spectral import Plan
 
 Statistics = tuple[Array, Array]
 """Mean and deviation (T, 4) of environment rows by centre type."""
@@ -44,7 +45,7 @@ class Descriptor:
     """It reads features of neighbours."""
     names: ClassVar[dict[str, str]] = {}
     """Aliases of options."""
-    evaluation: str | int = "direct"
+    evaluation: str | int = "direct"  # the wish of the input; what is evaluated is in the plan
     dim_chg_spin: int = 0
     """Numbers that it wants to know of each frame: its charge and spin (2), or none."""
     default_chg_spin: tuple[float, float] | None = None
@@ -124,17 +125,15 @@ class Descriptor:
         """Features of each centre."""
         raise NotImplementedError
 
-    def apply_under(self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace) -> Features:
-        """Features of each centre under the conditions of its frame; most descriptors look at the geometry alone."""
+    def apply_under(
+        self, params: Params, pairs: Pairs, conditions: Conditions, plan: Plan, *, xp: Namespace
+    ) -> Features:
+        """Features of each centre under the conditions of its frame, by a plan with an entry for each of `parts`."""
         return self.apply(params, pairs, xp=xp)
 
     def in_precision(self, params: Params, cast: Any) -> Params:
         """Return the parameters in the precision that each part computes in; `cast(tree, precision)` does it."""
         return cast(params, self.precision)  # type: ignore[no-any-return]
-
-    def with_evaluation(self, evaluation: str | int) -> Descriptor:
-        """Return the descriptor with another way to evaluate its nets; one without a choice stays as it is."""
-        return self
 
     def first_atom_matters(self, params: Params) -> bool:
         """Whether results depend on the first atom of a frame (docs/theory/neighbours.md#empty-slots). On the host."""

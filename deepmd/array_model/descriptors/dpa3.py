@@ -16,6 +16,7 @@ from deepmd.array_model.networks import activation, check_options, init_affine
 from deepmd.array_model.pairs import Conditions, Layout, Pairs, excluded
 from deepmd.array_model.registry import register
 from deepmd.array_model.repflow import Repflow
+from deepmd.array_model.spectral import Plan
 from deepmd.array_model.type_embedding import TypeEmbedding
 
 
@@ -144,7 +145,9 @@ class Dpa3(Descriptor):
         ((_, std_T4),) = statistics
         return {**params, "dstd": xp.zeros_like(params["dstd"]) + xp.expand_dims(std_T4, axis=1)}
 
-    def apply_under(self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace) -> Features:
+    def apply_under(
+        self, params: Params, pairs: Pairs, conditions: Conditions, plan: Plan, *, xp: Namespace
+    ) -> Features:
         """Features of each centre; with `add_chg_spin_ebd` they depend on charge and spin of its frame."""
         dtype = dtype_of(self.precision, xp=xp)
         disp_NM3 = xp.astype(pairs.disp_NM3, dtype)

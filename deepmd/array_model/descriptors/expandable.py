@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 from deepmd.array_model import spectral
-from deepmd.array_model.descriptors.base import Descriptor
+from deepmd.array_model.descriptors.base import Descriptor, Features
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
+from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.array_model.tree import map_leaves
 
 
 class Expandable(Descriptor):
-    """A dataclass with the field `evaluation`. A kind gives `values`, and evaluates what `expansion` returns."""
+    """A dataclass with the field `evaluation`. A kind gives `values`, and `apply` takes an expansion or None."""
 
     env_protection: float
     activation_function: str
@@ -22,29 +20,35 @@ class Expandable(Descriptor):
         """Return how many functions of one number each group of them has: one for each neighbour type, in a group for each centre type."""
         return (ntypes,) * ntypes
 
-    def obstacle(self, ntypes: int, *, stored: bool) -> str:
-        """Return why there can be no expansion, or why it would not pay where the choice is left open.
-
-        "" if neither is so.
-        """
+    def obstacle(self, ntypes: int, *, auto: bool, stored: bool) -> str:
+        """Return why the nets cannot be expanded or, under `auto`, are cheaper than any expansion; "" if neither is so."""
         return ""
 
-    def with_evaluation(self, evaluation: str | int) -> Any:
-        """Return the descriptor with another way to evaluate its nets."""
-        return replace(self, evaluation=evaluation)  # type: ignore[type-var]
+    def apply_under(
+        self, params: Params, pairs: Pairs, conditions: Conditions, plan: spectral.Plan, *, xp: Namespace
+    ) -> Features:
+        """Features of each centre, by the expansion of a plan or by the nets."""
+        return self.apply(params, pairs, *plan, xp=xp)
 
-    def expansion(self, params: Params, centre: int, *, xp: Namespace) -> tuple[list[Array], Array]:
-        """Return what contracts the moments of a group, (2K, G) for each function, and these at x = -1 (J, G).
+    def apply(
+        self, params: Params, pairs: Pairs, expansion: spectral.Expansion | None = None, *, xp: Namespace
+    ) -> Features:
+        """Features of each centre, by an expansion or by the nets."""
+        raise NotImplementedError
 
-        They are stored, or follow from the nets: in float64, because slopes lose digits with the square of the number
-        of terms.
+    def contractions(
+        self, params: Params, expansion: spectral.Expansion, centre: int, *, xp: Namespace
+    ) -> tuple[list[Array], Array]:
+        """Return what contracts the moments of a group, (2K, G) for each function, and the functions at x = -1 (J, G).
+
+        Coefficients are stored, or follow from the nets: in float64, because slopes lose digits with the square of the
+        number of terms.
         """
-        tables = params["tables"]
+        tables = expansion.tables
         if "coefficients" in tables:
-            sizes = (2 * int(self.evaluation),) * self.functions(len(tables["coefficients"]))[centre]
+            sizes = (2 * expansion.terms,) * self.functions(len(tables["coefficients"]))[centre]
             return xp.split(tables["coefficients"][centre], sizes, axis=0), tables["starts"][centre]
-        wide = {name: value for name, value in params.items() if name != "tables"}
-        wide = map_leaves(lambda leaf: xp.astype(leaf, xp.float64), wide)
+        wide = map_leaves(lambda leaf: xp.astype(leaf, xp.float64), params)
         dtype = dtype_of(self.precision, xp=xp)
         values = self.values(wide, centre, tables["nodes"], xp=xp)
         each = [xp.astype(xp.matmul(tables["transform"], value), dtype) for value in values]

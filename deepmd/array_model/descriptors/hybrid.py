@@ -7,9 +7,10 @@ from typing import Any
 
 from deepmd.array_model.descriptors.base import Descriptor, Features, Statistics, Widths
 from deepmd.array_model.namespace import Array, Namespace, Params
-from deepmd.array_model.pairs import Layout, Pairs
+from deepmd.array_model.pairs import Conditions, Layout, Pairs
 from deepmd.array_model.pairs_cut import narrowed, union
 from deepmd.array_model.registry import register
+from deepmd.array_model.spectral import Plan
 
 
 @register("descriptor", "hybrid")
@@ -99,7 +100,8 @@ class Hybrid(Descriptor):
 
     def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
         """Environment rows of each part of each member."""
-        return [rows for member in self.members for rows in member.raw_rows(self._cut(member, pairs, xp=xp), xp=xp)]
+        lists = [narrowed(pairs, self.layout(), member.layout(), xp=xp) for member in self.members]
+        return [rows for member, own in zip(self.members, lists, strict=True) for rows in member.raw_rows(own, xp=xp)]
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
         """Give each member the statistics of its parts."""
@@ -108,18 +110,17 @@ class Hybrid(Descriptor):
             out.append(member.with_statistics(own, [next(remaining) for _ in member.slot_totals], xp=xp))
         return {"members": out}
 
-    def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
-        """Features of each centre."""
+    def apply_under(
+        self, params: Params, pairs: Pairs, conditions: Conditions, plan: Plan, *, xp: Namespace
+    ) -> Features:
+        """Features of each centre: those of the members, one after the other."""
+        lists = [narrowed(pairs, self.layout(), member.layout(), xp=xp) for member in self.members]
         each = [
-            member.apply(own, self._cut(member, pairs, xp=xp), xp=xp)
-            for member, own in zip(self.members, params["members"], strict=True)
+            member.apply_under(own, near, conditions, (expansion,), xp=xp)
+            for member, own, near, expansion in zip(self.members, params["members"], lists, plan, strict=True)
         ]
         equivariant = [features.equivariant_NG3 for features in each if features.equivariant_NG3 is not None]
         return Features(
             invariant_ND=xp.concat([features.invariant_ND for features in each], axis=1),
             equivariant_NG3=xp.concat(equivariant, axis=1) if equivariant else None,
         )
-
-    def _cut(self, member: Descriptor, pairs: Pairs, *, xp: Namespace) -> Pairs:
-        """Return the pairs that a member would have been given alone."""
-        return narrowed(pairs, self.layout(), member.layout(), xp=xp)

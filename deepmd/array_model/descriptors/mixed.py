@@ -89,7 +89,7 @@ class Mixed(Local):
 
     def layout(self) -> Layout:
         """How neighbours are to be packed."""
-        return Layout(self.rcut, (self.slots,), mixed=True, ordered=not isinstance(self.evaluation, int))
+        return Layout(self.rcut, (self.slots,), mixed=True)
 
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator (docs/theory/networks.md#fresh-weights)."""

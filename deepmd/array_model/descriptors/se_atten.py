@@ -43,7 +43,7 @@ class SeAtten(Mixed, Expandable):
     """Deprecated: `tebd_input_mode` "strip"."""
     lmax: int = 1
     evaluation: str | int = "auto"
-    """How the embedding nets are evaluated (see `se_e2_a`); with attention layers only directly."""
+    """Wish for the evaluation of the embedding nets (see `Sectioned`); with attention layers only directly."""
 
     fixed: ClassVar[dict[str, Any]] = {}
     """Options that this kind does not leave open."""
@@ -86,15 +86,21 @@ class SeAtten(Mixed, Expandable):
         """Which parameters training may change; the layer norms only with `trainable_ln`."""
         return self.trainable and (self.trainable_ln or ("norm",))
 
-    def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
+    def apply(
+        self, params: Params, pairs: Pairs, expansion: spectral.Expansion | None = None, *, xp: Namespace
+    ) -> Features:
         """Features of each centre: g_i = (1/S) sum_j G_ij (x) R_ij over all S slots, D_i = g_i g_i^T cut to `axis_neuron` columns.
 
         Empty slots take part, with the type of the first atom of the frame; the last of a row counts for all that are
         not there.
         """
         found = self.rows(params, pairs, xp=xp)
-        evaluate = self._spectral if isinstance(self.evaluation, int) else self._direct
-        g_NG4 = xp.matrix_transpose(evaluate(params, pairs, found, xp=xp) / float(self.slots))
+        sum_N4G = (
+            self._spectral(params, pairs, found, expansion, xp=xp)
+            if expansion
+            else self._direct(params, pairs, found, xp=xp)
+        )
+        g_NG4 = xp.matrix_transpose(sum_N4G / float(self.slots))
         d_NGX = xp.matmul(g_NG4, xp.matrix_transpose(g_NG4[:, : self.axis_neuron, :]))
         invariant_ND = xp.reshape(d_NGX, (-1, self.neuron[-1] * self.axis_neuron))
         if self.concat_output_tebd:
@@ -176,13 +182,13 @@ class SeAtten(Mixed, Expandable):
     def _gated(self) -> bool:
         return self.tebd_input_mode == "strip" and self.smooth_type_embedding
 
-    def obstacle(self, ntypes: int, *, stored: bool) -> str:
-        """Return why there can be no expansion, or why it would not pay."""
+    def obstacle(self, ntypes: int, *, auto: bool, stored: bool) -> str:
+        """Return why the nets cannot be expanded, or need not be."""
         if self.attn_layer:
             return "attention layers need the nets of every neighbour"
-        if self.evaluation == "auto" and ntypes * WIDTH_PER_TYPE > sum(self.neuron):
+        if auto and ntypes * WIDTH_PER_TYPE > sum(self.neuron):
             return f"for {ntypes} types the nets themselves cost less"
-        return super().obstacle(ntypes, stored=stored)
+        return super().obstacle(ntypes, auto=auto, stored=stored)
 
     def values(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> list[Array]:
         """Functions of a centre type, (K, G) at some s before normalisation."""
@@ -201,9 +207,11 @@ class SeAtten(Mixed, Expandable):
         gates = [gates_TG[neighbour, :] for neighbour in range(xp.shape(types_TE)[0])]
         return [g_KG, *(g_KG * gate for gate in gates)] if self._gated else [g_KG * (1.0 + gate) for gate in gates]
 
-    def _spectral(self, params: Params, pairs: Pairs, found: Rows, *, xp: Namespace) -> Array:
+    def _spectral(
+        self, params: Params, pairs: Pairs, found: Rows, expansion: spectral.Expansion, *, xp: Namespace
+    ) -> Array:
         """Sum of R (x) G over all slots (N, 4, G) from moments: neighbours of a type are those whose rows are not set to zero."""
-        tables, weights = params["tables"], [found.count_NM] if self._gated else []
+        weights = [found.count_NM] if self._gated else []
         for neighbour in range(len(pairs.counts)):
             here_NM = xp.astype(xp.equal(found.type_NM, neighbour), dtype_of(self.precision, xp=xp))
             weights.append(here_NM * (found.switch_NM if self._gated else found.count_NM))
@@ -212,16 +220,14 @@ class SeAtten(Mixed, Expandable):
             rows_N41M * xp.expand_dims(xp.stack(weights, axis=1), axis=1),
             (-1, 4 * len(weights), *xp.shape(found.s_NM)[1:]),
         )
-        x_NM = spectral.abscissa(found.s_NM, tables["scale"])
-        moments_NCK = spectral.moments(x_NM, rows_NCM, int(self.evaluation), xp=xp)
-        moments_N4K = xp.reshape(moments_NCK, (-1, 4, len(weights) * 2 * int(self.evaluation)))
+        x_NM = spectral.abscissa(found.s_NM, expansion.tables["scale"])
+        moments_NCK = spectral.moments(x_NM, rows_NCM, expansion.terms, xp=xp)
+        moments_N4K = xp.reshape(moments_NCK, (-1, 4, len(weights) * 2 * expansion.terms))
         parts = []
         for centre, part in enumerate(xp.split(moments_N4K, pairs.counts, axis=0)):
-            stored = "coefficients" in tables
+            stored = expansion.tables.get("coefficients")
             c_KG = (
-                tables["coefficients"][centre]
-                if stored
-                else xp.concat(self.expansion(params, centre, xp=xp)[0], axis=0)
+                stored[centre] if stored else xp.concat(self.contractions(params, expansion, centre, xp=xp)[0], axis=0)
             )
             parts.append(xp.matmul(part, c_KG))
         return xp.concat(parts, axis=0)

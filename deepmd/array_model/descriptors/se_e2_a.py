@@ -10,6 +10,7 @@ from deepmd.array_model.descriptors.sectioned import OfPairs
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.pairs import Pairs
 from deepmd.array_model.registry import register
+from deepmd.array_model.spectral import Expansion
 
 
 @register("descriptor", "se_e2_a", aliases=("se_a",))
@@ -34,15 +35,15 @@ class SeE2A(OfPairs):
         """Widths of the features."""
         return Widths(self.neuron[-1] * self.axis_neuron, self.neuron[-1])
 
-    def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
+    def apply(self, params: Params, pairs: Pairs, expansion: Expansion | None = None, *, xp: Namespace) -> Features:
         """Features of each centre.
 
         g_i = (1/S) sum_j G(s_ij) (x) R_ij over all S slots, D_i = g_i g_i^T cut to `axis_neuron` columns. Slots beyond
         the widths of the batch are empty for every atom and depend on the centre type only: they are summed once per
         type.
         """
-        evaluate = self._spectral if isinstance(self.evaluation, int) else self._direct
-        g_N4G = evaluate(params, pairs, xp=xp) / float(sum(self.slots))
+        sum_N4G = self._spectral(params, pairs, expansion, xp=xp) if expansion else self._direct(params, pairs, xp=xp)
+        g_N4G = sum_N4G / float(sum(self.slots))
         g_NG4 = xp.matrix_transpose(g_N4G)
         d_NGX = xp.matmul(g_NG4, g_N4G[:, :, : self.axis_neuron])
         return Features(
@@ -54,7 +55,7 @@ class SeE2A(OfPairs):
         """Return the sum of R (x) G(s) over a section (N, 4, G)."""
         return xp.matmul(xp.matrix_transpose(rows), embedding(rows[:, :, 0:1]))
 
-    def _spectral(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Array:
+    def _spectral(self, params: Params, pairs: Pairs, expansion: Expansion, *, xp: Namespace) -> Array:
         """Sum of R (x) G(s) over all slots (N, 4, G) from moments.
 
         Mean and deviation are those of the first slot, as of all.
@@ -72,4 +73,4 @@ class SeE2A(OfPairs):
             (lambda rows_N4M: rows_N4M * inverse_NCM - shift_NCM),
             (lambda by_columns: by_columns * inverse_NCM),
         )
-        return self.summed(params, pairs, columns, by_rows, self.rest(params, pairs), xp=xp)
+        return self.sum_moments(params, pairs, expansion, columns, by_rows, self.rest(params, pairs), xp=xp)

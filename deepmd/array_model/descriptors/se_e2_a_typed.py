@@ -12,6 +12,7 @@ from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
 from deepmd.array_model.networks import Net, apply_net
 from deepmd.array_model.pairs import Pairs
 from deepmd.array_model.registry import register
+from deepmd.array_model.spectral import Expansion
 from deepmd.array_model.type_embedding import TypeEmbedding
 
 
@@ -54,9 +55,9 @@ class SeE2ATyped(SeE2A):
         """Which parameters training may change: the type embedding has a flag of its own."""
         return {"embeddings": self.trainable, "type_embedding": self.types.trainable}
 
-    def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
+    def apply(self, params: Params, pairs: Pairs, expansion: Expansion | None = None, *, xp: Namespace) -> Features:
         """Features of each centre: those of se_e2_a with G_j = Net([s_j, e_j, e_i]) or, if `type_one_side`, Net([s_j, e_j]), then e_i."""
-        features = super().apply(params, pairs, xp=xp)
+        features = super().apply(params, pairs, expansion, xp=xp)
         own_NE = xp.take(xp.astype(self.types.table(params["type_embedding"], xp=xp), xp.float64), pairs.type_N, axis=0)
         return replace(features, invariant_ND=xp.concat([features.invariant_ND, own_NE], axis=1))
 

@@ -10,6 +10,7 @@ from deepmd.array_model.descriptors.sectioned import OfPairs
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.pairs import Pairs
 from deepmd.array_model.registry import register
+from deepmd.array_model.spectral import Expansion
 
 SCALE = 5.0
 """DeePMD-kit divides by it, and files mean numbers that are divided by it."""
@@ -32,25 +33,25 @@ class SeE2R(OfPairs):
         """Widths of the features."""
         return Widths(self.neuron[-1], 0)
 
-    def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
+    def apply(self, params: Params, pairs: Pairs, expansion: Expansion | None = None, *, xp: Namespace) -> Features:
         """Features of each centre: D_i = 1/(5 S) sum_j G(s_ij) over all S slots.
 
         Slots beyond the widths of the batch are empty for every atom and depend on the centre type only: they are
         summed once per type.
         """
-        evaluate = self._spectral if isinstance(self.evaluation, int) else self._direct
-        return Features(xp.astype(evaluate(params, pairs, xp=xp) / (SCALE * float(sum(self.slots))), xp.float64), None)
+        sum_NG = self._spectral(params, pairs, expansion, xp=xp) if expansion else self._direct(params, pairs, xp=xp)
+        return Features(xp.astype(sum_NG / (SCALE * float(sum(self.slots))), xp.float64), None)
 
     def term(self, rows: Array, embedding: Callable[[Array], Array], *, xp: Namespace) -> Array:
         """Return the sum of G(s) over a section (N, G)."""
         return xp.sum(embedding(rows), axis=1)
 
-    def _spectral(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Array:
+    def _spectral(self, params: Params, pairs: Pairs, expansion: Expansion, *, xp: Namespace) -> Array:
         """Sum of G(s) over all slots (N, G) from moments; mean and deviation are those of the first slot, as of all."""
         shown_NM1 = self.without_excluded(xp.ones_like(pairs.disp_NM3[:, :, 0:1]), pairs, xp=xp)
         shown_N1M = xp.matrix_transpose(xp.astype(shown_NM1, dtype_of(self.precision, xp=xp)))
         rest = [xp.ones_like(empty) for empty in self.rest(params, pairs)]
-        out_NG = self.summed(params, pairs, lambda rows_N4M: shown_N1M, None, rest, xp=xp)[:, 0, :]
+        out_NG = self.sum_moments(params, pairs, expansion, lambda rows_N4M: shown_N1M, None, rest, xp=xp)[:, 0, :]
         if not self.exclude_types:
             return out_NG
         zero_11 = xp.zeros_like(params["davg"][0:1, 0, :])

@@ -49,7 +49,9 @@ class SeE3(Sectioned):
         """Which parameters training may change: the nets of each unordered pair of types."""
         return {"embeddings": [self.trainable and use for use in self._used]}
 
-    def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
+    def apply(
+        self, params: Params, pairs: Pairs, expansion: spectral.Expansion | None = None, *, xp: Namespace
+    ) -> Features:
         """Features of each centre.
 
         D_i = sum_{a <= b} 1/(sel_a sel_b) sum_{j in a, k in b} t_jk G^{ab}(t_jk) over all slots, with t_jk the scalar
@@ -57,8 +59,7 @@ class SeE3(Sectioned):
         so every slot counts; those that no atom of the batch fills are the same for a centre, mean and deviation being
         those of the first slot, and one stands for all.
         """
-        evaluate = self._spectral if isinstance(self.evaluation, int) else self._direct
-        each = evaluate(params, pairs, xp=xp)
+        each = self._spectral(params, pairs, expansion, xp=xp) if expansion else self._direct(params, pairs, xp=xp)
         terms = [d_ND / float(self.slots[first] * self.slots[second]) for (first, second), d_ND in each.items()]
         return Features(xp.astype(sum(terms[1:], terms[0]), xp.float64), None)
 
@@ -126,11 +127,13 @@ class SeE3(Sectioned):
             out[first, second] = summed_net(self.net(), net, t_NP, t_NP * share_P, xp=xp)
         return out
 
-    def _spectral(self, params: Params, pairs: Pairs, *, xp: Namespace) -> dict[tuple[int, int], Array]:
-        """Sum the same from moments."""
-        contraction, out = dict(zip(self._couples, self.expansion(params, 0, xp=xp)[0], strict=True)), {}
+    def _spectral(
+        self, params: Params, pairs: Pairs, expansion: spectral.Expansion, *, xp: Namespace
+    ) -> dict[tuple[int, int], Array]:
+        """Sum of t G(t) over all slots (N, D) for each pair of types, from moments."""
+        contraction, out = dict(zip(self._couples, self.contractions(params, expansion, 0, xp=xp)[0], strict=True)), {}
         for couple, (t_NP, share_P) in self._products(params, pairs, xp=xp).items():
-            moments_NK = spectral.product_moments(t_NP, share_P, params["tables"]["scale"], int(self.evaluation), xp=xp)
+            moments_NK = spectral.product_moments(t_NP, share_P, expansion.tables["scale"], expansion.terms, xp=xp)
             out[couple] = xp.matmul(moments_NK, contraction[couple])
         return out
 
@@ -140,11 +143,11 @@ class SeE3(Sectioned):
         """Return the number of unordered pairs of types."""
         return (len(self._couples),)
 
-    def obstacle(self, ntypes: int, *, stored: bool) -> str:
-        """Return why there can be no expansion."""
+    def obstacle(self, ntypes: int, *, auto: bool, stored: bool) -> str:
+        """Return why the nets cannot be expanded."""
         if not stored and PRECISIONS[self.precision] != "float64":
             return f"the precision is {self.precision}, in which slopes of scalar products lose digits"
-        return super().obstacle(ntypes, stored=stored)
+        return super().obstacle(ntypes, auto=auto, stored=stored)
 
     def values(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> list[Array]:
         """Functions of all pairs of types, (K, G) at some scalar products."""

@@ -23,9 +23,9 @@ class Sectioned(Local, Expandable):
 
     sel: tuple[int, ...] | str = "auto"
     evaluation: str | int = "auto"
-    """How the embedding nets are evaluated: "direct", "spectral", "auto".
+    """Wish for the evaluation of the embedding nets: "direct", "spectral" (by expansions), "auto".
 
-    The number of terms once an expansion is planned.
+    A number stands for "spectral" with at least so many terms in training.
     """
 
     keys_of_nets: ClassVar[int] = 1
@@ -36,7 +36,7 @@ class Sectioned(Local, Expandable):
 
     def layout(self) -> Layout:
         """How neighbours are to be packed."""
-        return Layout(self.rcut, self.slots, ordered=not isinstance(self.evaluation, int))
+        return Layout(self.rcut, self.slots)
 
     def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters; order of nets and of seeds differ (docs/theory/networks.md#fresh-weights)."""
@@ -73,8 +73,16 @@ class Sectioned(Local, Expandable):
             for (start, stop), width in zip(spans(self.slots), pairs.widths, strict=True)
         ]
 
-    def summed(
-        self, params: Params, pairs: Pairs, columns: Any, by_rows: Any, rest: list[Array], *, xp: Namespace
+    def sum_moments(
+        self,
+        params: Params,
+        pairs: Pairs,
+        expansion: spectral.Expansion,
+        columns: Any,
+        by_rows: Any,
+        rest: list[Array],
+        *,
+        xp: Namespace,
     ) -> Array:
         """Sum R (x) G(s) over all slots (N, C, G) from moments.
 
@@ -84,9 +92,9 @@ class Sectioned(Local, Expandable):
         by_rows : function from a gradient of R to that of the rows; None where R does not depend on them
         rest : R of the slots of each section beyond the width of the batch (T, sel - width, C)
         """
-        scale, disp_NM3 = params["tables"]["scale"], xp.astype(pairs.disp_NM3, dtype_of(self.precision, xp=xp))
-        both = [self.expansion(params, centre, xp=xp) for centre in range(len(self.slots))]
-        how = pairs.widths, pairs.counts, [coefficients for coefficients, _ in both], int(self.evaluation)
+        scale, disp_NM3 = expansion.tables["scale"], xp.astype(pairs.disp_NM3, dtype_of(self.precision, xp=xp))
+        both = [self.contractions(params, expansion, centre, xp=xp) for centre in range(len(self.slots))]
+        how = pairs.widths, pairs.counts, [coefficients for coefficients, _ in both], expansion.terms
         switched = self.rcut_smth, self.rcut, self.env_protection
 
         def differentiated(disp_NM3: Array) -> tuple[Array, Any]:

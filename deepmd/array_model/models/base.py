@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
 from deepmd.array_model.outputs import ENERGY, Output
 from deepmd.array_model.pairs import Conditions, Layout, Pairs
+from deepmd.array_model.spectral import Plan
 from deepmd.array_model.tree import map_leaves
 
 OUTER = ("out_bias", "out_std")
@@ -153,7 +154,7 @@ class Model:
         return {}
 
     def atomic_output(
-        self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace
+        self, params: Params, pairs: Pairs, conditions: Conditions, plan: Plan, *, xp: Namespace
     ) -> tuple[Array, Array]:
         """Atomic values (N, d) of the output (energies in eV) and features (N, D) of the centres."""
         raise NotImplementedError

@@ -11,6 +11,7 @@ from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.pairs import Conditions, Layout, Pairs
 from deepmd.array_model.pairs_cut import cut, union
 from deepmd.array_model.registry import register
+from deepmd.array_model.spectral import Plan
 
 
 @dataclass(frozen=True)
@@ -87,14 +88,16 @@ class Combination(Model):
         return {"models": [model.trainables() for model in self.models]}
 
     def atomic_output(
-        self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace
+        self, params: Params, pairs: Pairs, conditions: Conditions, plan: Plan, *, xp: Namespace
     ) -> tuple[Array, Array]:
         """Atomic energies (N, 1), eV; no features."""
         outer, bias_Td = self.layout(), params["out_bias"][0, :, :]
         lists = [cut(pairs, outer, model.layout(), xp=xp) for model in self.models]
+        remaining = iter(plan)
+        plans = [tuple(next(remaining) for _ in model.parts) for model in self.models]
         values = [
-            model.atomic_output(p, own, conditions, xp=xp)[0]
-            for (model, p), own in zip(self._members(params), lists, strict=True)
+            model.atomic_output(p, own, conditions, each, xp=xp)[0]
+            for (model, p), own, each in zip(self._members(params), lists, plans, strict=True)
         ]
         value_Nd = self.add(values, xp.take(bias_Td, pairs.type_N, axis=0), lists, xp=xp)
         return self.without_excluded(value_Nd, pairs, xp=xp), value_Nd[:, :0]

@@ -10,6 +10,7 @@ from deepmd.array_model.models.base import Model
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.pairs import Conditions, Layout, Pairs
 from deepmd.array_model.registry import register
+from deepmd.array_model.spectral import Plan
 
 TABLE = ("vdata", "tab_info", "tab_data")
 """Parameters of the table: its rows (distance, energies of all pairs of types), what its grid is, and the splines."""
@@ -60,7 +61,7 @@ class PairTabModel(Model):
         return change(params, "float64")
 
     def atomic_output(
-        self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace
+        self, params: Params, pairs: Pairs, conditions: Conditions, plan: Plan, *, xp: Namespace
     ) -> tuple[Array, Array]:
         """Atomic energies (N, 1), eV; no features."""
         r_NM = xp.sqrt(xp.sum(pairs.disp_NM3 * pairs.disp_NM3, axis=-1))

@@ -12,6 +12,7 @@ from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.outputs import Output
 from deepmd.array_model.pairs import Conditions, Layout, Pairs
 from deepmd.array_model.registry import register
+from deepmd.array_model.spectral import Plan
 
 assert descriptors  # these two are imported for their registrations
 assert fittings
@@ -97,10 +98,10 @@ class StandardModel(Model):
         return {"descriptor": self.descriptor.trainables(), "fitting": self.fitting.trainables()}
 
     def atomic_output(
-        self, params: Params, pairs: Pairs, conditions: Conditions, *, xp: Namespace
+        self, params: Params, pairs: Pairs, conditions: Conditions, plan: Plan, *, xp: Namespace
     ) -> tuple[Array, Array]:
         """Atomic values (N, d) of the output (energies in eV) and features (N, D) of the centres."""
-        features = self.descriptor.apply_under(params["descriptor"], pairs, conditions, xp=xp)
+        features = self.descriptor.apply_under(params["descriptor"], pairs, conditions, plan, xp=xp)
         outer = params["out_bias"][0, :, :], params["out_std"][0, :, :]
         value_Nd = self.fitting.apply(
             params["fitting"], features, self.descriptor.widths, pairs, conditions, outer, xp=xp

@@ -1,0 +1,81 @@
+"""Plan of a training: expansions follow the weights as they grow, and the distances of the data."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from deepmd.adapters.training import Trainer
+from deepmd.array_model.namespace import Params
+from deepmd.data.batch import Batch
+from deepmd.plan.expansions import choose_plan
+from deepmd.plan.plans import count_terms, domain_start
+
+log = logging.getLogger(__name__)
+
+CHECK_FREQ = 50
+"""Updates between two checks that the expansions still represent the nets."""
+
+
+class Planner:
+    """Chooses the plan of a training, and gives the trainer another one when the present one no longer holds.
+
+    Parameters
+    ----------
+    model : configuration, with the wishes of the input
+    params : parameters to start from
+    closest : shortest distance in the training data and in the file to start from, Angstrom, if it is known
+    before : terms of the checkpoint that is continued (`Progress.terms`)
+
+    Attributes
+    ----------
+    plan : present plan
+    closest : shortest distance of the plan; that of a batch if it was shorter than the expansions reached
+    """
+
+    def __init__(self, model: Any, params: Params, closest: float | None, before: Sequence[int] | None = None) -> None:
+        self._model, self.closest = model, closest
+        self.plan, reason = choose_plan(model, params, closest, stored=False, before=before)
+        if reason:
+            asked = before is None and "spectral" in [part.evaluation for part in model.parts]
+            level = logging.WARNING if asked else logging.INFO
+            log.log(level, "embedding nets are evaluated directly: %s", reason)
+        self._tell()
+
+    @property
+    def terms(self) -> tuple[int, ...]:
+        """Terms of each part, 0 where its nets are evaluated directly."""
+        return count_terms(self.plan)
+
+    def cover(self, trainer: Trainer, batch: Batch, step: int) -> None:
+        """Extend the domain of the expansions to all pairs of a batch; `step` updates are done."""
+        start = domain_start(self.plan)
+        if batch.closest < start:
+            text = "step %d: two atoms are %.3f Angstrom apart, nearer than the expansions of the embedding nets reach (%.3f)"
+            log.info(text, step, batch.closest, start)
+            self.closest = batch.closest
+            self._replan(trainer, step)
+
+    def follow(self, trainer: Trainer, step: int) -> None:
+        """Add terms where the weights have grown, every `CHECK_FREQ` updates."""
+        if step % CHECK_FREQ == 0 and any(self.terms):
+            self._replan(trainer, step)
+
+    def _replan(self, trainer: Trainer, step: int) -> None:
+        plan, reason = choose_plan(self._model, trainer.params(), self.closest, stored=False, before=self.terms)
+        more = count_terms(plan) != self.terms
+        if not more and domain_start(plan) == domain_start(self.plan):
+            return
+        if not any(count_terms(plan)):
+            log.info("step %d: from here on embedding nets are evaluated directly: %s", step, reason)
+        elif more:
+            log.info("step %d: more terms are needed", step)
+        self.plan = plan
+        trainer.replan(plan)
+        self._tell()
+
+    def _tell(self) -> None:
+        if any(self.terms):
+            text = "embedding nets as expansions of %s terms, for distances from %.3f Angstrom"
+            log.info(text, max(self.terms), domain_start(self.plan))
