@@ -4,7 +4,7 @@ ENV := .venv
 BIN := $(ENV)/bin
 READY := $(ENV)/.ready
 
-.PHONY: demo test test-slow lint bench bench-lammps interop clean
+.PHONY: demo test test-slow test-versions test-lowest test-newest dist lint bench bench-lammps interop clean
 
 # torch first and alone: an exact version finds the CPU build where one is offered
 $(READY): pyproject.toml constraints.txt
@@ -29,6 +29,34 @@ test: lint
 # the rest of them: every conversion of every kind, the longest trainings
 test-slow: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadscope -m slow
+
+# The unit tests with the lowest versions that pyproject.toml names and with the newest. Where no torch without CUDA is
+# offered for the newest Python, EXTRAS_newest=tf,ase,plot,test leaves torch out; its tests are skipped then.
+PYTHON_lowest ?= python3.11
+PYTHON_newest ?= python3.13
+EXTRAS_lowest := torch,tf,ase,plot,test
+EXTRAS_newest ?= $(EXTRAS_lowest)
+WORKERS ?= auto
+test-versions: test-lowest test-newest
+test-lowest test-newest: test-%: .venv-%/.ready
+	OMP_NUM_THREADS=1 .venv-$*/bin/python -m pytest -q -n $(WORKERS) --dist loadscope -m "not slow" tests/unit
+
+.PRECIOUS: .venv-%/.ready
+.venv-%/.ready: constraints-%.txt pyproject.toml
+	$(PYTHON_$*) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet -c $< -e '.[$(EXTRAS_$*)]'
+	touch $@
+
+# wheel and sdist, each proved in an environment with nothing but its required dependencies
+dist:
+	rm -rf dist .venv-dist
+	$(PYTHON) -m venv .venv-dist/build
+	.venv-dist/build/bin/python -m pip install --quiet build
+	.venv-dist/build/bin/python -m build --outdir dist
+	for kind in whl tar.gz; do \
+	  $(PYTHON) -m venv .venv-dist/$$kind && .venv-dist/$$kind/bin/python -m pip install --quiet -c constraints.txt dist/*.$$kind && \
+	  .venv-dist/$$kind/bin/python tests/dist/prove.py || exit 1; \
+	done
 
 # DeePMD-kit lives apart: in an environment that DEEPMD_KIT_ENV names, or in one made here. BENCH_OURS_ONLY=1 does without.
 # BENCH holds options of benchmarks/run.py and benchmarks/lammps.py, INTEROP those of pytest.
