@@ -4,7 +4,7 @@ ENV := .venv
 BIN := $(ENV)/bin
 READY := $(ENV)/.ready
 
-.PHONY: demo test test-slow test-versions test-lowest test-newest dist lint bench bench-lammps interop clean
+.PHONY: demo test test-slow test-all test-commands test-versions test-lowest test-newest dist lint bench bench-lammps interop clean
 
 # torch first and alone: an exact version finds the CPU build where one is offered
 $(READY): pyproject.toml constraints.txt
@@ -26,9 +26,13 @@ lint: $(READY)
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadscope -m "not slow"
 
-# the rest of them: every conversion of every kind, the longest trainings
+# the rest of them: every conversion of every kind, TensorFlow for every option, the longest trainings
 test-slow: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadscope -m slow
+
+# both
+test-all: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadscope
 
 # The unit tests with the lowest versions that pyproject.toml names and with the newest. Where no torch without CUDA is
 # offered for the newest Python, EXTRAS_newest=tf,ase,plot,test leaves torch out; its tests are skipped then.
@@ -64,7 +68,7 @@ KIT := .venv-deepmd-kit
 ifneq ($(BENCH_OURS_ONLY),1)
 ifndef DEEPMD_KIT_ENV
 export DEEPMD_KIT_ENV := $(KIT)
-bench bench-lammps interop: $(KIT)/.ready
+bench bench-lammps interop test-commands: $(KIT)/.ready
 endif
 endif
 
@@ -84,6 +88,10 @@ bench-lammps: $(READY)
 interop: $(READY)
 	$(BIN)/python -m pytest -q tests/interop $(INTEROP)
 	$(BIN)/python tests/interop/table.py
+
+# every command that README, docs, examples and this file name, at its smallest size
+test-commands: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/commands
 
 clean:
 	rm -rf $(ENV) demo

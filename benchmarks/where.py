@@ -5,11 +5,11 @@ python benchmarks/where.py FOLDER        (the folder of a run of run.py: build/b
 One thread, because the times of operations that share threads do not add up. Prints a table for docs/benchmarks.md.
 """
 
+import argparse
 import collections
 import importlib
 import json
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -149,7 +149,9 @@ def shares(work, operations) -> dict[str, float]:
 
 def main() -> None:
     """Print the table."""
-    folder = Path(sys.argv[1]).absolute()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    folder = parser.parse_args().folder.absolute()
     columns = {
         "training torch": (lambda: training("torch", folder), torch_operations),
         "training tf": (lambda: training("tf", folder), tf_operations),

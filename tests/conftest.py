@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import hypothesis
 import pytest
-from support import RUNNERS, mark
+from support import RUNNERS
 
 hypothesis.settings.register_profile("quick", derandomize=True, deadline=None, database=None, max_examples=40)
 hypothesis.settings.load_profile("quick")
-
-
-def pytest_collection_modifyitems(items):
-    mark(items)
 
 
 @pytest.fixture(params=list(vars(RUNNERS)))

@@ -1,12 +1,10 @@
-"""Where pure functions run, and the tables of tests that are not expected to pass, with reasons, and of those that take long."""
+"""Where pure functions run, which rows of a parametrization are slow, and how stored trees are compared."""
 
 from __future__ import annotations
 
-import fnmatch
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from dataclasses import fields, is_dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,81 +17,20 @@ from deepmd.io.model_file import map_variables
 from deepmd.testing.backends import NAMES as FRAMEWORKS
 from deepmd.testing.backends import require
 
-__all__ = ["FRAMEWORKS", "RUNNERS", "SLOW", "UNSUPPORTED", "convert", "differences", "mark", "require", "stored_tree"]
+__all__ = ["FRAMEWORKS", "RUNNERS", "TF_LATER", "convert", "differences", "mark_slow", "require", "stored_tree"]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """`skip`: cannot be run; `xfail`: runs and must fail, so that the row goes away with its reason."""
-
-    kind: str
-    reason: str
+TF_LATER = ("torch", pytest.param("tf", marks=pytest.mark.slow))
+"""Both frameworks, TensorFlow in slow tests only."""
 
 
-UNSUPPORTED: dict[str, Outcome] = {
-    # pattern of test ids: outcome. Empty: every backend does everything, float16 and bfloat16 on the CPU included;
-    # their forces are
-    # compared with float64, because finite differences are out of reach of half precisions
-}
-
-SLOW = (
-    # patterns of test ids: they take long, and quick ones would notice most of what they notice
-    "*test_golden_conversions.py::Test*",  # every ordered pair; quick: through every format once
-    "*::test_through_every_format[dpa3*",
-    "*::test_through_every_format[se_e3*",
-    "*::test_through_every_format[linear*",
-    "*::test_through_every_format[polar]",
-    "*::test_through_every_format[dos]",
-    "*test_dpa_training.py::test_every_conversion*",
-    "*::test_conversion_of_a_compressed_model_and_back*",
-    "*test_dpa.py::TestOptions*",  # quick: the golden cases with options
-    "*test_dpa.py::TestFittings*",
-    "*test_dpa_gradients.py*charge and spin*",
-    "*test_dpa_gradients.py*dpa2-tf*",
-    "*test_savedmodel.py*dpa*",
-    "*test_savedmodel.py::test_charge_and_spin_out_of_range",
-    "*test_compress.py::test_every_format_keeps_the_expansion[se_e2_a_float32]",
-    "*test_compress.py::test_every_format_keeps_the_expansion[se_e2_a_two_side]",
-    "*test_compress.py::test_every_format_keeps_the_expansion[linear]",
-    "*test_compress.py::test_every_format_keeps_the_expansion[zbl]",
-    "*test_compress.py::test_parts_without_expansion_stay_as_they_are[.pb*",
-    "*::test_a_killed_training_continues_as_if_unbroken[tf-die3]",
-    "*::test_a_killed_training_continues_as_if_unbroken[tf-die5]",
-    "*::test_a_signal_keeps_everything[tf*",
-    "*test_descriptor_kinds.py*expanded]",
-    "*::test_a_member_stays_directly_evaluated[tf]",
-    "*::test_members_of_a_hybrid_are_expanded_unless_the_input_says_otherwise[tf]",
-    "*::test_expansions_and_nets_walk_the_same_path[tf]",
-    "*::test_members_of_a_hybrid_have_one_embedding[tf]",
-    "*::test_other_descriptors[se_e2_r-tf]",
-    "*::test_other_descriptors[se_e3*-tf]",
-    "*::TestActivations::*-tf]",
-    "*test_wild_geometry.py::test_many*",  # quick: fewer structures
-)
-
-
-def named(item: pytest.Item, pattern: str) -> bool:
-    """Whether a pattern names a test; brackets stand for themselves."""
-    return fnmatch.fnmatchcase(item.nodeid.replace("[", "<"), pattern.replace("[", "<"))
-
-
-def mark(items: list[pytest.Item]) -> None:
-    """Mark the tests that the tables name; where all tests are there, every row of `SLOW` must name one."""
-    unused = set(SLOW)
-    for item in items:
-        for pattern, outcome in UNSUPPORTED.items():
-            if named(item, pattern):
-                item.add_marker(getattr(pytest.mark, outcome.kind)(reason=outcome.reason))
-        if slow := {pattern for pattern in SLOW if named(item, pattern)}:
-            item.add_marker(pytest.mark.slow)
-            unused -= slow
-    files = {
-        path
-        for folder in ("consistency", "golden", "train", "unit")
-        for path in (Path(__file__).parent / folder).glob("test_*.py")
-    }
-    if unused and files <= {item.path for item in items}:
-        raise pytest.UsageError(f"tests/support.py: no test is named by these rows of SLOW: {sorted(unused)}")
+def mark_slow(rows: Iterable[Any], quick: Iterable[Any]) -> list[Any]:
+    """Return the rows of a parametrization, those that are not `quick` marked as slow."""
+    rows, quick = list(rows), list(quick)
+    unknown = [row for row in quick if row not in rows]
+    assert not unknown, f"no rows of the parametrization: {unknown}"
+    slow = [pytest.param(*(row if isinstance(row, tuple) else (row,)), marks=pytest.mark.slow) for row in rows]
+    return [row if row in quick else marked for row, marked in zip(rows, slow, strict=True)]
 
 
 def convert(tree: Any, function: Callable[[Any], Any]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,16 +13,20 @@ from deepmd.adapters.evaluation import NEEDS_GRADIENT
 from deepmd.array_model.fittings.energy import EnergyFitting
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.namespace import Params
-from deepmd.array_model.tree import flatten, map_leaves
+from deepmd.array_model.tree import flatten
 from deepmd.host import plain
 from deepmd.io.model_file import ModelFile, from_tree, to_tree
-from deepmd.plan.plans import tables_of
 from deepmd.testing import backends
+from deepmd.testing.results import (
+    QUANTITY,
+    compare,
+    evaluate_read_only,
+    interacting_types,
+    rotate_results,
+    without_image_dependence,
+)
 from deepmd.testing.samples import Results, Subject, reordered, widened
 from deepmd.testing.tolerances import FLOOR, TOLERANCES, assert_close
-
-QUANTITY = {"descriptor": "descriptor", "force": "force", "virial": "virial", "atom_virial": "virial"}
-"""Row of the table of tolerances for outputs other than what a model predicts, which is compared as energies are."""
 
 COMPARED = ("several_frames", "one_atom", "virtual", "no_neighbours", "one_frame")
 """Systems on which backends are compared with the reference."""
@@ -49,17 +53,28 @@ class ModelAgreement:
 
     Attributes
     ----------
-    configs : models by name, cutoff and `sel` such that three atoms per (0.9 rcut)^3 fit in; one whose `evaluation` is "spectral" is
-        tested as an expansion, against direct evaluation
-    backends : where to run them
-    stored : whether expansions keep their coefficients, as for inference, or follow the parameters, as for training
-    deviations : range of the random deviations; the smaller, the steeper are embedding nets as functions of the distance
+    configs : dict of str to model
+        Cutoff and `sel` leave room for three atoms per (0.9 rcut)^3. A model whose `evaluation` is "spectral" is tested
+        as an expansion, against direct evaluation.
+    backends : sequence of str
+        Where the models are evaluated.
+    stored : bool
+        Whether expansions keep their coefficients, as for inference, or follow the parameters, as in training.
+    deviations : tuple of two floats
+        Range of the random deviations; embedding nets as functions of the distance are the steeper, the smaller it is.
     """
 
     configs: ClassVar[dict[str, Any]] = {}
     backends: ClassVar[Sequence[str]] = backends.NAMES
     stored: ClassVar[bool] = True
     deviations: ClassVar[tuple[float, float]] = (0.04, 0.08)
+    _references: ClassVar[dict[tuple[type, str], tuple[Subject, dict[str, Results]]]] = {}
+
+    @classmethod
+    def marks(cls, name: str, backend: str) -> Sequence[pytest.MarkDecorator]:
+        """Return marks for the tests of a configuration on a backend, so that a suite can keep some for later."""
+        del name, backend
+        return ()
 
     @classmethod
     def model(cls, config: Any) -> Any:
@@ -108,30 +123,23 @@ class ModelAgreement:
     # -- fixtures ---------------------------------------------------------------------------------------------------
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Run tests by configuration and backend, so that a subject's share its graph.
-
-        `other` is no reference itself.
-        """
-        for fixture in {"subject", "other"} & set(metafunc.fixturenames):
-            both = [(name, backend) for name in self.configs for backend in self.backends]
-            if fixture == "other":
-                both = [(name, backend) for name, backend in both if not self._subject(name, backend).is_reference]
-            pairs = [pytest.param(pair, id="-".join(pair)) for pair in both]
+        """Order tests by configuration and backend, because those of one subject share its graph."""
+        if "subject" in metafunc.fixturenames:
+            pairs = [
+                pytest.param((name, backend), id=f"{name}-{backend}", marks=self.marks(name, backend))
+                for name in self.configs
+                for backend in self.backends
+                if not self._subject(name, backend).is_reference
+            ]
             pairs = pairs or [pytest.param(None, marks=pytest.mark.skip("the reference alone is asked for"))]
-            metafunc.parametrize(fixture, pairs, indirect=True, scope="class")
+            metafunc.parametrize("subject", pairs, indirect=True, scope="class")
         if "reference" in metafunc.fixturenames:
             metafunc.parametrize("reference", list(self.configs), indirect=True, scope="class")
 
     @pytest.fixture(scope="class")
     @classmethod
     def subject(cls, request: pytest.FixtureRequest) -> Subject:
-        """Return a model on a backend."""
-        return cls.subject_of(*request.param)
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def other(cls, request: pytest.FixtureRequest) -> Subject:
-        """Return a model on a backend, or in a precision, that is compared with the reference."""
+        """Return a model on a backend, or in a precision or evaluation, that is compared with the reference."""
         return cls.subject_of(*request.param)
 
     @pytest.fixture(scope="class")
@@ -140,45 +148,44 @@ class ModelAgreement:
         """Return a model evaluated by NumPy in float64, for tests that need no other backend."""
         return cls.subject_of(request.param, "numpy").wide
 
+    @classmethod
+    def expected(cls, name: str, system: str) -> Results:
+        """Return what the reference of a configuration says of a system, evaluated once for all backends."""
+        if (cls, name) not in cls._references:
+            cls._references[cls, name] = cls.subject_of(name, "numpy").reference, {}
+        reference, known = cls._references[cls, name]
+        if system not in known:
+            known[system] = reference(reference.systems[system])
+        return known[system]
+
     # -- backends ---------------------------------------------------------------------------------------------------
 
-    def test_equals_reference(self, other: Subject) -> None:
+    def test_equals_reference(self, subject: Subject) -> None:
         """Every output is that of NumPy in float64, and float64 itself.
 
         One graph serves all numbers of frames and atoms.
         """
         for system in COMPARED:
-            results = other(other.systems[system])
+            results = subject(subject.systems[system])
             assert all(values.dtype == np.float64 for values in results.values()), system
-            compare(results, _expected(type(self), other.name, system), other, other.against_reference, system)
+            compare(results, self.expected(subject.name, system), subject, subject.against_reference, system)
+
+    def test_read_only_inputs(self, subject: Subject) -> None:
+        """Inputs that cannot be written to are accepted, and nothing is written to those that can."""
+        # TensorFlow's evaluator copied its parameters when it built the graph; a fresh graph would cost seconds
+        evaluate_read_only(subject, again=subject.backend == "tf")
+
+    def test_read_only_inputs_of_the_reference(self, reference: Subject) -> None:
+        """The same for NumPy in float64."""
+        evaluate_read_only(reference)
 
     def test_array_api_strict(self, reference: Subject) -> None:
         """Physics uses nothing beyond the array API standard and the few extras."""
         checked = replace(reference, backend="strict")
         for system in ("several_frames", "no_neighbours"):
-            expected = _expected(type(self), reference.name, system)
+            expected = self.expected(reference.name, system)
             results = checked(reference.systems[system])
             compare(results, {name: expected[name] for name in results}, checked, checked.against_reference, system)
-
-    def test_read_only_inputs(self, subject: Subject) -> None:
-        """Inputs that cannot be written to are accepted, and nothing is written to those that can."""
-        samples = subject.systems["several_frames"]
-        packed = subject.pack(samples)
-        conditions = subject.conditions(samples, packed)
-        given = packed.pairs, conditions, subject.params, tables_of(subject.plan)
-        before = [array.copy() for array in arrays_in(given)]
-        expected = subject.evaluate(packed, conditions)
-        after = arrays_in(given)
-        assert all(np.array_equal(old, new) for old, new in zip(before, after, strict=True))
-        try:
-            for array in after:
-                array.flags.writeable = False
-            # a fresh evaluator also takes read-only parameters
-            frozen = subject if subject.backend == "tf" else replace(subject, chosen=subject.plan)
-            compare(frozen.evaluate(packed, conditions), expected, subject)
-        finally:
-            for array in after:
-                array.flags.writeable = True
 
     def test_serialized(self, reference: Subject) -> None:
         """The stored form brings back every parameter, without expansions, and the same numbers."""
@@ -217,7 +224,11 @@ class ModelConformance(ModelAgreement):
         """Moving everything changes nothing."""
         samples = reference.systems["several_frames"]
         moved = [sample.changed(coord=sample.structure.coord + np.array([0.3, -1.7, 8.1])) for sample in samples]
-        compare(movable(reference, reference(moved)), movable(reference, reference(samples)), reference)
+        compare(
+            without_image_dependence(reference, reference(moved)),
+            without_image_dependence(reference, reference(samples)),
+            reference,
+        )
 
     def test_rotation(self, reference: Subject) -> None:
         """Energies and invariant features stay, forces and virials turn along; a mirror image too."""
@@ -225,7 +236,9 @@ class ModelConformance(ModelAgreement):
         for matrix in (turn, -turn):
             samples = reference.systems["several_frames"]
             compare(
-                reference([sample.mapped(matrix) for sample in samples]), turned(reference(samples), matrix), reference
+                reference([sample.mapped(matrix) for sample in samples]),
+                rotate_results(reference(samples), matrix),
+                reference,
             )
 
     def test_permutation(self, reference: Subject) -> None:
@@ -256,7 +269,11 @@ class ModelConformance(ModelAgreement):
             name: 2.0 * values if name in ("energy", "virial") else np.concatenate([values, values])
             for name, values in single.items()
         }
-        compare(movable(reference, reference([sample.doubled()])), movable(reference, expected), reference)
+        compare(
+            without_image_dependence(reference, reference([sample.doubled()])),
+            without_image_dependence(reference, expected),
+            reference,
+        )
 
     def test_neighbour_order(self, reference: Subject) -> None:
         """The order of the slots of a section does not matter as long as its statistics are uniform."""
@@ -327,7 +344,9 @@ class ModelConformance(ModelAgreement):
         span = layout.rcut - switch_begins
         near, nearer, beyond = [np.linspace(0.999, 1.001, 3) * share * span for share in (0.05, 0.005, -0.001)]
         sample = (
-            reference.systems["open"][0].selected(np.arange(2)).changed(types=np.array(visible_pair(reference.model)))
+            reference.systems["open"][0]
+            .selected(np.arange(2))
+            .changed(types=np.array(interacting_types(reference.model)))
         )
         gaps = np.array([*near, *nearer, 0.0, *beyond])
         frames = [sample.changed(coord=np.array([[0.0, 0.0, 0.0], [layout.rcut - gap, 0.0, 0.0]])) for gap in gaps]
@@ -379,79 +398,3 @@ class DescriptorAgreement(_Descriptors, ModelAgreement):
 
 class DescriptorConformance(_Descriptors, ModelConformance):
     """`ModelConformance` where `configs` are descriptors."""
-
-
-# -- helpers --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Leaves:
-    found: list[np.ndarray]
-
-    def add(self, value: Any) -> None:
-        if is_dataclass(value) and not isinstance(value, type):
-            for field in fields(value):
-                self.add(getattr(value, field.name))
-        elif isinstance(value, np.ndarray):
-            self.found.append(value)
-        elif isinstance(value, dict):
-            map_leaves(self.add, value)
-        elif isinstance(value, tuple):
-            for item in value:
-                self.add(item)
-
-
-def arrays_in(value: Any) -> list[np.ndarray]:
-    """Return all NumPy arrays of nested dataclasses, tuples and parameter trees."""
-    leaves = _Leaves([])
-    leaves.add(value)
-    return leaves.found
-
-
-_references: dict[tuple[type, str], tuple[Subject, dict[str, Results]]] = {}
-
-
-def _expected(suite: type[ModelAgreement], name: str, system: str) -> Results:
-    """Return what the reference of a configuration says of a system; evaluated once for all backends."""
-    if (suite, name) not in _references:
-        _references[suite, name] = suite.subject_of(name, "numpy").reference, {}
-    reference, known = _references[suite, name]
-    if system not in known:
-        known[system] = reference(reference.systems[system])
-    return known[system]
-
-
-def compare(results: Results, expected: Results, subject: Subject, quantity: str = "", where: str = "") -> None:
-    """Compare all outputs at the tolerances of the subject's precision, those of one quantity if it is given."""
-    assert results.keys() == expected.keys()
-    for name, values in results.items():
-        row = quantity or QUANTITY.get(name, "energy")
-        assert_close(values, expected[name], row, subject.precision, what=f"{where} {name}".strip())
-
-
-def movable(subject: Subject, results: Results) -> Results:
-    """Return what does not depend on which image of an atom lies in the cell: with messages all but atomic virials, as in DeePMD-kit."""
-    local = not subject.model.layout().messages
-    return {name: values for name, values in results.items() if local or name != "atom_virial"}
-
-
-def turned(results: Results, matrix: np.ndarray) -> Results:
-    """Return what results become when space is turned by an orthogonal matrix."""
-    out = dict(results)
-    out["force"] = results["force"] @ matrix.T
-    for name in ("virial", "atom_virial"):
-        out[name] = (matrix @ results[name].reshape(-1, 3, 3) @ matrix.T).reshape(-1, 9)
-    return out
-
-
-def visible_pair(model: Any) -> tuple[int, int]:
-    """Return the first pair of types that see each other: an excluded neighbour may leave its slot with a jump, as in DeePMD-kit."""
-    hidden = {frozenset(pair) for pair in (*getattr(model.descriptor, "exclude_types", ()), *model.pair_exclude_types)}
-    slots = model.layout().sel if not model.layout().mixed else (1,) * model.ntypes
-    pairs = [
-        (a, b)
-        for a in range(model.ntypes)
-        for b in range(model.ntypes)
-        if slots[a] and slots[b] and frozenset((a, b)) not in hidden
-    ]
-    return pairs[0]

@@ -246,7 +246,7 @@ class Subject:
 
 
 def with_columns(packed: Packed, columns: Sequence[np.ndarray], widths: Sequence[int], rcut: float) -> Packed:
-    """Return a packing whose section t has, in its first slots, the columns `columns[t]` (N, w) of the old one, and empty slots after."""
+    """Return a packing whose section t has the columns `columns[t]` (N, w) of the old one, then empty slots."""
     pairs = packed.pairs
     rows, parts = np.arange(len(pairs.type_N))[:, None], []
     for chosen, width in zip(columns, widths, strict=True):

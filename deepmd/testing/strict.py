@@ -58,7 +58,7 @@ xp: Any = SimpleNamespace(
 
 
 def flags() -> Any:
-    """Return a context in which whatever the standard leaves optional is refused: boolean masks, data-dependent shapes, extensions."""
+    """Return a context that refuses options of the standard: boolean masks, data-dependent shapes, extensions."""
     return standard.ArrayAPIStrictFlags(boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=())
 
 

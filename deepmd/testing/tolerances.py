@@ -35,7 +35,7 @@ TOLERANCES = {
 """Largest difference relative to the largest expected value, for each precision and quantity."""
 
 FLOOR = 1e-2
-"""Where nothing larger is expected, differences are relative to this (eV, eV/Angstrom): forces that cancel are not exactly zero."""
+"""Smallest scale (eV, eV/Angstrom) that differences are relative to, because forces that cancel are not quite zero."""
 
 
 def assert_close(

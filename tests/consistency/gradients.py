@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache, cached_property
 
 import numpy as np
 from support import require
@@ -82,27 +83,49 @@ class Example:
     def loss(self, loss, predictions, labels, pairs, natoms_F, xp):
         return total(loss.errors(predictions, labels, pairs, natoms_F, xp=xp), loss.prefactors(1.0))
 
-    def value(self, loss, params):
+    @cached_property
+    def directions(self):
+        """A random direction of each parameter."""
+        rng, leaves = np.random.default_rng(10), flatten(self.params)
+        return {path: rng.normal(size=leaves[path].shape) * np.abs(leaves[path]).max() for path in self.paths}
+
+    @cached_property
+    def shifted(self):
+        """Predictions of NumPy at two points before and two behind along each direction; they serve every loss."""
+        leaves = flatten(self.params)
+        return {
+            path: [
+                self.predict(replace_leaves(self.params, {**leaves, path: leaves[path] + k * STEP * direction}))
+                for k in (2, 1, -1, -2)
+            ]
+            for path, direction in self.directions.items()
+        }
+
+    def predict(self, params):
+        return replace(self.subject, params=params).evaluate(self.packed, self.conditions)
+
+    def value(self, loss, predictions):
         """The loss by NumPy."""
-        predictions = replace(self.subject, params=params).evaluate(self.packed, self.conditions)
         return float(self.loss(loss, predictions, self.labels, self.packed.pairs, self.natoms_F, plain))
 
     def compare(self, loss, value, gradients):
         """Compare with the change of NumPy's loss along one random direction of each parameter."""
-        assert_close(value, self.value(loss, self.params), "force" if any(self.plan) else "energy")
-        rng, leaves = np.random.default_rng(10), flatten(self.params)
-        directions = {path: rng.normal(size=leaves[path].shape) * np.abs(leaves[path]).max() for path in self.paths}
+        quantity = "force" if any(self.plan) else "energy"
+        assert_close(value, self.value(loss, self.predict(self.params)), quantity)
         expected, actual = [], []
-        for path, direction in directions.items():
-            far, near, near_, far_ = (
-                self.value(loss, replace_leaves(self.params, {**leaves, path: leaves[path] + k * STEP * direction}))
-                for k in (2, 1, -1, -2)
-            )
+        for path, direction in self.directions.items():
+            far, near, near_, far_ = (self.value(loss, predictions) for predictions in self.shifted[path])
             # four points: layer norms of two numbers bend too much for two
             expected.append((8.0 * (near - near_) - (far - far_)) / (12.0 * STEP))
             actual.append(0.0 if gradients[path] is None else (gradients[path] * direction).sum())
         assert np.count_nonzero(expected) > len(expected) // 2
         assert_close(actual, expected, "finite difference")
+
+
+@cache
+def example_of(descriptor=DESCRIPTOR, start=DIRECT, parameters=ModelConformance.parameters):
+    """An example, made once for all losses and backends."""
+    return Example(start, descriptor, parameters)
 
 
 def in_torch(example, loss):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from small_models import DPA2, DPA3, FITTINGS, FLOW, HARD, INIT, THREE
+from suites import DescriptorAgreement, DescriptorConformance, ModelAgreement
 from tolerances import assert_close
 
 from deepmd.array_model.descriptors.dpa2 import Dpa2
 from deepmd.array_model.descriptors.dpa3 import Dpa3
 from deepmd.array_model.models.standard import StandardModel
-from deepmd.testing import DescriptorAgreement, DescriptorConformance, ModelAgreement
 from deepmd.testing.conformance import REALISTIC
 
 
@@ -25,6 +26,7 @@ class TestDpa3(DescriptorConformance):
     deviations = REALISTIC
 
 
+@pytest.mark.slow  # quick: the golden cases with options
 class TestOptions(DescriptorAgreement):
     configs = {
         "dpa2, not smooth": Dpa2(replace(INIT, set_davg_zero=False, tebd_input_mode="strip"), HARD, smooth=False),
@@ -40,6 +42,7 @@ class TestOptions(DescriptorAgreement):
     deviations = REALISTIC
 
 
+@pytest.mark.slow  # quick: the golden case dipole_dpa3
 class TestFittings(ModelAgreement):
     """Other quantities than energies of atoms that read messages, and the derivatives of vectors."""
 

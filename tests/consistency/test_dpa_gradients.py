@@ -5,17 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from gradients import DIRECT, OFF, Example, Realistic, gradients_by
+from gradients import OFF, Realistic, example_of, gradients_by
 from small_models import DPA2, DPA3
+from support import TF_LATER
 
 from deepmd.losses import EnerLoss
 
 
-@pytest.mark.parametrize("backend", ["torch", "tf"])
+# slow: TensorFlow is compared with torch by tests/train/test_dpa_training.py
+@pytest.mark.parametrize("backend", TF_LATER)
 @pytest.mark.parametrize(
-    "descriptor", [DPA2, DPA3, replace(DPA3, add_chg_spin_ebd=True)], ids=["dpa2", "dpa3", "charge and spin"]
+    "descriptor",
+    [
+        pytest.param(DPA2, id="dpa2"),
+        pytest.param(DPA3, id="dpa3"),
+        pytest.param(replace(DPA3, add_chg_spin_ebd=True), id="charge and spin", marks=pytest.mark.slow),
+    ],
 )
 def test_gradients(backend, descriptor):
     loss = EnerLoss(**{**OFF, "start_pref_e": 0.5, "start_pref_f": 2.0, "start_pref_v": 0.3})
-    example = Example(DIRECT, descriptor, Realistic.parameters)
+    example = example_of(descriptor, parameters=Realistic.parameters)
     example.compare(loss, *gradients_by(backend, example, loss))

@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from small_models import FITTINGS
+from suites import ModelAgreement
 from tolerances import assert_close
 
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.array_model.models.standard import StandardModel
-from deepmd.testing import ModelAgreement
-from deepmd.testing.conformance import STEP, compare
+from deepmd.testing.conformance import STEP
+from deepmd.testing.results import compare
 
 DESCRIPTOR = SeE2A(sel=(20, 20), rcut=3.0, rcut_smth=0.5, neuron=(2, 4), axis_neuron=2)
 MODELS = {name: StandardModel(("O", "H"), DESCRIPTOR, fitting) for name, fitting in FITTINGS.items()}

@@ -8,6 +8,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 from small_models import DPA2, DPA3
+from suites import DescriptorAgreement, DescriptorConformance, ModelConformance
 from tolerances import assert_close
 
 from deepmd.array_model.descriptors.hybrid import Hybrid
@@ -21,7 +22,6 @@ from deepmd.data.packing import pack
 from deepmd.infer import DeepPot
 from deepmd.io import save_model
 from deepmd.io.model_file import ModelFile
-from deepmd.testing import DescriptorAgreement, DescriptorConformance, ModelConformance
 from deepmd.testing.conformance import REALISTIC
 from deepmd.testing.samples import Subject
 

@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 import pytest
+from suites import DescriptorAgreement, DescriptorConformance
 from tolerances import assert_close
 
 from deepmd.adapters.evaluation import NEEDS_GRADIENT
@@ -19,8 +20,7 @@ from deepmd.array_model.descriptors.se_e2_r import SeE2R
 from deepmd.data.neighbours import Structure, find_neighbours
 from deepmd.data.packing import pack
 from deepmd.host import plain
-from deepmd.testing import DescriptorAgreement, DescriptorConformance
-from deepmd.testing.conformance import compare, turned
+from deepmd.testing.results import compare, rotate_results
 from deepmd.testing.samples import Subject, systems
 
 BASE = LocFrame(sel_a=(4, 5), sel_r=(8, 8), rcut=3.0)
@@ -66,7 +66,9 @@ class TestLocFrame(Frames, DescriptorConformance):
         turn = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
         turn = turn * np.linalg.det(turn)
         samples = reference.systems["several_frames"]
-        compare(reference([sample.mapped(turn) for sample in samples]), turned(reference(samples), turn), reference)
+        compare(
+            reference([sample.mapped(turn) for sample in samples]), rotate_results(reference(samples), turn), reference
+        )
 
     def test_neighbour_order(self, reference):
         """Packing sorts neighbours, whatever order they are found in."""

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
-from gradients import BEYOND, DESCRIPTOR, DIRECT, OFF, WITHIN, Example, Realistic, gradients_by, in_torch, tf_running
+from gradients import (
+    BEYOND,
+    DESCRIPTOR,
+    DIRECT,
+    OFF,
+    WITHIN,
+    Example,
+    Realistic,
+    example_of,
+    gradients_by,
+    in_torch,
+    tf_running,
+)
+from suites import ModelConformance
+from support import TF_LATER, mark_slow
 from tolerances import assert_close
 
 from deepmd.array_model.descriptors.hybrid import Hybrid
@@ -23,7 +38,6 @@ from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.tree import flatten
 from deepmd.array_model.type_embedding import TypeEmbedding
 from deepmd.losses import DosLoss, EnerLoss, PropertyLoss, Target, TensorLoss
-from deepmd.testing import ModelConformance
 from deepmd.testing.samples import Subject
 
 EVERY = {
@@ -48,7 +62,7 @@ CASES = [*((DIRECT, name) for name in LOSSES), *((BEYOND, name) for name in ("e"
 
 @pytest.fixture(scope="module")
 def example(request):
-    return Example(request.param)
+    return example_of(start=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -57,15 +71,16 @@ def in_tensorflow(example):
         yield evaluate
 
 
-for_each_case = pytest.mark.parametrize(("example", "name"), CASES, ids=str, indirect=["example"], scope="module")
+def for_cases(cases):
+    return pytest.mark.parametrize(("example", "name"), cases, ids=str, indirect=["example"], scope="module")
 
 
-@for_each_case
+@for_cases(CASES)
 def test_torch(example, name):
     example.compare(LOSSES[name], *in_torch(example, LOSSES[name]))
 
 
-@for_each_case
+@for_cases(mark_slow(CASES, quick=[(DIRECT, "huber of norms"), (DIRECT, "relative"), (BEYOND, "f")]))
 def test_tensorflow(example, in_tensorflow, name):
     example.compare(LOSSES[name], *in_tensorflow(LOSSES[name]))
 
@@ -130,14 +145,14 @@ WITH_EXPANSION = {
     "se_atten, strip": replace(MIXED, tebd_input_mode="strip", resnet_dt=True),
     "se_atten, gated": replace(MIXED, tebd_input_mode="strip", smooth_type_embedding=True, type_one_side=True),
 }
+WITH_TORCH = [*((name, "torch") for name in WITH_EXPANSION), ("one-sided", "tf")]
 
 
-@pytest.mark.parametrize("backend", ["torch", "tf"])
-@pytest.mark.parametrize("descriptor", WITH_EXPANSION.values(), ids=WITH_EXPANSION)
-def test_expansions_have_the_gradients_of_the_nets(backend, descriptor):
+@pytest.mark.parametrize(("name", "backend"), mark_slow(product(WITH_EXPANSION, ["torch", "tf"]), WITH_TORCH))
+def test_expansions_have_the_gradients_of_the_nets(name, backend):
     """Each trainable parameter is moved as direct evaluation would move it."""
     loss = EnerLoss(**{**OFF, "start_pref_e": 0.5, "start_pref_f": 2.0, "start_pref_v": 0.3})
-    direct, spectral = (Example(start, descriptor, Realistic.parameters) for start in (DIRECT, WITHIN))
+    direct, spectral = (example_of(WITH_EXPANSION[name], start, Realistic.parameters) for start in (DIRECT, WITHIN))
     value, expected = gradients_by(backend, direct, loss)
     actual_value, actual = gradients_by(backend, spectral, loss)
     assert_close(actual_value, value, "spectral")
@@ -163,9 +178,10 @@ DESCRIPTORS = {
 }
 
 
-@pytest.mark.parametrize("backend", ["torch", "tf"])
+# slow: TensorFlow is compared with torch by tests/train/test_descriptor_kinds.py
+@pytest.mark.parametrize("backend", TF_LATER)
 @pytest.mark.parametrize("descriptor", DESCRIPTORS.values(), ids=DESCRIPTORS)
 def test_other_descriptors(backend, descriptor):
     loss = EnerLoss(**{**OFF, "start_pref_e": 0.5, "start_pref_f": 2.0, "start_pref_v": 0.3})
-    example = Example(DIRECT, descriptor)
+    example = example_of(descriptor)
     example.compare(loss, *gradients_by(backend, example, loss))

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from suites import ModelAgreement, ModelConformance
 from tolerances import assert_close
 
 from deepmd.array_model.descriptors.base import Features, Widths
@@ -15,7 +16,7 @@ from deepmd.array_model.fittings.energy import EnergyFitting
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.pairs import Conditions
 from deepmd.host import plain
-from deepmd.testing import ModelAgreement, ModelConformance, variants
+from deepmd.testing import variants
 
 DESCRIPTOR = SeE2A(sel=(24, 24), rcut=3.0, rcut_smth=0.5, neuron=(2, 4), axis_neuron=2, type_one_side=True)
 FITTING = EnergyFitting(neuron=(4, 4), resnet_dt=True)

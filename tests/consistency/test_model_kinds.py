@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from typing import ClassVar
 
 import numpy as np
 import pytest
 from small_models import DPA2, DPA3
-from support import FRAMEWORKS
+from suites import ModelConformance
+from support import FRAMEWORKS, mark_slow
 from tolerances import assert_close
 
 from deepmd.array_model.descriptors.hybrid import Hybrid
@@ -22,7 +24,6 @@ from deepmd.array_model.models.zbl import ZblModel
 from deepmd.host import plain
 from deepmd.io.pair_table import splines
 from deepmd.plan import slots
-from deepmd.testing.conformance import ModelConformance
 from deepmd.testing.samples import Subject
 
 TYPES = ("O", "H")
@@ -95,8 +96,11 @@ class TestModelKinds(ModelConformance):
         assert np.abs(force[0]).max() < 1e-4
 
 
-@pytest.mark.parametrize("backend", FRAMEWORKS)
-@pytest.mark.parametrize("name", ["linear", "hybrid of both kinds", "messages", "messages and sections"])
+SUMS = ["linear", "hybrid of both kinds", "messages", "messages and sections"]
+QUICK = [*product(SUMS, ["numpy"]), ("linear", "torch"), ("messages and sections", "torch"), ("linear", "tf")]
+
+
+@pytest.mark.parametrize(("name", "backend"), mark_slow(product(SUMS, FRAMEWORKS), QUICK))
 def test_members_do_not_notice_each_other(name, backend):
     """Cut from one list, each has the energies that it has alone, statistics that tell empty slots apart included."""
     model = replace(CONFIGS[name], pair_exclude_types=())

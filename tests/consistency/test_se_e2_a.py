@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from suites import DescriptorAgreement, DescriptorConformance
 from support import FRAMEWORKS
 from tolerances import assert_close
 
@@ -14,7 +15,7 @@ from deepmd.array_model.fittings.energy import EnergyFitting
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.networks import ACTIVATIONS
 from deepmd.host import plain
-from deepmd.testing import DescriptorAgreement, DescriptorConformance, variants
+from deepmd.testing import variants
 from deepmd.testing.samples import Subject
 
 BASE = SeE2A(sel=(24, 24), rcut=3.0, rcut_smth=0.5, neuron=(2, 4), axis_neuron=2, type_one_side=True)
@@ -41,6 +42,7 @@ class TestActivations(DescriptorAgreement):
 
 
 class TestOptions(DescriptorAgreement):
+    on_tensorflow = ("precision=half", "precision=bfloat16")
     configs = variants(
         BASE,
         resnet_dt=[True],

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from suites import DescriptorAgreement, DescriptorConformance
 from tolerances import assert_close
 
 from deepmd import DeepPot
@@ -16,7 +17,6 @@ from deepmd.array_model.descriptors.se_e2_a_typed import SeE2ATyped
 from deepmd.array_model.descriptors.se_e2_r import SeE2R
 from deepmd.array_model.type_embedding import TypeEmbedding
 from deepmd.host import plain
-from deepmd.testing import DescriptorAgreement, DescriptorConformance
 from deepmd.testing.conformance import REALISTIC
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from suites import DescriptorAgreement, DescriptorConformance
 
 from deepmd.array_model.descriptors.se_e2_r import SeE2R
 from deepmd.host import plain
 from deepmd.kit.layouts.descriptors import descriptor_from_dict, descriptor_to_dict
-from deepmd.testing import DescriptorAgreement, DescriptorConformance, variants
+from deepmd.testing import variants
 from deepmd.testing.conformance import REALISTIC
 
 BASE = SeE2R(sel=(24, 24), rcut=3.0, rcut_smth=0.5, neuron=(2, 4))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from suites import DescriptorAgreement, DescriptorConformance
 
 from deepmd.array_model.descriptors.se_e3 import SeE3
 from deepmd.array_model.errors import InputError
@@ -15,7 +16,7 @@ from deepmd.host import plain
 from deepmd.kit.layouts.descriptors import descriptor_from_dict, descriptor_to_dict
 from deepmd.plan.expansions import choose_plan, expand_nets
 from deepmd.plan.plans import domain_start
-from deepmd.testing import DescriptorAgreement, DescriptorConformance, variants
+from deepmd.testing import variants
 from deepmd.testing.conformance import REALISTIC
 from deepmd.testing.samples import Subject
 from deepmd.testing.tolerances import assert_close

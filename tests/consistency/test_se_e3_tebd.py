@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from suites import DescriptorAgreement, DescriptorConformance
+
 from deepmd.array_model.descriptors.se_e3_tebd import SeE3Tebd
-from deepmd.testing import DescriptorAgreement, DescriptorConformance, variants
+from deepmd.testing import variants
 
 # without a mean of the rows: with one, results depend on the type of the first atom
 BASE = SeE3Tebd(sel=48, rcut=3.0, rcut_smth=0.5, neuron=(2, 4), tebd_dim=3)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from suites import DescriptorAgreement, DescriptorConformance
 
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.plan.plans import domain_start
-from deepmd.testing import DescriptorAgreement, DescriptorConformance, variants
+from deepmd.testing import variants
 from deepmd.testing.conformance import REALISTIC
 
 BASE = SeE2A(

@@ -162,5 +162,11 @@ DETOURS = (
 
 LONG_WALKS = ("se_e2_a_fparam",)
 
+QUICK_WAYS = (
+    *("dipole", "property", "dpa2", "se_e2_r", "se_atten_strip", "se_atten_attn", "hybrid", "loc_frame_rule"),
+    *("pairtab", "zbl", "se_e2_a_fparam"),
+)
+"""Cases that go through every format in quick tests."""
+
 KINDS = {**dict.fromkeys(WALKS, WALK), **dict.fromkeys(DETOURS, DETOUR), **dict.fromkeys(LONG_WALKS, LONG_WALK)}
 """Way of each case."""

@@ -20,7 +20,7 @@ from golden_cases import (
     shortest,
     stored_in,
 )
-from support import FRAMEWORKS
+from support import FRAMEWORKS, mark_slow
 from tolerances import assert_close
 
 from deepmd.array_model.tree import map_leaves
@@ -28,6 +28,13 @@ from deepmd.data.neighbours import Structure, find_neighbours
 from deepmd.data.packing import SelWarning, pack
 from deepmd.plan.expansions import ask_evaluation, choose_plan
 from deepmd.testing.samples import Subject
+
+EXPANDED_ON_TF = ("se_e2_a", "se_e2_a_two_side", "se_e2_a_float32", "se_e3", "se_atten", "se_atten_strip", "hybrid")
+NETS_ON_TF = (
+    *("se_e2_a_fparam", "se_e2_r", "se_atten_attn", "se_atten_masked", "se_e3_tebd", "loc_frame_rule", "dpa2", "dpa3"),
+    *("dpa3_charge_spin", "dipole", "polar", "dos", "property"),
+)
+"""Cases of quick tests with TensorFlow, where a graph is built for each in a second or more."""
 
 EVALUATED = [
     (case, backend, how)
@@ -65,7 +72,17 @@ def in_terms(content, params, closest=None):
     return choose_plan(asked, params, closest, stored=True)
 
 
-@pytest.fixture(scope="module", params=EVALUATED, ids="-".join)
+QUICK = [
+    (case, backend, how)
+    for case, backend, how in EVALUATED
+    if backend != "tf" or case in {"direct": NETS_ON_TF, "spectral": EXPANDED_ON_TF}[how]
+]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(row, id="-".join(row), marks=() if row in QUICK else pytest.mark.slow) for row in EVALUATED],
+)
 def golden(request):
     case, backend, evaluation = request.param
     content = content_of(case)
@@ -115,7 +132,10 @@ def test_nets_without_expansion_are_evaluated_directly(case, factor):
     assert (plan, reason) == ((None,), "the embedding nets need more than 512 terms")
 
 
-@pytest.mark.parametrize(("case", "factor", "backend"), GROWN)
+@pytest.mark.parametrize(
+    ("case", "factor", "backend"),
+    mark_slow(GROWN, [row for row in GROWN if row[2] != "tf" or row[:2] == ("se_e2_a", 2.0)]),
+)
 def test_expansion_equals_nets(case, factor, backend):
     content = content_of(case)
     params = grown(content, factor)

@@ -16,12 +16,14 @@ from golden_cases import (
     KINDS,
     LONG_WALK,
     LONG_WALKS,
+    QUICK_WAYS,
     STORED,
     WALK,
     content_of,
     sample_of,
     stored_in,
 )
+from support import mark_slow
 from tolerances import assert_close
 
 from deepmd import DeepPot
@@ -194,17 +196,19 @@ def go(folder, case, way):
         assert_program(written[suffix], case)
 
 
-@pytest.mark.parametrize("case", KINDS)
+@pytest.mark.parametrize("case", mark_slow(KINDS, QUICK_WAYS))
 def test_through_every_format(tmp_path, case):
     go(tmp_path, case, [*ROUND, ".savedmodel", ".dp"] if case in LONG_WALKS else ROUND)
 
 
+@pytest.mark.slow
 class TestWays:
     @pytest.mark.parametrize("case", [name for number, name in enumerate(KINDS) if number % 2 == 0])
     def test_every_conversion(self, tmp_path, case):
         go(tmp_path, case, KINDS[case])
 
 
+@pytest.mark.slow
 class TestMoreWays:
     """A class of its own, which runs beside the other."""
 

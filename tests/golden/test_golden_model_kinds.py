@@ -11,8 +11,16 @@ from tolerances import assert_close
 
 from deepmd.testing.samples import Subject
 
+QUICK = [*product(MODEL_CASES, ("numpy", "torch")), ("pairtab", "tf"), ("linear", "tf"), ("zbl", "tf")]
 
-@pytest.fixture(scope="module", params=product(MODEL_CASES, FRAMEWORKS), ids="-".join)
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(row, id="-".join(row), marks=() if row in QUICK else pytest.mark.slow)
+        for row in product(MODEL_CASES, FRAMEWORKS)
+    ],
+)
 def golden(request):
     case, backend = request.param
     content = content_of(case)

@@ -1,7 +1,11 @@
-"""Evaluate one model everywhere and write the table of docs/interop.md: python tests/interop/table.py (`make interop` runs it)."""
+"""Evaluate one model everywhere and write the table of docs/interop.md, or of another page (`make interop` runs it).
+
+python tests/interop/table.py [--page FILE]
+"""
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import json
 import sys
@@ -119,6 +123,9 @@ def _deviation(value: np.ndarray, wanted: np.ndarray) -> str:
 
 def main() -> None:
     """Run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--page", type=Path, default=PAGE, metavar="FILE")
+    page = parser.parse_args().page
     kit = find_kit()
     if kit is None or not (kit.home / "bin/lmp").exists():
         raise SystemExit("DeePMD-kit with LAMMPS is not there: `make interop` installs it")
@@ -139,9 +146,9 @@ def main() -> None:
         lines.append(f"| {who} | {name} | {' | '.join(each)} |")
     listed = [", ".join(f"{name} {version}" for name, version in versions.items()) for versions in (own, other)]
     lines += ["", f"Ours: {listed[0]}. Theirs: {listed[1]}."]
-    page = PAGE.read_text()
-    start, stop = page.index(BEGIN) + len(BEGIN), page.index(END)
-    PAGE.write_text(page[:start] + "\n".join(lines) + "\n" + page[stop:])
+    text = page.read_text()
+    start, stop = text.index(BEGIN) + len(BEGIN), text.index(END)
+    page.write_text(text[:start] + "\n".join(lines) + "\n" + text[stop:])
     sys.stdout.write("\n".join(lines) + "\n")
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from conversions import CHECKPOINTS, FORMATS, PAIRS, same_file
 from small_training import WATER, run, small_input
+from support import mark_slow
 from tolerances import assert_close
 
 from deepmd import DeepPot
@@ -50,7 +51,11 @@ def test_there_are_twenty_two_conversions():
     assert len(PAIRS) == 22
 
 
-@pytest.mark.parametrize(("source", "target"), PAIRS)
+STAR = [pair for pair in PAIRS if ".dp" in pair] + [("torch", ".pb"), ("tf", ".pth"), ("torch", ".savedmodel")]
+"""Quick: a conversion reads a model and writes it, so pairs with one format in common show what each format keeps."""
+
+
+@pytest.mark.parametrize(("source", "target"), mark_slow(PAIRS, STAR))
 def test_conversion_and_back(sources, frames, expected, tmp_path, source, target):
     there, back = tmp_path / f"there{target}", tmp_path / f"back{source if source in FORMATS else '.dp'}"
     convert(sources[source], there)
@@ -63,6 +68,7 @@ def test_conversion_and_back(sources, frames, expected, tmp_path, source, target
             assert np.abs(value - reference).max() <= UNCHANGED * np.abs(reference).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("source", "target"), [(a, b) for a in FORMATS for b in FORMATS if a != b])
 def test_conversion_of_a_compressed_model_and_back(sources, frames, expected, tmp_path, source, target):
     there, back = tmp_path / f"there{target}", tmp_path / f"back{source}"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from small_descriptors import DISTANCES, KINDS, SMALL, TYPED
 from small_training import WATER, largest_difference, run, small_input
+from support import mark_slow
 from tolerances import assert_close
 
 from deepmd import DeepPot
@@ -25,7 +26,7 @@ def input_of(kind, **training):
     return tree
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", mark_slow(KINDS, ["loc_frame", "se_e3", "se_atten", "hybrid"]))
 def test_both_backends_walk_the_same_path_and_files_are_equal(tmp_path, kind):
     pytest.importorskip("torch")
     pytest.importorskip("tensorflow")

@@ -51,13 +51,16 @@ def with_charge_and_spin(folder, values, **options):
     return tree
 
 
-def test_charge_and_spin(tmp_path):
+@pytest.mark.parametrize(
+    "backends", [("torch",), pytest.param(("torch", "tf"), marks=pytest.mark.slow)], ids=" and ".join
+)
+def test_charge_and_spin(tmp_path, backends):
     """The vectors of the values that occur are trained, the same on both frameworks, and stay in every format."""
-    require("torch")
-    require("tensorflow")
+    for backend in backends:
+        require({"torch": "torch", "tf": "tensorflow"}[backend])
     tree = with_charge_and_spin(tmp_path, [[1.0, 2.0], [-1.0, 0.0], [0.0, 3.0]])
-    rows = {backend: run(tmp_path / backend, tree, backend) for backend in ("torch", "tf")}
-    assert largest_difference(rows["torch"], rows["tf"]) < 1e-8
+    rows = [run(tmp_path / backend, tree, backend) for backend in backends]
+    assert largest_difference(rows[0], rows[-1]) < 1e-8
     content = load_model(tmp_path / "torch/model.ckpt-20.pt")
     trained = content.params["descriptor"]
     fresh = replace(content.model.descriptor, seed=1).fresh(
@@ -66,7 +69,8 @@ def test_charge_and_spin(tmp_path):
     for name, values in (("chg_embedding", [99, 100, 101]), ("spin_embedding", [0, 2, 3])):
         (now,), (once,) = trained[name]["layers"], fresh[name]["layers"]
         assert np.flatnonzero(np.any(now["w"] != once["w"], axis=1)).tolist() == values
-    for backend, suffix in (("torch", ".pt"), ("tf", "")):
+    for backend in backends:
+        suffix = ".pt" if backend == "torch" else ""
         convert(tmp_path / backend / f"model.ckpt-20{suffix}", tmp_path / "model.dp")
         same_file(tmp_path / "model.dp", tmp_path / backend / f"model.ckpt-20{suffix}")
     errors = measure_errors(tmp_path / "model.dp", system=str(tmp_path / "data"), numb_test=2)
@@ -111,6 +115,7 @@ def test_automatic_slots(tmp_path, kind):
     assert [written[section][name] for section, names in AUTOMATIC[kind].items() for name in names] == found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MESSAGES)
 def test_every_conversion(tmp_path, kind):
     """Between all formats and from the checkpoints of both frameworks: nothing is lost.

@@ -288,7 +288,7 @@ def started(folder, tree, *words):
     [
         ("torch", "--pt", signal.SIGINT, 130),
         ("torch", "--pt", signal.SIGTERM, 143),
-        ("tf", "--tf", signal.SIGTERM, 143),
+        pytest.param("tf", "--tf", signal.SIGTERM, 143, marks=pytest.mark.slow),
     ],
 )
 def test_a_signal_keeps_everything(tmp_path, monkeypatch, capsys, backend, flag, number, code):

@@ -3,9 +3,11 @@
 import json
 import logging
 from dataclasses import replace
+from functools import cache
 
 import pytest
 from small_training import largest_difference, largest_parameter_difference, run, small_input
+from support import TF_LATER
 
 from deepmd.array_model.errors import InputError
 from deepmd.io import load_model
@@ -46,7 +48,7 @@ def log_of_the_trainer(caplog):
     caplog.set_level(logging.INFO, logger=planning.__name__)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", TF_LATER)
 def test_expansions_and_nets_walk_the_same_path(tmp_path, backend):
     inputs = {evaluation: input_with(evaluation, numb_steps=200) for evaluation in ("direct", "spectral")}
     for tree in inputs.values():
@@ -61,7 +63,7 @@ def test_expansions_and_nets_walk_the_same_path(tmp_path, backend):
     assert terms_at(tmp_path / "spectral", 200, backend) > 0
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", TF_LATER)
 def test_members_of_a_hybrid_are_expanded_unless_the_input_says_otherwise(tmp_path, backend):
     """The same path with expansions of both members, of one, and of none."""
     rows = {}
@@ -94,20 +96,22 @@ def no_headroom():
 
 
 @pytest.fixture(scope="module")
-def grown(tmp_path_factory):
-    """Folder and rows of a training on each backend whose steps are so large that more terms are needed on the way."""
-    out = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "CHECK_FREQ", 2)
-        for backend in BACKENDS:
-            folder = tmp_path_factory.mktemp(backend)
-            out[backend] = folder, run(folder, input_with("spectral", large_steps=True), backend)
-    return out
+def grow(tmp_path_factory):
+    """Train on a backend with steps so large that more terms are needed on the way; return folder and rows."""
+
+    @cache
+    def once(backend):
+        folder = tmp_path_factory.mktemp(backend)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(planning, "CHECK_FREQ", 2)
+            return folder, run(folder, input_with("spectral", large_steps=True), backend)
+
+    return once
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_terms_are_added_when_the_weights_grow(grown, tmp_path, backend):
-    folder, rows = grown[backend]
+@pytest.mark.parametrize("backend", TF_LATER)
+def test_terms_are_added_when_the_weights_grow(grow, tmp_path, backend):
+    folder, rows = grow(backend)
     terms = [terms_at(folder, step, backend) for step in (5, 10, 15, 20)]
     assert terms == sorted(terms)
     assert terms[0] < terms[1] < terms[3]
@@ -116,9 +120,9 @@ def test_terms_are_added_when_the_weights_grow(grown, tmp_path, backend):
 
 
 @pytest.mark.parametrize(("backend", "step"), [("torch", 5), ("torch", 10), ("torch", 15), ("tf", 10)])
-def test_a_restart_goes_on_as_if_unbroken(grown, tmp_path, monkeypatch, caplog, backend, step):
+def test_a_restart_goes_on_as_if_unbroken(grow, tmp_path, monkeypatch, caplog, backend, step):
     monkeypatch.setattr(planning, "CHECK_FREQ", 2)
-    folder, rows = grown[backend]
+    folder, rows = grow(backend)
     again = run(
         tmp_path,
         input_with("spectral", large_steps=True),
@@ -134,9 +138,9 @@ def test_a_restart_goes_on_as_if_unbroken(grown, tmp_path, monkeypatch, caplog, 
 
 
 @pytest.mark.parametrize("more", [40, None])
-def test_terms_of_a_restart_are_those_of_the_checkpoint(grown, tmp_path, caplog, more):
+def test_terms_of_a_restart_are_those_of_the_checkpoint(grow, tmp_path, caplog, more):
     """Even if fewer would do; and nets that were evaluated directly still are."""
-    module, source = checkpoint_module("torch"), grown["torch"][0] / "model.ckpt-10.pt"
+    module, source = checkpoint_module("torch"), grow("torch")[0] / "model.ckpt-10.pt"
     content, progress = module.load_training(source)
     terms = max(progress.terms) + more if more else 0
     module.save_pt(tmp_path / "model.ckpt-10.pt", content, replace(progress, terms=(terms,)))
@@ -145,9 +149,9 @@ def test_terms_of_a_restart_are_those_of_the_checkpoint(grown, tmp_path, caplog,
     assert [f"of {terms} terms" in text for text in logged(caplog)] == ([True] if more else [])
 
 
-def test_nets_that_outgrow_every_expansion_are_evaluated_directly(grown, tmp_path, monkeypatch, caplog):
+def test_nets_that_outgrow_every_expansion_are_evaluated_directly(grow, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(planning, "CHECK_FREQ", 2)
-    most, needed = terms_at(grown["torch"][0], 5, "torch"), chebyshev.terms_needed
+    most, needed = terms_at(grow("torch")[0], 5, "torch"), chebyshev.terms_needed
 
     def limited(*arguments, **options):
         count = needed(*arguments, **options)

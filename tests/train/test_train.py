@@ -8,6 +8,7 @@ from contextlib import chdir
 import numpy as np
 import pytest
 from small_training import WATER, largest_difference, largest_parameter_difference, run, run_killed, small_input
+from support import TF_LATER
 
 from deepmd.array_model.errors import InputError
 from deepmd.data.systems import load_system
@@ -95,12 +96,12 @@ def test_retention_keeps_the_newest(tmp_path, backend):
 @pytest.mark.parametrize(
     ("backend", "die"),
     [
-        ("torch", ["row", 6]),  # after the second checkpoint
+        pytest.param("torch", ["row", 6], marks=pytest.mark.slow),  # after the second checkpoint
         ("torch", ["write", 2]),  # half of the second checkpoint is written
         ("torch", ["link", 2]),  # the second checkpoint is complete, nothing points to it
-        ("tf", ["row", 6]),
+        pytest.param("tf", ["row", 6], marks=pytest.mark.slow),
         ("tf", ["rename", 11]),  # between the files of the second checkpoint
-        ("tf", ["link", 5]),  # between its links
+        pytest.param("tf", ["link", 5], marks=pytest.mark.slow),  # between its links
     ],
 )
 def test_a_killed_training_continues_as_if_unbroken(trained, tmp_path, backend, die):
@@ -146,7 +147,7 @@ def test_restart_needs_a_checkpoint_of_the_same_backend(trained, tmp_path):
         run(tmp_path, small_input(), "tf", restart=str(trained["torch"][0] / "model.ckpt.pt"))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", TF_LATER)
 def test_a_diverging_training_stops_before_anything_is_written(tmp_path, backend):
     tree = small_input(save_freq=1, disp_freq=1)
     tree["learning_rate"] = {"start_lr": 1e200, "stop_lr": 1e199}
@@ -202,7 +203,7 @@ def test_freeze_takes_the_newest_checkpoint_of_a_folder(trained, tmp_path, backe
     assert largest_parameter_difference(target, trained[backend][0] / f"model.ckpt-14{ENDING[backend]}") == 0.0
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", TF_LATER)
 @pytest.mark.parametrize(
     "change",
     [

@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 from small_training import WATER, largest_difference, largest_parameter_difference, run, small_input
-from support import require
+from support import TF_LATER, require
 from tolerances import assert_close
 
 from deepmd import DeepPot
@@ -107,7 +107,7 @@ def test_files(trained, frames):
         assert np.array_equal(leaf, flatten(again.params)[path]), path
 
 
-@pytest.mark.parametrize("backend", ["torch", "tf"])
+@pytest.mark.parametrize("backend", TF_LATER)
 def test_frozen_models_are_added_without_training(place, frames, backend, tmp_path):
     folder, table = place
     if not (folder / "one" / "model.ckpt.pt").exists():
@@ -151,7 +151,7 @@ def evaluations(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("backend", ["torch", "tf"])
+@pytest.mark.parametrize("backend", TF_LATER)
 def test_a_member_stays_directly_evaluated(tmp_path, evaluations, backend):
     """Whatever training starts from, and in the file that comes out of it."""
     require("torch" if backend == "torch" else "tensorflow")

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from small_training import largest_difference, run, small_input
+from support import TF_LATER, mark_slow
 from tolerances import assert_close
 
 from deepmd.array_model.errors import InputError
@@ -36,7 +37,7 @@ def input_with_types(kind):
     return tree
 
 
-@pytest.mark.parametrize("kind", ["alone", "hybrid"])
+@pytest.mark.parametrize("kind", mark_slow(["alone", "hybrid"], ["hybrid"]))
 def test_backends_walk_the_same_path_and_files_keep_the_model(tmp_path, kind):
     rows = {backend: run(tmp_path / backend, input_with_types(kind), backend) for backend in ("torch", "tf")}
     assert largest_difference(rows["torch"], rows["tf"]) < 1e-8
@@ -69,7 +70,7 @@ def moments_after_a_step(folder, tree, backend):
     return {match.groups(): value for name, value in found.items() if (match := where.fullmatch(name))}
 
 
-@pytest.mark.parametrize("backend", ["torch", "tf"])
+@pytest.mark.parametrize("backend", TF_LATER)
 def test_members_of_a_hybrid_have_one_embedding(tmp_path, monkeypatch, backend):
     """It is the model's: what moves it is the sum of what would move one of each member, and a restart goes on with it."""
     tree = input_with_types("hybrid")

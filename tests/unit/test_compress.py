@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support import mark_slow
 from tolerances import TOLERANCES, assert_close
 
 from deepmd import DeepPot
@@ -135,8 +137,10 @@ def same(content, other):
 # -- numbers ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("case", CASES)
+QUICK = [("se_e2_a_fparam", "tf"), ("hybrid", "tf"), *product(CASES, ("numpy", "torch"))]
+
+
+@pytest.mark.parametrize(("case", "backend"), mark_slow(product(CASES, BACKENDS), QUICK))
 def test_numbers_are_those_of_the_networks(tmp_path, case, backend):
     pytest.importorskip(BACKENDS[backend])
     (coord, cell, types), options, _ = inputs(case)
@@ -151,7 +155,7 @@ def test_numbers_are_those_of_the_networks(tmp_path, case, backend):
         assert_close(value, wanted, "spectral", precision_of(path))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", mark_slow(BACKENDS, ["numpy", "torch"]))
 def test_the_stored_coefficients_are_what_is_evaluated(tmp_path, backend):
     pytest.importorskip(BACKENDS[backend])
     arguments, _, _ = inputs("se_e2_a_two_side")
@@ -179,7 +183,13 @@ def test_an_input_that_asked_for_direct_evaluation(tmp_path):
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", ["se_e2_a_fparam", "se_e2_a_float32", "se_e2_a_two_side", "hybrid", "linear", "zbl"])
+@pytest.mark.parametrize(
+    "case",
+    mark_slow(
+        ["se_e2_a_fparam", "se_e2_a_float32", "se_e2_a_two_side", "hybrid", "linear", "zbl"],
+        quick=["se_e2_a_fparam", "hybrid"],
+    ),
+)
 def test_every_format_keeps_the_expansion(tmp_path, case):
     """Around all formats, with tables that could not be made again from the networks."""
     path = altered(compressed(tmp_path, case), 1.25)
@@ -383,7 +393,9 @@ NONE = {
 }
 
 
-@pytest.mark.parametrize(("suffix", "name"), [(".dp", "kinks"), (".pth", "mixed"), (".pb", "mixed")])
+@pytest.mark.parametrize(
+    ("suffix", "name"), [(".dp", "kinks"), (".pth", "mixed"), pytest.param(".pb", "mixed", marks=pytest.mark.slow)]
+)
 def test_parts_without_expansion_stay_as_they_are(tmp_path, caplog, suffix, name):
     """In a sum of a hybrid with one member that has none, a descriptor that has one, and a table."""
     without, reason = NONE[name]

@@ -58,7 +58,7 @@ PARAMS = OLD.fresh(("O", "H"), lambda _: np.random.default_rng(1), xp=plain)
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
+def compiled(file_of):
     """Our `.pth` of a stored model.
 
     Writing it has made the name of DeePMD-kit's operator known, which is all that loading needs.
@@ -67,8 +67,7 @@ def compiled(tmp_path_factory):
 
     @cache
     def made(case):
-        path = tmp_path_factory.mktemp(case) / "model.pth"
-        save_model(path, load_model(GOLDEN / case / "model.dp"))
+        path = file_of(case, ".pth")
         return path, torch.jit.load(str(path))
 
     return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from native_inputs import GOLDEN, KEYS, extended, golden, lower, random_frames, whole
+from support import mark_slow
 from tolerances import TOLERANCES, assert_close
 
 from deepmd import DeepPot
@@ -173,15 +175,15 @@ def stored_model(name: str):
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """Results of all jobs, by job and key, for a suffix; evaluated once."""
+def results(tmp_path_factory, file_of):
+    """Results of all jobs by job and key for a suffix, evaluated once, and the folder of the files."""
     done = {}
 
     def get(suffix):
         if suffix not in done:
             folder = tmp_path_factory.mktemp("native")
             for case in CASES:
-                convert(GOLDEN / case / "model.dp", folder / f"{case}{suffix}")
+                shutil.copy(file_of(case, suffix), folder / f"{case}{suffix}")
             for name, make in MADE.items():
                 save_model(folder / f"{name}{suffix}", make())
             table = jobs()
@@ -203,7 +205,7 @@ def results(tmp_path_factory):
                 check=False,
             )
             assert ran.returncode == 0, ran.stderr
-            done[suffix] = dict(np.load(folder / f"{suffix[1:]}.npz"))
+            done[suffix] = {"folder": folder, **np.load(folder / f"{suffix[1:]}.npz")}
         return done[suffix]
 
     return get
@@ -322,15 +324,14 @@ def names_of_arrays(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(("name", "expanded"), [("se_e2_a_two_side", True), ("compressed", True), ("direct", False)])
-def test_the_graph_holds_the_expansion_and_the_nets(tmp_path, suffix, name, expanded):
-    content = stored_model(name)
-    save_model(tmp_path / f"m{suffix}", content)
+def test_the_graph_holds_the_expansion_and_the_nets(results, suffix, name, expanded):
+    content, path = stored_model(name), results(suffix)["folder"] / f"{name}{suffix}"
     tables = {"scale", "closest", *(f"{kind}/{centre}" for kind in ("coefficients", "starts") for centre in range(2))}
-    assert names_of_arrays(tmp_path / f"m{suffix}") == {
+    assert names_of_arrays(path) == {
         *flatten(content.params),
         *(f"plan/0/{each}" for each in tables if expanded),
     }
-    assert (load_model(tmp_path / f"m{suffix}").plan is not None) == (name == "compressed")
+    assert (load_model(path).plan is not None) == (name == "compressed")
 
 
 # -- what a file says about itself
@@ -420,11 +421,9 @@ def test_pth_refuses_bad_input(pth_file, changes, text):
 
 
 @pytest.fixture(scope="module")
-def pth_file(tmp_path_factory):
+def pth_file(file_of):
     pytest.importorskip("torch")
-    path = tmp_path_factory.mktemp("pth") / "m.pth"
-    convert(GOLDEN / "se_e2_a_fparam" / "model.dp", path)
-    return path
+    return file_of("se_e2_a_fparam", ".pth")
 
 
 def test_pth_answers_in_the_precision_of_the_coordinates(pth_file):
@@ -539,23 +538,22 @@ def test_pb_refuses_charge_and_spin_without_a_vector(charged_session, given, tex
         charged_session.run("o_energy:0", feed)
 
 
-def session_of(case, path):
-    """Return a session with the graph of our `.pb` of a stored model."""
+def session_of(path):
+    """Return a session with the graph of a `.pb`."""
     tf = pytest.importorskip("tensorflow")
-    convert(GOLDEN / case / "model.dp", path)
     with tf.Graph().as_default() as graph:
         tf.compat.v1.import_graph_def(tf.compat.v1.GraphDef.FromString(path.read_bytes()), name="")
     return tf.compat.v1.Session(graph=graph)
 
 
 @pytest.fixture(scope="module")
-def charged_session(tmp_path_factory):
-    return session_of("dpa3_charge_spin", tmp_path_factory.mktemp("pb") / "m.pb")
+def charged_session(file_of):
+    return session_of(file_of("dpa3_charge_spin", ".pb"))
 
 
 @pytest.fixture(scope="module")
-def pb_session(tmp_path_factory):
-    return session_of("se_e2_a", tmp_path_factory.mktemp("pb") / "m.pb")
+def pb_session(file_of):
+    return session_of(file_of("se_e2_a", ".pb"))
 
 
 # -- reading back -----------------------------------------------------------------------------------------------------
@@ -567,7 +565,7 @@ def in_precision(precision: str):
     return replace(content, model=model, min_nbor_dist=0.1 + 0.2)
 
 
-@pytest.mark.parametrize("precision", ["float64", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("precision", mark_slow(["float64", "float32", "float16", "bfloat16"], ["bfloat16"]))
 def test_nothing_is_lost(tmp_path, suffix, precision):
     save_model(tmp_path / "a.dp", in_precision(precision))
     convert(tmp_path / "a.dp", tmp_path / f"b{suffix}")
@@ -582,10 +580,8 @@ def test_nothing_is_lost(tmp_path, suffix, precision):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
-def test_a_file_that_is_cut_short(tmp_path, suffix, share):
-    path = tmp_path / f"m{suffix}"
-    convert(GOLDEN / "se_e2_a" / "model.dp", path)
-    data = path.read_bytes()
+def test_a_file_that_is_cut_short(tmp_path, file_of, suffix, share):
+    path, data = tmp_path / f"m{suffix}", file_of("se_e2_a", suffix).read_bytes()
     path.write_bytes(data[: int(share * len(data))])
     with pytest.raises(InputError, match=r"m\.p"):
         load_model(path)
@@ -644,11 +640,10 @@ def test_graphs_of_others(tmp_path):
         load_model(save("model_attr/definition"))
 
 
-def test_a_constant_that_claims_to_be_huge_is_refused(tmp_path):
+def test_a_constant_that_claims_to_be_huge_is_refused(tmp_path, file_of):
     tf = pytest.importorskip("tensorflow")
     path = tmp_path / "m.pb"
-    convert(GOLDEN / "se_e2_a" / "model.dp", path)
-    graph = tf.compat.v1.GraphDef.FromString(path.read_bytes())
+    graph = tf.compat.v1.GraphDef.FromString(file_of("se_e2_a", ".pb").read_bytes())
     node = next(node for node in graph.node if node.name == "param/out_bias")
     node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(1.0, tf.float64, [1]))
     node.attr["value"].tensor.tensor_shape.dim[0].size = 2**50

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from native_inputs import GOLDEN, KEYS, golden, lower, whole
+from support import mark_slow
 from tolerances import assert_close
 
 from deepmd import DeepPot
@@ -27,10 +28,9 @@ NAMES = {
 tensorflow = pytest.importorskip("tensorflow")
 
 
-@pytest.fixture(scope="module", params=CASES)
-def written(request, tmp_path_factory):
-    path = tmp_path_factory.mktemp("savedmodel") / "model.savedmodel"
-    convert(GOLDEN / request.param / "model.dp", path)
+@pytest.fixture(scope="module", params=mark_slow(CASES, ["se_e2_a_fparam"]))
+def written(request, file_of):
+    path = file_of(request.param, ".savedmodel")
     return request.param, path, tensorflow.saved_model.load(str(path))
 
 
@@ -196,6 +196,7 @@ def test_deep_pot_takes_it(written):
     assert_close(force[0], expected["force"], "golden")
 
 
+@pytest.mark.slow
 def test_charge_and_spin_out_of_range(tmp_path):
     """Each of them has a vector for every integer between two limits.
 

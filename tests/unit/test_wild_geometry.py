@@ -220,6 +220,7 @@ def test_some_wild_structures(roomy, backend):
     assert outcomes["equal"] > sum(outcomes.values()) // 3  # errors are no way out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_many_wild_structures(roomy, backend):
     require({"tf": "tensorflow"}.get(backend, backend))
@@ -340,6 +341,7 @@ def test_exported_search_finds_the_same_or_refuses(name):
     assert outcomes["equal"] > sum(outcomes.values()) // 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEARCHES)
 def test_many_exported_searches(name):
     outcomes = check_searches(name, range(1000, 1000 + SEARCHES[name][2]))
