@@ -138,11 +138,12 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, default=ROOT / "docs/benchmarks.md")
     parser.add_argument("--work", type=Path, default=ROOT / "build/benchmarks", help="folder for data and models")
     args = parser.parse_args()
-    sides = {"ours": ours(), "theirs": theirs()}
+    own, kit = ours(), theirs()
+    sides = {"ours": own, "theirs": kit}
     place = Workplace(args.work, args.data, quick=False)
     rows: dict = {kind: {who: [] for who in args.only} for kind in args.models}
     settings = {"steps": args.steps, "parts": ROWS, "threads": args.threads}
-    content = {"machine": machine(sides["ours"], sides["theirs"]), "settings": settings, "rows": rows}
+    content = {"machine": machine(own, kit), "settings": settings, "rows": rows}
     args.output.parent.mkdir(parents=True, exist_ok=True)
     for number in range(args.rounds):
         for kind in args.models:

@@ -33,7 +33,7 @@ DPA1 = {
     **{"type_one_side": True, "attn": 128, "attn_dotr": True, "attn_mask": False},
 }
 
-DESCRIPTORS = {
+DESCRIPTORS: dict[str, dict] = {
     "se_e2_r": {"type": "se_e2_r", **SECTIONS, "neuron": [5, 10, 20]},
     "se_e3": {
         "type": "se_e3",

@@ -157,8 +157,10 @@ class Workplace:
             (folder / "set.000").mkdir(parents=True)
             some = np.linspace(0, system.num_frames - 1, FRAMES).astype(int)
             coord, cell = _repeat(system.coord[some], system.cell[some], (1, 1, times))
-            labels = {name: times * system.data[name][some] for name in ("energy", "virial") if name in system.data}
-            arrays = {
+            labels: dict[str, np.ndarray] = {
+                name: times * system.data[name][some] for name in ("energy", "virial") if name in system.data
+            }
+            arrays: dict[str, np.ndarray] = {
                 "coord": coord,
                 "box": cell,
                 "force": np.tile(system.data["force"][some], (1, times, 1)),
@@ -171,6 +173,7 @@ class Workplace:
 
     def _save_structure(self, path: Path, times: int) -> None:
         system = load_system(self._systems[0], TYPE_MAP)
+        assert system.cell is not None  # as that of every system that was written here
         coord, cell = _repeat(system.coord[:1], system.cell[:1], (times,) * 3)
         np.savez(path, coord=coord, cell=cell.reshape(1, 9), types=np.tile(system.types, times**3))
 

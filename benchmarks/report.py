@@ -10,6 +10,10 @@ MARKERS = ("<!-- tables: written by benchmarks/run.py -->", "<!-- end of tables 
 GIGA = 1e9
 
 
+Panel = tuple[str, str, list[dict], Callable[[dict], float], str, float]
+"""A plot: x label, y label, rows, x of a row, key of the samples, divisor."""
+
+
 def number(value: float) -> str:
     """Three or so digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
@@ -25,9 +29,9 @@ def _values(row: dict, name: str, key: str = "value") -> dict[int, float]:
     }
 
 
-def _median(row: dict, name: str, key: str = "value") -> float | None:
-    values = _values(row, name, key)
-    return median(values.values()) if values else None
+def _median(row: dict, name: str, key: str = "value") -> float:
+    """Median of the samples, of which there must be some."""
+    return median(_values(row, name, key).values())
 
 
 def _error(row: dict, name: str) -> str:
@@ -47,7 +51,7 @@ def ratio(row: dict, ours: str, rival: str) -> str:
 
 
 def _fastest(row: dict, names: list[str]) -> str | None:
-    known = {name: value for name in names if (value := _median(row, name)) is not None}
+    known = {name: _median(row, name) for name in names if _values(row, name)}
     return min(known, key=known.__getitem__) if known else None
 
 
@@ -63,7 +67,7 @@ def comparison(rows: list[dict]) -> str:
             if (
                 not contestant["against"]
                 or not any(_values(row, each) for each in contestant["against"])
-                or _median(row, name) is None
+                or not _values(row, name)
             ):
                 continue
             line = [f"{row['title']}, {row['unit']}", name, number(_median(row, name))]
@@ -148,8 +152,8 @@ def conditions(results: dict) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _plot(panels: list[tuple[str, str, list[dict], Callable[[dict], float], str, float]], target: Path) -> bool:
-    """Draw curves, one panel each: (x label, y label, rows, x of a row, key of the samples, divisor).
+def _plot(panels: list[Panel], target: Path) -> bool:
+    """Draw curves, one panel each.
 
     Return whether there was anything to draw.
     """
@@ -164,7 +168,7 @@ def _plot(panels: list[tuple[str, str, list[dict], Callable[[dict], float], str,
     for axis, (label, ylabel, rows, x, key, divisor) in zip(axes[0], panels, strict=True):
         rows = sorted(rows, key=x)
         for name in dict.fromkeys(name for row in rows for name in row["contestants"] if WITH not in name):
-            points = [(x(row), value / divisor) for row in rows if (value := _median(row, name, key)) is not None]
+            points = [(x(row), _median(row, name, key) / divisor) for row in rows if _values(row, name, key)]
             axis.plot(
                 *zip(*points, strict=True), marker="o", ms=4, ls="-" if name.startswith("ours") else "--", label=name
             ) if points else None
@@ -189,7 +193,7 @@ def _plots(rows: list[dict], folder: Path) -> str:
     train, evaluate = (
         [row for name, row in named.items() if name.startswith(f"{kind}-threads")] for kind in ("train", "eval")
     )
-    wanted = {
+    wanted: dict[str, list[Panel]] = {
         "atoms": [
             ("atoms", "us/atom", sizes, _atoms, "value", 1.0),
             ("atoms", "peak memory, GB", sizes, _atoms, "peak_memory", GIGA),

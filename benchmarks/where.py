@@ -11,7 +11,9 @@ import importlib
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.update(OMP_NUM_THREADS="1", DP_INTRA_OP_PARALLELISM_THREADS="1", DP_INTER_OP_PARALLELISM_THREADS="1")
 
@@ -26,6 +28,9 @@ from deepmd.io import load_model
 from deepmd.io.train_input import parse_input
 from deepmd.train.planning import Planner
 from deepmd.train.trainable import trainable_paths
+
+Work = Callable[[], Any]
+"""A training step or an evaluation."""
 
 REPEAT = 20
 KINDS = {
@@ -47,7 +52,7 @@ KINDS = {
 }
 
 
-def training(backend: str, folder: Path):
+def training(backend: str, folder: Path) -> Work:
     """Return a function that makes a training step on one of some prepared batches."""
     options = parse_input(json.loads((folder / "ours/input.json").read_text()))
     content = load_model(folder / "ours/model.dp")
@@ -68,13 +73,13 @@ def training(backend: str, folder: Path):
     return step
 
 
-def evaluation(file: str, folder: Path):
+def evaluation(file: str, folder: Path) -> Work:
     """Return a function that evaluates 192 atoms."""
     potential, frame = DeepPot(folder / "ours" / file), np.load(folder / "data/192.npz")
     return lambda: potential.eval(frame["coord"], frame["cell"], frame["types"])
 
 
-def torch_operations(work) -> collections.Counter:
+def torch_operations(work: Work) -> collections.Counter:
     """Time of each kind of operation, any unit."""
     from torch.profiler import ProfilerActivity, profile
 
@@ -86,14 +91,14 @@ def torch_operations(work) -> collections.Counter:
     )
 
 
-def tf_operations(work) -> collections.Counter:
+def tf_operations(work: Work) -> collections.Counter:
     """Time of each kind of operation, any unit."""
     import tensorflow as tf
 
     found: collections.Counter = collections.Counter()
     run = tf.compat.v1.Session.run
 
-    def traced(self, fetches, feed_dict=None):
+    def traced(self: Any, fetches: Any, feed_dict: Any = None) -> Any:
         metadata = tf.compat.v1.RunMetadata()
         out = run(
             self, fetches, feed_dict, tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE), metadata
@@ -113,7 +118,7 @@ def tf_operations(work) -> collections.Counter:
     return found
 
 
-def processor_seconds(work) -> float:
+def processor_seconds(work: Work) -> float:
     """Processor time, the least of many: a loaded machine only adds to it."""
     seconds = []
     for _ in range(3 * REPEAT):
@@ -123,7 +128,7 @@ def processor_seconds(work) -> float:
     return min(seconds)
 
 
-def shares(work, operations) -> dict[str, float]:
+def shares(work: Work, operations: Callable[[Work], collections.Counter]) -> dict[str, float]:
     """Milliseconds by kind.
 
     Those of the profile, which measures by the clock, are scaled to the processor time without it.

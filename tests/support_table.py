@@ -6,17 +6,14 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
-sys.path[:0] = [
-    str(TESTS / folder) for folder in (".", "golden", "train", "interop") if str(TESTS / folder) not in sys.path
-]
+sys.path.insert(0, str(TESTS))
 
-import golden_cases  # noqa: E402 - tests are no package
-import other_kinds  # noqa: E402
-import small_descriptors  # noqa: E402
-import tf_kinds  # noqa: E402
-import trained as trained_by_kit  # noqa: E402
-from lammps_run import KINDS as LAMMPS  # noqa: E402
-from other_data import KINDS as TRAINED_FITTINGS  # noqa: E402
+from golden import golden_cases  # noqa: E402 - tests are no package
+from interop import other_kinds, tf_kinds  # noqa: E402
+from interop import trained as trained_by_kit  # noqa: E402
+from interop.lammps_run import KINDS as LAMMPS  # noqa: E402
+from train import small_descriptors  # noqa: E402
+from train.other_data import KINDS as TRAINED_FITTINGS  # noqa: E402
 
 PAGE = TESTS.parent / "docs/support.md"
 BEGIN, END = "<!-- written by tests/support_table.py -->\n", "<!-- end -->\n"

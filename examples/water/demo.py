@@ -14,6 +14,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from deepmd.data.systems import System
+
 HERE = Path(__file__).resolve().parent
 QUANTITIES = ("energy", "force", "virial")
 
@@ -52,15 +54,16 @@ def parity(labels: dict, predictions: dict, natoms: int, target: Path) -> None:
     figure.savefig(target, dpi=130)
 
 
-def compare(files: list[Path], system) -> dict:
+def compare(files: list[Path], system: System) -> dict:
     """Evaluate one system with every file; print the table and return the predictions of the first file."""
     from deepmd import DeepPot
 
-    results = {}
+    results, backends = {}, {}
     for file in files:
         potential = DeepPot(file)
-        energy, force, virial = potential.eval(system.coord, system.cell, system.types)
-        results[file.name] = {"energy": energy, "force": force, "virial": virial, "backend": potential.backend}
+        values = potential.eval(system.coord, system.cell, system.types)
+        results[file.name] = dict(zip(QUANTITIES, values, strict=True))
+        backends[file.name] = potential.backend
     first = results[files[0].name]
     table = Table(
         title=f"{len(system.coord)} frames of {Path(system.path).name}: one model, three files, three backends"
@@ -78,7 +81,7 @@ def compare(files: list[Path], system) -> dict:
     for name, result in results.items():
         deviation = max(np.abs(result[q] - first[q]).max() / np.abs(first[q]).max() for q in QUANTITIES)
         numbers = result["energy"][0, 0], np.abs(result["force"]).max(), result["virial"][0, 0]
-        table.add_row(name, result["backend"], *(f"{number:.10f}" for number in numbers), f"{deviation:.1e}")
+        table.add_row(name, backends[name], *(f"{number:.10f}" for number in numbers), f"{deviation:.1e}")
     Console(width=150).print(table)
     return first
 

@@ -12,13 +12,13 @@ import sys
 from contextlib import chdir
 
 import pytest
-from documented import LINES, ROOT, lines_of
+from commands.documented import LINES, ROOT, lines_of
 from support import require
 
 from deepmd import cli, cli_options
 
 MAKEFILE = (ROOT / "Makefile").read_text()
-TARGETS = re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split()
+TARGETS = re.findall(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[0].split()
 SCRIPTS = sorted(
     path.relative_to(ROOT)
     for folder in ("benchmarks", "examples")

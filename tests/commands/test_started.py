@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from documented import ROOT
+from commands.documented import ROOT
 from support import require
 
 pytestmark = pytest.mark.slow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -17,7 +17,7 @@ class _Quick:
     tested by itself in tests/unit/test_namespace.py.
     """
 
-    configs: ClassVar[dict[str, object]]
+    configs: ClassVar[dict[str, Any]]
     on_tensorflow: ClassVar[Sequence[str]] = ()
 
     @classmethod

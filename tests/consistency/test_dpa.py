@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from small_models import DPA2, DPA3, FITTINGS, FLOW, HARD, INIT, THREE
-from suites import DescriptorAgreement, DescriptorConformance, ModelAgreement
+from consistency.small_models import DPA2, DPA3, FITTINGS, FLOW, HARD, INIT, THREE
+from consistency.suites import DescriptorAgreement, DescriptorConformance, ModelAgreement
 from tolerances import assert_close
 
 from deepmd.array_model.descriptors.dpa2 import Dpa2

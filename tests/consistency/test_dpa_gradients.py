@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from gradients import OFF, Realistic, example_of, gradients_by
-from small_models import DPA2, DPA3
+from consistency.gradients import OFF, Realistic, example_of, gradients_by
+from consistency.small_models import DPA2, DPA3
 from support import TF_LATER
 
 from deepmd.losses import EnerLoss

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_models import FITTINGS
-from suites import ModelAgreement
+from consistency.small_models import FITTINGS
+from consistency.suites import ModelAgreement
 from tolerances import assert_close
 
 from deepmd.array_model.descriptors.se_e2_a import SeE2A

@@ -7,8 +7,8 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from small_models import DPA2, DPA3
-from suites import DescriptorAgreement, DescriptorConformance, ModelConformance
+from consistency.small_models import DPA2, DPA3
+from consistency.suites import DescriptorAgreement, DescriptorConformance, ModelConformance
 from tolerances import assert_close
 
 from deepmd.array_model.descriptors.hybrid import Hybrid

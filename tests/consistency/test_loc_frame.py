@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 import pytest
-from suites import DescriptorAgreement, DescriptorConformance
+from consistency.suites import DescriptorAgreement, DescriptorConformance
 from tolerances import assert_close
 
 from deepmd.adapters.evaluation import NEEDS_GRADIENT
@@ -20,6 +20,7 @@ from deepmd.array_model.descriptors.se_e2_r import SeE2R
 from deepmd.data.neighbours import Structure, find_neighbours
 from deepmd.data.packing import pack
 from deepmd.host import plain
+from deepmd.testing import ModelAgreement
 from deepmd.testing.results import compare, rotate_results
 from deepmd.testing.samples import Subject, systems
 
@@ -37,7 +38,7 @@ class Roomy(Subject):
         return systems(1.15 * self.model.layout().rcut, self.model.ntypes)
 
 
-class Frames:
+class Frames(ModelAgreement):
     """Parameters and systems for tests of loc_frame."""
 
     @classmethod

@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from gradients import (
+from consistency.gradients import (
     BEYOND,
     DESCRIPTOR,
     DIRECT,
@@ -20,7 +20,7 @@ from gradients import (
     in_torch,
     tf_running,
 )
-from suites import ModelConformance
+from consistency.suites import ModelConformance
 from support import TF_LATER, mark_slow
 from tolerances import assert_close
 

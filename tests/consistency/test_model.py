@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from suites import ModelAgreement, ModelConformance
+from consistency.suites import ModelAgreement, ModelConformance
 from tolerances import assert_close
 
 from deepmd.array_model.descriptors.base import Features, Widths

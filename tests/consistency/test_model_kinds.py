@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from small_models import DPA2, DPA3
-from suites import ModelConformance
+from consistency.small_models import DPA2, DPA3
+from consistency.suites import ModelConformance
 from support import FRAMEWORKS, mark_slow
 from tolerances import assert_close
 

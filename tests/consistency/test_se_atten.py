@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from suites import DescriptorAgreement, DescriptorConformance
+from consistency.suites import DescriptorAgreement, DescriptorConformance
 
 from deepmd import DeepPot
 from deepmd.array_model.descriptors.se_atten import SeAtten, SeAttenV2

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from suites import DescriptorAgreement, DescriptorConformance
+from consistency.suites import DescriptorAgreement, DescriptorConformance
 from support import FRAMEWORKS
 from tolerances import assert_close
 

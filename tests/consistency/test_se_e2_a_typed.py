@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from suites import DescriptorAgreement, DescriptorConformance
+from consistency.suites import DescriptorAgreement, DescriptorConformance
 from tolerances import assert_close
 
 from deepmd import DeepPot

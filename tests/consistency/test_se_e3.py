@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from suites import DescriptorAgreement, DescriptorConformance
+from consistency.suites import DescriptorAgreement, DescriptorConformance
 
 from deepmd.array_model.descriptors.se_e3 import SeE3
 from deepmd.array_model.errors import InputError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from suites import DescriptorAgreement, DescriptorConformance
+from consistency.suites import DescriptorAgreement, DescriptorConformance
 
 from deepmd.array_model.descriptors.se_e3_tebd import SeE3Tebd
 from deepmd.testing import variants

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from suites import DescriptorAgreement, DescriptorConformance
+from consistency.suites import DescriptorAgreement, DescriptorConformance
 
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.plan.plans import domain_start
@@ -66,6 +66,10 @@ class TestOptions(DescriptorAgreement):
 def test_what_is_not_smooth_has_no_expansion(name):
     """So that a suite over them would fail rather than test direct evaluation."""
     config = replace(BASE, activation_function=name)
-    subject = type("Kinked", (DescriptorAgreement,), {"configs": {name: config}}).subject_of(name, "numpy")
+
+    class Kinked(DescriptorAgreement):
+        configs = {name: config}
+
+    subject = Kinked.subject_of(name, "numpy")
     with pytest.raises(AssertionError, match="more than 512 terms"):
         _ = subject.plan

@@ -77,7 +77,7 @@ DIPOLE = {
 }
 
 POLAR = {"polar": ("polar_redu", (1, 9)), "atom_polar": ("polar", (-1, 9))}
-STORED = {
+STORED: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {
     **dict.fromkeys(("dipole", "dipole_some", "dipole_dpa3"), DIPOLE),
     **dict.fromkeys(("polar", "polar_full", "polar_shift_scale"), POLAR),
     "dos": {"dos": ("dos_redu", (1, 5)), "atom_dos": ("dos", (-1, 5))},

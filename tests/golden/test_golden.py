@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
-from golden_cases import (
+from golden.golden_cases import (
     BOUNDARIES,
     CASES,
     DIRECT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from golden_cases import BOUNDARIES, COMPRESSED, content_of, sample_of, shortest, stored_in
+from golden.golden_cases import BOUNDARIES, COMPRESSED, content_of, sample_of, shortest, stored_in
 from tolerances import assert_close
 
 from deepmd.array_model.errors import InputError

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from golden_cases import (
+from golden.golden_cases import (
     BOUNDARIES,
     DIPOLE,
     KINDS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from golden_cases import BOUNDARIES, MODEL_CASES, content_of, sample_of, stored_in
+from golden.golden_cases import BOUNDARIES, MODEL_CASES, content_of, sample_of, stored_in
 from support import FRAMEWORKS
 from tolerances import assert_close
 

@@ -5,19 +5,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from kit import ROOT, Frame, Kit, find_kit
-from water import train_model, water_frame
-
-from deepmd.io import load_model, save_model
-from deepmd.plan.expansions import choose_plan
-
-GOLDEN = ROOT / "tests/golden"
-CASES = sorted(path.name for path in GOLDEN.glob("se_e2_a*"))
+from interop.golden_files import Files
+from interop.kit import Frame, Kit, find_kit
+from interop.water import train_model, water_frame
 
 
 def pytest_collection_modifyitems(items):
@@ -48,15 +42,6 @@ def place(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("interop")
 
 
-def golden_frame(case: str, boundary: str = "pbc") -> Frame:
-    """The structure of a stored result."""
-    stored = np.load(GOLDEN / case / "expected.npz")
-    found = {key.split("/")[1]: stored[key] for key in stored.files if key.startswith(f"{boundary}/")}
-    shapes = {"fparam": (1, -1), "aparam": (1, len(found["type"]), -1), "charge_spin": (1, 2)}
-    extra = {key: found[key].reshape(shape) for key, shape in shapes.items() if key in found}
-    return Frame(found["coord"], found["type"], found.get("cell"), **extra)
-
-
 @pytest.fixture(scope="session")
 def trained(place: Path) -> Path:
     """A small model after 100 steps of training on the water of the examples, as model.dp, .yaml, .pth, .pb."""
@@ -79,25 +64,6 @@ def given(water: Frame) -> dict[str, np.ndarray]:
     assert water.cell is not None
     inside = water.coord @ np.linalg.inv(water.cell) % 1.0 @ water.cell
     return {"coord": inside, "cell": water.cell, "types": water.types, "fparam": np.array([[0.7]])}
-
-
-class Files:
-    """Our files of the stored models, made when they are asked for: files[case, "model.pth"], files[case, "compressed.pb"]."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __getitem__(self, key: tuple[str, str]) -> Path:
-        case, name = key
-        path = self.folder / case / name
-        if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            content = load_model(GOLDEN / case / "model.dp")
-            if name.startswith("compressed"):
-                plan, _ = choose_plan(content.model, content.params, None, stored=True)
-                content = replace(content, plan=plan)
-            save_model(path, content)
-        return path
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from kit import Frame
-from lammps_run import in_voigt_order
+from interop.kit import Frame
+from interop.lammps_run import in_voigt_order
 
 from deepmd import DeepPot
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from kit import Frame, Kit
+from interop.kit import Frame, Kit
 
 BAR = 1.6021765e6
 """bar in units of eV/Angstrom^3, as LAMMPS has it in units metal."""

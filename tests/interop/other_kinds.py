@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dpa_options import DPA2, DPA3
-from kit import ROOT, Kit
+from interop.dpa_options import DPA2, DPA3
+from interop.kit import ROOT, Kit
 
 DATA = ROOT / "examples/water/data/water_330a"
 FRAMES, ATOMS = 3, 96

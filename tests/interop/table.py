@@ -14,9 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from kit import ROOT, Frame, Kit, find_kit
-from lammps_run import in_voigt_order, run_lammps
-from water import run_dp, train_model, water_frame
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from interop.kit import ROOT, Frame, Kit, find_kit
+from interop.lammps_run import in_voigt_order, run_lammps
+from interop.water import run_dp, train_model, water_frame
 
 from deepmd import DeepPot
 from deepmd.calculator import DP

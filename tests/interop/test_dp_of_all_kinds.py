@@ -6,9 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from conftest import GOLDEN, golden_frame
-from other_kinds import DP_CASES as CASES
-from other_kinds import NOT_READ
+from interop.golden_files import GOLDEN, golden_frame
+from interop.other_kinds import DP_CASES as CASES
+from interop.other_kinds import NOT_READ
 from tolerances import assert_close
 
 pytestmark = pytest.mark.filterwarnings("ignore::deepmd.data.packing.SelWarning")

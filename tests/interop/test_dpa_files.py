@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import GOLDEN, golden_frame
-from kit import Frame
-from lammps_check import LONELY, check, random_frame
-from lammps_run import run_lammps
+from interop.golden_files import GOLDEN, golden_frame
+from interop.kit import Frame
+from interop.lammps_check import LONELY, check, random_frame
+from interop.lammps_run import run_lammps
 from tolerances import assert_close
 
 from deepmd.io import load_model, save_model

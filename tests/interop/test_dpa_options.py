@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import GOLDEN, golden_frame
-from dpa_options import SECTIONS
+from interop.dpa_options import SECTIONS
+from interop.golden_files import GOLDEN, golden_frame
 from support import differences, stored_tree
 from tolerances import assert_close
 

@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from kit import ROOT
+from interop.kit import ROOT
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kit import ROOT
+from interop.kit import ROOT
 
 from deepmd.array_model.tree import map_leaves
 from deepmd.infer.model_devi import make_model_devi

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from other_kinds import KINDS, train_all
-from our_results import evaluate
+from interop.other_kinds import KINDS, train_all
+from interop.our_results import evaluate
 from tolerances import assert_close
 
 # models of mixed neighbours with a mean depend on the first atom, here as there

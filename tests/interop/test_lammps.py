@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from lammps_check import ACCURACY, LONELY, check, expected, random_frame
-from lammps_run import KINDS, run_lammps
+from interop.lammps_check import ACCURACY, LONELY, check, expected, random_frame
+from interop.lammps_run import KINDS, run_lammps
+from interop.water import run_dp
 from tolerances import assert_close
-from water import run_dp
 
 from deepmd.io import load_model, save_model
 

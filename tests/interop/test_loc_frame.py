@@ -16,8 +16,8 @@ import pytest
 
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[1])]
+from interop.trained import program
 from tolerances import assert_close
-from trained import program
 
 from deepmd.data.neighbours import Structure
 from deepmd.io import load_model, save_model

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from interop.trained import SUFFIXES, VARIANTS, evaluate, frame, program, train
 from tolerances import assert_close
-from trained import SUFFIXES, VARIANTS, evaluate, frame, program, train
 
 from deepmd import DeepPot
 from deepmd.io import convert

@@ -6,8 +6,8 @@ import json
 
 import numpy as np
 import pytest
-from our_results import evaluate
-from tf_kinds import KINDS, REFUSED, train_all
+from interop.our_results import evaluate
+from interop.tf_kinds import KINDS, REFUSED, train_all
 from tolerances import assert_close
 
 from deepmd.array_model.errors import InputError

@@ -7,8 +7,8 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import CASES, GOLDEN, golden_frame
-from kit import Frame
+from interop.golden_files import CASES, GOLDEN, golden_frame
+from interop.kit import ROOT, Frame
 from tolerances import assert_close
 
 from deepmd import DeepPot
@@ -101,7 +101,6 @@ def test_show(kit, files, tmp_path):
 @pytest.fixture(scope="module")
 def system(place, water):
     """Two frames of water as a system of data, with labels."""
-    from conftest import ROOT
 
     folder = place / "system"
     source = ROOT / "examples/water/data/water_330a"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kit import Kit
-from other_kinds import DOS, ENER, SE_E2_A, SE_E2_R, SE_E3, SECTIONED, TENSOR, fitting, training_options, work
+from interop.kit import Kit
+from interop.other_kinds import DOS, ENER, SE_E2_A, SE_E2_R, SE_E3, SECTIONED, TENSOR, fitting, training_options, work
 
 E2R = {**SE_E2_R, "type_one_side": True, "rcut": 3.0, "sel": [9, 18]}
 ATTEN = {"type": "se_atten", **SECTIONED, "sel": 48, "axis_neuron": 2, "attn": 5, "attn_layer": 0, "attn_dotr": False}

@@ -24,7 +24,7 @@ DESCRIPTOR = {
 }
 FITTING = {"neuron": [12, 12], "seed": 1}
 
-VARIANTS = {
+VARIANTS: dict[str, tuple] = {
     # name: (changes of model, descriptor, fitting_net, backends of DeePMD-kit)
     "plain": ({}, {"type_one_side": True}, {}, "tf pt"),
     "two_side": (

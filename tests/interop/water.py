@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from kit import ROOT, Frame
+from interop.kit import ROOT, Frame
 
 from deepmd.io import load_model, save_model
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from small_training import largest_difference, run
 from tolerances import assert_close
+from train.small_training import largest_difference, run
 
 from deepmd.data.systems import load_system
 from deepmd.infer import DeepPot

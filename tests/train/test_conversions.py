@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from conversions import CHECKPOINTS, FORMATS, PAIRS, same_file
-from small_training import WATER, run, small_input
 from support import mark_slow
 from tolerances import assert_close
+from train.conversions import CHECKPOINTS, FORMATS, PAIRS, same_file
+from train.small_training import WATER, run, small_input
 
 from deepmd import DeepPot
 from deepmd.data.systems import load_system

@@ -5,10 +5,10 @@ from contextlib import chdir
 
 import numpy as np
 import pytest
-from small_descriptors import DISTANCES, KINDS, SMALL, TYPED
-from small_training import WATER, largest_difference, run, small_input
 from support import mark_slow
 from tolerances import assert_close
+from train.small_descriptors import DISTANCES, KINDS, SMALL, TYPED
+from train.small_training import WATER, largest_difference, run, small_input
 
 from deepmd import DeepPot
 from deepmd.data.systems import load_system

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conversions import CHECKPOINTS, FORMATS, PAIRS, same_file
-from small_descriptors import MESSAGES
-from small_training import WATER, largest_difference, run, small_input
 from support import require
+from train.conversions import CHECKPOINTS, FORMATS, PAIRS, same_file
+from train.small_descriptors import MESSAGES
+from train.small_training import WATER, largest_difference, run, small_input
 
 from deepmd.array_model.errors import InputError
 from deepmd.host import plain

@@ -2,7 +2,7 @@
 
 import json
 
-from small_training import WATER, largest_difference, largest_parameter_difference, run
+from train.small_training import WATER, largest_difference, largest_parameter_difference, run
 
 SAME_PATH = 1e-8
 

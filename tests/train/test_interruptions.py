@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_training import WATER, largest_difference, largest_parameter_difference, run, small_input
+from train.small_training import WATER, largest_difference, largest_parameter_difference, run, small_input
 
 from deepmd.array_model.errors import InputError
 from deepmd.cli import main
 from deepmd.infer import DeepPot
-from deepmd.train import checkpoints, other_training
+from deepmd.train import checkpoints
 from deepmd.train.other_training import Rows
 from deepmd.train.validating import FullValidation
 
@@ -248,7 +248,7 @@ def test_a_kill_while_files_are_moved_loses_nothing(folder, monkeypatch, moment)
             raise KeyboardInterrupt
         return move(old, new)
 
-    monkeypatch.setattr(other_training.shutil, "move", dying)
+    monkeypatch.setattr(shutil, "move", dying)
     if moment < 4:
         with pytest.raises(KeyboardInterrupt):
             run(folder, quick(numb_steps=2), "torch")

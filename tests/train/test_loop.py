@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_training import run
 from support import require
+from train.small_training import run
 
 from deepmd.data.systems import load_system
 from deepmd.infer import DeepPot
 from deepmd.io import load_model
-from deepmd.losses import EnerLoss
 from deepmd.train.checkpoints import announce
 from deepmd.train.validating import full_errors
 
@@ -78,10 +77,13 @@ def recorded(monkeypatch, tmp_path):
     require("torch")
 
     def record(training, validation, numb_steps, **options):
-        made = []
-        monkeypatch.setattr(
-            "deepmd.adapters.torch.trainer.trainer", lambda *task: made.append(Recorder(*task)) or made[-1]
-        )
+        made: list[Recorder] = []
+
+        def make(*task):
+            made.append(Recorder(*task))
+            return made[-1]
+
+        monkeypatch.setattr("deepmd.adapters.torch.trainer.trainer", make)
         tree = {
             "model": {
                 "type_map": ["O"],
@@ -157,7 +159,7 @@ def test_full_validation_weights_systems_by_their_frames(tmp_path):
             e, f, _ = potential.eval(system.coord, system.cell, system.types)
             energy.append((e[:, 0] - system.data["energy"]) / system.num_atoms)
             force.append(f - system.data["force"])
-    found = full_errors(content, "numpy", systems, EnerLoss(), ("E", "F"))
+    found = full_errors(content, "numpy", systems, ("E", "F"))
     for quantity, differences in (("E", energy), ("F", force)):
         absolute = weight @ [np.abs(each).mean() for each in differences]
         square = weight @ [(each**2).mean() for each in differences]
@@ -170,5 +172,5 @@ def test_the_newest_checkpoints_stay_and_later_ones_are_not_touched(tmp_path, ke
     """Of a training that goes on from step 6, what another one left at step 8 is not to be removed."""
     for step in (2, 4, 6, 8):
         (tmp_path / f"model.ckpt-{step}.pt").write_text("")
-    announce("torch", tmp_path / "model.ckpt", "model.ckpt-6.pt", 6, keep)
+    announce("torch", tmp_path / "model.ckpt", "model.ckpt-6.pt", 6, keep, tmp_path / "model.ckpt")
     assert [step for step in range(10) if (tmp_path / f"model.ckpt-{step}.pt").exists()] == expected

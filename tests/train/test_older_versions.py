@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_training import WATER, run
+from train.small_training import WATER, run
 
 from deepmd import DeepPot
 from deepmd.testing.tolerances import assert_close

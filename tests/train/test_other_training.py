@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
-from other_data import KINDS, other_input, write_system
-from small_training import largest_difference, largest_parameter_difference, run
 from support import mark_slow, require
 from tolerances import assert_close
+from train.other_data import KINDS, other_input, write_system
+from train.small_training import largest_difference, largest_parameter_difference, run
 
 from deepmd.array_model.errors import InputError
 from deepmd.data.systems import load_system
@@ -151,6 +152,7 @@ def test_native_files_by_themselves(trained, run_file):
     frame["coords"] = frame["coords"].reshape(-1, len(types), 3)
     model = load_model(path).model
     native = run_file(path, frame, types, model.output, model.atom_exclude_types)
+    potential: Any
     with DeepEval(path, backend="numpy") as potential:
         output = potential.output
         if output.differentiable:

@@ -6,8 +6,8 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
-from small_training import largest_difference, largest_parameter_difference, run, small_input
 from support import TF_LATER
+from train.small_training import largest_difference, largest_parameter_difference, run, small_input
 
 from deepmd.array_model.errors import InputError
 from deepmd.io import load_model

@@ -7,8 +7,8 @@ from contextlib import chdir
 
 import numpy as np
 import pytest
-from small_training import WATER, largest_difference, largest_parameter_difference, run, run_killed, small_input
 from support import TF_LATER
+from train.small_training import WATER, largest_difference, largest_parameter_difference, run, run_killed, small_input
 
 from deepmd.array_model.errors import InputError
 from deepmd.data.systems import load_system

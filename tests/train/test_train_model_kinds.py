@@ -8,9 +8,9 @@ import re
 
 import numpy as np
 import pytest
-from small_training import WATER, largest_difference, largest_parameter_difference, run, small_input
 from support import TF_LATER, require
 from tolerances import assert_close
+from train.small_training import WATER, largest_difference, largest_parameter_difference, run, small_input
 
 from deepmd import DeepPot
 from deepmd.array_model.errors import InputError
@@ -179,7 +179,7 @@ def test_a_member_stays_directly_evaluated(tmp_path, evaluations, backend):
     assert all(first == 0 < second for first, second in evaluations), evaluations
 
 
-WRONG = {
+WRONG: dict[str, tuple[dict, str]] = {
     "no file": ({"type": "pairtab", "tab_file": "missing.txt", "rcut": 4.0, "sel": 20}, "missing.txt cannot be read"),
     "no key": ({"type": "pairtab", "rcut": 4.0, "sel": 20}, "model/tab_file: required, but missing"),
     "unknown key": (

@@ -8,7 +8,7 @@ from contextlib import chdir
 import h5py
 import numpy as np
 import pytest
-from small_training import WATER, largest_difference, largest_parameter_difference, run, small_input
+from train.small_training import WATER, largest_difference, largest_parameter_difference, run, small_input
 
 from deepmd.array_model.errors import InputError
 from deepmd.data.systems import load_system

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_training import largest_difference, run, small_input
 from support import TF_LATER, mark_slow
 from tolerances import assert_close
+from train.small_training import largest_difference, run, small_input
 
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.models.linear import LinearModel

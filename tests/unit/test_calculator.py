@@ -12,15 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ase = pytest.importorskip("ase")
+pytest.importorskip("ase")
 
-from ase.calculators.calculator import PropertyNotImplementedError  # noqa: E402
-from ase.db import connect  # noqa: E402
-from ase.io import read, write  # noqa: E402
+import ase
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.db import connect
+from ase.io import read, write
 
-from deepmd.array_model.errors import InputError  # noqa: E402
-from deepmd.calculator import DP  # noqa: E402
-from deepmd.infer import DeepPot  # noqa: E402
+from deepmd.array_model.errors import InputError
+from deepmd.calculator import DP
+from deepmd.infer import DeepPot
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 MODEL = GOLDEN / "se_e2_a" / "model.dp"

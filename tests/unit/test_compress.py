@@ -7,6 +7,7 @@ import logging
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -350,6 +351,7 @@ def test_deviations_are_measured(tmp_path):
     """Small for what was made; what is added to a coefficient is found again, in values and in slopes."""
     content = load_model(compressed(tmp_path))
     given, (expansion,) = (content.model.descriptor, content.params["descriptor"]), content.plan
+    assert expansion is not None
     values, slopes = measure_deviations(*given, expansion)
     assert 0.0 < values < TOLERANCES["float64"]["spectral"]
     assert 0.0 < slopes < TOLERANCES["float64"]["spectral"] * expansion.terms**2
@@ -440,7 +442,8 @@ def test_every_fitting_net_with_other_descriptors_than_its_golden_case(tmp_path,
     path = compress_model(tmp_path / "m.dp", tmp_path / "c.dp")
     assert all(terms_of(path))
     arguments, _, _ = inputs("hybrid")
-    results = [DeepEval(path, evaluation=evaluation).eval(*arguments) for evaluation in (None, "direct")]
+    models: list[Any] = [DeepEval(path, evaluation=evaluation) for evaluation in (None, "direct")]
+    results = [model.eval(*arguments) for model in models]
     for value, wanted in zip(*(out if isinstance(out, (list, tuple)) else (out,) for out in results), strict=True):
         assert_close(value, wanted, "spectral")
 

@@ -149,7 +149,8 @@ def test_direct_evaluation_reaches_everywhere():
 
 def test_virtual_atoms_are_nowhere():
     potential = DeepPot(MODEL)
-    potential.eval(*dimer(0.1)[:2], [0, -1])
+    coord, cell, *_ = dimer(0.1)
+    potential.eval(coord, cell, [0, -1])
     assert potential.outside == 0
 
 

@@ -228,7 +228,7 @@ def test_members_over_each_other(tmp_path):
                 first.CRC,
             )
             archive.filelist.append(copy)
-        archive._didModify = True
+        archive._didModify = True  # type: ignore[attr-defined]
     with refused(r"m\.pth.*members overlap"):
         load_model(tmp_path / "m.pth")
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from native_inputs import GOLDEN, KEYS, extended, golden, lower, random_frames, whole
 from support import mark_slow
 from tolerances import TOLERANCES, assert_close
+from unit.native_inputs import GOLDEN, KEYS, extended, golden, lower, random_frames, whole
 
 from deepmd import DeepPot
 from deepmd.array_model.errors import InputError

@@ -232,7 +232,7 @@ def test_as_many_rows_as_do_not_fit_into_two_bytes():
     j, dist = (i + rng.choice([1, 3], 2 * natoms)) % natoms, rng.uniform(1.0, 2.0, 2 * natoms)
     disp = dist[:, None] * np.array([[0.0, 0.6, 0.8]])
     neighbours = Neighbours(i, j, disp, dist, types, np.zeros(natoms, dtype=np.int64), 1, np.zeros((natoms, 3)))
-    packed = pack(neighbours, Layout(RCUT, (3, 3), ordered=False), 2)
+    packed = pack(neighbours, Layout(RCUT, (3, 3)), 2, ordered=False)
     assert packed.pairs.widths == (2, 2)
     rows, columns = np.nonzero(packed.pairs.mask_NM)
     by_size = np.argsort(packed.pairs.disp_NM3[rows, columns, 2])

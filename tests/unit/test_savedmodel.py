@@ -6,9 +6,9 @@ import shutil
 
 import numpy as np
 import pytest
-from native_inputs import GOLDEN, KEYS, golden, lower, whole
 from support import mark_slow
 from tolerances import assert_close
+from unit.native_inputs import GOLDEN, KEYS, golden, lower, whole
 
 from deepmd import DeepPot
 from deepmd.array_model.errors import InputError

@@ -84,7 +84,7 @@ def find(coord, types, frame, cells, periodic, layout, *, xp):
 
 
 def in_numpy(layout, periodic):
-    return lambda *arrays: find(*arrays, periodic, layout, xp=plain)
+    return lambda *arrays: find(*arrays, periodic, layout, xp=plain)  # type: ignore[call-arg]
 
 
 def in_torch_trace(layout, periodic):
@@ -92,7 +92,7 @@ def in_torch_trace(layout, periodic):
     from deepmd.adapters.torch.namespace import xp
 
     def flat(*arrays):
-        *fields, counts, widths, kinds, place, row, position = find(*arrays, periodic, layout, xp=xp)
+        *fields, counts, widths, kinds, place, row, position = find(*arrays, periodic, layout, xp=xp)  # type: ignore[call-arg]
         return (*fields, torch.stack(counts), torch.stack(widths), kinds, place, row, position)
 
     example = [torch.from_numpy(a) for a in batch(structures(CELLS["large"] if periodic else None, 13, 2, 0))]
@@ -112,7 +112,7 @@ def in_tf_graph(layout, periodic):
     with tf.Graph().as_default() as graph:
         kinds = ((tf.float64, [None, 3]), (tf.int64, [None]), (tf.int64, [None]), (tf.float64, [None, 3, 3]))
         inputs = [tf.compat.v1.placeholder(dtype, sizes) for dtype, sizes in kinds]
-        outputs = find(*inputs, periodic, layout, xp=xp)
+        outputs = find(*inputs, periodic, layout, xp=xp)  # type: ignore[call-arg]
     session = tf.compat.v1.Session(graph=graph)
     return lambda *arrays: session.run(outputs, dict(zip(inputs, arrays, strict=True)))
 

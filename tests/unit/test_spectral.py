@@ -377,8 +377,10 @@ END = 1.8
 def pair(request):
     """Energies and the forces on the second atom, along their line, of an O and an H at some distances: expansion and nets."""
     backend, stored = request.param
-    expansion = Subject(*model_of(BASE), backend, chosen=plan(BASE, END / MARGIN, stored=stored)[0])
-    nets = Subject(*model_of(replace(BASE, evaluation="direct")), backend)
+    model, params = model_of(BASE)
+    expansion = Subject(model, params, backend, chosen=plan(BASE, END / MARGIN, stored=stored)[0])
+    model, params = model_of(replace(BASE, evaluation="direct"))
+    nets = Subject(model, params, backend)
     line = np.array([0.6, 0.0, 0.8])
 
     def evaluate(distances, subject=expansion):

@@ -85,15 +85,13 @@ def test_environment_statistics_of_three_atoms_by_hand():
         for i in centres:
             for j in (k for k in range(3) if k != i):
                 d = coord[0, j] - coord[0, i]
-                radial.append(1 / np.linalg.norm(d))
+                radial.append(float(1 / np.linalg.norm(d)))
                 angular += list(d / (d @ d))
         slots = 8 * len(centres)
-        radial, angular = (
-            np.array(radial + [0] * (slots - len(radial))),
-            np.array(angular + [0] * (3 * slots - len(angular))),
-        )
-        assert mean[kind, 0] == pytest.approx(radial.mean())
-        np.testing.assert_allclose(std[kind], [radial.std(), *[angular.std()] * 3])
+        radial += [0.0] * (slots - len(radial))
+        angular += [0.0] * (3 * slots - len(angular))
+        assert mean[kind, 0] == pytest.approx(np.mean(radial))
+        np.testing.assert_allclose(std[kind], [np.std(radial), *[np.std(angular)] * 3])
     np.testing.assert_array_equal(std[2], 0.1)  # a type that the data lack
     assert mean[2, 0] == 0.0
 

@@ -318,9 +318,8 @@ def check_searches(name: str, seeds: range) -> Counter:
         row, column = np.nonzero(mask)
         got = np.column_stack([row, index[row, column], np.stack([x[row, column] for x in disp], axis=1)])
         want = np.column_stack([expected.i, expected.j, expected.disp])
-        assert_same_pairs(
-            *(pairs[np.linalg.norm(pairs[:, 2:], axis=1) < RCUT - tolerance] for pairs in (got, want)), tolerance
-        )
+        near = [pairs[np.linalg.norm(pairs[:, 2:], axis=1) < RCUT - tolerance] for pairs in (got, want)]
+        assert_same_pairs(near[0], near[1], tolerance)
         outcomes["equal"] += 1
     return outcomes
 
