@@ -37,8 +37,8 @@ def check_dp(line):
     rest = common.parse_known_args(line.arguments)[1]
     command = next((word for word in rest if word in cli.COMMANDS), None)
     options = cli_options.Parser(add_help=True)
-    if command is None:  # options of every command: `dp -h`
-        assert not [word for word in rest if not word.startswith("-")], "unknown command"
+    if command is None:  # options of every command: `dp -h`, `dp COMMAND -h`
+        assert not [word for word in rest if not word.startswith("-") and not word.isupper()], "unknown command"
     else:
         cli.COMMANDS[command][1](options)
     known = {*options._option_string_actions, *common._option_string_actions, "-b", "--version"}
