@@ -401,4 +401,4 @@ def test_tensorboard_that_is_not_installed(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.event_pb2", None)
     with pytest.raises(InputError, match=r"training/tensorboard: .* pip install 'deepmd\[tensorboard\]'"):
         run(tmp_path, options({}, numb_steps=2, tensorboard=True), "torch")
-    assert not list(tmp_path.glob("**/*.out")), "nothing was begun"
+    assert {path.name for path in tmp_path.iterdir()} == {"input.json"}, "told before anything is written"
