@@ -103,7 +103,7 @@ def read_progress(stored: dict[str, Any], version: int, moments: dict[str, np.nd
 
 
 def upgrade_evaluation(evaluation: str | int, model: Any) -> list[int] | None:
-    """Return the terms of each part from what a checkpoint of version 1 holds: one number for all, "direct", or "auto"."""
+    """Return the terms of each part from a checkpoint of version 1: one number for all, "direct" or "auto"."""
     return None if evaluation == "auto" else [0 if evaluation == "direct" else int(evaluation)] * len(model.parts)
 
 

@@ -80,7 +80,7 @@ def moments(x_NM: Array, rows_NCM: Array, count: int, *, xp: Namespace) -> Array
     return xp.concat([half for each in halves_ for half in each], axis=2)
 
 
-def contracted(
+def contract_moments(
     x_NM: Array,
     rows_NCM: Array,
     widths: Sizes,
@@ -109,7 +109,7 @@ def contracted(
     return xp.concat(parts, axis=0)
 
 
-def contracted_adjoint(
+def contract_with_adjoint(
     x_NM: Array,
     columns_NCM: Array,
     widths: Sizes,
@@ -119,7 +119,9 @@ def contracted_adjoint(
     *,
     xp: Namespace,
 ) -> tuple[Array, Any]:
-    """Return `contracted` for fixed coefficients, and the function from a gradient of that shape to those of x and of the columns (N, C, M).
+    """Return `contract_moments` for fixed coefficients, and its adjoint.
+
+    The adjoint maps a gradient of the shape of the value to the gradients of x and of the columns (N, C, M).
 
     The value needs no slopes within the domain: the sums of R and x R are enough, and beyond it the slope at x = 1,
     where all T_m(y) are 1. The adjoint contracts the other way round, which gives each atom a polynomial and its slope,
@@ -161,9 +163,10 @@ def contracted_adjoint(
 
 
 BEND = 2.0
-"""Where the abscissa of a scalar product t turns from linear to logarithmic: x = asinh(t / BEND), over its value at the end of the
-domain. Nets vary where their input is about one, and the domain is many times that; without it there were several times
-the terms.
+"""Scalar product at which its abscissa turns from linear to logarithmic: x = asinh(t / BEND) / asinh(end / BEND).
+
+Nets vary where their input is about one, and the domain is many times that: a linear abscissa takes several times the
+terms.
 """
 
 
@@ -179,7 +182,7 @@ def product_at(x: Array, scale: Array, *, xp: Namespace) -> Array:
 
 
 def product_moments(t_NP: Array, share_P: Array, scale: Array, count: int, *, xp: Namespace) -> Array:
-    """Sum t, x t, (t - t0) x'(t0) t and (t - t0) x'(t0) x t, times T_m(2 x^2 - 1) with m < K/2, over all pairs of neighbours.
+    """Sum t, x t, (t - t0) x'(t0) t and (t - t0) x'(t0) x t, times T_m(2 x^2 - 1), m < K/2, over pairs of neighbours.
 
     Parameters
     ----------

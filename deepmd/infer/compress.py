@@ -57,7 +57,8 @@ def compress_model(
 
     Parameters
     ----------
-    source : model file of any format; without a suffix it gets that of the backend. A compressed one is compressed anew, from its networks
+    source : model file of any format; without a suffix it gets that of the backend. A compressed one is compressed
+        anew, from its networks
     target : model file to write; without a suffix it gets that of the source
     training_script : input.json whose training data tell the shortest distance if the source does not
     extrapolate : see above; at least 1
@@ -136,7 +137,7 @@ def _distance_of_data(content: ModelFile, source: Path, training_script: str | o
 
 
 def measure_deviations(descriptor: Any, params: Params, expansion: Expansion) -> tuple[float, float]:
-    """Return the largest deviations of an expansion from the nets, of values and slopes, relative to the largest of each.
+    """Return the largest deviations of an expansion from the nets, of values and of slopes, relative to the largest.
 
     All pairs of types are compared at `GRID` points of the domain, both ends included.
     """
@@ -164,7 +165,7 @@ def measure_deviations(descriptor: Any, params: Params, expansion: Expansion) ->
 
 
 def _value_and_slope(function: Any, x_Q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return a function of (Q, 1) to (Q, G), row by row, and its derivative: that of its adjoint, which is linear, by what goes in."""
+    """Return the values (Q, G) of a function of (Q, 1), and its forward-mode derivative by a double vjp, row by row."""
     adjoint, value_QG = make_vjp(function)(x_Q[:, None])
     forward, _ = make_vjp(adjoint)(np.zeros_like(value_QG))
     return value_QG, forward(np.ones((len(x_Q), 1)))

@@ -154,8 +154,10 @@ def with_table(outer: ModelSection, model: Any) -> tuple[Any, Given]:
     missing = [name for name in ("smin_alpha", "sw_rmin", "sw_rmax") if getattr(outer, name) is None]
     if missing:
         raise InputError(f"model/{missing[0]}: required with use_srtab, but missing")
-    most = 1 if slots.automatic(model) else sum(model.layout().sel)  # an automatic one is resolved later
-    table, params = read_table(str(outer.use_srtab), max(slots.cutoffs(model)), most, outer.type_map, "model/use_srtab")
+    most = 1 if slots.find_automatic(model) else sum(model.layout().sel)  # an automatic one is resolved later
+    table, params = read_table(
+        str(outer.use_srtab), max(slots.find_cutoffs(model)), most, outer.type_map, "model/use_srtab"
+    )
     options = {
         name: getattr(model, name) for name in ("pair_exclude_types", "atom_exclude_types", "rcond", "preset_out_bias")
     }

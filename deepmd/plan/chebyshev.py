@@ -1,4 +1,4 @@
-"""Chebyshev expansions of functions of one number: the terms they need, and the constants of their evaluation (see `spectral`)."""
+"""Chebyshev expansions of functions of one number: number of terms, and constants of the evaluation in `spectral`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def transform(count: int) -> np.ndarray:
 
 @cache
 def derivative(count: int) -> np.ndarray:
-    """Return the matrix (K, K) from coefficients to those of the derivative: T_k' = 2k (T_{k-1} + T_{k-3} + ...), T_0 halved."""
+    """Return the matrix (K, K) from coefficients to those of the derivative.
+
+    T_k' = 2k (T_{k-1} + T_{k-3} + ...), with T_0 halved.
+    """
     m, k = np.indices((count, count))
     return np.where((k > m) & ((k - m) % 2 == 1), np.where(m == 0, 1.0, 2.0) * k, 0.0)
 
@@ -47,7 +50,9 @@ def halves(count: int) -> np.ndarray:
 
 
 def terms_needed(values: Callable[[np.ndarray], np.ndarray], tolerance: float) -> int | None:
-    """Return how many terms represent a function on [-1, 1] to a tolerance, a multiple of 8, or None if `MOST_TERMS` do not.
+    """Return how many terms represent a function on [-1, 1] to a tolerance, a multiple of 8.
+
+    None if more than `MOST_TERMS` are needed.
 
     `values(nodes)` gives the function, (len(nodes), columns); every column must be represented.
     """
@@ -64,6 +69,9 @@ def terms_needed(values: Callable[[np.ndarray], np.ndarray], tolerance: float) -
 
 
 def constants(count: int) -> np.ndarray:
-    """Return the matrix (2K, K) from values at the nodes to what contracts `spectral.moments`: those of the values, then of the slopes."""
+    """Return the matrix (2K, K) from values at the nodes to what contracts `spectral.moments`.
+
+    The rows of the values come first, then those of the slopes.
+    """
     value = transform(count)
     return np.concatenate([halves(count) @ value, halves(count) @ (derivative(count) @ value)])

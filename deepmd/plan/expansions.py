@@ -18,7 +18,10 @@ from deepmd.host import plain
 from deepmd.plan import chebyshev
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-6}
-"""Largest neglected coefficient relative to the largest one, each weighted with the square of its number: |T_k'(x)| <= k^2."""
+"""Largest neglected coefficient, relative to the largest one.
+
+Each is weighted with the square of its number k, because slopes obey |T_k'(x)| <= k^2.
+"""
 
 HEADROOM = 1.25
 """Terms planned for training in units of those needed now: weights grow, and every new plan costs a new graph."""

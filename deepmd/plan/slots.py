@@ -12,21 +12,21 @@ MOST = 100.0
 """Largest RATIO of "auto:RATIO": more slots than that would only take memory."""
 
 
-def automatic(model: Any) -> tuple[str, ...]:
+def find_automatic(model: Any) -> tuple[str, ...]:
     """Return the values of `sel` that neighbour statistics have to resolve."""
     return tuple(sel for part in model.parts for _, sel in part.sels().values() if isinstance(sel, str))
 
 
-def cutoffs(model: Any) -> frozenset[float]:
-    """Return the cutoffs (Angstrom) of the descriptors, their parts and the tables of a model: all that `resolved` may ask for."""
+def find_cutoffs(model: Any) -> frozenset[float]:
+    """Return the cutoffs (Angstrom) of descriptors, their parts and pair tables: all that `resolve_sel` may ask for."""
     own = {rcut for part in model.parts for rcut, _ in part.sels().values()} | {
         descriptor.rcut for descriptor in model.descriptors
     }
     table = {model.rcut} if isinstance(model, PairTabModel) else set()
-    return frozenset(own).union(table, *(cutoffs(member) for member in model.members))
+    return frozenset(own).union(table, *(find_cutoffs(member) for member in model.members))
 
 
-def resolved(model: Any, most: Callable[[float], Sequence[int]]) -> Any:
+def resolve_sel(model: Any, most: Callable[[float], Sequence[int]]) -> Any:
     """Return a model with every automatic `sel` resolved by `most(rcut)`, the largest numbers of neighbours by type.
 
     Raises
@@ -37,7 +37,9 @@ def resolved(model: Any, most: Callable[[float], Sequence[int]]) -> Any:
 
     def part_of(part: Any) -> Any:
         found = {name: (sel, most(rcut)) for name, (rcut, sel) in part.sels().items() if isinstance(sel, str)}
-        values = {name: slots_of(sel, [sum(counts)] if part.mixed else counts) for name, (sel, counts) in found.items()}
+        values = {
+            name: count_slots(sel, [sum(counts)] if part.mixed else counts) for name, (sel, counts) in found.items()
+        }
         try:
             return part.with_sels(values) if values else part
         except ValueError as error:
@@ -46,9 +48,9 @@ def resolved(model: Any, most: Callable[[float], Sequence[int]]) -> Any:
     return model.resized(part_of(part) for part in model.parts)
 
 
-def taken(model: Any, other: Any) -> Any:
+def take_sel(model: Any, other: Any) -> Any:
     """Return a model with every automatic `sel` taken from another one, if the parts are of the same kinds."""
-    if not automatic(model) or [part.kind for part in other.parts] != [part.kind for part in model.parts]:
+    if not find_automatic(model) or [part.kind for part in other.parts] != [part.kind for part in model.parts]:
         return model
 
     def part_of(part: Any, their: Any) -> Any:
@@ -58,8 +60,10 @@ def taken(model: Any, other: Any) -> Any:
     return model.resized(part_of(*both) for both in zip(model.parts, other.parts, strict=True))
 
 
-def slots_of(sel: str, most: Sequence[int]) -> tuple[int, ...]:
-    """Return the slots that "auto" or "auto:RATIO" mean: the observed maximum times the ratio (1.1), rounded up to a multiple of 4.
+def count_slots(sel: str, most: Sequence[int]) -> tuple[int, ...]:
+    """Return the slots that "auto" or "auto:RATIO" stand for.
+
+    The observed maximum times the ratio (1.1), rounded up to a multiple of 4.
 
     Raises
     ------

@@ -75,8 +75,8 @@ def resolve_sel(
     """
     known = None if source is None else source.min_nbor_dist
     if source is not None:
-        options = options.with_model(slots.taken(options.model, source.model))
-    model, automatic = options.model, slots.automatic(options.model)
+        options = options.with_model(slots.take_sel(options.model, source.model))
+    model, automatic = options.model, slots.find_automatic(options.model)
     if skip:
         if automatic:
             raise InputError(
@@ -85,13 +85,13 @@ def resolve_sel(
             )
         return options, known
     distance, counts = math.inf, {}
-    for rcut in slots.cutoffs(model):
+    for rcut in slots.find_cutoffs(model):
         nearest, counts[rcut] = neighbour_statistics(systems, rcut, model.ntypes)
         distance = min(distance, nearest)
     most = counts[max(counts)]
     log.info("training data with min nbor dist: %f", distance)
     log.info("training data with max nbor size: %s", most)
-    options = options.with_model(slots.resolved(model, counts.__getitem__))
+    options = options.with_model(slots.resolve_sel(model, counts.__getitem__))
     layout = options.model.layout()
     if automatic:
         log.info("sel is %s", list(layout.sel))

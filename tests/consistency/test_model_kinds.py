@@ -136,17 +136,17 @@ def test_a_table_has_as_many_slots_as_the_deep_potential(source):
     network, table_ = POTENTIAL.changed(lambda descriptor: replace(descriptor, sel="auto")), table(4.0)
     automatic = ZblModel(TYPES, (network, replace(table_, sel=1)), sw_rmin=0.5, sw_rmax=3.5, smin_alpha=0.3)
     known = replace(automatic, models=(POTENTIAL, replace(table_, sel=sum(POTENTIAL.layout().sel))))
-    assert slots.automatic(automatic) == ("auto",)
+    assert slots.find_automatic(automatic) == ("auto",)
     if source == "data":
-        resolved = slots.resolved(automatic, lambda rcut: (7, 9))
+        resolved = slots.resolve_sel(automatic, lambda rcut: (7, 9))
         assert resolved.models[1].sel == sum(resolved.models[0].layout().sel) == 8 + 12
     else:
-        assert slots.taken(automatic, known) == known
+        assert slots.take_sel(automatic, known) == known
 
 
 def test_what_is_given_is_not_taken_from_another_model():
     """One automatic `sel` does not open the others, whose difference has to be told."""
     given = POTENTIAL.changed(lambda descriptor: replace(descriptor, sel=(1, 2)))
     automatic = POTENTIAL.changed(lambda descriptor: replace(descriptor, sel="auto"))
-    taken = slots.taken(LinearModel(TYPES, (given, automatic)), LinearModel(TYPES, (POTENTIAL, POTENTIAL)))
+    taken = slots.take_sel(LinearModel(TYPES, (given, automatic)), LinearModel(TYPES, (POTENTIAL, POTENTIAL)))
     assert taken.models == (given, POTENTIAL)

@@ -100,7 +100,7 @@ def test_equals_deepmd_kit(case, backend, evaluation):
 def test_an_input_without_a_type_embedding_is_as_before():
     assert not [field for field in fields(SeE2A) if field.name == "types"]
     assert BASE.widths.invariant == SeE2A(neuron=(2, 4), axis_neuron=2).widths.invariant + 3
-    assert set(BASE.fresh(("O", "H"), np.random.default_rng, xp=plain)) == {
+    assert set(BASE.init(("O", "H"), np.random.default_rng, xp=plain)) == {
         "davg",
         "dstd",
         "embeddings",

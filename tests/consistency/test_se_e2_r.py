@@ -58,7 +58,7 @@ class TestFollowing(TestSpectral):
 def test_the_number_of_nets_counts(one_sided):
     """DeePMD-kit's torch stores `type_one_side` as it was given and has a net for each type of neighbour, whatever it says."""
     descriptor, types = replace(BASE, type_one_side=one_sided), ("O", "H")
-    params = descriptor.fresh(types, np.random.default_rng, xp=plain)
+    params = descriptor.init(types, np.random.default_rng, xp=plain)
     tree = descriptor_to_dict(descriptor, params, types)
     assert tree["type_one_side"] is one_sided
     for said in (True, False):

@@ -63,7 +63,7 @@ def test_charge_and_spin(tmp_path, backends):
     assert largest_difference(rows[0], rows[-1]) < 1e-8
     content = load_model(tmp_path / "torch/model.ckpt-20.pt")
     trained = content.params["descriptor"]
-    fresh = replace(content.model.descriptor, seed=1).fresh(
+    fresh = replace(content.model.descriptor, seed=1).init(
         ("O", "H"), np.random.default_rng, xp=plain
     )  # files do not hold the seed
     for name, values in (("chg_embedding", [99, 100, 101]), ("spin_embedding", [0, 2, 3])):

@@ -54,7 +54,7 @@ OLD = Dpa2(
     use_tebd_bias=True,
     precision="float64",
 )
-PARAMS = OLD.fresh(("O", "H"), lambda _: np.random.default_rng(1), xp=plain)
+PARAMS = OLD.init(("O", "H"), lambda _: np.random.default_rng(1), xp=plain)
 
 
 @pytest.fixture(scope="module")

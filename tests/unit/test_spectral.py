@@ -148,10 +148,10 @@ def test_the_written_adjoint_is_that_of_the_sums(run, count, rng):
     weights, counts = rng.normal(size=(4, 3, 6)), (3, 0, 1)
 
     def sums(x, columns, *, xp):
-        return spectral.contracted(x, columns, WIDTHS, counts, coefficients, count, xp=xp)
+        return spectral.contract_moments(x, columns, WIDTHS, counts, coefficients, count, xp=xp)
 
     def written(x, columns, coefficients, weights, *, xp):
-        out, adjoint = spectral.contracted_adjoint(x, columns, WIDTHS, counts, coefficients, count, xp=xp)
+        out, adjoint = spectral.contract_with_adjoint(x, columns, WIDTHS, counts, coefficients, count, xp=xp)
         return [out, *adjoint(weights)]
 
     out, by_x, by_columns = run(written, x_NM, columns_NCM, coefficients, weights)

@@ -20,7 +20,7 @@ from deepmd.data import output_statistics, statistics
 from deepmd.data.sampling import Sampler, make_rule
 from deepmd.data.systems import System, load_system
 from deepmd.host import plain
-from deepmd.plan.slots import slots_of
+from deepmd.plan.slots import count_slots
 
 WATER = Path(__file__).parents[2] / "examples" / "water" / "data"
 REPRODUCED = 1e-12
@@ -260,10 +260,10 @@ def test_neighbour_statistics_by_loops(systems):
 
 @pytest.mark.parametrize(("text", "expected"), [("auto", (44, 84)), ("auto:1.5", (60, 112)), ("auto:1", (40, 76))])
 def test_automatic_sel(text, expected):
-    assert slots_of(text, [38, 75]) == expected
+    assert count_slots(text, [38, 75]) == expected
 
 
 @pytest.mark.parametrize("text", ["aut", "auto:x", "auto:-1"])
 def test_malformed_sel(text):
     with pytest.raises(InputError, match="auto:RATIO"):
-        slots_of(text, [1])
+        count_slots(text, [1])

@@ -25,7 +25,7 @@ DEFINITION, PROGRESS = "model_attr/definition", "train_attr/progress"
 
 
 def save_checkpoint(prefix: Path, content: ModelFile, progress: Progress, graph: Any) -> None:
-    """Write `PREFIX.data-00000-of-00001`, `.meta` (the graph) and, last, `.index`, which makes the checkpoint complete."""
+    """Write `PREFIX.data-00000-of-00001`, `.meta` (the graph) and, last, `.index`: then the checkpoint is complete."""
     tensors: dict[str, Any] = {f"param/{path}": array for path, array in flatten(content.params).items()}
     tensors.update({f"adam/{name}": array for name, array in progress.moments.items()})
     tensors[DEFINITION] = to_json(content, "tf").encode()
@@ -98,7 +98,8 @@ def load_training(path: Path) -> tuple[ModelFile, Progress]:
     prefix, values = _read(path)
     if PROGRESS not in values:
         raise InputError(
-            f"{prefix}: not a checkpoint of this program, so its training cannot be continued. Start from its weights: --init-model"
+            f"{prefix}: not a checkpoint of this program, so its training cannot be continued. "
+            "Start from its weights: --init-model"
         )
     moments = {
         name.removeprefix("adam/"): np.asarray(value) for name, value in values.items() if name.startswith("adam/")

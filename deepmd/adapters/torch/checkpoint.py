@@ -68,7 +68,8 @@ def load_training(path: Path) -> tuple[ModelFile, Progress]:
     tree = read_archive(path)
     if not _is_ours(tree):
         raise InputError(
-            f"{path}: not a checkpoint of this program, so its training cannot be continued. Start from its weights: --init-model"
+            f"{path}: not a checkpoint of this program, so its training cannot be continued. "
+            "Start from its weights: --init-model"
         )
     content = _model_of(tree, path)
     try:

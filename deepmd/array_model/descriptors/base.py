@@ -1,4 +1,4 @@
-"""What the rest of the package may ask of every descriptor, with the answers of those that have nothing special to say."""
+"""Base class of descriptors. Methods that raise NotImplementedError are required; the others have defaults."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Features:
     Attributes
     ----------
     invariant_ND : unchanged by rotation; what the fitting nets read
-    equivariant_NG3 : rotates with the system; what dipole and polarizability fittings need besides. None where there is none
+    equivariant_NG3 : rotates with the system, as dipole and polarizability fittings need it; None where there is none
     """
 
     invariant_ND: Array
@@ -98,7 +98,7 @@ class Descriptor:
         """Return the descriptor with other values of some of `sels`."""
         return replace(self, **values)  # type: ignore[type-var]
 
-    def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+    def init(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters for types of these names.
 
         `draw(seed_list)` returns a NumPy generator (docs/theory/networks.md#fresh-weights).
@@ -114,7 +114,7 @@ class Descriptor:
         return self.trainable
 
     def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
-        """Environment rows (N, M, 4) of each part before normalisation, zero where empty or excluded: the sample of the statistics."""
+        """Sample of the statistics: rows (N, M, 4) of each part before normalisation, zero where empty or excluded."""
         raise NotImplementedError
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:

@@ -160,7 +160,7 @@ class Dpa2(Descriptor):
         cutoffs = (*((self.repinit.three_body_rcut,) if self.three else ()), self.repformer.rcut)
         return Layout(self.rcut, (slots,), mixed=True, inner=tuple(zip(cutoffs, rest, strict=True)), messages=True)
 
-    def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+    def init(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters for types of these names (docs/theory/networks.md#fresh-weights)."""
         block = self.repformer
         blocks: dict[str, Any] = {"repinit": self.pair, **({"three_body": self.three} if self.three else {})}
@@ -169,7 +169,7 @@ class Dpa2(Descriptor):
             own = replace(part, seed=None if self.seed is None else self.seed + 1000 * (number + 1))
             params[name] = {
                 key: value
-                for key, value in own.fresh(type_map, draw, xp=xp).items()
+                for key, value in own.init(type_map, draw, xp=xp).items()
                 if key not in ("type_embedding", "attention")
             }
         if self.g1_shape:
@@ -237,7 +237,7 @@ class Dpa2(Descriptor):
         near, own = self._near_pairs(pairs, xp=xp), params["repformers"]
         disp_NM3 = xp.astype(near.disp_NM3, dtype)
         rows_NM4 = environment_rows(disp_NM3, block.rcut_smth, block.rcut, self.env_protection, xp=xp)
-        rows_NM4 = mixed_rows.normalised(rows_NM4, own["davg"], own["dstd"], near, xp=xp)
+        rows_NM4 = mixed_rows.normalise_rows(rows_NM4, own["davg"], own["dstd"], near, xp=xp)
         mask_NM = xp.logical_and(near.mask_NM, xp.logical_not(excluded(near, self.exclude_types, xp=xp)))
         s_NM = switch(xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1)), block.rcut_smth, block.rcut, xp=xp)
         s_NM = xp.where(mask_NM, s_NM, xp.zeros_like(s_NM))

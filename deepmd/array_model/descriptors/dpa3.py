@@ -99,7 +99,7 @@ class Dpa3(Descriptor):
         edges, angles = self.slots
         return Layout(self.rcut, (edges,), mixed=True, inner=((self.repflow.a_rcut, angles),), messages=True)
 
-    def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+    def init(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters for types of these names (docs/theory/networks.md#fresh-weights)."""
         block = self.repflow
         layers: list[Params] = []
@@ -152,7 +152,7 @@ class Dpa3(Descriptor):
         dtype = dtype_of(self.precision, xp=xp)
         disp_NM3 = xp.astype(pairs.disp_NM3, dtype)
         rows_NM4 = repflow.edge_rows(self.repflow, disp_NM3, self.env_protection, xp=xp)
-        rows_NM4 = mixed_rows.normalised(rows_NM4, params["davg"], params["dstd"], pairs, xp=xp)
+        rows_NM4 = mixed_rows.normalise_rows(rows_NM4, params["davg"], params["dstd"], pairs, xp=xp)
         mask_NM = xp.logical_and(pairs.mask_NM, xp.logical_not(excluded(pairs, self.exclude_types, xp=xp)))
         table_TE = self.types().table(params["type_embedding"], xp=xp)
         start_Nn = xp.take(table_TE, pairs.type_N, axis=0)

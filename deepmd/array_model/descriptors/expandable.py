@@ -1,4 +1,4 @@
-"""Descriptors whose embedding nets read one number for each pair of atoms, and can be replaced by expansions (see `spectral`)."""
+"""Descriptors whose embedding nets read one number for each pair of atoms, so that `spectral` can expand them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Expandable(Descriptor):
     neuron: tuple[int, ...]
 
     def functions(self, ntypes: int) -> tuple[int, ...]:
-        """Return how many functions of one number each group of them has: one for each neighbour type, in a group for each centre type."""
+        """Return the number of functions in each group: one for each neighbour type, a group for each centre type."""
         return (ntypes,) * ntypes
 
     def obstacle(self, ntypes: int, *, auto: bool, stored: bool) -> str:
-        """Return why the nets cannot be expanded or, under `auto`, are cheaper than any expansion; "" if neither is so."""
+        """Return the reason not to expand: impossible or, under `auto`, slower; "" if expanding is fine."""
         return ""
 
     def apply_under(
@@ -70,6 +70,6 @@ class Expandable(Descriptor):
         """Whether an expansion of this many terms costs less than the nets."""
         return True
 
-    def _normalised(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> Array:
+    def _normalise(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> Array:
         """Return s (K, 1) as the nets of a centre type read it."""
         return xp.expand_dims((s_K - params["davg"][centre, 0, 0]) / params["dstd"][centre, 0, 0], axis=-1)

@@ -82,9 +82,9 @@ class Hybrid(Descriptor):
         """How neighbours are to be packed: one list for all members."""
         return union([member.layout() for member in self.members])
 
-    def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+    def init(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters of each member from its own seed."""
-        return {"members": [member.fresh(type_map, draw, xp=xp) for member in self.members]}
+        return {"members": [member.init(type_map, draw, xp=xp) for member in self.members]}
 
     def trainables(self) -> dict[str, Any]:
         """Which parameters training may change."""

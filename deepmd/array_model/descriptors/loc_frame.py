@@ -1,4 +1,4 @@
-"""loc_frame: coordinates of the neighbours in a frame that two of them span (DPMD: Zhang et al., PRL 120, 143001 (2018))."""
+"""loc_frame: coordinates of neighbours in a frame that two of them span (Zhang et al., PRL 120, 143001 (2018))."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class LocFrame(Descriptor):
     sel_a : nearest neighbours of each type that are seen with all coordinates
     sel_r : neighbours of each type behind them that are seen with their distance
     rcut : cutoff, Angstrom
-    axis_rule : six integers for each type of centre: list (0: those of `sel_a`, 1: those of `sel_r`), type and number of the neighbour on the
-        first axis, and the same of the second. () stands for the first two slots of all of `sel_a`
+    axis_rule : six integers for each type of centre: list (0: that of `sel_a`, 1: that of `sel_r`), type and number of
+        the neighbour on the first axis, and the same of the second. () stands for the first two slots of all of `sel_a`
     """
 
     sel_a: tuple[int, ...]
@@ -66,8 +66,9 @@ class LocFrame(Descriptor):
                 or not 0 <= number < (self.sel_a, self.sel_r)[kind][neighbour]
             ):
                 raise ValueError(
-                    f"axis_rule: axis {start // 3 % 2 + 1} of type {start // 6} is {list(rule[start : start + 3])}; accepted: 0 (sel_a) or 1 "
-                    f"(sel_r), a type, and a number below its entry there; sel_a is {list(self.sel_a)}, sel_r {list(self.sel_r)}"
+                    f"axis_rule: axis {start // 3 % 2 + 1} of type {start // 6} is {list(rule[start : start + 3])}; "
+                    "accepted: 0 (sel_a) or 1 (sel_r), a type, and a number below its entry there; "
+                    f"sel_a is {list(self.sel_a)}, sel_r {list(self.sel_r)}"
                 )
 
     @property
@@ -100,7 +101,7 @@ class LocFrame(Descriptor):
         """How neighbours are to be packed: of each type the nearest, however many there are of others."""
         return Layout(self.rcut, self.sel, by_section=True)
 
-    def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+    def init(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Statistics (T, D) that change nothing."""
         zeros_TD = xp.zeros_like(draw([0]).normal(size=(len(type_map), self.widths.invariant)))
         return {"davg": zeros_TD, "dstd": zeros_TD + 1.0}
@@ -142,7 +143,7 @@ class LocFrame(Descriptor):
         return xp.concat([xp.reshape(rows_NA4, (-1, 4 * sum(self.sel_a))), radial_NR4[:, :, 0]], axis=1)
 
     def _lists(self, rows_NM4: Array, widths: tuple[Any, ...], *, xp: Namespace) -> tuple[Array, Array]:
-        """Return the slots of `sel_a` (N, A, 4) and of `sel_r` (N, R, 4), type by type, with empty ones where the batch has none."""
+        """Return the slots of `sel_a` (N, A, 4) and of `sel_r` (N, R, 4), by types, empty where the batch has none."""
         none_N14 = xp.zeros_like(xp.sum(rows_NM4, axis=1, keepdims=True))
         none_NS4 = xp.concat([none_N14] * max(self.sel), axis=1)
         whole, radial = [], []
@@ -153,7 +154,7 @@ class LocFrame(Descriptor):
         return xp.concat(whole, axis=1), xp.concat(radial, axis=1)
 
     def _axes(self, centre: int) -> list[tuple[int, int]]:
-        """Return (list, slot) of the neighbours on both axes of a type, and of the one that replaces the second: the next in its list."""
+        """Return (list, slot) of the neighbours on both axes of a type, and of the one that may replace the second."""
         if not self.axis_rule:
             axes = [(0, 0), (0, 1)]
         else:
@@ -163,7 +164,9 @@ class LocFrame(Descriptor):
         return [*axes, (kind, min(slot + 1, sum((self.sel_a, self.sel_r)[kind]) - 1))]
 
     def _frames(self, lists: tuple[Array, Array], counts: tuple[Any, ...], *, xp: Namespace) -> Array:
-        """Return the unit vectors of z, x and y of each centre in columns (N, 3, 3): x points to the first neighbour, the second is at y > 0.
+        """Return the unit vectors of z, x and y of each centre in columns (N, 3, 3).
+
+        The x axis points to the first neighbour; the second is at y > 0.
 
         A direction that is not defined, since a neighbour is missing or all are on a line, is zero.
         """

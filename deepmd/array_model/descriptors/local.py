@@ -77,7 +77,7 @@ class Local(Descriptor):
         return {**params, "davg": like if self.set_davg_zero else mean, "dstd": std}
 
     def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
-        """Environment rows (N, M, 4) before normalisation, zero where empty or excluded: the sample of the statistics."""
+        """Sample of the statistics: rows (N, M, 4) before normalisation, zero where empty or excluded."""
         rows_NM4 = environment_rows(pairs.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
         return [self.without_excluded(rows_NM4, pairs, xp=xp)]
 

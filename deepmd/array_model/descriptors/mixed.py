@@ -38,7 +38,7 @@ class Rows:
     seen_NM: Array
 
 
-def normalised(rows_NM4: Array, davg_TS4: Array, dstd_TS4: Array, pairs: Pairs, *, xp: Namespace) -> Array:
+def normalise_rows(rows_NM4: Array, davg_TS4: Array, dstd_TS4: Array, pairs: Pairs, *, xp: Namespace) -> Array:
     """Return (row - davg) / dstd of the centre's type and the slot.
 
     The last slot of a mixed row has the statistics of the last of all.
@@ -91,7 +91,7 @@ class Mixed(Local):
         """How neighbours are to be packed."""
         return Layout(self.rcut, (self.slots,), mixed=True)
 
-    def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+    def init(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator (docs/theory/networks.md#fresh-weights)."""
         nets = {name: [init_net(net, self.seeds(k, 0), draw)] for k, (name, net) in enumerate(self.shapes().items())}
         types = self.types().init(type_map, self.seeds(1), draw, xp=xp)

@@ -16,7 +16,10 @@ from deepmd.array_model.pairs import Pairs
 from deepmd.array_model.registry import register
 
 WIDTH_PER_TYPE = 16
-"""Moments are summed for each neighbour type, nets are evaluated once: they cost the same when this times the types is the sum of `neuron`."""
+"""Break-even of expansions: nets cost less where this times the number of types exceeds the sum of `neuron`.
+
+Moments are summed for each neighbour type, while the nets are evaluated once.
+"""
 
 
 @register("descriptor", "se_atten", aliases=("dpa1",))
@@ -58,7 +61,8 @@ class SeAtten(Mixed, Expandable):
         super().__post_init__()
         if not 1 <= self.axis_neuron <= self.neuron[-1]:
             raise ValueError(
-                f"axis_neuron is {self.axis_neuron}: needs 1 <= axis_neuron <= neuron[-1], and neuron is {list(self.neuron)}"
+                f"axis_neuron is {self.axis_neuron}: needs 1 <= axis_neuron <= neuron[-1], "
+                f"and neuron is {list(self.neuron)}"
             )
         if self.attn < 1 or self.attn_layer < 0:
             raise ValueError(f"attn is {self.attn}, attn_layer {self.attn_layer}: needs a positive width, layers >= 0")
@@ -75,10 +79,10 @@ class SeAtten(Mixed, Expandable):
             self.neuron[-1] * self.axis_neuron + (self.tebd_dim if self.concat_output_tebd else 0), self.neuron[-1]
         )
 
-    def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+    def init(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator (docs/theory/networks.md#fresh-weights)."""
         return {
-            **super().fresh(type_map, draw, xp=xp),
+            **super().init(type_map, draw, xp=xp),
             "attention": self.attention().init(self.seeds(2, 0), draw, xp=xp),
         }
 
@@ -89,7 +93,7 @@ class SeAtten(Mixed, Expandable):
     def apply(
         self, params: Params, pairs: Pairs, expansion: spectral.Expansion | None = None, *, xp: Namespace
     ) -> Features:
-        """Features of each centre: g_i = (1/S) sum_j G_ij (x) R_ij over all S slots, D_i = g_i g_i^T cut to `axis_neuron` columns.
+        """Features of each centre: D_i = g_i g_i^T cut to `axis_neuron` columns, g_i = (1/S) sum_j G_ij (x) R_ij.
 
         Empty slots take part, with the type of the first atom of the frame; the last of a row counts for all that are
         not there.
@@ -142,7 +146,7 @@ class SeAtten(Mixed, Expandable):
             pair_NM = pair_NM * xp.shape(types_TE)[0] + xp.expand_dims(pairs.type_N, axis=-1)
         if not self.smooth_type_embedding:
             gate_NM = xp.astype(found.seen_NM, dtype_of(self.precision, xp=xp))
-        g_NMG = self._embedded(params, rows_NM4[:, :, 0:1], self.both(types_TE, xp=xp), pair_NM, gate_NM, xp=xp)
+        g_NMG = self._embed(params, rows_NM4[:, :, 0:1], self.both(types_TE, xp=xp), pair_NM, gate_NM, xp=xp)
         if self.attn_layer:
             g_NMG = self.attention().apply(
                 params["attention"],
@@ -154,7 +158,7 @@ class SeAtten(Mixed, Expandable):
             )
         return xp.matmul(xp.matrix_transpose(rows_NM4 * xp.expand_dims(found.count_NM, axis=-1)), g_NMG)
 
-    def _embedded(
+    def _embed(
         self, params: Params, s_NM1: Array, both_PE: Array, pair_NM: Array, gate_NM: Array, *, xp: Namespace
     ) -> Array:
         """Output of the embedding nets for each slot (N, M, G)."""
@@ -175,7 +179,7 @@ class SeAtten(Mixed, Expandable):
     # -- expansions: without attention, of one net for each pair of types ------------------------------------------
 
     def functions(self, ntypes: int) -> tuple[int, ...]:
-        """Return their number for each centre type: by neighbour type, after one that all share where the switch gates the others."""
+        """Return their number for each centre type: one for each neighbour type, after a common one if gated."""
         return (ntypes + self._gated,) * ntypes
 
     @property
@@ -196,7 +200,7 @@ class SeAtten(Mixed, Expandable):
         both_TE = self.both(types_TE, xp=xp)
         if not self.type_one_side:
             both_TE = xp.reshape(both_TE, (-1, *xp.shape(types_TE)[:1], 2 * self.tebd_dim))[:, centre, :]
-        s_K1 = self._normalised(params, centre, s_K, xp=xp)
+        s_K1 = self._normalise(params, centre, s_K, xp=xp)
         if self.tebd_input_mode == "concat":
             s_1K1, both_T1E = xp.expand_dims(s_K1, axis=0), xp.expand_dims(both_TE, axis=1)
             x_TKE = xp.concat([s_1K1 + xp.zeros_like(both_T1E[:, :, 0:1]), both_T1E + xp.zeros_like(s_1K1)], axis=-1)
@@ -210,7 +214,7 @@ class SeAtten(Mixed, Expandable):
     def _spectral(
         self, params: Params, pairs: Pairs, found: Rows, expansion: spectral.Expansion, *, xp: Namespace
     ) -> Array:
-        """Sum of R (x) G over all slots (N, 4, G) from moments: neighbours of a type are those whose rows are not set to zero."""
+        """Sum R (x) G over all slots (N, 4, G) from moments of each neighbour type, for which other rows are zero."""
         weights = [found.count_NM] if self._gated else []
         for neighbour in range(len(pairs.counts)):
             here_NM = xp.astype(xp.equal(found.type_NM, neighbour), dtype_of(self.precision, xp=xp))

@@ -27,7 +27,8 @@ class SeE2A(OfPairs):
         super().__post_init__()
         if not 1 <= self.axis_neuron <= self.neuron[-1]:
             raise ValueError(
-                f"axis_neuron is {self.axis_neuron}: needs 1 <= axis_neuron <= neuron[-1], and neuron is {list(self.neuron)}"
+                f"axis_neuron is {self.axis_neuron}: needs 1 <= axis_neuron <= neuron[-1], "
+                f"and neuron is {list(self.neuron)}"
             )
 
     @property

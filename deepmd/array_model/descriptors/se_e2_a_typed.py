@@ -1,4 +1,4 @@
-"""se_e2_a with a type embedding: one net for all pairs of types, which reads their vectors (the `type_embedding` section of a model)."""
+"""se_e2_a with the `type_embedding` section of a model: one net for all pairs of types, which reads their vectors."""
 
 from __future__ import annotations
 
@@ -43,20 +43,23 @@ class SeE2ATyped(SeE2A):
         plain = super().widths
         return Widths(plain.invariant + self.types.neuron[-1], plain.equivariant)
 
-    def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+    def init(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator.
 
         DeePMD-kit has it in TensorFlow only, which draws others.
         """
         vectors = self.types.init(type_map, None if self.types.seed is None else [1, self.types.seed], draw, xp=xp)
-        return {**super().fresh(type_map, draw, xp=xp), "type_embedding": vectors}
+        return {**super().init(type_map, draw, xp=xp), "type_embedding": vectors}
 
     def trainables(self) -> dict[str, Any]:
         """Which parameters training may change: the type embedding has a flag of its own."""
         return {"embeddings": self.trainable, "type_embedding": self.types.trainable}
 
     def apply(self, params: Params, pairs: Pairs, expansion: Expansion | None = None, *, xp: Namespace) -> Features:
-        """Features of each centre: those of se_e2_a with G_j = Net([s_j, e_j, e_i]) or, if `type_one_side`, Net([s_j, e_j]), then e_i."""
+        """Features of each centre: those of se_e2_a with G_j = Net([s_j, e_j, e_i]), then e_i.
+
+        G_j = Net([s_j, e_j]) if `type_one_side`.
+        """
         features = super().apply(params, pairs, expansion, xp=xp)
         own_NE = xp.take(xp.astype(self.types.table(params["type_embedding"], xp=xp), xp.float64), pairs.type_N, axis=0)
         return replace(features, invariant_ND=xp.concat([features.invariant_ND, own_NE], axis=1))

@@ -18,7 +18,7 @@ TERMS_PER_WIDTH = 6
 """An expansion of this many terms for each neuron of a net costs what the net does."""
 
 BLOCKS = 4
-"""Into how many a section is cut: of the pairs within it 1/2 + 1/(2 BLOCKS) are evaluated, as the others are the same the other way round."""
+"""Blocks of a section: t_jk = t_kj, so that 1/2 + 1/(2 BLOCKS) of the pairs within it are evaluated."""
 
 Slots = tuple[Array, Array]
 """Directional parts of rows (N, M, 3), and how many slots each stands for (M,)."""
@@ -36,9 +36,9 @@ class SeE3(Sectioned):
         """Widths of the features."""
         return Widths(self.neuron[-1], 0)
 
-    def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+    def init(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters; nets that have no use are zero."""
-        params = super().fresh(type_map, draw, xp=xp)
+        params = super().init(type_map, draw, xp=xp)
         nets = [
             net if use else map_leaves(xp.zeros_like, net)
             for net, use in zip(params["embeddings"], self._used, strict=True)
@@ -75,7 +75,10 @@ class SeE3(Sectioned):
         return [(first, second) for second in range(len(self.slots)) for first in range(second + 1)]
 
     def _slots(self, params: Params, pairs: Pairs, *, xp: Namespace) -> list[list[Slots]]:
-        """Rows of each section in `BLOCKS` blocks of equal length: those of the batch, one empty slot for all others, and some that count nothing."""
+        """Rows of each section in `BLOCKS` blocks of equal length.
+
+        Those of the batch, one empty slot that stands for all others, and padding that counts nothing.
+        """
         empty_T13 = -params["davg"][:, 0:1, 1:] / params["dstd"][:, 0:1, 1:]
         empty_NB3 = xp.concat([xp.take(empty_T13, pairs.type_N, axis=0)] * BLOCKS, axis=1)
         out = []
@@ -97,7 +100,7 @@ class SeE3(Sectioned):
         return out
 
     def _products(self, params: Params, pairs: Pairs, *, xp: Namespace) -> dict[tuple[int, int], tuple[Array, Array]]:
-        """Scalar products t (N, P) of pairs of slots for each pair of types, and how many pairs each stands for (P,)."""
+        """Scalar products t (N, P) of pairs of slots for each pair of types, and the number of pairs of each (P,)."""
         slots, out = self._slots(params, pairs, xp=xp), {}
         for first, second in (couple for couple in self._couples if self.slots[couple[0]] * self.slots[couple[1]]):
             left, right = slots[first], slots[second]

@@ -38,7 +38,7 @@ class Sectioned(Local, Expandable):
         """How neighbours are to be packed."""
         return Layout(self.rcut, self.slots)
 
-    def fresh(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+    def init(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters; order of nets and of seeds differ (docs/theory/networks.md#fresh-weights)."""
         ntypes = len(type_map)
         numbers = [
@@ -62,11 +62,13 @@ class Sectioned(Local, Expandable):
         mean_TMC, std_TMC = (
             xp.concat([params[name][:, part, :] for part in used], axis=1) for name in ("davg", "dstd")
         )
-        rows_NMC = (rows_NMC - xp.take(mean_TMC, pairs.type_N, axis=0)) / xp.take(std_TMC, pairs.type_N, axis=0)
-        return xp.split(self.without_excluded(rows_NMC, pairs, xp=xp), pairs.widths, axis=1)  # type: ignore[no-any-return]
+        rows_NMC = self.without_excluded(
+            (rows_NMC - xp.take(mean_TMC, pairs.type_N, axis=0)) / xp.take(std_TMC, pairs.type_N, axis=0), pairs, xp=xp
+        )
+        return xp.split(rows_NMC, pairs.widths, axis=1)  # type: ignore[no-any-return]
 
     def rest(self, params: Params, pairs: Pairs) -> list[Array]:
-        """Rows of the slots of each section beyond the width of the batch (T, sel - width, columns): empty for every atom."""
+        """Rows (T, sel - width, columns) of the slots of each section beyond the width of the batch: empty ones."""
         empty_TSC = -params["davg"] / params["dstd"]
         return [
             empty_TSC[:, start + width : stop, :]
@@ -99,7 +101,7 @@ class Sectioned(Local, Expandable):
 
         def differentiated(disp_NM3: Array) -> tuple[Array, Any]:
             rows_N4M, to_disp = environment_adjoint(disp_NM3, *switched, xp=xp)
-            sums_NCG, to_columns = spectral.contracted_adjoint(
+            sums_NCG, to_columns = spectral.contract_with_adjoint(
                 spectral.abscissa(rows_N4M[:, 0, :], scale), columns(rows_N4M), *how, xp=xp
             )
 
@@ -113,7 +115,7 @@ class Sectioned(Local, Expandable):
             sums_NCG = xp.with_adjoint(differentiated, disp_NM3)
         else:
             each = environment_columns(disp_NM3, *switched, xp=xp)
-            sums_NCG = spectral.contracted(
+            sums_NCG = spectral.contract_moments(
                 spectral.abscissa(each[0], scale), columns(xp.stack(each, axis=1)), *how, xp=xp
             )
         rests = []
@@ -144,7 +146,7 @@ class OfPairs(Sectioned):
 
     def values(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> list[Array]:
         """Functions of a centre type, (K, G) at some s before normalisation."""
-        s_K1 = self._normalised(params, centre, s_K, xp=xp)
+        s_K1 = self._normalise(params, centre, s_K, xp=xp)
         return [embedding(s_K1) for embedding in self._embeddings(params, centre, xp=xp)]
 
     def term(self, rows: Array, embedding: Callable[[Array], Array], *, xp: Namespace) -> Array:

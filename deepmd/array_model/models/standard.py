@@ -67,7 +67,7 @@ class StandardModel(Model):
 
     def init(self, draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters in their precisions; `draw(seed_list)` returns a NumPy generator."""
-        descriptor = self.descriptor.fresh(self.type_map, draw, xp=xp)
+        descriptor = self.descriptor.init(self.type_map, draw, xp=xp)
         nets = 1 if self.descriptor.mixed_types else self.ntypes
         fitting = self.fitting.init(nets, self.ntypes, self.descriptor.widths, draw, xp=xp)
         bias = xp.reshape(
