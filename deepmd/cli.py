@@ -19,13 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from deepmd import cli_options as options
+from deepmd import unsupported
 from deepmd.cli_options import LEVELS, Parser, UsageError
 from deepmd.version import __version__
 
 log = logging.getLogger(__name__)
-
-LATER = ("embed", "convert-from", "gui", "pretrained", "transfer", "train-nvnmd")
-"""Commands of DeePMD-kit that are not supported yet."""
 
 USAGE_ERROR, INTERRUPTED, TERMINATED = 2, 130, 143
 
@@ -172,13 +170,13 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     chosen, rest = common.parse_known_args(argv)
     if not rest:
         raise UsageError(f"which command? Known: {', '.join(COMMANDS)} (see: dp -h)")
-    if rest[0] in LATER:
+    if rest[0] in unsupported.COMMANDS:
         raise UsageError(
             f"the command {rest[0]!r} of DeePMD-kit is not supported yet. Supported: {', '.join(COMMANDS)}"
         )
     if not rest[0].startswith("-") and rest[0] not in COMMANDS:
         raise UsageError(
-            f"unknown command {rest[0]!r}. Known: {', '.join(COMMANDS)}.{nearest(rest[0], [*COMMANDS, *LATER])}"
+            f"unknown command {rest[0]!r}. Known: {', '.join(COMMANDS)}.{nearest(rest[0], [*COMMANDS, *unsupported.COMMANDS])}"
         )
     args, unknown = parser.parse_known_args(rest)
     if unknown:

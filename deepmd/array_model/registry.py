@@ -8,17 +8,10 @@ from importlib import metadata
 from typing import Any
 
 from deepmd.array_model.errors import InputError, nearest
+from deepmd.unsupported import KINDS
 
 _KINDS: dict[str, dict[str, type]] = {"descriptor": {}, "fitting_net": {}, "model": {}}
 _ALIASES: dict[tuple[str, str], str] = {}
-
-
-NOT_YET = {
-    "descriptor": ("dpa4",),
-    "fitting_net": ("population",),
-    "model": ("pairwise_dprc", "dpa4", "spin_ener"),
-}
-"""Kinds that DeePMD-kit knows and we do not have."""
 
 
 def register(kind: str, name: str, aliases: tuple[str, ...] = ()) -> Callable[[type], type]:
@@ -44,7 +37,7 @@ def canonical(kind: str, name: Any, where: str) -> str:
     _load_plugins()
     key = _ALIASES.get((kind, name), name) if isinstance(name, str) else str(name)
     if key not in _KINDS[kind]:
-        if key in NOT_YET.get(kind, ()):
+        if key in KINDS.get(kind, ()):
             raise InputError(
                 f"{where}: type {name!r} is known, but not supported yet. Supported: {', '.join(sorted(_KINDS[kind]))}"
             )

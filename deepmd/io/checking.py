@@ -12,11 +12,9 @@ import pydantic
 
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.array_model.tree import flatten
+from deepmd.unsupported import Key
 
 T = TypeVar("T")
-
-NO_DEFAULT = object()
-"""Marks a key that we know but never accept."""
 
 
 def without_comments(tree: Any) -> Any:
@@ -98,7 +96,7 @@ def given(instance: Any) -> dict[str, Any]:
     return {name: value for name, value in dataclasses.asdict(instance).items() if name not in derived}
 
 
-def build(cls: type[T], section: Any, where: str, not_yet: Mapping[str, Any] | None = None) -> T:
+def build(cls: type[T], section: Any, where: str, not_yet: Mapping[str, Key] | None = None) -> T:
     """Make a config dataclass from a section of the input.
 
     Parameters
@@ -106,7 +104,7 @@ def build(cls: type[T], section: Any, where: str, not_yet: Mapping[str, Any] | N
     cls : dataclass; its attribute `names` maps aliases to fields, `ignored` lists keys that are accepted and dropped
     section : dict from the input, without `type`
     where : path of the section in the input, for errors
-    not_yet : keys that DeePMD-kit knows and we do not support, with the value that means "off"
+    not_yet : keys that DeePMD-kit knows and we do not support
 
     Raises
     ------
@@ -119,12 +117,12 @@ def build(cls: type[T], section: Any, where: str, not_yet: Mapping[str, Any] | N
     section = {key: value for key, value in section.items() if key not in ignored}
     section = rename(section, getattr(cls, "names", {}), where)
     known = [field.name for field in dataclasses.fields(cls) if not field.metadata.get("derived")]  # type: ignore[arg-type]
-    not_yet = {**(not_yet or {}), **getattr(cls, "not_yet", {})}
+    not_yet = not_yet or {}
     for key in list(section):
         if key in known:
             continue
         if key in not_yet:
-            if not_yet[key] is NO_DEFAULT or section[key] not in (not_yet[key], None):
+            if section[key] not in (not_yet[key].off, None):
                 raise InputError(
                     f"{where}/{key}: known, but not supported yet (given: {section[key]!r}). Remove it to go on without"
                 )

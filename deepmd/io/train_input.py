@@ -18,8 +18,9 @@ from deepmd.array_model.errors import InputError, nearest
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.registry import canonical, lookup
 from deepmd.array_model.type_embedding import TypeEmbedding
-from deepmd.io.checking import NO_DEFAULT, build, check_finite, given, rename, without_comments
-from deepmd.io.combinations import KINDS, Given, read_combination, with_table
+from deepmd.io.checking import build, check_finite, given, rename, without_comments
+from deepmd.io.combinations import KINDS as COMBINATIONS
+from deepmd.io.combinations import Given, read_combination, with_table
 from deepmd.io.kit_table import from_kit
 from deepmd.io.sections import (
     LEARNING_RATES,
@@ -33,6 +34,7 @@ from deepmd.io.sections import (
     ValidationSection,
 )
 from deepmd.losses import LOSSES, Loss, Target
+from deepmd.unsupported import KEYS, KINDS
 
 assert models  # imported for its registrations
 
@@ -129,43 +131,7 @@ def descriptor_section(descriptor: Any) -> dict[str, Any]:
     return {"type": "se_e2_a" if typed else descriptor.kind, **tree}
 
 
-NOT_YET: dict[str, dict[str, Any]] = {
-    "": {"nvnmd": NO_DEFAULT},
-    "model": {
-        **dict.fromkeys(("modifier", "spin", "compress", "model_dict", "shared_dict"), None),
-        **dict.fromkeys(("finetune_head", "hybrid"), None),
-        "model_branch_alias": [],
-        "info": {},
-        "bridging_method": "None",
-        "bridging_r_inner": 0.5,
-        "bridging_r_outer": 0.8,
-    },
-    "model/descriptor": {"spin": None},
-    "model/fitting_net": {"dim_case_embd": 0, "layer_name": None, "spin": None},
-    "loss": {"start_pref_h": 0, "limit_pref_h": 0, "start_pref_gf": 0, "limit_pref_gf": 0, "numb_generalized_coord": 0},
-    "optimizer": {},
-    "learning_rate": {},
-    "training": {
-        **dict.fromkeys(("mixed_precision", "ema_ckpt_keep", "data_dict", "model_prob", "num_epoch_dict"), None),
-        **dict.fromkeys(
-            ("enable_ema", "profiling", "enable_profiler", "enable_compile", "enable_tf32", "disp_avg"), False
-        ),
-        "ema_decay": 0.999,
-        "profiling_file": "timeline.json",
-        "acc_freq": 1,
-        "zero_stage": 0,
-        "neighbor_graph_method": "auto",
-    },
-    "training/training_data": {"min_pair_dist": 0.0, "set_prefix": "set"},
-    "training/validation_data": {"min_pair_dist": 0.0, "set_prefix": "set"},
-    "validating": dict.fromkeys(("ema_full_validation", "compiled_infer", "tf32_infer", "amp_infer"), False),
-}
-"""Keys that DeePMD-kit knows and we do not support, with the value that means "off"; giving that value is fine."""
-
 SECTIONS = ("model", "learning_rate", "optimizer", "loss", "training", "validating")
-
-LATER = {"learning_rate": (), "optimizer": ("LKF", "AdaMuon", "HybridMuon"), "loss": ("ener_spin", "ener_hess", "dens")}
-"""Types of sections that DeePMD-kit knows and we do not support."""
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -216,8 +182,8 @@ def parse_input(tree: dict[str, Any]) -> TrainInput:
     tree = without_comments(tree)
     check_finite(tree)
     for key in list(tree):
-        if key in NOT_YET[""]:
-            if tree[key] not in (NOT_YET[""][key], None):
+        if key in KEYS[""]:
+            if tree[key] is not None:
                 raise InputError(f"{key}: known, but not supported yet. Remove it to go on without")
             del tree[key]
         elif key not in SECTIONS:
@@ -236,15 +202,15 @@ def parse_input(tree: dict[str, Any]) -> TrainInput:
         given=determined,
         combination=None if model.kind == "standard" and not determined else json.loads(json.dumps(tree["model"])),
         section=section,
-        data=build(DataSection, data, "training/training_data", NOT_YET["training/training_data"]),
+        data=build(DataSection, data, "training/training_data", KEYS["training/training_data"]),
         validation=None
         if validation is None
-        else build(ValidationSection, validation, "training/validation_data", NOT_YET["training/validation_data"]),
-        training=build(TrainingSection, training, "training", NOT_YET["training"]),
+        else build(ValidationSection, validation, "training/validation_data", KEYS["training/validation_data"]),
+        training=build(TrainingSection, training, "training", KEYS["training"]),
         learning_rate=_chosen(tree["learning_rate"], "learning_rate", LEARNING_RATES, "exp"),
         optimizer=_chosen(tree.get("optimizer", {}), "optimizer", OPTIMIZERS, "Adam"),
         loss=_loss(tree.get("loss", {}), model),
-        validating=build(ValidatingSection, tree.get("validating", {}), "validating", NOT_YET["validating"]),
+        validating=build(ValidatingSection, tree.get("validating", {}), "validating", KEYS["validating"]),
     )
 
 
@@ -252,16 +218,14 @@ def _chosen(section: Any, where: str, kinds: Mapping[str, type[T]], default: str
     """Make the dataclass that the `type` of a section names."""
     if not isinstance(section, dict):
         raise InputError(f"{where}: must be an object with keys, got {section!r}")
-    kind, later = section.get("type", default), LATER[where]
+    kind, later = section.get("type", default), KINDS[where]
     if kind in later:
         raise InputError(f"{where}/type: {kind!r} is known, but not supported yet. Accepted: {', '.join(kinds)}")
     if kind not in kinds:
         known = (*kinds, *later)
         text = f"unknown type {kind!r}. Known: {', '.join(known)}.{nearest(str(kind), known)}"
         raise InputError(f"{where}/type: {text}")
-    return build(
-        kinds[kind], {key: value for key, value in section.items() if key != "type"}, where, NOT_YET.get(where)
-    )
+    return build(kinds[kind], {key: value for key, value in section.items() if key != "type"}, where, KEYS.get(where))
 
 
 def _loss(section: Any, model: Any) -> Loss:
@@ -296,7 +260,7 @@ def _part(section: Any, kind: str, where: str, default: str | None) -> Any:
         if isinstance(members, list | tuple):
             each = tuple(_part(item, kind, f"{where}/list/{k}", None) for k, item in enumerate(members))
             section["members"] = each
-    return build(cls, section, where, NOT_YET["model/descriptor" if kind == "descriptor" else where])
+    return build(cls, section, where, KEYS["model/descriptor" if kind == "descriptor" else where])
 
 
 def _model(section: Any) -> tuple[ModelSection, Any, Given]:
@@ -304,7 +268,7 @@ def _model(section: Any) -> tuple[ModelSection, Any, Given]:
         raise InputError(f"model: must be an object with keys, got {section!r}")
     section = rename(section, {}, "model")
     kind = section.pop("type", "standard")
-    if kind in KINDS:
+    if kind in COMBINATIONS:
         return read_combination(kind, section, _model)
     canonical("model", kind, "model/type")
     parts = {}
@@ -316,7 +280,7 @@ def _model(section: Any) -> tuple[ModelSection, Any, Given]:
     descriptor = _part(parts["descriptor"], "descriptor", "model/descriptor", None)
     if (types := section.pop("type_embedding", None)) is not None:
         descriptor = _typed(descriptor, types)
-    outer = build(ModelSection, section, "model", NOT_YET["model"])
+    outer = build(ModelSection, section, "model", KEYS["model"])
     _check_types(outer, descriptor, fitting)
     if fitting.needs_equivariant and not descriptor.widths.equivariant:
         raise InputError(

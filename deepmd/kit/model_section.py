@@ -25,6 +25,7 @@ from deepmd.host import plain
 from deepmd.io.checking import build, rename, without_comments
 from deepmd.io.model_file import Drawn, ModelFile, from_json, to_json
 from deepmd.io.train_input import read_json
+from deepmd.unsupported import KEYS
 
 assert models  # imported for its registrations
 
@@ -35,41 +36,27 @@ Section = dict[str, Any]
 PARTS = {"descriptor": "descriptor", "fitting_net": "fitting"}
 """Sections of `model` that are parts of it, and where the parameters of each are."""
 
-OFF: dict[str, dict[str, tuple[Any, ...]]] = {
-    "model": {
-        **dict.fromkeys(("type_embedding", "modifier", "spin", "use_srtab", "model_dict", "shared_dict", "hybrid"), ()),
-        "bridging_method": ("None", "none"),
-    },
-    "model/descriptor": {"spin": (), "tebd_input_mode": ()},
-    "model/fitting_net": {"dim_case_embd": (0,), "layer_name": (), "spin": ()},
+ELSEWHERE: dict[str, dict[str, tuple[Any, ...]]] = {
+    "model": {"type_embedding": (), "use_srtab": (), "bridging_method": ("None", "none")},
+    "model/descriptor": {"tebd_input_mode": ()},
+    "model/fitting_net": {},
 }
-"""Keys that change what a model computes in ways we do not support, and the values that mean they do not.
+"""Keys that other kinds of files or of descriptors have, and the values that mean "off"."""
+
+OFF = {
+    where: {**{key: (row.off,) for key, row in KEYS[where].items() if row.trained}, **others}
+    for where, others in ELSEWHERE.items()
+}
+"""Keys that change what a model computes in ways that files cannot bring, and the values that mean "off".
 
 Null and false always do.
 """
 
 PASSED = {
     "model": (
-        *(
-            "type",
-            "data_stat_nbatch",
-            "data_stat_protect",
-            "data_bias_nsample",
-            "srtab_add_bias",
-            "smin_alpha",
-            "sw_rmin",
-            "sw_rmax",
-            "compress",
-        ),
-        *(
-            "finetune_head",
-            "model_branch_alias",
-            "info",
-            "bridging_r_inner",
-            "bridging_r_outer",
-            "enable_tf32",
-            "use_compile",
-        ),
+        *("type", "data_stat_nbatch", "data_stat_protect", "data_bias_nsample", "srtab_add_bias", "smin_alpha"),
+        *("sw_rmin", "sw_rmax", "enable_tf32", "use_compile"),
+        *(key for key, row in KEYS["model"].items() if not row.trained),
     ),
     "model/descriptor": ("ntypes", "type_map"),
     "model/fitting_net": ("ntypes", "type_map", "dim_descrpt", "mixed_types"),

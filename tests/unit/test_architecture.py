@@ -23,6 +23,7 @@ OVER_XP = [*PHYSICS, *SEARCHING]
 """Physics, and what exported files run besides."""
 
 LAYERS = {
+    "unsupported": -1,
     "version": 0,
     "forks": 0,
     "array_model": 0,

@@ -1,0 +1,106 @@
+"""What DeePMD-kit has and this package does not have yet: one table, with reasons."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+SPIN = "magnetic degrees of freedom"
+HEADS = "several heads or models trained side by side"
+DPA4 = "a descriptor of its own, with equivariant features of higher order"
+SPEED = "switches of an execution engine that is not used here"
+STAGES = "another way to run the training"
+BRIDGE = "interpolation between a model and a pair potential"
+
+
+class Key(NamedTuple):
+    """A key of the input.
+
+    Attributes
+    ----------
+    off : the value that means "off", which is accepted as null is
+    because : what the key is for
+    trained : whether a trained model with another value computes something else, so that its file is refused
+    """
+
+    off: Any
+    because: str
+    trained: bool = False
+
+
+DATA = {
+    "min_pair_dist": Key(0.0, "a filter of frames"),
+    "set_prefix": Key("set", "other names of folders of a system"),
+}
+
+KEYS: dict[str, dict[str, Key]] = {
+    "": {"nvnmd": Key(None, "hardware of its own")},
+    "model": {
+        "modifier": Key(None, "long-range electrostatics by a second model", True),
+        "spin": Key(None, SPIN, True),
+        "model_dict": Key(None, HEADS, True),
+        "shared_dict": Key(None, HEADS, True),
+        "hybrid": Key(None, "a descriptor outside of its section", True),
+        "bridging_method": Key("None", BRIDGE, True),
+        "bridging_r_inner": Key(0.5, BRIDGE),
+        "bridging_r_outer": Key(0.8, BRIDGE),
+        "finetune_head": Key(None, HEADS),
+        "model_branch_alias": Key([], HEADS),
+        "info": Key({}, HEADS),
+        "compress": Key(None, "tables of a compressed model; dp compress makes them"),
+    },
+    "model/descriptor": {"spin": Key(None, SPIN, True)},
+    "model/fitting_net": {
+        "dim_case_embd": Key(0, HEADS, True),
+        "layer_name": Key(None, HEADS, True),
+        "spin": Key(None, SPIN, True),
+    },
+    "loss": {
+        "start_pref_h": Key(0, "Hessians"),
+        "limit_pref_h": Key(0, "Hessians"),
+        "start_pref_gf": Key(0, "generalised forces"),
+        "limit_pref_gf": Key(0, "generalised forces"),
+        "numb_generalized_coord": Key(0, "generalised forces"),
+    },
+    "training": {
+        **dict.fromkeys(("data_dict", "model_prob", "num_epoch_dict"), Key(None, HEADS)),
+        **dict.fromkeys(("mixed_precision", "ema_ckpt_keep"), Key(None, STAGES)),
+        **dict.fromkeys(("profiling", "enable_profiler", "enable_compile", "enable_tf32"), Key(False, SPEED)),
+        **dict.fromkeys(("enable_ema", "disp_avg"), Key(False, STAGES)),
+        "ema_decay": Key(0.999, STAGES),
+        "profiling_file": Key("timeline.json", SPEED),
+        "acc_freq": Key(1, STAGES),
+        "zero_stage": Key(0, SPEED),
+        "neighbor_graph_method": Key("auto", SPEED),
+    },
+    "training/training_data": DATA,
+    "training/validation_data": DATA,
+    "validating": {
+        "ema_full_validation": Key(False, STAGES),
+        **dict.fromkeys(("compiled_infer", "tf32_infer", "amp_infer"), Key(False, SPEED)),
+    },
+}
+"""Keys of each section of the input."""
+
+KINDS: dict[str, dict[str, str]] = {
+    "descriptor": {"dpa4": DPA4},
+    "fitting_net": {"population": "populations of spins"},
+    "model": {"pairwise_dprc": "two regions, of QM and of MM", "dpa4": DPA4, "spin_ener": SPIN},
+    "learning_rate": {},
+    "optimizer": {
+        "LKF": "a Kalman filter",
+        "AdaMuon": "orthogonalised updates",
+        "HybridMuon": "orthogonalised updates",
+    },
+    "loss": {"ener_spin": SPIN, "ener_hess": "Hessians", "dens": "denoising of positions"},
+}
+"""Types of each section, and what they are for."""
+
+COMMANDS = {
+    "embed": "tables inside of a file",
+    "convert-from": "graphs of the first versions",
+    "gui": "a graphical interface",
+    "pretrained": "a download of models",
+    "transfer": "parameters of one graph in another",
+    "train-nvnmd": "hardware of its own",
+}
+"""Commands, and what they are for."""
