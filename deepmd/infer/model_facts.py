@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from deepmd.array_model.outputs import Output
-from deepmd.io.facts import model_size, observed_types
 from deepmd.io.model_file import ModelFile, model_to_dict
+from deepmd.io.model_summary import model_size, observed_types
 
 
 class ModelFacts:

@@ -7,9 +7,9 @@ import os
 from collections.abc import Sequence
 
 from deepmd.array_model.errors import InputError, nearest
-from deepmd.io.facts import model_size, observed_types
 from deepmd.io.formats import load_model
 from deepmd.io.model_file import ModelFile
+from deepmd.io.model_summary import model_size, observed_types
 
 log = logging.getLogger(__name__)
 

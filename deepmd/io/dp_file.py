@@ -13,6 +13,7 @@ import yaml
 from deepmd.array_model.errors import InputError
 from deepmd.io.atomic import replacing
 from deepmd.io.bounded import check_arrays, check_tree
+from deepmd.io.checking import find
 from deepmd.io.model_file import ModelFile, from_tree, map_variables, to_tree
 
 DTYPES = ("float64", "float32", "float16", "int64", "int32")
@@ -48,11 +49,12 @@ def load_dp(path: Path) -> ModelFile:
             items: dict[str, h5py.Dataset] = {}
             map_variables(lambda name: _find(file, name, items, path), tree)
             check_arrays((item.nbytes for item in items.values()), path)
-            return from_tree(map_variables(lambda name: np.asarray(items[name][...]), tree), str(path))
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:  # all of which damaged HDF5 raises
-        if isinstance(error, InputError):
-            raise
+            arrays = {name: np.asarray(item[...]) for name, item in items.items()}
+    except InputError:
+        raise
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:  # all of which h5py raises about damage
         raise InputError(f"{path}: not a readable .dp file: {str(error)[:200] or type(error).__name__}") from error
+    return from_tree(map_variables(lambda name: arrays[name], tree), str(path))
 
 
 def _description(file: h5py.File, path: Path) -> str:
@@ -110,36 +112,18 @@ def load_yaml(path: Path) -> ModelFile:
     InputError
         The file is damaged, not a model, or repeats parts of itself without measure.
     """
-
-    def arrays(tree: Any) -> Any:
-        if isinstance(tree, dict):
-            return (
-                _array(tree, path)
-                if tree.get("@class") == "np.ndarray"
-                else {key: arrays(value) for key, value in tree.items()}
-            )
-        return [arrays(item) for item in tree] if isinstance(tree, list) else tree
-
     try:
         text = path.read_text(encoding="utf-8")
         _check_depth(text, path)
         tree = yaml.load(text, Loader=_Loader)
-        check_tree(tree, path)
-        if not isinstance(tree, dict):
-            raise InputError(f"{path}: not a model: the file is not a YAML mapping")
-        return from_tree(arrays(tree), str(path))
-    except (
-        yaml.YAMLError,
-        UnicodeDecodeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        OverflowError,
-        RecursionError,
-    ) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:  # of the parser
         raise InputError(f"{path}: not a readable .yaml model: {str(error)[:300]}") from error
+    check_tree(tree, path)
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: not a model: the file is not a YAML mapping")
+    return from_tree(_with_arrays(tree, path), str(path))
 
 
 def _check_depth(text: str, path: Path) -> None:
@@ -151,9 +135,20 @@ def _check_depth(text: str, path: Path) -> None:
             raise InputError(f"{path}: not a model: it is nested more than {DEEPEST} deep")
 
 
+def _with_arrays(tree: Any, path: Path) -> Any:
+    """Return the tree with arrays in place of their stored form."""
+    if isinstance(tree, dict) and tree.get("@class") == "np.ndarray":
+        return _array(tree, path)
+    if isinstance(tree, dict):
+        return {key: _with_arrays(value, path) for key, value in tree.items()}
+    return [_with_arrays(item, path) for item in tree] if isinstance(tree, list) else tree
+
+
 def _array(tree: dict[str, Any], path: Path) -> np.ndarray:
-    if tree["dtype"] not in DTYPES:
-        raise InputError(
-            f"{path}: an array of type {tree['dtype']!r} is not a parameter. Accepted: {', '.join(DTYPES)}"
-        )
-    return np.asarray(tree["value"], dtype=tree["dtype"])
+    dtype, value = (find(tree, key, f"{path}: an array") for key in ("dtype", "value"))
+    if dtype not in DTYPES:
+        raise InputError(f"{path}: an array of type {dtype!r} is not a parameter. Accepted: {', '.join(DTYPES)}")
+    try:
+        return np.asarray(value, dtype=dtype)
+    except (TypeError, ValueError, OverflowError) as error:  # of NumPy, about values that are no numbers
+        raise InputError(f"{path}: not a readable .yaml model: {str(error)[:300]}") from error

@@ -171,7 +171,7 @@ def _check_shapes(model: Any, params: Params) -> None:
     stored = {path: leaf.shape for path, leaf in flatten(params).items()}
     fresh = {
         path: leaf.shape
-        for path, leaf in flatten(model.init(Drawn(sum(map(math.prod, stored.values()))), xp=plain)).items()
+        for path, leaf in flatten(model.init(ShapeBudget(sum(map(math.prod, stored.values()))), xp=plain)).items()
     }
     for path in sorted({*fresh, *stored}):
         if fresh.get(path) != stored.get(path):
@@ -180,16 +180,16 @@ def _check_shapes(model: Any, params: Params) -> None:
             )
 
 
-class Drawn:
-    """In place of random numbers for fresh parameters of which only the shapes count.
+class ShapeBudget:
+    """Stand-in for the generator in shape checks: raises before more than four times the stored values are allocated.
 
-    A description may ask for more than any file holds.
+    The description of a hostile file may ask for more than memory.
     """
 
     def __init__(self, stored: int) -> None:
         self._left = 4 * stored + 1000  # shapes that differ a little are told one by one
 
-    def __call__(self, seed: Any) -> Drawn:
+    def __call__(self, seed: Any) -> ShapeBudget:
         """Return itself as the generator of a seed."""
         return self
 

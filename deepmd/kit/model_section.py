@@ -23,7 +23,7 @@ from deepmd.array_model.registry import canonical, lookup
 from deepmd.array_model.tree import flatten
 from deepmd.host import plain
 from deepmd.io.checking import build, rename, without_comments
-from deepmd.io.model_file import Drawn, ModelFile, from_json, to_json
+from deepmd.io.model_file import ModelFile, ShapeBudget, from_json, to_json
 from deepmd.io.train_input import read_json
 from deepmd.unsupported import KEYS
 
@@ -36,23 +36,23 @@ Section = dict[str, Any]
 PARTS = {"descriptor": "descriptor", "fitting_net": "fitting"}
 """Sections of `model` that are parts of it, and where the parameters of each are."""
 
-ELSEWHERE: dict[str, dict[str, tuple[Any, ...]]] = {
+REFUSED_IN_FILES: dict[str, dict[str, tuple[Any, ...]]] = {
     "model": {"type_embedding": (), "use_srtab": (), "bridging_method": ("None", "none")},
     "model/descriptor": {"tebd_input_mode": ()},
     "model/fitting_net": {},
 }
 """Keys that other kinds of files or of descriptors have, and the values that mean "off"."""
 
-OFF = {
+REFUSED_KEYS = {
     where: {**{key: (row.off,) for key, row in KEYS[where].items() if row.trained}, **others}
-    for where, others in ELSEWHERE.items()
+    for where, others in REFUSED_IN_FILES.items()
 }
 """Keys that change what a model computes in ways that files cannot bring, and the values that mean "off".
 
 Null and false always do.
 """
 
-PASSED = {
+IGNORED_KEYS = {
     "model": (
         *("type", "data_stat_nbatch", "data_stat_protect", "data_bias_nsample", "srtab_add_bias", "smin_alpha"),
         *("sw_rmin", "sw_rmax", "enable_tf32", "use_compile"),
@@ -63,7 +63,7 @@ PASSED = {
 }
 """Keys without influence on what a trained model computes."""
 
-WITHOUT_MEANING = {"se_e2_r": ("type_one_side",)}
+IGNORED_OPTIONS = {"se_e2_r": ("type_one_side",)}
 """Options of a kind that DeePMD-kit's torch stores and ignores: there a net belongs to a type of neighbours always."""
 
 COMPRESSED = (
@@ -86,7 +86,7 @@ MOST_TYPES = 1000
 
 
 @dataclass(frozen=True)
-class Found:
+class StatedModel:
     """What a file says by itself.
 
     Attributes
@@ -107,7 +107,7 @@ class Found:
     min_nbor_dist: float | None = None
 
 
-def assemble(definition: Section, found: Found, where: str) -> ModelFile:
+def assemble(definition: Section, found: StatedModel, where: str) -> ModelFile:
     """Return the model of a file.
 
     Parameters
@@ -126,7 +126,7 @@ def assemble(definition: Section, found: Found, where: str) -> ModelFile:
         model = _model(section)
         # fresh parameters tell which there must be, within four times what the file has, so that a description cannot
         # ask for more than memory; what a file may leave out keeps its fresh value
-        fresh = model.init(Drawn(found.size), xp=plain)
+        fresh = model.init(ShapeBudget(found.size), xp=plain)
         expected, arrays = flatten(fresh), found.arrays(model, flatten(fresh))
         unused = [path for path in expected if path.startswith("fitting/aparam_") and model.fitting.use_aparam_as_mask]
         arrays = {**{path: expected[path] for path in (*OPTIONAL, *unused) if path in expected}, **arrays}
@@ -216,7 +216,7 @@ def kind_of(part: str, *sections: Section) -> Any:
 # -- configuration --------------------------------------------------------------------------------------------------
 
 
-def _merged(definition: Section, found: Found) -> Section:
+def _merged(definition: Section, found: StatedModel) -> Section:
     """Return the section that holds: over the definition what the file states."""
     out = {**definition, **found.section}
     _refuse(out, "model", "model")
@@ -227,11 +227,11 @@ def _merged(definition: Section, found: Found) -> Section:
     for part, place in PARTS.items():
         inner, stated = definition.get(part) or {}, found.section.get(part, {})
         out[part] = _merged_part(part, f"model/{part}", inner, stated, place, found)
-    _tell_unknown(out, {"type_map", "pair_exclude_types", "atom_exclude_types", "preset_out_bias", *PARTS}, "model")
+    _warn_of_unknown(out, {"type_map", "pair_exclude_types", "atom_exclude_types", "preset_out_bias", *PARTS}, "model")
     return out
 
 
-def _merged_part(part: str, where: str, inner: Any, stated: Section, place: str, found: Found) -> Section:
+def _merged_part(part: str, where: str, inner: Any, stated: Section, place: str, found: StatedModel) -> Section:
     """Return the section of a part that holds; `place` is where its parameters are."""
     _check_section(inner, where)
     name = kind_of(part, {part: stated}, {part: inner})
@@ -253,7 +253,7 @@ def _merged_part(part: str, where: str, inner: Any, stated: Section, place: str,
         }
     known = {field.name for field in fields(cls)}
     _refuse({key: value for key, value in inner.items() if key not in known}, f"model/{part}", where)
-    without = WITHOUT_MEANING.get(cls.kind, ())
+    without = IGNORED_OPTIONS.get(cls.kind, ())
     meant = {key: value for key, value in rename(inner, cls.names, where).items() if key not in without}
     out = {**meant, **stated, "type": cls.kind}
     for name, kind in get_type_hints(cls).items():
@@ -262,7 +262,7 @@ def _merged_part(part: str, where: str, inner: Any, stated: Section, place: str,
     if "precision" in known and out.get("precision", "default") == "default" and place in found.weights:
         weights = found.weights[place]
         out["precision"] = "default" if weights is None else weights.dtype.name
-    _tell_unknown(out, {"type", *known}, f"model/{part}")
+    _warn_of_unknown(out, {"type", *known}, f"model/{part}")
     return out
 
 
@@ -287,14 +287,16 @@ def _merged_options(cls: Any, inner: Section, stated: Section, where: str) -> Se
 
 
 def _refuse(section: Section, part: str, where: str) -> None:
-    for key, accepted in OFF[part].items():
+    for key, accepted in REFUSED_KEYS[part].items():
         if section.get(key) not in (None, False, *accepted):
             raise InputError(f"{where}/{key}: models with this option are not supported (given: {section[key]!r})")
 
 
-def _tell_unknown(section: Section, known: set[str], where: str) -> None:
+def _warn_of_unknown(section: Section, known: set[str], where: str) -> None:
     unknown = sorted(
-        {key for key, value in section.items() if value is not None} - known - {*PASSED[where], *OFF[where]}
+        {key for key, value in section.items() if value is not None}
+        - known
+        - {*IGNORED_KEYS[where], *REFUSED_KEYS[where]}
     )
     if unknown:
         log.warning(

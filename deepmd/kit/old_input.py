@@ -56,7 +56,7 @@ TRAINING = {
     },
 }
 WITHOUT_EFFECT = {"coord_norm": True, "type_fitting_net": False, "sel_r": None, "axis_rule": None, "use_smooth": None}
-"""Keys of flat inputs that are dropped, with the only accepted value (None: any, or see `_from_flat`)."""
+"""Keys of flat inputs that are dropped, with the only accepted value (None: any, or see `_sort_flat_input`)."""
 
 
 def upgrade_old_input(tree: dict[str, Any]) -> tuple[dict[str, Any], bool]:
@@ -72,7 +72,7 @@ def upgrade_old_input(tree: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     """
     plain = without_comments(tree)
     if "model" not in plain and ({"sel_a", "use_smooth", "filter_neuron"} & set(plain)):
-        plain = _from_flat(plain)
+        plain = _sort_flat_input(plain)
     training = plain.get("training")
     if not isinstance(training, dict) or "systems" not in training:
         return tree, False
@@ -85,11 +85,14 @@ def upgrade_old_input(tree: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     data = {key: value for key in DATA if (value := training.pop(key, None)) is not None}
     rate = plain.get("learning_rate")
     if isinstance(rate, dict):
-        plain = {**plain, "learning_rate": _with_stop(rate, training.get("stop_batch", training.get("numb_steps")))}
+        plain = {
+            **plain,
+            "learning_rate": _replace_decay_rate(rate, training.get("stop_batch", training.get("numb_steps"))),
+        }
     return {**plain, "training": {**training, "training_data": data}}, True
 
 
-def _from_flat(tree: dict[str, Any]) -> dict[str, Any]:
+def _sort_flat_input(tree: dict[str, Any]) -> dict[str, Any]:
     """Sort the keys of a flat input into sections."""
     smooth = tree.get("use_smooth", False)
     if smooth and any(tree.get("sel_r") or ()):
@@ -130,7 +133,7 @@ def _from_flat(tree: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _with_stop(rate: dict[str, Any], steps: Any) -> dict[str, Any]:
+def _replace_decay_rate(rate: dict[str, Any], steps: Any) -> dict[str, Any]:
     """Replace `decay_rate` by the `stop_lr` at the end of the training."""
     numbers = [rate.get("decay_rate"), rate.get("start_lr"), rate.get("decay_steps", 5000), steps]
     if "stop_lr" in rate or any(

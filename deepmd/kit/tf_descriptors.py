@@ -1,6 +1,6 @@
 """Descriptors without vectors of types in DeePMD-kit's TensorFlow graphs: names of arrays, and options.
 
-Another kind is another `Names` here, in `tf_type_vectors.py`, or for fitting nets in `tf_fittings.py`.
+Another kind is another `GraphNames` here, in `tf_type_vectors.py`, or for fitting nets in `tf_fittings.py`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from deepmd.array_model.networks import activation
 from deepmd.array_model.pairs import spans
 from deepmd.host import plain
 from deepmd.kit.model_section import Section
-from deepmd.kit.tf_nodes import ASK, LEAVES, Arrays, Graph, activation_of, length, required, shapes_of_nets
+from deepmd.kit.tf_nodes import ASK, LEAVES, Arrays, GraphNodes, activation_of, length, required, shapes_of_nets
 
 
 @dataclass(frozen=True)
-class Names:
+class GraphNames:
     """A kind of descriptor or fitting net.
 
     Attributes
@@ -38,15 +38,15 @@ class Names:
     """
 
     kind: str
-    arrays: Mapping[str, Callable[[re.Match[str], Graph], str]]
+    arrays: Mapping[str, Callable[[re.Match[str], GraphNodes], str]]
     trailing: Mapping[str, tuple[int, ...]]
-    stated: Callable[[Graph], Section]
-    guessed: Callable[[Graph, Arrays, Section], Section]
-    completed: Callable[[Arrays, Section, Graph], Arrays] = field(default=lambda arrays, section, graph: arrays)
+    stated: Callable[[GraphNodes], Section]
+    guessed: Callable[[GraphNodes, Arrays, Section], Section]
+    completed: Callable[[Arrays, Section, GraphNodes], Arrays] = field(default=lambda arrays, section, graph: arrays)
     finished: Callable[[Any, Params], Params] = field(default=lambda descriptor, params: params)
 
 
-def always(path: str) -> Callable[[re.Match[str], Graph], str]:
+def always(path: str) -> Callable[[re.Match[str], GraphNodes], str]:
     """Return the function that names an array that a model has once."""
     return lambda match, graph: path
 
@@ -60,22 +60,22 @@ ENVIRONMENT = ("ProdEnvMatA", "DescrptSeA", "ProdEnvMatAMix")
 """The operator that makes environment matrices, under its names of all times."""
 
 
-def _embedding(match: re.Match[str], graph: Graph) -> str:
+def _embedding(match: re.Match[str], graph: GraphNodes) -> str:
     centre, leaf, layer, neighbour = match.groups()
     net = int(neighbour) if centre == "all" else int(centre) + int(neighbour) * graph.ntypes
     return f"embeddings/{net}/layers/{int(layer) - 1}/{LEAVES[leaf]}"
 
 
-def _se_e2_a_stated(graph: Graph) -> Section:
+def _se_e2_a_stated(graph: GraphNodes) -> Section:
     return {"type_one_side": one_sided(graph), **environment_stated(graph)}
 
 
-def one_sided(graph: Graph) -> bool:
+def one_sided(graph: GraphNodes) -> bool:
     """Tell whether nets belong to the type of the neighbour alone."""
     return any(name.startswith("filter_type_all/") for name in graph.arrays)
 
 
-def environment_stated(graph: Graph) -> Section:
+def environment_stated(graph: GraphNodes) -> Section:
     """Return the options that the operator tells that makes environment matrices of four columns."""
     node = next((node for node in graph.nodes.values() if node.op in ENVIRONMENT), None)
     if node is None:
@@ -92,7 +92,7 @@ def environment_stated(graph: Graph) -> Section:
     }
 
 
-def _se_e2_a_guessed(graph: Graph, arrays: Arrays, section: Section) -> Section:
+def _se_e2_a_guessed(graph: GraphNodes, arrays: Arrays, section: Section) -> Section:
     cut = graph.nodes.get("filter_type_all/Slice")
     if cut is not None and graph.source(cut, 0).op == "Mul":
         raise InputError(f"the model leaves out pairs of types, but the file does not tell which: {ASK}")
@@ -116,7 +116,7 @@ def _se_e2_a_guessed(graph: Graph, arrays: Arrays, section: Section) -> Section:
     }
 
 
-def with_used_steps(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
+def with_used_steps(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
     """Drop time steps that checkpoints have for layers without a shortcut."""
 
     def used(path: str) -> bool:
@@ -128,7 +128,7 @@ def with_used_steps(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
     return {path: array for path, array in arrays.items() if used(path)}
 
 
-def _se_e2_a_completed(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
+def _se_e2_a_completed(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
     """Drop time steps without a use; add zeros for the nets of excluded pairs of types."""
     arrays, ntypes = with_used_steps(arrays, section, graph), graph.ntypes
     excluded = () if one_sided(graph) else section.get("exclude_types") or ()
@@ -169,7 +169,7 @@ def without_mean(descriptor: Any, params: Params) -> Params:
     return {**params, "davg": davg}
 
 
-SE_E2_A = Names(
+SE_E2_A = GraphNames(
     "se_e2_a",
     {
         r"filter_type_(all|\d{1,4})/(matrix|bias|idt)_(\d{1,3})_(\d{1,4})": _embedding,
@@ -185,12 +185,12 @@ SE_E2_A = Names(
 # -- se_e2_r and se_e3 ----------------------------------------------------------------------------------------------
 
 
-def _of_triples(match: re.Match[str], graph: Graph) -> str:
+def _of_triples(match: re.Match[str], graph: GraphNodes) -> str:
     leaf, layer, first, second = match.groups()
     return f"embeddings/{int(first) + int(second) * graph.ntypes}/layers/{int(layer) - 1}/{LEAVES[leaf]}"
 
 
-def _se_e2_r_stated(graph: Graph) -> Section:
+def _se_e2_r_stated(graph: GraphNodes) -> Section:
     node = next((node for node in graph.nodes.values() if node.op in ("ProdEnvMatR", "DescrptSeR")), None)
     if node is None:
         raise InputError("no operator ProdEnvMatR or DescrptSeR: the file is cut short, or not a model of se_e2_r")
@@ -215,16 +215,16 @@ def _se_e2_r_finished(descriptor: Any, params: Params) -> Params:
     return without_mean(descriptor, params)
 
 
-def _se_e3_stated(graph: Graph) -> Section:
+def _se_e3_stated(graph: GraphNodes) -> Section:
     return {key: value for key, value in _se_e2_a_stated(graph).items() if key != "type_one_side"}
 
 
-def asked(graph: Graph, arrays: Arrays, section: Section) -> Section:
+def asked(graph: GraphNodes, arrays: Arrays, section: Section) -> Section:
     """Raise InputError, for parts whose options cannot be guessed."""
     raise InputError(f"the file does not tell the options of its descriptor or fitting net: {ASK}")
 
 
-def _mirrored(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
+def _mirrored(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
     """Add zeros for the nets of pairs of neighbour types in the other order, which are never evaluated."""
     arrays, ntypes = with_used_steps(arrays, section, graph), graph.ntypes
     out = dict(arrays)
@@ -236,7 +236,7 @@ def _mirrored(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
     return out
 
 
-SE_E2_R = Names(
+SE_E2_R = GraphNames(
     "se_e2_r",
     {
         r"filter_type_(all|\d{1,4})/(matrix|bias|idt)_(\d{1,3})_(\d{1,4})": _embedding,
@@ -248,7 +248,7 @@ SE_E2_R = Names(
     _se_e2_a_completed,
     _se_e2_r_finished,
 )
-SE_E3 = Names(
+SE_E3 = GraphNames(
     "se_e3",
     {
         r"filter_type_all/(matrix|bias|idt)_(\d{1,3})_(\d{1,4})_(\d{1,4})": _of_triples,
@@ -263,7 +263,7 @@ SE_E3 = Names(
 # -- loc_frame ------------------------------------------------------------------------------------------------------
 
 
-def _loc_frame_stated(graph: Graph) -> Section:
+def _loc_frame_stated(graph: GraphNodes) -> Section:
     node = next((node for node in graph.nodes.values() if node.op == "Descrpt"), None)
     if node is None:
         raise InputError("no operator Descrpt: the file is cut short, or not a model of loc_frame")
@@ -271,7 +271,7 @@ def _loc_frame_stated(graph: Graph) -> Section:
     return {**options, "rcut": float(np.float32(node.attr["rcut_r"].f))}
 
 
-LOC_FRAME = Names(
+LOC_FRAME = GraphNames(
     "loc_frame",
     # the first name tells a kind where no input is stored; this one has none of its own, so it has to be told
     {"(?!)": always(""), **STATISTICS},

@@ -10,19 +10,19 @@ import numpy as np
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.kit.model_section import Section
-from deepmd.kit.tf_descriptors import Names, always, asked
-from deepmd.kit.tf_nodes import ASK, LEAVES, Arrays, Graph, activation_of, length, required, shapes_of_nets
+from deepmd.kit.tf_descriptors import GraphNames, always, asked
+from deepmd.kit.tf_nodes import ASK, LEAVES, Arrays, GraphNodes, activation_of, length, required, shapes_of_nets
 
 BIAS = "fitting_attr/t_bias_atom_e"
 
 
-def _net(match: re.Match[str], graph: Graph) -> str:
+def _net(match: re.Match[str], graph: GraphNodes) -> str:
     """With a type embedding, one net serves all types and has no number."""
     layer, net, leaf = match.groups()
     return f"nets/{net or 0}/layers/{graph.hidden if layer is None else layer}/{LEAVES[leaf]}"
 
 
-def _bias(match: re.Match[str], graph: Graph) -> str:
+def _bias(match: re.Match[str], graph: GraphNodes) -> str:
     """Older graphs keep the bias without adding it: it is part of the last layer's then."""
     used = any(f"{BIAS}/read" in node.input for node in graph.nodes.values())
     return "bias_atom_e" if used else ""
@@ -36,16 +36,16 @@ CONDITIONS = {
 }
 
 
-def _stated(graph: Graph) -> Section:
+def _stated(graph: GraphNodes) -> Section:
     return {f"numb_{name}": int(graph.number(f"fitting_attr/d{name}") or 0) for name in ("fparam", "aparam")}
 
 
-def _dos_stated(graph: Graph) -> Section:
+def _dos_stated(graph: GraphNodes) -> Section:
     count = graph.number("fitting_attr/numb_dos")
     return {**_stated(graph), **({} if count is None else {"numb_dos": int(count)})}
 
 
-def _guessed(graph: Graph, arrays: Arrays, section: Section) -> Section:
+def _guessed(graph: GraphNodes, arrays: Arrays, section: Section) -> Section:
     products = [
         n
         for n in graph.nodes.values()
@@ -71,18 +71,18 @@ def first_layers(arrays: Arrays) -> Arrays:
     return {path: array for path, array in arrays.items() if re.fullmatch(r"nets/\d+/layers/0/w", path)}
 
 
-def for_each_type(graph: Graph) -> bool:
+def for_each_type(graph: GraphNodes) -> bool:
     """Tell whether types have nets of their own."""
     return any(name.startswith("final_layer_type_") for name in graph.arrays)
 
 
-def unchosen(graph: Graph) -> list[int]:
+def unchosen(graph: GraphNodes) -> list[int]:
     """Return the types without output, those that are not in `sel_type`."""
     chosen = graph.integers("model_attr/sel_type")
     return [] if not chosen else [number for number in range(graph.ntypes) if number not in chosen]
 
 
-def _completed(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
+def _completed(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
     """Add zeros for the nets of types without output. Refuse layers that have a shortcut in other formats only.
 
     The second DeePMD-kit's own conversion overlooks.
@@ -113,7 +113,7 @@ def _completed(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
     }
 
 
-def _polar_completed(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
+def _polar_completed(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
     """Order the shifts of the diagonal by type: in graphs with a net for each type they follow `sel_type`."""
     out, chosen = _completed(arrays, section, graph), graph.integers("model_attr/sel_type")
     if chosen and "constant_matrix" in out and for_each_type(graph):
@@ -142,9 +142,9 @@ def _doubled(net: Params) -> Params:
     return {**net, "layers": [*net["layers"][:-1], {name: 2.0 * array for name, array in last.items()}]}
 
 
-ENER = Names("ener", {**NETS, BIAS: _bias, **CONDITIONS}, {"bias_atom_e": (1,)}, _stated, _guessed, _completed)
-DIPOLE = Names("dipole", NETS, {}, _stated, _guessed, _completed)
-POLAR = Names(
+ENER = GraphNames("ener", {**NETS, BIAS: _bias, **CONDITIONS}, {"bias_atom_e": (1,)}, _stated, _guessed, _completed)
+DIPOLE = GraphNames("dipole", NETS, {}, _stated, _guessed, _completed)
+POLAR = GraphNames(
     "polar",
     {**NETS, "fitting_attr/t_constant_matrix": always("constant_matrix")},
     {},
@@ -153,6 +153,6 @@ POLAR = Names(
     _polar_completed,
     _polar_finished,
 )
-DOS = Names("dos", {**NETS, **CONDITIONS}, {}, _dos_stated, _guessed, _completed)
+DOS = GraphNames("dos", {**NETS, **CONDITIONS}, {}, _dos_stated, _guessed, _completed)
 
 FITTINGS = {names.kind: names for names in (ENER, DIPOLE, POLAR, DOS)}

@@ -17,16 +17,16 @@ from deepmd.io.model_file import ModelFile
 from deepmd.kit.model_section import (
     COMPRESSED,
     MOST_TYPES,
-    Found,
     Section,
+    StatedModel,
     assemble,
     kind_of,
     parse_definition,
     section_of_input,
 )
-from deepmd.kit.tf_descriptors import SECTIONED, Names
+from deepmd.kit.tf_descriptors import SECTIONED, GraphNames
 from deepmd.kit.tf_fittings import FITTINGS, unchosen
-from deepmd.kit.tf_nodes import ASK, MEMBER, Arrays, Graph
+from deepmd.kit.tf_nodes import ASK, MEMBER, Arrays, GraphNodes
 from deepmd.kit.tf_type_vectors import (
     MIXED,
     TYPED,
@@ -70,8 +70,8 @@ class Part:
     where : the path of that
     """
 
-    names: Names
-    graph: Graph
+    names: GraphNames
+    graph: GraphNodes
     place: str
     given: Section
     where: str
@@ -124,12 +124,12 @@ def read_graph(
     """
     nodes = {node.name: node for node in graph.node}
     try:
-        return _read(Graph(nodes, arrays, to_array), where, input_path)
+        return _read(GraphNodes(nodes, arrays, to_array), where, input_path)
     except InputError as error:
         raise InputError(str(error) if where in str(error) else f"{where}: {error}") from error
 
 
-def _read(graph: Graph, where: str, input_path: Path | None) -> ModelFile:
+def _read(graph: GraphNodes, where: str, input_path: Path | None) -> ModelFile:
     definition = _definition(graph, where) if input_path is None else section_of_input(input_path)
     check_definition(definition)
     kind = _kind(graph)
@@ -177,13 +177,13 @@ def _read(graph: Graph, where: str, input_path: Path | None) -> ModelFile:
     }
     size = sum(array.size for array in found.values())
     content = assemble(
-        definition, Found(whole, lambda model, paths: found, size, weights, distance if known else None), where
+        definition, StatedModel(whole, lambda model, paths: found, size, weights, distance if known else None), where
     )
     return _finished(content, descriptors, fitting)
 
 
 def _with_types(
-    graph: Graph,
+    graph: GraphNodes,
     descriptors: list[Part],
     stated: list[Section],
     owns: list[Arrays],
@@ -244,12 +244,12 @@ FORMS = {"axis_neuron": int, "n_axis_neuron": int, "exclude_types": list, "atom_
 """Options that are looked at before all others are checked."""
 
 
-def _definition(graph: Graph, where: str) -> Section:
+def _definition(graph: GraphNodes, where: str) -> Section:
     definition = parse_definition(graph.text("train_attr/training_script"), where).get("model") or {}
     return definition if isinstance(definition, dict) else {}
 
 
-def _kind(graph: Graph) -> str:
+def _kind(graph: GraphNodes) -> str:
     """Return the kind of fitting net.
 
     Raise InputError for others than those known here, and for what lacks its networks.
@@ -267,7 +267,7 @@ def _kind(graph: Graph) -> str:
     return MODELS[kind]
 
 
-def _descriptors(graph: Graph, definition: Section) -> list[Part]:
+def _descriptors(graph: GraphNodes, definition: Section) -> list[Part]:
     """Return the descriptor, or the members of a hybrid."""
     given = definition.get("descriptor") or {}
     if not graph.members:
@@ -289,7 +289,7 @@ def _descriptors(graph: Graph, definition: Section) -> list[Part]:
     ]
 
 
-def _part(part: str, graph: Graph, given: Section, place: str, kind: str = "", where: str = "") -> Part:
+def _part(part: str, graph: GraphNodes, given: Section, place: str, kind: str = "", where: str = "") -> Part:
     """Return a part, of the kind that its section says or of the one whose names the graph has."""
     kinds, where = PARTS[part], where or f"model/{part}"
     if given:

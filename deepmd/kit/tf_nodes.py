@@ -28,13 +28,13 @@ ACTIVATIONS = {
 """Operators that mean an activation without doubt."""
 
 MEMBER = re.compile(r"(filter_type_(?:all|\d{1,4})|descrpt_attr|attention_layer_\d{1,3})_(\d{1,3})(/.*)")
-"""Names that belong to a member of a hybrid, whose number they have."""
+"""GraphNames that belong to a member of a hybrid, whose number they have."""
 
 ASK = "give the input it was trained with (dp convert-backend --input)"
 
 
 @dataclass(frozen=True)
-class Graph:
+class GraphNodes:
     """A graph that is not run: its nodes by name, and the arrays by the names of constants or variables."""
 
     nodes: Mapping[str, Any]
@@ -90,7 +90,7 @@ class Graph:
         """Number of members of a hybrid; 0 for other descriptors."""
         return 1 + max((int(match[2]) for name in self.arrays if (match := MEMBER.fullmatch(name))), default=-1)
 
-    def member(self, number: int) -> Graph:
+    def member(self, number: int) -> GraphNodes:
         """Return the graph of a member of a hybrid, under the names of a model of its own; common nodes stay."""
 
         def own(items: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class Graph:
             return bool(read) and int(read[0][2]) != number
 
         nodes = own({name: node for name, node in self.nodes.items() if not others(node)})
-        return Graph(nodes, own(self.arrays), self.to_array)
+        return GraphNodes(nodes, own(self.arrays), self.to_array)
 
     @property
     def ntypes(self) -> int:
@@ -158,7 +158,7 @@ def shapes_of_nets(arrays: Arrays, stem: str) -> tuple[list[int], bool]:
     return [widths[number] for number in sorted(widths)], any(path.endswith("/idt") for path in arrays)
 
 
-def activation_of(graph: Graph, scope: str) -> str:
+def activation_of(graph: GraphNodes, scope: str) -> str:
     """Return the activation of the nets in a scope, by its operators."""
     found = {
         ACTIVATIONS[node.op] for name, node in graph.nodes.items() if name.startswith(scope) and node.op in ACTIVATIONS

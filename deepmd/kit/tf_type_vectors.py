@@ -21,14 +21,14 @@ from deepmd.kit.model_section import Section
 from deepmd.kit.tf_descriptors import (
     SE_E2_A,
     STATISTICS,
-    Names,
+    GraphNames,
     asked,
     environment_stated,
     with_used_steps,
     without_mean,
 )
 from deepmd.kit.tf_fittings import first_layers
-from deepmd.kit.tf_nodes import LEAVES, Arrays, Graph, required
+from deepmd.kit.tf_nodes import LEAVES, Arrays, GraphNodes, required
 
 SCOPE = "type_embed_net/"
 VECTORS = "type_embedding/"
@@ -38,7 +38,7 @@ AXIS = 4
 """Default of `axis_neuron`."""
 
 
-def has_types(graph: Graph) -> bool:
+def has_types(graph: GraphNodes) -> bool:
     """Tell whether a model has a type embedding."""
     return any(name.startswith(SCOPE) for name in graph.arrays)
 
@@ -46,7 +46,7 @@ def has_types(graph: Graph) -> bool:
 # -- the type embedding ---------------------------------------------------------------------------------------------
 
 
-def _vector(match: re.Match[str], graph: Graph) -> str:
+def _vector(match: re.Match[str], graph: GraphNodes) -> str:
     leaf, layer = match.groups()
     return f"{VECTORS}layers/{int(layer) - 1}/{LEAVES[leaf]}"
 
@@ -54,7 +54,7 @@ def _vector(match: re.Match[str], graph: Graph) -> str:
 TYPES = {rf"{SCOPE}(matrix|bias|idt)_(\d{{1,3}})": _vector}
 
 
-def embedding_options(graph: Graph, given: Section) -> Section:
+def embedding_options(graph: GraphNodes, given: Section) -> Section:
     """Return the options of the type embedding; `given` is its section of the input."""
     layers = sorted(
         (int(match[1]), array)
@@ -74,7 +74,7 @@ def embedding_options(graph: Graph, given: Section) -> Section:
     }
 
 
-def type_arrays(graph: Graph) -> Arrays:
+def type_arrays(graph: GraphNodes) -> Arrays:
     """Return the parameters of the type embedding by our paths below a descriptor."""
     pattern, path_of = next(iter(TYPES.items()))
     return {
@@ -116,17 +116,17 @@ def in_one_layer(vectors: np.ndarray) -> Arrays:
 # -- se_atten -------------------------------------------------------------------------------------------------------
 
 
-def _net(match: re.Match[str], graph: Graph) -> str:
+def _net(match: re.Match[str], graph: GraphNodes) -> str:
     leaf, layer, of_types = match.groups()
     return f"embeddings{'_strip' if of_types else ''}/0/layers/{int(layer) - 1}/{LEAVES[leaf]}"
 
 
-def _map(match: re.Match[str], graph: Graph) -> str:
+def _map(match: re.Match[str], graph: GraphNodes) -> str:
     layer, name, leaf = match.groups()
     return f"attention/{layer}/{'out_proj/layers/0' if name == 'out' else name}/{LEAVES[leaf]}"
 
 
-def _norm(match: re.Match[str], graph: Graph) -> str:
+def _norm(match: re.Match[str], graph: GraphNodes) -> str:
     layer, name = match.groups()
     return f"attention/{layer}/norm/{ {'gamma': 'w', 'beta': 'b'}[name] }"
 
@@ -139,7 +139,7 @@ NETS = {r"filter_type_all/(matrix|bias|idt)_(\d{1,3})(_two_side_ebd|_one_side_eb
 SIZES = {"davg": (-1, 4), "dstd": (-1, 4)}
 
 
-def _stated(graph: Graph) -> Section:
+def _stated(graph: GraphNodes) -> Section:
     strip = any(name.endswith("_side_ebd") for name in graph.arrays)
     out = {
         **environment_stated(graph),
@@ -150,7 +150,7 @@ def _stated(graph: Graph) -> Section:
     return out if eps is None else {**out, "ln_eps": eps, "temperature": _temperature(graph)}
 
 
-def _temperature(graph: Graph) -> float:
+def _temperature(graph: GraphNodes) -> float:
     """Return the factor of the logits: the queries are divided by the root of a constant."""
     division = graph.nodes.get("attention_layer_0/truediv")
     node = None if division is None else graph.source(division, 1)
@@ -162,7 +162,7 @@ def _temperature(graph: Graph) -> float:
     return float((graph.number(node.name) or 1.0) ** -0.5)
 
 
-def _refused(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
+def _refused(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
     raise InputError(
         "model/descriptor: smooth_type_embedding (se_atten_v2 has it always). In these graphs what it turns off at the "
         "cutoff goes with 1 - (1 - rcut_smth s)^3, in all other formats with the switch itself, so the model "
@@ -170,7 +170,7 @@ def _refused(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
     )
 
 
-def _completed(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
+def _completed(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
     """Make one map of those into query, key and value."""
     if section.get("smooth_type_embedding"):
         _refused(arrays, section, graph)
@@ -203,14 +203,16 @@ def _finished(descriptor: Any, params: Params) -> Params:
     return params
 
 
-SE_ATTEN = Names("se_atten", {**NETS, **STATISTICS, **ATTENTION, **TYPES}, SIZES, _stated, asked, _completed, _finished)
-SE_ATTEN_V2 = Names("se_atten_v2", SE_ATTEN.arrays, SIZES, _stated, asked, _refused)
+SE_ATTEN = GraphNames(
+    "se_atten", {**NETS, **STATISTICS, **ATTENTION, **TYPES}, SIZES, _stated, asked, _completed, _finished
+)
+SE_ATTEN_V2 = GraphNames("se_atten_v2", SE_ATTEN.arrays, SIZES, _stated, asked, _refused)
 
 
 # -- se_e2_a --------------------------------------------------------------------------------------------------------
 
 
-def _typed_completed(arrays: Arrays, section: Section, graph: Graph) -> Arrays:
+def _typed_completed(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
     return with_used_steps(arrays, section, graph)
 
 
@@ -218,7 +220,7 @@ def _typed_finished(descriptor: Any, params: Params) -> Params:
     return without_mean(descriptor, params) if descriptor.exclude_types else params
 
 
-TYPED = Names(
+TYPED = GraphNames(
     "se_e2_a_typed",
     {**NETS, **STATISTICS, **TYPES},
     SIZES,
@@ -231,13 +233,13 @@ TYPED = Names(
 MIXED = (SE_ATTEN, SE_ATTEN_V2)
 
 
-def with_vectors(names: Names, graph: Graph) -> Names:
+def with_vectors(names: GraphNames, graph: GraphNodes) -> GraphNames:
     """Return the names of a descriptor in a model with a type embedding: the net of se_e2_a reads vectors then."""
     return TYPED if names is SE_E2_A and has_types(graph) else names
 
 
 def read_types(
-    names: Names, section: Section, arrays: Arrays, options: Section, type_map: tuple[str, ...]
+    names: GraphNames, section: Section, arrays: Arrays, options: Section, type_map: tuple[str, ...]
 ) -> tuple[Section, Arrays]:
     """Return section and arrays of a descriptor with what it makes of the type embedding.
 
@@ -264,7 +266,7 @@ def read_types(
     return {**section, **own}, arrays
 
 
-def check_cutoffs(descriptors: list[tuple[Names, Section, Arrays]]) -> None:
+def check_cutoffs(descriptors: list[tuple[GraphNames, Section, Arrays]]) -> None:
     """Refuse members of a hybrid whose attention layers see less far than another member.
 
     Raises
@@ -286,12 +288,12 @@ def check_cutoffs(descriptors: list[tuple[Names, Section, Arrays]]) -> None:
 # -- what the fitting net reads -------------------------------------------------------------------------------------
 
 
-def one_net(members: list[tuple[Names, Section]]) -> bool:
+def one_net(members: list[tuple[GraphNames, Section]]) -> bool:
     """Tell whether all other formats have one fitting net for all types; these graphs have with any embedding."""
     return any(names in (*MIXED, TYPED) for names, _ in members)
 
 
-def check_vacuum(fitting: Section, members: list[tuple[Names, Section]]) -> None:
+def check_vacuum(fitting: Section, members: list[tuple[GraphNames, Section]]) -> None:
     """Refuse `atom_ener` where the fitting net reads vectors of types.
 
     Raises
@@ -308,7 +310,7 @@ def check_vacuum(fitting: Section, members: list[tuple[Names, Section]]) -> None
 
 
 def arranged(
-    fitting: Arrays, members: list[tuple[Names, Section]], widths: list[int], vectors: np.ndarray
+    fitting: Arrays, members: list[tuple[GraphNames, Section]], widths: list[int], vectors: np.ndarray
 ) -> tuple[Arrays, list[Section]]:
     """Return the nets for features in the order of all other formats, and the sections of the descriptors.
 
@@ -352,7 +354,7 @@ def arranged(
     return each, sections
 
 
-def width_of(names: Names, section: Section, arrays: Arrays) -> int:
+def width_of(names: GraphNames, section: Section, arrays: Arrays) -> int:
     """Return the width of the features of a descriptor, without vectors of types."""
     nets = [int(match[1]) for path in arrays if (match := re.fullmatch(r"embeddings/\d+/layers/(\d+)/w", path))]
     pattern = rf"embeddings/\d+/layers/{max(nets, default=0)}/w"

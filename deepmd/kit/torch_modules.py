@@ -27,7 +27,16 @@ from deepmd.io.pair_table import of_splines
 from deepmd.io.torch_archive import CLASS
 from deepmd.kit.layouts.descriptors import layout_of
 from deepmd.kit.layouts.fittings import PARAMS as FITTING_PARAMS
-from deepmd.kit.model_section import BY_DP, COMPRESSED, Found, Section, assemble, combine, kind_of, parse_definition
+from deepmd.kit.model_section import (
+    BY_DP,
+    COMPRESSED,
+    Section,
+    StatedModel,
+    assemble,
+    combine,
+    kind_of,
+    parse_definition,
+)
 from deepmd.kit.rows import Row, with_sequences
 
 LEAVES = {"matrix": "w", "bias": "b", "idt": "idt"}
@@ -35,7 +44,7 @@ LEAVES = {"matrix": "w", "bias": "b", "idt": "idt"}
 
 
 @dataclass(frozen=True)
-class Names:
+class ModuleNames:
     """Where the modules of a kind of descriptor or fitting net keep its options; its rows name those of its parameters.
 
     Attributes
@@ -61,21 +70,21 @@ OF_DPA2 = {"repinit": ("repinit.", REPINIT), "repformer": ("repformers.", {"nsel
 
 DESCRIPTORS = {
     # class: its names
-    "DescrptSeA": Names("se_e2_a", "sea."),
-    "DescrptSeR": Names("se_e2_r"),
-    "DescrptSeT": Names("se_e3", "seat."),
-    "DescrptDPA1": Names("se_atten", "se_atten.", ATTENTION),
-    "DescrptSeAttenV2": Names("se_atten_v2", "se_atten.", ATTENTION),
-    "DescrptDPA2": Names("dpa2", sections=OF_DPA2),
-    "DescrptDPA3": Names("dpa3", sections={"repflow": ("repflows.", {})}),
-    "DescrptSeTTebd": Names("se_e3_tebd", "se_ttebd.", TYPES),
+    "DescrptSeA": ModuleNames("se_e2_a", "sea."),
+    "DescrptSeR": ModuleNames("se_e2_r"),
+    "DescrptSeT": ModuleNames("se_e3", "seat."),
+    "DescrptDPA1": ModuleNames("se_atten", "se_atten.", ATTENTION),
+    "DescrptSeAttenV2": ModuleNames("se_atten_v2", "se_atten.", ATTENTION),
+    "DescrptDPA2": ModuleNames("dpa2", sections=OF_DPA2),
+    "DescrptDPA3": ModuleNames("dpa3", sections={"repflow": ("repflows.", {})}),
+    "DescrptSeTTebd": ModuleNames("se_e3_tebd", "se_ttebd.", TYPES),
 }
 FITTINGS = {
-    "EnergyFittingNet": Names("ener"),
-    "DipoleFittingNet": Names("dipole"),
-    "PolarFittingNet": Names("polar"),
-    "DOSFittingNet": Names("dos", options={"numb_dos": "dim_out"}),
-    "PropertyFittingNet": Names("property", options={"property_name": "var_name"}),
+    "EnergyFittingNet": ModuleNames("ener"),
+    "DipoleFittingNet": ModuleNames("dipole"),
+    "PolarFittingNet": ModuleNames("polar"),
+    "DOSFittingNet": ModuleNames("dos", options={"numb_dos": "dim_out"}),
+    "PropertyFittingNet": ModuleNames("property", options={"property_name": "var_name"}),
 }
 
 HYBRID, MEMBERS = "DescrptHybrid", "descrpt_list."
@@ -87,7 +96,7 @@ class Place:
     """Place of a part of the model: module, with a dot behind it, kinds by class, path of our parameters."""
 
     module: str
-    kinds: Mapping[str, Names]
+    kinds: Mapping[str, ModuleNames]
     path: str
 
 
@@ -268,7 +277,7 @@ def _standard(values: Mapping[str, Any], definition: Section, path: Path) -> Mod
         check_arrays((array.nbytes for array in found.values()), path)
         return found
 
-    return assemble(definition, Found(section, arrays_of, size, weights, _distance(values)), str(path))
+    return assemble(definition, StatedModel(section, arrays_of, size, weights, _distance(values)), str(path))
 
 
 def _first_weights(values: Mapping[str, Any], module: str) -> np.ndarray | None:
@@ -376,7 +385,7 @@ def _check_numbers(numbers: list[int], given: list[Any], where: str) -> None:
         raise InputError(f"{where}: the input has {len(given)} members, the file has those of numbers {numbers}")
 
 
-def _names(part: str, cls: Any, stated: Section) -> Names | None:
+def _names(part: str, cls: Any, stated: Section) -> ModuleNames | None:
     """Return the names of a part: by its class, which checkpoints do not store, or by its section."""
     kinds = PARTS[part].kinds
     if cls is not None:
