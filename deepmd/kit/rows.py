@@ -122,7 +122,7 @@ def with_sequences(kind: type, value: Any) -> Any:
     return kind(with_sequences(kind, item) for item in value) if isinstance(value, list | tuple) else value
 
 
-def array(value: Any, where: str) -> Any:
+def array(value: Any, where: str) -> np.ndarray:
     """Return a stored array.
 
     Raises
@@ -131,12 +131,12 @@ def array(value: Any, where: str) -> Any:
         The value is not an array of numbers.
     """
     try:
-        numeric = np.asarray(value).dtype.kind in "fiub"
+        out = np.asarray(value)
     except ValueError:  # rows of different lengths
-        numeric = False
-    if not numeric:
+        out = np.asarray(None)
+    if out.dtype.kind not in "fiub":
         raise InputError(f"{where}: not an array of numbers: {value!r:.100}")
-    return value
+    return out
 
 
 OPTION = Form(lambda value: with_sequences(list, value), lambda value, where: with_sequences(tuple, value))
@@ -217,13 +217,13 @@ def statistics(key: str, path: str, torch: str, *, uniform: bool) -> Sequence[Ro
     """
 
     def read(value: Any, where: str) -> Any:
-        values = np.asarray(array(value, where))
+        values = array(value, where)
         if values.ndim != 3:
             raise InputError(f"{where}: has {values.ndim} axes; expected types, slots, columns")
         if uniform and float(abs(values - values[:, :1, :]).max(initial=0.0)) > 0.0:
             what, _, key = where.rpartition(", ")
             raise InputError(f"{what}: stored with {key} that differs between slots, which is not supported")
-        return value
+        return values
 
     return [
         Row(f"{key}@variables/{name}", f"{path}{name}", Form(ARRAY.write, read), torch=torch + theirs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import resource
@@ -21,6 +22,7 @@ from deepmd.array_model.tree import flatten, replace_leaves
 from deepmd.infer import DeepPot
 from deepmd.infer.deep_pot import ExpansionWarning
 from deepmd.io.formats import load_model, save_model
+from deepmd.io.model_file import from_tree, map_variables
 
 FOLDER = Path(__file__).parents[1] / "golden" / "se_e2_a"
 
@@ -166,6 +168,38 @@ def test_yaml(tmp_path, monkeypatch, content, text):
     with refused(rf"m\.yaml.*{text}"):
         load_model("m.yaml")
     assert not Path("executed").exists()
+
+
+def places_of(tree):
+    """Every dict or list of a tree, with each of its keys."""
+    for key, value in list(tree.items()) if isinstance(tree, dict) else list(enumerate(tree)):
+        yield tree, key
+        if isinstance(value, dict | list):
+            yield from places_of(value)
+
+
+@pytest.mark.parametrize("case", ["se_e2_a", "hybrid", "linear_pairtab"])
+def test_descriptions_with_another_form(case):
+    """A key that is missing, or has a value of another type, is told as such: nothing else is raised."""
+    with h5py.File(FOLDER.parent / case / "model.dp") as file:
+        tree = map_variables(lambda name: file[name][...], json.loads(file.attrs["json"]))
+    rng = np.random.default_rng(7)
+    values = [None, True, -1, 10**6, "x", [], {}, [[1, 2]], ["a"], {"a": 1}, 1.5, [None]]
+    refusals = []
+    for _ in range(60):
+        damaged = copy.deepcopy(tree)
+        places = list(places_of(damaged["model"]))
+        inner, key = places[rng.integers(len(places))]
+        if rng.random() < 0.3:
+            del inner[key]
+        else:
+            inner[key] = copy.deepcopy(values[rng.integers(len(values))])
+        try:
+            from_tree(damaged, "m.dp")
+        except InputError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 15
+    assert all(text.startswith("m.dp: ") for text in refusals)
 
 
 # -- .pt and .pth ---------------------------------------------------------------------------------------------------

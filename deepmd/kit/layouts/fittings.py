@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from deepmd.array_model.descriptors.base import Widths
+from deepmd.array_model.errors import InputError
 from deepmd.array_model.fittings.net import Fitting
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.registry import lookup
@@ -14,11 +15,11 @@ from deepmd.io.checking import build, find
 from deepmd.kit.layouts import nets
 from deepmd.kit.rows import (
     ARRAY,
-    ARRAYS,
     OPTION,
     UNSET,
     Form,
     Row,
+    array,
     check_version,
     derived,
     fixed,
@@ -119,7 +120,11 @@ def fitting_from_dict(tree: dict[str, Any]) -> tuple[Fitting, Params]:
     fitting = build(cls, read_rows(rows, tree, what), what)
     widths = Widths(**read_rows(WIDTHS, tree, what))
     stored = _nets(fitting, widths, False, 0).read(find(tree, "nets", what), what)  # type: ignore[misc]
-    return fitting, {"nets": stored, **ARRAYS.read(find(tree, "@variables", what), what)}  # type: ignore[misc]
+    variables = find(tree, "@variables", what)
+    if not isinstance(variables, dict):
+        raise InputError(f"{what}: @variables is no dict of arrays: {variables!r:.100}")
+    arrays = {name: array(value, f"{what}, {name}") for name, value in variables.items() if value is not None}
+    return fitting, {"nets": stored, **arrays}
 
 
 def _nets(fitting: Fitting, widths: Widths, mixed: bool, ntypes: int) -> Form:

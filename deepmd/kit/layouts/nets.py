@@ -55,8 +55,9 @@ def layer_form(precision: str, trainable: bool, activation: str = "none", resnet
         same = stored.lower() == activation.lower() or {stored.lower(), activation.lower()} <= {"none", "linear"}
         if not same:
             raise InputError(f"{where}: stored with activation {stored!r}, which differs from {activation!r}")
-        if bool(find(tree, "resnet", where, optional=True)) != resnet:
-            raise InputError(f"{where}: stored with resnet = {tree.get('resnet')!r}; expected: {resnet}")
+        shortcut = find(tree, "resnet", where, optional=True)
+        if bool(shortcut) != resnet:
+            raise InputError(f"{where}: stored with resnet = {shortcut!r}; expected: {resnet}")
         found = {name: find(tree, f"@variables/{name}", where, optional=name != "w") for name in ("w", "b", "idt")}
         if found["idt"] is not None and not resnet and activation == "none":
             raise InputError(f"{where}: stored with a time step; a linear map is expected")

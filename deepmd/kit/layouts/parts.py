@@ -29,7 +29,14 @@ from deepmd.kit.rows import (
 MODULES = {"embeddings": "filter_layers", "embeddings_strip": "filter_layers_strip"}
 """What torch calls lists of embedding nets."""
 
-FACTORS = Form(lambda values: values, lambda stored, where: [array(item, where) for item in stored])
+
+def _read_factors(stored: Any, where: str) -> list[Any]:
+    if not isinstance(stored, list):
+        raise InputError(f"{where}: no list of arrays: {stored!r:.100}")
+    return [array(item, where) for item in stored]
+
+
+FACTORS = Form(lambda values: values, _read_factors)
 
 OF_TYPES = [
     *nets.options([each.name for each in fields(TypeEmbedding) if each.name not in ("seed", "use_tebd_bias")], UNSET),
