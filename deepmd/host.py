@@ -12,8 +12,8 @@ from array_api_compat import numpy as standard
 from deepmd.array_model.attention import composed_softmax
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import REQUIRED, STANDARD
+from deepmd.array_model.neighbours import spans
 from deepmd.array_model.networks import composed_silut
-from deepmd.array_model.pairs import spans
 
 
 def shape(x: Any) -> tuple[int, ...]:
@@ -77,7 +77,7 @@ def numpy_namespace(standard: Any, **own: Any) -> SimpleNamespace:
         bfloat16=np.float32,
         float16=np.float16,
         matmul=folded_matmul(standard.matmul),
-        received=lambda x: x,
+        halo_exchange=lambda x: x,
         recurrence=recurrence,
         shape=shape,
         sigmoid=lambda x: 0.5 * (1.0 + standard.tanh(0.5 * x)),

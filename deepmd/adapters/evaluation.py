@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.array_model.conditions import Conditions
 from deepmd.array_model.namespace import Params
+from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.outputs import DERIVATIVES, ENERGY, Output
-from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.array_model.spectral import Plan
 from deepmd.plan.plans import direct_plan, domain_start
 
-Evaluator = Callable[[Pairs, Conditions, int, int, frozenset[str]], dict[str, np.ndarray]]
+Evaluator = Callable[[Neighbours, Conditions, int, int, frozenset[str]], dict[str, np.ndarray]]
 """evaluator(pairs, conditions, num_atoms, num_frames, wanted) -> arrays in the order of `pairs`.
 
 `wanted` names outputs, those of `model.output.names`. Of an energy model: `atom_energy` (N,), `energy` (F,), `force`
@@ -64,7 +65,7 @@ def assemble(
     value_Nd: Any,
     descriptor_ND: Any,
     grads_NM3: Sequence[Any],
-    pairs: Pairs,
+    pairs: Neighbours,
     num_atoms: Any,
     num_frames: Any,
     wanted: frozenset[str],
@@ -89,7 +90,7 @@ def assemble(
         return each[0] if output.scalar else xp.stack(each, axis=1)
 
     def atomic_virial() -> Any:
-        if not model.layout().messages:
+        if not model.layout().needs_neighbour_features:
             return derived(derivatives.atomic_virials, num_atoms)
         moved = grads_NM3[output.width :]
         each = [
@@ -109,7 +110,7 @@ def assemble(
     return {name: makers[name]() for name in output.names if name in wanted}
 
 
-def components(model: Any, value_Nd: Any, pairs: Pairs, wanted: frozenset[str], *, xp: Any) -> list[Any]:
+def components(model: Any, value_Nd: Any, pairs: Neighbours, wanted: frozenset[str], *, xp: Any) -> list[Any]:
     """Return the sums over all atoms that are to be differentiated.
 
     One for each component, and for atomic virials with messages those of each component weighted with each coordinate
@@ -117,6 +118,6 @@ def components(model: Any, value_Nd: Any, pairs: Pairs, wanted: frozenset[str], 
     """
     columns = xp.unstack(value_Nd, axis=-1)
     sums = [xp.sum(column) for column in columns]
-    if model.layout().messages and "atom_virial" in wanted:
-        sums += [xp.sum(column * place_N) for column in columns for place_N in xp.unstack(pairs.place_N3, axis=-1)]
+    if model.layout().needs_neighbour_features and "atom_virial" in wanted:
+        sums += [xp.sum(column * place_N) for column in columns for place_N in xp.unstack(pairs.in_cell_N3, axis=-1)]
     return sums

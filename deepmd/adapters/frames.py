@@ -8,7 +8,7 @@ from itertools import groupby
 import numpy as np
 
 from deepmd.adapters.evaluation import ExactEvaluator, MakeEvaluator
-from deepmd.data.batch import Frames, conditions_of, pack_frames
+from deepmd.data.batch import Frames, pack_frames, read_conditions
 from deepmd.io.model_file import ModelFile, plan_evaluation
 from deepmd.plan.plans import needs_order
 
@@ -43,7 +43,7 @@ class FramesEvaluator:
 
     def _run(self, frames: Frames, wanted: frozenset[str]) -> dict[str, np.ndarray]:
         system, packed = frames[0][0], pack_frames(self._model, frames, ordered=self._ordered)
-        conditions = conditions_of(self._model, frames, packed.atoms)
+        conditions = read_conditions(self._model, frames, packed.atoms)
         evaluate = self._evaluate.at(packed.closest)
         found = evaluate(packed.pairs, conditions, len(packed.atoms), len(frames), wanted)
         out: dict[str, np.ndarray] = {}

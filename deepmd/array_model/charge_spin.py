@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+from deepmd.array_model.conditions import CONDITIONS
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.networks import activation, apply_net, init_affine
 from deepmd.array_model.type_embedding import TypeEmbedding
 
-LIMITS = {"charge": (-100, 99), "spin": (0, 99)}
-"""Smallest and largest value of each; every integer between has a vector of its own."""
+LIMITS = CONDITIONS["charge_spin"].limits
 
 TABLES = {"chg_embedding": LIMITS["charge"], "spin_embedding": LIMITS["spin"]}
-
-
-def problem(values: Sequence[float]) -> str:
-    """Return what is wrong with charge and spin of a frame, or nothing. On the host."""
-    if len(values) != len(LIMITS):
-        return f"has {len(values)} values; accepted: charge and spin"
-    outside = [
-        (name, value, limits)
-        for (name, limits), value in zip(LIMITS.items(), values, strict=True)
-        if not limits[0] <= int(value) <= limits[1]
-    ]
-    return "; ".join(f"the {name} is {value:g}; accepted: {low} to {high}" for name, value, (low, high) in outside)
+"""Smallest and largest value of each; every integer between has a vector of its own."""
 
 
 def names_of(limits: tuple[int, int]) -> tuple[str, ...]:

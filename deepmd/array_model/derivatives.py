@@ -2,47 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from deepmd.array_model.namespace import Array, Namespace
-from deepmd.array_model.pairs import Pairs
+from deepmd.array_model.neighbours import Edges
 
 
-def forces(grad_NM3: Array, pairs: Pairs, num_atoms: Any, *, xp: Namespace) -> Array:
+def forces(grad_NM3: Array, edges: Edges, num_atoms: Any, *, xp: Namespace) -> Array:
     """Return forces (A, 3) in eV/Angstrom from g = dE/d(r_j - r_i): F_i += g_ij, F_j -= g_ij."""
-    on_centres = xp.segment_sum(xp.sum(grad_NM3, axis=1), pairs.centre_N, num_atoms)
-    return on_centres - xp.segment_sum(xp.reshape(grad_NM3, (-1, 3)), xp.reshape(pairs.index_NM, (-1,)), num_atoms)
+    on_centres = xp.segment_sum(xp.sum(grad_NM3, axis=1), edges.centre_N, num_atoms)
+    return on_centres - xp.segment_sum(xp.reshape(grad_NM3, (-1, 3)), xp.reshape(edges.index_NM, (-1,)), num_atoms)
 
 
-def virials(grad_NM3: Array, pairs: Pairs, num_frames: Any, *, xp: Namespace) -> Array:
-    """Virials (F, 9) in eV, W_kl = -sum g_k d_l, flattened with the force component first."""
-    w_N33 = -xp.matmul(xp.matrix_transpose(grad_NM3), pairs.disp_NM3)
-    return xp.segment_sum(xp.reshape(w_N33, (-1, 9)), pairs.frame_N, num_frames)
+def virials(grad_NM3: Array, edges: Edges, num_frames: Any, *, xp: Namespace) -> Array:
+    """Return virials (F, 9) in eV, W_kl = -sum g_k d_l, flattened with the force component first."""
+    w_N33 = -xp.matmul(xp.matrix_transpose(grad_NM3), edges.disp_NM3)
+    return xp.segment_sum(xp.reshape(w_N33, (-1, 9)), edges.frame_N, num_frames)
+
+
+def atomic_virials(grad_NM3: Array, edges: Edges, num_atoms: Any, *, xp: Namespace) -> Array:
+    """Return atomic virials (A, 9) in eV, each pair's share given to the neighbour j; they sum to the virial."""
+    w_NM33 = -xp.expand_dims(grad_NM3, axis=-1) * xp.expand_dims(edges.disp_NM3, axis=-2)
+    return xp.segment_sum(xp.reshape(w_NM33, (-1, 9)), xp.reshape(edges.index_NM, (-1,)), num_atoms)
 
 
 def atomic_virials_of_messages(
-    grad_NM3: Array, moved_3NM3: list[Array], pairs: Pairs, num_atoms: Any, *, xp: Namespace
+    grad_NM3: Array, moments_3NM3: Sequence[Array], edges: Edges, num_atoms: Any, *, xp: Namespace
 ) -> Array:
-    """Atomic virials (A, 9) in eV where an energy also depends on atoms that its centre does not see.
+    """Return atomic virials (A, 9) in eV of models whose energies depend on atoms beyond the neighbours of a centre.
 
     W_J,kl = -sum_i dE_i/dr_J,k (r_J - r_i)_l for every atom J, images apart (docs/theory/conventions.md#atomic-virial):
-    the shares of a pair (a, b) are those of J = b and J = a. `moved_3NM3` holds for each direction l the derivative of
-    sum_i E_i r_i,l by the displacements. Positions are those inside the cell: what an atom gets depends on that choice,
-    the virial does not.
+    the shares of a pair (a, b) are those of J = b and J = a. `moments_3NM3` holds for each direction l the derivative
+    of sum_i E_i r_i,l by the displacements. Positions are those inside the cell: the share of an atom depends on the image that is
+    chosen, the virial does not.
     """
     shares_a, shares_b = [], []
-    for axis, moved_NM3 in enumerate(moved_3NM3):
-        centre_N11 = xp.expand_dims(pairs.place_N3[:, axis : axis + 1], axis=-1)
-        shares_a.append(grad_NM3 * centre_N11 - moved_NM3)
-        shares_b.append(shares_a[-1] + grad_NM3 * pairs.disp_NM3[:, :, axis : axis + 1])
+    for axis, moment_NM3 in enumerate(moments_3NM3):
+        centre_N11 = xp.expand_dims(edges.in_cell_N3[:, axis : axis + 1], axis=-1)
+        # column l of both shares: g r_a,l - moment_l at a, and with r_b = r_a + d the same at b
+        shares_a.append(grad_NM3 * centre_N11 - moment_NM3)
+        shares_b.append(shares_a[-1] + grad_NM3 * edges.disp_NM3[:, :, axis : axis + 1])
     of_a, of_b = (xp.reshape(xp.stack(shares, axis=-1), (-1, 9)) for shares in (shares_a, shares_b))
-    a_NM = xp.expand_dims(pairs.centre_N, axis=1) + xp.zeros_like(pairs.index_NM)
-    return xp.segment_sum(of_a, xp.reshape(a_NM, (-1,)), num_atoms) - xp.segment_sum(
-        of_b, xp.reshape(pairs.index_NM, (-1,)), num_atoms
-    )
-
-
-def atomic_virials(grad_NM3: Array, pairs: Pairs, num_atoms: Any, *, xp: Namespace) -> Array:
-    """Atomic virials (A, 9) in eV, each pair's share attributed to the neighbour j; they sum to the virial."""
-    w_NM33 = -xp.expand_dims(grad_NM3, axis=-1) * xp.expand_dims(pairs.disp_NM3, axis=-2)
-    return xp.segment_sum(xp.reshape(w_NM33, (-1, 9)), xp.reshape(pairs.index_NM, (-1,)), num_atoms)
+    a_NM = xp.expand_dims(edges.centre_N, axis=1) + xp.zeros_like(edges.index_NM)
+    at_a = xp.segment_sum(of_a, xp.reshape(a_NM, (-1,)), num_atoms)
+    return at_a - xp.segment_sum(of_b, xp.reshape(edges.index_NM, (-1,)), num_atoms)

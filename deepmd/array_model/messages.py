@@ -1,4 +1,4 @@
-"""What message-passing descriptors share: features of neighbours, symmetrisation, updates (docs/theory/messages.md)."""
+"""Message passing: features of neighbours, symmetrisation, updates (docs/theory/messages.md)."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from dataclasses import replace
 from typing import Any
 
 from deepmd.array_model.namespace import Array, Namespace, Params
-from deepmd.array_model.pairs import Pairs
+from deepmd.array_model.neighbours import Edges, Neighbours
 
 STYLES = ("res_avg", "res_incr", "res_residual")
 """How updates are added to what they update."""
 
 
 def check_updates(block: Any) -> None:
-    """Raise ValueError where the options of a block name no way to add updates, or to begin with their factors."""
+    """Raise ValueError for an unknown way to add updates, or to initialise their factors."""
     for name, accepted in (("update_style", STYLES), ("update_residual_init", ("norm", "const"))):
         if getattr(block, name) not in accepted:
             raise ValueError(f"{name} is {getattr(block, name)!r}; accepted: {', '.join(accepted)}")
 
 
 def nested_sels(outer: Any, values: dict[str, Any]) -> Any:
-    """Return options with other numbers of slots, {"section/option": (number,)}, in the sections that they consist of."""
+    """Return options whose sections have other numbers of slots, given as {"section/option": (number,)}."""
     changes: dict[str, dict[str, int]] = {}
     for path, value in values.items():
         section, name = path.split("/")
@@ -43,19 +43,19 @@ def init_factor(size: int, scale: float, how: str, rng: Any) -> Array:
     return 0.0 * drawn + scale if how == "const" else drawn
 
 
-def of_neighbours(x_NK: Array, pairs: Pairs, *, xp: Namespace) -> Array:
+def take_features(x_NK: Array, edges: Edges, *, xp: Namespace) -> Array:
     """Return the features of each neighbour's owner (N, M, K); those of empty slots mean nothing."""
-    taken = xp.take(xp.received(x_NK), xp.reshape(pairs.index_NM, (-1,)), axis=0)
-    rows, slots = xp.shape(pairs.index_NM)
+    taken = xp.take(xp.halo_exchange(x_NK), xp.reshape(edges.index_NM, (-1,)), axis=0)
+    rows, slots = xp.shape(edges.index_NM)
     return xp.reshape(taken, (rows, slots, xp.shape(x_NK)[1]))
 
 
-def beginning(x: Array, width: Any, pairs: Pairs, *, xp: Namespace) -> Array:
-    """Return the first `width` slots (axis 1) of something that has a value for every slot of a mixed row."""
-    return xp.split(x, (width, pairs.widths[0] - width), axis=1)[0]
+def first_slots(x: Array, width: Any, neighbours: Neighbours, *, xp: Namespace) -> Array:
+    """Return the first `width` slots (axis 1) of an array with a value for every slot of a mixed row."""
+    return xp.split(x, (width, neighbours.widths[0] - width), axis=1)[0]
 
 
-def symmetrised(
+def symmetrise(
     g_NMG: Array, h_NM3: Array, w_NM: Array, norm: float | Array, axis: int, *, xp: Namespace
 ) -> tuple[Array, Array]:
     """Return invariants (N, axis G), flattened row by row, and the equivariant H^T (N, G, 3).
@@ -69,7 +69,7 @@ def symmetrised(
     return xp.reshape(sym_NAG, (-1, axis * xp.shape(g_NMG)[2])), h_NG3
 
 
-def updated(style: str, u: Array, updates: list[Array], residuals: list[Array]) -> Array:
+def add_updates(style: str, u: Array, updates: list[Array], residuals: list[Array]) -> Array:
     """Return u with its updates added (docs/theory/messages.md#update-styles).
 
     `residuals` are the learned factors of res_residual.

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from deepmd.array_model.environment import environment_rows, switch
-from deepmd.array_model.messages import affine, beginning, check_updates, of_neighbours, symmetrised, updated
+from deepmd.array_model.messages import add_updates, affine, check_updates, first_slots, symmetrise, take_features
 from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.networks import activation
-from deepmd.array_model.pairs import Pairs
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Graph:
     inside_NW : 1 for an angle neighbour, else 0
     """
 
-    pairs: Pairs
+    pairs: Neighbours
     h_NM3: Array
     s_NM: Array
     columns: Any
@@ -176,7 +176,7 @@ def run(
     rows_NM4: Array,
     disp_NM3: Array,
     mask_NM: Array,
-    pairs: Pairs,
+    pairs: Neighbours,
     *,
     xp: Namespace,
 ) -> tuple[Array, Array]:
@@ -200,20 +200,20 @@ def run(
     else:
         edge_NMe = phi(affine(params["edge_embd"], rows_NM4[:, :, 0:1], xp=xp), xp=xp)
     columns = pairs.inner[0]
-    near_NW = beginning(xp.logical_and(mask_NM, r_NM < block.a_rcut), columns, pairs, xp=xp)
-    r_NW, one_NW = (beginning(x, columns, pairs, xp=xp) for x in (r_NM, one_NM))
+    near_NW = first_slots(xp.logical_and(mask_NM, r_NM < block.a_rcut), columns, pairs, xp=xp)
+    r_NW, one_NW = (first_slots(x, columns, pairs, xp=xp) for x in (r_NM, one_NM))
     alpha_NW = xp.where(
         near_NW, decay(r_NW, block.a_rcut_smth, block.a_rcut, block.use_exp_switch, xp=xp), xp.zeros_like(r_NW)
     )
     graph = Graph(pairs, rows_NM4[:, :, 1:], s_NM, columns, alpha_NW, xp.where(near_NW, one_NW, xp.zeros_like(one_NW)))
     angle = None
     if block.update_angle:
-        unit_NW3 = beginning(disp_NM3, columns, pairs, xp=xp) / xp.expand_dims(r_NW + 1e-6, axis=-1)
+        unit_NW3 = first_slots(disp_NM3, columns, pairs, xp=xp) / xp.expand_dims(r_NW + 1e-6, axis=-1)
         cosine_NWW = xp.matmul(unit_NW3, xp.matrix_transpose(unit_NW3)) * ((1.0 - 1e-6) / math.sqrt(math.pi))
         angle = xp.expand_dims(cosine_NWW, axis=-1) * params["angle_embd"]["w"]
     for layer in params["layers"]:
         node_Nn, edge_NMe, angle = _layer(block, phi, layer, node_Nn, edge_NMe, angle, graph, xp=xp)
-    _, equivariant = symmetrised(edge_NMe, graph.h_NM3, s_NM, block.norms[0] ** -0.5, block.axis_neuron, xp=xp)
+    _, equivariant = symmetrise(edge_NMe, graph.h_NM3, s_NM, block.norms[0] ** -0.5, block.axis_neuron, xp=xp)
     return node_Nn, equivariant
 
 
@@ -231,26 +231,32 @@ def _layer(
     """One layer, in the parallel or in the sequential form."""
     style, e_factors = block.update_style, layer.get("e_residual", [])
     if block.sequential_update:
-        edge = updated(style, edge, [_edge_self(block, phi, layer, node, edge, graph, xp=xp)], e_factors[:1])
+        edge = add_updates(style, edge, [_edge_self(block, phi, layer, node, edge, graph, xp=xp)], e_factors[:1])
         from_angles = _angles(block, layer, "angle_self_linear", angle, node, edge, graph, xp=xp)
-        angle = updated(style, angle, [phi(from_angles, xp=xp)], layer["a_residual"])
-        edge = updated(style, edge, [_edge_angle(block, phi, layer, angle, node, edge, graph, xp=xp)], e_factors[1:])
-        node = updated(style, node, _node(block, phi, layer, node, edge, graph, xp=xp), layer["n_residual"])
+        angle = add_updates(style, angle, [phi(from_angles, xp=xp)], layer["a_residual"])
+        edge = add_updates(
+            style, edge, [_edge_angle(block, phi, layer, angle, node, edge, graph, xp=xp)], e_factors[1:]
+        )
+        node = add_updates(style, node, _node(block, phi, layer, node, edge, graph, xp=xp), layer["n_residual"])
         return node, edge, angle
     edges, angles = [_edge_self(block, phi, layer, node, edge, graph, xp=xp)], []
     if block.update_angle:
         edges.append(_edge_angle(block, phi, layer, angle, node, edge, graph, xp=xp))
         angles.append(phi(_angles(block, layer, "angle_self_linear", angle, node, edge, graph, xp=xp), xp=xp))
     nodes = _node(block, phi, layer, node, edge, graph, xp=xp)
-    new_node = updated(style, node, nodes, layer.get("n_residual", []))
-    return new_node, updated(style, edge, edges, e_factors), updated(style, angle, angles, layer.get("a_residual", []))
+    new_node = add_updates(style, node, nodes, layer.get("n_residual", []))
+    return (
+        new_node,
+        add_updates(style, edge, edges, e_factors),
+        add_updates(style, angle, angles, layer.get("a_residual", [])),
+    )
 
 
 def _pairwise(layer: Params, block: Repflow, node: Array, edge: Array, graph: Graph, *, xp: Namespace) -> Array:
     """Return [n_i | n_j | e_ij] W + b; the products with the nodes are made once an atom."""
     centre_w, neighbour_w, edge_w = xp.split(layer["w"], (block.n_dim, block.n_dim, block.e_dim), axis=0)
     of_centre = xp.expand_dims(xp.matmul(node, centre_w) + layer["b"], axis=1)
-    return of_centre + of_neighbours(xp.matmul(node, neighbour_w), graph.pairs, xp=xp) + xp.matmul(edge, edge_w)
+    return of_centre + take_features(xp.matmul(node, neighbour_w), graph.pairs, xp=xp) + xp.matmul(edge, edge_w)
 
 
 def _node(
@@ -259,9 +265,9 @@ def _node(
     """Return the updates of the nodes: by itself, by symmetrisation, and one message for each head."""
     norm = block.norms[0]
     own = phi(affine(layer["node_self_mlp"], node, xp=xp), xp=xp)
-    around = of_neighbours(node, graph.pairs, xp=xp)
+    around = take_features(node, graph.pairs, xp=xp)
     invariants = [
-        symmetrised(g, graph.h_NM3, graph.s_NM, norm**-0.5, block.axis_neuron, xp=xp)[0] for g in (edge, around)
+        symmetrise(g, graph.h_NM3, graph.s_NM, norm**-0.5, block.axis_neuron, xp=xp)[0] for g in (edge, around)
     ]
     symmetric = phi(affine(layer["node_sym_linear"], xp.concat(invariants, axis=1), xp=xp), xp=xp)
     message = phi(_pairwise(layer["node_edge_linear"], block, node, edge, graph, xp=xp), xp=xp)
@@ -288,7 +294,7 @@ def _angles(
 ) -> Array:
     """Return [a_ijk | n_i | e_ik | e_ij] W + b (N, W, W, out), the products with nodes and edges made once for each of them."""
     w = layer[name]
-    edge_NWe = beginning(edge, graph.columns, graph.pairs, xp=xp)
+    edge_NWe = first_slots(edge, graph.columns, graph.pairs, xp=xp)
     _, n_width, e_width, _ = block.angle_inputs
     if block.a_compress_rate:
         if block.a_compress_use_split:

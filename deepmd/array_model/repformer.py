@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepmd.array_model.attention import SHIFT, layer_norm, presence
-from deepmd.array_model.messages import affine, check_updates, of_neighbours, symmetrised, updated
+from deepmd.array_model.messages import add_updates, affine, check_updates, symmetrise, take_features
 from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.neighbours import Neighbours, slot_counts
 from deepmd.array_model.networks import activation
-from deepmd.array_model.pairs import Pairs, slot_counts
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Surroundings:
     counts_NW : slots that each column stands for
     """
 
-    pairs: Pairs
+    pairs: Neighbours
     mask_NW: Array
     s_NW: Array
     w_NW: Array
@@ -165,7 +165,7 @@ def run(
     mask_NW: Array,
     s_NW: Array,
     smooth: bool,
-    pairs: Pairs,
+    pairs: Neighbours,
     *,
     xp: Namespace,
 ) -> tuple[Array, Array]:
@@ -196,7 +196,7 @@ def run(
     for layer in inner:
         g1_ND, g2_NWE, h_NW3 = _layer(block, phi, layer, g1_ND, g2_NWE, h_NW3, around, False, xp=xp)
     g1_ND, g2_NWE, h_NW3 = _layer(block, phi, last, g1_ND, g2_NWE, h_NW3, around, True, xp=xp)
-    _, equivariant = symmetrised(g2_NWE, h_NW3, w_NW, sym, block.axis_neuron, xp=xp)
+    _, equivariant = symmetrise(g2_NWE, h_NW3, w_NW, sym, block.axis_neuron, xp=xp)
     return g1_ND, equivariant
 
 
@@ -213,9 +213,9 @@ def _layer(
     xp: Namespace,
 ) -> tuple[Array, Array, Array]:
     """One layer; all updates see the features from before it."""
-    near = of_neighbours(g1, around.pairs, xp=xp)
+    near = take_features(g1, around.pairs, xp=xp)
     nodes = _nodes(block, phi, layer, g1, g2, h, near, around, xp=xp)
-    new_g1 = updated(block.update_style, g1, nodes, layer.get("g1_residual", []))
+    new_g1 = add_updates(block.update_style, g1, nodes, layer.get("g1_residual", []))
     if last:
         return new_g1, g2, h
     pairs = [phi(affine(layer["linear2"], g2, xp=xp), xp=xp)]
@@ -231,8 +231,8 @@ def _layer(
         if block.update_h2:
             factors = layer["attn2_ev_apply"]["head_map"]["w"]
             directions.append(sum(xp.matmul(map_NWW, h) * factors[k : k + 1, :] for k, map_NWW in enumerate(maps)))
-    new_g2 = updated(block.update_style, g2, pairs, layer.get("g2_residual", []))
-    return new_g1, new_g2, updated(block.update_style, h, directions, layer.get("h2_residual", []))
+    new_g2 = add_updates(block.update_style, g2, pairs, layer.get("g2_residual", []))
+    return new_g1, new_g2, add_updates(block.update_style, h, directions, layer.get("h2_residual", []))
 
 
 def _nodes(
@@ -256,14 +256,14 @@ def _nodes(
         if block.g1_out_conv:
             products = affine(layer["proj_g1g2"], g2, xp=xp) * near
         else:
-            products = g2 * of_neighbours(affine(layer["proj_g1g2"], g1, xp=xp), around.pairs, xp=xp)
+            products = g2 * take_features(affine(layer["proj_g1g2"], g1, xp=xp), around.pairs, xp=xp)
         conv = xp.sum(xp.sum(weight_NW1 * products, axis=1, keepdims=True) * around.conv, axis=1)
         if block.g1_out_conv:
             out.append(conv)
         parts["conv"] = conv
     for name, g in (("grrg", g2), ("drrd", near)):
         if name in block.node_inputs:
-            parts[name], _ = symmetrised(g, h, around.w_NW, around.sym, block.axis_neuron, xp=xp)
+            parts[name], _ = symmetrise(g, h, around.w_NW, around.sym, block.axis_neuron, xp=xp)
     joined = xp.concat([parts[name] for name in block.node_inputs], axis=1)
     out.append(phi(affine(layer["linear1"], joined, xp=xp), xp=xp))
     if block.update_g1_has_attn:

@@ -1,1 +1,1 @@
-"""The host side in NumPy: systems, neighbour lists, packing into Pairs, batches, statistics."""
+"""The host side in NumPy: systems, neighbour lists, packing into Neighbours, batches, statistics."""

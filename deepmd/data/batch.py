@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.array_model import charge_spin
+from deepmd.array_model.conditions import CONDITIONS, Conditions, find_problem
 from deepmd.array_model.errors import InputError
+from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.outputs import Output
-from deepmd.array_model.pairs import Conditions, Pairs
 from deepmd.data.neighbours import find_neighbours
 from deepmd.data.packing import Packed, pack
-from deepmd.data.systems import CONDITIONS, WIDTHS, System, Width
+from deepmd.data.systems import WIDTHS, System, Width
 from deepmd.losses import Label, Loss
 
 
@@ -32,7 +32,7 @@ class Batch:
     closest : shortest distance between two atoms, Angstrom
     """
 
-    pairs: Pairs
+    pairs: Neighbours
     conditions: Conditions
     natoms_F: np.ndarray
     labels: dict[str, np.ndarray]
@@ -58,8 +58,8 @@ def data_of(output: Output, loss: Loss | None = None) -> dict[str, Width]:
     }
 
 
-def conditions_of(model: Any, frames: Frames, atoms: np.ndarray) -> Conditions:
-    """Return frame and atomic parameters, charge and spin of a batch, the model's default where a system has none.
+def read_conditions(model: Any, frames: Frames, atoms: np.ndarray) -> Conditions:
+    """Return the conditions of a batch that the model asks for, its default where a system has none.
 
     Raises
     ------
@@ -74,18 +74,18 @@ def conditions_of(model: Any, frames: Frames, atoms: np.ndarray) -> Conditions:
             return np.array(default, dtype=np.float64)
         if array is None or array.shape[-1] != width:
             given = "none" if array is None else f"{array.shape[-1]}"
-            wanted = f"{width} values of {name} per {'atom' if name == 'aparam' else 'frame'}"
+            wanted = f"{width} values of {name} per {'atom' if CONDITIONS[name].per_atom else 'frame'}"
             raise InputError(f"{system.path}: the model needs {wanted}, {name}.npy has {given}")
-        if name == "charge_spin" and (text := charge_spin.problem(array[frame].tolist())):
-            raise InputError(f"{system.path}: {name}.npy, frame {frame}: {text}")
+        for row in array[frame].reshape(-1, width).tolist() if CONDITIONS[name].limits else ():
+            if text := find_problem(name, row):
+                raise InputError(f"{system.path}: {name}.npy, frame {frame}: {text}")
         return np.asarray(array[frame])
 
     found = {name: [values(name, *item) for item in frames] for name, (width, _) in model.conditions.items() if width}
-    return Conditions(
-        fparam_FK=np.stack(found["fparam"]) if "fparam" in found else None,
-        aparam_NK=np.concatenate(found["aparam"])[atoms] if "aparam" in found else None,
-        charge_spin_F2=np.stack(found["charge_spin"]) if "charge_spin" in found else None,
-    )
+    return {
+        name: np.concatenate(each)[atoms] if CONDITIONS[name].per_atom else np.stack(each)
+        for name, each in found.items()
+    }
 
 
 def pack_frames(model: Any, frames: Frames, *, ordered: bool = True) -> Packed:
@@ -104,7 +104,7 @@ def make_batch(model: Any, loss: Loss, frames: Frames) -> Batch:
     }
     found = loss.found(available)
     natoms = np.array([np.count_nonzero(system.types_of(frame) >= 0) for system, frame in frames], dtype=np.float64)
-    return Batch(packed.pairs, conditions_of(model, frames, packed.atoms), natoms, labels, found, packed.closest)
+    return Batch(packed.pairs, read_conditions(model, frames, packed.atoms), natoms, labels, found, packed.closest)
 
 
 class Preparation:

@@ -1,4 +1,4 @@
-"""Neighbours by cell bins with NumPy, whatever the positions and cells: bounded memory, time linear in the atoms.
+"""PairList by cell bins with NumPy, whatever the positions and cells: bounded memory, time linear in the atoms.
 
 Slower than `vesin`, which is for ordinary structures: far atoms, thin cells and crowds cost it hours, memory or the
 process.

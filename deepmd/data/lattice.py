@@ -16,7 +16,7 @@ def spacing(inverse: np.ndarray) -> np.ndarray:
 def reduced(cell: np.ndarray) -> np.ndarray:
     """Return the shortest vectors of the same lattice in rows (3, 3), Angstrom; a cell that is not skewed as it is.
 
-    Neighbours do not depend on the choice, the number of cells to search does. Integers keep it exact, because a vector
+    PairList do not depend on the choice, the number of cells to search does. Integers keep it exact, because a vector
     may be as short as the rounding of those that it is a difference of. The algorithm is Semaev's; the basis is reduced
     in Minkowski's sense.
     """

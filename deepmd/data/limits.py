@@ -13,4 +13,4 @@ SLACK = 1e-6
 """Bins are wider than the cutoff by this share, so that a rounded bin number loses no neighbour."""
 
 MOST_NEIGHBOURS = 1000
-"""Neighbours of an atom; more are a mistake, mostly of units."""
+"""PairList of an atom; more are a mistake, mostly of units."""

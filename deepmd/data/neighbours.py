@@ -37,7 +37,7 @@ class Structure:
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class PairList:
     """All pairs of the frames of a batch, atoms numbered through over the frames.
 
     Attributes
@@ -46,7 +46,7 @@ class Neighbours:
     disp : r_j - r_i (P, 3), Angstrom
     dist : its length (P,)
     types, frame : type and frame of each atom (A,)
-    place : position of each atom (A, 3), inside its cell, Angstrom
+    in_cell : position of each atom inside its cell (A, 3), Angstrom
     """
 
     i: np.ndarray
@@ -56,7 +56,7 @@ class Neighbours:
     types: np.ndarray
     frame: np.ndarray
     num_frames: int
-    place: np.ndarray
+    in_cell: np.ndarray
 
 
 def check_cell(cell: np.ndarray, where: str) -> None:
@@ -80,7 +80,7 @@ def check_positions(structure: Structure) -> None:
         )
 
 
-def find_neighbours(structures: Sequence[Structure], rcut: float) -> Neighbours:
+def find_neighbours(structures: Sequence[Structure], rcut: float) -> PairList:
     """Find all pairs within `rcut` (inclusive, Angstrom), periodic images included.
 
     Work and memory are linear in the atoms.
@@ -102,7 +102,7 @@ def find_neighbours(structures: Sequence[Structure], rcut: float) -> Neighbours:
     i, j, disp, dist = parts[0] if len(parts) == 1 else _joined(parts)
     types = np.concatenate([np.asarray(s.types, dtype=np.int64) for s in structures])
     frame = np.repeat(np.arange(len(structures)), [len(s.types) for s in structures])
-    return Neighbours(i, j, disp, dist, types, frame, len(structures), np.concatenate([_inside(s) for s in structures]))
+    return PairList(i, j, disp, dist, types, frame, len(structures), np.concatenate([_inside(s) for s in structures]))
 
 
 def _joined(blocks: Sequence[Pairs]) -> Pairs:

@@ -1,4 +1,4 @@
-"""Pack neighbour lists into Pairs: sort by type, cut to `sel`, section (docs/theory/neighbours.md#selection)."""
+"""Pack pair lists into Neighbours: sort by type, cut to `sel`, section (docs/theory/neighbours.md#selection)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepmd.array_model.pairs import Layout, Pairs, spans
-from deepmd.data.neighbours import Neighbours
+from deepmd.array_model.neighbours import Layout, Neighbours, spans
+from deepmd.data.neighbours import PairList
 
 
 class SelWarning(UserWarning):
@@ -17,7 +17,7 @@ class SelWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Packed:
-    """Pairs on the host and where its atoms came from.
+    """Neighbours on the host and where its atoms came from.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Packed:
     closest : shortest distance among the pairs, Angstrom; infinite without any
     """
 
-    pairs: Pairs
+    pairs: Neighbours
     atoms: np.ndarray
     num_frames: int
     closest: float
@@ -40,7 +40,7 @@ def _rank(group: np.ndarray) -> np.ndarray:
 
 
 def pack(
-    neighbours: Neighbours, layout: Layout, ntypes: int, centres: np.ndarray | None = None, *, ordered: bool = True
+    neighbours: PairList, layout: Layout, ntypes: int, centres: np.ndarray | None = None, *, ordered: bool = True
 ) -> Packed:
     """Pack the neighbours of `centres` (numbers in the batch; default all real atoms) for a descriptor.
 
@@ -66,7 +66,7 @@ def pack(
 
     sections = len(layout.sections)
     slot = (
-        _rank(row) if layout.messages else row
+        _rank(row) if layout.needs_neighbour_features else row
     )  # where messages are passed, an excluded neighbour leaves its slot empty
     for a, b in layout.excluded:
         type_i, type_j = types[neighbours.i[pair]], types[neighbours.j[pair]]
@@ -76,7 +76,7 @@ def pack(
     if layout.typed:
         pair, row, part = _once_more(pair, row, types[neighbours.j[pair]], layout.typed)
     slot = _rank(row * sections + part)
-    if layout.messages:  # the mixed row, which comes last
+    if layout.needs_neighbour_features:  # the mixed row, which comes last
         slot[len(slot) - len(counted) :] = counted
     used = [int(slot[part == section].max(initial=-1)) + 1 for section in range(sections)]
     # the last slot of a mixed row stands for all that remain of `sel`
@@ -106,7 +106,7 @@ def pack(
         first = np.searchsorted(neighbours.frame, neighbours.frame[centres])
         kinds = np.maximum(types[first], 0)[:, None] * np.ones(size, dtype=np.int64)
         kinds[row, column] = types[j]
-    pairs = Pairs(
+    pairs = Neighbours(
         disp_NM3=disp,
         mask_NM=mask,
         index_NM=index,
@@ -116,7 +116,7 @@ def pack(
         counts=tuple(int(n) for n in np.bincount(types[centres], minlength=ntypes)),
         widths=widths,
         type_NM=kinds,
-        place_N3=neighbours.place[centres] if layout.messages else np.zeros((len(centres), 0)),
+        in_cell_N3=neighbours.in_cell[centres] if layout.needs_neighbour_features else np.zeros((len(centres), 0)),
         inner=inner,
     )
     return Packed(pairs, np.concatenate([centres, others]), neighbours.num_frames, float(near.min(initial=np.inf)))
@@ -138,11 +138,11 @@ def _nearest(
         by_group = not ordered and len(count) * len(layout.sel) <= 2**16
         order = np.argsort(group.astype(np.uint16) if by_group else group + dist * (0.5 / layout.rcut), kind="stable")
         return pair[order], row[order], part[order]
-    overflow = count.sum(axis=1).max() > layout.most
+    overflow = count.sum(axis=1).max() > layout.row_limit
     _warn(count.max(axis=0), layout)
     if overflow:
         order = np.lexsort((dist, row))
-        order = order[_rank(row[order]) < layout.most]
+        order = order[_rank(row[order]) < layout.row_limit]
         pair, row, part, dist = pair[order], row[order], part[order], dist[order]
     order = np.lexsort((dist, part, row))
     pair, row, part = pair[order], row[order], part[order]

@@ -9,7 +9,7 @@ import numpy as np
 
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
-from deepmd.data.batch import Frames, conditions_of, pack_frames
+from deepmd.data.batch import Frames, pack_frames, read_conditions
 from deepmd.data.neighbours import find_neighbours
 from deepmd.data.output_statistics import output_statistics
 from deepmd.data.sampling import Sampler
@@ -102,11 +102,12 @@ def _adapted(model: Any, params: Params, frames: Frames, protect: float) -> Para
     )
     fitting = dict(params["fitting"])
     each = [
-        conditions_of(model, [(system, frame)], np.flatnonzero(system.types_of(frame) >= 0)) for system, frame in frames
+        read_conditions(model, [(system, frame)], np.flatnonzero(system.types_of(frame) >= 0))
+        for system, frame in frames
     ]
-    for name, values in (("fparam", [c.fparam_FK for c in each]), ("aparam", [c.aparam_NK for c in each])):
+    for name in model.conditions:
         if f"{name}_avg" in fitting:
-            array = np.concatenate([value for value in values if value is not None])
+            array = np.concatenate([conditions[name] for conditions in each])
             fitting[f"{name}_avg"] = array.mean(axis=0)
             fitting[f"{name}_inv_std"] = 1.0 / np.maximum(array.std(axis=0), protect)
     params["fitting"] = fitting

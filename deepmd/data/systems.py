@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deepmd.array_model.conditions import CONDITIONS
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.data.limits import FARTHEST
 from deepmd.data.neighbours import Structure, check_cell, check_positions
@@ -24,9 +25,7 @@ WIDTHS: dict[str, Width] = {
     "atom_ener": (0, 1),
     "atom_pref": (0, 1),
     "atom_ener_coeff": (0, 1),
-    "fparam": (None, 0),
-    "aparam": (0, None),
-    "charge_spin": (2, 0),
+    **{name: (0, None) if row.per_atom else (len(row.limits) or None, 0) for name, row in CONDITIONS.items()},
     "dipole": (3, 0),
     "atom_dipole": (0, 3),
     "polarizability": (9, 0),
@@ -35,9 +34,6 @@ WIDTHS: dict[str, Width] = {
     "atom_dos": (0, None),
 }
 """Data that are known besides coordinates and cells; others are read when their width is told (see `load_system`)."""
-
-CONDITIONS = ("fparam", "aparam", "charge_spin")
-"""Data that a model may be told besides the geometry (see `deepmd.array_model.pairs.Conditions`)."""
 
 SCALARS = ("energy", "atom_ener", "atom_pref", "atom_ener_coeff", "atomic_weight")
 """Data without an axis for their values."""

@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from deepmd.adapters.evaluation import ExactEvaluator
+from deepmd.array_model.conditions import CONDITIONS, Conditions
 from deepmd.array_model.errors import InputError, nearest
-from deepmd.array_model.pairs import Conditions
 from deepmd.array_model.spectral import CHOICES, Plan
-from deepmd.data.neighbours import Neighbours, find_neighbours
+from deepmd.data.neighbours import PairList, find_neighbours
 from deepmd.data.packing import Packed, pack
 from deepmd.data.systems import System
 from deepmd.infer.inputs import (
@@ -147,11 +147,13 @@ class DeepEval(ModelFacts):
         charge_spin: Any = None,
     ) -> np.ndarray:
         """Return the features of each atom (F, n, D), zero for virtual atoms; arguments and errors as for `eval`."""
-        frames = self._frames(coords, cells, atom_types, fparam, aparam, mixed_type, charge_spin)
+        frames = self._frames(
+            coords, cells, atom_types, mixed_type, fparam=fparam, aparam=aparam, charge_spin=charge_spin
+        )
         return self._run(frames, frozenset({"descriptor"}))["descriptor"]
 
     def conditions_in(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return those of `fparam`, `aparam` and `charge_spin` that the model takes, as arguments for `eval`."""
+        """Return the conditions in some data that the model asks for, as arguments for `eval`."""
         return {name: data.get(name) for name, (size, _) in self._content.model.conditions.items() if size}
 
     def evaluate_system(
@@ -202,7 +204,7 @@ class DeepEval(ModelFacts):
             }
             workers = adapter.workers()
             # where features of neighbours are read, atoms cannot be evaluated by parts
-            limit = None if self._layout.messages else self._batch_size
+            limit = None if self._layout.needs_neighbour_features else self._batch_size
             parts = split_atoms(neighbours.types, limit, workers, adapter.FEWEST_ATOMS)
             # packed one after the other, since two threads would only wait for the interpreter; as many ahead as
             # bounded memory allows
@@ -228,20 +230,18 @@ class DeepEval(ModelFacts):
         return check_results({name: out[name] for name in asked}, self.model_path)
 
     def _packed(
-        self, neighbours: Neighbours, centres: np.ndarray, frames: EvalInput, first: int
+        self, neighbours: PairList, centres: np.ndarray, frames: EvalInput, first: int
     ) -> tuple[Packed, Conditions]:
         """Pack the centres of one block: its atoms, centres first."""
         model = self._content.model
         own = select_centres(neighbours, centres)
         packed = pack(own, self._layout, model.ntypes, centres=centres, ordered=self._ordered)
-        inside = packed.atoms[: len(centres)]
-        frame, atom = np.divmod(inside, frames.types.shape[1])
-        rows = slice(first, first + neighbours.num_frames)
-        return packed, Conditions(
-            fparam_FK=None if frames.fparam is None else frames.fparam[rows],
-            aparam_NK=None if frames.aparam is None else frames.aparam[first + frame, atom],
-            charge_spin_F2=None if frames.charge_spin is None else frames.charge_spin[rows],
-        )
+        frame, atom = np.divmod(packed.atoms[: len(centres)], frames.types.shape[1])
+        of_frames = slice(first, first + neighbours.num_frames)
+        return packed, {
+            name: values[first + frame, atom] if CONDITIONS[name].per_atom else values[of_frames]
+            for name, values in frames.conditions.items()
+        }
 
     def _block(
         self, packed: Packed, conditions: Conditions, num_frames: int, wanted: frozenset[str]
@@ -257,7 +257,7 @@ class DeepEval(ModelFacts):
             rows = slice(None) if name in self._content.model.output.per_frame else atoms[: len(value)]
             out[name][rows] += value.reshape(len(value), -1)  # `atoms` names no atom twice
 
-    def _count_outside(self, neighbours: Neighbours, start: float) -> None:
+    def _count_outside(self, neighbours: PairList, start: float) -> None:
         count = int(np.count_nonzero(neighbours.dist < start))
         if count and not self.outside:
             warnings.warn(
@@ -272,14 +272,7 @@ class DeepEval(ModelFacts):
     # -- checks -----------------------------------------------------------------------------------------------------
 
     def _frames(
-        self,
-        coords: Any,
-        cells: Any,
-        atom_types: Any,
-        fparam: Any = None,
-        aparam: Any = None,
-        mixed_type: bool = False,
-        charge_spin: Any = None,
+        self, coords: Any, cells: Any, atom_types: Any, mixed_type: bool = False, **conditions: Any
     ) -> EvalInput:
         types = check_types(atom_types, mixed_type, self.get_type_map())
         coord = check_coords(coords, types.shape[-1])
@@ -293,7 +286,7 @@ class DeepEval(ModelFacts):
             coord=coord,
             cell=check_cells(cells, count),
             types=np.broadcast_to(types, (count, natoms)),
-            **check_conditions(self._content.model, self.model_path, count, natoms, fparam, aparam, charge_spin),
+            conditions=check_conditions(self._content.model, self.model_path, count, natoms, conditions),
         )
 
     def close(self) -> None:
@@ -358,7 +351,9 @@ class DeepPot(DeepEval):
         InputError
             An argument has the wrong shape or values that cannot be used.
         """
-        frames = self._frames(coords, cells, atom_types, fparam, aparam, mixed_type, charge_spin)
+        frames = self._frames(
+            coords, cells, atom_types, mixed_type, fparam=fparam, aparam=aparam, charge_spin=charge_spin
+        )
         out = self._run(frames, GLOBAL | ATOMIC if atomic else GLOBAL)
         result = out["energy"], out["force"], out["virial"]
         return (*result, out["atom_energy"], out["atom_virial"]) if atomic else result

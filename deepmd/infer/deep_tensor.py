@@ -53,7 +53,8 @@ class DeepTensor(DeepEval):
         """
         name = self.output.atomic if (self.atomic_unless_told if atomic is None else atomic) else self.output.name
         return self._run(
-            self._frames(coords, cells, atom_types, fparam, aparam, mixed_type, charge_spin), frozenset({name})
+            self._frames(coords, cells, atom_types, mixed_type, fparam=fparam, aparam=aparam, charge_spin=charge_spin),
+            frozenset({name}),
         )[name]
 
     def eval_full(
@@ -83,7 +84,10 @@ class DeepTensor(DeepEval):
         if not output.differentiable:
             raise InputError(f"{self.model_path}: models of {output.name} have no derivatives; eval gives the tensors")
         wanted = frozenset({output.name, "force", "virial", *([output.atomic, "atom_virial"] if atomic else [])})
-        out = self._run(self._frames(coords, cells, atom_types, fparam, aparam, mixed_type, charge_spin), wanted)
+        out = self._run(
+            self._frames(coords, cells, atom_types, mixed_type, fparam=fparam, aparam=aparam, charge_spin=charge_spin),
+            wanted,
+        )
 
         def by_component(name: str) -> np.ndarray:
             count, natoms = out[name].shape[:2]
@@ -136,7 +140,8 @@ class _Vector(DeepEval):
         """
         names = (self.output.name, self.output.atomic) if atomic or self.always_both else (self.output.name,)
         out = self._run(
-            self._frames(coords, cells, atom_types, fparam, aparam, mixed_type, charge_spin), frozenset(names)
+            self._frames(coords, cells, atom_types, mixed_type, fparam=fparam, aparam=aparam, charge_spin=charge_spin),
+            frozenset(names),
         )
         return tuple(out[name] for name in names)
 

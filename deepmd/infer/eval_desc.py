@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from deepmd.array_model.conditions import CONDITIONS
 from deepmd.array_model.errors import InputError
 from deepmd.data.selection import files_of, systems_of
-from deepmd.data.systems import CONDITIONS, load_system
+from deepmd.data.systems import load_system
 from deepmd.infer.deep_pot import DeepEval
 from deepmd.io.atomic import check_output, replacing
 
@@ -50,7 +51,7 @@ def evaluate_descriptors(
     for path in paths:
         check_output(path, reads=(model, *files_of(folders)))
     for folder, path in zip(folders, paths, strict=True):
-        data = load_system(folder, potential.get_type_map(), CONDITIONS)
+        data = load_system(folder, potential.get_type_map(), tuple(CONDITIONS))
         features = potential.evaluate_system(data, slice(None), frozenset({"descriptor"}))["descriptor"]
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.save(file, features.astype(DTYPES[dtype]))

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from deepmd.array_model.charge_spin import problem
+from deepmd.array_model.conditions import CONDITIONS, find_problem
 from deepmd.array_model.errors import InputError
-from deepmd.data.neighbours import Neighbours, Structure, check_cell
+from deepmd.data.neighbours import PairList, Structure, check_cell
 
 DEFAULT_BATCH_SIZE = 768
 """Most centre atoms of a block: enough to keep the frameworks busy, few enough that memory stays bounded."""
@@ -43,15 +43,13 @@ class EvalInput:
     coord : (F, n, 3), Angstrom
     cell : (F, 3, 3), Angstrom, or None
     types : (F, n)
-    fparam, aparam, charge_spin : (F, K), (F, n, K) and (F, 2), or None where the model takes none
+    conditions : (F, K) or, of atoms, (F, n, K) by the names of `CONDITIONS`, those that the model asks for
     """
 
     coord: np.ndarray
     cell: np.ndarray | None
     types: np.ndarray
-    fparam: np.ndarray | None
-    aparam: np.ndarray | None
-    charge_spin: np.ndarray | None
+    conditions: dict[str, np.ndarray]
 
     def structure(self, frame: int) -> Structure:
         """Return one frame."""
@@ -149,25 +147,24 @@ def check_types(atom_types: Any, mixed_type: bool, type_map: Sequence[str]) -> n
     return types.astype(np.int64)
 
 
-def check_conditions(
-    model: Any, path: str, count: int, natoms: int, fparam: Any, aparam: Any, charge_spin: Any
-) -> dict[str, np.ndarray | None]:
-    """Return what a model wants to know besides the structures of `count` frames; `path` names it in errors.
+def check_conditions(model: Any, path: str, count: int, natoms: int, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return the conditions that a model asks for, of `count` frames in their full shapes; `path` names it in errors.
 
     Raises
     ------
     InputError
         Something is missing, not wanted, or has a shape or value that is not accepted.
     """
-    given = {"fparam": fparam, "aparam": aparam, "charge_spin": charge_spin}
-    leading = {"aparam": [(count, natoms), (natoms,)]}
-    out = {
-        name: _parameters(name, given[name], leading.get(name, [(count,)]), width, default, path)
-        for name, (width, default) in model.conditions.items()
-    }
-    for frame, row in enumerate(() if out["charge_spin"] is None else out["charge_spin"].tolist()):
-        if text := problem(row):
-            raise InputError(f"charge_spin, frame {frame}: {text}")
+    out = {}
+    for name, (width, default) in model.conditions.items():
+        leading: list[tuple[int, ...]] = [(count, natoms), (natoms,)] if CONDITIONS[name].per_atom else [(count,)]
+        values = _parameters(name, given.get(name), leading, width, default, path)
+        if values is None:
+            continue
+        out[name] = values
+        for frame, rows in enumerate(values.reshape(count, -1, width).tolist() if CONDITIONS[name].limits else ()):
+            if text := next(filter(None, (find_problem(name, row) for row in rows)), ""):
+                raise InputError(f"{name}, frame {frame}: {text}")
     return out
 
 
@@ -226,7 +223,7 @@ def split_atoms(types: np.ndarray, limit: int | None, workers: int = 1, fewest: 
     return np.array_split(real, min(count, len(real)))
 
 
-def select_centres(neighbours: Neighbours, centres: np.ndarray) -> Neighbours:
+def select_centres(neighbours: PairList, centres: np.ndarray) -> PairList:
     """Return the pairs of a run of centres: a view, because pairs are sorted by centre."""
     start, stop = np.searchsorted(neighbours.i, [centres[0], centres[-1] + 1])
     part = slice(start, stop)

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.array_model.conditions import CONDITIONS
 from deepmd.array_model.errors import InputError
 from deepmd.data.selection import files_of, systems_of
-from deepmd.data.systems import CONDITIONS, load_system
+from deepmd.data.systems import load_system
 from deepmd.infer.deep_pot import DeepPot
 from deepmd.infer.inputs import name_place
 from deepmd.io.atomic import check_output, write_text

@@ -14,8 +14,8 @@ import numpy as np
 
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
+from deepmd.array_model.neighbours import spans
 from deepmd.array_model.networks import activation
-from deepmd.array_model.pairs import spans
 from deepmd.host import plain
 from deepmd.kit.model_section import Section
 from deepmd.kit.tf_nodes import ASK, LEAVES, Arrays, GraphNodes, activation_of, length, required, shapes_of_nets

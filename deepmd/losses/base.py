@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.outputs import ENERGY, Output
-from deepmd.array_model.pairs import Pairs
 
 TermErrors = dict[str, dict[str, Array]]
 """For each term its contribution to the loss (`loss`) and the mean that is displayed (`shown`)."""
@@ -110,7 +110,13 @@ class Loss:
         return True
 
     def errors(
-        self, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace
+        self,
+        prediction: dict[str, Array],
+        label: dict[str, Array],
+        pairs: Neighbours,
+        natoms_F: Array,
+        *,
+        xp: Namespace,
     ) -> TermErrors:
         """Return for each term its contribution to the loss and the mean that is displayed.
 
@@ -166,7 +172,13 @@ class OutputLoss(Loss):
         return delta
 
     def errors(
-        self, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace
+        self,
+        prediction: dict[str, Array],
+        label: dict[str, Array],
+        pairs: Neighbours,
+        natoms_F: Array,
+        *,
+        xp: Namespace,
     ) -> TermErrors:
         """Return mean square differences of totals (F, d), shown per atom, and of atomic values (N, d).
 
@@ -186,7 +198,7 @@ def mean(x: Array, *, xp: Namespace) -> Array:
 
 
 def atomic_square(
-    delta_Nd: Array, pairs: Pairs, without: tuple[int, ...], natoms_F: Array, *, xp: Namespace
+    delta_Nd: Array, pairs: Neighbours, without: tuple[int, ...], natoms_F: Array, *, xp: Namespace
 ) -> dict[str, Array]:
     """Mean square of atomic differences over the atoms that have an output, as loss and as what is shown."""
     one_N, _ = _with_output(pairs, without, natoms_F, xp=xp)
@@ -196,7 +208,7 @@ def atomic_square(
 
 
 def total_square(
-    delta_Fd: Array, pairs: Pairs, without: tuple[int, ...], natoms_F: Array, *, xp: Namespace
+    delta_Fd: Array, pairs: Neighbours, without: tuple[int, ...], natoms_F: Array, *, xp: Namespace
 ) -> dict[str, Array]:
     """Mean square of differences of totals, frames weighted by their atoms that have an output; shown per such atom."""
     _, atoms_F = _with_output(pairs, without, natoms_F, xp=xp)
@@ -206,7 +218,7 @@ def total_square(
     return {"loss": value, "shown": value / (number * number)}
 
 
-def _with_output(pairs: Pairs, without: tuple[int, ...], natoms_F: Array, *, xp: Namespace) -> tuple[Array, Array]:
+def _with_output(pairs: Neighbours, without: tuple[int, ...], natoms_F: Array, *, xp: Namespace) -> tuple[Array, Array]:
     """Return 1 for atoms that have an output and 0 for the others (N,), and how many each frame has (F,)."""
     one_N = 0.0 * xp.astype(pairs.type_N, xp.float64) + 1.0
     if not without:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from deepmd.array_model.namespace import Array, Namespace
-from deepmd.array_model.pairs import Pairs
+from deepmd.array_model.neighbours import Neighbours
 from deepmd.losses.base import Label, Loss, Term, TermErrors, mean
 
 FORCES = Label((3,), per_atom=True)
@@ -82,7 +82,13 @@ class EnerLoss(Loss):
         return self.loss_func != "mae"
 
     def errors(
-        self, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace
+        self,
+        prediction: dict[str, Array],
+        label: dict[str, Array],
+        pairs: Neighbours,
+        natoms_F: Array,
+        *,
+        xp: Namespace,
     ) -> TermErrors:
         """Return for each term its contribution to the loss (`loss`) and the mean that is displayed (`shown`).
 
@@ -114,7 +120,7 @@ class EnerLoss(Loss):
         term: str,
         prediction: dict[str, Array],
         label: dict[str, Array],
-        pairs: Pairs,
+        pairs: Neighbours,
         natoms_F: Array,
         *,
         xp: Namespace,

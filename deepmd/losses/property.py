@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from deepmd.array_model.namespace import Array, Namespace
-from deepmd.array_model.pairs import Pairs
+from deepmd.array_model.neighbours import Neighbours
 from deepmd.losses.base import OutputLoss, Term, TermErrors, mean
 
 MEASURES = ("smooth_mae", "mae", "mse", "rmse")
@@ -59,7 +59,13 @@ class PropertyLoss(OutputLoss):
         return term == "rmse"
 
     def errors(
-        self, prediction: dict[str, Array], label: dict[str, Array], pairs: Pairs, natoms_F: Array, *, xp: Namespace
+        self,
+        prediction: dict[str, Array],
+        label: dict[str, Array],
+        pairs: Neighbours,
+        natoms_F: Array,
+        *,
+        xp: Namespace,
     ) -> TermErrors:
         """Return the loss with the first term, and the metrics of totals (F, d), per atom unless intensive."""
         out = self.target.output

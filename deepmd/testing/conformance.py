@@ -244,7 +244,7 @@ class ModelConformance(ModelAgreement):
     def test_permutation(self, reference: Subject) -> None:
         """The order of the atoms does not matter."""
         (sample,) = reference.systems["one_frame"]
-        order = np.random.default_rng(4).permutation(len(sample.aparam))
+        order = np.random.default_rng(4).permutation(sample.natoms)
         expected = {
             name: values if name in ("energy", "virial") else values[order]
             for name, values in reference([sample]).items()
@@ -321,7 +321,7 @@ class ModelConformance(ModelAgreement):
     def test_isolated_atoms(self, reference: Subject) -> None:
         """Atoms beyond each other's cutoff are as if alone, and nothing pulls at them."""
         (sample,) = reference.systems["no_neighbours"]
-        alone = [reference([sample.selected(np.array([k]))]) for k in range(len(sample.aparam))]
+        alone = [reference([sample.selected(np.array([k]))]) for k in range(sample.natoms)]
         results = reference([sample])
         for name in ("atom_energy", "descriptor"):
             assert_close(
@@ -376,7 +376,7 @@ class ModelConformance(ModelAgreement):
         energy = reference(strained, frozenset({"energy"}))["energy"].reshape(2, 9, len(samples))
         expected = -(energy[0] - energy[1]).T / (2.0 * step)
         assert_close(results["virial"], expected, "finite difference", reference.precision)
-        frame = np.repeat(np.arange(len(samples)), [len(sample.aparam) for sample in samples])
+        frame = np.repeat(np.arange(len(samples)), [sample.natoms for sample in samples])
         total = plain.segment_sum(results["atom_virial"], frame, len(samples))
         assert_close(total, results["virial"], "virial", reference.precision, what="sum of atomic virials")
 

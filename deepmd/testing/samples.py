@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from deepmd.adapters.evaluation import Evaluator
+from deepmd.array_model.conditions import CONDITIONS, Condition, Conditions
 from deepmd.array_model.namespace import PRECISIONS, Params
-from deepmd.array_model.pairs import Conditions, spans
+from deepmd.array_model.neighbours import spans
 from deepmd.array_model.spectral import Plan
 from deepmd.data.neighbours import Structure, find_neighbours
 from deepmd.data.packing import Packed, SelWarning, pack
@@ -26,15 +27,10 @@ Results = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Sample:
-    """One frame with what a model may be told besides: `fparam` (K,), `aparam` (n, K), `charge_spin` (2,).
-
-    It takes what it declares.
-    """
+    """One frame and its conditions, (K,) or, of atoms, (n, K): more values than any model asks for."""
 
     structure: Structure
-    fparam: np.ndarray
-    aparam: np.ndarray
-    charge_spin: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    conditions: dict[str, np.ndarray]
 
     def changed(self, **changes: Any) -> Sample:
         """Return the sample with other coordinates, another cell or other types."""
@@ -43,9 +39,10 @@ class Sample:
     def selected(self, atoms: np.ndarray) -> Sample:
         """Return the sample with these atoms, in this order."""
         structure = self.structure
-        return replace(
-            self.changed(coord=structure.coord[atoms], types=structure.types[atoms]), aparam=self.aparam[atoms]
-        )
+        conditions = {
+            name: values[atoms] if CONDITIONS[name].per_atom else values for name, values in self.conditions.items()
+        }
+        return replace(self.changed(coord=structure.coord[atoms], types=structure.types[atoms]), conditions=conditions)
 
     def mapped(self, matrix: np.ndarray) -> Sample:
         """Return the sample with every vector r, those of the cell included, replaced by matrix r."""
@@ -54,12 +51,17 @@ class Sample:
 
     def doubled(self) -> Sample:
         """Return the same crystal described by a cell twice as long along the first lattice vector."""
-        twice = self.selected(np.tile(np.arange(len(self.aparam)), 2))
+        twice = self.selected(np.tile(np.arange(self.natoms), 2))
         cell = self.cell
         coord = self.structure.coord
         return twice.changed(
             coord=np.concatenate([coord, coord + cell[0]]), cell=cell * np.array([[2.0], [1.0], [1.0]])
         )
+
+    @property
+    def natoms(self) -> int:
+        """Number of atoms, virtual ones included."""
+        return len(self.structure.types)
 
     @property
     def cell(self) -> np.ndarray:
@@ -75,9 +77,13 @@ def make_sample(seed: int, natoms: int, cell: Any, ntypes: int, *, periodic: boo
     points = grid[rng.permutation(8)[:natoms]] + rng.uniform(-0.08, 0.08, (natoms, 3))
     cell = np.asarray(cell, dtype=np.float64)
     structure = Structure(points @ cell, cell if periodic else None, rng.permutation(np.arange(natoms) % ntypes))
-    return Sample(
-        structure, rng.normal(size=4), rng.normal(size=(natoms, 4)), rng.integers([-4, 0], 4).astype(np.float64)
-    )
+
+    def draw(row: Condition) -> np.ndarray:
+        if row.limits:
+            return rng.integers([max(low, -4) for low, _ in row.limits.values()], 4).astype(np.float64)
+        return rng.normal(size=(natoms, 4) if row.per_atom else 4)
+
+    return Sample(structure, {name: draw(row) for name, row in CONDITIONS.items()})
 
 
 def systems(rcut: float, ntypes: int) -> dict[str, list[Sample]]:
@@ -212,13 +218,15 @@ class Subject:
             )
 
     def conditions(self, samples: Sequence[Sample], packed: Packed) -> Conditions:
-        """Return the parameters that the model's fitting net wants."""
+        """Return the conditions that the model asks for."""
         centres = packed.atoms[: len(packed.pairs.type_N)]
-        wanted = {name: size for name, (size, _) in self.model.conditions.items()}
-        fparam = np.stack([sample.fparam for sample in samples])[:, : wanted["fparam"]]
-        aparam = np.concatenate([sample.aparam for sample in samples])[centres, : wanted["aparam"]]
-        charge_spin = np.stack([sample.charge_spin for sample in samples]) if wanted["charge_spin"] else None
-        return Conditions(fparam if fparam.size else None, aparam if aparam.shape[1] else None, charge_spin)
+
+        def values(name: str, size: int) -> np.ndarray:
+            each = [sample.conditions[name] for sample in samples]
+            out = np.concatenate(each)[centres] if CONDITIONS[name].per_atom else np.stack(each)
+            return out[:, :size]
+
+        return {name: values(name, size) for name, (size, _) in self.model.conditions.items() if size}
 
     def evaluate(self, packed: Packed, conditions: Conditions, wanted: frozenset[str] | None = None) -> Results:
         """Return results in the order of `packed`; all that the model has if `wanted` does not name some."""
@@ -234,7 +242,7 @@ class Subject:
     ) -> Results:
         """Return results of samples; `packed` replaces their packing."""
         packed = self.pack(samples) if packed is None else packed
-        natoms = sum(len(sample.aparam) for sample in samples)
+        natoms = sum(sample.natoms for sample in samples)
         out = {}
         for name, values in self.evaluate(packed, self.conditions(samples, packed), wanted).items():
             if name in self.model.output.per_frame:

@@ -11,9 +11,10 @@ import numpy as np
 
 from deepmd.adapters.evaluation import NEEDS_GRADIENT, assemble
 from deepmd.array_model.attention import composed_softmax
+from deepmd.array_model.conditions import Conditions
 from deepmd.array_model.namespace import STANDARD, Params
+from deepmd.array_model.neighbours import Neighbours, spans
 from deepmd.array_model.networks import composed_silut
-from deepmd.array_model.pairs import Conditions, Pairs, spans
 from deepmd.array_model.spectral import Plan
 from deepmd.array_model.tree import map_leaves
 from deepmd.host import plain
@@ -43,7 +44,7 @@ xp: Any = SimpleNamespace(
     **{name: getattr(standard, name) for name in STANDARD},
     float16=standard.float32,
     bfloat16=standard.float32,
-    received=lambda x: x,
+    halo_exchange=lambda x: x,
     recurrence=_recurrence,
     shape=lambda x: x.shape,
     segment_sum=_segment_sum,
@@ -63,7 +64,7 @@ def flags() -> Any:
 
 
 def to_strict(tree: Any) -> Any:
-    """Return a tree, or a dataclass like Pairs, with its NumPy arrays turned into those of array-api-strict."""
+    """Return a tree, or a dataclass like Neighbours, with its NumPy arrays turned into those of array-api-strict."""
     if is_dataclass(tree) and not isinstance(tree, type):
         return replace(tree, **{field.name: to_strict(getattr(tree, field.name)) for field in fields(tree)})
     if isinstance(tree, dict | list):
@@ -75,7 +76,7 @@ def evaluate(
     model: Any,
     params: Params,
     plan: Plan,
-    pairs: Pairs,
+    pairs: Neighbours,
     conditions: Conditions,
     num_frames: int,
     wanted: frozenset[str],

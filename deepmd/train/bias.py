@@ -12,12 +12,13 @@ import numpy as np
 
 from deepmd.adapters.frames import FramesEvaluator
 from deepmd.adapters.numpy.evaluate import evaluator
+from deepmd.array_model.conditions import CONDITIONS
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.data.batch import Frames
 from deepmd.data.output_statistics import energy_bias, fit_energies, type_counts
 from deepmd.data.selection import systems_of
-from deepmd.data.systems import CONDITIONS, load_system
+from deepmd.data.systems import load_system
 from deepmd.host import plain
 from deepmd.io.atomic import check_output
 from deepmd.io.formats import load_model, save_model

@@ -57,7 +57,7 @@ class Example:
         ]
         self.packed = self.subject.pack(samples)
         self.conditions = self.subject.conditions(samples, self.packed)
-        self.natoms_F = np.array([float(len(sample.aparam)) for sample in samples])
+        self.natoms_F = np.array([float(sample.natoms) for sample in samples])
         rng = np.random.default_rng(9)
         values = self.subject.evaluate(self.packed, self.conditions)
         self.labels = {
@@ -131,14 +131,14 @@ def example_of(descriptor=DESCRIPTOR, start=DIRECT, parameters=ModelConformance.
 def in_torch(example, loss):
     """The loss and its gradients {path: array or None} by torch."""
     torch = require("torch")
-    from deepmd.adapters.torch.arrays import conditions_to_torch, pairs_to_torch, params_to_torch, to_torch
+    from deepmd.adapters.torch.arrays import conditions_to_torch, neighbours_to_torch, params_to_torch, to_torch
     from deepmd.adapters.torch.evaluate import predict
     from deepmd.adapters.torch.namespace import xp
 
     tensors = params_to_torch(example.params)
     leaves = flatten(tensors)
     wanted = [leaves[path].requires_grad_() for path in example.paths]
-    pairs, conditions = pairs_to_torch(example.packed.pairs), conditions_to_torch(example.conditions)
+    pairs, conditions = neighbours_to_torch(example.packed.pairs), conditions_to_torch(example.conditions)
     sizes = len(example.packed.atoms), example.packed.num_frames
     plan = map_tables(params_to_torch, example.plan)
     predictions = predict(

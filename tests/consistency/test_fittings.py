@@ -43,7 +43,7 @@ class TestFittings(ModelAgreement):
 
     def test_permutation(self, reference):
         (sample,) = reference.systems["one_frame"]
-        order = np.random.default_rng(4).permutation(len(sample.aparam))
+        order = np.random.default_rng(4).permutation(sample.natoms)
         per_frame = reference.model.output.per_frame
         expected = {
             name: values if name in per_frame else values[order] for name, values in reference([sample]).items()

@@ -95,7 +95,7 @@ class OtherExample(Example):
         samples = [*self.subject.systems["triclinic_small"], *self.subject.systems["open"]]
         self.packed = self.subject.pack(samples)
         self.conditions = self.subject.conditions(samples, self.packed)
-        self.natoms_F = np.array([float(len(sample.aparam)) for sample in samples])
+        self.natoms_F = np.array([float(sample.natoms) for sample in samples])
         rng, values, output = (
             np.random.default_rng(9),
             self.subject.evaluate(self.packed, self.conditions),

@@ -14,7 +14,6 @@ from deepmd.array_model.descriptors.base import Features, Widths
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.array_model.fittings.energy import EnergyFitting
 from deepmd.array_model.models.standard import StandardModel
-from deepmd.array_model.pairs import Conditions
 from deepmd.host import plain
 from deepmd.testing import variants
 
@@ -68,7 +67,7 @@ def test_nets_of_assigned_types_vanish_without_neighbours(atom_ener, subtracted)
 
     def values(fitting, features_ND):
         features = Features(features_ND, None)
-        return fitting.apply(params, features, widths, pairs, Conditions(), outer, xp=plain)[:, 0]
+        return fitting.apply(params, features, widths, pairs, {}, outer, xp=plain)[:, 0]
 
     features_ND, none_ND = rng.normal(size=(3, 3)), np.zeros((3, 3))
     vacuum = values(plain_fitting, none_ND)
@@ -91,11 +90,15 @@ class TestConditions(ModelConformance):
         """A frame parameter changes every atom of its frame, an atomic one its own atom only, and none as a mask."""
         sample = reference.systems["open"][0]
         base = reference([sample, sample])["atom_energy"].reshape(2, -1)
-        frame = reference([sample, replace(sample, fparam=sample.fparam + 1.0)])["atom_energy"].reshape(2, -1)
+
+        def changed(name, change):
+            conditions = {**sample.conditions, name: sample.conditions[name] + change}
+            return reference([sample, replace(sample, conditions=conditions)])["atom_energy"].reshape(2, -1)
+
+        frame = changed("fparam", 1.0)
         assert np.array_equal(frame[0], base[0])
         assert np.all(frame[1] != base[1])
-        changed = sample.aparam + np.arange(len(sample.aparam))[:, None] * [1.0, 0.0, 0.0, 0.0]
-        atom = reference([sample, replace(sample, aparam=changed)])["atom_energy"].reshape(2, -1)
+        atom = changed("aparam", np.arange(sample.natoms)[:, None] * [1.0, 0.0, 0.0, 0.0])
         assert np.array_equal(atom[:, 0], base[:, 0])
         assert np.all((atom[1, 1:] == base[1, 1:]) == reference.model.fitting.use_aparam_as_mask)
 

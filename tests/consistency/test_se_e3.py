@@ -10,8 +10,8 @@ from consistency.suites import DescriptorAgreement, DescriptorConformance
 
 from deepmd.array_model.descriptors.se_e3 import SeE3
 from deepmd.array_model.errors import InputError
+from deepmd.array_model.neighbours import spans
 from deepmd.array_model.networks import apply_net
-from deepmd.array_model.pairs import spans
 from deepmd.host import plain
 from deepmd.kit.layouts.descriptors import descriptor_from_dict, descriptor_to_dict
 from deepmd.plan.expansions import choose_plan, expand_nets

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deepmd.array_model.conditions import CONDITIONS
 from deepmd.data.neighbours import Structure, find_neighbours
 from deepmd.io import load_model
 from deepmd.testing.samples import Sample
@@ -109,13 +110,10 @@ def sample_of(stored, boundary):
     expected = {
         name.removeprefix(f"{boundary}/"): value for name, value in stored.items() if name.startswith(f"{boundary}/")
     }
-    natoms = len(expected["type"])
     structure = Structure(expected["coord"], expected.get("cell"), expected["type"])
-    parameters = (
-        expected.get("fparam", np.zeros(0)).reshape(-1),
-        expected.get("aparam", np.zeros((natoms, 0))).reshape(natoms, -1),
-    )
-    return Sample(structure, *parameters, expected.get("charge_spin", np.zeros(0))), expected
+    rows = {name: (len(expected["type"]), -1) if row.per_atom else -1 for name, row in CONDITIONS.items()}
+    conditions = {name: expected[name].reshape(shape) for name, shape in rows.items() if name in expected}
+    return Sample(structure, conditions), expected
 
 
 def shortest(case):

@@ -79,7 +79,7 @@ def assert_same(content, wanted, what):
 
 def told(sample):
     """What a model is told besides the geometry."""
-    return {name: value for name in ("fparam", "aparam", "charge_spin") if (value := getattr(sample, name)).size}
+    return {name: value for name, value in sample.conditions.items() if value.size}
 
 
 def run_pth(path, sample):
@@ -138,10 +138,10 @@ def run_savedmodel(path, sample):
         structure.coord[None],
         structure.types[None].astype(np.int32),
         box,
-        sample.fparam.reshape(1, -1),
-        sample.aparam.reshape(1, natoms, -1),
+        sample.conditions.get("fparam", np.zeros(0))[None],
+        sample.conditions.get("aparam", np.zeros((natoms, 0)))[None],
     ]
-    given += [sample.charge_spin[None]] if sample.charge_spin.size else []
+    given += [sample.conditions["charge_spin"][None]] if "charge_spin" in sample.conditions else []
     out = loaded(path).call_atomic_virial(*map(tf.constant, given))
     return {name: out[theirs].numpy() for name, theirs in IN_SAVEDMODEL.items()}
 
@@ -225,7 +225,7 @@ def test_an_atom_whose_neighbours_are_all_excluded(tmp_path, case, run):
     path = tmp_path / f"model.{run.__name__.removeprefix('run_')}"
     save_model(path, content)
     save_model(tmp_path / "model.dp", content)
-    sample = Sample(Structure(np.diag([1.0, 0.0, 0.0])[:2], None, np.array([1, 1])), np.zeros(0), np.zeros((2, 0)))
+    sample = Sample(Structure(np.diag([1.0, 0.0, 0.0])[:2], None, np.array([1, 1])), {})
     expected = DeepPot(tmp_path / "model.dp").eval(
         sample.structure.coord[None], None, sample.structure.types, atomic=True
     )

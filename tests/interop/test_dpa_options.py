@@ -63,8 +63,8 @@ def test_equals_deepmd_kit(built, name):
             key.removeprefix(f"{boundary}/"): stored[key] for key in stored.files if key.startswith(f"{boundary}/")
         }
         structure = Structure(expected["coord"], expected.get("cell"), expected["type"])
-        more = (expected["charge_spin"],) if "charge_spin" in expected else ()
-        results = subject([Sample(structure, np.zeros(0), np.zeros((len(expected["type"]), 0)), *more)])
+        conditions = {name: expected[name] for name in ("charge_spin",) if name in expected}
+        results = subject([Sample(structure, conditions)])
         for key, values in results.items():
             assert_close(
                 values, expected[key].reshape(values.shape), "golden", "float64", floor=0.0, what=f"{boundary}: {key}"

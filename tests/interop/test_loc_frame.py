@@ -119,9 +119,7 @@ def test_equals_theirs(folder, name, boundary):
     content, stored = load_model(folder / name / "frozen.pb"), np.load(folder / name / "expected.npz")
     expected = {key.removeprefix(f"{boundary}/"): stored[key] for key in stored if key.startswith(f"{boundary}/")}
     structure = Structure(expected["coord"], expected.get("cell"), expected["type"])
-    results = Subject(content.model, content.params, "torch")(
-        [Sample(structure, np.zeros(0), np.zeros((len(structure.types), 0)))]
-    )
+    results = Subject(content.model, content.params, "torch")([Sample(structure, {})])
     for key, values in results.items():
         assert_close(values, expected[key].reshape(values.shape), "golden", floor=0.0, what=key)
     # what its DeepPot gives are these derivatives only where no slots of `sel_r` are taken; its forces do not sum to

@@ -9,7 +9,7 @@ import pytest
 from tolerances import assert_close
 
 from deepmd.array_model.derivatives import atomic_virials, forces, virials
-from deepmd.array_model.pairs import Layout
+from deepmd.array_model.neighbours import Layout
 from deepmd.data.neighbours import find_neighbours
 from deepmd.data.packing import pack
 from deepmd.host import plain

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tolerances import TOLERANCES, assert_close
 
-from deepmd.array_model.pairs import Pairs
+from deepmd.array_model.neighbours import FIELDS, Neighbours
 from deepmd.host import plain
 from deepmd.losses import TERMS, EnerLoss, huber, total
 
@@ -75,7 +75,7 @@ CASES = {
 
 def loss_of(loss):
     def function(prediction, label, frame_N, natoms_F, *, xp):
-        pairs = Pairs(None, None, None, None, None, frame_N, (), (), None, None)
+        pairs = Neighbours(**{**dict.fromkeys(FIELDS), "frame_N": frame_N})
         errors = loss.errors(prediction, label, pairs, natoms_F, xp=xp)
         return errors, total(errors, loss.prefactors(0.5))
 

@@ -46,7 +46,7 @@ EXAMPLES = {
     "maximum": [((A, B), {}, np.maximum(A, B))],
     "minimum": [((A, B), {}, np.minimum(A, B))],
     "ones_like": [((A,), {}, np.ones((4, 3))), ((TYPES,), {}, np.ones(4, dtype=np.int64))],
-    "received": [((A,), {}, A)],
+    "halo_exchange": [((A,), {}, A)],
     "recurrence": [
         *(((np.ones((4, 3)), X, 2.0 * X, count), {}, CHEBYSHEV[:, :count]) for count in (1, 2, 3, 6)),
         *(((np.ones_like(x), x, 2.0 * x, 3), {}, np.zeros((len(x), 3, x.shape[1]))) for x in (A[:0], A[:, :0])),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tolerances import assert_close
 
+from deepmd.array_model.neighbours import FIELDS, Neighbours
 from deepmd.array_model.outputs import Output
-from deepmd.array_model.pairs import Pairs
 from deepmd.losses import DosLoss, PropertyLoss, Target, TensorLoss, total
 
 FRAME, TYPE = np.array([0, 1, 0, 1, 1]), np.array([0, 0, 1, 1, 1])
@@ -36,7 +36,7 @@ def errors_of(run, loss, target):
     label = dict(zip((output.label, output.atomic_label), DRAWN["label"].values(), strict=True))
 
     def function(prediction, label, frame_N, type_N, natoms_F, *, xp):
-        pairs = Pairs(None, None, None, None, type_N, frame_N, (), (), None, None)
+        pairs = Neighbours(**{**dict.fromkeys(FIELDS), "type_N": type_N, "frame_N": frame_N})
         errors = suited.errors(prediction, label, pairs, natoms_F, xp=xp)
         return errors, total(errors, suited.prefactors(1.0))
 

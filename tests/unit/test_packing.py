@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepmd.array_model.pairs import Layout, spans
-from deepmd.array_model.pairs_cut import cut, union
-from deepmd.data.neighbours import Neighbours, find_neighbours
+from deepmd.array_model.cut_neighbours import cut_neighbours, unite_layouts
+from deepmd.array_model.neighbours import Layout, spans
+from deepmd.data.neighbours import PairList, find_neighbours
 from deepmd.data.packing import SelWarning, pack
 from deepmd.host import plain
 from deepmd.testing.samples import SYSTEMS, systems
@@ -139,7 +139,7 @@ def pair_lists(draw):
     dist = 0.5 + 0.11 * np.array(order, dtype=np.float64)
     i, j = (np.array([pair[k] for pair in found], dtype=np.int64) for k in (0, 1))
     disp = dist[:, None] * np.array([[0.0, 0.6, 0.8]])
-    return Neighbours(i, j, disp, dist, types, np.arange(natoms) // 4, 2, np.zeros((natoms, 3)))
+    return PairList(i, j, disp, dist, types, np.arange(natoms) // 4, 2, np.zeros((natoms, 3)))
 
 
 @given(pair_lists(), st.sampled_from([(1, 1), (2, 0), (0, 3), (4, 4), (30, 30)]), st.booleans())
@@ -162,11 +162,11 @@ leaves = st.one_of(
         st.sampled_from([(1,), (2,), (5,), (30,)]),
         mixed=st.just(True),
         excluded=hidden_types,
-        messages=st.booleans(),
+        needs_neighbour_features=st.booleans(),
     ),
 )
 """Layouts of descriptors: with sections, or with one mixed row."""
-members = st.one_of(leaves, st.builds(union, st.lists(leaves, min_size=2, max_size=2), hidden_types))
+members = st.one_of(leaves, st.builds(unite_layouts, st.lists(leaves, min_size=2, max_size=2), hidden_types))
 """Layouts of the members of a combination, hybrids among them."""
 
 
@@ -194,7 +194,7 @@ def slow_cut(neighbours, outer, inner, centre):
     ]
     if not inner.mixed:
         return sections
-    row = (nearest if outer.messages else seen)[: inner.sel[0]]
+    row = (nearest if outer.needs_neighbour_features else seen)[: inner.sel[0]]
     return [*sections, shown(shown(row, outer), inner)]
 
 
@@ -202,10 +202,10 @@ def slow_cut(neighbours, outer, inner, centre):
 @given(pair_lists(), st.lists(members, min_size=1, max_size=3), hidden_types)
 def test_what_is_cut_from_a_list_for_all_is_what_is_packed_for_each(neighbours, layouts, excluded):
     """`cut` gives each member what it would get from a list of its own, but for what the common one has lost."""
-    outer = union(layouts, excluded)
+    outer = unite_layouts(layouts, excluded)
     packed = quiet_pack(neighbours, outer, 2)
     for inner in layouts:
-        pairs = cut(packed.pairs, outer, inner, xp=plain)
+        pairs = cut_neighbours(packed.pairs, outer, inner, xp=plain)
         check_types(replace(packed, pairs=pairs), neighbours, inner)
         assert len(pairs.widths) == len(inner.sections)
         for name in ("disp_NM3", "mask_NM", "index_NM"):
@@ -231,7 +231,7 @@ def test_as_many_rows_as_do_not_fit_into_two_bytes():
     i, types = rng.permutation(np.tile(np.arange(natoms), 2)), rng.integers(0, 2, natoms)
     j, dist = (i + rng.choice([1, 3], 2 * natoms)) % natoms, rng.uniform(1.0, 2.0, 2 * natoms)
     disp = dist[:, None] * np.array([[0.0, 0.6, 0.8]])
-    neighbours = Neighbours(i, j, disp, dist, types, np.zeros(natoms, dtype=np.int64), 1, np.zeros((natoms, 3)))
+    neighbours = PairList(i, j, disp, dist, types, np.zeros(natoms, dtype=np.int64), 1, np.zeros((natoms, 3)))
     packed = pack(neighbours, Layout(RCUT, (3, 3)), 2, ordered=False)
     assert packed.pairs.widths == (2, 2)
     rows, columns = np.nonzero(packed.pairs.mask_NM)

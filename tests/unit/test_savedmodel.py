@@ -137,7 +137,7 @@ def test_facts(written):
     assert float(module.get_rcut()) == layout.rcut
     assert module.get_sel().numpy().tolist() == list(layout.sel)
     assert [name.decode() for name in module.get_type_map().numpy()] == ["O", "H"]
-    assert bool(module.has_message_passing()) is layout.messages
+    assert bool(module.has_message_passing()) is layout.needs_neighbour_features
 
 
 def test_functions_have_the_names_and_arguments_that_programs_look_up(written):

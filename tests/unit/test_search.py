@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.pairs import Layout
+from deepmd.array_model.neighbours import FIELDS, SIZES, Layout, flatten_neighbours, unflatten_neighbours
 from deepmd.data import search
 from deepmd.data.neighbours import Structure, find_neighbours
+from deepmd.data.pack_candidates import pack_candidates
 from deepmd.data.packing import SelWarning, pack
 from deepmd.host import plain
 
@@ -26,10 +27,15 @@ LAYOUTS = {
         excluded=((1, 2),),
         typed=(3, 2, 4),
         inner=((0.7 * RCUT, 12), (0.9 * RCUT, 5)),
-        messages=True,
+        needs_neighbour_features=True,
     ),
     "inner": Layout(
-        RCUT, (40,), mixed=True, excluded=((1, 2),), inner=((0.7 * RCUT, 12), (0.9 * RCUT, 5)), messages=True
+        RCUT,
+        (40,),
+        mixed=True,
+        excluded=((1, 2),),
+        inner=((0.7 * RCUT, 12), (0.9 * RCUT, 5)),
+        needs_neighbour_features=True,
     ),
 }
 CELLS = {
@@ -41,7 +47,7 @@ CELLS = {
     "long and thin": np.diag([40.0, 1.3, 2.0]),
     "open": None,
 }
-SIZES = {"3 atoms, 1 frame": (3, 1), "7 atoms, 2 frames": (7, 2), "1 atom": (1, 1), "19 atoms, 3 frames": (19, 3)}
+ATOMS = {"3 atoms, 1 frame": (3, 1), "7 atoms, 2 frames": (7, 2), "1 atom": (1, 1), "19 atoms, 3 frames": (19, 3)}
 
 
 def brute(structure: Structure, rcut: float) -> list[tuple[int, int, np.ndarray]]:
@@ -75,12 +81,11 @@ def batch(frames: list[Structure]) -> tuple[np.ndarray, ...]:
 
 
 def find(coord, types, frame, cells, periodic, layout, *, xp):
-    """What an exported file does: returns the fields of Pairs, and the row and position of atoms."""
+    """What an exported file does: returns the flattened neighbours, and the row and position of atoms."""
     cells = cells if periodic else search.enclosing_cell(coord, layout.rcut, xp=xp) + xp.zeros_like(cells)
     found = search.candidates(coord, types, frame, cells, layout.rcut, float(periodic), xp=xp)
-    packed = search.pack(found, types, frame, layout, 3, xp=xp)
-    *fields, widths, kinds, place, inner = vars(packed.pairs).values()
-    return (*fields, (*widths, *inner), kinds, place, packed.row_N, packed.position_A)
+    packed = pack_candidates(found, types, frame, layout, 3, xp=xp)
+    return flatten_neighbours(packed.pairs, xp=xp) | {"row_N": packed.row_N, "position_A": packed.position_A}
 
 
 def in_numpy(layout, periodic):
@@ -92,8 +97,7 @@ def in_torch_trace(layout, periodic):
     from deepmd.adapters.torch.namespace import xp
 
     def flat(*arrays):
-        *fields, counts, widths, kinds, place, row, position = find(*arrays, periodic, layout, xp=xp)  # type: ignore[call-arg]
-        return (*fields, torch.stack(counts), torch.stack(widths), kinds, place, row, position)
+        return tuple(find(*arrays, periodic, layout, xp=xp).values())  # type: ignore[call-arg]
 
     example = [torch.from_numpy(a) for a in batch(structures(CELLS["large"] if periodic else None, 13, 2, 0))]
     with warnings.catch_warnings():
@@ -102,7 +106,10 @@ def in_torch_trace(layout, periodic):
             "ignore", message=".*torch.jit.* is deprecated", category=DeprecationWarning
         )  # TorchScript as a whole
         traced = torch.jit.trace(flat, example, check_trace=False)
-    return lambda *arrays: [value.numpy() for value in traced(*map(torch.from_numpy, arrays))]
+    names = (*FIELDS, "row_N", "position_A")
+    return lambda *arrays: {
+        name: value.numpy() for name, value in zip(names, traced(*map(torch.from_numpy, arrays)), strict=True)
+    }
 
 
 def in_tf_graph(layout, periodic):
@@ -135,9 +142,9 @@ def runs():
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", ATOMS)
 def test_finds_what_all_pairs_finds(cell, size):
-    frames = structures(CELLS[cell], *SIZES[size], seed=1)
+    frames = structures(CELLS[cell], *ATOMS[size], seed=1)
     coord, types, frame, cells = batch(frames)
     cells = cells if CELLS[cell] is not None else search.enclosing_cell(coord, RCUT, xp=plain) + 0.0 * cells
     found = search.candidates(coord, types, frame, cells, RCUT, xp=plain)
@@ -157,33 +164,33 @@ def test_finds_what_all_pairs_finds(cell, size):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("cell", CELLS)
 def test_packs_as_the_host_does(runs, framework, layout, cell):
-    for seed, size in enumerate(SIZES.values()):
+    for seed, size in enumerate(ATOMS.values()):
         frames = structures(CELLS[cell], *size, seed=seed)
         found = runs(framework, layout, CELLS[cell] is not None)(*batch(frames))
-        disp, mask, index, centre, type_N, frame_N, counts, widths, kinds, place, row, position = found
+        row, position = found.pop("row_N"), found.pop("position_A")
+        got = unflatten_neighbours(found, xp=plain)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SelWarning)  # the layout with few slots is meant to overflow
             host = pack(find_neighbours(frames, RCUT), LAYOUTS[layout], 3)
         want = host.pairs
-        assert tuple(counts) == want.counts
-        assert tuple(widths) == (*want.widths, *want.inner)
-        np.testing.assert_allclose(place, want.place_N3, rtol=0.0, atol=1e-12)
-        np.testing.assert_array_equal(mask, want.mask_NM)
-        np.testing.assert_array_equal(type_N, want.type_N)
-        np.testing.assert_array_equal(frame_N, want.frame_N)
-        np.testing.assert_array_equal(centre, want.centre_N)
+        for name in SIZES:
+            assert getattr(got, name) == getattr(want, name)
+        for name in ("mask_NM", "type_N", "frame_N", "centre_N", "type_NM"):
+            np.testing.assert_array_equal(getattr(got, name), getattr(want, name))
+        np.testing.assert_allclose(got.in_cell_N3, want.in_cell_N3, rtol=0.0, atol=1e-12)
         atoms = np.argsort(position)
         np.testing.assert_array_equal(atoms[: len(row)], host.atoms[: len(row)])
         np.testing.assert_array_equal(row, host.atoms[: len(row)])
         np.testing.assert_allclose(
-            np.linalg.norm(disp, axis=2), np.linalg.norm(want.disp_NM3, axis=2), rtol=0.0, atol=1e-12
+            np.linalg.norm(got.disp_NM3, axis=2), np.linalg.norm(want.disp_NM3, axis=2), rtol=0.0, atol=1e-12
         )
         # an atom's own images at +d and -d are equally far: their order, and which one overflow drops, is free
-        other = ~(mask & (index == centre[:, None]))
-        np.testing.assert_allclose(disp[other], want.disp_NM3[other], rtol=0.0, atol=1e-12)
-        owners = [np.where(mask & other, table, -1) for table in (atoms[index], host.atoms[want.index_NM])]
+        other = ~(got.mask_NM & (got.index_NM == got.centre_N[:, None]))
+        np.testing.assert_allclose(got.disp_NM3[other], want.disp_NM3[other], rtol=0.0, atol=1e-12)
+        owners = [
+            np.where(got.mask_NM & other, table, -1) for table in (atoms[got.index_NM], host.atoms[want.index_NM])
+        ]
         np.testing.assert_array_equal(*owners)
-        np.testing.assert_array_equal(kinds, want.type_NM)
 
 
 def test_the_cutoff_is_inclusive_and_atoms_on_a_border_are_found_once():
@@ -225,8 +232,10 @@ def test_a_given_list_is_filtered_and_its_order_does_not_matter():
         *(tuple(x[:11] for x in table) if isinstance(table, tuple) else table[:11] for table in vars(whole).values())
     )
     for layout in LAYOUTS.values():
-        want = search.pack(centres, types, frame, layout, 3, xp=plain)
-        got = search.pack(search.listed(coord, np.arange(11), wide, RCUT, xp=plain), types, frame, layout, 3, xp=plain)
+        want = pack_candidates(centres, types, frame, layout, 3, xp=plain)
+        got = pack_candidates(
+            search.listed(coord, np.arange(11), wide, RCUT, xp=plain), types, frame, layout, 3, xp=plain
+        )
         assert got.pairs.widths == want.pairs.widths
         np.testing.assert_allclose(got.pairs.disp_NM3, want.pairs.disp_NM3, rtol=0.0, atol=1e-13)
         np.testing.assert_array_equal(got.pairs.index_NM, want.pairs.index_NM)

@@ -17,7 +17,7 @@ from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.array_model.environment import environment_rows
 from deepmd.array_model.fittings.energy import EnergyFitting
 from deepmd.array_model.models.standard import StandardModel
-from deepmd.array_model.pairs import spans
+from deepmd.array_model.neighbours import spans
 from deepmd.array_model.tree import flatten, map_leaves
 from deepmd.data.neighbours import Structure
 from deepmd.host import plain
@@ -385,7 +385,7 @@ def pair(request):
 
     def evaluate(distances, subject=expansion):
         structures = [Structure(np.stack([0.0 * line, r * line]), None, np.array([0, 1])) for r in distances]
-        results = subject([Sample(structure, np.zeros(0), np.zeros((2, 0))) for structure in structures])
+        results = subject([Sample(structure, {}) for structure in structures])
         return results["energy"], results["force"].reshape(-1, 2, 3)[:, 1, :] @ line
 
     return evaluate, lambda distances: evaluate(distances, nets)

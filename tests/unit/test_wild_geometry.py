@@ -16,10 +16,9 @@ from support import require
 from deepmd import DeepPot
 from deepmd.adapters.numpy.evaluate import evaluator
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.pairs import Conditions
 from deepmd.data import search
 from deepmd.data.limits import FARTHEST, FLATTEST, MOST_NEIGHBOURS
-from deepmd.data.neighbours import Neighbours, Structure
+from deepmd.data.neighbours import PairList, Structure
 from deepmd.data.packing import pack
 from deepmd.host import plain
 from deepmd.io import load_model
@@ -64,7 +63,7 @@ def drawn(seed: int) -> Structure:
 # -- the definition ---------------------------------------------------------------------------------------------------
 
 
-def summed_images(structure: Structure) -> Neighbours | str:
+def summed_images(structure: Structure) -> PairList | str:
     """All pairs within the cutoff, in exact arithmetic; or the error that is due."""
     coord, cell = structure.coord, structure.cell
     if cell is not None and abs(np.linalg.det(cell / np.abs(cell).max(axis=1, keepdims=True))) < FLATTEST:
@@ -86,7 +85,7 @@ def summed_images(structure: Structure) -> Neighbours | str:
             return "many"
     first, second, disp = zip(*pairs, strict=True) if pairs else ((), (), np.zeros((0, 3)))
     i, j, disp = np.array(first, dtype=np.int64), np.array(second, dtype=np.int64), np.array(disp)
-    return Neighbours(i, j, disp, np.linalg.norm(disp, axis=1), structure.types, 0 * structure.types, 1, coord)
+    return PairList(i, j, disp, np.linalg.norm(disp, axis=1), structure.types, 0 * structure.types, 1, coord)
 
 
 def steps_of(disp: np.ndarray, cell: np.ndarray, most: int) -> np.ndarray | None:
@@ -151,7 +150,7 @@ def roomy(monkeypatch):
     return content
 
 
-def shaken(neighbours: Neighbours, by: float, copies: int) -> Neighbours:
+def shaken(neighbours: PairList, by: float, copies: int) -> PairList:
     """A batch of the frame and of copies whose displacements are wrong by up to so much (Angstrom)."""
     atoms, frames = len(neighbours.types), copies + 1
     noise = by * np.random.default_rng(0).uniform(-1.0, 1.0, (frames, *neighbours.disp.shape))
@@ -159,8 +158,8 @@ def shaken(neighbours: Neighbours, by: float, copies: int) -> Neighbours:
     disp = (neighbours.disp + noise).reshape(-1, 3)
     i, j = ((number + atoms * np.arange(frames)[:, None]).ravel() for number in (neighbours.i, neighbours.j))
     types, frame = np.tile(neighbours.types, frames), np.repeat(np.arange(frames), atoms)
-    return Neighbours(
-        i, j, disp, np.linalg.norm(disp, axis=1), types, frame, frames, np.tile(neighbours.place, (frames, 1))
+    return PairList(
+        i, j, disp, np.linalg.norm(disp, axis=1), types, frame, frames, np.tile(neighbours.in_cell, (frames, 1))
     )
 
 
@@ -169,11 +168,9 @@ def check_evaluations(content: ModelFile, backend: str, seeds: range) -> Counter
     evaluate = evaluator(model, content.params, direct_plan(model))
     potential = DeepPot(MODEL, backend=backend, evaluation="direct")
 
-    def reference(neighbours: Neighbours) -> tuple[np.ndarray, np.ndarray]:
+    def reference(neighbours: PairList) -> tuple[np.ndarray, np.ndarray]:
         packed = pack(neighbours, model.layout(), model.ntypes)
-        found = evaluate(
-            packed.pairs, Conditions(), len(packed.atoms), neighbours.num_frames, frozenset({"energy", "force"})
-        )
+        found = evaluate(packed.pairs, {}, len(packed.atoms), neighbours.num_frames, frozenset({"energy", "force"}))
         return found["energy"].reshape(-1, 1), found["force"].reshape(-1, 3)[np.argsort(packed.atoms)].reshape(
             neighbours.num_frames, -1, 3
         )

@@ -12,8 +12,9 @@ from autograd.core import make_vjp
 
 from deepmd.adapters.evaluation import NEEDS_GRADIENT, Evaluator, assemble
 from deepmd.adapters.numpy.namespace import differentiable
+from deepmd.array_model.conditions import Conditions
 from deepmd.array_model.namespace import Params
-from deepmd.array_model.pairs import Conditions, Pairs
+from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.spectral import Plan
 from deepmd.host import plain
 from deepmd.process import keep_memory
@@ -37,7 +38,7 @@ def evaluator(model: Any, params: Params, plan: Plan) -> Evaluator:
     keep_memory()
 
     def evaluate(
-        pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]
+        pairs: Neighbours, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]
     ) -> dict[str, np.ndarray]:
         grads: list[Any] = []
         if wanted & NEEDS_GRADIENT:
@@ -52,9 +53,9 @@ def evaluator(model: Any, params: Params, plan: Plan) -> Evaluator:
 
             backward, value_Nd = make_vjp(values, pairs.disp_NM3)
             weights = [np.ones_like(value_Nd) * row for row in np.eye(model.output.width)]
-            if model.layout().messages and "atom_virial" in wanted:
+            if model.layout().needs_neighbour_features and "atom_virial" in wanted:
                 weights += [
-                    place_N[:, None] * row for row in np.eye(model.output.width) for place_N in pairs.place_N3.T
+                    place_N[:, None] * row for row in np.eye(model.output.width) for place_N in pairs.in_cell_N3.T
                 ]
             grads += [backward(weight) for weight in weights]
             descriptor_ND = features[0]

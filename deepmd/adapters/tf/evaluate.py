@@ -21,8 +21,9 @@ from deepmd.adapters.tf.graph import (
     session,
     threads,
 )
+from deepmd.array_model.conditions import Conditions
 from deepmd.array_model.namespace import Params
-from deepmd.array_model.pairs import Conditions, Pairs
+from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.spectral import Plan
 from deepmd.process import keep_memory
 
@@ -53,7 +54,7 @@ def evaluator(model: Any, params: Params, plan: Plan) -> Evaluator:
     running = session(graph, blocks=True)
 
     def evaluate(
-        pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]
+        pairs: Neighbours, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]
     ) -> dict[str, np.ndarray]:
         fetched: dict[str, np.ndarray] = running.run(
             {name: outputs[name] for name in outputs if name in wanted},

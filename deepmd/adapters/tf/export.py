@@ -12,12 +12,14 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from deepmd.adapters.evaluation import assemble
-from deepmd.adapters.tf.graph import charge_spin_checks, exact_values, in_32_bits, require
+from deepmd.adapters.getters import getters_of, types_with_output
+from deepmd.adapters.tf.graph import exact_values, in_32_bits, limit_checks, require
 from deepmd.adapters.tf.namespace import xp
+from deepmd.array_model.conditions import CONDITIONS
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.outputs import Output
-from deepmd.array_model.pairs import Conditions
 from deepmd.data import search
+from deepmd.data.pack_candidates import pack_candidates
 from deepmd.io.atomic import replacing
 from deepmd.io.bounded import check_arrays
 from deepmd.io.kit_table import from_kit
@@ -34,6 +36,16 @@ PERIODIC, OPEN = (6, 7), (0, 1)
 
 Longer ones carry the memory addresses of a neighbour list, which no stock operation can follow.
 """
+
+
+ATTRIBUTES = {
+    "descrpt_attr/rcut": ("get_rcut", tf.float64),  # the type of t_coord and t_box
+    "descrpt_attr/ntypes": ("get_ntypes", tf.int32),
+    "fitting_attr/dfparam": ("get_dim_fparam", tf.int32),
+    "fitting_attr/daparam": ("get_dim_aparam", tf.int32),
+    "fitting_attr/aparam_nall": ("is_aparam_nall", tf.bool),
+}
+"""Constants by which other programs know a model: what they hold, and of which type."""
 
 
 def save_pb(path: Path, content: ModelFile) -> None:
@@ -120,19 +132,14 @@ def _claimed(tensor: Any, where: str) -> int:
 
 def _attributes(content: ModelFile) -> None:
     """Make the constants by which other programs know a model."""
-    model = content.model
-    tf.constant(
-        float(model.layout().rcut), tf.float64, name="descrpt_attr/rcut"
-    )  # its type is that of t_coord and t_box
-    tf.constant(model.ntypes, tf.int32, name="descrpt_attr/ntypes")
-    tf.constant(model.conditions["fparam"][0], tf.int32, name="fitting_attr/dfparam")
-    tf.constant(model.conditions["aparam"][0], tf.int32, name="fitting_attr/daparam")
-    tf.constant(False, name="fitting_attr/aparam_nall")
+    model, getters = content.model, getters_of(content)
+    for name, (getter, dtype) in ATTRIBUTES.items():
+        tf.constant(getters[getter][1], dtype, name=name)
     tf.constant(" ".join(model.type_map), name="model_attr/tmap")
     output: Output = model.output
     tf.constant("ener" if output.scalar else output.name, name="model_attr/model_type")
     tf.constant("1.1", name="model_attr/model_version")
-    tf.constant([] if output.scalar else _chosen(model), tf.int32, name="model_attr/sel_type")
+    tf.constant([] if output.scalar else types_with_output(model), tf.int32, name="model_attr/sel_type")
     if not output.scalar:
         tf.constant(
             output.width, tf.int32, name="fitting_attr/numb_dos" if output.name == "dos" else "model_attr/output_dim"
@@ -156,11 +163,6 @@ def _evaluation(content: ModelFile) -> None:
     n, num_atoms = natoms[1], tf.size(type_A, out_type=tf.int64)
     num_frames = num_atoms // n
     frame_A = tf.range(num_atoms) // n
-    per_frame = {"fparam": tf.ones_like(n), "aparam": n, "charge_spin": tf.ones_like(n)}
-    asked = ((name, size) for name, (size, _) in model.conditions.items())
-    fparam_FK, aparam_AK, charge_spin_F2 = (
-        _rows(fed, f"t_{name}", num_frames, per_frame[name], size) for name, size in asked
-    )
 
     layout = model.layout()
     cell_F33 = _cells(
@@ -168,11 +170,14 @@ def _evaluation(content: ModelFile) -> None:
     )
     periodic = tf.cast(tf.size(fed["t_mesh"]) > max(OPEN), tf.float64)
     found = search.candidates(coord_A3, type_A, frame_A, cell_F33, layout.rcut, periodic, xp=xp)
-    packed = search.pack(found, type_A, frame_A, layout, model.ntypes, xp=xp)
+    packed = pack_candidates(found, type_A, frame_A, layout, model.ntypes, xp=xp)
     pairs = in_32_bits(packed.pairs)
-    conditions = Conditions(
-        fparam_FK, None if aparam_AK is None else tf.gather(aparam_AK, packed.row_N), charge_spin_F2
-    )
+    conditions = {}
+    for name, (size, _) in model.conditions.items():
+        if size and CONDITIONS[name].per_atom:
+            conditions[name] = tf.gather(_rows(fed[f"t_{name}"], num_frames, n, size), packed.row_N)
+        elif size:
+            conditions[name] = _rows(fed[f"t_{name}"], num_frames, tf.ones_like(n), size)
 
     wanted = frozenset(model.output.names)
     value_Nd, descriptor_ND, grads = exact_values(model, content.params, plan, pairs, conditions, wanted)
@@ -192,7 +197,7 @@ def _evaluation(content: ModelFile) -> None:
 
     total, atomic = model.output.name, of_centres(out[model.output.atomic])
     if total in ("dipole", "polar"):  # tensors are those of the atoms whose type has one
-        chosen_A = tf.reduce_any(tf.equal(type_A[:, None], tf.constant(_chosen(model), tf.int64)), axis=1)
+        chosen_A = tf.reduce_any(tf.equal(type_A[:, None], tf.constant(types_with_output(model), tf.int64)), axis=1)
         output(f"o_{total}", tf.boolean_mask(atomic, chosen_A))
         output(f"o_global_{total}", out[total])
     else:
@@ -203,11 +208,6 @@ def _evaluation(content: ModelFile) -> None:
         output("o_virial", out["virial"])
         output("o_atom_virial", by_component(tf.gather(out["atom_virial"], packed.position_A)))
     output("o_descriptor", of_centres(out["descriptor"]))
-
-
-def _chosen(model: Any) -> list[int]:
-    """Return the types that have an output."""
-    return [kind for kind in range(model.ntypes) if kind not in model.atom_exclude_types]
 
 
 def _placeholders(model: Any) -> dict[str, Any]:
@@ -237,9 +237,10 @@ def _checks(fed: dict[str, Any], ntypes: int) -> list[Any]:
     largest = tf.reduce_max(tf.concat([tf.reshape(fed["t_type"], [-1]), [-1]], axis=0))
     return [
         *(
-            charge_spin_checks("t_charge_spin", tf.reshape(fed["t_charge_spin"], [-1, 2]))
-            if "t_charge_spin" in fed
-            else ()
+            check
+            for name in CONDITIONS
+            if f"t_{name}" in fed
+            for check in limit_checks(name, fed[f"t_{name}"], f"t_{name}")
         ),
         require(
             accepted,
@@ -268,12 +269,7 @@ def _cells(box: Any, mesh: Any, open_133: Any, num_frames: Any) -> Any:
     return tf.concat([box_F33, tf.tile(open_133, tf.stack([num_frames - given, 1, 1]))], axis=0)
 
 
-def _rows(fed: dict[str, Any], name: str, num_frames: Any, per_frame: Any, size: int) -> Any:
-    """Parameters as rows of `size` values, `per_frame` in each frame; one set given for all frames is repeated.
-
-    None if there are none.
-    """
-    if name not in fed:
-        return None
-    frames = tf.reshape(fed[name], tf.stack([-1, per_frame * size])) + tf.zeros(tf.stack([num_frames, 1]), tf.float64)
+def _rows(values: Any, num_frames: Any, per_frame: Any, size: int) -> Any:
+    """Return rows of `size` values, `per_frame` of each frame; one set given for all frames is repeated."""
+    frames = tf.reshape(values, tf.stack([-1, per_frame * size])) + tf.zeros(tf.stack([num_frames, 1]), tf.float64)
     return tf.reshape(frames, [-1, size])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,10 @@ import tensorflow as tf
 from deepmd import forks, process
 from deepmd.adapters.evaluation import NEEDS_GRADIENT, assemble, components
 from deepmd.adapters.tf.namespace import inference, xp
-from deepmd.array_model.charge_spin import LIMITS
+from deepmd.array_model.conditions import CONDITIONS, Conditions
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
-from deepmd.array_model.pairs import Conditions, Pairs
+from deepmd.array_model.neighbours import SIZES, Neighbours, field_types, unflatten_neighbours
 from deepmd.array_model.spectral import Plan
 from deepmd.array_model.tree import flatten, map_leaves, replace_leaves
 from deepmd.plan.plans import PLAN, direct_plan, domain_start, tables_of, with_tables
@@ -57,71 +57,42 @@ class Inputs:
 
     Attributes
     ----------
-    pairs, conditions : as physics sees them; counts and widths are scalars of the fed vectors
+    pairs, conditions : as physics sees them; sizes are scalars of the fed vectors
     num_atoms, num_frames : scalars
     fed : placeholder of each fed name
     """
 
-    pairs: Pairs
+    pairs: Neighbours
     conditions: Conditions
     num_atoms: Any
     num_frames: Any
     fed: dict[str, Any]
 
 
-PREFIX = "pairs"
-_PAIRS: dict[str, tuple[Any, list[int | None]]] = {
-    "disp_NM3": (tf.float64, [None, None, 3]),
-    "mask_NM": (tf.bool, [None, None]),
-    "index_NM": (tf.int64, [None, None]),
-    "centre_N": (tf.int64, [None]),
-    "type_N": (tf.int64, [None]),
-    "frame_N": (tf.int64, [None]),
-    "type_NM": (tf.int64, [None, None]),
-}
-
-
 def placeholders(model: Any) -> Inputs:
     """Make the placeholders of a model in the current graph; every leading size is unknown."""
 
-    def make(name: str, dtype: Any, sizes: list[int | None]) -> Any:
-        return tf.compat.v1.placeholder(dtype, sizes, name=f"{PREFIX}/{name}")
+    def make(name: str, dtype: Any, sizes: tuple[int | None, ...]) -> Any:
+        return tf.compat.v1.placeholder(dtype, sizes, name=f"pairs/{name}")
 
-    fed = {name: make(name, dtype, sizes) for name, (dtype, sizes) in _PAIRS.items()}
-    fed["place_N3"] = make("place_N3", tf.float64, [None, 3 if model.layout().messages else 0])
-    fed["counts"] = make("counts", tf.int32, [model.ntypes])
-    fed["widths"] = make("widths", tf.int32, [len(model.layout().sections)])
-    fed["inner"] = make("inner", tf.int32, [len(model.layout().inner)])
-    fed["num_atoms"] = make("num_atoms", tf.int32, [])
-    fed["num_frames"] = make("num_frames", tf.int32, [])
-    conditions = dict(zip((field.name for field in fields(Conditions)), model.conditions.values(), strict=True))
-    for name, (size, _) in conditions.items():
-        if size:
-            fed[name] = make(name, tf.float64, [None, size])
-    arrays = {name: fed[name] for name in (*_PAIRS, "place_N3")}
-    pairs = Pairs(**arrays, **{name: tuple(tf.unstack(fed[name])) for name in ("counts", "widths", "inner")})
-    return Inputs(
-        pairs, Conditions(**{name: fed.get(name) for name in conditions}), fed["num_atoms"], fed["num_frames"], fed
-    )
+    arrays = {name: make(name, *each) for name, each in field_types(model.layout(), model.ntypes).items()}
+    asked = {name: size for name, (size, _) in model.conditions.items() if size}
+    conditions = {name: make(name, tf.float64, (None, size)) for name, size in asked.items()}
+    numbers = {name: make(name, tf.int32, ()) for name in ("num_atoms", "num_frames")}
+    pairs = in_32_bits(unflatten_neighbours(arrays, xp=xp))
+    return Inputs(pairs, conditions, **numbers, fed=arrays | conditions | numbers)
 
 
-def feed(inputs: Inputs, pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int) -> dict[Any, Any]:
+def feed(inputs: Inputs, pairs: Neighbours, conditions: Conditions, num_atoms: int, num_frames: int) -> dict[Any, Any]:
     """Return the feed of one batch."""
-    values = {name: getattr(pairs, name) for name in (*_PAIRS, "place_N3", "counts", "widths", "inner")}
-    values.update(
-        {field.name: getattr(conditions, field.name) for field in fields(conditions)},
-        num_atoms=num_atoms,
-        num_frames=num_frames,
-    )
+    values = {**vars(pairs), **conditions, "num_atoms": num_atoms, "num_frames": num_frames}
     return {placeholder: values[name] for name, placeholder in inputs.fed.items()}
 
 
-def in_32_bits(pairs: Pairs) -> Pairs:
-    """Return pairs with numbers of atoms and slots in 32 bits, as sizes of arrays are in a graph: TensorFlow mixes no widths."""
-    sizes = {
-        name: tuple(tf.cast(size, tf.int32) for size in getattr(pairs, name)) for name in ("counts", "widths", "inner")
-    }
-    return replace(pairs, **sizes)
+def in_32_bits(neighbours: Neighbours) -> Neighbours:
+    """Return neighbours whose sizes have 32 bits, as those of arrays in a graph: TensorFlow mixes no widths."""
+    sizes = {name: tuple(tf.cast(size, tf.int32) for size in getattr(neighbours, name)) for name in SIZES}
+    return replace(neighbours, **sizes)
 
 
 def predictions(
@@ -138,13 +109,13 @@ def predictions(
     )
 
 
-def gradients(model: Any, value_Nd: Any, pairs: Pairs, wanted: frozenset[str]) -> list[Any]:
+def gradients(model: Any, value_Nd: Any, pairs: Neighbours, wanted: frozenset[str]) -> list[Any]:
     """Return the derivatives by displacements (N, M, 3) of `components`."""
     return [tf.gradients(total, pairs.disp_NM3)[0] for total in components(model, value_Nd, pairs, wanted, xp=xp)]
 
 
 def exact_values(
-    model: Any, params: Params, plan: Plan, pairs: Pairs, conditions: Conditions, wanted: frozenset[str]
+    model: Any, params: Params, plan: Plan, pairs: Neighbours, conditions: Conditions, wanted: frozenset[str]
 ) -> tuple[Any, Any, list[Any]]:
     """Return atomic values, features and their derivatives (see `gradients`) for any distances: the program of a file.
 
@@ -204,13 +175,11 @@ def require(condition: Any, text: str, given: Any) -> Any:
     return tf.raw_ops.Assert(condition=condition, data=[text, given], name="check")
 
 
-def charge_spin_checks(name: str, charge_spin_F2: Any) -> list[Any]:
-    """Make the operations that stop a run with a charge or spin that has no vector.
-
-    `name` is what the program calls the argument.
-    """
-    checks = []
-    for (quantity, (low, high)), values_F in zip(LIMITS.items(), tf.unstack(charge_spin_F2, axis=1), strict=True):
-        inside = tf.reduce_all((values_F > low - 1) & (values_F < high + 1))  # digits are dropped
-        checks.append(require(inside, f"{name}: accepted for the {quantity}: {low} to {high}. Given:", values_F))
+def limit_checks(name: str, values: Any, argument: str) -> list[Any]:
+    """Make the operations that stop a run whose condition `name` is out of range; errors call it `argument`."""
+    checks, limits = [], CONDITIONS[name].limits
+    for column, (quantity, (low, high)) in enumerate(limits.items()):
+        each = tf.reshape(values, [-1, len(limits)])[:, column]
+        inside = tf.reduce_all((each > low - 1) & (each < high + 1))  # digits are dropped
+        checks.append(require(inside, f"{argument}: accepted for the {quantity}: {low} to {high}. Given:", each))
     return checks

@@ -7,7 +7,6 @@ model lies beside the graph, as a `.dp` file in the folder that TensorFlow keeps
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,17 +18,31 @@ from typing import Any
 import tensorflow as tf
 
 from deepmd.adapters.evaluation import assemble
-from deepmd.adapters.tf.graph import charge_spin_checks, check_process, exact_values, in_32_bits
+from deepmd.adapters.getters import getters_of
+from deepmd.adapters.tf.graph import check_process, exact_values, in_32_bits, limit_checks
 from deepmd.adapters.tf.namespace import xp
+from deepmd.array_model.conditions import CONDITIONS, Conditions
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.pairs import Conditions, Pairs
+from deepmd.array_model.neighbours import field_types, flatten_neighbours, unflatten_neighbours
 from deepmd.data import search
+from deepmd.data.pack_candidates import PackedCandidates, pack_candidates
 from deepmd.io.atomic import real
 from deepmd.io.dp_file import load_dp, save_dp
 from deepmd.io.model_file import ModelFile, plan_evaluation
 
 WHOLE = "assets.extra/model.dp"
 """The model as a file of its own; `assets.extra` is TensorFlow's name for what it does not read."""
+
+DTYPES = {
+    bool: tf.bool,
+    int: tf.int64,
+    str: tf.string,
+    float: tf.float64,
+    list[int]: tf.int64,
+    list[str]: tf.string,
+    list[float]: tf.float64,
+}
+"""Of constants, by the types of `deepmd.adapters.getters`."""
 
 Tensor = Any
 
@@ -95,30 +108,12 @@ def _replacing_folder(path: Path) -> Iterator[Path]:
 
 def _module(content: ModelFile) -> Any:
     """Return the functions that other programs call, under their names."""
-    model = content.model
     module = tf.Module()
-    (dim_fparam, default), (dim_aparam, _), (dim_chg_spin, default_chg_spin) = model.conditions.values()
-    facts: dict[str, tuple[Any, Any]] = {
-        "get_rcut": (float(model.layout().rcut), tf.float64),
-        "get_type_map": (list(model.type_map), tf.string),
-        "get_sel": (list(model.layout().sel), tf.int64),
-        "get_sel_type": (list(range(model.ntypes)), tf.int64),
-        "get_dim_fparam": (dim_fparam, tf.int64),
-        "get_dim_aparam": (dim_aparam, tf.int64),
-        "get_dim_chg_spin": (dim_chg_spin, tf.int64),
-        "get_pair_exclude_types": ([], tf.int64),  # pairs are excluded inside
-        "has_default_fparam": (bool(default), tf.bool),
-        "get_default_fparam": (list(default or ()), tf.float64),
-        "has_default_chg_spin": (bool(default_chg_spin), tf.bool),
-        "get_default_chg_spin": (list(default_chg_spin or ()), tf.float64),
-        "has_message_passing": (model.layout().messages, tf.bool),
-        "is_aparam_nall": (False, tf.bool),
-        "mixed_types": (model.layout().mixed, tf.bool),
-        "model_output_type": (["energy"], tf.string),
-        "get_model_def_script": (json.dumps(content.definition), tf.string),
-    }
-    for name, (value, dtype) in facts.items():
-        setattr(module, name, _named(name, partial(tf.constant, value, dtype), []))
+    getters = getters_of(content)
+    getters["get_sel_type"] = list[int], list(range(content.model.ntypes))
+    getters["get_pair_exclude_types"] = list[int], []  # pairs are excluded inside
+    for name, (kind, value) in getters.items():
+        setattr(module, name, _named(name, partial(tf.constant, value, DTYPES[kind]), []))
     for name, function in _evaluations(content).items():
         setattr(module, _ATTRIBUTES[name], function)
     return module
@@ -153,13 +148,12 @@ def _evaluations(content: ModelFile) -> dict[str, Any]:
         tf.TensorSpec([None, None, None], tf.int64, "nlist"),
         tf.TensorSpec([None, None], tf.int64, "mapping"),
     )
-    sizes = {name: size for name, (size, _) in model.conditions.items()}
-    fparam = tf.TensorSpec([None, sizes["fparam"]], tf.float64, "fparam")
-    aparam = tf.TensorSpec([None, None, sizes["aparam"]], tf.float64, "aparam")
-    # the last argument, of models that ask for it only
-    more = [tf.TensorSpec([None, sizes["charge_spin"]], tf.float64, "charge_spin")] if sizes["charge_spin"] else []
+    conditions = [
+        tf.TensorSpec([None, None, size] if CONDITIONS[name].per_atom else [None, size], tf.float64, name)
+        for name, size in _arguments(model).items()
+    ]
     core = _core(content, atomic=False)
-    cores = {False: core, True: _core(content, atomic=True) if model.layout().messages else core}
+    cores = {False: core, True: _core(content, atomic=True) if model.layout().needs_neighbour_features else core}
 
     def make(atomic: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
         def call(coord: Tensor, atype: Tensor, box: Tensor, *conditions: Tensor) -> dict[str, Tensor]:
@@ -183,49 +177,33 @@ def _evaluations(content: ModelFile) -> dict[str, Any]:
     out = {}
     for atomic, word in ((False, "without"), (True, "with")):
         call, call_lower = make(atomic)
-        out[f"call_{word}_atomic_virial"] = _named(
-            f"call_{word}_atomic_virial", call, [coord, atype, box, fparam, aparam, *more]
-        )
+        out[f"call_{word}_atomic_virial"] = _named(f"call_{word}_atomic_virial", call, [coord, atype, box, *conditions])
         out[f"call_lower_{word}_atomic_virial"] = _named(
-            f"call_lower_{word}_atomic_virial", call_lower, [coord, atype, nlist, mapping, fparam, aparam, *more]
+            f"call_lower_{word}_atomic_virial", call_lower, [coord, atype, nlist, mapping, *conditions]
         )
     return out
 
 
-_FIELDS = ("disp_NM3", "mask_NM", "index_NM", "centre_N", "type_N", "frame_N", "type_NM", "place_N3")
+def _arguments(model: Any) -> dict[str, int]:
+    """Return the conditions that programs pass, and their numbers of values: always the first two, others if asked."""
+    sizes = {name: size for name, (size, _) in model.conditions.items()}
+    return {name: size for name, size in sizes.items() if size or name in ("fparam", "aparam")}
 
 
 def _core(content: ModelFile, *, atomic: bool) -> Any:
-    """Return the function from packed pairs to atomic energies and the derivatives that the outputs need (K, N, M, 3)."""
+    """Return the function from neighbours to atomic energies and the derivatives that outputs need (K, N, M, 3)."""
     model, (plan, _) = content.model, plan_evaluation(content)
-    layout = model.layout()
     wanted = frozenset({"atom_virial"} if atomic else ())
 
-    def energies(*arrays: Tensor) -> tuple[Tensor, Tensor]:
-        *fields, counts, widths, inner, fparam_FK, aparam_NK, charge_spin_F2 = arrays
-        asked = zip((fparam_FK, aparam_NK, charge_spin_F2), model.conditions.values(), strict=True)
-        sizes = {
-            "counts": tuple(tf.unstack(counts)),
-            "widths": tuple(tf.unstack(widths)),
-            "inner": tuple(tf.unstack(inner)),
-        }
-        pairs = in_32_bits(Pairs(**dict(zip(_FIELDS, fields, strict=True)), **sizes))
-        conditions = Conditions(*(values if size else None for values, (size, _) in asked))
-        energy_N1, _, grads = exact_values(model, content.params, plan, pairs, conditions, wanted)
+    def energies(arrays: dict[str, Tensor], conditions: Conditions) -> tuple[Tensor, Tensor]:
+        neighbours = in_32_bits(unflatten_neighbours(arrays, xp=xp))
+        energy_N1, _, grads = exact_values(model, content.params, plan, neighbours, conditions, wanted)
         return energy_N1, tf.stack(grads)
 
-    real, whole = tf.float64, tf.int64
-    kinds = [
-        (real, [None, None, 3]),
-        (tf.bool, [None, None]),
-        (whole, [None, None]),
-        *3 * [(whole, [None])],
-        (whole, [None, None]),
-    ]
-    kinds += [(real, [None, 3 if layout.messages else 0])]
-    kinds += [(whole, [size]) for size in (model.ntypes, len(layout.sections), len(layout.inner))]
-    kinds += [(real, [None, size]) for size, _ in model.conditions.values()]
-    return _named("energies", energies, [tf.TensorSpec(shape, dtype) for dtype, shape in kinds])
+    fields = field_types(model.layout(), model.ntypes)
+    arrays = {name: tf.TensorSpec(shape, dtype) for name, (dtype, shape) in fields.items()}
+    conditions = {name: tf.TensorSpec([None, size], tf.float64) for name, size in _arguments(model).items()}
+    return _named("energies", energies, [arrays, conditions])
 
 
 def _atoms(coord: Tensor, atype: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -235,7 +213,7 @@ def _atoms(coord: Tensor, atype: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return tf.reshape(coord, [-1, 3]), tf.cast(tf.reshape(atype, [-1]), tf.int64), frame_A
 
 
-def _found(model: Any, coord_A3: Tensor, type_A: Tensor, frame_A: Tensor, box: Tensor) -> search.Packed:
+def _found(model: Any, coord_A3: Tensor, type_A: Tensor, frame_A: Tensor, box: Tensor) -> PackedCandidates:
     """Find the neighbours in the cells (F, 3, 3), or without a boundary if those are empty."""
     layout, num_frames = model.layout(), tf.shape(box)[0]
     open_F33 = tf.tile(search.enclosing_cell(coord_A3, layout.rcut, xp=xp), tf.stack([num_frames, 1, 1]))
@@ -243,12 +221,12 @@ def _found(model: Any, coord_A3: Tensor, type_A: Tensor, frame_A: Tensor, box: T
     cell_F33 = tf.concat([tf.reshape(box, [-1, 3, 3]), open_F33[:missing]], axis=0)
     periodic = tf.cast(tf.size(box) > 0, tf.float64)
     found = search.candidates(coord_A3, type_A, frame_A, cell_F33, layout.rcut, periodic, xp=xp)
-    return search.pack(found, type_A, frame_A, layout, model.ntypes, xp=xp)
+    return pack_candidates(found, type_A, frame_A, layout, model.ntypes, xp=xp)
 
 
 def _listed(
     model: Any, coord_A3: Tensor, type_A: Tensor, frame_A: Tensor, nlist: Tensor, mapping: Tensor
-) -> search.Packed:
+) -> PackedCandidates:
     """Take the neighbours from lists (F, nloc, W); where messages are passed they are replaced by their owners."""
     layout, sizes = model.layout(), tf.shape(nlist, out_type=tf.int64)
     num_all = tf.size(type_A, out_type=tf.int64) // tf.maximum(sizes[0], 1)
@@ -256,15 +234,15 @@ def _listed(
     index_NC = tf.reshape(tf.where(nlist < 0, nlist, nlist + start_F11), tf.stack([sizes[0] * sizes[1], sizes[2]]))
     atom_N = tf.reshape(start_F11[:, :, 0] + tf.range(sizes[1]), [-1])
     found = search.listed(coord_A3, atom_N, index_NC, layout.rcut, xp=xp)
-    if layout.messages:
+    if layout.needs_neighbour_features:
         found = replace(found, index_NC=tf.gather(tf.reshape(mapping + start_F11[:, :, 0], [-1]), found.index_NC))
-    return search.pack(found, type_A, frame_A, layout, model.ntypes, xp=xp)
+    return pack_candidates(found, type_A, frame_A, layout, model.ntypes, xp=xp)
 
 
 def _outputs(
     model: Any,
     core: Any,
-    packed: search.Packed,
+    packed: PackedCandidates,
     atype: Tensor,
     nloc: Tensor,
     conditions: tuple[Tensor, ...],
@@ -274,20 +252,17 @@ def _outputs(
 ) -> dict[str, Tensor]:
     """Evaluate; the energies are those of the first nloc atoms of each frame."""
     pairs = packed.pairs
-    fparam, aparam, *more = conditions
-    charge_spin_F2 = fparam[:, :0]
-    if more:
-        with tf.control_dependencies(charge_spin_checks("charge_spin", more[0])):
-            charge_spin_F2 = tf.identity(more[0])
     num_frames, nall = tf.shape(atype)[0], tf.shape(atype)[1]
-    aparam_NK = tf.gather(tf.reshape(aparam, tf.stack([num_frames * nloc, aparam.shape[2]])), packed.row_N)
-    fields = [getattr(pairs, name) for name in _FIELDS]
-    inner = tf.stack(pairs.inner) if pairs.inner else tf.zeros([0], tf.int64)
-    energy_N1, grads_KNM3 = core(
-        *fields, tf.stack(pairs.counts), tf.stack(pairs.widths), inner, fparam, aparam_NK, charge_spin_F2
-    )
+    given = {}
+    for (name, size), values in zip(_arguments(model).items(), conditions, strict=True):
+        with tf.control_dependencies(limit_checks(name, values, name)):
+            given[name] = tf.identity(values)
+        if CONDITIONS[name].per_atom:
+            rows = tf.reshape(given[name], tf.stack([num_frames * nloc, size]))
+            given[name] = tf.gather(rows, packed.row_N)
+    energy_N1, grads_KNM3 = core(flatten_neighbours(pairs, xp=xp), given)
     wanted = frozenset({"energy", "force", "virial"} | ({"atom_virial"} if atomic else set()))
-    grads = tf.unstack(grads_KNM3, num=4 if model.layout().messages and atomic else 1)
+    grads = tf.unstack(grads_KNM3, num=4 if model.layout().needs_neighbour_features and atomic else 1)
     out = assemble(model, energy_N1, None, grads, pairs, num_frames * nall, num_frames, wanted, xp=xp)
 
     def of_atoms(values: Tensor, width: int) -> Tensor:

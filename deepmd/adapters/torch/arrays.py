@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from deepmd.array_model.conditions import Conditions
 from deepmd.array_model.namespace import Params
-from deepmd.array_model.pairs import Conditions, Pairs
+from deepmd.array_model.neighbours import ARRAYS, Neighbours
 from deepmd.array_model.tree import map_leaves
 
 
@@ -44,13 +45,11 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray:
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-def pairs_to_torch(pairs: Pairs) -> Pairs:
-    """Return the pairs as tensors; counts and widths stay integers."""
-    names = ("disp_NM3", "mask_NM", "index_NM", "centre_N", "type_N", "frame_N", "type_NM", "place_N3")
-    return replace(pairs, **{name: to_torch(getattr(pairs, name)) for name in names})
+def neighbours_to_torch(neighbours: Neighbours) -> Neighbours:
+    """Return the neighbours as tensors; sizes stay integers."""
+    return replace(neighbours, **{name: to_torch(getattr(neighbours, name)) for name in ARRAYS})
 
 
 def conditions_to_torch(conditions: Conditions) -> Conditions:
     """Return the conditions as tensors."""
-    given = {name: value for name, value in vars(conditions).items() if value is not None}
-    return Conditions(**{name: to_torch(np.asarray(value, dtype=np.float64)) for name, value in given.items()})
+    return {name: to_torch(np.asarray(values, dtype=np.float64)) for name, values in conditions.items()}

@@ -8,11 +8,6 @@ from deepmd.adapters.torch.shell import Shell
 class EnergyShell(Shell):
     """A whole model of energies."""
 
-    @torch.jit.export
-    def model_output_type(self) -> list[str]:
-        """Names of the outputs."""
-        return ["energy"]
-
     def _named(self, out: dict[str, torch.Tensor], atype: torch.Tensor, extended: bool) -> dict[str, torch.Tensor]:
         """Return `energy` (F, 1), `atom_energy` (F, n, 1), `force` (F, n, 3), `virial` (F, 9), `atom_virial` (F, n, 9).
 

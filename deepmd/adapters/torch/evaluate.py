@@ -12,10 +12,11 @@ import torch
 
 from deepmd import forks
 from deepmd.adapters.evaluation import NEEDS_GRADIENT, Evaluator, assemble, components
-from deepmd.adapters.torch.arrays import conditions_to_torch, narrowed, pairs_to_torch, params_to_torch, to_numpy
+from deepmd.adapters.torch.arrays import conditions_to_torch, narrowed, neighbours_to_torch, params_to_torch, to_numpy
 from deepmd.adapters.torch.namespace import inference, xp
+from deepmd.array_model.conditions import Conditions
 from deepmd.array_model.namespace import Params
-from deepmd.array_model.pairs import Conditions, Pairs
+from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.spectral import Plan
 from deepmd.plan.plans import map_tables
 from deepmd.process import INTER, INTRA, keep_memory, threads
@@ -24,7 +25,7 @@ from deepmd.process import INTER, INTRA, keep_memory, threads
 def predict(
     model: Any,
     params: Params,
-    pairs: Pairs,
+    pairs: Neighbours,
     conditions: Conditions,
     plan: Plan,
     num_atoms: int,
@@ -95,9 +96,9 @@ def evaluator(model: Any, params: Params, plan: Plan) -> Evaluator:
     tensors, plan = narrowed(model, params_to_torch(params)), map_tables(params_to_torch, plan)
 
     def evaluate(
-        pairs: Pairs, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]
+        pairs: Neighbours, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]
     ) -> dict[str, np.ndarray]:
-        inputs = pairs_to_torch(pairs), conditions_to_torch(conditions)
+        inputs = neighbours_to_torch(pairs), conditions_to_torch(conditions)
         outputs = predict(model, tensors, *inputs, plan, num_atoms, num_frames, wanted, training=False)
         return {name: to_numpy(value) for name, value in outputs.items()}
 

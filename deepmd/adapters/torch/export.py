@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,18 +15,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from deepmd.adapters.getters import getters_of
 from deepmd.adapters.torch.arrays import narrowed, params_to_torch
 from deepmd.adapters.torch.energy_shell import EnergyShell
 from deepmd.adapters.torch.namespace import xp
-from deepmd.adapters.torch.shell import Border, Found
+from deepmd.adapters.torch.shell import Border, NeighbourArrays
 from deepmd.adapters.torch.tensor_shell import TensorShell
 from deepmd.array_model import derivatives
+from deepmd.array_model.conditions import CONDITIONS
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
-from deepmd.array_model.pairs import Conditions, Layout, Pairs
+from deepmd.array_model.neighbours import ARRAYS, Layout, Neighbours, flatten_neighbours, unflatten_neighbours
 from deepmd.array_model.spectral import Plan
 from deepmd.array_model.tree import flatten, paths, replace_leaves
 from deepmd.data import search
+from deepmd.data.pack_candidates import PackedCandidates, pack_candidates
 from deepmd.io.atomic import replacing
 from deepmd.io.bounded import check_arrays
 from deepmd.io.kit_table import from_kit
@@ -99,22 +101,15 @@ def _path_of(name: str) -> str:
     return name.replace("__", "/")
 
 
-def _as_tuple(packed: search.Packed) -> Found:
-    p = packed.pairs
-    sizes = torch.stack(p.counts), torch.stack(p.widths), torch.stack(p.inner) if p.inner else torch.stack(p.widths)[:0]
-    return (
-        p.disp_NM3,
-        p.mask_NM,
-        p.index_NM,
-        p.centre_N,
-        p.type_N,
-        p.frame_N,
-        *sizes,
-        p.type_NM,
-        p.place_N3,
-        packed.row_N,
-        packed.position_A,
-    )
+def _as_tuple(packed: PackedCandidates) -> tuple[torch.Tensor, ...]:
+    """Return the fields of `NeighbourArrays`; traces return plain tuples."""
+    arrays = flatten_neighbours(packed.pairs, xp=xp)
+    return tuple(NeighbourArrays(**arrays, row_N=packed.row_N, position_A=packed.position_A))
+
+
+def _neighbours(arrays: tuple[torch.Tensor, ...]) -> Neighbours:
+    """Return the neighbours in the fields of `NeighbourArrays`; traces get plain tuples."""
+    return unflatten_neighbours(NeighbourArrays(*arrays)._asdict(), xp=xp)
 
 
 class _OpenCell(torch.nn.Module):  # type: ignore[misc]
@@ -127,7 +122,7 @@ class _OpenCell(torch.nn.Module):  # type: ignore[misc]
 
 
 class _Find(torch.nn.Module):  # type: ignore[misc]
-    """Atoms and cells to pairs."""
+    """Neighbour search: atoms and cells to neighbours."""
 
     def __init__(self, layout: Layout, ntypes: int) -> None:
         super().__init__()
@@ -140,13 +135,13 @@ class _Find(torch.nn.Module):  # type: ignore[misc]
         frame_A: torch.Tensor,
         cell_F33: torch.Tensor,
         periodic: torch.Tensor,
-    ) -> Found:
+    ) -> tuple[torch.Tensor, ...]:
         found = search.candidates(coord_A3, type_A, frame_A, cell_F33, self.layout.rcut, periodic, xp=xp)
-        return _as_tuple(search.pack(found, type_A, frame_A, self.layout, self.ntypes, xp=xp))
+        return _as_tuple(pack_candidates(found, type_A, frame_A, self.layout, self.ntypes, xp=xp))
 
 
 class _TakeListed(_Find):
-    """Atoms and a neighbour list to pairs; `owner_A` says for each atom whose features it has."""
+    """Atoms and a neighbour list to neighbours; `owner_A` says for each atom whose features it has."""
 
     def forward(  # type: ignore[override]
         self,
@@ -156,11 +151,11 @@ class _TakeListed(_Find):
         atom_N: torch.Tensor,
         index_NC: torch.Tensor,
         owner_A: torch.Tensor,
-    ) -> Found:
+    ) -> tuple[torch.Tensor, ...]:
         found = search.listed(coord_A3, atom_N, index_NC, self.layout.rcut, xp=xp)
-        if self.layout.messages:
+        if self.layout.needs_neighbour_features:
             found = replace(found, index_NC=owner_A[found.index_NC])
-        return _as_tuple(search.pack(found, type_A, frame_A, self.layout, self.ntypes, xp=xp))
+        return _as_tuple(pack_candidates(found, type_A, frame_A, self.layout, self.ntypes, xp=xp))
 
 
 def _in_two_halves(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -185,7 +180,7 @@ def _space() -> Any:
 def _from_other_ranks(
     x_NK: torch.Tensor, row_N: torch.Tensor, position_A: torch.Tensor, border: Border
 ) -> torch.Tensor:
-    """Return features of all atoms (A, K) from those of the centres, which are theirs unless there are other ranks."""
+    """Halo exchange: features of all atoms (A, K) from those of the centres (N, K), identity without other ranks."""
     send_list, send_proc, recv_proc, send_num, recv_num, communicator, own, foreign = border
     if communicator.numel() == 0:
         return x_NK.view_as(
@@ -214,8 +209,21 @@ def _exchange() -> Any:
 _LIBRARY = torch.library.Library("deepmd", "FRAGMENT")
 
 
+class _CutBlock(torch.nn.Module):  # type: ignore[misc]
+    """The neighbours of the centres from `start` to before `stop`."""
+
+    def forward(
+        self, arrays: tuple[torch.Tensor, ...], start: torch.Tensor, stop: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        whole = NeighbourArrays(*arrays)
+        rows = {name: getattr(whole, name)[start:stop] for name in ARRAYS}
+        stops = whole.counts.cumsum(0)
+        counts = torch.clamp(stops, start, stop) - torch.clamp(stops - whole.counts, start, stop)
+        return tuple(whole._replace(**rows, counts=counts))
+
+
 class _Core(torch.nn.Module):  # type: ignore[misc]
-    """Pairs to atomic values (N, d); parameters and plan are buffers named by their paths."""
+    """Neighbours to atomic values (N, d); parameters and plan are buffers named by their paths."""
 
     def __init__(self, model: Any, tensors: Params, plan: Plan) -> None:
         super().__init__()
@@ -226,88 +234,51 @@ class _Core(torch.nn.Module):  # type: ignore[misc]
 
     def forward(
         self,
-        disp: torch.Tensor,
-        mask: torch.Tensor,
-        index: torch.Tensor,
-        centre: torch.Tensor,
-        types: torch.Tensor,
-        frame: torch.Tensor,
-        counts: torch.Tensor,
-        widths: torch.Tensor,
-        inner: torch.Tensor,
-        kinds: torch.Tensor,
-        fparam: torch.Tensor,
-        aparam: torch.Tensor,
-        charge_spin: torch.Tensor,
-        row: torch.Tensor,
-        position: torch.Tensor,
+        disp_NM3: torch.Tensor,
+        arrays: tuple[torch.Tensor, ...],
+        conditions: dict[str, torch.Tensor],
         border: Border,
     ) -> torch.Tensor:
+        """Evaluate; `disp_NM3` is differentiated and stands in the place of that of `arrays`."""
         params = replace_leaves(
             self.names, {path: getattr(self, _name_of(path)) for path in flatten(self.names).values()}
         )
         plan = with_tables(self.plan, params.pop(PLAN))
-        # sizes stay tensors, so that the trace slices by them
-        sizes = tuple(counts.unbind()), tuple(widths.unbind())
-        pairs = Pairs(disp, mask, index, centre, types, frame, *sizes, kinds, kinds[:, :0], tuple(inner.unbind()))
-        asked = zip((fparam, aparam, charge_spin), self.model.conditions.values(), strict=True)
-        conditions = Conditions(*(values if size else None for values, (size, _) in asked))
+        neighbours = replace(_neighbours(arrays), disp_NM3=disp_NM3)
         space = _space()
-        if self.model.layout().messages:
-            space = SimpleNamespace(
-                **{**vars(space), "received": lambda x_NK: _exchange()(x_NK, row, position, border)}
-            )
-        return self.model.atomic_output(narrowed(self.model, params), pairs, conditions, plan, xp=space)[0]
-
-
-def _geometry(
-    disp: torch.Tensor, index: torch.Tensor, centre: torch.Tensor, frame: torch.Tensor, place: torch.Tensor
-) -> Pairs:
-    """Return what the derivatives need of pairs."""
-    return Pairs(disp, disp, index, centre, centre, frame, (), (), index, place)
+        if self.model.layout().needs_neighbour_features:
+            *_, row_N, position_A = arrays
+            exchange = lambda x_NK: _exchange()(x_NK, row_N, position_A, border)  # noqa: E731
+            space = SimpleNamespace(**{**vars(space), "halo_exchange": exchange})
+        return self.model.atomic_output(narrowed(self.model, params), neighbours, conditions, plan, xp=space)[0]
 
 
 class _Derive(torch.nn.Module):  # type: ignore[misc]
     """dE/d(displacement) to forces, in the caller's order of atoms, and virials."""
 
     def forward(
-        self,
-        grad: torch.Tensor,
-        disp: torch.Tensor,
-        index: torch.Tensor,
-        centre: torch.Tensor,
-        frame: torch.Tensor,
-        position: torch.Tensor,
-        num_frames: torch.Tensor,
+        self, grad: torch.Tensor, arrays: tuple[torch.Tensor, ...], num_frames: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        pairs = _geometry(disp, index, centre, frame, disp)
-        force = derivatives.forces(grad, pairs, xp.size(position, 0), xp=xp)
-        return xp.take(force, position, axis=0), derivatives.virials(grad, pairs, num_frames, xp=xp)
+        edges, position_A = _neighbours(arrays), arrays[-1]
+        force = derivatives.forces(grad, edges, xp.size(position_A, 0), xp=xp)
+        return xp.take(force, position_A, axis=0), derivatives.virials(grad, edges, num_frames, xp=xp)
 
 
 class _DeriveAtomic(torch.nn.Module):  # type: ignore[misc]
-    """dE/d(displacement), and with messages its moments, to atomic virials, in the caller's order of atoms."""
+    """dE/d(displacement), and of message passing its moments, to atomic virials, in the caller's order of atoms."""
 
-    def __init__(self, messages: bool) -> None:
+    def __init__(self, needs_neighbour_features: bool) -> None:
         super().__init__()
-        self.messages = messages
+        self.needs_neighbour_features = needs_neighbour_features
 
-    def forward(
-        self,
-        grad: torch.Tensor,
-        moments: torch.Tensor,
-        disp: torch.Tensor,
-        index: torch.Tensor,
-        centre: torch.Tensor,
-        place: torch.Tensor,
-        position: torch.Tensor,
-    ) -> torch.Tensor:
-        pairs, num_atoms = _geometry(disp, index, centre, centre, place), xp.size(position, 0)
-        if self.messages:
-            virial = derivatives.atomic_virials_of_messages(grad, list(moments.unbind()), pairs, num_atoms, xp=xp)
+    def forward(self, grad: torch.Tensor, moments: torch.Tensor, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        edges, position_A = _neighbours(arrays), arrays[-1]
+        num_atoms = xp.size(position_A, 0)
+        if self.needs_neighbour_features:
+            virial = derivatives.atomic_virials_of_messages(grad, moments.unbind(), edges, num_atoms, xp=xp)
         else:
-            virial = derivatives.atomic_virials(grad, pairs, num_atoms, xp=xp)
-        return xp.take(virial, position, axis=0)
+            virial = derivatives.atomic_virials(grad, edges, num_atoms, xp=xp)
+        return xp.take(virial, position_A, axis=0)
 
 
 def _scripted(content: ModelFile) -> Any:
@@ -322,46 +293,48 @@ def _scripted(content: ModelFile) -> Any:
     types, frame = torch.arange(atoms) % model.ntypes, torch.arange(atoms) // 7
     cell = 1.1 * layout.rcut * torch.eye(3, dtype=torch.float64).expand(2, 3, 3)
     listed = (coord, types, frame, torch.arange(5), torch.arange(5 * 11).reshape(5, 11) % 7, torch.arange(atoms))
-    asked = zip((2, atoms, 2), model.conditions.values(), strict=True)
-    conditions = tuple(torch.ones((rows, size), dtype=torch.float64) for rows, (size, _) in asked)
+    conditions = {
+        name: torch.ones((atoms if CONDITIONS[name].per_atom else 2, size), dtype=torch.float64)
+        for name, (size, _) in model.conditions.items()
+    }
 
     frames = (coord, types, frame, cell, torch.ones(1, dtype=torch.float64))
     find = _Find(layout, model.ntypes)
-    disp, mask, index, centre, type_N, frame_N, counts, widths, inner, kinds, place, row, position = find(*frames)
-    moments, nothing = (
-        torch.stack([disp] * (3 if layout.messages else 1)),
-        tuple(torch.empty(0, dtype=torch.int64) for _ in range(8)),
-    )
-    geometry = (disp, mask, index, centre, type_N, frame_N, counts, widths, inner, kinds)
-    evaluated, tensors = (*geometry, *conditions, row, position, nothing), params_to_torch(content.params)
+    arrays = find(*frames)
+    disp, *_ = arrays
+    moments = torch.stack([disp] * (3 if layout.needs_neighbour_features else 1))
+    alone = (torch.empty(0, dtype=torch.int64),) * 8  # a `Border` without other ranks
+    evaluated, tensors = (disp, arrays, conditions, alone), params_to_torch(content.params)
     examples: dict[str, tuple[torch.nn.Module, tuple[Any, ...]]] = {
         "open_cell": (_OpenCell(layout.rcut), (coord,)),
         "find": (find, frames),
         "take_listed": (_TakeListed(layout, model.ntypes), listed),
         "core": (_Core(model, tensors, map_tables(params_to_torch, plan)), evaluated),
-        "derive": (_Derive(), (disp, disp, index, centre, frame_N, position, torch.tensor(2))),
-        "derive_atomic": (_DeriveAtomic(layout.messages), (disp, moments, disp, index, centre, place, position)),
+        "cut_block": (_CutBlock(), (arrays, torch.tensor(3), torch.tensor(11))),
+        "derive": (_Derive(), (disp, arrays, torch.tensor(2))),
+        "derive_atomic": (_DeriveAtomic(layout.needs_neighbour_features), (disp, moments, arrays)),
     }
     start = domain_start(plan)
     if start > 0.0:  # its tensors are those of `core`, which torch stores once
         examples["nets"] = _Core(model, tensors, direct_plan(model)), evaluated
     parts = {name: _traced(part, inputs) for name, (part, inputs) in examples.items()}
     kind = EnergyShell if model.output.scalar else TensorShell
+    getters = {name: each for name, each in getters_of(content).items() if not name.startswith("get_default_")}
     shell = kind(
         definition=to_json(content, "torch"),
-        model_def_script=json.dumps(content.definition),
-        type_map=list(model.type_map),
+        getters=getters,
         layout=layout,
         output=model.output,
         excluded=list(model.atom_exclude_types),
         domain_start=start,
-        conditions={
-            name: (size, [float(value) for value in default or ()])
-            for name, (size, default) in model.conditions.items()
-        },
+        conditions=model.conditions,
         parts={"nets": parts["core"], **parts},
     )
-    return torch.jit.script(shell.eval())
+    scripted = torch.jit.script(shell.eval())
+    for name, (returned, _) in getters.items():
+        annotation = returned.__name__ if isinstance(returned, type) else str(returned)
+        scripted.define(f"def {name}(self) -> {annotation}:\n    return self._{name}\n")
+    return scripted
 
 
 def _traced(part: torch.nn.Module, inputs: tuple[Any, ...]) -> Any:

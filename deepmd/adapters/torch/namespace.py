@@ -92,7 +92,7 @@ xp: Any = SimpleNamespace(
         "cumulative_sum": standard.cumulative_sum,
         "float16": torch.float16,
         "nonzero": standard.nonzero,
-        "received": lambda x: x,
+        "halo_exchange": lambda x: x,
         "recurrence": _recurrence,
         "searchsorted": _searchsorted,
         "segment_sum": _segment_sum,

@@ -1,49 +1,86 @@
-"""The TorchScript around the traced parts of a `.pth`: what C++ and DeePMD-kit's Python ask of a model file.
+"""The TorchScript around the traced parts of a `.pth`: what LAMMPS and DeePMD-kit's Python call.
 
 torch compiles this class from its source, so it keeps to TorchScript's subset of Python; annotations must not be
 postponed. The methods, their arguments and the keys of their results are those of DeePMD-kit (docs/layouts.md#pth).
 """
 
 import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from deepmd.adapters.torch.facts import Facts
+from deepmd.adapters.getters import Getters
+from deepmd.array_model.conditions import CONDITIONS, Asked
+from deepmd.array_model.neighbours import FIELDS, Layout
+from deepmd.array_model.outputs import Output
 
-Found = tuple[
-    torch.Tensor,
-    torch.Tensor,
-    torch.Tensor,
-    torch.Tensor,
-    torch.Tensor,
-    torch.Tensor,
-    torch.Tensor,
-    torch.Tensor,
-    torch.Tensor,
-    torch.Tensor,
-    torch.Tensor,
-    torch.Tensor,
-    torch.Tensor,
-]
-"""disp_NM3, mask_NM, index_NM, centre_N, type_N, frame_N, counts, widths, inner, type_NM, place_N3, row_N, position_A
-(see `deepmd.data.search.Packed`)."""
+BLOCK = 256
+"""Centres that are evaluated at once."""
 
-Border = tuple[
-    torch.Tensor,
-    torch.Tensor,
-    torch.Tensor,
-    torch.Tensor,
-    torch.Tensor,
-    torch.Tensor,
-    torch.Tensor,
-    torch.Tensor,
-]
-"""What `deepmd::border_op` wants to know to fetch features of atoms from other ranks: lists, processes and numbers of what is sent and
-received, the communicator (empty without other ranks), numbers of own and of foreign atoms."""
+if TYPE_CHECKING:  # TorchScript needs the tuples, and mypy knows none that is computed
+    NeighbourArrays = Any
+    Border = Any
+else:
+    NeighbourArrays = NamedTuple("NeighbourArrays", [(name, torch.Tensor) for name in (*FIELDS, "row_N", "position_A")])
+    """Flattened neighbours, and how to return from their order of atoms to the caller's (`PackedCandidates`)."""
+
+    Border = tuple[(torch.Tensor,) * 8]
+    """Arguments of `deepmd::border_op`, which fetches features of atoms from other ranks: lists, processes and numbers
+    of what is sent and received, the communicator (empty without other ranks), numbers of own and of foreign atoms."""
 
 
-class Shell(Facts):
-    """A whole model. Subclasses know the names of what it predicts."""
+class Shell(torch.nn.Module):  # type: ignore[misc]
+    """A whole model. Subclasses know the names of what it predicts.
+
+    Parameters
+    ----------
+    definition : JSON from which the whole model is rebuilt, with the named buffers of `core` for arrays
+    getters : their values become attributes `_NAME`; `export` defines the functions
+    layout, output, excluded, conditions : of the model
+    domain_start : shortest distance that the expansions of the embedding nets reach, Angstrom
+    parts : traced programs by name
+    """
+
+    def __init__(
+        self,
+        definition: str,
+        getters: Getters,
+        layout: Layout,
+        output: Output,
+        excluded: list[int],
+        domain_start: float,
+        conditions: dict[str, Asked],
+        parts: dict[str, torch.nn.Module],
+    ) -> None:
+        super().__init__()
+        self.definition = definition
+        for name, (kind, value) in getters.items():
+            setattr(self, f"_{name}", torch.jit.Attribute(value, kind))
+        self.ntypes: int = getters["get_ntypes"][1]
+        self.domain_start = domain_start
+        self.warned = False
+        self.needs_features = layout.needs_neighbour_features
+        self.block_size = 2**31 if self.needs_features else BLOCK  # centres that read each other cannot be split
+        self.dim = output.width
+        self.differentiable = output.differentiable
+        self.intensive = output.intensive
+        self.excluded = torch.jit.Attribute(excluded, list[int])
+        self.dims = torch.jit.Attribute({name: asked.dim for name, asked in conditions.items()}, dict[str, int])
+        self.per_atom = torch.jit.Attribute({name: row.per_atom for name, row in CONDITIONS.items()}, dict[str, bool])
+        limits = {name: [end for ends in row.limits.values() for end in ends] for name, row in CONDITIONS.items()}
+        self.limits = torch.jit.Attribute(limits, dict[str, list[int]])
+        # tensors: TorchScript rounds lists of numbers to float32 on the way to a tensor
+        defaults = {name: torch.tensor(default or (), dtype=torch.float64) for name, (_, default) in conditions.items()}
+        self.defaults = torch.jit.Attribute(defaults, dict[str, torch.Tensor])
+        # programs pass `fparam` and `aparam` to every model
+        unasked = {
+            name: f"{name} is given, but this model does not depend on {' and '.join(CONDITIONS[name].limits) or name}"
+            for name, (dim, _) in conditions.items()
+            if dim == 0 and name not in ("fparam", "aparam")
+        }
+        self.unasked = torch.jit.Attribute(unasked, dict[str, str])
+        for name, part in parts.items():
+            self.add_module(name, part)
 
     def forward(
         self,
@@ -71,11 +108,10 @@ class Shell(Facts):
         what `_named` of the subclass says; eV and Angstrom
         """
         nf = coord.size(0)
+        given: dict[str, torch.Tensor | None] = {"fparam": fparam, "aparam": aparam, "charge_spin": charge_spin}
         found = self._found(coord, atype, box)
         nothing = self._border(None, 0, 0)
-        out = self._evaluate(
-            found, nf, atype.numel() // nf, fparam, aparam, do_atomic_virial, charge_spin, coord.dtype, nothing
-        )
+        out = self._evaluate(found, nf, atype.numel() // nf, given, do_atomic_virial, coord.dtype, nothing)
         return self._named(out, atype, False)
 
     @torch.jit.export
@@ -97,11 +133,11 @@ class Shell(Facts):
         ----------
         extended_coord, extended_atype : (F, nall, 3) or (F, 3 nall), Angstrom; (F, nall)
         nlist : (F, nloc, W) neighbours in any order, also beyond the cutoff, -1 where empty
-        mapping : (F, nall) owner of each atom among the centres; needed where messages are passed, unless there is `comm_dict`.
+        mapping : (F, nall) owner of each atom among the centres; message passing needs it unless there is `comm_dict`.
             Derivatives by images are then given to their owners, those of the images are zero
         fparam, aparam : (F, K), (F, nloc, K)
         do_atomic_virial : whether to return atomic virials
-        comm_dict : how LAMMPS shares out atoms among several ranks; only read where messages are passed
+        comm_dict : how LAMMPS shares out atoms among several ranks; only message passing reads it
         charge_spin : (F, 2), or 2 values for all frames
 
         Returns
@@ -111,9 +147,8 @@ class Shell(Facts):
         nf, nloc = nlist.size(0), nlist.size(1)
         border = self._border(comm_dict, nloc, extended_atype.numel() // nf - nloc)
         found = self._listed(extended_coord, extended_atype, nlist, mapping, border[5].numel() > 0)
-        out = self._evaluate(
-            found, nf, nloc, fparam, aparam, do_atomic_virial, charge_spin, extended_coord.dtype, border
-        )
+        given: dict[str, torch.Tensor | None] = {"fparam": fparam, "aparam": aparam, "charge_spin": charge_spin}
+        out = self._evaluate(found, nf, nloc, given, do_atomic_virial, extended_coord.dtype, border)
         return self._named(out, extended_atype[:, :nloc], True)
 
     @torch.jit.export
@@ -142,68 +177,64 @@ class Shell(Facts):
         )
         return self._common(out, extended_atype[:, : nlist.size(1)])
 
-    def _found(self, coord: torch.Tensor, atype: torch.Tensor, box: torch.Tensor | None) -> Found:
+    @torch.jit.export
+    def get_definition(self) -> str:
+        """Return the JSON from which the whole model is rebuilt."""
+        return self.definition
+
+    @torch.jit.export
+    def get_default_chg_spin(self) -> torch.Tensor | None:
+        """Return charge and spin where they are left out."""
+        default = self.defaults["charge_spin"]
+        return default if default.numel() > 0 else None
+
+    def _found(self, coord: torch.Tensor, atype: torch.Tensor, box: torch.Tensor | None) -> NeighbourArrays:
         """Find the neighbours of all atoms."""
         coord_A3, type_A, frame_A = self._atoms(coord, atype)
         with torch.no_grad():
             cell, periodic = self.open_cell(coord_A3), torch.zeros(1, dtype=torch.float64)
             if box is not None and box.numel() > 0:
                 cell, periodic = box.detach().reshape(-1, 3, 3).to(torch.float64), torch.ones(1, dtype=torch.float64)
-            found: Found = self.find(
-                coord_A3, type_A, frame_A, cell.expand(coord.size(0), 3, 3), periodic.to(coord_A3.device)
-            )
-        return found
+            cell_F33 = cell.expand(coord.size(0), 3, 3)
+            return NeighbourArrays(*self.find(coord_A3, type_A, frame_A, cell_F33, periodic.to(coord_A3.device)))
 
     def _listed(
         self, coord: torch.Tensor, atype: torch.Tensor, nlist: torch.Tensor, mapping: torch.Tensor | None, shared: bool
-    ) -> Found:
+    ) -> NeighbourArrays:
         """Take the neighbours from lists.
 
-        Where messages are passed they are replaced by their owners, unless those are on other ranks.
+        Message passing replaces images by their owners, unless those are on other ranks (`shared`).
         """
         nf, nloc = nlist.size(0), nlist.size(1)
         coord_A3, type_A, frame_A = self._atoms(coord, atype)
         with torch.no_grad():
             nall = type_A.size(0) // nf
             frame_F11 = torch.arange(nf, device=nlist.device).reshape(nf, 1, 1)
-            index_NC = torch.where(nlist < 0, -1, nlist.to(torch.int64) + frame_F11 * nall).reshape(
-                nf * nloc, nlist.size(2)
-            )
-            atom_N = (
-                torch.arange(nloc, device=nlist.device).reshape(1, nloc) + frame_F11.reshape(nf, 1) * nall
-            ).reshape(-1)
+            index_NC = torch.where(nlist < 0, -1, nlist.to(torch.int64) + frame_F11 * nall)
+            index_NC = index_NC.reshape(nf * nloc, nlist.size(2))
+            first_F1 = frame_F11.reshape(nf, 1) * nall
+            atom_N = (torch.arange(nloc, device=nlist.device).reshape(1, nloc) + first_F1).reshape(-1)
             owner_A = torch.arange(nf * nall, device=nlist.device)
-            if self.messages and not shared and nall > nloc:
+            if self.needs_features and not shared and nall > nloc:
                 if mapping is None:
                     raise ValueError(
-                        f"{nall - nloc} of {nall} atoms are images, and nothing says of which atoms: this model passes messages between atoms and "
-                        "needs mapping. In LAMMPS: atom_modify map yes"
+                        f"{nall - nloc} of {nall} atoms are images, and nothing says of which atoms: this model passes "
+                        "messages between atoms and needs mapping. In LAMMPS: atom_modify map yes"
                     )
-                owner_A = (mapping.reshape(nf, -1)[:, :nall].to(torch.int64) + frame_F11.reshape(nf, 1) * nall).reshape(
-                    -1
-                )
-            found: Found = self.take_listed(coord_A3, type_A, frame_A, atom_N, index_NC, owner_A)
-        return found
+                owner_A = (mapping.reshape(nf, -1)[:, :nall].to(torch.int64) + first_F1).reshape(-1)
+            return NeighbourArrays(*self.take_listed(coord_A3, type_A, frame_A, atom_N, index_NC, owner_A))
 
     def _border(self, comm_dict: dict[str, torch.Tensor] | None, nloc: int, nghost: int) -> Border:
-        """Return what is known of other ranks.
-
-        Tensors without elements if there are none, or their atoms do not matter.
-        """
-        if comm_dict is None or not self.messages:
+        """Return the arguments of the halo exchange; tensors without elements if there is nothing to exchange."""
+        if comm_dict is None or not self.needs_features:
             none = torch.empty(0, dtype=torch.int64)
             return none, none, none, none, none, none, none, none
         if "send_list" not in comm_dict or "communicator" not in comm_dict:
             raise ValueError("comm_dict needs send_list, send_proc, recv_proc, send_num, recv_num, communicator")
         own, foreign = torch.tensor(nloc, dtype=torch.int32), torch.tensor(nghost, dtype=torch.int32)
-        lists = (
-            comm_dict["send_list"],
-            comm_dict["send_proc"],
-            comm_dict["recv_proc"],
-            comm_dict["send_num"],
-            comm_dict["recv_num"],
-        )
-        return lists[0], lists[1], lists[2], lists[3], lists[4], comm_dict["communicator"], own, foreign
+        lists, procs = comm_dict["send_list"], (comm_dict["send_proc"], comm_dict["recv_proc"])
+        nums = comm_dict["send_num"], comm_dict["recv_num"]
+        return lists, procs[0], procs[1], nums[0], nums[1], comm_dict["communicator"], own, foreign
 
     def _atoms(self, coord: torch.Tensor, atype: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Put the atoms of all frames on one axis: positions, types, frames."""
@@ -212,30 +243,20 @@ class Shell(Facts):
         type_A = atype.reshape(-1).to(torch.int64)
         if type_A.size(0) != coord_A3.size(0):
             raise ValueError(f"coord has {coord_A3.size(0)} atoms in {nf} frames, atype has {type_A.size(0)}")
-        if bool((type_A >= len(self.type_map)).any()):
-            raise ValueError(
-                f"atype has type {int(type_A.max())}; the model has {len(self.type_map)} types, counted from 0"
-            )
+        if bool((type_A >= self.ntypes).any()):
+            raise ValueError(f"atype has type {int(type_A.max())}; the model has {self.ntypes} types, counted from 0")
         if not bool(torch.isfinite(coord_A3).all()):
             raise ValueError("coord has a value that is not finite")
-        frame_A = (
-            torch.arange(nf, device=type_A.device)
-            .reshape(nf, 1)
-            .expand(nf, type_A.size(0) // nf)
-            .reshape(-1)
-            .contiguous()
-        )
-        return coord_A3, type_A, frame_A
+        frame_F1 = torch.arange(nf, device=type_A.device).reshape(nf, 1)
+        return coord_A3, type_A, frame_F1.expand(nf, type_A.size(0) // nf).reshape(-1).contiguous()
 
     def _evaluate(
         self,
-        found: Found,
+        found: NeighbourArrays,
         nf: int,
         nloc: int,
-        fparam: torch.Tensor | None,
-        aparam: torch.Tensor | None,
+        given: dict[str, torch.Tensor | None],
         do_atomic_virial: bool,
-        charge_spin: torch.Tensor | None,
         dtype: torch.dtype,
         border: Border,
     ) -> dict[str, torch.Tensor]:
@@ -246,63 +267,60 @@ class Shell(Facts):
         `total` (F, d), `atomic` (F, nloc, d) and of differentiable values `force` (F, nall, d, 3), `virial` (F, d, 9),
         and if wanted `atom_virial` (F, nall, d, 9)
         """
-        disp, mask, index, centre, types, frame, counts, widths, inner, kinds, place, row, position = found
-        outside_N = self._outside(disp, widths)
+        outside_N = self._outside(found.disp_NM3, found.widths)
         any_outside = bool(outside_N.any())
         if any_outside and not self.warned:
             self.warned = True
             warnings.warn(
-                f"two atoms are nearer to each other than the expansions of the embedding nets reach ({self.domain_start} Angstrom): "
-                "the nets themselves are evaluated, which takes longer",
+                "two atoms are nearer to each other than the expansions of the embedding nets reach "
+                f"({self.domain_start} Angstrom): the nets themselves are evaluated, which takes longer",
                 stacklevel=2,
             )
-        fparam_FK = self._of_frames("fparam", fparam, self.dim_fparam, self.default_fparam, nf, disp)
-        charge_spin_F2 = self._charge_spin(charge_spin, nf, disp)
-        aparam_NK = self._aparam(aparam, nf, nloc, disp).index_select(0, row)
-        # with messages atomic virials need the derivatives of the values weighted with each coordinate of their atoms,
-        # too
-        moments = 3 if self.messages and do_atomic_virial and self.differentiable else 0
+        conditions = self._conditions(given, nf, nloc, found)
+        # message passing: atomic virials need the derivatives of the values weighted with each coordinate, too
+        moments = 3 if self.needs_features and do_atomic_virial and self.differentiable else 0
         each = self.dim * (1 + moments) if self.differentiable else 0
-        stops = counts.cumsum(0)
-        values: list[torch.Tensor] = []
+        blocks: list[torch.Tensor] = []
         grads: list[torch.Tensor] = []
         before = torch.is_grad_enabled()
+        num_centres, device = found.centre_N.size(0), found.centre_N.device
         # a block at a time: what is between stays in the processor's caches, and memory does not grow with the atoms
-        for start in range(0, max(centre.size(0), 1), self.block):
-            a, b = start, min(start + self.block, centre.size(0))
-            inside = torch.clamp(stops, a, b) - torch.clamp(stops - counts, a, b)  # centres of each type
-            torch.set_grad_enabled(
-                self.differentiable
-            )  # the caller may be inside no_grad; TorchScript has no enable_grad
-            leaf = disp[a:b].detach().requires_grad_(self.differentiable)
-            g = (mask[a:b], index[a:b], centre[a:b], types[a:b], frame[a:b])
-            sizes, order = (inside, widths, inner), (row, position)
-            given = (fparam_FK, aparam_NK[a:b], charge_spin_F2)
-            pairs = (leaf, g[0], g[1], g[2], g[3], g[4], sizes[0], sizes[1], sizes[2], kinds[a:b])
-            rest = (given[0], given[1], given[2], order[0], order[1], border)
+        for start in range(0, max(num_centres, 1), self.block_size):
+            a, b = start, min(start + self.block_size, num_centres)
+            block = NeighbourArrays(
+                *self.cut_block(found, torch.tensor(a, device=device), torch.tensor(b, device=device))
+            )
+            inside: dict[str, torch.Tensor] = {}
+            for name, values in conditions.items():
+                inside[name] = values[a:b] if self.per_atom[name] else values
+            # the caller may be inside no_grad; TorchScript has no enable_grad
+            torch.set_grad_enabled(self.differentiable)
+            leaf = block.disp_NM3.detach().requires_grad_(self.differentiable)
             if any_outside and bool(outside_N[a:b].any()):
-                value = self.nets(*pairs, *rest)
+                value = self.nets(leaf, block, inside, border)
             else:
-                value = self.core(*pairs, *rest)
+                value = self.core(leaf, block, inside, border)
             for number in range(each):
                 # the sums over components come first, then their three moments one component after another
                 component = number if number < self.dim else (number - self.dim) // 3
                 column = value[:, component]
-                summed = (column if number < self.dim else column * place[a:b, (number - self.dim) % 3]).sum()
+                summed = (column if number < self.dim else column * block.in_cell_N3[:, (number - self.dim) % 3]).sum()
                 grad = torch.autograd.grad([summed], [leaf], retain_graph=number + 1 < each)[0]
                 assert grad is not None
                 grads.append(grad)
             torch.set_grad_enabled(before)
-            values.append(value.detach())
+            blocks.append(value.detach())
         with torch.no_grad():
-            value_Nd = torch.cat(values)
-            total_Fd = value_Nd.new_zeros([nf, self.dim]).index_add(0, frame, value_Nd)
+            value_Nd = torch.cat(blocks)
+            total_Fd = value_Nd.new_zeros([nf, self.dim]).index_add(0, found.frame_N, value_Nd)
             if self.intensive:
                 one_N = torch.ones_like(value_Nd[:, 0])
                 for kind in self.excluded:
-                    one_N = one_N * (types != kind).to(one_N.dtype)
-                total_Fd = total_Fd / value_Nd.new_zeros([nf]).index_add(0, frame, one_N).clamp(min=1.0).unsqueeze(1)
-            atomic_Ad = value_Nd.new_zeros([nf * nloc, self.dim]).index_add(0, row, value_Nd)
+                    one_N = one_N * (found.type_N != kind).to(one_N.dtype)
+                total_Fd = total_Fd / value_Nd.new_zeros([nf]).index_add(0, found.frame_N, one_N).clamp(
+                    min=1.0
+                ).unsqueeze(1)
+            atomic_Ad = value_Nd.new_zeros([nf * nloc, self.dim]).index_add(0, found.row_N, value_Nd)
             out = {"total": total_Fd, "atomic": atomic_Ad.reshape(nf, nloc, self.dim)}
             if self.differentiable:
                 whole = [torch.cat(grads[number::each]) for number in range(each)]
@@ -310,24 +328,23 @@ class Shell(Facts):
         return out
 
     def _derivatives(
-        self, grads: list[torch.Tensor], found: Found, nf: int, do_atomic_virial: bool, dtype: torch.dtype
+        self, grads: list[torch.Tensor], found: NeighbourArrays, nf: int, do_atomic_virial: bool, dtype: torch.dtype
     ) -> dict[str, torch.Tensor]:
         """Return forces, virials and atomic virials of every component."""
-        disp, index, centre, frame, place, position = found[0], found[2], found[3], found[5], found[10], found[12]
-        nall = position.size(0) // nf
+        nall = found.position_A.size(0) // nf
         forces: list[torch.Tensor] = []
         virials: list[torch.Tensor] = []
         atomic: list[torch.Tensor] = []
         for k in range(self.dim):
-            force_A3, virial_F9 = self.derive(grads[k], disp, index, centre, frame, position, torch.tensor(nf))
+            force_A3, virial_F9 = self.derive(grads[k], found, torch.tensor(nf))
             forces.append(force_A3)
             virials.append(virial_F9)
             if do_atomic_virial:
                 moments = grads[k : k + 1]
-                if self.messages:
+                if self.needs_features:
                     first = self.dim + 3 * k
                     moments = grads[first : first + 3]
-                atomic.append(self.derive_atomic(grads[k], torch.stack(moments), disp, index, centre, place, position))
+                atomic.append(self.derive_atomic(grads[k], torch.stack(moments), found))
         out = {
             "force": torch.stack(forces, dim=1).reshape(nf, nall, self.dim, 3).to(dtype),
             "virial": torch.stack(virials, dim=1).to(dtype),
@@ -347,48 +364,36 @@ class Shell(Facts):
         squares = disp.index_select(1, first).square().sum(dim=2)
         return (squares < self.domain_start * self.domain_start).any(dim=1)
 
-    def _of_frames(
-        self, name: str, given: torch.Tensor | None, width: int, default: torch.Tensor, nf: int, like: torch.Tensor
-    ) -> torch.Tensor:
-        """Values of the frames (F, width); without any, (F, 0), they are not looked at."""
-        if width == 0:
-            return like.new_zeros([nf, 0])
-        if given is None:
-            if default.numel() == 0:
-                raise ValueError(f"{name} is missing: the model needs {width} values for each frame")
-            given = default
-        values = given.detach().reshape(-1).to(torch.float64)
-        if values.size(0) != width and values.size(0) != nf * width:
-            raise ValueError(f"{name} has {values.size(0)} values; {nf} frames of {width} are needed, or one for all")
-        return values.reshape(-1, width).expand(nf, width)
-
-    def _charge_spin(self, given: torch.Tensor | None, nf: int, like: torch.Tensor) -> torch.Tensor:
-        """Charge and spin of the frames (F, 2), or (F, 0) for a model that does not depend on them."""
-        if given is not None and self.dim_chg_spin == 0:
-            raise ValueError("charge_spin is given, but this model does not depend on charge and spin")
-        values = self._of_frames("charge_spin", given, self.dim_chg_spin, self.default_chg_spin, nf, like)
-        for k in range(self.dim_chg_spin):
-            low, high = self.limits_chg_spin[2 * k], self.limits_chg_spin[2 * k + 1]
-            whole = values[:, k].trunc()
-            outside = values[:, k][(whole < low) | (whole > high)]
-            if outside.numel() > 0:
-                raise ValueError(f"charge_spin holds {float(outside[0])} in column {k}; accepted: {low} to {high}")
-        return values
-
-    def _aparam(self, aparam: torch.Tensor | None, nf: int, nloc: int, like: torch.Tensor) -> torch.Tensor:
-        """Atomic parameters (F * nloc, K), K = 0 for a model without."""
-        if self.dim_aparam == 0:
-            return like.new_zeros([nf * nloc, 0])
-        if aparam is None:
-            raise ValueError(f"aparam is missing: the model needs {self.dim_aparam} values for each atom")
-        aparam = aparam.detach().reshape(-1).to(torch.float64)
-        values = nloc * self.dim_aparam
-        if aparam.size(0) != values and aparam.size(0) != nf * values:
-            raise ValueError(
-                f"aparam has {aparam.size(0)} values; {nf} frames of {nloc} atoms with {self.dim_aparam} each are needed"
-            )
-        return (
-            aparam.reshape(-1, nloc, self.dim_aparam)
-            .expand(nf, nloc, self.dim_aparam)
-            .reshape(nf * nloc, self.dim_aparam)
-        )
+    def _conditions(
+        self, given: dict[str, torch.Tensor | None], nf: int, nloc: int, found: NeighbourArrays
+    ) -> dict[str, torch.Tensor]:
+        """Return values of the frames (F, K) and of the centres (N, K), K = 0 of conditions that the model lacks."""
+        out: dict[str, torch.Tensor] = {}
+        for name, width in self.dims.items():
+            values, rows = given[name], nloc if self.per_atom[name] else 1
+            if width == 0:
+                if values is not None and name in self.unasked:
+                    raise ValueError(self.unasked[name])
+                out[name] = found.disp_NM3.new_zeros([found.centre_N.size(0) if self.per_atom[name] else nf, 0])
+                continue
+            if values is None:
+                values = self.defaults[name].to(found.disp_NM3.device)
+                if values.numel() == 0:
+                    each = "atom" if self.per_atom[name] else "frame"
+                    raise ValueError(f"{name} is missing: the model needs {width} values for each {each}")
+            values = values.detach().reshape(-1).to(torch.float64)
+            if values.size(0) != rows * width and values.size(0) != nf * rows * width:
+                needed = f"of {width} are needed, or one for all"
+                if self.per_atom[name]:
+                    needed = f"of {nloc} atoms with {width} each are needed"
+                raise ValueError(f"{name} has {values.size(0)} values; {nf} frames {needed}")
+            values = values.reshape(-1, rows, width).expand(nf, rows, width).reshape(nf * rows, width)
+            limits = self.limits[name]
+            for k in range(len(limits) // 2):
+                low, high = limits[2 * k], limits[2 * k + 1]
+                whole = values[:, k].trunc()
+                outside = values[:, k][(whole < low) | (whole > high)]
+                if outside.numel() > 0:
+                    raise ValueError(f"{name} holds {float(outside[0])} in column {k}; accepted: {low} to {high}")
+            out[name] = values.index_select(0, found.row_N) if self.per_atom[name] else values
+        return out

@@ -11,50 +11,13 @@ from deepmd.array_model.outputs import Output
 class TensorShell(Shell):
     """A whole model of d components for each atom."""
 
-    # TorchScript sees the annotations of one class only, so those of lists that may be empty are repeated
-    chosen: list[int]
-    excluded: list[int]
-    no_types: list[int]
-    shape: list[int]
-
-    def __init__(self, output: Output, **facts: Any) -> None:
-        super().__init__(output=output, **facts)
+    def __init__(self, output: Output, **rest: Any) -> None:
+        super().__init__(output=output, **rest)
         tensor = output.name in ("dipole", "polar")
         self.output = output.label if output.name == "property" else output.name
         self.total_key = f"global_{self.output}" if tensor else self.output
         self.atomic_key = self.output if tensor else f"atom_{self.output}"
         self.shape = [3, 3] if output.name == "polar" else [output.width]
-        self.chosen = [kind for kind in range(len(self.type_map)) if kind not in self.excluded] if self.excluded else []
-
-    @torch.jit.export
-    def get_sel_type(self) -> list[int]:
-        """Types with an output of their own; none stands for all."""
-        return self.chosen
-
-    @torch.jit.export
-    def model_output_type(self) -> list[str]:
-        """Names of the outputs."""
-        return [self.output]
-
-    @torch.jit.export
-    def get_task_dim(self) -> int:
-        """Return the number of components."""
-        return self.dim
-
-    @torch.jit.export
-    def get_numb_dos(self) -> int:
-        """Return the number of components."""
-        return self.dim
-
-    @torch.jit.export
-    def get_var_name(self) -> str:
-        """Return the name of the output."""
-        return self.output
-
-    @torch.jit.export
-    def get_intensive(self) -> bool:
-        """Whether the total is the mean over atoms."""
-        return self.intensive
 
     def _named(self, out: dict[str, torch.Tensor], atype: torch.Tensor, extended: bool) -> dict[str, torch.Tensor]:
         """Return the total (F, ...) and the atomic values (F, n, ...) under DeePMD-kit's names, and `mask` (F, n).

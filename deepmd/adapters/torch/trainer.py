@@ -10,7 +10,7 @@ import torch
 from deepmd.adapters.torch.arrays import (
     conditions_to_torch,
     narrowed,
-    pairs_to_torch,
+    neighbours_to_torch,
     params_to_torch,
     to_numpy,
     to_torch,
@@ -115,7 +115,7 @@ class TorchTrainer:
     def _evaluate(
         self, batch: Batch, prefactors: dict[str, float]
     ) -> tuple[torch.Tensor, dict[str, dict[str, torch.Tensor]]]:
-        pairs, conditions = pairs_to_torch(batch.pairs), conditions_to_torch(batch.conditions)
+        pairs, conditions = neighbours_to_torch(batch.pairs), conditions_to_torch(batch.conditions)
         labels = {name: to_torch(array) for name, array in batch.labels.items()}
         natoms = to_torch(batch.natoms_F)
         sizes = len(batch.pairs.type_N), len(batch.natoms_F)

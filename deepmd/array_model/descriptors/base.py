@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from deepmd.array_model.conditions import Conditions
 from deepmd.array_model.namespace import Array, Namespace, Params
-from deepmd.array_model.pairs import Conditions, Layout, Pairs
+from deepmd.array_model.neighbours import Layout, Neighbours
 from deepmd.array_model.spectral import Plan
 
 Statistics = tuple[Array, Array]
@@ -41,7 +42,7 @@ class Descriptor:
     kind: ClassVar[str]
     mixed: ClassVar[bool] = False
     """Neighbours come in one section."""
-    messages: ClassVar[bool] = False
+    needs_neighbour_features: ClassVar[bool] = False
     """It reads features of neighbours."""
     names: ClassVar[dict[str, str]] = {}
     """Aliases of options."""
@@ -113,7 +114,7 @@ class Descriptor:
         """Which parameters training may change: a tree of flags (see `deepmd.train.trainable.trainable_paths`)."""
         return self.trainable
 
-    def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
+    def raw_rows(self, pairs: Neighbours, *, xp: Namespace) -> list[Array]:
         """Sample of the statistics: rows (N, M, 4) of each part before normalisation, zero where empty or excluded."""
         raise NotImplementedError
 
@@ -121,12 +122,12 @@ class Descriptor:
         """Return the parameters with the statistics of each part."""
         raise NotImplementedError
 
-    def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
+    def apply(self, params: Params, pairs: Neighbours, *, xp: Namespace) -> Features:
         """Features of each centre."""
         raise NotImplementedError
 
     def apply_under(
-        self, params: Params, pairs: Pairs, conditions: Conditions, plan: Plan, *, xp: Namespace
+        self, params: Params, pairs: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
     ) -> Features:
         """Features of each centre under the conditions of its frame, by a plan with an entry for each of `parts`."""
         return self.apply(params, pairs, xp=xp)

@@ -14,8 +14,8 @@ from deepmd.array_model.environment import environment_rows, switch
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.messages import affine, init_factor, nested_sels
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
+from deepmd.array_model.neighbours import Layout, Neighbours, excluded_slots, inner_neighbours
 from deepmd.array_model.networks import init_affine
-from deepmd.array_model.pairs import Layout, Pairs, excluded, inner_pairs
 from deepmd.array_model.registry import register
 from deepmd.array_model.repformer import Repformer
 from deepmd.array_model.type_embedding import TypeEmbedding
@@ -71,7 +71,7 @@ class Dpa2(Descriptor):
     """The three-body descriptor."""
 
     mixed: ClassVar[bool] = True
-    messages: ClassVar[bool] = True
+    needs_neighbour_features: ClassVar[bool] = True
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
@@ -158,7 +158,9 @@ class Dpa2(Descriptor):
         """How neighbours are to be packed: the list of the pair descriptor, and its beginnings."""
         slots, *rest = self.slot_totals
         cutoffs = (*((self.repinit.three_body_rcut,) if self.three else ()), self.repformer.rcut)
-        return Layout(self.rcut, (slots,), mixed=True, inner=tuple(zip(cutoffs, rest, strict=True)), messages=True)
+        return Layout(
+            self.rcut, (slots,), mixed=True, inner=tuple(zip(cutoffs, rest, strict=True)), needs_neighbour_features=True
+        )
 
     def init(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters for types of these names (docs/theory/networks.md#fresh-weights)."""
@@ -193,14 +195,14 @@ class Dpa2(Descriptor):
             if part
         )
 
-    def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
+    def raw_rows(self, pairs: Neighbours, *, xp: Namespace) -> list[Array]:
         """Environment rows of each part before normalisation: the sample of the statistics."""
         out = self.pair.raw_rows(pairs, xp=xp)
         if self.three:
             out += self.three.raw_rows(self._three_pairs(pairs, xp=xp), xp=xp)
         near, block = self._near_pairs(pairs, xp=xp), self.repformer
         rows_NM4 = environment_rows(near.disp_NM3, block.rcut_smth, block.rcut, self.env_protection, xp=xp)
-        hidden_NM1 = xp.expand_dims(excluded(near, self.exclude_types, xp=xp), axis=-1)
+        hidden_NM1 = xp.expand_dims(excluded_slots(near, self.exclude_types, xp=xp), axis=-1)
         return [*out, xp.where(hidden_NM1, xp.zeros_like(rows_NM4), rows_NM4)]
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
@@ -214,7 +216,7 @@ class Dpa2(Descriptor):
         mean = zeros if self.repformer.set_davg_zero else zeros + xp.expand_dims(mean_T4, axis=1)
         return {**params, "repformers": {**own, "davg": mean, "dstd": zeros + xp.expand_dims(std_T4, axis=1)}}
 
-    def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
+    def apply(self, params: Params, pairs: Neighbours, *, xp: Namespace) -> Features:
         """Features of each centre."""
         dtype, types, block = (
             dtype_of(self.precision, xp=xp),
@@ -238,7 +240,7 @@ class Dpa2(Descriptor):
         disp_NM3 = xp.astype(near.disp_NM3, dtype)
         rows_NM4 = environment_rows(disp_NM3, block.rcut_smth, block.rcut, self.env_protection, xp=xp)
         rows_NM4 = mixed_rows.normalise_rows(rows_NM4, own["davg"], own["dstd"], near, xp=xp)
-        mask_NM = xp.logical_and(near.mask_NM, xp.logical_not(excluded(near, self.exclude_types, xp=xp)))
+        mask_NM = xp.logical_and(near.mask_NM, xp.logical_not(excluded_slots(near, self.exclude_types, xp=xp)))
         s_NM = switch(xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1)), block.rcut_smth, block.rcut, xp=xp)
         s_NM = xp.where(mask_NM, s_NM, xp.zeros_like(s_NM))
         g1_ND, equivariant = repformer.run(
@@ -264,11 +266,11 @@ class Dpa2(Descriptor):
             (self.repinit.tebd_dim,), self.use_econf_tebd, self.use_tebd_bias, self.precision, trainable=self.trainable
         )
 
-    def _three_pairs(self, pairs: Pairs, *, xp: Namespace) -> Pairs:
-        return inner_pairs(pairs, 0, self.repinit.three_body_rcut, xp=xp)
+    def _three_pairs(self, pairs: Neighbours, *, xp: Namespace) -> Neighbours:
+        return inner_neighbours(pairs, 0, self.repinit.three_body_rcut, xp=xp)
 
-    def _near_pairs(self, pairs: Pairs, *, xp: Namespace) -> Pairs:
-        return inner_pairs(pairs, len(pairs.inner) - 1, self.repformer.rcut, xp=xp)
+    def _near_pairs(self, pairs: Neighbours, *, xp: Namespace) -> Neighbours:
+        return inner_neighbours(pairs, len(pairs.inner) - 1, self.repformer.rcut, xp=xp)
 
     def _fresh_layer(self, number: int, draw: Any, *, xp: Namespace) -> Params:
         block, last = self.repformer, self.last[number]

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from deepmd.array_model import charge_spin, repflow
+from deepmd.array_model.conditions import Conditions, find_problem
 from deepmd.array_model.descriptors import mixed as mixed_rows
 from deepmd.array_model.descriptors.base import Descriptor, Features, Statistics, Widths
 from deepmd.array_model.environment import environment_rows
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.messages import init_factor, nested_sels
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
+from deepmd.array_model.neighbours import Layout, Neighbours, excluded_slots
 from deepmd.array_model.networks import activation, check_options, init_affine
-from deepmd.array_model.pairs import Conditions, Layout, Pairs, excluded
 from deepmd.array_model.registry import register
 from deepmd.array_model.repflow import Repflow
 from deepmd.array_model.spectral import Plan
@@ -40,14 +41,14 @@ class Dpa3(Descriptor):
     default_chg_spin: tuple[float, float] | None = None
 
     mixed: ClassVar[bool] = True
-    messages: ClassVar[bool] = True
+    needs_neighbour_features: ClassVar[bool] = True
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         check_options(self)
         if self.env_protection < 0.0:
             raise ValueError(f"env_protection is {self.env_protection}; it must not be negative")
-        if self.default_chg_spin is not None and (text := charge_spin.problem(self.default_chg_spin)):
+        if self.default_chg_spin is not None and (text := find_problem("charge_spin", self.default_chg_spin)):
             raise ValueError(f"default_chg_spin: {text}")
 
     @property
@@ -97,7 +98,9 @@ class Dpa3(Descriptor):
     def layout(self) -> Layout:
         """How neighbours are to be packed."""
         edges, angles = self.slots
-        return Layout(self.rcut, (edges,), mixed=True, inner=((self.repflow.a_rcut, angles),), messages=True)
+        return Layout(
+            self.rcut, (edges,), mixed=True, inner=((self.repflow.a_rcut, angles),), needs_neighbour_features=True
+        )
 
     def init(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters for types of these names (docs/theory/networks.md#fresh-weights)."""
@@ -129,12 +132,14 @@ class Dpa3(Descriptor):
         """No: empty slots carry no weight."""
         return False
 
-    def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
+    def raw_rows(self, pairs: Neighbours, *, xp: Namespace) -> list[Array]:
         """Environment rows (N, M, 4) before normalisation: the sample of the statistics."""
         rows_NM4 = environment_rows(pairs.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
         return [
             xp.where(
-                xp.expand_dims(excluded(pairs, self.exclude_types, xp=xp), axis=-1), xp.zeros_like(rows_NM4), rows_NM4
+                xp.expand_dims(excluded_slots(pairs, self.exclude_types, xp=xp), axis=-1),
+                xp.zeros_like(rows_NM4),
+                rows_NM4,
             )
         ]
 
@@ -146,19 +151,19 @@ class Dpa3(Descriptor):
         return {**params, "dstd": xp.zeros_like(params["dstd"]) + xp.expand_dims(std_T4, axis=1)}
 
     def apply_under(
-        self, params: Params, pairs: Pairs, conditions: Conditions, plan: Plan, *, xp: Namespace
+        self, params: Params, pairs: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
     ) -> Features:
         """Features of each centre; with `add_chg_spin_ebd` they depend on charge and spin of its frame."""
         dtype = dtype_of(self.precision, xp=xp)
         disp_NM3 = xp.astype(pairs.disp_NM3, dtype)
         rows_NM4 = repflow.edge_rows(self.repflow, disp_NM3, self.env_protection, xp=xp)
         rows_NM4 = mixed_rows.normalise_rows(rows_NM4, params["davg"], params["dstd"], pairs, xp=xp)
-        mask_NM = xp.logical_and(pairs.mask_NM, xp.logical_not(excluded(pairs, self.exclude_types, xp=xp)))
+        mask_NM = xp.logical_and(pairs.mask_NM, xp.logical_not(excluded_slots(pairs, self.exclude_types, xp=xp)))
         table_TE = self.types().table(params["type_embedding"], xp=xp)
         start_Nn = xp.take(table_TE, pairs.type_N, axis=0)
         if self.add_chg_spin_ebd:
             term_Fn = charge_spin.term(
-                self.frame_embedding(), self.activation_function, params, conditions.charge_spin_F2, xp=xp
+                self.frame_embedding(), self.activation_function, params, conditions["charge_spin"], xp=xp
             )
             start_Nn = start_Nn + xp.take(term_Fn, pairs.frame_N, axis=0)
         act = activation(self.activation_function)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from deepmd.array_model import spectral
+from deepmd.array_model.conditions import Conditions
 from deepmd.array_model.descriptors.base import Descriptor, Features
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
-from deepmd.array_model.pairs import Conditions, Pairs
+from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.tree import map_leaves
 
 
@@ -25,13 +26,13 @@ class Expandable(Descriptor):
         return ""
 
     def apply_under(
-        self, params: Params, pairs: Pairs, conditions: Conditions, plan: spectral.Plan, *, xp: Namespace
+        self, params: Params, pairs: Neighbours, conditions: Conditions, plan: spectral.Plan, *, xp: Namespace
     ) -> Features:
         """Features of each centre, by the expansion of a plan or by the nets."""
         return self.apply(params, pairs, *plan, xp=xp)
 
     def apply(
-        self, params: Params, pairs: Pairs, expansion: spectral.Expansion | None = None, *, xp: Namespace
+        self, params: Params, pairs: Neighbours, expansion: spectral.Expansion | None = None, *, xp: Namespace
     ) -> Features:
         """Features of each centre, by an expansion or by the nets."""
         raise NotImplementedError

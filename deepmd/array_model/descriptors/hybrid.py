@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from deepmd.array_model.conditions import Conditions
+from deepmd.array_model.cut_neighbours import cut_slots, unite_layouts
 from deepmd.array_model.descriptors.base import Descriptor, Features, Statistics, Widths
 from deepmd.array_model.namespace import Array, Namespace, Params
-from deepmd.array_model.pairs import Conditions, Layout, Pairs
-from deepmd.array_model.pairs_cut import narrowed, union
+from deepmd.array_model.neighbours import Layout, Neighbours
 from deepmd.array_model.registry import register
 from deepmd.array_model.spectral import Plan
 
@@ -31,7 +32,7 @@ class Hybrid(Descriptor):
     def __post_init__(self) -> None:
         if not self.members or any(isinstance(member, Hybrid) for member in self.members):
             raise ValueError("list: needs at least one descriptor, none of them a hybrid")
-        if any(member.messages for member in self.members):
+        if any(member.needs_neighbour_features for member in self.members):
             raise ValueError("list: descriptors that pass messages (dpa2, dpa3) are not supported as members yet")
 
     @property
@@ -80,7 +81,7 @@ class Hybrid(Descriptor):
 
     def layout(self) -> Layout:
         """How neighbours are to be packed: one list for all members."""
-        return union([member.layout() for member in self.members])
+        return unite_layouts([member.layout() for member in self.members])
 
     def init(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters of each member from its own seed."""
@@ -98,9 +99,9 @@ class Hybrid(Descriptor):
             ]
         }
 
-    def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
+    def raw_rows(self, pairs: Neighbours, *, xp: Namespace) -> list[Array]:
         """Environment rows of each part of each member."""
-        lists = [narrowed(pairs, self.layout(), member.layout(), xp=xp) for member in self.members]
+        lists = [cut_slots(pairs, self.layout(), member.layout(), xp=xp) for member in self.members]
         return [rows for member, own in zip(self.members, lists, strict=True) for rows in member.raw_rows(own, xp=xp)]
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
@@ -111,10 +112,10 @@ class Hybrid(Descriptor):
         return {"members": out}
 
     def apply_under(
-        self, params: Params, pairs: Pairs, conditions: Conditions, plan: Plan, *, xp: Namespace
+        self, params: Params, pairs: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
     ) -> Features:
         """Features of each centre: those of the members, one after the other."""
-        lists = [narrowed(pairs, self.layout(), member.layout(), xp=xp) for member in self.members]
+        lists = [cut_slots(pairs, self.layout(), member.layout(), xp=xp) for member in self.members]
         each = [
             member.apply_under(own, near, conditions, (expansion,), xp=xp)
             for member, own, near, expansion in zip(self.members, params["members"], lists, plan, strict=True)

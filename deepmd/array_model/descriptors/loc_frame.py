@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from deepmd.array_model.descriptors.base import Descriptor, Features, Statistics, Widths
 from deepmd.array_model.namespace import Array, Namespace, Params
-from deepmd.array_model.pairs import Layout, Pairs, spans
+from deepmd.array_model.neighbours import Layout, Neighbours, spans
 from deepmd.array_model.registry import register
 
 OPPOSITE = 1e-4
@@ -110,7 +110,7 @@ class LocFrame(Descriptor):
         """Nothing can be trained."""
         return {}
 
-    def raw_rows(self, pairs: Pairs, *, xp: Namespace) -> list[Array]:
+    def raw_rows(self, pairs: Neighbours, *, xp: Namespace) -> list[Array]:
         """Features (N, D) before normalisation: each has statistics of its own."""
         return [self._raw(pairs, xp=xp)]
 
@@ -119,12 +119,12 @@ class LocFrame(Descriptor):
         ((mean_TD, std_TD),) = statistics
         return {**params, "davg": mean_TD, "dstd": std_TD}
 
-    def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
+    def apply(self, params: Params, pairs: Neighbours, *, xp: Namespace) -> Features:
         """Features of each centre, those of empty slots being (0 - mean) / deviation."""
         mean_ND, std_ND = (xp.take(params[name], pairs.type_N, axis=0) for name in ("davg", "dstd"))
         return Features((self._raw(pairs, xp=xp) - mean_ND) / std_ND, None)
 
-    def _raw(self, pairs: Pairs, *, xp: Namespace) -> Array:
+    def _raw(self, pairs: Neighbours, *, xp: Namespace) -> Array:
         """Features (N, D): (1/r, z/r^2, x/r^2, y/r^2) of the slots of `sel_a`, then 1/r of those of `sel_r`.
 
         Zero where empty.

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from deepmd.array_model.descriptors.local import Local
 from deepmd.array_model.environment import environment_columns, switch
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
+from deepmd.array_model.neighbours import Layout, Neighbours, excluded_slots, slot_counts
 from deepmd.array_model.networks import Net, init_net
-from deepmd.array_model.pairs import Layout, Pairs, excluded, slot_counts
 from deepmd.array_model.type_embedding import TypeEmbedding
 
 MODES = ("concat", "strip")
@@ -38,7 +38,7 @@ class Rows:
     seen_NM: Array
 
 
-def normalise_rows(rows_NM4: Array, davg_TS4: Array, dstd_TS4: Array, pairs: Pairs, *, xp: Namespace) -> Array:
+def normalise_rows(rows_NM4: Array, davg_TS4: Array, dstd_TS4: Array, pairs: Neighbours, *, xp: Namespace) -> Array:
     """Return (row - davg) / dstd of the centre's type and the slot.
 
     The last slot of a mixed row has the statistics of the last of all.
@@ -97,7 +97,7 @@ class Mixed(Local):
         types = self.types().init(type_map, self.seeds(1), draw, xp=xp)
         return {**self.no_statistics(len(type_map), draw, xp=xp), **nets, "type_embedding": types}
 
-    def rows(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Rows:
+    def rows(self, params: Params, pairs: Neighbours, *, xp: Namespace) -> Rows:
         """Return the environment of each centre; `davg` and `dstd` (T, S, 4) are the same in all slots of a type."""
         disp_NM3 = xp.astype(pairs.disp_NM3, dtype_of(self.precision, xp=xp))
         columns = environment_columns(disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
@@ -106,7 +106,7 @@ class Mixed(Local):
         switch_NM = switch(xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1)), self.rcut_smth, self.rcut, xp=xp)
         type_NM, seen_NM = pairs.type_NM, pairs.mask_NM
         if self.exclude_types:
-            hidden_NM = excluded(pairs, self.exclude_types, xp=xp)
+            hidden_NM = excluded_slots(pairs, self.exclude_types, xp=xp)
             rows_NM4 = self.without_excluded(rows_NM4, pairs, xp=xp)
             switch_NM = xp.where(hidden_NM, xp.zeros_like(switch_NM), switch_NM)
             seen_NM = xp.logical_and(seen_NM, xp.logical_not(hidden_NM))

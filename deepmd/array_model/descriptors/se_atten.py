@@ -11,8 +11,8 @@ from deepmd.array_model.descriptors.base import Features, Widths
 from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.descriptors.mixed import Mixed, Rows
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
+from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.networks import apply_net
-from deepmd.array_model.pairs import Pairs
 from deepmd.array_model.registry import register
 
 WIDTH_PER_TYPE = 16
@@ -91,7 +91,7 @@ class SeAtten(Mixed, Expandable):
         return self.trainable and (self.trainable_ln or ("norm",))
 
     def apply(
-        self, params: Params, pairs: Pairs, expansion: spectral.Expansion | None = None, *, xp: Namespace
+        self, params: Params, pairs: Neighbours, expansion: spectral.Expansion | None = None, *, xp: Namespace
     ) -> Features:
         """Features of each centre: D_i = g_i g_i^T cut to `axis_neuron` columns, g_i = (1/S) sum_j G_ij (x) R_ij.
 
@@ -134,7 +134,7 @@ class SeAtten(Mixed, Expandable):
         """Vector of each type (T, E)."""
         return self.types().table(params["type_embedding"], xp=xp)[: xp.shape(params["davg"])[0], :]
 
-    def _direct(self, params: Params, pairs: Pairs, found: Rows, *, xp: Namespace) -> Array:
+    def _direct(self, params: Params, pairs: Neighbours, found: Rows, *, xp: Namespace) -> Array:
         """Sum of R (x) G over all slots (N, 4, G), the nets evaluated for every slot."""
         types_TE, pair_NM, rows_NM4, gate_NM = (
             self._vectors(params, xp=xp),
@@ -212,7 +212,7 @@ class SeAtten(Mixed, Expandable):
         return [g_KG, *(g_KG * gate for gate in gates)] if self._gated else [g_KG * (1.0 + gate) for gate in gates]
 
     def _spectral(
-        self, params: Params, pairs: Pairs, found: Rows, expansion: spectral.Expansion, *, xp: Namespace
+        self, params: Params, pairs: Neighbours, found: Rows, expansion: spectral.Expansion, *, xp: Namespace
     ) -> Array:
         """Sum R (x) G over all slots (N, 4, G) from moments of each neighbour type, for which other rows are zero."""
         weights = [found.count_NM] if self._gated else []

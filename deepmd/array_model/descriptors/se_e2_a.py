@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from deepmd.array_model.descriptors.base import Features, Widths
 from deepmd.array_model.descriptors.sectioned import OfPairs
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
-from deepmd.array_model.pairs import Pairs
+from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.registry import register
 from deepmd.array_model.spectral import Expansion
 
@@ -36,7 +36,9 @@ class SeE2A(OfPairs):
         """Widths of the features."""
         return Widths(self.neuron[-1] * self.axis_neuron, self.neuron[-1])
 
-    def apply(self, params: Params, pairs: Pairs, expansion: Expansion | None = None, *, xp: Namespace) -> Features:
+    def apply(
+        self, params: Params, pairs: Neighbours, expansion: Expansion | None = None, *, xp: Namespace
+    ) -> Features:
         """Features of each centre.
 
         g_i = (1/S) sum_j G(s_ij) (x) R_ij over all S slots, D_i = g_i g_i^T cut to `axis_neuron` columns. Slots beyond
@@ -56,7 +58,7 @@ class SeE2A(OfPairs):
         """Return the sum of R (x) G(s) over a section (N, 4, G)."""
         return xp.matmul(xp.matrix_transpose(rows), embedding(rows[:, :, 0:1]))
 
-    def _spectral(self, params: Params, pairs: Pairs, expansion: Expansion, *, xp: Namespace) -> Array:
+    def _spectral(self, params: Params, pairs: Neighbours, expansion: Expansion, *, xp: Namespace) -> Array:
         """Sum of R (x) G(s) over all slots (N, 4, G) from moments.
 
         Mean and deviation are those of the first slot, as of all.

@@ -9,8 +9,8 @@ from typing import Any
 from deepmd.array_model.descriptors.base import Features, Widths
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
+from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.networks import Net, apply_net
-from deepmd.array_model.pairs import Pairs
 from deepmd.array_model.registry import register
 from deepmd.array_model.spectral import Expansion
 from deepmd.array_model.type_embedding import TypeEmbedding
@@ -55,7 +55,9 @@ class SeE2ATyped(SeE2A):
         """Which parameters training may change: the type embedding has a flag of its own."""
         return {"embeddings": self.trainable, "type_embedding": self.types.trainable}
 
-    def apply(self, params: Params, pairs: Pairs, expansion: Expansion | None = None, *, xp: Namespace) -> Features:
+    def apply(
+        self, params: Params, pairs: Neighbours, expansion: Expansion | None = None, *, xp: Namespace
+    ) -> Features:
         """Features of each centre: those of se_e2_a with G_j = Net([s_j, e_j, e_i]), then e_i.
 
         G_j = Net([s_j, e_j]) if `type_one_side`.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from deepmd.array_model.descriptors.base import Features, Widths
 from deepmd.array_model.descriptors.sectioned import OfPairs
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
-from deepmd.array_model.pairs import Pairs
+from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.registry import register
 from deepmd.array_model.spectral import Expansion
 
@@ -33,7 +33,9 @@ class SeE2R(OfPairs):
         """Widths of the features."""
         return Widths(self.neuron[-1], 0)
 
-    def apply(self, params: Params, pairs: Pairs, expansion: Expansion | None = None, *, xp: Namespace) -> Features:
+    def apply(
+        self, params: Params, pairs: Neighbours, expansion: Expansion | None = None, *, xp: Namespace
+    ) -> Features:
         """Features of each centre: D_i = 1/(5 S) sum_j G(s_ij) over all S slots.
 
         Slots beyond the widths of the batch are empty for every atom and depend on the centre type only: they are
@@ -46,7 +48,7 @@ class SeE2R(OfPairs):
         """Return the sum of G(s) over a section (N, G)."""
         return xp.sum(embedding(rows), axis=1)
 
-    def _spectral(self, params: Params, pairs: Pairs, expansion: Expansion, *, xp: Namespace) -> Array:
+    def _spectral(self, params: Params, pairs: Neighbours, expansion: Expansion, *, xp: Namespace) -> Array:
         """Sum of G(s) over all slots (N, G) from moments; mean and deviation are those of the first slot, as of all."""
         shown_NM1 = self.without_excluded(xp.ones_like(pairs.disp_NM3[:, :, 0:1]), pairs, xp=xp)
         shown_N1M = xp.matrix_transpose(xp.astype(shown_NM1, dtype_of(self.precision, xp=xp)))

@@ -9,8 +9,8 @@ from deepmd.array_model import spectral
 from deepmd.array_model.descriptors.base import Features, Widths
 from deepmd.array_model.descriptors.sectioned import Sectioned
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
+from deepmd.array_model.neighbours import Neighbours, spans
 from deepmd.array_model.networks import apply_net, summed_net
-from deepmd.array_model.pairs import Pairs, spans
 from deepmd.array_model.registry import register
 from deepmd.array_model.tree import map_leaves
 
@@ -50,7 +50,7 @@ class SeE3(Sectioned):
         return {"embeddings": [self.trainable and use for use in self._used]}
 
     def apply(
-        self, params: Params, pairs: Pairs, expansion: spectral.Expansion | None = None, *, xp: Namespace
+        self, params: Params, pairs: Neighbours, expansion: spectral.Expansion | None = None, *, xp: Namespace
     ) -> Features:
         """Features of each centre.
 
@@ -74,7 +74,7 @@ class SeE3(Sectioned):
         """Unordered pairs of types of neighbours."""
         return [(first, second) for second in range(len(self.slots)) for first in range(second + 1)]
 
-    def _slots(self, params: Params, pairs: Pairs, *, xp: Namespace) -> list[list[Slots]]:
+    def _slots(self, params: Params, pairs: Neighbours, *, xp: Namespace) -> list[list[Slots]]:
         """Rows of each section in `BLOCKS` blocks of equal length.
 
         Those of the batch, one empty slot that stands for all others, and padding that counts nothing.
@@ -99,7 +99,9 @@ class SeE3(Sectioned):
             )
         return out
 
-    def _products(self, params: Params, pairs: Pairs, *, xp: Namespace) -> dict[tuple[int, int], tuple[Array, Array]]:
+    def _products(
+        self, params: Params, pairs: Neighbours, *, xp: Namespace
+    ) -> dict[tuple[int, int], tuple[Array, Array]]:
         """Scalar products t (N, P) of pairs of slots for each pair of types, and the number of pairs of each (P,)."""
         slots, out = self._slots(params, pairs, xp=xp), {}
         for first, second in (couple for couple in self._couples if self.slots[couple[0]] * self.slots[couple[1]]):
@@ -122,7 +124,7 @@ class SeE3(Sectioned):
             out[first, second] = xp.concat(t, axis=1), xp.concat(share, axis=0)
         return out
 
-    def _direct(self, params: Params, pairs: Pairs, *, xp: Namespace) -> dict[tuple[int, int], Array]:
+    def _direct(self, params: Params, pairs: Neighbours, *, xp: Namespace) -> dict[tuple[int, int], Array]:
         """Sum of t G(t) over all slots (N, D) for each pair of types, every net evaluated for every pair of slots."""
         out = {}
         for (first, second), (t_NP, share_P) in self._products(params, pairs, xp=xp).items():
@@ -131,7 +133,7 @@ class SeE3(Sectioned):
         return out
 
     def _spectral(
-        self, params: Params, pairs: Pairs, expansion: spectral.Expansion, *, xp: Namespace
+        self, params: Params, pairs: Neighbours, expansion: spectral.Expansion, *, xp: Namespace
     ) -> dict[tuple[int, int], Array]:
         """Sum of t G(t) over all slots (N, D) for each pair of types, from moments."""
         contraction, out = dict(zip(self._couples, self.contractions(params, expansion, 0, xp=xp)[0], strict=True)), {}

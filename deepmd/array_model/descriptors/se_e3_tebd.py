@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from deepmd.array_model.descriptors.base import Features, Widths
 from deepmd.array_model.descriptors.mixed import Mixed
 from deepmd.array_model.namespace import Namespace, Params
+from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.networks import apply_net
-from deepmd.array_model.pairs import Pairs
 from deepmd.array_model.registry import register
 
 
@@ -24,7 +24,7 @@ class SeE3Tebd(Mixed):
         """Widths of the features."""
         return Widths(self.neuron[-1] + (self.tebd_dim if self.concat_output_tebd else 0), 0)
 
-    def apply(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Features:
+    def apply(self, params: Params, pairs: Neighbours, *, xp: Namespace) -> Features:
         """Features of each centre.
 
         D_i = 1/S^2 sum_jk t_jk G(t_jk, e_j, e_k) over all ordered pairs of the S slots, with t_jk the scalar product of

@@ -13,8 +13,8 @@ from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.descriptors.local import Local
 from deepmd.array_model.environment import environment_adjoint, environment_columns, environment_rows
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
+from deepmd.array_model.neighbours import Layout, Neighbours, spans
 from deepmd.array_model.networks import Net, apply_net, init_net
-from deepmd.array_model.pairs import Layout, Pairs, spans
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Sectioned(Local, Expandable):
         """Shape of the embedding nets: all read one number."""
         return Net(1, self.neuron, self.activation_function, self.resnet_dt)
 
-    def rows(self, params: Params, pairs: Pairs, *, xp: Namespace) -> list[Array]:
+    def rows(self, params: Params, pairs: Neighbours, *, xp: Namespace) -> list[Array]:
         """Normalised environment rows of each section (N, width, columns), those of excluded neighbours zero."""
         disp_NM3 = xp.astype(pairs.disp_NM3, dtype_of(self.precision, xp=xp))
         rows_NMC = environment_rows(disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)[
@@ -67,7 +67,7 @@ class Sectioned(Local, Expandable):
         )
         return xp.split(rows_NMC, pairs.widths, axis=1)  # type: ignore[no-any-return]
 
-    def rest(self, params: Params, pairs: Pairs) -> list[Array]:
+    def rest(self, params: Params, pairs: Neighbours) -> list[Array]:
         """Rows (T, sel - width, columns) of the slots of each section beyond the width of the batch: empty ones."""
         empty_TSC = -params["davg"] / params["dstd"]
         return [
@@ -78,7 +78,7 @@ class Sectioned(Local, Expandable):
     def sum_moments(
         self,
         params: Params,
-        pairs: Pairs,
+        pairs: Neighbours,
         expansion: spectral.Expansion,
         columns: Any,
         by_rows: Any,
@@ -153,7 +153,7 @@ class OfPairs(Sectioned):
         """Return what a section adds (N, ...): from the rows of its neighbours (N, width, columns) and the net."""
         raise NotImplementedError
 
-    def _direct(self, params: Params, pairs: Pairs, *, xp: Namespace) -> Array:
+    def _direct(self, params: Params, pairs: Neighbours, *, xp: Namespace) -> Array:
         """Sum over all slots (N, ...), every net evaluated for every slot."""
         rows, rest = self.rows(params, pairs, xp=xp), self.rest(params, pairs)
 

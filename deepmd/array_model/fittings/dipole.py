@@ -8,8 +8,8 @@ from typing import ClassVar
 from deepmd.array_model.descriptors.base import Features, Widths
 from deepmd.array_model.fittings.net import Fitting
 from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.outputs import Output
-from deepmd.array_model.pairs import Pairs
 from deepmd.array_model.registry import register
 
 DIPOLE = Output("dipole", 3, differentiable=True, label="dipole", atomic_label="atom_dipole")
@@ -43,7 +43,7 @@ class DipoleFitting(Fitting):
         features: Features,
         bias_Td: Array,
         std_Td: Array,
-        pairs: Pairs,
+        pairs: Neighbours,
         *,
         xp: Namespace,
     ) -> Array:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from deepmd.array_model.conditions import Conditions
 from deepmd.array_model.descriptors.base import Features, Widths
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
+from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.networks import Net, apply_net, check_options, init_net
 from deepmd.array_model.outputs import Output
-from deepmd.array_model.pairs import Conditions, Pairs
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Fitting:
         features: Features,
         bias_Td: Array,
         std_Td: Array,
-        pairs: Pairs,
+        pairs: Neighbours,
         *,
         xp: Namespace,
     ) -> Array:
@@ -120,7 +121,7 @@ class Fitting:
         params: Params,
         features: Features,
         widths: Widths,
-        pairs: Pairs,
+        pairs: Neighbours,
         conditions: Conditions,
         outer: tuple[Array, Array],
         *,
@@ -134,16 +135,23 @@ class Fitting:
         return self.finish(params, xp.astype(f_NK, xp.float64), features, *outer, pairs, xp=xp)
 
     def _values(
-        self, params: Params, features_ND: Array, widths: Widths, pairs: Pairs, conditions: Conditions, *, xp: Namespace
+        self,
+        params: Params,
+        features_ND: Array,
+        widths: Widths,
+        pairs: Neighbours,
+        conditions: Conditions,
+        *,
+        xp: Namespace,
     ) -> Array:
         """Values of the nets (N, K)."""
         dtype = dtype_of(self.precision, xp=xp)
         extra = []
         if self.numb_fparam:
-            scaled = (xp.astype(conditions.fparam_FK, dtype) - params["fparam_avg"]) * params["fparam_inv_std"]
+            scaled = (xp.astype(conditions["fparam"], dtype) - params["fparam_avg"]) * params["fparam_inv_std"]
             extra.append(xp.take(scaled, pairs.frame_N, axis=0))
         if self.numb_aparam and not self.use_aparam_as_mask:
-            extra.append((xp.astype(conditions.aparam_NK, dtype) - params["aparam_avg"]) * params["aparam_inv_std"])
+            extra.append((xp.astype(conditions["aparam"], dtype) - params["aparam_avg"]) * params["aparam_inv_std"])
         x_NK = xp.concat([xp.astype(features_ND, dtype), *extra], axis=1)
         net, nets = self.net(widths), params["nets"]
         parts, isolated = [], self.isolated(len(nets))

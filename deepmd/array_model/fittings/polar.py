@@ -8,8 +8,8 @@ from typing import ClassVar
 from deepmd.array_model.descriptors.base import Features, Widths
 from deepmd.array_model.fittings.net import Fitting
 from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.outputs import Output
-from deepmd.array_model.pairs import Pairs
 from deepmd.array_model.registry import register
 
 POLAR = Output("polar", 9, label="polarizability", atomic_label="atom_polarizability")
@@ -67,7 +67,7 @@ class PolarFitting(Fitting):
         features: Features,
         bias_Td: Array,
         std_Td: Array,
-        pairs: Pairs,
+        pairs: Neighbours,
         *,
         xp: Namespace,
     ) -> Array:

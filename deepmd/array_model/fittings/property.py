@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from deepmd.array_model.descriptors.base import Features
 from deepmd.array_model.fittings.net import Fitting
 from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.outputs import Output
-from deepmd.array_model.pairs import Pairs
 from deepmd.array_model.registry import register
 
 
@@ -50,7 +50,7 @@ class PropertyFitting(Fitting):
         features: Features,
         bias_Td: Array,
         std_Td: Array,
-        pairs: Pairs,
+        pairs: Neighbours,
         *,
         xp: Namespace,
     ) -> Array:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
+from deepmd.array_model.conditions import CONDITIONS, Asked, Condition, Conditions
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params, dtype_of
+from deepmd.array_model.neighbours import Layout, Neighbours
 from deepmd.array_model.outputs import ENERGY, Output
-from deepmd.array_model.pairs import Conditions, Layout, Pairs
 from deepmd.array_model.spectral import Plan
 from deepmd.array_model.tree import map_leaves
 
@@ -86,22 +87,16 @@ class Model:
         )
 
     @property
-    def conditions(self) -> dict[str, tuple[int, tuple[float, ...] | None]]:
-        """How many numbers of each kind of `Conditions` it wants to know, in their order, and what they are where none are given."""
+    def conditions(self) -> dict[str, Asked]:
+        """How the model asks for each of `CONDITIONS`: by the most values and the first default of its parts."""
 
-        def asked(parts: tuple[Any, ...], size: str, default: str = "") -> tuple[int, tuple[float, ...] | None]:
-            asking = [part for part in parts if getattr(part, size)]
-            defaults = [getattr(part, default, None) for part in asking]
-            return max((getattr(part, size) for part in asking), default=0), next(
-                (each for each in defaults if each is not None), None
-            )
+        def asked(row: Condition) -> Asked:
+            asking = [part for part in getattr(self, row.asked_by) if getattr(part, row.dim_option)]
+            defaults = [getattr(part, row.default_option, None) for part in asking]
+            dim = max((getattr(part, row.dim_option) for part in asking), default=0)
+            return Asked(dim, next((each for each in defaults if each is not None), None))
 
-        fparam, aparam = asked(self.fittings, "numb_fparam", "default_fparam"), asked(self.fittings, "numb_aparam")
-        return {
-            "fparam": fparam,
-            "aparam": aparam,
-            "charge_spin": asked(self.descriptors, "dim_chg_spin", "default_chg_spin"),
-        }
+        return {name: asked(row) for name, row in CONDITIONS.items()}
 
     @property
     def atom_ener(self) -> tuple[float | None, ...]:
@@ -154,12 +149,12 @@ class Model:
         return {}
 
     def atomic_output(
-        self, params: Params, pairs: Pairs, conditions: Conditions, plan: Plan, *, xp: Namespace
+        self, params: Params, pairs: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
     ) -> tuple[Array, Array]:
         """Atomic values (N, d) of the output (energies in eV) and features (N, D) of the centres."""
         raise NotImplementedError
 
-    def without_excluded(self, value_Nd: Array, pairs: Pairs, *, xp: Namespace) -> Array:
+    def without_excluded(self, value_Nd: Array, pairs: Neighbours, *, xp: Namespace) -> Array:
         """Return atomic values (N, d) with zeros for atoms of `atom_exclude_types`."""
         for excluded in self.atom_exclude_types:
             value_Nd = xp.where(

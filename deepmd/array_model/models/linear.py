@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from deepmd.array_model.conditions import Conditions
+from deepmd.array_model.cut_neighbours import cut_neighbours, unite_layouts
 from deepmd.array_model.models.base import OUTER, Model
 from deepmd.array_model.namespace import Array, Namespace, Params
-from deepmd.array_model.pairs import Conditions, Layout, Pairs
-from deepmd.array_model.pairs_cut import cut, union
+from deepmd.array_model.neighbours import Layout, Neighbours
 from deepmd.array_model.registry import register
 from deepmd.array_model.spectral import Plan
 
@@ -43,7 +44,7 @@ class Combination(Model):
             if len({*sizes} - {0}) > 1:
                 raise ValueError(f"models have different numb_{name}: {sizes}")
 
-    def add(self, values: list[Array], bias_Nd: Array, pairs: list[Pairs], *, xp: Namespace) -> Array:
+    def add(self, values: list[Array], bias_Nd: Array, pairs: list[Neighbours], *, xp: Namespace) -> Array:
         """Return the weighted sum of the members' values (N, 1), and the bias."""
         raise NotImplementedError
 
@@ -71,7 +72,7 @@ class Combination(Model):
 
     def layout(self) -> Layout:
         """One list for all members."""
-        return union([model.layout() for model in self.models], self.pair_exclude_types)
+        return unite_layouts([model.layout() for model in self.models], self.pair_exclude_types)
 
     def init(self, draw: Any, *, xp: Namespace) -> Params:
         """Fresh parameters of all members."""
@@ -88,11 +89,11 @@ class Combination(Model):
         return {"models": [model.trainables() for model in self.models]}
 
     def atomic_output(
-        self, params: Params, pairs: Pairs, conditions: Conditions, plan: Plan, *, xp: Namespace
+        self, params: Params, pairs: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
     ) -> tuple[Array, Array]:
         """Atomic energies (N, 1), eV; no features."""
         outer, bias_Td = self.layout(), params["out_bias"][0, :, :]
-        lists = [cut(pairs, outer, model.layout(), xp=xp) for model in self.models]
+        lists = [cut_neighbours(pairs, outer, model.layout(), xp=xp) for model in self.models]
         remaining = iter(plan)
         plans = [tuple(next(remaining) for _ in model.parts) for model in self.models]
         values = [
@@ -130,6 +131,6 @@ class LinearModel(Combination):
             return [1.0 if self.weights == "sum" else 1.0 / count] * count
         return list(self.weights)
 
-    def add(self, values: list[Array], bias_Nd: Array, pairs: list[Pairs], *, xp: Namespace) -> Array:
+    def add(self, values: list[Array], bias_Nd: Array, pairs: list[Neighbours], *, xp: Namespace) -> Array:
         """Return the weighted sum of the members' values, and the bias."""
         return sum((weight * value for weight, value in zip(self.numbers, values, strict=True)), bias_Nd)

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from deepmd.array_model.conditions import Conditions
 from deepmd.array_model.models.base import Model
 from deepmd.array_model.namespace import Array, Namespace, Params
-from deepmd.array_model.pairs import Conditions, Layout, Pairs
+from deepmd.array_model.neighbours import Layout, Neighbours
 from deepmd.array_model.registry import register
 from deepmd.array_model.spectral import Plan
 
@@ -61,7 +62,7 @@ class PairTabModel(Model):
         return change(params, "float64")
 
     def atomic_output(
-        self, params: Params, pairs: Pairs, conditions: Conditions, plan: Plan, *, xp: Namespace
+        self, params: Params, pairs: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
     ) -> tuple[Array, Array]:
         """Atomic energies (N, 1), eV; no features."""
         r_NM = xp.sqrt(xp.sum(pairs.disp_NM3 * pairs.disp_NM3, axis=-1))

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from deepmd.array_model import descriptors, fittings
+from deepmd.array_model.conditions import Conditions
 from deepmd.array_model.models.base import OUTER, Model
 from deepmd.array_model.namespace import Array, Namespace, Params
+from deepmd.array_model.neighbours import Layout, Neighbours
 from deepmd.array_model.outputs import Output
-from deepmd.array_model.pairs import Conditions, Layout, Pairs
 from deepmd.array_model.registry import register
 from deepmd.array_model.spectral import Plan
 
@@ -98,7 +99,7 @@ class StandardModel(Model):
         return {"descriptor": self.descriptor.trainables(), "fitting": self.fitting.trainables()}
 
     def atomic_output(
-        self, params: Params, pairs: Pairs, conditions: Conditions, plan: Plan, *, xp: Namespace
+        self, params: Params, pairs: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
     ) -> tuple[Array, Array]:
         """Atomic values (N, d) of the output (energies in eV) and features (N, D) of the centres."""
         features = self.descriptor.apply_under(params["descriptor"], pairs, conditions, plan, xp=xp)

@@ -9,7 +9,7 @@ from typing import Any
 from deepmd.array_model.environment import switch
 from deepmd.array_model.models.linear import Combination
 from deepmd.array_model.namespace import Array, Namespace
-from deepmd.array_model.pairs import Pairs
+from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.registry import register
 
 LARGEST_EXPONENT = 600.0
@@ -58,7 +58,7 @@ class ZblModel(Combination):
         network, table = super().resized(parts).models
         return replace(self, models=(network, replace(table, sel=sum(network.layout().sel))))
 
-    def add(self, values: list[Array], bias_Nd: Array, pairs: list[Pairs], *, xp: Namespace) -> Array:
+    def add(self, values: list[Array], bias_Nd: Array, pairs: list[Neighbours], *, xp: Namespace) -> Array:
         """Return the weighted sum of the members' values, and the bias of what gets it."""
         disp_NM3, mask_NM = pairs[1].disp_NM3, pairs[1].mask_NM
         r_NM = xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1))

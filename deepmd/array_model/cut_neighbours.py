@@ -1,0 +1,136 @@
+"""One neighbour list for several parts: a layout that suits all, and the neighbours of each part cut from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from deepmd.array_model.namespace import Array, Namespace
+from deepmd.array_model.neighbours import Layout, Neighbours, excluded_slots, section_types
+
+SLOTS = ("disp_NM3", "mask_NM", "index_NM")
+"""Fields with a value for every slot; `type_NM` is one more in mixed layouts."""
+
+
+def unite_layouts(layouts: Sequence[Layout], excluded: tuple[tuple[int, int], ...] = ()) -> Layout:
+    """Return the layout from which `cut_neighbours` serves each of `layouts`: the largest cutoff, the most slots.
+
+    Where some want sections and others one mixed row, every neighbour comes twice: in its section, and in the row.
+    """
+    rcut = max(layout.rcut for layout in layouts)
+    sectioned = [layout.typed or layout.sel for layout in layouts if layout.typed or not layout.mixed]
+    typed = tuple(max(each) for each in zip(*sectioned, strict=True))
+    if not any(layout.mixed for layout in layouts):
+        return Layout(rcut, typed, excluded=excluded)
+    return Layout(
+        rcut,
+        (max(sum(layout.sel) for layout in layouts),),
+        mixed=True,
+        typed=typed,
+        excluded=excluded,
+        inner=tuple(each for layout in layouts for each in layout.inner),
+        needs_neighbour_features=any(layout.needs_neighbour_features for layout in layouts),
+    )
+
+
+def cut_neighbours(neighbours: Neighbours, outer: Layout, inner: Layout, *, xp: Namespace) -> Neighbours:
+    """Return neighbours packed for `outer` as packing for `inner` would have made them."""
+    if inner.typed:
+        sections, row = (
+            cut_neighbours(*_half(neighbours, outer, mixed=mixed, xp=xp), _half_layout(inner, mixed=mixed), xp=xp)
+            for mixed in (False, True)
+        )
+        return _joined(sections, row, xp=xp)
+    neighbours, outer = _matching_half(neighbours, outer, inner, xp=xp)
+    lists = tuple(neighbours.inner[outer.inner.index(each)] for each in inner.inner)
+    neighbours = replace(neighbours, inner=lists)
+    if inner.rcut < outer.rcut or not set(inner.excluded) <= set(outer.excluded):
+        neighbours = _empty_slots(neighbours, outer, inner, xp=xp)
+    return cut_slots(neighbours, outer, inner, xp=xp)
+
+
+def cut_slots(neighbours: Neighbours, outer: Layout, inner: Layout, *, xp: Namespace) -> Neighbours:
+    """Return what `cut_neighbours` does, but with the cutoff and the excluded pairs of types of `outer`."""
+    neighbours, outer = _matching_half(neighbours, outer, inner, xp=xp)
+    if all(mine >= most for mine, most in zip(inner.sel, outer.sel, strict=True)):
+        return neighbours
+    return _shortened(neighbours, inner, xp=xp)
+
+
+def _matching_half(neighbours: Neighbours, outer: Layout, inner: Layout, *, xp: Namespace) -> tuple[Neighbours, Layout]:
+    """Return the sections or the mixed row of neighbours that have both, whichever `inner` wants, and their layout."""
+    return _half(neighbours, outer, mixed=inner.mixed, xp=xp) if outer.typed else (neighbours, outer)
+
+
+def _half_layout(both: Layout, *, mixed: bool) -> Layout:
+    """Return the layout of the sections, or of the mixed row, of a layout that has both."""
+    return replace(both, typed=()) if mixed else replace(both, sel=both.typed, mixed=False, typed=())
+
+
+def _half(neighbours: Neighbours, layout: Layout, *, mixed: bool, xp: Namespace) -> tuple[Neighbours, Layout]:
+    """Return the sections, or the mixed row, of neighbours that have both, and their layout."""
+    half = slice(-1, None) if mixed else slice(None, -1)  # the mixed row is the last section
+    arrays = {
+        name: xp.concat(xp.split(getattr(neighbours, name), neighbours.widths, axis=1)[half], axis=1)
+        for name in (*SLOTS, "type_NM")
+    }
+    if not mixed:
+        arrays["type_NM"] = arrays["type_NM"][:, :0]
+    return replace(neighbours, **arrays, widths=neighbours.widths[half]), _half_layout(layout, mixed=mixed)
+
+
+def _joined(sections: Neighbours, row: Neighbours, *, xp: Namespace) -> Neighbours:
+    """Return sections and a mixed row as the neighbours of a layout that has both."""
+    arrays = {name: xp.concat([getattr(sections, name), getattr(row, name)], axis=1) for name in SLOTS}
+    kinds_NM = xp.concat([section_types(sections, xp=xp), row.type_NM], axis=1)
+    return replace(row, **arrays, type_NM=kinds_NM, widths=(*sections.widths, *row.widths))
+
+
+def _shortened(neighbours: Neighbours, inner: Layout, *, xp: Namespace) -> Neighbours:
+    """Keep the nearest `sel` slots of each section, and of a mixed row the empty last one."""
+
+    def kept(array: Array) -> list[Array]:
+        if inner.mixed:
+            width = _limited(neighbours.widths[0] - 1, inner.sel[0])
+            return [array[:, :-1, ...][:, :width, ...], array[:, -1:, ...]]
+        sections = zip(xp.split(array, neighbours.widths, axis=1), neighbours.widths, inner.sel, strict=True)
+        return [part[:, : _limited(width, sel), ...] for part, width, sel in sections]
+
+    names = (*SLOTS, "type_NM") if inner.mixed else SLOTS
+    parts = {name: kept(getattr(neighbours, name)) for name in names}
+    widths = tuple(xp.shape(part)[1] for part in parts["mask_NM"])
+    arrays = {name: xp.concat(each, axis=1) for name, each in parts.items()}
+    return replace(neighbours, **arrays, widths=(widths[0] + 1,) if inner.mixed else widths)
+
+
+def _limited(width: Any, sel: int) -> int:
+    """Return where to cut a section.
+
+    The width is unknown while a graph is built; cutting beyond the end of a section changes nothing.
+    """
+    return min(width, sel) if isinstance(width, int) else sel
+
+
+def _empty_slots(neighbours: Neighbours, outer: Layout, inner: Layout, *, xp: Namespace) -> Neighbours:
+    """Empty the slots of neighbours beyond the cutoff of `inner`, and of the pairs of types that it excludes."""
+    disp_NM3 = xp.stop_gradient(neighbours.disp_NM3)
+    kinds_NM = neighbours.type_NM if outer.mixed else section_types(neighbours, xp=xp)
+    keep_NM = xp.logical_not(excluded_slots(neighbours, inner.excluded, kinds_NM, xp=xp))
+    keep_NM = xp.logical_and(keep_NM, xp.sum(disp_NM3 * disp_NM3, axis=-1) <= inner.rcut**2)
+    zero_NM = 0 * neighbours.index_NM
+    far_NM3 = _far(zero_NM, inner.rcut, xp=xp)
+    arrays = {
+        "disp_NM3": xp.where(xp.expand_dims(keep_NM, axis=-1), neighbours.disp_NM3, far_NM3),
+        "mask_NM": xp.logical_and(neighbours.mask_NM, keep_NM),
+        "index_NM": xp.where(keep_NM, neighbours.index_NM, zero_NM),
+    }
+    if outer.mixed:
+        arrays["type_NM"] = xp.where(keep_NM, neighbours.type_NM, neighbours.type_NM[:, -1:] + zero_NM)
+    return replace(neighbours, **arrays)
+
+
+def _far(zero: Array, rcut: float, *, xp: Namespace) -> Array:
+    """Return vectors (..., 3) of empty slots, from integer zeros (...)."""
+    zero = xp.astype(zero, xp.float64)
+    return xp.stack([zero + 2.0 * rcut, zero, zero], axis=-1)
