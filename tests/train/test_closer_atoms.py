@@ -114,7 +114,12 @@ def assert_files_equal_nets(folder, content, coord, endings):
 
 
 @pytest.mark.parametrize(
-    ("backend", "ways", "skip"), [("torch", WAYS, False), ("torch", WAYS[:2], True), ("tf", ("restart",), True)]
+    ("backend", "ways", "skip"),
+    [
+        ("torch", WAYS, False),
+        ("torch", WAYS[:2], True),
+        pytest.param("tf", ("restart",), True, marks=pytest.mark.slow),
+    ],
 )
 def test_expansions_follow_closer_atoms(tmp_path, backend, ways, skip):
     """The curve is that of a training that evaluates the nets themselves, and so is the file."""

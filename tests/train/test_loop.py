@@ -45,7 +45,7 @@ def write_system(folder, natoms, frames, first, labels=("energy", "force")):
 class Recorder:
     """A trainer without a model. `updates`: (lr, prefactors); `seen`: (prefactors, energy, atoms) of each evaluation."""
 
-    def __init__(self, task, params):
+    def __init__(self, task, params, plan):
         self._params = params
         self.updates, self.seen = [], []
 

@@ -188,7 +188,7 @@ def test_an_input_that_asked_for_direct_evaluation(tmp_path):
     "case",
     mark_slow(
         ["se_e2_a_fparam", "se_e2_a_float32", "se_e2_a_two_side", "hybrid", "linear", "zbl"],
-        quick=["se_e2_a_fparam", "hybrid"],
+        quick=["se_e2_a_fparam"],
     ),
 )
 def test_every_format_keeps_the_expansion(tmp_path, case):
