@@ -38,6 +38,7 @@ from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.tree import flatten
 from deepmd.array_model.type_embedding import TypeEmbedding
 from deepmd.losses import DosLoss, EnerLoss, PropertyLoss, Target, TensorLoss
+from deepmd.plan.plans import direct_plan
 from deepmd.testing.samples import Subject
 
 EVERY = {
@@ -90,7 +91,7 @@ class OtherExample(Example):
 
     def __init__(self, fitting, without=()):
         self.model = StandardModel(("O", "H"), DESCRIPTOR, fitting, atom_exclude_types=without)
-        self.params = ModelConformance.parameters(self.model)
+        self.params, self.plan = ModelConformance.parameters(self.model), direct_plan(self.model)
         self.subject = Subject(self.model, self.params, "numpy")
         samples = [*self.subject.systems["triclinic_small"], *self.subject.systems["open"]]
         self.packed = self.subject.pack(samples)

@@ -79,8 +79,8 @@ def recorded(monkeypatch, tmp_path):
     def record(training, validation, numb_steps, **options):
         made: list[Recorder] = []
 
-        def make(*task):
-            made.append(Recorder(*task))
+        def make(*given):
+            made.append(Recorder(*given))
             return made[-1]
 
         monkeypatch.setattr("deepmd.adapters.torch.trainer.trainer", make)

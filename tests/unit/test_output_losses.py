@@ -31,7 +31,7 @@ DEVIATION = (0.4, 2.0, 5.0)
 
 def errors_of(run, loss, target):
     """Errors of the drawn prediction, and the loss."""
-    output, suited = target.output, loss.suited(target)
+    output, suited = target.output, loss.with_target(target)
     prediction = dict(zip((output.name, output.atomic), DRAWN["prediction"].values(), strict=True))
     label = dict(zip((output.label, output.atomic_label), DRAWN["label"].values(), strict=True))
 
