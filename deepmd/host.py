@@ -71,23 +71,24 @@ def numpy_namespace(standard: Any, **own: Any) -> SimpleNamespace:
     standard : module with the names of the array API standard
     own : names that replace those of `standard`, and extras
     """
-    names = {name: getattr(standard, name) for name in STANDARD}
-    names.update(
-        astype=_astype,  # no copy where the precision is right already
-        bfloat16=np.float32,
-        float16=np.float16,
-        matmul=folded_matmul(standard.matmul),
-        halo_exchange=lambda x: x,
-        recurrence=recurrence,
-        shape=shape,
-        sigmoid=lambda x: 0.5 * (1.0 + standard.tanh(0.5 * x)),
-        silut=lambda x, threshold: composed_silut(x, threshold, xp=SimpleNamespace(**names)),
-        softmax=lambda x: composed_softmax(x, xp=SimpleNamespace(**names)),
-        split=split,
-        stop_gradient=lambda x: x,
-        with_adjoint=None,
-    )
+    names: dict[str, Any] = {
+        "astype": _astype,  # no copy where the precision is right already
+        "bfloat16": np.float32,
+        "float16": np.float16,
+        "matmul": folded_matmul(standard.matmul),
+        "halo_exchange": lambda x: x,
+        "recurrence": recurrence,
+        "shape": shape,
+        "sigmoid": lambda x: 0.5 * (1.0 + standard.tanh(0.5 * x)),
+        "silut": lambda x, threshold: composed_silut(x, threshold, xp=SimpleNamespace(**names)),
+        "softmax": lambda x: composed_softmax(x, xp=SimpleNamespace(**names)),
+        "split": split,
+        "stop_gradient": lambda x: x,
+        "with_adjoint": None,
+    }
     names.update(own)
+    # only what is not replaced: a wrapper of NumPy 1.26 has names of that NumPy, and none of array-api-compat
+    names.update({name: getattr(standard, name) for name in STANDARD if name not in names})
     assert set(REQUIRED) <= set(names), set(REQUIRED) - set(names)
     return SimpleNamespace(**names)
 
