@@ -30,9 +30,18 @@ TOLERANCES = {
         "spectral": 2e-5,
     },
     "float16": {"function": 1e-3, "energy": 2e-2, "descriptor": 2e-2, "force": 5e-2, "virial": 5e-2},
-    "bfloat16": {"function": 1e-2, "energy": 1e-1, "descriptor": 1e-1, "force": 5e-1, "virial": 5e-1},
+    "bfloat16": {"function": 1e-2, "energy": 1e-1, "descriptor": 1e-1, "force": 3e-1, "virial": 3e-1},
 }
-"""Largest difference relative to the largest expected value, for each precision and quantity."""
+"""Largest difference relative to the largest expected value, for each precision and quantity.
+
+Measured on the models of tests/consistency: bfloat16 forces differ by 0.21 of the largest, energies by 0.02.
+"""
+
+BY_COMPONENT = ("energy", "descriptor", "force", "virial", "golden")
+"""Quantities whose components, on the last axis, are each relative to their own largest value: a feature, an entry of a virial."""
+
+SMALLEST_SHARE = {"float64": 1e-2, "float32": 1e-2, "float16": 1e-2, "bfloat16": 1.0}
+"""Least scale of a component relative to the largest of all, because rounding of what cancels is not relative to the sum."""
 
 FLOOR = 1e-2
 """Smallest scale (eV, eV/Angstrom) that differences are relative to, because forces that cancel are not quite zero."""
@@ -41,7 +50,7 @@ FLOOR = 1e-2
 def assert_close(
     actual: Any, expected: Any, quantity: str, dtype: str = "float64", *, floor: float = FLOOR, what: str = ""
 ) -> None:
-    """Compare shapes, then values, at the tolerance of a quantity in a precision.
+    """Compare shapes, then values, at the tolerance of a quantity in a precision, each component at its own scale.
 
     Raises
     ------
@@ -55,9 +64,13 @@ def assert_close(
         return
     actual, expected = actual.astype(np.float64), expected.astype(np.float64)
     assert np.all(np.isfinite(actual)), f"{label}: not finite"
-    difference = np.abs(actual - expected)
-    allowed = TOLERANCES[dtype][quantity] * max(float(np.abs(expected).max()), floor)
-    where = tuple(int(k) for k in np.unravel_index(difference.argmax(), difference.shape))
-    assert difference.max() <= allowed, (
-        f"{label}: differs by {difference.max():.3g} at {where}, allowed are {allowed:.3g} ({dtype})"
+    difference, size = np.abs(actual - expected), np.abs(expected)
+    scale = max(float(size.max()), floor)
+    if quantity in BY_COMPONENT and size.ndim > 1:
+        components = size.reshape(-1, size.shape[-1]).max(axis=0)
+        scale = np.maximum(components, max(SMALLEST_SHARE[dtype] * scale, floor))
+    allowed = np.broadcast_to(TOLERANCES[dtype][quantity] * scale, size.shape)
+    where = tuple(int(k) for k in np.unravel_index((difference - allowed).argmax(), size.shape))
+    assert difference[where] <= allowed[where], (
+        f"{label}: differs by {difference[where]:.3g} at {where}, allowed are {allowed[where]:.3g} ({dtype})"
     )
