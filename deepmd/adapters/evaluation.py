@@ -72,7 +72,7 @@ def assemble(
     *,
     xp: Any,
 ) -> dict[str, Any]:
-    """Return the wanted outputs from atomic values, features and d(component)/d(displacement) of each component (none if not wanted)."""
+    """Return the wanted outputs from atomic values, features, and the derivatives of `components` by displacements."""
     from deepmd.array_model import derivatives
 
     output: Output = model.output

@@ -34,8 +34,8 @@ def atomic_virials_of_messages(
 
     W_J,kl = -sum_i dE_i/dr_J,k (r_J - r_i)_l for every atom J, images apart (docs/theory/conventions.md#atomic-virial):
     the shares of a pair (a, b) are those of J = b and J = a. `moments_3NM3` holds for each direction l the derivative
-    of sum_i E_i r_i,l by the displacements. Positions are those inside the cell: the share of an atom depends on the image that is
-    chosen, the virial does not.
+    of sum_i E_i r_i,l by the displacements. Positions are those inside the cell: the share of an
+    atom depends on the image that is chosen, the virial does not.
     """
     shares_a, shares_b = [], []
     for axis, moment_NM3 in enumerate(moments_3NM3):

@@ -57,7 +57,8 @@ STANDARD = (
 EXTRAS = {
     "float16": "precision option of DeePMD inputs that the standard does not know",
     "bfloat16": "likewise; a namespace without it maps it to float32",
-    "halo_exchange": "features of all atoms from those of the centres: the same, but in exported files whose caller shares out atoms among processes",
+    "halo_exchange": "features of all local and ghost atoms from those of the centres: identity in Python; MPI "
+    "communication in files run by LAMMPS",
     "recurrence": "y_{k+1} = f y_k - y_{k-1}, all of them in one new axis before the last, of what derivatives do not see: nothing keeps the steps",
     "shape": "sizes as Python ints where known and scalar tensors elsewhere; `.shape` is None-ridden in TensorFlow graphs",
     "segment_sum": "scatter-add of rows, the adjoint of take; the standard has no scatter",

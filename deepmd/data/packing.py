@@ -151,7 +151,7 @@ def _nearest(
 
 
 def _once_more(pair: np.ndarray, row: np.ndarray, kind: np.ndarray, typed: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-    """Put before the one section of pairs, sorted by (row, distance), sections for each type of neighbour with the nearest of them."""
+    """Repeat pairs sorted by (row, distance): first a section for each neighbour type, then the mixed one."""
     order = np.lexsort((kind, row))
     order = order[_rank(row[order] * len(typed) + kind[order]) < np.asarray(typed)[kind[order]]]
     part = np.concatenate([kind[order], np.full(len(pair), len(typed))])
@@ -161,8 +161,8 @@ def _once_more(pair: np.ndarray, row: np.ndarray, kind: np.ndarray, typed: tuple
 def _warn(most: np.ndarray, layout: Layout) -> None:
     needed = [max(int(count), sel) for count, sel in zip(most, layout.sel, strict=True)]
     warnings.warn(
-        f"an atom has more neighbours within {layout.rcut} Angstrom than sel = {list(layout.sel)} has slots; the farthest are left out. "
-        f"sel = {needed} would hold all neighbours of this batch",
+        f"an atom has more neighbours within {layout.rcut} Angstrom than sel = {list(layout.sel)} has slots; "
+        f"the farthest are left out. sel = {needed} would hold all neighbours of this batch",
         SelWarning,
         stacklevel=4,
     )

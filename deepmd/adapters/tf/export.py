@@ -86,7 +86,9 @@ def load_pb(path: Path, input_path: Path | None = None) -> ModelFile:
     if DEFINITION not in constants:
         if not from_kit("is_foreign")(constants):
             raise InputError(
-                f"{path}: {'a TensorFlow graph, but not a model' if constants else 'not a frozen TensorFlow model: it has no constants'}"
+                f"{path}: a TensorFlow graph, but not a model"
+                if constants
+                else f"{path}: not a frozen TensorFlow model: it has no constants"
             )
         is_parameter = from_kit("is_parameter")
         named = _arrays({name: tensor for name, tensor in constants.items() if is_parameter(name)}, path)

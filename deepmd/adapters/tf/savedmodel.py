@@ -57,7 +57,8 @@ def save_savedmodel(path: Path, content: ModelFile) -> None:
     """
     if content.model.output.name != "energy":
         raise InputError(
-            f"{path}: the format is for energies only; this model predicts {content.model.output.name}. Use .pb, .pth, .dp or .yaml"
+            f"{path}: the format is for energies only; this model predicts {content.model.output.name}. "
+            "Use .pb, .pth, .dp or .yaml"
         )
     if path.exists() and not (path / "saved_model.pb").is_file():
         raise InputError(f"{path}: cannot be written: it is there, and no SavedModel")

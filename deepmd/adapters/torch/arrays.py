@@ -30,7 +30,7 @@ def params_to_torch(params: Params) -> Params:
 
 
 def narrowed(model: Any, params: Params) -> Params:
-    """Return the parameters as physics sees them: parts in bfloat16, which NumPy lacks, are kept in float32 and cast."""
+    """Cast parts in bfloat16, which NumPy lacks and stores in float32, to what physics computes in."""
 
     def narrow(part: Any) -> Any:
         return map_leaves(lambda leaf: leaf.to(torch.bfloat16) if leaf.dtype == torch.float32 else leaf, part)

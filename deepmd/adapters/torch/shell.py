@@ -127,7 +127,7 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         comm_dict: dict[str, torch.Tensor] | None = None,
         charge_spin: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Evaluate with a neighbour list, as LAMMPS does: periodic images are atoms of their own, after the nloc centres.
+        """Evaluate with a neighbour list, as LAMMPS does: images are atoms of their own, after the nloc centres.
 
         Parameters
         ----------
