@@ -11,6 +11,7 @@ import json
 import os
 import statistics
 from pathlib import Path
+from typing import Any
 
 from measure import time_training
 from prepare import Workplace
@@ -91,7 +92,7 @@ def write_input(place: Workplace, folder: Path, kind: str, steps: int) -> None:
     path.write_text(json.dumps(options, indent=4))
 
 
-def table(content: dict) -> str:
+def table(content: dict[str, Any]) -> str:
     """Return medians and, of rivals, how many times longer than our torch they take, round by round."""
     lines = [
         f"192 atoms of water, batch 1, {content['settings']['threads']} threads; medians, and ratios to our torch with the smallest and largest",
@@ -116,7 +117,7 @@ def table(content: dict) -> str:
     return "\n".join(lines)
 
 
-def publish(content: dict, docs: Path) -> None:
+def publish(content: dict[str, Any], docs: Path) -> None:
     """Put the table between its marks on the page."""
     page = docs.read_text()
     head, rest = page.split(BEGIN)
@@ -141,7 +142,7 @@ def main() -> None:
     own, kit = ours(), theirs()
     sides = {"ours": own, "theirs": kit}
     place = Workplace(args.work, args.data, quick=False)
-    rows: dict = {kind: {who: [] for who in args.only} for kind in args.models}
+    rows: dict[str, Any] = {kind: {who: [] for who in args.only} for kind in args.models}
     settings = {"steps": args.steps, "parts": ROWS, "threads": args.threads}
     content = {"machine": machine(own, kit), "settings": settings, "rows": rows}
     args.output.parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +154,7 @@ def main() -> None:
                 if side is None:
                     continue
                 write_input(place, folder, kind, args.steps)
-                sample: dict = {"load_average": round(os.getloadavg()[0], 2)}
+                sample: dict[str, Any] = {"load_average": round(os.getloadavg()[0], 2)}
                 try:
                     environment = side.environment(args.threads, allocator)
                     sample |= time_training([*side.dp, backend], environment, folder, ROWS, args.steps, LIMIT)

@@ -8,6 +8,7 @@ python benchmarks/kinds.py [--quick] [--only ROW ...] [--time-limit SECONDS]    
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import report
 from prepare import Workplace
@@ -33,7 +34,7 @@ DPA1 = {
     **{"type_one_side": True, "attn": 128, "attn_dotr": True, "attn_mask": False},
 }
 
-DESCRIPTORS: dict[str, dict] = {
+DESCRIPTORS: dict[str, dict[str, Any]] = {
     "se_e2_r": {"type": "se_e2_r", **SECTIONS, "neuron": [5, 10, 20]},
     "se_e3": {
         "type": "se_e3",
@@ -85,7 +86,7 @@ def _descriptor(row: Row) -> str:
     return row.name.rpartition("-")[0]
 
 
-def write(results: dict, docs: Path) -> None:
+def write(results: dict[str, Any], docs: Path) -> None:
     """Put the table between its markers of a page."""
     rows = [row for row in results["rows"].values() if row["rounds"]]
     report.put(docs, MARKERS, [report.conditions(results), report.comparison(rows), report.agreement(rows)])

@@ -13,6 +13,7 @@ import os
 import re
 import statistics
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from prepare import Workplace
@@ -70,7 +71,9 @@ def write_structure(source: Path, target: Path) -> None:
     target.write_text("\n".join(lines) + "\n")
 
 
-def measure(place: Workplace, kit: Side, model: Path, natoms: int, ranks: int, threads: int, steps: int) -> dict:
+def measure(
+    place: Workplace, kit: Side, model: Path, natoms: int, ranks: int, threads: int, steps: int
+) -> dict[str, Any]:
     """Return milliseconds of a step and seconds of the first ones, or why there are none."""
     before = {"load_average": round(os.getloadavg()[0], 2)}
     if not model.exists():
@@ -93,7 +96,7 @@ def measure(place: Workplace, kit: Side, model: Path, natoms: int, ranks: int, t
     return {**before, "value": 1e3 * seconds[1] / steps, "first": seconds[0], "peak_memory": memory}
 
 
-def report(rows: dict) -> None:
+def report(rows: dict[str, Any]) -> None:
     """Print the medians, and how many times faster our `.pth` is, round by round."""
     for name, contestants in rows.items():
         values = {
@@ -139,7 +142,7 @@ def main() -> None:
     place.prepare_ours(own, 2)
     run([*own.dp, "convert-backend", "model.dp", "model.savedmodel"], own.environment(2), place.folder / "ours", LIMIT)
     place.prepare_theirs(kit)
-    rows: dict = {
+    rows: dict[str, Any] = {
         f"{natoms} atoms, {name}": {who: [] for who in args.only} for natoms in args.sizes for name in args.runs
     }
     content = {"machine": machine(own, kit), "settings": {"steps": args.steps, "first": FIRST}, "rows": rows}

@@ -5,6 +5,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from prepare import Workplace
 from rows import Contestant, Row
@@ -22,7 +23,9 @@ DeepPot(sys.argv[1]).eval(data["coord"], data["cell"], data["types"])
 """
 
 
-def measure(row: Row, contestant: Contestant, side: Side, place: Workplace, threads: int, quick: bool) -> dict:
+def measure(
+    row: Row, contestant: Contestant, side: Side, place: Workplace, threads: int, quick: bool
+) -> dict[str, Any]:
     """Return `value` in the unit of the row and `peak_memory` in bytes, or `error`.
 
     The load of the machine before it in any case.
@@ -49,7 +52,7 @@ def measure(row: Row, contestant: Contestant, side: Side, place: Workplace, thre
 
 def _train(
     row: Row, contestant: Contestant, side: Side, environment: dict[str, str], place: Workplace, quick: bool
-) -> dict:
+) -> dict[str, Any]:
     """Time per step between two rows of the learning curve, as they appear in the file: the same clock for every program."""
     rows, every = (3, row.curve[1] // 4) if quick else row.curve
     folder = place.folder / "train"
@@ -59,7 +62,7 @@ def _train(
 
 def time_training(
     dp: list[str], environment: dict[str, str], folder: Path, rows: int, every: int, limit: float = LIMIT
-) -> dict:
+) -> dict[str, Any]:
     """Train the input.json of a folder, which writes `rows` rows of its curve, one `every` so many steps.
 
     Arguments as for `run`.
@@ -89,16 +92,17 @@ def time_training(
     return {"value": sum(parts) / len(parts), "peak_memory": memory, "parts": parts}
 
 
-def _cold(command: list[str], environment: dict[str, str], folder: Path) -> dict:
+def _cold(command: list[str], environment: dict[str, str], folder: Path) -> dict[str, Any]:
     """Time of a whole process. The first of two brings the files into memory and does not count."""
     run(command, environment, folder, LIMIT)
     seconds, memory = run(command, environment, folder, LIMIT)
     return {"value": seconds, "peak_memory": memory}
 
 
-def _evaluate(command: list[str], environment: dict[str, str], folder: Path, quick: bool) -> dict:
+def _evaluate(command: list[str], environment: dict[str, str], folder: Path, quick: bool) -> dict[str, Any]:
     """Return what a worker measured."""
     result = folder / "result.json"
     result.unlink(missing_ok=True)
     run([*command, str(result), "0.2" if quick else "2"], environment, folder, LIMIT)
-    return json.loads(result.read_text())
+    measured: dict[str, Any] = json.loads(result.read_text())
+    return measured

@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sides import ROOT, Side, run
@@ -45,7 +46,7 @@ class Workplace:
     """
 
     def __init__(
-        self, root: Path, data: Path | None, quick: bool, descriptor: dict | None = None, steps: int = STEPS
+        self, root: Path, data: Path | None, quick: bool, descriptor: dict[str, Any] | None = None, steps: int = STEPS
     ) -> None:
         self.steps = STEPS // 10 if quick else steps
         self.source = data or SHIPPED / "data"
@@ -178,9 +179,10 @@ class Workplace:
         np.savez(path, coord=coord, cell=cell.reshape(1, 9), types=np.tile(system.types, times**3))
 
 
-def _simple(descriptor: dict) -> list[dict]:
+def _simple(descriptor: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the sections of a descriptor that have nets: itself, or the members of a hybrid."""
-    return descriptor.get("list", [descriptor])
+    sections: list[dict[str, Any]] = descriptor.get("list", [descriptor])
+    return sections
 
 
 def _repeat(coord: np.ndarray, cell: np.ndarray, times: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:

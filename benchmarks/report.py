@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from rows import KIT, WITH
 
@@ -10,7 +11,7 @@ MARKERS = ("<!-- tables: written by benchmarks/run.py -->", "<!-- end of tables 
 GIGA = 1e9
 
 
-Panel = tuple[str, str, list[dict], Callable[[dict], float], str, float]
+Panel = tuple[str, str, list[dict[str, Any]], Callable[[dict[str, Any]], float], str, float]
 """A plot: x label, y label, rows, x of a row, key of the samples, divisor."""
 
 
@@ -19,7 +20,7 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def _values(row: dict, name: str, key: str = "value") -> dict[int, float]:
+def _values(row: dict[str, Any], name: str, key: str = "value") -> dict[int, float]:
     """Samples by round; empty where there are none."""
     contestant = row["contestants"].get(name, {"samples": []})
     return {
@@ -29,18 +30,18 @@ def _values(row: dict, name: str, key: str = "value") -> dict[int, float]:
     }
 
 
-def _median(row: dict, name: str, key: str = "value") -> float:
+def _median(row: dict[str, Any], name: str, key: str = "value") -> float:
     """Median of the samples, of which there must be some."""
     return median(_values(row, name, key).values())
 
 
-def _error(row: dict, name: str) -> str:
+def _error(row: dict[str, Any], name: str) -> str:
     """Why a contestant failed, as a table shows it."""
     samples = row["contestants"].get(name, {"samples": []})["samples"]
     return next((sample["error"].replace("|", "/").replace("<", "‹") for sample in samples if "error" in sample), "")
 
 
-def ratio(row: dict, ours: str, rival: str) -> str:
+def ratio(row: dict[str, Any], ours: str, rival: str) -> str:
     """Median of the rival by ours, with the smallest and the largest ratio of a round."""
     mine, other = _values(row, ours), _values(row, rival)
     each = [other[k] / mine[k] for k in mine if k in other]
@@ -50,7 +51,7 @@ def ratio(row: dict, ours: str, rival: str) -> str:
     return f"**{whole:.1f}** ({min(each):.1f} to {max(each):.1f})"
 
 
-def _fastest(row: dict, names: list[str]) -> str | None:
+def _fastest(row: dict[str, Any], names: list[str]) -> str | None:
     known = {name: _median(row, name) for name in names if _values(row, name)}
     return min(known, key=known.__getitem__) if known else None
 
@@ -59,7 +60,7 @@ def _table(headings: list[str], lines: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in [headings, ["---"] * len(headings), *lines])
 
 
-def comparison(rows: list[dict]) -> str:
+def comparison(rows: list[dict[str, Any]]) -> str:
     """Each of ours beside its fastest rival, as shipped and with allocator settings."""
     lines = []
     for row in rows:
@@ -89,7 +90,7 @@ def comparison(rows: list[dict]) -> str:
     )
 
 
-def _everything(rows: list[dict]) -> str:
+def _everything(rows: list[dict[str, Any]]) -> str:
     lines = []
     for row in rows:
         for name in row["contestants"]:
@@ -110,7 +111,7 @@ def _everything(rows: list[dict]) -> str:
     return _table(["work", "program", "unit", "median", "smallest to largest", "peak memory, GB", "processes"], lines)
 
 
-def agreement(rows: list[dict]) -> str:
+def agreement(rows: list[dict[str, Any]]) -> str:
     """How far the largest force component differs between the contestants of a row: they do the same work."""
     deviations: dict[str, float] = {}
     for row in rows:
@@ -131,7 +132,7 @@ def agreement(rows: list[dict]) -> str:
     )
 
 
-def conditions(results: dict) -> str:
+def conditions(results: dict[str, Any]) -> str:
     machine, settings = results["machine"], results["settings"]
     lines = [
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory'] / GIGA:.0f} GB, {machine['system']}",
@@ -185,7 +186,7 @@ def _plot(panels: list[Panel], target: Path) -> bool:
     return True
 
 
-def _plots(rows: list[dict], folder: Path) -> str:
+def _plots(rows: list[dict[str, Any]], folder: Path) -> str:
     """Draw the scaling curves; return the lines that show them."""
     named = {row["name"]: row for row in rows}
     sizes = [row for name, row in named.items() if name.startswith("eval-") and "threads" not in name]
@@ -212,19 +213,19 @@ def _plots(rows: list[dict], folder: Path) -> str:
     return "\n\n".join(["### Scaling", *shown]) if shown else ""
 
 
-def _atoms(row: dict) -> int:
-    return row["natoms"]
+def _atoms(row: dict[str, Any]) -> int:
+    return int(row["natoms"])
 
 
-def _batch(row: dict) -> int:
-    return row["batch"]
+def _batch(row: dict[str, Any]) -> int:
+    return int(row["batch"])
 
 
-def _threads(row: dict) -> int:
-    return row["threads"]
+def _threads(row: dict[str, Any]) -> int:
+    return int(row["threads"])
 
 
-def write(results: dict, docs: Path) -> None:
+def write(results: dict[str, Any], docs: Path) -> None:
     """Put tables between the markers of a page, and plots into the folder of its name."""
     rows = [row for row in results["rows"].values() if row["rounds"]]
     parts = [

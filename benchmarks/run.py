@@ -15,7 +15,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import report
 from measure import measure
@@ -32,9 +32,9 @@ class Results:
     A row that was measured with the present source is completed; one that was measured with another is measured anew.
     """
 
-    def __init__(self, path: Path, conditions: dict, fresh: bool) -> None:
+    def __init__(self, path: Path, conditions: dict[str, Any], fresh: bool) -> None:
         self._path = path
-        self.content: dict = {**conditions, "rows": {}}
+        self.content: dict[str, Any] = {**conditions, "rows": {}}
         if path.exists() and not fresh:
             self.content = json.loads(path.read_text())
             different = [
@@ -71,13 +71,13 @@ class Results:
             "contestants"
         ].values():  # contestants are compared within a round: what is left of one does not count
             each["samples"] = [sample for sample in each["samples"] if sample["round"] < found["rounds"]]
-        return found["rounds"]
+        return int(found["rounds"])
 
     def failed(self, row: Row, name: str) -> bool:
         """Whether this contestant cannot do this work; it is not asked again."""
         return any("error" in sample for sample in self.content["rows"][row.name]["contestants"][name]["samples"])
 
-    def add(self, row: Row, name: str, sample: dict) -> None:
+    def add(self, row: Row, name: str, sample: dict[str, Any]) -> None:
         """Keep a sample."""
         found = self.content["rows"][row.name]
         found["contestants"][name]["samples"].append({"round": found["rounds"], **sample})
@@ -195,7 +195,7 @@ def command(
     stem: str,
     every_row: Callable[[bool], list[Row]],
     prepare: Callable[[argparse.Namespace, dict[str, Side], list[Row]], Callable[[Row], Workplace]],
-    write: Callable[[dict, Path], None],
+    write: Callable[[dict[str, Any], Path], None],
 ) -> None:
     """Do what the command line says.
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -73,7 +74,8 @@ class Side:
         run = subprocess.run(
             [self.python, "-c", VERSIONS], env=self.environment(1), capture_output=True, text=True, check=True, cwd="/"
         )
-        return json.loads(run.stdout)
+        versions: dict[str, str] = json.loads(run.stdout)
+        return versions
 
 
 def ours() -> Side:
@@ -160,7 +162,7 @@ def _reason(code: int, text: str) -> str:
     return (named or lines or [f"exit code {code}"])[-1][:200]
 
 
-def machine(own: Side, other: Side | None) -> dict:
+def machine(own: Side, other: Side | None) -> dict[str, Any]:
     """Describe the machine and the programs."""
     cpuinfo = Path("/proc/cpuinfo")
     models = (

@@ -20,6 +20,7 @@ os.environ.update(OMP_NUM_THREADS="1", DP_INTRA_OP_PARALLELISM_THREADS="1", DP_I
 import numpy as np
 
 from deepmd.adapters.training import Adam, Task
+from deepmd.array_model.components import trainable_flags
 from deepmd.data.batch import make_batch
 from deepmd.data.sampling import Sampler, make_rule
 from deepmd.data.systems import find_systems, load_system
@@ -58,7 +59,9 @@ def training(backend: str, folder: Path) -> Work:
     content = load_model(folder / "ours/model.dp")
     systems = [load_system(path, options.model.type_map) for path in find_systems(str(folder / "data"))]
     sampler = Sampler(make_rule(systems, 1, "prob_sys_size", None, "data"), 1)
-    task = Task(options.model, tuple(trainable_paths(content.params, options.model.trainables())), options.loss, Adam())
+    task = Task(
+        options.model, tuple(trainable_paths(content.params, trainable_flags(options.model))), options.loss, Adam()
+    )
     maker = importlib.import_module(f"deepmd.adapters.{backend}.trainer").trainer
     planner = Planner(options.model, content.params, content.min_nbor_dist)
     trainer = maker(task, content.params, planner.plan)
@@ -79,7 +82,7 @@ def evaluation(file: str, folder: Path) -> Work:
     return lambda: potential.eval(frame["coord"], frame["cell"], frame["types"])
 
 
-def torch_operations(work: Work) -> collections.Counter:
+def torch_operations(work: Work) -> collections.Counter[str]:
     """Time of each kind of operation, any unit."""
     from torch.profiler import ProfilerActivity, profile
 
@@ -91,11 +94,11 @@ def torch_operations(work: Work) -> collections.Counter:
     )
 
 
-def tf_operations(work: Work) -> collections.Counter:
+def tf_operations(work: Work) -> collections.Counter[str]:
     """Time of each kind of operation, any unit."""
     import tensorflow as tf
 
-    found: collections.Counter = collections.Counter()
+    found: collections.Counter[str] = collections.Counter()
     run = tf.compat.v1.Session.run
 
     def traced(self: Any, fetches: Any, feed_dict: Any = None) -> Any:
@@ -128,7 +131,7 @@ def processor_seconds(work: Work) -> float:
     return min(seconds)
 
 
-def shares(work: Work, operations: Callable[[Work], collections.Counter]) -> dict[str, float]:
+def shares(work: Work, operations: Callable[[Work], collections.Counter[str]]) -> dict[str, float]:
     """Milliseconds by kind.
 
     Those of the profile, which measures by the clock, are scaled to the processor time without it.

@@ -10,6 +10,7 @@ import resource
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def main() -> None:
     potential = DeepPot(model)
     load = time.perf_counter() - begin
 
-    results: tuple = ()
+    results: tuple[Any, ...] = ()
 
     def call() -> float:
         nonlocal results

@@ -33,6 +33,11 @@ def mark_slow(rows: Iterable[Any], quick: Iterable[Any]) -> list[Any]:
     return [row if row in quick else marked for row, marked in zip(rows, slow, strict=True)]
 
 
+def options(part: object) -> Any:
+    """Return a model or one of its parts with the options of its kind, which its contract does not name."""
+    return part
+
+
 def convert(tree: Any, function: Callable[[Any], Any]) -> Any:
     """Apply a function to the arrays of nested dataclasses, dicts, lists and tuples; numbers and None stay."""
     if is_dataclass(tree) and not isinstance(tree, type):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from deepmd.array_model.conditions import Conditions
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.outputs import DERIVATIVES, ENERGY, Output
@@ -44,7 +45,7 @@ class ExactEvaluator:
     start : see `domain_start`
     """
 
-    def __init__(self, make: MakeEvaluator, model: Any, params: Params, plan: Plan) -> None:
+    def __init__(self, make: MakeEvaluator, model: Model, params: Params, plan: Plan) -> None:
         self.start = domain_start(plan)
         self._expansions = make(model, params, plan)
         self._nets: Evaluator | None = None
@@ -61,7 +62,7 @@ class ExactEvaluator:
 
 
 def assemble(
-    model: Any,
+    model: Model,
     value_Nd: Any,
     descriptor_ND: Any,
     grads_NM3: Sequence[Any],
@@ -110,7 +111,7 @@ def assemble(
     return {name: makers[name]() for name in output.names if name in wanted}
 
 
-def components(model: Any, value_Nd: Any, pairs: Neighbours, wanted: frozenset[str], *, xp: Any) -> list[Any]:
+def components(model: Model, value_Nd: Any, pairs: Neighbours, wanted: frozenset[str], *, xp: Any) -> list[Any]:
     """Return the sums over all atoms that are to be differentiated.
 
     One for each component, and for atomic virials with messages those of each component weighted with each coordinate

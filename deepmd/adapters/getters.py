@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from deepmd.array_model.conditions import CONDITIONS
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.outputs import Output
 from deepmd.io.model_file import ModelFile
 
@@ -48,6 +49,6 @@ def getters_of(content: ModelFile) -> Getters:
     return getters
 
 
-def types_with_output(model: Any) -> list[int]:
+def types_with_output(model: Model) -> list[int]:
     """Return the types whose atoms have an output."""
     return [kind for kind in range(model.ntypes) if kind not in model.atom_exclude_types]

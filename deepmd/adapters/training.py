@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from deepmd.array_model.components import descriptors_of
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.spectral import Plan
@@ -47,7 +49,7 @@ class Task:
     shared : {path: path} of parameters that are always equal to another one, which is trained for both
     """
 
-    model: Any
+    model: Model
     trainable: tuple[str, ...]
     loss: Loss
     adam: Adam
@@ -88,7 +90,7 @@ FORMATS = 1, 2
 """Versions of checkpoints that are read; the last is written."""
 
 
-def read_progress(stored: dict[str, Any], version: int, moments: dict[str, np.ndarray], model: Any) -> Progress:
+def read_progress(stored: dict[str, Any], version: int, moments: dict[str, np.ndarray], model: Model) -> Progress:
     """Return the progress of a checkpoint from its numbers and texts.
 
     Raises
@@ -97,14 +99,18 @@ def read_progress(stored: dict[str, Any], version: int, moments: dict[str, np.nd
         An entry is missing or has a value that no checkpoint has.
     """
     terms = upgrade_evaluation(stored.get("evaluation", "direct"), model) if version == 1 else stored["terms"]
-    if terms is not None and (len(terms) != len(model.parts) or not all(type(each) is int for each in terms)):
-        raise ValueError(f"terms are {terms!r}; needed: a number for each of {len(model.parts)} descriptors")
+    if terms is not None and (len(terms) != len(descriptors_of(model)) or not all(type(each) is int for each in terms)):
+        raise ValueError(f"terms are {terms!r}; needed: a number for each of {len(descriptors_of(model))} descriptors")
     return Progress(int(stored["step"]), int(stored["seed"]), moments, None if terms is None else tuple(terms))
 
 
-def upgrade_evaluation(evaluation: str | int, model: Any) -> list[int] | None:
+def upgrade_evaluation(evaluation: str | int, model: Model) -> list[int] | None:
     """Return the terms of each part from a checkpoint of version 1: one number for all, "direct" or "auto"."""
-    return None if evaluation == "auto" else [0 if evaluation == "direct" else int(evaluation)] * len(model.parts)
+    return (
+        None
+        if evaluation == "auto"
+        else [0 if evaluation == "direct" else int(evaluation)] * len(descriptors_of(model))
+    )
 
 
 class Trainer(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from deepmd.array_model.contracts import Draw
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
 from deepmd.array_model.networks import Net, apply_net, init_net
 
@@ -86,7 +87,7 @@ class GatedAttention:
             for name, sizes in (("in_proj", into), ("out_proj", back))
         }
 
-    def init(self, seed: list[int] | None, draw: Any, *, xp: Namespace) -> list[Params]:
+    def init(self, seed: list[int] | None, draw: Draw, *, xp: Namespace) -> list[Params]:
         """Fresh parameters; seed list of layer i: [map, 0, i, *seed] (docs/theory/networks.md#fresh-weights)."""
         out = []
         for number in range(self.layers):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from deepmd.array_model.conditions import CONDITIONS
+from deepmd.array_model.contracts import Draw
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.networks import activation, apply_net, init_affine
 from deepmd.array_model.type_embedding import TypeEmbedding
@@ -20,7 +19,7 @@ def names_of(limits: tuple[int, int]) -> tuple[str, ...]:
     return tuple(str(value) for value in range(limits[0], limits[1] + 1))
 
 
-def fresh(embedding: TypeEmbedding, seed: list[int] | None, draw: Any, *, xp: Namespace) -> Params:
+def init(embedding: TypeEmbedding, seed: list[int] | None, draw: Draw, *, xp: Namespace) -> Params:
     """Fresh parameters.
 
     `embedding` tells width and precision of the vectors, which are learned as those of types are.

@@ -18,7 +18,7 @@ class Condition:
 
     Attributes
     ----------
-    asked_by : property of a model with the parts that may ask for it: "fittings" or "descriptors"
+    asked_by : role of the components that may ask for it: "fitting_net" or "descriptor"
     dim_option : option of these parts with the number of values K, 0 where a part does not ask
     default_option : option of these parts with values for data that have none; "" if there is no such option
     per_atom : K values of each atom; otherwise of each frame
@@ -35,10 +35,10 @@ class Condition:
 
 
 CONDITIONS = {
-    "fparam": Condition("fittings", "numb_fparam", "default_fparam"),
-    "aparam": Condition("fittings", "numb_aparam", per_atom=True),
+    "fparam": Condition("fitting_net", "numb_fparam", "default_fparam"),
+    "aparam": Condition("fitting_net", "numb_aparam", per_atom=True),
     "charge_spin": Condition(
-        "descriptors",
+        "descriptor",
         "dim_chg_spin",
         "default_chg_spin",
         limits={"charge": (-100, 99), "spin": (0, 99)},

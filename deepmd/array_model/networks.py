@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deepmd.array_model.contracts import Draw
 from deepmd.array_model.errors import nearest
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
 
@@ -162,7 +163,7 @@ def init_affine(shape: tuple[int, int, bool], rng: Any) -> Params:
     return {**params, "b": rng.normal(0.0, 1.0, (out,))} if bias else params
 
 
-def init_net(net: Net, seed: Sequence[int] | None, draw: Any, first: int = 0) -> Params:
+def init_net(net: Net, seed: Sequence[int] | None, draw: Draw, first: int = 0) -> Params:
     """Fresh parameters: those of affine maps, and time steps N(0.1, 0.001) (docs/theory/networks.md#fresh-weights).
 
     `draw(seed_list)` returns a NumPy generator; the layer number, counted from `first`, is prepended to `seed`.

@@ -1,33 +1,89 @@
-"""Named kinds of descriptors, fitting nets and models; plug-ins register through the entry point `deepmd.plugins`."""
+"""Tables of kinds: descriptors, fitting nets and models by name; plug-ins register by the entry point `deepmd.plugins`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeVar
 
+from deepmd.array_model.contracts import Component, Descriptor, FittingNet, Model
+from deepmd.array_model.descriptors.dpa2 import Dpa2
+from deepmd.array_model.descriptors.dpa3 import Dpa3
+from deepmd.array_model.descriptors.hybrid import Hybrid
+from deepmd.array_model.descriptors.loc_frame import LocFrame
+from deepmd.array_model.descriptors.se_atten import SeAtten, SeAttenV2
+from deepmd.array_model.descriptors.se_e2_a import SeE2A
+from deepmd.array_model.descriptors.se_e2_a_typed import SeE2ATyped
+from deepmd.array_model.descriptors.se_e2_r import SeE2R
+from deepmd.array_model.descriptors.se_e3 import SeE3
+from deepmd.array_model.descriptors.se_e3_tebd import SeE3Tebd
 from deepmd.array_model.errors import InputError, nearest
-from deepmd.unsupported import KINDS
+from deepmd.array_model.fittings.dipole import DipoleFitting
+from deepmd.array_model.fittings.dos import DosFitting
+from deepmd.array_model.fittings.energy import EnergyFitting
+from deepmd.array_model.fittings.polar import PolarFitting
+from deepmd.array_model.fittings.property import PropertyFitting
+from deepmd.array_model.models.linear import LinearModel
+from deepmd.array_model.models.pairtab import PairTabModel
+from deepmd.array_model.models.standard import StandardModel
+from deepmd.array_model.models.zbl import ZblModel
+from deepmd.unsupported import KINDS as UNSUPPORTED
 
-_KINDS: dict[str, dict[str, type]] = {"descriptor": {}, "fitting_net": {}, "model": {}}
-_ALIASES: dict[tuple[str, str], str] = {}
+DESCRIPTORS: tuple[type[Descriptor], ...] = (
+    Dpa2,
+    Dpa3,
+    Hybrid,
+    LocFrame,
+    SeAtten,
+    SeAttenV2,
+    SeE2A,
+    SeE2ATyped,
+    SeE2R,
+    SeE3,
+    SeE3Tebd,
+)
+FITTING_NETS: tuple[type[FittingNet], ...] = (DipoleFitting, DosFitting, EnergyFitting, PolarFitting, PropertyFitting)
+MODELS: tuple[type[Model], ...] = (LinearModel, PairTabModel, StandardModel, ZblModel)
+
+KINDS: dict[str, dict[str, type[Component]]] = {
+    "descriptor": {cls.kind: cls for cls in DESCRIPTORS},
+    "fitting_net": {cls.kind: cls for cls in FITTING_NETS},
+    "model": {cls.kind: cls for cls in MODELS},
+}
+"""Classes of options by role and name."""
+
+ALIASES: dict[str, dict[str, str]] = {
+    "descriptor": {
+        "se_a": "se_e2_a",
+        "se_r": "se_e2_r",
+        "se_at": "se_e3",
+        "se_a_3be": "se_e3",
+        "se_t": "se_e3",
+        "dpa1": "se_atten",
+    },
+    "fitting_net": {},
+    "model": {"linear_ener": "linear"},
+}
+"""Other names of kinds."""
+
+K = TypeVar("K", bound=Component)
 
 
-def register(kind: str, name: str, aliases: tuple[str, ...] = ()) -> Callable[[type], type]:
-    """Return a class decorator that makes a config class known under `name` and its aliases."""
+def register(role: str, name: str, aliases: tuple[str, ...] = ()) -> Callable[[type[K]], type[K]]:
+    """Return a class decorator of plug-ins that adds a class of options to `KINDS` under `name` and its aliases."""
 
-    def keep(cls: type) -> type:
-        _KINDS[kind][name] = cls
-        cls.kind = name  # type: ignore[attr-defined]
-        _ALIASES.update({(kind, alias): name for alias in aliases})
+    def keep(cls: type[K]) -> type[K]:
+        cls.kind = name
+        KINDS[role][name] = cls
+        ALIASES[role].update(dict.fromkeys(aliases, name))
         return cls
 
     return keep
 
 
-def canonical(kind: str, name: Any, where: str) -> str:
-    """Return the registered name behind `name`; `where` is the path in the input that an error names.
+def canonical(role: str, name: Any, where: str) -> str:
+    """Return the name in `KINDS` behind `name`; `where` is the path in the input that an error names.
 
     Raises
     ------
@@ -35,26 +91,27 @@ def canonical(kind: str, name: Any, where: str) -> str:
         The name is unknown.
     """
     _load_plugins()
-    key = _ALIASES.get((kind, name), name) if isinstance(name, str) else str(name)
-    if key not in _KINDS[kind]:
-        if key in KINDS.get(kind, ()):
+    kinds, aliases = KINDS[role], ALIASES[role]
+    key = aliases.get(name, name) if isinstance(name, str) else str(name)
+    if key not in kinds:
+        if key in UNSUPPORTED.get(role, ()):
             raise InputError(
-                f"{where}: type {name!r} is known, but not supported yet. Supported: {', '.join(sorted(_KINDS[kind]))}"
+                f"{where}: type {name!r} is known, but not supported yet. Supported: {', '.join(sorted(kinds))}"
             )
-        known = sorted([*_KINDS[kind], *(alias for k, alias in _ALIASES if k == kind)])
+        known = sorted([*kinds, *aliases])
         raise InputError(f"{where}: unknown type {name!r}. Known: {', '.join(known)}.{nearest(str(name), known)}")
-    return key
+    return str(key)
 
 
-def lookup(kind: str, name: Any, where: str) -> Any:
-    """Return the config class registered under `name` (see `canonical`)."""
-    return _KINDS[kind][canonical(kind, name, where)]
+def lookup(role: str, name: Any, where: str) -> Any:
+    """Return the class of options under a name (see `canonical`): Any, because options are known at run time only."""
+    return KINDS[role][canonical(role, name, where)]
 
 
-def registered(kind: str) -> dict[str, type]:
-    """Return the config classes of a kind by their names."""
+def registered(role: str) -> dict[str, type[Component]]:
+    """Return the classes of a role by their names."""
     _load_plugins()
-    return dict(sorted(_KINDS[kind].items()))
+    return dict(sorted(KINDS[role].items()))
 
 
 @cache

@@ -46,7 +46,7 @@ class Expansion:
 
 
 Plan = tuple[Expansion | None, ...]
-"""Expansion of each of `model.parts`; None: the nets themselves are evaluated."""
+"""Expansion of each of `components.descriptors_of`; None: the nets themselves are evaluated."""
 
 
 def abscissa(s: Array, scale: Array) -> Array:

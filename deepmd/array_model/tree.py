@@ -34,9 +34,10 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
-def replace_leaves(tree: Any, leaves: dict[str, Any]) -> Any:
+def replace_leaves(tree: dict[str, Any], leaves: dict[str, Any]) -> dict[str, Any]:
     """Return the tree with its leaves taken from {path: leaf}."""
-    return map_leaves(lambda path: leaves[path], paths(tree))
+    out: dict[str, Any] = map_leaves(lambda path: leaves[path], paths(tree))
+    return out
 
 
 def paths(tree: Any) -> Any:

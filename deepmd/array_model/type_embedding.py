@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from deepmd.array_model.contracts import Draw
 from deepmd.array_model.electrons import configuration
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.networks import Net, apply_net, check_options, init_net
@@ -51,7 +51,7 @@ class TypeEmbedding:
             return tuple(configuration(name) for name in type_map)
         return tuple(tuple(float(row == column) for column in range(len(type_map))) for row in range(len(type_map)))
 
-    def init(self, type_map: tuple[str, ...], seed: list[int] | None, draw: Any, *, xp: Namespace) -> Params:
+    def init(self, type_map: tuple[str, ...], seed: list[int] | None, draw: Draw, *, xp: Namespace) -> Params:
         """Fresh parameters; seed list of a descriptor with seed s: [1, s] (docs/theory/networks.md#fresh-weights)."""
         return {**init_net(self.net(len(type_map)), seed, draw), "inputs": xp.asarray(self.inputs(type_map))}
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from deepmd.array_model.conditions import CONDITIONS, Conditions, find_problem
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.outputs import Output
@@ -58,7 +58,7 @@ def data_of(output: Output, loss: Loss | None = None) -> dict[str, Width]:
     }
 
 
-def read_conditions(model: Any, frames: Frames, atoms: np.ndarray) -> Conditions:
+def read_conditions(model: Model, frames: Frames, atoms: np.ndarray) -> Conditions:
     """Return the conditions of a batch that the model asks for, its default where a system has none.
 
     Raises
@@ -88,14 +88,14 @@ def read_conditions(model: Any, frames: Frames, atoms: np.ndarray) -> Conditions
     }
 
 
-def pack_frames(model: Any, frames: Frames, *, ordered: bool = True) -> Packed:
+def pack_frames(model: Model, frames: Frames, *, ordered: bool = True) -> Packed:
     """Find the neighbours of all real atoms of some frames, and pack them (`ordered`: see `pack`)."""
     layout = model.layout()
     structures = [system.structure(frame) for system, frame in frames]
     return pack(find_neighbours(structures, layout.rcut), layout, model.ntypes, ordered=ordered)
 
 
-def make_batch(model: Any, loss: Loss, frames: Frames) -> Batch:
+def make_batch(model: Model, loss: Loss, frames: Frames) -> Batch:
     """Find neighbours, pack, and collect the labels that the loss reads."""
     packed = pack_frames(model, frames)
     available = frozenset(name for name in loss.labels() if all(name in system.data for system, _ in frames))
@@ -113,7 +113,7 @@ class Preparation:
     Finding and packing neighbours costs as much as a tenth of a training step, and a frame is visited many times.
     """
 
-    def __init__(self, model: Any, loss: Loss) -> None:
+    def __init__(self, model: Model, loss: Loss) -> None:
         self._model, self._loss = model, loss
         self._kept: dict[tuple[str, int], Batch] = {}
         self._room = KEPT_BYTES

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.array_model.components import fittings_of
+from deepmd.array_model.contracts import Model
 from deepmd.data.batch import Frames
 
 log = logging.getLogger(__name__)
@@ -22,7 +24,7 @@ def type_counts(frames: Frames, ntypes: int) -> np.ndarray:
     return np.array([np.bincount(each[each >= 0], minlength=ntypes) for each in types], dtype=np.float64)
 
 
-def energy_bias(model: Any, frames: Frames) -> np.ndarray:
+def energy_bias(model: Model, frames: Frames) -> np.ndarray:
     """Return the energy of each type (T,) by least squares on the total energies (eV).
 
     Types with an assigned energy (`atom_ener`, `preset_out_bias`) keep it.
@@ -39,7 +41,7 @@ def energy_bias(model: Any, frames: Frames) -> np.ndarray:
         return bias
     counts = type_counts(labelled, model.ntypes)
     energies = np.array([system.data["energy"][frame] for system, frame in labelled])
-    return bias + fit_energies(counts, energies - counts @ bias, ~known, model.rcond)
+    return np.asarray(bias + fit_energies(counts, energies - counts @ bias, ~known, model.rcond))
 
 
 def fit_energies(counts: np.ndarray, energies: np.ndarray, free: np.ndarray, rcond: float | None) -> np.ndarray:
@@ -60,17 +62,17 @@ def fit_energies(counts: np.ndarray, energies: np.ndarray, free: np.ndarray, rco
     return fitted
 
 
-def _energy(model: Any, frames: Frames) -> BiasAndScale:
+def _energy(model: Model, frames: Frames) -> BiasAndScale:
     bias = energy_bias(model, frames).reshape(-1, 1)
     return bias, np.ones_like(bias)
 
 
-def _none(model: Any, frames: Frames) -> BiasAndScale:
+def _none(model: Model, frames: Frames) -> BiasAndScale:
     """Return zero and one: a constant vector would not turn with the system."""
     return np.zeros((model.ntypes, model.output.width)), np.ones((model.ntypes, model.output.width))
 
 
-def _mean(model: Any, frames: Frames) -> BiasAndScale:
+def _mean(model: Model, frames: Frames) -> BiasAndScale:
     """Mean of the atomic labels of each type; of types without atomic labels what least squares on the totals give."""
     bias, std = _none(model, frames)
     counts, total = with_output(model, frames)
@@ -86,7 +88,7 @@ def _mean(model: Any, frames: Frames) -> BiasAndScale:
     return bias, std
 
 
-def _mean_and_deviation(model: Any, frames: Frames) -> BiasAndScale:
+def _mean_and_deviation(model: Model, frames: Frames) -> BiasAndScale:
     """Mean and deviation by type (least squares), or of all frames alike.
 
     Of sums over atoms, those of the value per atom.
@@ -95,7 +97,8 @@ def _mean_and_deviation(model: Any, frames: Frames) -> BiasAndScale:
     if not len(counts):
         return _none(model, frames)
     natoms = counts.sum(axis=1, keepdims=True)
-    if model.fitting.distinguish_types:
+    (fitting,) = fittings_of(model)
+    if getattr(fitting, "distinguish_types", False):
         parts = counts / natoms if model.output.intensive else counts
         bias, *_ = np.linalg.lstsq(parts, total, rcond=model.rcond)
         std = np.sqrt(np.mean((total - parts @ bias) ** 2, axis=0))
@@ -107,7 +110,7 @@ def _mean_and_deviation(model: Any, frames: Frames) -> BiasAndScale:
     return bias, np.tile(std, (model.ntypes, 1))
 
 
-def with_output(model: Any, frames: Frames) -> BiasAndScale:
+def with_output(model: Model, frames: Frames) -> BiasAndScale:
     """Return atoms with an output of each type (F, T), and labels (F, d), of the frames with a label of the total."""
     labelled = [(system, frame) for system, frame in frames if model.output.label in system.data]
     counts = type_counts(labelled, model.ntypes).reshape(-1, model.ntypes)
@@ -127,6 +130,6 @@ KINDS: dict[str, Callable[[Any, Frames], BiasAndScale]] = {
 """What is computed for each output."""
 
 
-def output_statistics(model: Any, frames: Frames) -> BiasAndScale:
+def output_statistics(model: Model, frames: Frames) -> BiasAndScale:
     """Return bias and scale (T, d) of each type."""
     return KINDS[model.output.name](model, frames)

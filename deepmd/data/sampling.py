@@ -133,7 +133,7 @@ def _automatic(rule: str, batches: Sequence[int], where: str) -> np.ndarray:
         accepted = f"{', '.join(known)}, prob_sys_size;start:end:weight;...{nearest(head, known)}"
         raise InputError(f"{where}: {rule!r} is not understood. Accepted: {accepted}")
     if not blocks:
-        return weights / weights.sum()
+        return np.asarray(weights / weights.sum())
     probability = np.zeros(len(weights))
     for block in blocks:
         try:
@@ -145,7 +145,7 @@ def _automatic(rule: str, batches: Sequence[int], where: str) -> np.ndarray:
         probability[start:end] = weight * weights[start:end] / weights[start:end].sum()
     if not 0.0 < probability.sum() < math.inf:
         raise InputError(f"{where}: the weights of {rule!r} sum to {probability.sum():g}; accepted: a positive number")
-    return probability / probability.sum()
+    return np.asarray(probability / probability.sum())
 
 
 class Sampler:

@@ -7,7 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.array_model.components import in_precision
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.errors import InputError
+from deepmd.array_model.models.linear import Combination
+from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.namespace import Params
 from deepmd.data.batch import Frames, pack_frames, read_conditions
 from deepmd.data.neighbours import find_neighbours
@@ -30,7 +34,7 @@ def sample(sampler: Sampler, num_batches: int) -> list[tuple[System, int]]:
     return out
 
 
-def environment_statistics(model: Any, frames: Frames) -> list[tuple[np.ndarray, np.ndarray]]:
+def environment_statistics(model: StandardModel, frames: Frames) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return mean and deviation of the environment of each centre type.
 
     One pair for each part of the descriptor that has statistics of its own. Those of rows (N, M, 4) are (T, 4), over
@@ -78,23 +82,23 @@ def _mean_and_deviation(sums: Any, pooled: bool) -> tuple[np.ndarray, np.ndarray
     return mean[:, [0, 1, 1, 1]], std[:, [0, 1, 1, 1]]
 
 
-def apply_statistics(model: Any, params: Params, frames: Frames, protect: float) -> Params:
+def apply_statistics(model: Model, params: Params, frames: Frames, protect: float) -> Params:
     """Return the parameters with the statistics of a sample, of the input and of the output."""
     bias_Td, std_Td = output_statistics(model, frames)
     return {**_adapted(model, params, frames, protect), "out_bias": bias_Td[None], "out_std": std_Td[None]}
 
 
-def _adapted(model: Any, params: Params, frames: Frames, protect: float) -> Params:
+def _adapted(model: Model, params: Params, frames: Frames, protect: float) -> Params:
     """Return the parameters with the statistics of what goes in: environment, frame and atomic parameters.
 
     Members have no bias.
     """
-    if model.members:
+    if isinstance(model, Combination):
         members = [
-            _adapted(member, own, frames, protect) for member, own in zip(model.members, params["models"], strict=True)
+            _adapted(member, own, frames, protect) for member, own in zip(model.models, params["models"], strict=True)
         ]
         return {**params, "models": members}
-    if "descriptor" not in params:
+    if not isinstance(model, StandardModel):
         return params
     params = dict(params)
     params["descriptor"] = model.descriptor.with_statistics(
@@ -111,7 +115,7 @@ def _adapted(model: Any, params: Params, frames: Frames, protect: float) -> Para
             fitting[f"{name}_avg"] = array.mean(axis=0)
             fitting[f"{name}_inv_std"] = 1.0 / np.maximum(array.std(axis=0), protect)
     params["fitting"] = fitting
-    out: Params = model.in_precision(params, xp=plain)
+    out: Params = in_precision(model, params, xp=plain)
     return out
 
 

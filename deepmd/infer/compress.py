@@ -16,6 +16,7 @@ from autograd import make_vjp
 from numpy.polynomial.chebyshev import chebvander
 
 from deepmd.adapters.numpy.namespace import differentiable
+from deepmd.array_model.components import descriptors_with
 from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
@@ -78,11 +79,11 @@ def compress_model(
         target = target.with_suffix(source.suffix)
     content = load_model(source)
     check_target(target, source, *(() if training_script is None else (training_script,)))
-    if not content.model.each_part(content.params):
+    if not descriptors_with(content.model, content.params):
         raise InputError(f"{source}: cannot be compressed: a model of type {content.model.kind} has no nets to expand")
     distance = known_distance(content) or _distance_of_data(content, source, training_script)
     start = MARGIN * distance if extrapolate is None else distance / extrapolate
-    parts = content.model.each_part(content.params)
+    parts = descriptors_with(content.model, content.params)
     plan, reasons = _expand_parts(parts, start)
     if not any(plan):
         each = [f"{where}: {reason}" for where, reason in reasons.items()]

@@ -92,7 +92,7 @@ class DeepEval(ModelFacts):
             raise InputError(
                 f"{model_file}: {cls.__name__} is for models of {own}; this one predicts {output}. Use {others}"
             )
-        instance = object.__new__(suited[0] if cls is DeepEval else cls)
+        instance: DeepEval = object.__new__(suited[0] if cls is DeepEval else cls)
         instance._content = content
         return instance
 
@@ -194,7 +194,9 @@ class DeepEval(ModelFacts):
             "atom_virial": 9 * width,
         }
         widths["descriptor"] = self._content.model.dim_descriptor
-        out = {name: np.zeros((count if name in per_frame else count * natoms, widths[name])) for name in wanted}
+        out: dict[str, np.ndarray] = {
+            name: np.zeros((count if name in per_frame else count * natoms, widths[name])) for name in wanted
+        }
         for first, last in group_frames(np.count_nonzero(frames.types >= 0, axis=1), self._batch_size):
             neighbours = find_neighbours([frames.structure(k) for k in range(first, last)], self.get_rcut())
             self._count_outside(neighbours, self._evaluate.start)

@@ -6,7 +6,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from deepmd.array_model.components import fittings_of
 from deepmd.array_model.errors import InputError
+from deepmd.array_model.fittings.property import PropertyFitting
 from deepmd.infer.deep_pot import DeepEval
 
 
@@ -169,7 +171,9 @@ class DeepProperty(_Vector):
 
     def get_var_name(self) -> str:
         """Return the name of the property."""
-        return str(self._content.model.fitting.property_name)
+        (fitting,) = fittings_of(self._content.model)
+        assert isinstance(fitting, PropertyFitting)
+        return fitting.property_name
 
     def get_task_dim(self) -> int:
         """Return the number of components."""

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.array_model.components import first_atom_matters
 from deepmd.array_model.conditions import CONDITIONS, find_problem
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.errors import InputError
 from deepmd.data.neighbours import PairList, Structure, check_cell
 
@@ -24,9 +26,9 @@ class OrderWarning(UserWarning):
     """Results depend on the order of the atoms."""
 
 
-def warn_of_order(model: Any, params: Any, path: str) -> None:
+def warn_of_order(model: Model, params: Any, path: str) -> None:
     """Warn of a model of another program whose empty neighbour slots count, with the type of the first atom."""
-    if model.first_atom_matters(params):
+    if first_atom_matters(model, params):
         text = (
             f"{path}: stored with a mean of its environment rows (davg), so that results depend on the type of the "
             "first atom of a frame; that is how DeePMD-kit evaluates such models too"
@@ -147,7 +149,9 @@ def check_types(atom_types: Any, mixed_type: bool, type_map: Sequence[str]) -> n
     return types.astype(np.int64)
 
 
-def check_conditions(model: Any, path: str, count: int, natoms: int, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def check_conditions(
+    model: Model, path: str, count: int, natoms: int, given: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
     """Return the conditions that a model asks for, of `count` frames in their full shapes; `path` names it in errors.
 
     Raises

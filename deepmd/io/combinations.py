@@ -10,6 +10,7 @@ import numpy as np
 
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.array_model.models.linear import LinearModel
+from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.models.zbl import ZblModel
 from deepmd.array_model.tree import flatten
 from deepmd.io.checking import build
@@ -149,7 +150,7 @@ def _linear(own: LinearSection, common: dict[str, Any], read: Read) -> tuple[Mod
     return outer, model, {**given, "out_bias": total}
 
 
-def with_table(outer: ModelSection, model: Any) -> tuple[Any, Given]:
+def with_table(outer: ModelSection, model: StandardModel) -> tuple[Any, Given]:
     """Return the model of a section with `use_srtab`: a Deep Potential that gives way to a table at short distances."""
     missing = [name for name in ("smin_alpha", "sw_rmin", "sw_rmax") if getattr(outer, name) is None]
     if missing:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from deepmd.array_model import models
+from deepmd.array_model.components import descriptors_with, exchange_descriptors, in_precision
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params, dtype_of
@@ -40,7 +42,7 @@ class ModelFile:
     plan : of a compressed model, what is evaluated in place of its embedding nets; None if it is not compressed
     """
 
-    model: Any
+    model: Model
     params: Params
     definition: dict[str, Any] = field(default_factory=dict)
     min_nbor_dist: float | None = None
@@ -76,19 +78,21 @@ def plan_evaluation(content: ModelFile, evaluation: str | None = None) -> tuple[
     if content.plan is not None and evaluation != "direct":
         return content.plan, ""
     parts = []
-    for (where, part, _), asked in zip(content.model.each_part(content.params), evaluation_asked(content), strict=True):
+    for (where, part, _), asked in zip(
+        descriptors_with(content.model, content.params), evaluation_asked(content), strict=True
+    ):
         try:
             parts.append(ask_evaluation(part, evaluation or asked))
         except ValueError as error:
             raise InputError(f"model/{where}: {error}") from error
-    return choose_plan(content.model.with_parts(parts), content.params, known_distance(content), stored=True)
+    return choose_plan(exchange_descriptors(content.model, parts), content.params, known_distance(content), stored=True)
 
 
 def evaluation_asked(content: ModelFile) -> list[str]:
     """Return the option `evaluation` of the input that the model was trained with, for each part of its descriptors."""
     return [
         _section(content.definition, where).get("evaluation", "auto")
-        for where, _, _ in content.model.each_part(content.params)
+        for where, _, _ in descriptors_with(content.model, content.params)
     ]
 
 
@@ -112,7 +116,7 @@ def known_distance(content: ModelFile) -> float | None:
     return distance if distance is not None and 0.0 < distance < content.model.layout().rcut else None
 
 
-def model_to_dict(model: Any, params: Params) -> dict[str, Any]:
+def model_to_dict(model: Model, params: Params) -> dict[str, Any]:
     """Return the `model` section of a `.dp` file; the leaves of `params` may be anything."""
     tree: dict[str, Any] = from_kit("model_to_dict")(model, params)
     return tree
@@ -146,7 +150,7 @@ def from_tree(tree: dict[str, Any], where: str) -> ModelFile:
     try:
         check_finite({name: find(tree, name, NO_MODEL, optional=True) for name in ("model", "expansion")})
         model, params = from_kit("model_from_dict")(find(tree, "model", NO_MODEL))
-        params = model.in_precision(map_leaves(np.asarray, params), xp=plain)
+        params = in_precision(model, map_leaves(np.asarray, params), xp=plain)
         _check_shapes(model, params)
         distance = find(tree, "@variables/min_nbor_dist", NO_MODEL, optional=True)
         if distance is not None and np.shape(distance) != ():
@@ -166,7 +170,7 @@ def from_tree(tree: dict[str, Any], where: str) -> ModelFile:
 NO_MODEL = "not a model file of this program or of DeePMD-kit"
 
 
-def _check_shapes(model: Any, params: Params) -> None:
+def _check_shapes(model: Model, params: Params) -> None:
     """Compare every stored shape with that of fresh parameters; a wrong one would broadcast silently later."""
     stored = {path: leaf.shape for path, leaf in flatten(params).items()}
     fresh = {
@@ -218,7 +222,7 @@ def _plan_from_tree(tree: dict[str, Any], content: ModelFile) -> Plan:
     if version not in (2, 3):
         raise InputError(f"expansion: stored with @version = {version!r}; accepted: 2, 3")
     stored = [tree] if version == 2 else find_list(tree, "parts", "expansion")
-    parts = content.model.each_part(content.params)
+    parts = descriptors_with(content.model, content.params)
     if len(stored) != len(parts):
         raise InputError(f"expansion: stored for {len(stored)} descriptors, the model has {len(parts)}")
     return tuple(

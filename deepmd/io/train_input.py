@@ -12,9 +12,12 @@ from typing import Any, TypeVar
 import yaml
 
 from deepmd.array_model import models
+from deepmd.array_model.components import descriptors_of, exchange_descriptors, fittings_of
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.descriptors.hybrid import Hybrid
 from deepmd.array_model.descriptors.se_e2_a_typed import SeE2ATyped
 from deepmd.array_model.errors import InputError, nearest
+from deepmd.array_model.fittings.net import Fitting
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.registry import canonical, lookup
 from deepmd.array_model.type_embedding import TypeEmbedding
@@ -54,7 +57,7 @@ class TrainInput:
     data, validation, training, learning_rate, optimizer, loss, validating : the sections
     """
 
-    model: Any
+    model: Model
     given: Given
     section: ModelSection
     combination: dict[str, Any] | None
@@ -66,7 +69,7 @@ class TrainInput:
     loss: Loss
     validating: ValidatingSection
 
-    def with_model(self, model: Any) -> TrainInput:
+    def with_model(self, model: Model) -> TrainInput:
         """Return the input with another model, one whose `sel` is resolved."""
         return replace(self, model=model)
 
@@ -90,13 +93,16 @@ class TrainInput:
         """Return the `model` section with every default written out; it is kept in every model file."""
         if self.combination is not None:
             return self.combination
+        model = self.model
+        assert isinstance(model, StandardModel)
+        assert isinstance(model.fitting, Fitting)
         table = ("use_srtab", "smin_alpha", "sw_rmin", "sw_rmax", "srtab_add_bias")
         tree = {
             **{key: value for key, value in asdict(self.section).items() if key not in table},
-            "descriptor": descriptor_section(self.model.descriptor),
-            "fitting_net": {"type": self.model.fitting.kind, **asdict(self.model.fitting)},
+            "descriptor": descriptor_section(model.descriptor),
+            "fitting_net": {"type": model.fitting.kind, **asdict(model.fitting)},
         }
-        for part in self.model.descriptor.parts():
+        for part in descriptors_of(model):
             if isinstance(part, SeE2ATyped):  # all have the same
                 tree["type_embedding"] = asdict(part.types)
         if not tree["fitting_net"]["exclude_types"]:
@@ -228,13 +234,13 @@ def _chosen(section: Any, where: str, kinds: Mapping[str, type[T]], default: str
     return build(kinds[kind], {key: value for key, value in section.items() if key != "type"}, where, KEYS.get(where))
 
 
-def _loss(section: Any, model: Any) -> Loss:
+def _loss(section: Any, model: Model) -> Loss:
     """Make the loss; its type follows from what the model predicts."""
     suited = [kind for kind, cls in LOSSES.items() if model.output.name in cls.predicts]
     loss = _chosen(section, "loss", LOSSES, suited[0])
     if loss.kind not in suited:
         raise InputError(
-            f"loss/type: {loss.kind!r} is not for models of fitting_net type {model.fitting.kind!r}. "
+            f"loss/type: {loss.kind!r} is not for models of fitting_net type {fittings_of(model)[0].kind!r}. "
             f"Accepted: {', '.join(suited)}"
         )
     return loss.with_target(Target.of(model))
@@ -303,7 +309,7 @@ def _model(section: Any) -> tuple[ModelSection, Any, Given]:
 
 def _typed(descriptor: Any, section: Any) -> Any:
     """Return the descriptor with the type embedding of the model, which only members of type se_e2_a read."""
-    parts = descriptor.parts()
+    parts = descriptors_of(descriptor)
     if any(part.mixed for part in parts) or not any(part.kind == "se_e2_a" for part in parts):
         kinds = ", ".join(part.kind for part in parts)
         raise InputError(
@@ -313,8 +319,9 @@ def _typed(descriptor: Any, section: Any) -> Any:
         raise InputError(f"model/type_embedding: must be an object with keys, got {section!r}")
     types = build(TypeEmbedding, {"activation_function": "tanh", **section}, "model/type_embedding")
     try:
-        return descriptor.with_parts(
-            tuple(SeE2ATyped(**vars(part), types=types) if part.kind == "se_e2_a" else part for part in parts)
+        return exchange_descriptors(
+            descriptor,
+            tuple(SeE2ATyped(**vars(part), types=types) if part.kind == "se_e2_a" else part for part in parts),
         )
     except ValueError as error:
         raise InputError(f"model/type_embedding: {error}") from error
@@ -329,7 +336,7 @@ def _without_output(outer: ModelSection, fitting: Any) -> tuple[int, ...]:
 
 def _check_types(outer: ModelSection, descriptor: Any, fitting: Any) -> None:
     ntypes = len(outer.type_map)
-    parts = descriptor.parts()
+    parts: tuple[Any, ...] = descriptors_of(descriptor)  # options differ by kind
     places = (
         ["model/descriptor"] if parts == (descriptor,) else [f"model/descriptor/list/{k}" for k in range(len(parts))]
     )

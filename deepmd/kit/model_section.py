@@ -128,7 +128,11 @@ def assemble(definition: Section, found: StatedModel, where: str) -> ModelFile:
         # ask for more than memory; what a file may leave out keeps its fresh value
         fresh = model.init(ShapeBudget(found.size), xp=plain)
         expected, arrays = flatten(fresh), found.arrays(model, flatten(fresh))
-        unused = [path for path in expected if path.startswith("fitting/aparam_") and model.fitting.use_aparam_as_mask]
+        unused = [
+            path
+            for path in expected
+            if path.startswith("fitting/aparam_") and getattr(model.fitting, "use_aparam_as_mask", False)
+        ]
         arrays = {**{path: expected[path] for path in (*OPTIONAL, *unused) if path in expected}, **arrays}
         left = sorted(set(arrays) - set(expected))
         if left:  # the model would be evaluated without them

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.array_model.components import descriptors_of
 from deepmd.array_model.errors import InputError
+from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.registry import canonical
 from deepmd.io.model_file import ModelFile
 from deepmd.kit.model_section import (
@@ -207,10 +209,12 @@ def _with_types(
 
 def _finished(content: ModelFile, descriptors: list[Part], fitting: Part) -> ModelFile:
     """Return the model as these graphs evaluate it."""
-    configs, whole = content.model.descriptor.parts(), content.params["descriptor"]
+    model = content.model
+    assert isinstance(model, StandardModel)
+    configs, whole = descriptors_of(model), content.params["descriptor"]
     each = whole.get("members", [whole])
     done = [part.names.finished(config, own) for part, config, own in zip(descriptors, configs, each, strict=True)]
-    last = fitting.names.finished(content.model.fitting, content.params["fitting"])
+    last = fitting.names.finished(model.fitting, content.params["fitting"])
     return content.with_params(
         {**content.params, "descriptor": {"members": done} if "members" in whole else done[0], "fitting": last}
     )

@@ -15,6 +15,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
+from deepmd.array_model.components import descriptors_of
 from deepmd.array_model.descriptors.hybrid import Hybrid
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.models.standard import StandardModel
@@ -299,7 +300,7 @@ def _arrays(model: StandardModel, paths: Iterable[str], values: Mapping[str, Any
         del names["out_std"]
     descriptor, fitting = PARTS["descriptor"], PARTS["fitting_net"]
     rows = [(fitting.module, fitting.path, FITTING_PARAMS)]
-    for number, part in enumerate(model.descriptor.parts()):
+    for number, part in enumerate(descriptors_of(model.descriptor)):
         several = isinstance(model.descriptor, Hybrid)
         module = f"{descriptor.module}{MEMBERS}{number}." if several else descriptor.module
         path = f"{descriptor.path}/members/{number}" if several else descriptor.path

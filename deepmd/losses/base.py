@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.outputs import ENERGY, Output
@@ -48,7 +49,7 @@ class Target:
     deviation: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, model: Any, params: Params | None = None) -> Target:
+    def of(cls, model: Model, params: Params | None = None) -> Target:
         """Return the target of a model, with the deviation of its first type if there are parameters (on the host)."""
         deviation = (
             () if params is None else tuple(float(params["out_std"][0, 0, k]) for k in range(model.output.width))

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.array_model.components import descriptors_with
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.environment import environment_rows
 from deepmd.array_model.namespace import PRECISIONS, Params, dtype_of
@@ -39,7 +41,7 @@ def ask_evaluation(part: Any, evaluation: str) -> Any:
 
 
 def choose_plan(
-    model: Any, params: Params, closest: float | None, *, stored: bool, before: Sequence[int] | None = None
+    model: Model, params: Params, closest: float | None, *, stored: bool, before: Sequence[int] | None = None
 ) -> tuple[Plan, str]:
     """Choose how the embedding nets of a model are evaluated, in training by expansions with one number of terms.
 
@@ -53,7 +55,7 @@ def choose_plan(
     -------
     The plan, and for each part that is evaluated directly the reason, unless its wish was that.
     """
-    places = model.each_part(params)
+    places = descriptors_with(model, params)
     least: Sequence[int | None] = [None] * len(places) if before is None else before
     chosen = [
         expand_nets(part, own, closest, stored=stored, least=terms)

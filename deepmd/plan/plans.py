@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
+from deepmd.array_model.components import descriptors_of
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.spectral import Plan
 
@@ -13,9 +14,9 @@ PLAN = "plan"
 """Name of a plan's arrays among those of a file or a graph: `plan/PART/NAME`, beside the paths of the parameters."""
 
 
-def direct_plan(model: Any) -> Plan:
+def direct_plan(model: Model) -> Plan:
     """Return the plan that evaluates all nets themselves."""
-    return (None,) * len(model.parts)
+    return (None,) * len(descriptors_of(model))
 
 
 def tables_of(plan: Plan) -> list[Params]:

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+from deepmd.array_model.components import descriptors_of, exchange_descriptors, leaves
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.models.pairtab import PairTabModel
+from deepmd.array_model.models.zbl import ZblModel
 
 MOST = 100.0
 """Largest RATIO of "auto:RATIO": more slots than that would only take memory."""
 
 
-def find_automatic(model: Any) -> tuple[str, ...]:
+def find_automatic(model: Model) -> tuple[str, ...]:
     """Return the values of `sel` that neighbour statistics have to resolve."""
-    return tuple(sel for part in model.parts for _, sel in part.sels().values() if isinstance(sel, str))
+    return tuple(sel for part in descriptors_of(model) for _, sel in part.sels().values() if isinstance(sel, str))
 
 
-def find_cutoffs(model: Any) -> frozenset[float]:
+def find_cutoffs(model: Model) -> frozenset[float]:
     """Return the cutoffs (Angstrom) of descriptors, their parts and pair tables: all that `resolve_sel` may ask for."""
-    own = {rcut for part in model.parts for rcut, _ in part.sels().values()} | {
-        descriptor.rcut for descriptor in model.descriptors
-    }
-    table = {model.rcut} if isinstance(model, PairTabModel) else set()
-    return frozenset(own).union(table, *(find_cutoffs(member) for member in model.members))
+    slots = {rcut for part in descriptors_of(model) for rcut, _ in part.sels().values()}
+    return frozenset(slots | {leaf.rcut for _, leaf, _ in leaves(model) if leaf.role != "fitting_net"})
 
 
-def resolve_sel(model: Any, most: Callable[[float], Sequence[int]]) -> Any:
+def resolve_sel(model: Model, most: Callable[[float], Sequence[int]]) -> Any:
     """Return a model with every automatic `sel` resolved by `most(rcut)`, the largest numbers of neighbours by type.
 
     Raises
@@ -45,19 +46,32 @@ def resolve_sel(model: Any, most: Callable[[float], Sequence[int]]) -> Any:
         except ValueError as error:
             raise InputError(f"model/descriptor: with {values} from the neighbours of the data: {error}") from error
 
-    return model.resized(part_of(part) for part in model.parts)
+    return _resize(model, [part_of(part) for part in descriptors_of(model)])
 
 
-def take_sel(model: Any, other: Any) -> Any:
+def take_sel(model: Model, other: Any) -> Any:
     """Return a model with every automatic `sel` taken from another one, if the parts are of the same kinds."""
-    if not find_automatic(model) or [part.kind for part in other.parts] != [part.kind for part in model.parts]:
+    if not find_automatic(model) or [part.kind for part in descriptors_of(other)] != [
+        part.kind for part in descriptors_of(model)
+    ]:
         return model
 
     def part_of(part: Any, their: Any) -> Any:
         known = their.sels()
         return part.with_sels({name: known[name][1] for name, (_, sel) in part.sels().items() if isinstance(sel, str)})
 
-    return model.resized(part_of(*both) for both in zip(model.parts, other.parts, strict=True))
+    both = zip(descriptors_of(model), descriptors_of(other), strict=True)
+    return _resize(model, [part_of(*each) for each in both])
+
+
+def _resize(model: Model, descriptors: Sequence[Any]) -> Any:
+    """Return the model with descriptors of other slots; the table of a ZBL model has as many as its Deep Potential."""
+    model = exchange_descriptors(model, descriptors)
+    if not isinstance(model, ZblModel):
+        return model
+    network, table = model.models
+    assert isinstance(table, PairTabModel)
+    return replace(model, models=(network, replace(table, sel=sum(network.layout().sel))))
 
 
 def count_slots(sel: str, most: Sequence[int]) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from deepmd.adapters.evaluation import Evaluator, MakeEvaluator
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.spectral import Plan
 from deepmd.io.formats import BACKENDS, PACKAGES
 
@@ -26,7 +27,7 @@ def require(package: str) -> Any:
         return report(f"{package} is not installed: {error}")
 
 
-def evaluator(backend: str, model: Any, params: Any, plan: Plan) -> Evaluator:
+def evaluator(backend: str, model: Model, params: Any, plan: Plan) -> Evaluator:
     """Return the evaluator of a model on a backend."""
     if backend in PACKAGES:
         require(PACKAGES[backend][0])

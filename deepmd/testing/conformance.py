@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from deepmd.adapters.evaluation import NEEDS_GRADIENT
+from deepmd.array_model.components import descriptors_of, in_precision
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.fittings.energy import EnergyFitting
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.namespace import Params
@@ -82,20 +84,20 @@ class ModelAgreement:
         return config
 
     @classmethod
-    def parameters(cls, model: Any) -> Params:
+    def parameters(cls, model: Model) -> Params:
         """Return parameters that hide nothing: statistics, biases and scales all differ from their defaults."""
         rng = np.random.default_rng(20)
         params: Params = model.init(lambda _: rng, xp=plain)
+        assert isinstance(model, StandardModel)
         params["descriptor"] = cls.statistics(model, params["descriptor"], rng)
         for name, leaf in params["fitting"].items():
             if isinstance(leaf, np.ndarray):
                 params["fitting"][name] = leaf + rng.uniform(0.1, 0.5, leaf.shape)
         params["out_bias"] = params["out_bias"] + rng.normal(size=params["out_bias"].shape)
-        in_precision: Params = model.in_precision(params, xp=plain)
-        return in_precision
+        return in_precision(model, params, xp=plain)
 
     @classmethod
-    def statistics(cls, model: Any, params: Params, rng: np.random.Generator) -> Params:
+    def statistics(cls, model: StandardModel, params: Params, rng: np.random.Generator) -> Params:
         """Return the descriptor's parameters with a mean of the radial column and one deviation for all directions."""
         statistics = []
         for _ in model.descriptor.slot_totals:
@@ -340,7 +342,7 @@ class ModelConformance(ModelAgreement):
         The switch vanishes as the cube of the distance to the cutoff, the force as its square, the slope linearly.
         """
         layout = reference.model.layout()
-        _, switch_begins = max((part.rcut, part.rcut_smth) for part in reference.model.parts)
+        _, switch_begins = max((part.rcut, part.rcut_smth) for part in descriptors_of(reference.model))
         span = layout.rcut - switch_begins
         near, nearer, beyond = [np.linspace(0.999, 1.001, 3) * share * span for share in (0.05, 0.005, -0.001)]
         sample = (

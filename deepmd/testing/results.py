@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.array_model.components import descriptors_of
+from deepmd.array_model.contracts import Model
 from deepmd.plan.plans import tables_of
 from deepmd.testing.samples import Results, Subject
 from deepmd.testing.tolerances import assert_close
@@ -48,12 +50,13 @@ def list_arrays(value: Any) -> list[np.ndarray]:
     return [array for child in children for array in list_arrays(child)]
 
 
-def interacting_types(model: Any) -> tuple[int, int]:
+def interacting_types(model: Model) -> tuple[int, int]:
     """Return the first pair of types that interact.
 
     A neighbour of an excluded type may leave its slot with a jump, as in DeePMD-kit.
     """
-    hidden = {frozenset(pair) for pair in (*getattr(model.descriptor, "exclude_types", ()), *model.pair_exclude_types)}
+    excluded = [pair for descriptor in descriptors_of(model) for pair in getattr(descriptor, "exclude_types", ())]
+    hidden = {frozenset(pair) for pair in (*excluded, *model.pair_exclude_types)}
     slots = model.layout().sel if not model.layout().mixed else (1,) * model.ntypes
     return next(
         (a, b)

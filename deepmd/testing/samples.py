@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from deepmd.adapters.evaluation import Evaluator
+from deepmd.array_model.components import descriptors_of, exchange_descriptors, fittings_of, in_precision, rebuild
 from deepmd.array_model.conditions import CONDITIONS, Condition, Conditions
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.namespace import PRECISIONS, Params
 from deepmd.array_model.neighbours import spans
 from deepmd.array_model.spectral import Plan
@@ -109,18 +111,9 @@ def systems(rcut: float, ntypes: int) -> dict[str, list[Sample]]:
     }
 
 
-def in_float64(model: Any) -> Any:
+def in_float64(model: Model) -> Any:
     """Return the same model with all its parts in float64."""
-    if model.members:
-        return replace(model, models=tuple(in_float64(member) for member in model.members))
-    if not hasattr(model, "descriptor"):
-        return model
-    parts = tuple(
-        replace(part, precision="float64") if "precision" in vars(part) else part for part in model.descriptor.parts()
-    )
-    return replace(
-        model, descriptor=model.descriptor.with_parts(parts), fitting=replace(model.fitting, precision="float64")
-    )
+    return rebuild(model, lambda leaf: replace(leaf, precision="float64") if "precision" in vars(leaf) else leaf)
 
 
 SYSTEMS = tuple(systems(1.0, 1))
@@ -137,7 +130,7 @@ class Subject:
     which kind. `chosen` is a plan instead of that.
     """
 
-    model: Any
+    model: Model
     params: Params
     backend: str
     stored: bool = True
@@ -152,7 +145,7 @@ class Subject:
     @property
     def spectral(self) -> bool:
         """Whether expansions of the embedding nets are under test."""
-        return any(part.evaluation == "spectral" for part in self.model.parts)
+        return any(part.evaluation == "spectral" for part in descriptors_of(self.model))
 
     @cached_property
     def closest(self) -> float:
@@ -181,7 +174,10 @@ class Subject:
         """The lowest precision that the model computes in: a row of the table of tolerances."""
         used = {
             "float64",
-            *(PRECISIONS[getattr(part, "precision", "float64")] for part in (*self.model.parts, *self.model.fittings)),
+            *(
+                PRECISIONS[getattr(part, "precision", "float64")]
+                for part in (*descriptors_of(self.model), *fittings_of(self.model))
+            ),
         }
         return next(name for name in ("bfloat16", "float16", "float32", "float64") if name in used)
 
@@ -189,13 +185,15 @@ class Subject:
     def wide(self) -> Subject:
         """The same model in float64."""
         model = in_float64(self.model)
-        return replace(self, model=model, params=model.in_precision(self.params, xp=plain))
+        return replace(self, model=model, params=in_precision(model, self.params, xp=plain))
 
     @cached_property
     def reference(self) -> Subject:
         """The same model evaluated by NumPy in float64, its nets directly."""
         wide = self.wide
-        direct = wide.model.with_parts(ask_evaluation(part, "direct") for part in wide.model.parts)
+        direct = exchange_descriptors(
+            wide.model, (ask_evaluation(part, "direct") for part in descriptors_of(wide.model))
+        )
         return replace(wide, model=direct if self.spectral else wide.model, backend="numpy", chosen=None)
 
     @property

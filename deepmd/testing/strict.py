@@ -12,6 +12,7 @@ import numpy as np
 from deepmd.adapters.evaluation import NEEDS_GRADIENT, assemble
 from deepmd.array_model.attention import composed_softmax
 from deepmd.array_model.conditions import Conditions
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.namespace import STANDARD, Params
 from deepmd.array_model.neighbours import Neighbours, spans
 from deepmd.array_model.networks import composed_silut
@@ -73,7 +74,7 @@ def to_strict(tree: Any) -> Any:
 
 
 def evaluate(
-    model: Any,
+    model: Model,
     params: Params,
     plan: Plan,
     pairs: Neighbours,

@@ -12,6 +12,7 @@ import numpy as np
 
 from deepmd.adapters.frames import FramesEvaluator
 from deepmd.adapters.numpy.evaluate import evaluator
+from deepmd.array_model.components import in_precision
 from deepmd.array_model.conditions import CONDITIONS
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
@@ -133,7 +134,7 @@ def change_bias(
             (each, frame) for each in systems for frame in range(min(each.num_frames, numb_frames or each.num_frames))
         ]
         params = fitted_bias(content, frames, mode)
-    _write(source, target, content, model.in_precision(params, xp=plain))
+    _write(source, target, content, in_precision(model, params, xp=plain))
     log.info("Saved model to %s", target)
     return target
 

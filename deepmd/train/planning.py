@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 from deepmd.adapters.training import Trainer
+from deepmd.array_model.components import descriptors_of
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.namespace import Params
 from deepmd.data.batch import Batch
 from deepmd.plan.expansions import choose_plan
@@ -34,11 +35,13 @@ class Planner:
     closest : shortest distance of the plan; that of a batch if it was shorter than the expansions reached
     """
 
-    def __init__(self, model: Any, params: Params, closest: float | None, before: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, model: Model, params: Params, closest: float | None, before: Sequence[int] | None = None
+    ) -> None:
         self._model, self.closest = model, closest
         self.plan, reason = choose_plan(model, params, closest, stored=False, before=before)
         if reason:
-            asked = before is None and "spectral" in [part.evaluation for part in model.parts]
+            asked = before is None and "spectral" in [part.evaluation for part in descriptors_of(model)]
             level = logging.WARNING if asked else logging.INFO
             log.log(level, "embedding nets are evaluated directly: %s", reason)
         self._tell()

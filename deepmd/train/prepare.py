@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from deepmd.adapters.training import Adam, Progress, Task
+from deepmd.array_model.components import trainable_flags
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flatten
@@ -181,7 +182,7 @@ def _make_task(
     model, optimizer = options.model, options.optimizer
     shared = find_shared(model, params)
     fixed = {*options.given, *shared}
-    trainable = tuple(path for path in trainable_paths(params, model.trainables()) if path not in fixed)
+    trainable = tuple(path for path in trainable_paths(params, trainable_flags(model)) if path not in fixed)
     if not trainable and numb_steps > 0:
         raise InputError("model: nothing is trainable. Without training, numb_steps = 0 writes the model as it is")
     if progress:

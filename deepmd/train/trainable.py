@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.array_model.components import descriptors_with
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flatten, paths, replace_leaves
 
@@ -35,11 +37,11 @@ def trainable_paths(tree: Any, flags: Any, prefix: str = "") -> list[str]:
     ]
 
 
-def find_copies(model: Any, params: Params) -> dict[str, str]:
+def find_copies(model: Model, params: Params) -> dict[str, str]:
     """Return the paths of all copies but the first: {path: that of the first}."""
     first: dict[tuple[str, str], str] = {}
     out = {}
-    for where, part, own in model.each_part(paths(params)):
+    for where, part, own in descriptors_with(model, paths(params)):
         hybrid, member, _ = where.rpartition("/list/")
         if member and part.kind == "se_e2_a_typed":
             for name, path in flatten(own["type_embedding"]).items():
@@ -49,7 +51,7 @@ def find_copies(model: Any, params: Params) -> dict[str, str]:
     return out
 
 
-def tie_shared_vectors(model: Any, params: Params) -> Params:
+def tie_shared_vectors(model: Model, params: Params) -> Params:
     """Return the parameters with every copy equal to the first."""
     leaves = flatten(params)
     out: Params = replace_leaves(
@@ -58,7 +60,7 @@ def tie_shared_vectors(model: Any, params: Params) -> Params:
     return out
 
 
-def find_shared(model: Any, params: Params) -> dict[str, str]:
+def find_shared(model: Model, params: Params) -> dict[str, str]:
     """Return the copies that are trained as one; none if they differ, because then they were trained apart."""
     leaves, found = flatten(params), find_copies(model, params)
     return found if all(np.array_equal(leaves[path], leaves[original]) for path, original in found.items()) else {}

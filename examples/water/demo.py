@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -36,7 +37,7 @@ def learning_curve(source: Path, target: Path) -> None:
     figure.savefig(target, dpi=130)
 
 
-def parity(labels: dict, predictions: dict, natoms: int, target: Path) -> None:
+def parity(labels: dict[str, Any], predictions: dict[str, Any], natoms: int, target: Path) -> None:
     """Plot predictions against labels."""
     from matplotlib import pyplot as plt
 
@@ -54,7 +55,7 @@ def parity(labels: dict, predictions: dict, natoms: int, target: Path) -> None:
     figure.savefig(target, dpi=130)
 
 
-def compare(files: list[Path], system: System) -> dict:
+def compare(files: list[Path], system: System) -> dict[str, Any]:
     """Evaluate one system with every file; print the table and return the predictions of the first file."""
     from deepmd import DeepPot
 

@@ -10,6 +10,7 @@ import numpy as np
 from support import require
 from tolerances import assert_close
 
+from deepmd.array_model.components import descriptors_of, exchange_descriptors, trainable_flags
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.array_model.fittings.energy import EnergyFitting
 from deepmd.array_model.models.standard import StandardModel
@@ -49,7 +50,7 @@ class Example:
         self.model = StandardModel(("O", "H"), descriptor, fitting)
         self.params = parameters(self.model)
         self.subject = Subject(self.model, self.params, "numpy")
-        self.trainable = trainable_paths(self.params, self.model.trainables())
+        self.trainable = trainable_paths(self.params, trainable_flags(self.model))
         samples = [
             *self.subject.systems["triclinic_small"],
             *self.subject.systems["open"],
@@ -72,7 +73,9 @@ class Example:
 
     def expand(self, closest):
         """Evaluate an expansion; whether it is left depends on the shortest distance that is assumed."""
-        asked = self.model.with_parts(ask_evaluation(part, "spectral") for part in self.model.parts)
+        asked = exchange_descriptors(
+            self.model, (ask_evaluation(part, "spectral") for part in descriptors_of(self.model))
+        )
         self.plan, reason = choose_plan(asked, self.params, closest, stored=False)
         assert any(self.plan), reason
         outside = np.linalg.norm(self.packed.pairs.disp_NM3, axis=-1) < domain_start(self.plan)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from consistency.small_models import FITTINGS
 from consistency.suites import ModelAgreement
+from support import options
 from tolerances import assert_close
 
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
@@ -89,6 +90,6 @@ def test_constants_of_polarizabilities(name):
     shift_T = np.array([0.7, -1.9])
     shifted = {**params["fitting"], "constant_matrix": params["fitting"]["constant_matrix"] + shift_T}
     after = replace(reference, params={**params, "fitting": shifted})([sample])
-    shown_T = params["fitting"]["scale"][:, 0] * shift_T * reference.model.fitting.shift_diag
+    shown_T = params["fitting"]["scale"][:, 0] * shift_T * options(reference.model).fitting.shift_diag
     difference = after["atom_polar"] - reference([sample])["atom_polar"]
     assert_close(difference, shown_T[sample.structure.types][:, None] * np.eye(3).reshape(9), "energy")

@@ -10,7 +10,7 @@ import pytest
 from consistency.suites import ModelAgreement, ModelConformance
 from tolerances import assert_close
 
-from deepmd.array_model.descriptors.base import Features, Widths
+from deepmd.array_model.contracts import Features, Widths
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.array_model.fittings.energy import EnergyFitting
 from deepmd.array_model.models.standard import StandardModel

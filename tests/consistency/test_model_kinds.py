@@ -13,6 +13,7 @@ from consistency.suites import ModelConformance
 from support import FRAMEWORKS, mark_slow
 from tolerances import assert_close
 
+from deepmd.array_model.components import change_descriptors, in_precision
 from deepmd.array_model.descriptors.hybrid import Hybrid
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.array_model.descriptors.se_e3_tebd import SeE3Tebd
@@ -65,12 +66,12 @@ class TestModelKinds(ModelConformance):
         params = model.init(lambda _: rng, xp=plain)
         cls.fill(model, params, rng)
         params["out_bias"] = params["out_bias"] + rng.normal(size=params["out_bias"].shape)
-        return model.in_precision(params, xp=plain)
+        return in_precision(model, params, xp=plain)
 
     @classmethod
     def fill(cls, model, params, rng):
         """Random energies that end at zero in every table, random statistics in every descriptor."""
-        for member, own in zip(model.members, params.get("models", ()), strict=True):
+        for member, own in zip(getattr(model, "models", ()), params.get("models", ()), strict=True):
             cls.fill(member, own, rng)
         if model.kind == "pairtab":
             fade = (1.0 - np.linspace(0.0, 1.0, model.intervals + 1)[:, None]) ** 4
@@ -133,7 +134,7 @@ def test_without_add_bias_the_table_has_no_share_of_the_bias(u):
 @pytest.mark.parametrize("source", ["data", "another model"])
 def test_a_table_has_as_many_slots_as_the_deep_potential(source):
     """Also where these are found in the data, or taken from the model that training starts from."""
-    network, table_ = POTENTIAL.changed(lambda descriptor: replace(descriptor, sel="auto")), table(4.0)
+    network, table_ = change_descriptors(POTENTIAL, lambda descriptor: replace(descriptor, sel="auto")), table(4.0)
     automatic = ZblModel(TYPES, (network, replace(table_, sel=1)), sw_rmin=0.5, sw_rmax=3.5, smin_alpha=0.3)
     known = replace(automatic, models=(POTENTIAL, replace(table_, sel=sum(POTENTIAL.layout().sel))))
     assert slots.find_automatic(automatic) == ("auto",)
@@ -146,7 +147,7 @@ def test_a_table_has_as_many_slots_as_the_deep_potential(source):
 
 def test_what_is_given_is_not_taken_from_another_model():
     """One automatic `sel` does not open the others, whose difference has to be told."""
-    given = POTENTIAL.changed(lambda descriptor: replace(descriptor, sel=(1, 2)))
-    automatic = POTENTIAL.changed(lambda descriptor: replace(descriptor, sel="auto"))
+    given = change_descriptors(POTENTIAL, lambda descriptor: replace(descriptor, sel=(1, 2)))
+    automatic = change_descriptors(POTENTIAL, lambda descriptor: replace(descriptor, sel="auto"))
     taken = slots.take_sel(LinearModel(TYPES, (given, automatic)), LinearModel(TYPES, (POTENTIAL, POTENTIAL)))
     assert taken.models == (given, POTENTIAL)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from consistency.suites import DescriptorAgreement, DescriptorConformance
+from support import options
 
 from deepmd.array_model.descriptors.se_e3 import SeE3
 from deepmd.array_model.errors import InputError
@@ -79,7 +80,7 @@ def test_small_nets_are_cheaper_than_their_expansions():
     """Left the choice, only wide ones are expanded."""
     for neuron, pays in (((2, 4), False), ((10, 20, 40), True)):
         subject = TestSpectral.subject_of("base", "numpy")
-        model = replace(subject.model, descriptor=replace(BASE, neuron=neuron))
+        model = replace(options(subject.model), descriptor=replace(BASE, neuron=neuron))
         plan, reason = choose_plan(model, TestSpectral.parameters(model), subject.closest, stored=True)
         assert any(plan) == pays
         assert ("cost less than" in reason) != pays
@@ -99,9 +100,13 @@ def test_slots_are_those_of_the_formula(evaluation, exclude_types):
     """Means of directions make empty slots count: sum over all pairs of slots (docs/theory/sectioned.md#se_e3)."""
     descriptor = replace(BASE, sel=(40, 50), exclude_types=exclude_types, evaluation=evaluation)
     given = TestSpectral.subject_of("base", "numpy")
-    params = TestSpectral.parameters(replace(given.model, descriptor=descriptor))["descriptor"]
+    params = TestSpectral.parameters(replace(options(given.model), descriptor=descriptor))["descriptor"]
     params["davg"] = params["davg"] + np.asarray([[[0.0, 0.1, -0.2, 0.3]], [[0.0, -0.1, 0.3, 0.2]]])
-    pairs = replace(given, model=replace(given.model, descriptor=descriptor)).pack(given.systems["one_frame"]).pairs
+    pairs = (
+        replace(given, model=replace(options(given.model), descriptor=descriptor))
+        .pack(given.systems["one_frame"])
+        .pairs
+    )
     assert all(width < sel for width, sel in zip(pairs.widths, descriptor.slots, strict=True))
     expansion, _ = expand_nets(descriptor, params, given.closest, stored=True)
     assert (expansion is not None) == (evaluation == "spectral")
@@ -136,7 +141,7 @@ def test_statistics_that_differ_between_slots_are_refused(name):
         TestSeE3.subject_of("base", "numpy").model,
         TestSeE3.subject_of("base", "numpy").params["descriptor"],
     )
-    tree = descriptor_to_dict(model.descriptor, params, ("O", "H"))
+    tree = descriptor_to_dict(options(model).descriptor, params, ("O", "H"))
     descriptor_from_dict(tree)
     tree["@variables"] = {**tree["@variables"], name: params[name] + (params[name][:1] * 0.0 + 1.0).cumsum(axis=1)}
     with pytest.raises(InputError, match=f"{name} that differs between slots"):

@@ -23,6 +23,7 @@ from golden.golden_cases import (
 from support import FRAMEWORKS, mark_slow
 from tolerances import assert_close
 
+from deepmd.array_model.components import descriptors_of, exchange_descriptors
 from deepmd.array_model.tree import map_leaves
 from deepmd.data.neighbours import Structure, find_neighbours
 from deepmd.data.packing import SelWarning, pack
@@ -68,7 +69,9 @@ GROWN = [
 
 def in_terms(content, params, closest=None):
     """The plan with an expansion, if there is one, and the reason if not."""
-    asked = content.model.with_parts(ask_evaluation(part, "spectral") for part in content.model.parts)
+    asked = exchange_descriptors(
+        content.model, (ask_evaluation(part, "spectral") for part in descriptors_of(content.model))
+    )
     return choose_plan(asked, params, closest, stored=True)
 
 

@@ -10,6 +10,7 @@ from interop.golden_files import GOLDEN, golden_frame
 from interop.kit import Frame
 from interop.lammps_check import LONELY, check, random_frame
 from interop.lammps_run import run_lammps
+from support import options
 from tolerances import assert_close
 
 from deepmd.io import load_model, save_model
@@ -104,10 +105,10 @@ def test_charge_and_spin(lammps, models, tmp_path, ranks):
 def test_default_charge_and_spin(lammps, models, tmp_path, suffix):
     """Of the file, where the input names none."""
     content = load_model(models("dpa3_charge_spin") / "model.dp")
-    descriptor = replace(content.model.descriptor, default_chg_spin=(-2.0, 3.0))
+    descriptor = replace(options(content.model).descriptor, default_chg_spin=(-2.0, 3.0))
     paths = [tmp_path / f"model.{name}" for name in ("dp", suffix)]
     for path in paths:
-        save_model(path, replace(content, model=replace(content.model, descriptor=descriptor)))
+        save_model(path, replace(content, model=replace(options(content.model), descriptor=descriptor)))
     frame = random_frame()
     check(run_lammps(lammps, tmp_path / "run", paths[1:], frame, first=MAP), paths[0], frame)
 

@@ -11,6 +11,7 @@ from interop.lammps_run import KINDS, run_lammps
 from interop.water import run_dp
 from tolerances import assert_close
 
+from deepmd.array_model.components import first_atom_matters
 from deepmd.io import load_model, save_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::deepmd.data.packing.SelWarning")
@@ -37,7 +38,7 @@ def test_first_step_is_that_of_our_deep_pot(lammps, files, tmp_path, case, name,
 def test_other_kinds(lammps, files, tmp_path, case, ranks):
     """Rows of mixed neighbours have no mean, as they are trained by default: with one, results would depend on the first atom of each rank."""
     content, frame = load_model(files[case, "model.dp"]), random_frame()
-    if content.model.first_atom_matters(content.params):
+    if first_atom_matters(content.model, content.params):
         content = content.with_params(without_mean(content.params))
     for suffix in (".dp", ".pth"):
         save_model(tmp_path / f"model{suffix}", content)

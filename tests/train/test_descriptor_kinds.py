@@ -5,12 +5,13 @@ from contextlib import chdir
 
 import numpy as np
 import pytest
-from support import mark_slow
+from support import mark_slow, options
 from tolerances import assert_close
 from train.small_descriptors import DISTANCES, KINDS, SMALL, TYPED
 from train.small_training import WATER, largest_difference, run, small_input
 
 from deepmd import DeepPot
+from deepmd.array_model.components import descriptors_of
 from deepmd.data.systems import load_system
 from deepmd.io import convert, load_model
 from deepmd.train.main import train
@@ -55,7 +56,7 @@ def test_automatic_sel(tmp_path):
     (tmp_path / "input.json").write_text(json.dumps(tree))
     with chdir(tmp_path):
         train("input.json", backend="torch")
-    sectioned, mixed, angles = load_model(tmp_path / "model.ckpt.pt").model.descriptor.parts()
+    sectioned, mixed, angles = map(options, descriptors_of(load_model(tmp_path / "model.ckpt.pt").model))
     assert len(sectioned.sel) == len(angles.sel) == 2
     assert len(mixed.sel) == 1
     assert all(sel % 4 == 0 for sel in (*sectioned.sel, *mixed.sel, *angles.sel))

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support import require
+from support import options, require
 from train.conversions import CHECKPOINTS, FORMATS, PAIRS, same_file
 from train.small_descriptors import MESSAGES
 from train.small_training import WATER, largest_difference, run, small_input
@@ -63,7 +63,7 @@ def test_charge_and_spin(tmp_path, backends):
     assert largest_difference(rows[0], rows[-1]) < 1e-8
     content = load_model(tmp_path / "torch/model.ckpt-20.pt")
     trained = content.params["descriptor"]
-    fresh = replace(content.model.descriptor, seed=1).init(
+    fresh = replace(options(content.model).descriptor, seed=1).init(
         ("O", "H"), np.random.default_rng, xp=plain
     )  # files do not hold the seed
     for name, values in (("chg_embedding", [99, 100, 101]), ("spin_embedding", [0, 2, 3])):
@@ -107,7 +107,7 @@ def test_automatic_slots(tmp_path, kind):
     (tmp_path / "input.json").write_text(json.dumps(tree))
     with chdir(tmp_path):
         train("input.json", backend="torch")
-    descriptor = load_model(tmp_path / "model.ckpt.pt").model.descriptor
+    descriptor = options(load_model(tmp_path / "model.ckpt.pt").model).descriptor
     found = [sel for name, (_, sel) in descriptor.sels().items() if "three" not in name]
     assert all(isinstance(sel, int) and sel % 4 == 0 for sel in found)
     assert found[0] > found[1] > 0

@@ -7,7 +7,7 @@ from contextlib import chdir
 
 import numpy as np
 import pytest
-from support import TF_LATER
+from support import TF_LATER, options
 from train.small_training import WATER, largest_difference, largest_parameter_difference, run, run_killed, small_input
 
 from deepmd.array_model.errors import InputError
@@ -180,10 +180,10 @@ def test_automatic_sel_and_the_shortest_distance(tmp_path):
     with chdir(tmp_path):
         train("input.json", backend="torch")
     content = load_model(tmp_path / "model.ckpt.pt")
-    assert all(sel % 4 == 0 for sel in content.model.descriptor.sel)
+    assert all(sel % 4 == 0 for sel in options(content.model).descriptor.sel)
     assert content.min_nbor_dist == pytest.approx(min(map(shortest_in, ("water_330a", "water_600"))), rel=1e-9)
     assert json.loads((tmp_path / "out.json").read_text())["model"]["descriptor"]["sel"] == list(
-        content.model.descriptor.sel
+        options(content.model).descriptor.sel
     )
 
 

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support import TF_LATER, mark_slow
+from support import TF_LATER, mark_slow, options
 from tolerances import assert_close
 from train.small_training import largest_difference, run, small_input
 
+from deepmd.array_model.components import descriptors_of, exchange_descriptors
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.models.linear import LinearModel
 from deepmd.array_model.tree import flatten
@@ -43,9 +44,9 @@ def test_backends_walk_the_same_path_and_files_keep_the_model(tmp_path, kind):
     assert largest_difference(rows["torch"], rows["tf"]) < 1e-8
     sources = [tmp_path / "torch" / "model.ckpt.pt", tmp_path / "tf" / "model.ckpt.index"]
     assert all(load_model(source).definition["type_embedding"]["neuron"] == [2, 3] for source in sources)
-    again = parse_input({**input_with_types(kind), "model": load_model(sources[0]).definition}).model.descriptor.parts()
-    assert [part.types.neuron for part in again] == [
-        part.types.neuron for part in load_model(sources[0]).model.descriptor.parts()
+    again = descriptors_of(parse_input({**input_with_types(kind), "model": load_model(sources[0]).definition}).model)
+    assert [part.types.neuron for part in map(options, again)] == [
+        part.types.neuron for part in map(options, descriptors_of(load_model(sources[0]).model))
     ]
     for suffix in (".dp", ".yaml", ".pth", ".pb"):
         convert(sources[0], tmp_path / f"model{suffix}")
@@ -93,7 +94,9 @@ def test_members_of_a_hybrid_have_one_embedding(tmp_path, monkeypatch, backend):
 
 def test_copies_without_a_seed_are_equal_and_those_that_differ_are_trained_apart():
     model = parse_input(input_with_types("hybrid")).model
-    model = model.with_parts(replace(part, types=replace(part.types, seed=None)) for part in model.parts)
+    model = exchange_descriptors(
+        model, (replace(part, types=replace(part.types, seed=None)) for part in map(options, descriptors_of(model)))
+    )
     params = model.init(np.random.default_rng, xp=plain)
     assert len(find_copies(model, params)) == len(embeddings(params)[0]) > 0
     assert find_shared(model, params) == {}

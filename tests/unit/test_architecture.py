@@ -226,6 +226,7 @@ def test_physics_is_short():
     files = {
         path: sum(isinstance(node, ast.stmt) for node in ast.walk(parse(path)))
         for path in (ROOT / "array_model").rglob("*.py")
+        if path.name != "contracts.py"  # declarations
     }
     passing = sum(statements for path, statements in files.items() if path.name in PASSING_MESSAGES)
     assert sum(files.values()) - passing < MOST_PHYSICS

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import mark_slow
+from support import mark_slow, options
 from tolerances import TOLERANCES, assert_close
 
 from deepmd import DeepPot
+from deepmd.array_model.components import change_descriptors, descriptors_of, in_precision
 from deepmd.array_model.descriptors.hybrid import Hybrid
 from deepmd.array_model.descriptors.se_atten import SeAtten
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
@@ -79,11 +80,11 @@ def inputs(case):
 def source(folder, case="se_e2_a_two_side", **descriptor):
     """Save a model that knows the shortest distance; return its path."""
     content = load_model(GOLDEN / case / "model.dp")
-    model = content.model.changed(lambda own: replace(own, **descriptor))
+    model = change_descriptors(content.model, lambda own: replace(own, **descriptor))
     save_model(
         folder / "m.dp",
         replace(
-            content, model=model, params=model.in_precision(content.params, xp=plain), min_nbor_dist=inputs(case)[2]
+            content, model=model, params=in_precision(model, content.params, xp=plain), min_nbor_dist=inputs(case)[2]
         ),
     )
     return folder / "m.dp"
@@ -99,7 +100,7 @@ def terms_of(path):
 
 
 def precision_of(path):
-    return next(part.precision for part in load_model(path).model.parts)
+    return next(part.precision for part in descriptors_of(load_model(path).model))
 
 
 def altered(path, factor):
@@ -350,7 +351,7 @@ def test_what_is_logged(tmp_path, caplog):
 def test_deviations_are_measured(tmp_path):
     """Small for what was made; what is added to a coefficient is found again, in values and in slopes."""
     content = load_model(compressed(tmp_path))
-    given, (expansion,) = (content.model.descriptor, content.params["descriptor"]), content.plan
+    given, (expansion,) = (options(content.model).descriptor, content.params["descriptor"]), content.plan
     assert expansion is not None
     values, slopes = measure_deviations(*given, expansion)
     assert 0.0 < values < TOLERANCES["float64"]["spectral"]

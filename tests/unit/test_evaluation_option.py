@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import FRAMEWORKS
+from support import FRAMEWORKS, options
 from tolerances import assert_close
 
 from deepmd.array_model.errors import InputError
@@ -37,7 +37,10 @@ def saved(tmp_path):
         content = replace(load_model(MODEL), **changes)
         if descriptor:
             content = replace(
-                content, model=replace(content.model, descriptor=replace(content.model.descriptor, **descriptor))
+                content,
+                model=replace(
+                    options(content.model), descriptor=replace(options(content.model).descriptor, **descriptor)
+                ),
             )
         save_model(tmp_path / "model.dp", content)
         return tmp_path / "model.dp"

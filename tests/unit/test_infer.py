@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import options
 
 from deepmd.array_model.errors import InputError
 from deepmd.data.packing import SelWarning
@@ -165,8 +166,8 @@ def test_a_missing_fparam_is_the_default(conditioned: DeepPot, tmp_path: Path) -
     from dataclasses import replace
 
     content = load_model(GOLDEN / "se_e2_a_fparam" / "model.dp")
-    fitting = replace(content.model.fitting, default_fparam=(0.3, -0.2))
-    save_model(tmp_path / "default.dp", replace(content, model=replace(content.model, fitting=fitting)))
+    fitting = replace(options(content.model).fitting, default_fparam=(0.3, -0.2))
+    save_model(tmp_path / "default.dp", replace(content, model=replace(options(content.model), fitting=fitting)))
     expected = golden("se_e2_a_fparam")
     args = (expected["coord"], expected["cell"], expected["type"])
     with DeepPot(tmp_path / "default.dp") as potential:

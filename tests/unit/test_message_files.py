@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import differences, require, stored_tree
+from support import differences, options, require, stored_tree
 from tolerances import assert_close
 
 from deepmd import DeepPot
@@ -228,9 +228,9 @@ def test_default_charge_and_spin(tmp_path):
     torch, frame = require("torch"), of_case("dpa3_charge_spin", "nopbc")
     coord, types, _, expected = frame
     content = load_model(GOLDEN / "dpa3_charge_spin" / "model.dp")
-    descriptor = replace(content.model.descriptor, default_chg_spin=(1.0, 0.0))
+    descriptor = replace(options(content.model).descriptor, default_chg_spin=(1.0, 0.0))
     path = tmp_path / "model.pth"
-    save_model(path, replace(content, model=replace(content.model, descriptor=descriptor)))
+    save_model(path, replace(content, model=replace(options(content.model), descriptor=descriptor)))
     module = torch.jit.load(str(path))
     assert module.has_default_chg_spin()
     assert module.get_default_chg_spin().tolist() == [1.0, 0.0]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import mark_slow
+from support import mark_slow, options
 from tolerances import TOLERANCES, assert_close
 from unit.native_inputs import GOLDEN, KEYS, extended, golden, lower, random_frames, whole
 
@@ -143,7 +143,8 @@ def with_default():
     content = load_model(GOLDEN / "se_e2_a_fparam" / "model.dp")
     default = tuple(float(value) for value in golden("se_e2_a_fparam", "pbc")["fparam"].ravel())
     return replace(
-        content, model=replace(content.model, fitting=replace(content.model.fitting, default_fparam=default))
+        content,
+        model=replace(options(content.model), fitting=replace(options(content.model).fitting, default_fparam=default)),
     )
 
 
@@ -559,15 +560,15 @@ def pb_session(file_of):
 # -- reading back -----------------------------------------------------------------------------------------------------
 
 
-def in_precision(precision: str):
+def of_precision(precision: str):
     content = load_model(GOLDEN / "se_e2_a_fparam" / "model.dp")
-    model = replace(content.model, descriptor=replace(content.model.descriptor, precision=precision))
+    model = replace(options(content.model), descriptor=replace(options(content.model).descriptor, precision=precision))
     return replace(content, model=model, min_nbor_dist=0.1 + 0.2)
 
 
 @pytest.mark.parametrize("precision", mark_slow(["float64", "float32", "float16", "bfloat16"], ["bfloat16"]))
 def test_nothing_is_lost(tmp_path, suffix, precision):
-    save_model(tmp_path / "a.dp", in_precision(precision))
+    save_model(tmp_path / "a.dp", of_precision(precision))
     convert(tmp_path / "a.dp", tmp_path / f"b{suffix}")
     convert(tmp_path / f"b{suffix}", tmp_path / "c.dp")
     first, last = load_model(tmp_path / "a.dp"), load_model(tmp_path / "c.dp")
@@ -603,8 +604,8 @@ class Malicious:
 def test_a_pickle_is_not_executed(tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
-    for number, options in enumerate(({}, {"_use_new_zipfile_serialization": False})):
-        torch.save({"state": Malicious()}, f"m{number}.pth", **options)
+    for number, given in enumerate(({}, {"_use_new_zipfile_serialization": False})):
+        torch.save({"state": Malicious()}, f"m{number}.pth", **given)
         with pytest.raises(InputError, match=r"asks for|not an archive of torch"):
             load_model(f"m{number}.pth")
     with zipfile.ZipFile("m1.pth", "w") as archive, zipfile.ZipFile("m0.pth") as pickled:

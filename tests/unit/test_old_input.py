@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from support import options
 
 from deepmd.array_model.errors import InputError
 from deepmd.io.train_input import descriptor_section, parse_input
@@ -96,7 +97,7 @@ def test_flat_and_not_smooth():
         assert tree["model"]["descriptor"] == {"type": "loc_frame", **frame}
         assert tree["model"]["fitting_net"] == {"seed": 1, "neuron": [240, 240], "resnet_dt": True}
     tree["model"]["type_map"] = ["O", "H"]
-    assert descriptor_section(parse_input(tree).model.descriptor) == {
+    assert descriptor_section(options(parse_input(tree).model).descriptor) == {
         "type": "loc_frame",
         **{key: value if key == "rcut" else tuple(value) for key, value in frame.items()},
     }

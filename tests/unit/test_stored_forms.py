@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from support import differences
+from support import differences, options
 
 from deepmd.array_model import registry
 from deepmd.array_model.descriptors.loc_frame import LocFrame
@@ -57,7 +57,7 @@ DESCRIPTORS = {
 @pytest.fixture
 def plug_ins(monkeypatch):
     """Kinds of plug-ins, registered for one test."""
-    monkeypatch.setattr(registry, "_KINDS", {kind: dict(known) for kind, known in registry._KINDS.items()})
+    monkeypatch.setattr(registry, "KINDS", {role: dict(known) for role, known in registry.KINDS.items()})
     for kind, name, cls in (
         *(("descriptor", name, type(each)) for name, each in DESCRIPTORS.items()),
         ("fitting_net", "fitted", Fitted),
@@ -84,7 +84,7 @@ def test_a_plug_in_needs_no_code_for_files(plug_ins, name):
             replace(each, seed=None) if hasattr(each, "seed") else each
             for each in (content.model.descriptor, content.model.fitting)
         )
-        assert (again.model.descriptor, again.model.fitting) == tuple(without)
+        assert (options(again.model).descriptor, options(again.model).fitting) == tuple(without)
         assert differences(again.params, content.params) == []
 
 

@@ -3,7 +3,9 @@
 import json
 
 import pytest
+from support import options
 
+from deepmd.array_model.components import descriptors_of
 from deepmd.array_model.errors import InputError
 from deepmd.io.train_input import parse_input, read_json
 
@@ -25,15 +27,15 @@ GOOD = {
 
 
 def test_aliases_comments_and_defaults():
-    options = parse_input(GOOD)
-    assert options.model.descriptor.axis_neuron == 3
-    assert options.model.descriptor.kind == "se_e2_a"
-    assert options.model.descriptor.neuron == (10, 20, 40)
-    assert options.model.fitting.neuron == (5,)
-    assert options.model.fitting.resnet_dt
-    assert options.training.numb_steps == 10
-    assert options.data.auto_prob == "prob_uniform"
-    assert tuple(options.loss.terms()) == ("e", "f")
+    given = parse_input(GOOD)
+    assert options(given.model).descriptor.axis_neuron == 3
+    assert options(given.model).descriptor.kind == "se_e2_a"
+    assert options(given.model).descriptor.neuron == (10, 20, 40)
+    assert options(given.model).fitting.neuron == (5,)
+    assert options(given.model).fitting.resnet_dt
+    assert given.training.numb_steps == 10
+    assert given.data.auto_prob == "prob_uniform"
+    assert tuple(given.loss.terms()) == ("e", "f")
 
 
 def test_what_is_written_out_reads_back_the_same():
@@ -50,17 +52,17 @@ def with_evaluation(value):
 def test_evaluation_is_automatic_and_then_not_written_out():
     """DeePMD-kit would refuse a key that it does not know."""
     assert parse_input(GOOD) == parse_input(with_evaluation("auto"))
-    assert parse_input(GOOD).model.descriptor.evaluation == "auto"
+    assert [part.evaluation for part in descriptors_of(parse_input(GOOD).model)] == ["auto"]
     assert "evaluation" not in parse_input(with_evaluation("auto")).as_dict()["model"]["descriptor"]
     assert "evaluation" not in parse_input(GOOD).model_dict()["descriptor"]
 
 
 @pytest.mark.parametrize("value", ["direct", "spectral"])
 def test_evaluation_that_is_asked_for(value):
-    options = parse_input(with_evaluation(value))
-    assert options.model.descriptor.evaluation == value
-    assert options.model_dict()["descriptor"]["evaluation"] == value
-    assert parse_input(options.as_dict()) == options
+    given = parse_input(with_evaluation(value))
+    assert [part.evaluation for part in descriptors_of(given.model)] == [value]
+    assert given.model_dict()["descriptor"]["evaluation"] == value
+    assert parse_input(given.as_dict()) == given
 
 
 @pytest.mark.parametrize("value", ["spektral", "Direct", "", "64"])

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deepmd.array_model.components import in_precision
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.fittings.energy import EnergyFitting
@@ -110,7 +111,7 @@ def content(name):
     model = CONTENTS[name]
     params = map_leaves(lambda leaf: leaf + rng.uniform(0.1, 0.2, leaf.shape), model.init(lambda _: rng, xp=plain))
     params["out_std"] = np.ones_like(params["out_std"])  # energies are not scaled, whatever a file says
-    return ModelFile(model, model.in_precision(params, xp=plain), {"type_map": ["O", "H"], "note": "é"}, 0.75)
+    return ModelFile(model, in_precision(model, params, xp=plain), {"type_map": ["O", "H"], "note": "é"}, 0.75)
 
 
 def assert_same(actual, expected):

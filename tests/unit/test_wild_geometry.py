@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import require
+from support import options, require
 
 from deepmd import DeepPot
 from deepmd.adapters.numpy.evaluate import evaluator
@@ -137,13 +137,13 @@ def exact_sum(to: np.ndarray, origin: np.ndarray, steps: np.ndarray, cell: np.nd
 def roomy(monkeypatch):
     """A golden model with slots for every neighbour: which of equally far ones stay would be free."""
     content = load_model(MODEL)
-    descriptor = replace(content.model.descriptor, sel=(MOST_NEIGHBOURS, MOST_NEIGHBOURS))
+    descriptor = replace(options(content.model).descriptor, sel=(MOST_NEIGHBOURS, MOST_NEIGHBOURS))
     statistics = {
         name: np.repeat(content.params["descriptor"][name][:, :1], 2 * MOST_NEIGHBOURS, axis=1)
         for name in ("davg", "dstd")
     }
     params = {**content.params, "descriptor": {**content.params["descriptor"], **statistics}}
-    content = replace(content, model=replace(content.model, descriptor=descriptor), params=params)
+    content = replace(content, model=replace(options(content.model), descriptor=descriptor), params=params)
     monkeypatch.setattr(
         "deepmd.infer.deep_pot.load_model", lambda path: content
     )  # no file of so few parameters has so many slots

@@ -13,6 +13,7 @@ from autograd.core import make_vjp
 from deepmd.adapters.evaluation import NEEDS_GRADIENT, Evaluator, assemble
 from deepmd.adapters.numpy.namespace import differentiable
 from deepmd.array_model.conditions import Conditions
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.spectral import Plan
@@ -33,7 +34,7 @@ def side_by_side() -> Iterator[None]:
     yield
 
 
-def evaluator(model: Any, params: Params, plan: Plan) -> Evaluator:
+def evaluator(model: Model, params: Params, plan: Plan) -> Evaluator:
     """Return the evaluator of a model (see `deepmd.adapters.evaluation`)."""
     keep_memory()
 

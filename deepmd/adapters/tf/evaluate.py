@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +21,7 @@ from deepmd.adapters.tf.graph import (
     threads,
 )
 from deepmd.array_model.conditions import Conditions
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.spectral import Plan
@@ -43,7 +43,7 @@ def side_by_side() -> Iterator[None]:
     yield
 
 
-def evaluator(model: Any, params: Params, plan: Plan) -> Evaluator:
+def evaluator(model: Model, params: Params, plan: Plan) -> Evaluator:
     """Return the evaluator of a model (see `deepmd.adapters.evaluation`)."""
     check_process()
     keep_memory()

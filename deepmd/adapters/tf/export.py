@@ -16,6 +16,7 @@ from deepmd.adapters.getters import getters_of, types_with_output
 from deepmd.adapters.tf.graph import exact_values, in_32_bits, limit_checks, require
 from deepmd.adapters.tf.namespace import xp
 from deepmd.array_model.conditions import CONDITIONS
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.outputs import Output
 from deepmd.data import search
@@ -212,7 +213,7 @@ def _evaluation(content: ModelFile) -> None:
     output("o_descriptor", of_centres(out["descriptor"]))
 
 
-def _placeholders(model: Any) -> dict[str, Any]:
+def _placeholders(model: Model) -> dict[str, Any]:
     """Make the inputs; no shape is declared, since some programs feed flat arrays and some a row for each frame."""
     make = tf.compat.v1.placeholder
     fed = {

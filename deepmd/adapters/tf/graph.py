@@ -12,7 +12,9 @@ import tensorflow as tf
 from deepmd import forks, process
 from deepmd.adapters.evaluation import NEEDS_GRADIENT, assemble, components
 from deepmd.adapters.tf.namespace import inference, xp
+from deepmd.array_model.components import narrow_bfloat16
 from deepmd.array_model.conditions import CONDITIONS, Conditions
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.neighbours import SIZES, Neighbours, field_types, unflatten_neighbours
@@ -69,7 +71,7 @@ class Inputs:
     fed: dict[str, Any]
 
 
-def placeholders(model: Any) -> Inputs:
+def placeholders(model: Model) -> Inputs:
     """Make the placeholders of a model in the current graph; every leading size is unknown."""
 
     def make(name: str, dtype: Any, sizes: tuple[int | None, ...]) -> Any:
@@ -96,7 +98,7 @@ def in_32_bits(neighbours: Neighbours) -> Neighbours:
 
 
 def predictions(
-    model: Any, params: Params, plan: Plan, inputs: Inputs, wanted: frozenset[str] | None = None, *, training: bool
+    model: Model, params: Params, plan: Plan, inputs: Inputs, wanted: frozenset[str] | None = None, *, training: bool
 ) -> dict[str, Any]:
     """Return tensors of the wanted outputs, by default of all; while training they can be differentiated once more."""
     wanted = frozenset(model.output.names) if wanted is None else wanted
@@ -109,13 +111,13 @@ def predictions(
     )
 
 
-def gradients(model: Any, value_Nd: Any, pairs: Neighbours, wanted: frozenset[str]) -> list[Any]:
+def gradients(model: Model, value_Nd: Any, pairs: Neighbours, wanted: frozenset[str]) -> list[Any]:
     """Return the derivatives by displacements (N, M, 3) of `components`."""
     return [tf.gradients(total, pairs.disp_NM3)[0] for total in components(model, value_Nd, pairs, wanted, xp=xp)]
 
 
 def exact_values(
-    model: Any, params: Params, plan: Plan, pairs: Neighbours, conditions: Conditions, wanted: frozenset[str]
+    model: Model, params: Params, plan: Plan, pairs: Neighbours, conditions: Conditions, wanted: frozenset[str]
 ) -> tuple[Any, Any, list[Any]]:
     """Return atomic values, features and their derivatives (see `gradients`) for any distances: the program of a file.
 
@@ -147,7 +149,7 @@ def exact_values(
     return value_Nd, descriptor_ND, grads
 
 
-def in_graph(model: Any, params: Params, plan: Plan, make: Any) -> tuple[Params, Plan]:
+def in_graph(model: Model, params: Params, plan: Plan, make: Any) -> tuple[Params, Plan]:
     """Return parameters and plan as tensors of the current graph: `make(path, array)` gives each array its node.
 
     Parts in bfloat16, which NumPy lacks, are kept in float32 and cast.
@@ -159,7 +161,7 @@ def in_graph(model: Any, params: Params, plan: Plan, make: Any) -> tuple[Params,
     def narrow(part: Any) -> Any:
         return map_leaves(lambda leaf: tf.cast(leaf, tf.bfloat16) if leaf.dtype == tf.float32 else leaf, part)
 
-    return model.narrowed(nodes, narrow), with_tables(plan, tables)
+    return narrow_bfloat16(model, nodes, narrow), with_tables(plan, tables)
 
 
 def constant(path: str, array: np.ndarray) -> Any:

@@ -22,6 +22,7 @@ from deepmd.adapters.getters import getters_of
 from deepmd.adapters.tf.graph import check_process, exact_values, in_32_bits, limit_checks
 from deepmd.adapters.tf.namespace import xp
 from deepmd.array_model.conditions import CONDITIONS, Conditions
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.neighbours import field_types, flatten_neighbours, unflatten_neighbours
 from deepmd.data import search
@@ -185,7 +186,7 @@ def _evaluations(content: ModelFile) -> dict[str, Any]:
     return out
 
 
-def _arguments(model: Any) -> dict[str, int]:
+def _arguments(model: Model) -> dict[str, int]:
     """Return the conditions that programs pass, and their numbers of values: always the first two, others if asked."""
     sizes = {name: size for name, (size, _) in model.conditions.items()}
     return {name: size for name, size in sizes.items() if size or name in ("fparam", "aparam")}
@@ -214,7 +215,7 @@ def _atoms(coord: Tensor, atype: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return tf.reshape(coord, [-1, 3]), tf.cast(tf.reshape(atype, [-1]), tf.int64), frame_A
 
 
-def _found(model: Any, coord_A3: Tensor, type_A: Tensor, frame_A: Tensor, box: Tensor) -> PackedCandidates:
+def _found(model: Model, coord_A3: Tensor, type_A: Tensor, frame_A: Tensor, box: Tensor) -> PackedCandidates:
     """Find the neighbours in the cells (F, 3, 3), or without a boundary if those are empty."""
     layout, num_frames = model.layout(), tf.shape(box)[0]
     open_F33 = tf.tile(search.enclosing_cell(coord_A3, layout.rcut, xp=xp), tf.stack([num_frames, 1, 1]))
@@ -226,7 +227,7 @@ def _found(model: Any, coord_A3: Tensor, type_A: Tensor, frame_A: Tensor, box: T
 
 
 def _listed(
-    model: Any, coord_A3: Tensor, type_A: Tensor, frame_A: Tensor, nlist: Tensor, mapping: Tensor
+    model: Model, coord_A3: Tensor, type_A: Tensor, frame_A: Tensor, nlist: Tensor, mapping: Tensor
 ) -> PackedCandidates:
     """Take the neighbours from lists (F, nloc, W); where messages are passed they are replaced by their owners."""
     layout, sizes = model.layout(), tf.shape(nlist, out_type=tf.int64)
@@ -241,7 +242,7 @@ def _listed(
 
 
 def _outputs(
-    model: Any,
+    model: Model,
     core: Any,
     packed: PackedCandidates,
     atype: Tensor,

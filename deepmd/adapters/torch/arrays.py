@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from deepmd.array_model.components import narrow_bfloat16
 from deepmd.array_model.conditions import Conditions
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.neighbours import ARRAYS, Neighbours
 from deepmd.array_model.tree import map_leaves
@@ -29,20 +31,21 @@ def params_to_torch(params: Params) -> Params:
     return tensors
 
 
-def narrowed(model: Any, params: Params) -> Params:
+def narrowed(model: Model, params: Params) -> Params:
     """Cast parts in bfloat16, which NumPy lacks and stores in float32, to what physics computes in."""
 
     def narrow(part: Any) -> Any:
         return map_leaves(lambda leaf: leaf.to(torch.bfloat16) if leaf.dtype == torch.float32 else leaf, part)
 
-    out: Params = model.narrowed(params, narrow)
+    out: Params = narrow_bfloat16(model, params, narrow)
     return out
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:
     """Return a NumPy array (bfloat16 as float32)."""
     tensor = tensor.detach()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    array: np.ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return array
 
 
 def neighbours_to_torch(neighbours: Neighbours) -> Neighbours:

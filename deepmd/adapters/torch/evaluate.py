@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from deepmd.adapters.evaluation import NEEDS_GRADIENT, Evaluator, assemble, comp
 from deepmd.adapters.torch.arrays import conditions_to_torch, narrowed, neighbours_to_torch, params_to_torch, to_numpy
 from deepmd.adapters.torch.namespace import inference, xp
 from deepmd.array_model.conditions import Conditions
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.spectral import Plan
@@ -23,7 +23,7 @@ from deepmd.process import INTER, INTRA, keep_memory, threads
 
 
 def predict(
-    model: Any,
+    model: Model,
     params: Params,
     pairs: Neighbours,
     conditions: Conditions,
@@ -89,7 +89,7 @@ def side_by_side() -> Iterator[None]:
         torch.set_num_threads(number)
 
 
-def evaluator(model: Any, params: Params, plan: Plan) -> Evaluator:
+def evaluator(model: Model, params: Params, plan: Plan) -> Evaluator:
     """Return the evaluator of a model (see `deepmd.adapters.evaluation`)."""
     keep_memory()
     honour_threads()

@@ -23,6 +23,7 @@ from deepmd.adapters.torch.shell import Border, NeighbourArrays
 from deepmd.adapters.torch.tensor_shell import TensorShell
 from deepmd.array_model import derivatives
 from deepmd.array_model.conditions import CONDITIONS
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.neighbours import ARRAYS, Layout, Neighbours, flatten_neighbours, unflatten_neighbours
@@ -225,7 +226,7 @@ class _CutBlock(torch.nn.Module):  # type: ignore[misc]
 class _Core(torch.nn.Module):  # type: ignore[misc]
     """Neighbours to atomic values (N, d); parameters and plan are buffers named by their paths."""
 
-    def __init__(self, model: Any, tensors: Params, plan: Plan) -> None:
+    def __init__(self, model: Model, tensors: Params, plan: Plan) -> None:
         super().__init__()
         both = {**tensors, PLAN: tables_of(plan)}
         self.model, self.plan, self.names = model, plan, paths(both)

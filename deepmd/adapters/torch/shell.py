@@ -112,7 +112,8 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         found = self._found(coord, atype, box)
         nothing = self._border(None, 0, 0)
         out = self._evaluate(found, nf, atype.numel() // nf, given, do_atomic_virial, coord.dtype, nothing)
-        return self._named(out, atype, False)
+        named: dict[str, torch.Tensor] = self._named(out, atype, False)
+        return named
 
     @torch.jit.export
     def forward_lower(
@@ -149,7 +150,8 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         found = self._listed(extended_coord, extended_atype, nlist, mapping, border[5].numel() > 0)
         given: dict[str, torch.Tensor | None] = {"fparam": fparam, "aparam": aparam, "charge_spin": charge_spin}
         out = self._evaluate(found, nf, nloc, given, do_atomic_virial, extended_coord.dtype, border)
-        return self._named(out, extended_atype[:, :nloc], True)
+        named: dict[str, torch.Tensor] = self._named(out, extended_atype[:, :nloc], True)
+        return named
 
     @torch.jit.export
     def forward_common_lower(
@@ -175,7 +177,8 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         out = self.forward_lower(
             extended_coord, extended_atype, nlist, mapping, fparam, aparam, True, comm_dict, charge_spin
         )
-        return self._common(out, extended_atype[:, : nlist.size(1)])
+        common: dict[str, torch.Tensor] = self._common(out, extended_atype[:, : nlist.size(1)])
+        return common
 
     @torch.jit.export
     def get_definition(self) -> str:

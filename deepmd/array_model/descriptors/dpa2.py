@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from deepmd.array_model import repformer
+from deepmd.array_model.contracts import Draw, Features, Statistics, Widths
 from deepmd.array_model.descriptors import mixed as mixed_rows
-from deepmd.array_model.descriptors.base import Descriptor, Features, Statistics, Widths
+from deepmd.array_model.descriptors.base import Descriptor
 from deepmd.array_model.descriptors.se_atten import SeAtten
 from deepmd.array_model.descriptors.se_e3_tebd import SeE3Tebd
 from deepmd.array_model.environment import environment_rows, switch
@@ -16,7 +17,6 @@ from deepmd.array_model.messages import affine, init_factor, nested_sels
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.neighbours import Layout, Neighbours, excluded_slots, inner_neighbours
 from deepmd.array_model.networks import init_affine
-from deepmd.array_model.registry import register
 from deepmd.array_model.repformer import Repformer
 from deepmd.array_model.type_embedding import TypeEmbedding
 
@@ -48,10 +48,11 @@ class Repinit:
     __pydantic_config__ = {"extra": "forbid"}
 
 
-@register("descriptor", "dpa2")
 @dataclass(frozen=True)
 class Dpa2(Descriptor):
     """Options of the descriptor."""
+
+    kind = "dpa2"
 
     repinit: Repinit
     repformer: Repformer
@@ -162,7 +163,7 @@ class Dpa2(Descriptor):
             self.rcut, (slots,), mixed=True, inner=tuple(zip(cutoffs, rest, strict=True)), needs_neighbour_features=True
         )
 
-    def init(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+    def init(self, type_map: tuple[str, ...], draw: Draw, *, xp: Namespace) -> Params:
         """Fresh parameters for types of these names (docs/theory/networks.md#fresh-weights)."""
         block = self.repformer
         blocks: dict[str, Any] = {"repinit": self.pair, **({"three_body": self.three} if self.three else {})}
@@ -183,7 +184,7 @@ class Dpa2(Descriptor):
         embedding = init_affine((1, block.g2_dim, True), draw(self.seeds(3)))
         return {**params, "repformers": {"davg": zeros, "dstd": zeros + 1.0, "g2_embd": embedding, "layers": layers}}
 
-    def trainables(self) -> Any:
+    def flags(self) -> Any:
         """Which parameters training may change; the layer norms only with `trainable_ln`."""
         return self.trainable and (self.repformer.trainable_ln or ("attn2_lm",))
 
@@ -272,7 +273,7 @@ class Dpa2(Descriptor):
     def _near_pairs(self, pairs: Neighbours, *, xp: Namespace) -> Neighbours:
         return inner_neighbours(pairs, len(pairs.inner) - 1, self.repformer.rcut, xp=xp)
 
-    def _fresh_layer(self, number: int, draw: Any, *, xp: Namespace) -> Params:
+    def _fresh_layer(self, number: int, draw: Draw, *, xp: Namespace) -> Params:
         block, last = self.repformer, self.last[number]
         layer: Params = {}
         for k, (path, shape) in enumerate(block.shapes(last).items()):

@@ -7,24 +7,25 @@ from typing import Any, ClassVar
 
 from deepmd.array_model import charge_spin, repflow
 from deepmd.array_model.conditions import Conditions, find_problem
+from deepmd.array_model.contracts import Draw, Features, Statistics, Widths
 from deepmd.array_model.descriptors import mixed as mixed_rows
-from deepmd.array_model.descriptors.base import Descriptor, Features, Statistics, Widths
+from deepmd.array_model.descriptors.base import Descriptor
 from deepmd.array_model.environment import environment_rows
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.messages import init_factor, nested_sels
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.neighbours import Layout, Neighbours, excluded_slots
 from deepmd.array_model.networks import activation, check_options, init_affine
-from deepmd.array_model.registry import register
 from deepmd.array_model.repflow import Repflow
 from deepmd.array_model.spectral import Plan
 from deepmd.array_model.type_embedding import TypeEmbedding
 
 
-@register("descriptor", "dpa3")
 @dataclass(frozen=True)
 class Dpa3(Descriptor):
     """Options of the descriptor."""
+
+    kind = "dpa3"
 
     repflow: Repflow
     concat_output_tebd: bool = False
@@ -102,7 +103,7 @@ class Dpa3(Descriptor):
             self.rcut, (edges,), mixed=True, inner=((self.repflow.a_rcut, angles),), needs_neighbour_features=True
         )
 
-    def init(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+    def init(self, type_map: tuple[str, ...], draw: Draw, *, xp: Namespace) -> Params:
         """Fresh parameters for types of these names (docs/theory/networks.md#fresh-weights)."""
         block = self.repflow
         layers: list[Params] = []
@@ -125,7 +126,7 @@ class Dpa3(Descriptor):
             "edge_embd": init_affine((1, block.e_dim, True), draw(self.seeds(0, 1))),
             "angle_embd": init_affine((1, block.a_dim, False), draw(self.seeds(1, 1))),
             "layers": layers,
-            **(charge_spin.fresh(self.frame_embedding(), self.seeds(4), draw, xp=xp) if self.add_chg_spin_ebd else {}),
+            **(charge_spin.init(self.frame_embedding(), self.seeds(4), draw, xp=xp) if self.add_chg_spin_ebd else {}),
         }
 
     def first_atom_matters(self, params: Params) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from deepmd.array_model import spectral
 from deepmd.array_model.conditions import Conditions
-from deepmd.array_model.descriptors.base import Descriptor, Features
+from deepmd.array_model.contracts import Features
+from deepmd.array_model.descriptors.base import Descriptor
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.tree import map_leaves

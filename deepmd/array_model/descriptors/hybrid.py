@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 from deepmd.array_model.conditions import Conditions
+from deepmd.array_model.contracts import DescriptorField, Draw, Features, Statistics, Widths
 from deepmd.array_model.cut_neighbours import cut_slots, unite_layouts
-from deepmd.array_model.descriptors.base import Descriptor, Features, Statistics, Widths
+from deepmd.array_model.descriptors.base import Descriptor
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.neighbours import Layout, Neighbours
-from deepmd.array_model.registry import register
 from deepmd.array_model.spectral import Plan
 
 
-@register("descriptor", "hybrid")
 @dataclass(frozen=True)
 class Hybrid(Descriptor):
     """Its features are those of its members, one after the other.
@@ -24,7 +23,11 @@ class Hybrid(Descriptor):
     each neighbour comes twice.
     """
 
-    members: tuple[Any, ...]
+    kind = "hybrid"
+    children: ClassVar[tuple[str, ...]] = ("members",)
+    sections = {"members": "/list/{}"}
+
+    members: tuple[DescriptorField, ...]
 
     names = {"list": "members"}
     __pydantic_config__ = {"extra": "forbid"}
@@ -66,38 +69,13 @@ class Hybrid(Descriptor):
         """Slots of each part of each member."""
         return tuple(total for member in self.members for total in member.slot_totals)
 
-    def parts(self) -> tuple[Descriptor, ...]:
-        """Return the members."""
-        return self.members
-
-    def with_parts(self, parts: tuple[Descriptor, ...]) -> Hybrid:
-        """Return the hybrid of other members."""
-        return replace(self, members=parts)
-
-    def each_part(self, params: Params) -> list[tuple[str, Any, Params]]:
-        """Return the members: the path in the section, the member, its parameters."""
-        each = zip(self.members, params["members"], strict=True)
-        return [(f"/list/{number}", member, own) for number, (member, own) in enumerate(each)]
-
     def layout(self) -> Layout:
         """How neighbours are to be packed: one list for all members."""
         return unite_layouts([member.layout() for member in self.members])
 
-    def init(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+    def init(self, type_map: tuple[str, ...], draw: Draw, *, xp: Namespace) -> Params:
         """Fresh parameters of each member from its own seed."""
         return {"members": [member.init(type_map, draw, xp=xp) for member in self.members]}
-
-    def trainables(self) -> dict[str, Any]:
-        """Which parameters training may change."""
-        return {"members": [member.trainables() for member in self.members]}
-
-    def in_precision(self, params: Params, cast: Any) -> Params:
-        """Return the parameters in the precision of each member."""
-        return {
-            "members": [
-                member.in_precision(own, cast) for member, own in zip(self.members, params["members"], strict=True)
-            ]
-        }
 
     def raw_rows(self, pairs: Neighbours, *, xp: Namespace) -> list[Array]:
         """Environment rows of each part of each member."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from deepmd.array_model.descriptors.base import Descriptor, Features, Statistics, Widths
+from deepmd.array_model.contracts import Draw, Features, Statistics, Widths
+from deepmd.array_model.descriptors.base import Descriptor
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.neighbours import Layout, Neighbours, spans
-from deepmd.array_model.registry import register
 
 OPPOSITE = 1e-4
 """Of two axes with 1 + cos(angle) below it, the second is replaced."""
@@ -17,7 +17,6 @@ SMALLEST = 1e-20
 """Squared sine of the angle between two axes at and below which they are one line, and the second direction is none."""
 
 
-@register("descriptor", "loc_frame")
 @dataclass(frozen=True)
 class LocFrame(Descriptor):
     """Options of the descriptor.
@@ -32,6 +31,8 @@ class LocFrame(Descriptor):
     axis_rule : six integers for each type of centre: list (0: that of `sel_a`, 1: that of `sel_r`), type and number of
         the neighbour on the first axis, and the same of the second. () stands for the first two slots of all of `sel_a`
     """
+
+    kind = "loc_frame"
 
     sel_a: tuple[int, ...]
     sel_r: tuple[int, ...]
@@ -101,12 +102,12 @@ class LocFrame(Descriptor):
         """How neighbours are to be packed: of each type the nearest, however many there are of others."""
         return Layout(self.rcut, self.sel, by_section=True)
 
-    def init(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+    def init(self, type_map: tuple[str, ...], draw: Draw, *, xp: Namespace) -> Params:
         """Statistics (T, D) that change nothing."""
         zeros_TD = xp.zeros_like(draw([0]).normal(size=(len(type_map), self.widths.invariant)))
         return {"davg": zeros_TD, "dstd": zeros_TD + 1.0}
 
-    def trainables(self) -> dict[str, Any]:
+    def flags(self) -> dict[str, Any]:
         """Nothing can be trained."""
         return {}
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from deepmd.array_model import spectral
-from deepmd.array_model.descriptors.base import Descriptor, Statistics
+from deepmd.array_model.contracts import Draw, Statistics
+from deepmd.array_model.descriptors.base import Descriptor
 from deepmd.array_model.environment import environment_rows
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Array, Namespace, Params
@@ -64,7 +65,7 @@ class Local(Descriptor):
         """All slots."""
         return (sum(self.numbers),)
 
-    def no_statistics(self, ntypes: int, draw: Any, *, xp: Namespace) -> Params:
+    def no_statistics(self, ntypes: int, draw: Draw, *, xp: Namespace) -> Params:
         """Return statistics (T, S, columns) that change nothing."""
         zeros = xp.zeros_like(draw([0]).normal(size=(ntypes, sum(self.numbers), self.columns)))
         return {"davg": zeros, "dstd": zeros + 1.0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from deepmd.array_model.contracts import Draw
 from deepmd.array_model.descriptors.local import Local
 from deepmd.array_model.environment import environment_columns, switch
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
@@ -91,7 +92,7 @@ class Mixed(Local):
         """How neighbours are to be packed."""
         return Layout(self.rcut, (self.slots,), mixed=True)
 
-    def init(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+    def init(self, type_map: tuple[str, ...], draw: Draw, *, xp: Namespace) -> Params:
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator (docs/theory/networks.md#fresh-weights)."""
         nets = {name: [init_net(net, self.seeds(k, 0), draw)] for k, (name, net) in enumerate(self.shapes().items())}
         types = self.types().init(type_map, self.seeds(1), draw, xp=xp)

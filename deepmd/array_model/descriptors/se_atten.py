@@ -7,13 +7,12 @@ from typing import Any, ClassVar
 
 from deepmd.array_model import spectral
 from deepmd.array_model.attention import GatedAttention, unit
-from deepmd.array_model.descriptors.base import Features, Widths
+from deepmd.array_model.contracts import Draw, Features, Widths
 from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.descriptors.mixed import Mixed, Rows
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.networks import apply_net
-from deepmd.array_model.registry import register
 
 WIDTH_PER_TYPE = 16
 """Break-even of expansions: nets cost less where this times the number of types exceeds the sum of `neuron`.
@@ -22,13 +21,14 @@ Moments are summed for each neighbour type, while the nets are evaluated once.
 """
 
 
-@register("descriptor", "se_atten", aliases=("dpa1",))
 @dataclass(frozen=True)
 class SeAtten(Mixed, Expandable):
     """Options of the descriptor.
 
     `sel` is the number of slots for neighbours of all types, or a list whose sum counts.
     """
+
+    kind = "se_atten"
 
     axis_neuron: int = 4
     attn: int = 128
@@ -79,14 +79,14 @@ class SeAtten(Mixed, Expandable):
             self.neuron[-1] * self.axis_neuron + (self.tebd_dim if self.concat_output_tebd else 0), self.neuron[-1]
         )
 
-    def init(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+    def init(self, type_map: tuple[str, ...], draw: Draw, *, xp: Namespace) -> Params:
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator (docs/theory/networks.md#fresh-weights)."""
         return {
             **super().init(type_map, draw, xp=xp),
             "attention": self.attention().init(self.seeds(2, 0), draw, xp=xp),
         }
 
-    def trainables(self) -> Any:
+    def flags(self) -> Any:
         """Which parameters training may change; the layer norms only with `trainable_ln`."""
         return self.trainable and (self.trainable_ln or ("norm",))
 
@@ -237,10 +237,11 @@ class SeAtten(Mixed, Expandable):
         return xp.concat(parts, axis=0)
 
 
-@register("descriptor", "se_atten_v2")
 @dataclass(frozen=True)
 class SeAttenV2(SeAtten):
     """se_atten with types in a net of their own, smooth at the cutoff."""
+
+    kind = "se_atten_v2"
 
     tebd_input_mode: str = "strip"
     smooth_type_embedding: bool = True

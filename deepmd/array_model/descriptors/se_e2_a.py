@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from deepmd.array_model.descriptors.base import Features, Widths
+from deepmd.array_model.contracts import Features, Widths
 from deepmd.array_model.descriptors.sectioned import OfPairs
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.neighbours import Neighbours
-from deepmd.array_model.registry import register
 from deepmd.array_model.spectral import Expansion
 
 
-@register("descriptor", "se_e2_a", aliases=("se_a",))
 @dataclass(frozen=True)
 class SeE2A(OfPairs):
     """Options of the descriptor."""
+
+    kind = "se_e2_a"
 
     axis_neuron: int = 4
     type_one_side: bool = False

@@ -6,23 +6,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from deepmd.array_model.descriptors.base import Features, Widths
+from deepmd.array_model.contracts import Draw, Features, Widths
 from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
 from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.networks import Net, apply_net
-from deepmd.array_model.registry import register
 from deepmd.array_model.spectral import Expansion
 from deepmd.array_model.type_embedding import TypeEmbedding
 
 
-@register("descriptor", "se_e2_a_typed")
 @dataclass(frozen=True)
 class SeE2ATyped(SeE2A):
     """Options of se_e2_a, and of the type embedding.
 
     One fitting net serves all types: it reads the vector of the centre besides.
     """
+
+    kind = "se_e2_a_typed"
 
     keys_of_nets = 0
     types: TypeEmbedding = field(default_factory=lambda: TypeEmbedding(activation_function="tanh"))
@@ -43,7 +43,7 @@ class SeE2ATyped(SeE2A):
         plain = super().widths
         return Widths(plain.invariant + self.types.neuron[-1], plain.equivariant)
 
-    def init(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+    def init(self, type_map: tuple[str, ...], draw: Draw, *, xp: Namespace) -> Params:
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator.
 
         DeePMD-kit has it in TensorFlow only, which draws others.
@@ -51,7 +51,7 @@ class SeE2ATyped(SeE2A):
         vectors = self.types.init(type_map, None if self.types.seed is None else [1, self.types.seed], draw, xp=xp)
         return {**super().init(type_map, draw, xp=xp), "type_embedding": vectors}
 
-    def trainables(self) -> dict[str, Any]:
+    def flags(self) -> dict[str, Any]:
         """Which parameters training may change: the type embedding has a flag of its own."""
         return {"embeddings": self.trainable, "type_embedding": self.types.trainable}
 

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from deepmd.array_model.descriptors.base import Features, Widths
+from deepmd.array_model.contracts import Features, Widths
 from deepmd.array_model.descriptors.sectioned import OfPairs
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.neighbours import Neighbours
-from deepmd.array_model.registry import register
 from deepmd.array_model.spectral import Expansion
 
 SCALE = 5.0
 """DeePMD-kit divides by it, and files mean numbers that are divided by it."""
 
 
-@register("descriptor", "se_e2_r", aliases=("se_r",))
 @dataclass(frozen=True)
 class SeE2R(OfPairs):
     """Options of the descriptor.
 
     Without `type_one_side` each pair of types has a net, as in DeePMD-kit's TensorFlow alone.
     """
+
+    kind = "se_e2_r"
 
     type_one_side: bool = True
 

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepmd.array_model import spectral
-from deepmd.array_model.descriptors.base import Features, Widths
+from deepmd.array_model.contracts import Draw, Features, Widths
 from deepmd.array_model.descriptors.sectioned import Sectioned
 from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
 from deepmd.array_model.neighbours import Neighbours, spans
 from deepmd.array_model.networks import apply_net, summed_net
-from deepmd.array_model.registry import register
 from deepmd.array_model.tree import map_leaves
 
 TERMS_PER_WIDTH = 6
@@ -24,10 +23,11 @@ Slots = tuple[Array, Array]
 """Directional parts of rows (N, M, 3), and how many slots each stands for (M,)."""
 
 
-@register("descriptor", "se_e3", aliases=("se_at", "se_a_3be", "se_t"))
 @dataclass(frozen=True)
 class SeE3(Sectioned):
     """Options of the descriptor."""
+
+    kind = "se_e3"
 
     keys_of_nets = 2
 
@@ -36,7 +36,7 @@ class SeE3(Sectioned):
         """Widths of the features."""
         return Widths(self.neuron[-1], 0)
 
-    def init(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+    def init(self, type_map: tuple[str, ...], draw: Draw, *, xp: Namespace) -> Params:
         """Fresh parameters; nets that have no use are zero."""
         params = super().init(type_map, draw, xp=xp)
         nets = [
@@ -45,7 +45,7 @@ class SeE3(Sectioned):
         ]
         return {**params, "embeddings": nets}
 
-    def trainables(self) -> Any:
+    def flags(self) -> Any:
         """Which parameters training may change: the nets of each unordered pair of types."""
         return {"embeddings": [self.trainable and use for use in self._used]}
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deepmd.array_model.descriptors.base import Features, Widths
+from deepmd.array_model.contracts import Features, Widths
 from deepmd.array_model.descriptors.mixed import Mixed
 from deepmd.array_model.namespace import Namespace, Params
 from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.networks import apply_net
-from deepmd.array_model.registry import register
 
 
-@register("descriptor", "se_e3_tebd")
 @dataclass(frozen=True)
 class SeE3Tebd(Mixed):
     """Options of the descriptor."""
+
+    kind = "se_e3_tebd"
 
     smooth: bool = True
 

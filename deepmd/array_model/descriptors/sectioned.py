@@ -9,6 +9,7 @@ from itertools import product
 from typing import Any, ClassVar
 
 from deepmd.array_model import spectral
+from deepmd.array_model.contracts import Draw
 from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.descriptors.local import Local
 from deepmd.array_model.environment import environment_adjoint, environment_columns, environment_rows
@@ -38,7 +39,7 @@ class Sectioned(Local, Expandable):
         """How neighbours are to be packed."""
         return Layout(self.rcut, self.slots)
 
-    def init(self, type_map: tuple[str, ...], draw: Any, *, xp: Namespace) -> Params:
+    def init(self, type_map: tuple[str, ...], draw: Draw, *, xp: Namespace) -> Params:
         """Fresh parameters; order of nets and of seeds differ (docs/theory/networks.md#fresh-weights)."""
         ntypes = len(type_map)
         numbers = [

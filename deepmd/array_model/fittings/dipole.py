@@ -5,18 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from deepmd.array_model.descriptors.base import Features, Widths
+from deepmd.array_model.contracts import Features, Widths
 from deepmd.array_model.fittings.net import Fitting
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.outputs import Output
-from deepmd.array_model.registry import register
 
 DIPOLE = Output("dipole", 3, differentiable=True, label="dipole", atomic_label="atom_dipole")
 """Dipole, in the unit of the data."""
 
 
-@register("fitting_net", "dipole")
 @dataclass(frozen=True)
 class DipoleFitting(Fitting):
     """Options of the dipole fitting. `sel_type` lists the types that have a dipole, None means all.
@@ -24,6 +22,8 @@ class DipoleFitting(Fitting):
     The dipole of an atom is a combination of its equivariant features, with the values of its net for coefficients
     (Zhang et al., Phys. Rev. B 102, 041121 (2020)).
     """
+
+    kind = "dipole"
 
     sel_type: tuple[int, ...] | int | None = None
 

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from deepmd.array_model.fittings.net import Fitting
 from deepmd.array_model.outputs import Output
-from deepmd.array_model.registry import register
 
 
-@register("fitting_net", "dos")
 @dataclass(frozen=True)
 class DosFitting(Fitting):
     """Options of the fitting of densities of states (Zeng et al., Phys. Rev. B 106, 174305 (2022)).
 
     `numb_dos` is the number of grid points.
     """
+
+    kind = "dos"
 
     precision: str = "float64"
     numb_dos: int = 300

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from deepmd.array_model.fittings.net import Fitting
 from deepmd.array_model.outputs import ENERGY
-from deepmd.array_model.registry import register
 
 
-@register("fitting_net", "ener")
 @dataclass(frozen=True)
 class EnergyFitting(Fitting):
     """Options of the energy fitting.
 
     `atom_ener` holds the energy of an isolated atom per type (eV), None where not assigned.
     """
+
+    kind = "ener"
 
     atom_ener: tuple[float | None, ...] = ()
 

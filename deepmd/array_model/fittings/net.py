@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from deepmd.array_model.conditions import Conditions
-from deepmd.array_model.descriptors.base import Features, Widths
+from deepmd.array_model.contracts import Draw, Features, Widths
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.networks import Net, apply_net, check_options, init_net
@@ -33,7 +33,11 @@ class Fitting:
     use_aparam_as_mask: bool = False
     exclude_types: tuple[int, ...] = ()
 
+    role: ClassVar[str] = "fitting_net"
     kind: ClassVar[str]
+    children: ClassVar[tuple[str, ...]] = ()
+    sections: ClassVar[dict[str, str]] = {}
+    float64_params: ClassVar[tuple[str, ...]] = ("bias_atom_e",)
     names: ClassVar[dict[str, str]] = {"n_neuron": "neuron"}
     needs_equivariant: ClassVar[bool] = False
     """It reads the equivariant features of the descriptor, which must have some."""
@@ -97,7 +101,7 @@ class Fitting:
             out_dim=self.net_width(widths),
         )
 
-    def init(self, nets: int, ntypes: int, widths: Widths, draw: Any, *, xp: Namespace) -> Params:
+    def init(self, nets: int, ntypes: int, widths: Widths, draw: Draw, *, xp: Namespace) -> Params:
         """Fresh parameters of `nets` nets; `draw(seed_list)`: a NumPy generator (docs/theory/networks.md#fresh-weights)."""
         seeds = [None if self.seed is None else [q, self.seed] for q in range(nets)]
         params: Params = {"nets": [init_net(self.net(widths), seed, draw) for seed in seeds]}
@@ -108,7 +112,7 @@ class Fitting:
                 params[f"{name}_inv_std"] = params[f"{name}_avg"] + 1.0
         return {**params, **self.extra_init(ntypes, params["bias_atom_e"][:, 0:1], xp=xp)}
 
-    def trainables(self) -> dict[str, Any]:
+    def flags(self) -> dict[str, Any]:
         """Which parameters training may change (see the descriptors)."""
         return {"nets": {"layers": list(self.layer_flags())}}
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from deepmd.array_model.descriptors.base import Features, Widths
+from deepmd.array_model.contracts import Features, Widths
 from deepmd.array_model.fittings.net import Fitting
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.outputs import Output
-from deepmd.array_model.registry import register
 
 POLAR = Output("polar", 9, label="polarizability", atomic_label="atom_polarizability")
 """Polarizability, row by row, in the unit of the data."""
@@ -18,7 +17,6 @@ POLAR = Output("polar", 9, label="polarizability", atomic_label="atom_polarizabi
 DIAGONAL = (0, 4, 8)
 
 
-@register("fitting_net", "polar")
 @dataclass(frozen=True)
 class PolarFitting(Fitting):
     """Options of the polarizability fitting (Sommers et al., Phys. Chem. Chem. Phys. 22, 10592 (2020)).
@@ -30,6 +28,8 @@ class PolarFitting(Fitting):
     shift_diag : add the mean diagonal of the data, by type, to the diagonal
     sel_type : types that have a polarizability; None for all
     """
+
+    kind = "polar"
 
     fit_diag: bool = True
     scale: tuple[float, ...] | float | None = 1.0

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deepmd.array_model.descriptors.base import Features
+from deepmd.array_model.contracts import Features
 from deepmd.array_model.fittings.net import Fitting
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.outputs import Output
-from deepmd.array_model.registry import register
 
 
-@register("fitting_net", "property")
 @dataclass(frozen=True)
 class PropertyFitting(Fitting):
     """Options of the property fitting.
@@ -24,6 +22,8 @@ class PropertyFitting(Fitting):
     intensive : it is the mean over atoms, not their sum
     distinguish_types : mean and deviation of the data are those of each type, otherwise the same for all
     """
+
+    kind = "property"
 
     property_name: str = ""
     task_dim: int = 1

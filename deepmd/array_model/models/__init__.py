@@ -1,5 +1,1 @@
-"""Model kinds, one module each. Importing this package registers them."""
-
-from deepmd.array_model.models import linear, pairtab, standard, zbl
-
-__all__ = ["linear", "pairtab", "standard", "zbl"]
+"""Model kinds, one module each (see `deepmd.array_model.registry`)."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
+from deepmd.array_model.components import descriptors_of
 from deepmd.array_model.conditions import Conditions
+from deepmd.array_model.contracts import Draw, ModelField
 from deepmd.array_model.cut_neighbours import cut_neighbours, unite_layouts
 from deepmd.array_model.models.base import OUTER, Model
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.neighbours import Layout, Neighbours
-from deepmd.array_model.registry import register
 from deepmd.array_model.spectral import Plan
 
 
@@ -27,7 +27,10 @@ class Combination(Model):
     models : the members, energy models of the same types
     """
 
-    models: tuple[Any, ...]
+    models: tuple[ModelField, ...]
+
+    children: ClassVar[tuple[str, ...]] = ("models",)
+    sections = {"models": "models/{}/"}
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -49,44 +52,18 @@ class Combination(Model):
         raise NotImplementedError
 
     @property
-    def members(self) -> tuple[Any, ...]:
-        """Models that this one combines."""
-        return self.models
-
-    def each_part(self, params: Params) -> list[tuple[str, Any, Params]]:
-        """Return the parts of the members' descriptors."""
-        each = enumerate(self._members(params))
-        return [
-            (f"{self.section_of(number)}{where}", part, own)
-            for number, (model, p) in each
-            for where, part, own in model.each_part(p)
-        ]
-
-    def section_of(self, number: int) -> str:
-        """Return where in the input's section a member is described."""
-        return f"models/{number}/"
-
-    def changed(self, change: Callable[[Any], Any]) -> Any:
-        """Return the combination with other descriptors."""
-        return replace(self, models=tuple(model.changed(change) for model in self.models))
+    def atom_ener(self) -> tuple[float | None, ...]:
+        """Those of the first member."""
+        return self.models[0].atom_ener
 
     def layout(self) -> Layout:
         """One list for all members."""
         return unite_layouts([model.layout() for model in self.models], self.pair_exclude_types)
 
-    def init(self, draw: Any, *, xp: Namespace) -> Params:
+    def init(self, draw: Draw, *, xp: Namespace) -> Params:
         """Fresh parameters of all members."""
         members = [model.init(draw, xp=xp) for model in self.models]
         return {"models": members, **{name: members[0][name] for name in OUTER}}
-
-    def cast(self, params: Params, change: Callable[[Any, str], Any]) -> Params:
-        """Change the parts of the members."""
-        outer = {name: change(params[name], "float64") for name in OUTER}
-        return {"models": [model.cast(p, change) for model, p in self._members(params)], **outer}
-
-    def trainables(self) -> dict[str, Any]:
-        """Which parameters training may change: those of the members."""
-        return {"models": [model.trainables() for model in self.models]}
 
     def atomic_output(
         self, params: Params, pairs: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
@@ -95,22 +72,20 @@ class Combination(Model):
         outer, bias_Td = self.layout(), params["out_bias"][0, :, :]
         lists = [cut_neighbours(pairs, outer, model.layout(), xp=xp) for model in self.models]
         remaining = iter(plan)
-        plans = [tuple(next(remaining) for _ in model.parts) for model in self.models]
+        plans = [tuple(next(remaining) for _ in descriptors_of(model)) for model in self.models]
         values = [
             model.atomic_output(p, own, conditions, each, xp=xp)[0]
-            for (model, p), own, each in zip(self._members(params), lists, plans, strict=True)
+            for model, p, own, each in zip(self.models, params["models"], lists, plans, strict=True)
         ]
         value_Nd = self.add(values, xp.take(bias_Td, pairs.type_N, axis=0), lists, xp=xp)
         return self.without_excluded(value_Nd, pairs, xp=xp), value_Nd[:, :0]
 
-    def _members(self, params: Params) -> list[tuple[Any, Params]]:
-        return list(zip(self.models, params["models"], strict=True))
 
-
-@register("model", "linear", aliases=("linear_ener",))
 @dataclass(frozen=True)
 class LinearModel(Combination):
     """Constant weights: "mean" (1/K each), "sum" (1 each), or one number for each of the K members."""
+
+    kind = "linear"
 
     weights: str | tuple[float, ...] = "mean"
 

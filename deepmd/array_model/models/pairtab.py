@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from deepmd.array_model.conditions import Conditions
+from deepmd.array_model.contracts import Draw
 from deepmd.array_model.models.base import Model
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.neighbours import Layout, Neighbours
-from deepmd.array_model.registry import register
 from deepmd.array_model.spectral import Plan
 
 TABLE = ("vdata", "tab_info", "tab_data")
 """Parameters of the table: its rows (distance, energies of all pairs of types), what its grid is, and the splines."""
 
 
-@register("model", "pairtab")
 @dataclass(frozen=True)
 class PairTabModel(Model):
     """Half the energy of a pair goes to each of its atoms: E_i = 1/2 sum_j u(r_ij) + out_bias of the type.
@@ -34,6 +31,8 @@ class PairTabModel(Model):
     intervals : number of splines, with those that continue the table to the cutoff
     """
 
+    kind = "pairtab"
+
     rcut: float
     sel: int
     start: float
@@ -45,7 +44,7 @@ class PairTabModel(Model):
         """One section, whose types choose the columns of the table."""
         return Layout(self.rcut, (self.sel,), mixed=True, excluded=self.pair_exclude_types)
 
-    def init(self, draw: Any, *, xp: Namespace) -> Params:
+    def init(self, draw: Draw, *, xp: Namespace) -> Params:
         """Parameters of a table of zeros."""
         size, columns = self.ntypes, 1 + self.ntypes * (self.ntypes + 1) // 2
         shapes: dict[str, tuple[int, ...]] = {
@@ -56,10 +55,6 @@ class PairTabModel(Model):
         shapes |= {"out_bias": (1, size, 1), "out_std": (1, size, 1)}
         zeros = {name: xp.zeros_like(draw([0]).normal(size=shape)) for name, shape in shapes.items()}
         return {**zeros, "out_std": zeros["out_std"] + 1.0}
-
-    def cast(self, params: Params, change: Callable[[Any, str], Any]) -> Params:
-        """Everything is in float64."""
-        return change(params, "float64")
 
     def atomic_output(
         self, params: Params, pairs: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace

@@ -2,55 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import ClassVar
 
-from deepmd.array_model import descriptors, fittings
+from deepmd.array_model.components import in_precision
 from deepmd.array_model.conditions import Conditions
-from deepmd.array_model.models.base import OUTER, Model
+from deepmd.array_model.contracts import DescriptorField, Draw, FittingField
+from deepmd.array_model.models.base import Model
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.neighbours import Layout, Neighbours
 from deepmd.array_model.outputs import Output
-from deepmd.array_model.registry import register
 from deepmd.array_model.spectral import Plan
 
-assert descriptors  # these two are imported for their registrations
-assert fittings
 
-
-@register("model", "standard")
 @dataclass(frozen=True)
 class StandardModel(Model):
     """A descriptor, a fitting net, and a bias per type."""
 
-    descriptor: Any
-    fitting: Any
+    kind = "standard"
+    children: ClassVar[tuple[str, ...]] = ("descriptor", "fitting")
+    sections = {"descriptor": "descriptor", "fitting": "fitting_net"}
+
+    descriptor: DescriptorField
+    fitting: FittingField
 
     @property
     def output(self) -> Output:
         """What the fitting net predicts."""
         return self.fitting.output
-
-    @property
-    def descriptors(self) -> tuple[Any, ...]:
-        """The descriptor."""
-        return (self.descriptor,)
-
-    @property
-    def fittings(self) -> tuple[Any, ...]:
-        """The fitting net."""
-        return (self.fitting,)
-
-    def each_part(self, params: Params) -> list[tuple[str, Any, Params]]:
-        """Return the parts of the descriptor."""
-        return [
-            (f"descriptor{where}", part, own) for where, part, own in self.descriptor.each_part(params["descriptor"])
-        ]
-
-    def changed(self, change: Callable[[Any], Any]) -> StandardModel:
-        """Return the model with another descriptor."""
-        return replace(self, descriptor=change(self.descriptor))
 
     @property
     def atom_ener(self) -> tuple[float | None, ...]:
@@ -66,7 +45,7 @@ class StandardModel(Model):
         """How the descriptor wants its neighbours, without the pairs that are excluded."""
         return replace(self.descriptor.layout(), excluded=self.pair_exclude_types)
 
-    def init(self, draw: Any, *, xp: Namespace) -> Params:
+    def init(self, draw: Draw, *, xp: Namespace) -> Params:
         """Fresh parameters in their precisions; `draw(seed_list)` returns a NumPy generator."""
         descriptor = self.descriptor.init(self.type_map, draw, xp=xp)
         nets = 1 if self.descriptor.mixed_types else self.ntypes
@@ -75,28 +54,9 @@ class StandardModel(Model):
             xp.concat([0.0 * fitting["bias_atom_e"][:, 0:1]] * self.output.width, axis=1),
             (1, self.ntypes, self.output.width),
         )
-        return self.in_precision(
-            {"descriptor": descriptor, "fitting": fitting, "out_bias": bias, "out_std": bias + 1.0}, xp=xp
+        return in_precision(
+            self, {"descriptor": descriptor, "fitting": fitting, "out_bias": bias, "out_std": bias + 1.0}, xp=xp
         )
-
-    def cast(self, params: Params, change: Callable[[Any, str], Any]) -> Params:
-        """Change each part; biases of types are in float64."""
-        fitting = params["fitting"]
-        return {
-            "descriptor": self.descriptor.in_precision(params["descriptor"], change),
-            "fitting": {
-                **change(fitting, self.fitting.precision),
-                "bias_atom_e": change(fitting["bias_atom_e"], "float64"),
-            },
-            **{name: change(params[name], "float64") for name in OUTER},
-        }
-
-    def trainables(self) -> dict[str, Any]:
-        """Which parameters training may change: a tree of flags, one for everything below it.
-
-        What is absent is fixed.
-        """
-        return {"descriptor": self.descriptor.trainables(), "fitting": self.fitting.trainables()}
 
     def atomic_output(
         self, params: Params, pairs: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 from deepmd.array_model.environment import switch
 from deepmd.array_model.models.linear import Combination
 from deepmd.array_model.namespace import Array, Namespace
 from deepmd.array_model.neighbours import Neighbours
-from deepmd.array_model.registry import register
 
 LARGEST_EXPONENT = 600.0
 NEGLIGIBLE_EXPONENT = -230.0
@@ -20,7 +17,6 @@ No constant is that small: TorchScript takes two
 constants for one where they differ by less than 1e-8."""
 
 
-@register("model", "zbl")
 @dataclass(frozen=True)
 class ZblModel(Combination):
     """E_i = (1 - w_i) E_i of the Deep Potential + w_i E_i of the table + bias of the type.
@@ -36,6 +32,9 @@ class ZblModel(Combination):
     add_bias : whether the energy of the table gets the bias too (`srtab_add_bias`)
     """
 
+    kind = "zbl"
+    sections = {"models": ""}  # the section of the Deep Potential is that of the model
+
     sw_rmin: float = 0.0
     sw_rmax: float = 0.0
     smin_alpha: float = 0.0
@@ -48,15 +47,6 @@ class ZblModel(Combination):
         if not 0.0 <= self.sw_rmin < self.sw_rmax or not self.smin_alpha > 0.0:
             given = f"sw_rmin is {self.sw_rmin}, sw_rmax {self.sw_rmax}, smin_alpha {self.smin_alpha}"
             raise ValueError(f"{given}; needs 0 <= sw_rmin < sw_rmax, and smin_alpha > 0 (Angstrom)")
-
-    def section_of(self, number: int) -> str:
-        """Return where in the input's section a member is described: the Deep Potential by that itself."""
-        return ""
-
-    def resized(self, parts: Iterable[Any]) -> ZblModel:
-        """Return the model with other numbers of slots; the table has as many as the Deep Potential."""
-        network, table = super().resized(parts).models
-        return replace(self, models=(network, replace(table, sel=sum(network.layout().sel))))
 
     def add(self, values: list[Array], bias_Nd: Array, pairs: list[Neighbours], *, xp: Namespace) -> Array:
         """Return the weighted sum of the members' values, and the bias of what gets it."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
-from deepmd.array_model.descriptors.base import Descriptor
+from deepmd.array_model.contracts import Descriptor
 from deepmd.array_model.descriptors.hybrid import Hybrid
 from deepmd.array_model.descriptors.mixed import Mixed
 from deepmd.array_model.descriptors.se_atten import SeAtten

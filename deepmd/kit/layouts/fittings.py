@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from deepmd.array_model.descriptors.base import Widths
+from deepmd.array_model.contracts import Widths
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.fittings.net import Fitting
 from deepmd.array_model.namespace import Params

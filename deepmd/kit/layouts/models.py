@@ -6,8 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.models.base import OUTER, Model
+from deepmd.array_model.fittings.net import Fitting
+from deepmd.array_model.models.base import OUTER
+from deepmd.array_model.models.base import Model as ModelBase
+from deepmd.array_model.models.linear import Combination
+from deepmd.array_model.models.pairtab import PairTabModel
+from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.outputs import ENERGY
 from deepmd.array_model.registry import lookup
@@ -31,7 +37,7 @@ from deepmd.kit.rows import (
     write_rows,
 )
 
-COMMON = nets.options([each.name for each in fields(Model)], UNSET)
+COMMON = nets.options([each.name for each in fields(ModelBase)], UNSET)
 """Options that every file has."""
 
 Parts = tuple[dict[str, Any], Params]
@@ -55,7 +61,7 @@ class Layout:
     version: int = 1
 
 
-def model_to_dict(model: Any, params: Params) -> dict[str, Any]:
+def model_to_dict(model: Model, params: Params) -> dict[str, Any]:
     """Return the stored form of a model and its parameters, whose leaves may be anything."""
     layout = _layout(model.kind)
     return {
@@ -99,8 +105,9 @@ def _layout(kind: str) -> Layout:
 # -- kinds ------------------------------------------------------------------------------------------------------------
 
 
-def _standard(model: Any, params: Params) -> dict[str, Any]:
+def _standard(model: StandardModel, params: Params) -> dict[str, Any]:
     descriptor, fitting = model.descriptor, model.fitting
+    assert isinstance(fitting, Fitting)
     how = model.type_map, descriptor.widths, descriptor.mixed_types
     return {
         "descriptor": descriptor_to_dict(descriptor, params["descriptor"], model.type_map),
@@ -125,7 +132,7 @@ def _read_standard(tree: dict[str, Any]) -> Parts:
     return {"descriptor": descriptor, "fitting": fitting}, params
 
 
-def _members(model: Any, params: Params) -> dict[str, Any]:
+def _members(model: Combination, params: Params) -> dict[str, Any]:
     return {"models": [model_to_dict(member, p) for member, p in zip(model.models, params["models"], strict=True)]}
 
 
@@ -185,7 +192,7 @@ TABLE = [Row(f"@variables/{name}", name, ARRAY) for name in ("vdata", "tab_info"
 RANGE = [option("rcut", form=NUMBER), option("sel", form=Form(NUMBER.write, _slots))]
 
 
-def _pairtab(model: Any, params: Params) -> dict[str, Any]:
+def _pairtab(model: PairTabModel, params: Params) -> dict[str, Any]:
     head = {"@class": "PairTab", "@version": 1, "ntypes": model.ntypes, "rcut": model.rcut}
     return {"tab": {**head, **write_rows(GRID, model), **write_rows(TABLE, params)}}
 
