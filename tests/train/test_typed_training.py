@@ -18,7 +18,7 @@ from deepmd.array_model.tree import flatten
 from deepmd.host import plain
 from deepmd.io import convert, load_model
 from deepmd.io.train_input import parse_input
-from deepmd.train import main
+from deepmd.train import prepare
 from deepmd.train.checkpoints import checkpoint_module
 from deepmd.train.trainable import find_copies, find_shared, tie_shared_vectors
 
@@ -78,7 +78,7 @@ def test_members_of_a_hybrid_have_one_embedding(tmp_path, monkeypatch, backend):
     tree["training"].update(numb_steps=1, save_freq=1)
     one = moments_after_a_step(tmp_path / "one", tree, backend)
     with monkeypatch.context() as patched:
-        patched.setattr(main, "shared", lambda model, params: {})
+        patched.setattr(prepare, "find_shared", lambda model, params: {})
         each = moments_after_a_step(tmp_path / "each", tree, backend)
     assert {name for _, name in one} == {name for _, name in each}
     for member, name in one:
