@@ -33,7 +33,7 @@ from deepmd.testing.samples import Subject
 EXPANDED_ON_TF = ("se_e2_a", "se_e2_a_two_side", "se_e2_a_float32", "se_e3", "se_atten", "se_atten_strip", "hybrid")
 NETS_ON_TF = (
     *("se_e2_a_fparam", "se_e2_r", "se_atten_attn", "se_atten_masked", "se_e3_tebd", "loc_frame_rule", "dpa2", "dpa3"),
-    *("dpa3_charge_spin", "dipole", "polar", "dos", "property"),
+    *("dipole", "polar", "dos", "property"),
 )
 """Cases of quick tests with TensorFlow, where a graph is built for each in a second or more."""
 

@@ -1,9 +1,11 @@
 """The search of exported files against an all-pairs twin and against the neighbour lists of `deepmd.data`."""
 
 import warnings
+from itertools import product
 
 import numpy as np
 import pytest
+from support import mark_slow
 
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.neighbours import FIELDS, SIZES, Layout, flatten_neighbours, unflatten_neighbours
@@ -160,9 +162,15 @@ def test_finds_what_all_pairs_finds(cell, size):
     np.testing.assert_allclose(*order, rtol=0.0, atol=1e-12)
 
 
-@pytest.mark.parametrize("framework", MAKERS)
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("cell", CELLS)
+RUNS = [*product(CELLS, LAYOUTS, MAKERS)]
+IN_GRAPHS = ("overflow", "inner and typed")
+"""Layouts of quick tests in graphs of TensorFlow, which take seconds to build; torch traces every layout."""
+
+
+@pytest.mark.parametrize(
+    ("cell", "layout", "framework"),
+    mark_slow(RUNS, [row for row in RUNS if row[2] != "tf graph" or row[1] in IN_GRAPHS]),
+)
 def test_packs_as_the_host_does(runs, framework, layout, cell):
     for seed, size in enumerate(ATOMS.values()):
         frames = structures(CELLS[cell], *size, seed=seed)
