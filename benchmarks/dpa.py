@@ -1,6 +1,7 @@
-"""Measure training of DPA-2 and DPA-3 in the sizes of DeePMD-kit's examples, with both programs in turn: ms/step and peak memory.
+"""Training steps of DPA-2 and DPA-3 in the sizes of DeePMD-kit's examples, both programs in turn: ms/step, peak memory.
 
-python benchmarks/dpa.py [--rounds 3] [--steps 20] [--data FOLDER]               (DEEPMD_KIT_ENV names the environment with bin/dp)
+python benchmarks/dpa.py [--rounds 3] [--steps 20] [--data FOLDER]
+(DEEPMD_KIT_ENV names the environment with bin/dp)
 
 192 atoms of water, batch 1. Every process trains five times `--steps` steps; the first part, in which graphs are built,
 does not count. The samples go to a JSON file, the table to docs/benchmarks.md.
@@ -95,7 +96,8 @@ def write_input(place: Workplace, folder: Path, kind: str, steps: int) -> None:
 def table(content: dict[str, Any]) -> str:
     """Return medians and, of rivals, how many times longer than our torch they take, round by round."""
     lines = [
-        f"192 atoms of water, batch 1, {content['settings']['threads']} threads; medians, and ratios to our torch with the smallest and largest",
+        f"192 atoms of water, batch 1, {content['settings']['threads']} threads; "
+        "medians, and ratios to our torch with the smallest and largest",
         "of a round.",
         "",
         "| model | contestant | ms/step | peak memory, GB | times as long |",

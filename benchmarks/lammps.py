@@ -1,6 +1,7 @@
 """Measure molecular dynamics in LAMMPS with our files and with those of DeePMD-kit, in turn: milliseconds per step.
 
-python benchmarks/lammps.py [--rounds 5] [--steps 200] [--sizes 192 1536]        (DEEPMD_KIT_ENV names the environment with bin/lmp)
+python benchmarks/lammps.py [--rounds 5] [--steps 200] [--sizes 192 1536]
+(DEEPMD_KIT_ENV names the environment with bin/lmp)
 
 Every file holds the same weights and runs in the same LAMMPS. The first steps, in which graphs are compiled, are timed
 apart. The results are a JSON file: of each row the samples of every contestant (ms/step, first steps in seconds, peak
@@ -113,7 +114,8 @@ def report(rows: dict[str, Any]) -> None:
             )
             ratios = [theirs / own for own, theirs in zip(values["ours .pth"], each, strict=False)]
             if who.startswith("DeePMD-kit") and ratios:
-                text += f"   ours .pth is {statistics.median(ratios):.2f} times faster ({min(ratios):.2f} to {max(ratios):.2f})"
+                middle, least, most = statistics.median(ratios), min(ratios), max(ratios)
+                text += f"   ours .pth is {middle:.2f} times faster ({least:.2f} to {most:.2f})"
             print(f"  {who:26s} {text}")
 
 

@@ -53,7 +53,7 @@ def measure(
 def _train(
     row: Row, contestant: Contestant, side: Side, environment: dict[str, str], place: Workplace, quick: bool
 ) -> dict[str, Any]:
-    """Time per step between two rows of the learning curve, as they appear in the file: the same clock for every program."""
+    """Time per step between two rows of the learning curve, as they appear in the file: one clock for every program."""
     rows, every = (3, row.curve[1] // 4) if quick else row.curve
     folder = place.folder / "train"
     place.write_input(folder / "input.json", rows * every, every, row.batch)

@@ -41,8 +41,8 @@ class Workplace:
     data : folder with systems of O and H whose number of atoms divides 192; None for those of examples/water
     quick : train the model for a few steps only
     descriptor : options in place of those of examples/water; no compressed files then
-    steps : how long to train the model, unless `quick`; what is slow to train and has no expansion, whose terms are chosen after training,
-        needs few
+    steps : how long to train the model, unless `quick`. Few for models that are slow to train and have no
+        expansion, whose terms are chosen after training
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Workplace:
             self.prepare_theirs(sides["theirs"])
 
     def prepare_ours(self, side: Side, threads: int) -> None:
-        """Train the model, unless it is there, and write it in every format, in any case: the formats are being worked on."""
+        """Train the model unless it is there, and write it in every format anew, because formats are worked on."""
         home = self.folder / "ours"
         if not (home / "model.dp").exists():
             print(f"training the model for {self.steps} steps")
@@ -150,7 +150,8 @@ class Workplace:
             times, rest = divmod(NATOMS, system.num_atoms)
             if rest or system.cell is None:
                 raise SystemExit(
-                    f"{system.path}: {system.num_atoms} atoms; accepted: periodic systems whose number of atoms divides {NATOMS}"
+                    f"{system.path}: {system.num_atoms} atoms; "
+                    f"accepted: periodic systems whose number of atoms divides {NATOMS}"
                 )
             if (folder / "type_map.raw").exists():
                 continue

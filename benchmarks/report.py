@@ -240,7 +240,7 @@ def write(results: dict[str, Any], docs: Path) -> None:
 
 
 def put(docs: Path, markers: tuple[str, str], parts: list[str]) -> None:
-    """Write parts, those that are not empty, between the markers of a page, which gets them at its end if it has none."""
+    """Write parts that are not empty between the markers of a page, or at its end if it has no markers."""
     begin, end = markers
     page = docs.read_text() if docs.exists() else "# Benchmarks\n"
     if begin not in page:

@@ -34,7 +34,7 @@ class Row:
     ----------
     name : for --only
     title : for the tables
-    kind : "train", "eval" (energy, forces, virial; again and again in one process), "cold" (once, from the start of the process)
+    kind : "train", "eval" (energy, forces, virial; repeated in one process), "cold" (once, from process start)
     unit : of the values
     natoms, batch : atoms of a frame, frames of a training step
     threads : 0 for those of the run

@@ -91,7 +91,8 @@ def theirs() -> Side | None:
     home = Path(folder).absolute()
     if not (home / "bin/dp").exists():
         raise SystemExit(
-            f"DEEPMD_KIT_ENV is {folder!r}, but there is no {home}/bin/dp; BENCH_OURS_ONLY=1 measures without DeePMD-kit"
+            f"DEEPMD_KIT_ENV is {folder!r}, but there is no {home}/bin/dp; "
+            "BENCH_OURS_ONLY=1 measures without DeePMD-kit"
         )
     cuda = next(
         home.glob("lib/python*/site-packages/nvidia/cuda_runtime/lib/libcudart.so.12"), None

@@ -176,7 +176,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         )
     if not rest[0].startswith("-") and rest[0] not in COMMANDS:
         raise UsageError(
-            f"unknown command {rest[0]!r}. Known: {', '.join(COMMANDS)}.{nearest(rest[0], [*COMMANDS, *unsupported.COMMANDS])}"
+            f"unknown command {rest[0]!r}. Known: {', '.join(COMMANDS)}."
+            f"{nearest(rest[0], [*COMMANDS, *unsupported.COMMANDS])}"
         )
     args, unknown = parser.parse_known_args(rest)
     if unknown:

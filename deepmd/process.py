@@ -48,7 +48,8 @@ def threads(name: str) -> int:
         number = -1
     if number < 0:
         raise InputError(
-            f"{name}: a number of threads is accepted (0: the default of the framework); in the environment it is {given!r}"
+            f"{name}: a number of threads is accepted (0: the default of the framework); "
+            f"in the environment it is {given!r}"
         )
     return number
 

@@ -47,7 +47,10 @@ def composed_softmax(x: Array, *, xp: Namespace) -> Array:
 
 
 def presence(counts: Array, *, xp: Namespace) -> Array:
-    """Return what is added to the logits of entries that are present `counts` times, for a softmax over all of them: `FAR_BELOW` for none."""
+    """Return what to add to the logits of entries that are present `counts` times, `FAR_BELOW` for none.
+
+    A softmax over one logit of each entry is then the softmax over all of them.
+    """
     there, one = counts > 0.0, xp.ones_like(counts)
     return xp.where(there, xp.log1p(xp.where(there, counts, one) - 1.0), FAR_BELOW * one)
 

@@ -31,7 +31,7 @@ def map_children(function: Callable[..., Any], component: Component, *trees: Any
 
 
 def leaves(component: Component, params: Params | None = None, where: str = "") -> list[tuple[str, Any, Any]]:
-    """Return the leaves of the tree: the path in the section of the input, the leaf, its parameters (None if not given)."""
+    """Return the leaves: path in the section of the input, leaf, its parameters (None if not given)."""
     if not component.children:
         return [(where, component, params)]
     out = []

@@ -63,7 +63,7 @@ class Component(Protocol):
 
     @property
     def precision(self) -> str:
-        """Precision of its own parameters, and of its arithmetic; not asked of components without parameters of their own."""
+        """Precision of its own parameters and arithmetic; not asked of components without parameters of their own."""
 
     def flags(self) -> Any:
         """Which of its parameters training may change: a tree of flags (see `deepmd.train.trainable`)."""
@@ -217,7 +217,7 @@ if TYPE_CHECKING:
     DescriptorField: TypeAlias = Descriptor
     FittingField: TypeAlias = FittingNet
     ModelField: TypeAlias = Model
-else:  # pydantic, which checks options, cannot check a protocol; parsers have built these fields from their own sections
+else:  # pydantic checks options, but no protocols: parsers have built these fields from sections of their own
     DescriptorField = FittingField = ModelField = Any
 
 

@@ -8,8 +8,10 @@ from functools import cache
 from deepmd.array_model.errors import InputError, nearest
 
 _SYMBOLS = """
-H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd
-In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np
+H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr
+Nb Mo Tc Ru Rh Pd Ag Cd
+In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn
+Fr Ra Ac Th Pa U Np
 Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og
 """
 
@@ -104,7 +106,7 @@ def occupations(element: str) -> dict[str, int]:
 
 @cache
 def configuration(element: str) -> tuple[float, ...]:
-    """Return a unit vector (118,): two entries for each place of each orbital, +1 with and -1 without an electron before scaling."""
+    """Return a unit vector (118,): per place of each orbital two entries, +1 with, -1 without an electron, scaled."""
     held = occupations(element)
     signs: list[int] = []
     for orbital in ORBITALS:

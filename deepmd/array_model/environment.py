@@ -17,7 +17,7 @@ def switch(r: Array, rcut_smth: float, rcut: float, *, xp: Namespace) -> Array:
 
 
 def environment_columns(disp: Array, rcut_smth: float, rcut: float, protection: float, *, xp: Namespace) -> list[Array]:
-    """Columns of `environment_rows`, each of shape (...): whole arrays per component are what processors are fast at."""
+    """Columns of `environment_rows`, each of shape (...): whole arrays per component, which processors are fast at."""
     x, y, z = xp.unstack(disp, axis=-1)
     r = xp.sqrt(x * x + y * y + z * z)
     inverse = 1.0 / (r + protection)
@@ -29,7 +29,7 @@ def environment_columns(disp: Array, rcut_smth: float, rcut: float, protection: 
 def environment_adjoint(
     disp_NM3: Array, rcut_smth: float, rcut: float, protection: float, *, xp: Namespace
 ) -> tuple[Array, Any]:
-    """Return `environment_columns` stacked, (N, 4, M), and a function that gives the gradient of displacements (N, M, 3).
+    """Return stacked `environment_columns` (N, 4, M), and the function from their gradient to that of displacements.
 
     That reads a gradient of the first column (N, M), and one of all (N, 4, M) that is added where there is one. The
     derivatives are those of w(r), s = w/(r+p) and s/(r+p) in closed form, fewer operations than a framework makes of

@@ -59,16 +59,21 @@ EXTRAS = {
     "bfloat16": "likewise; a namespace without it maps it to float32",
     "halo_exchange": "features of all local and ghost atoms from those of the centres: identity in Python; MPI "
     "communication in files run by LAMMPS",
-    "recurrence": "y_{k+1} = f y_k - y_{k-1}, all of them in one new axis before the last, of what derivatives do not see: nothing keeps the steps",
-    "shape": "sizes as Python ints where known and scalar tensors elsewhere; `.shape` is None-ridden in TensorFlow graphs",
+    "recurrence": "y_{k+1} = f y_k - y_{k-1}, all terms in a new axis before the last; derivatives do not see it, "
+    "so nothing keeps the steps",
+    "shape": "sizes as Python ints where known and scalar tensors elsewhere; in TensorFlow graphs `.shape` has None",
     "segment_sum": "scatter-add of rows, the adjoint of take; the standard has no scatter",
-    "softmax": "exp(x) over its sum along the last axis (attention.composed_softmax); made of others it takes several passes over all pairs",
-    "split": "runs of given sizes along an axis; the adjoint of many slices is many sums of padded arrays, that of a split one concat",
+    "softmax": "exp(x) over its sum along the last axis (attention.composed_softmax); "
+    "made of others it takes several passes over all pairs",
+    "split": "runs of given sizes along an axis; "
+    "the adjoint of many slices is many sums of padded arrays, that of a split one concat",
     "stop_gradient": "a value that derivatives do not see; the standard knows no derivatives",
-    "with_adjoint": "with_adjoint(f, x) is y, where f(x) = (y, function from a gradient of y to that of x): first derivatives only; "
+    "with_adjoint": "with_adjoint(f, x) is y, where f(x) = (y, function from a gradient of y to that of x): "
+    "first derivatives only; "
     "None where a framework has to differentiate by itself: in training, in traces",
     "sigmoid": "stable in every framework, and its derivatives too",
-    "silut": "activation of two branches (networks.composed_silut); differentiated twice as written, it is most of a step and of its memory",
+    "silut": "activation of two branches (networks.composed_silut); "
+    "differentiated twice as written, it is most of a step and of its memory",
 }
 """Names beyond the standard, each with its reason."""
 

@@ -77,13 +77,14 @@ def activation(name: str) -> Callable[..., Array]:
         return _silut(float(threshold))
     if head not in ACTIVATIONS or threshold:
         raise ValueError(
-            f"unknown activation {name!r}. Known: {', '.join(ACTIVATIONS)}, silut:T, custom_silu:T.{nearest(head, ACTIVATIONS)}"
+            f"unknown activation {name!r}. Known: {', '.join(ACTIVATIONS)}, silut:T, custom_silu:T."
+            f"{nearest(head, ACTIVATIONS)}"
         )
     return ACTIVATIONS[head]
 
 
 def check_options(options: Any) -> None:
-    """Raise ValueError where activation function or precision of the options of nets are unknown, or no generator takes the seed."""
+    """Raise ValueError for an unknown activation function or precision, or a seed that no generator takes."""
     activation(options.activation_function)
     if options.precision not in PRECISIONS:
         raise ValueError(f"precision is {options.precision!r}; accepted: {', '.join(PRECISIONS)}")

@@ -13,7 +13,7 @@ class Output:
     ----------
     name : of the total; `atom_NAME` is that of the atomic values
     width : components of a value, tensors flattened row by row
-    differentiable : whether its derivatives by positions (`force`, `virial`, `atom_virial`) are outputs, one set per component
+    differentiable : derivatives by positions (`force`, `virial`, `atom_virial`) are outputs, one set per component
     intensive : the total is the mean over atoms, not their sum
     scalar : a single number without an axis of its own, as an energy
     label, atomic_label : what the data call the total and the atomic values

@@ -1,4 +1,4 @@
-"""Tables of kinds: descriptors, fitting nets and models by name; plug-ins register by the entry point `deepmd.plugins`."""
+"""Tables of kinds: descriptors, fitting nets, models by name; plug-ins register by the entry point `deepmd.plugins`."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class Repflow:
         return self.a_dim, self.a_dim // rate, edge, edge
 
     def shapes(self) -> dict[str, tuple[int, int, bool]]:
-        """(in, out, has a bias) of the layers of one repflow layer, in the order of their seeds and of the stored form."""
+        """(in, out, has a bias) of the layers of a repflow layer, in the order of seeds and of the stored form."""
         n, e, a = self.n_dim, self.e_dim, self.a_dim
         out = {
             "node_self_mlp": (n, n, True),
@@ -292,7 +292,7 @@ def _angles(
     *,
     xp: Namespace,
 ) -> Array:
-    """Return [a_ijk | n_i | e_ik | e_ij] W + b (N, W, W, out), the products with nodes and edges made once for each of them."""
+    """Return [a_ijk | n_i | e_ik | e_ij] W + b (N, W, W, out); each node and edge is multiplied once."""
     w = layer[name]
     edge_NWe = first_slots(edge, graph.columns, graph.pairs, xp=xp)
     _, n_width, e_width, _ = block.angle_inputs

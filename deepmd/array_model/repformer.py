@@ -70,7 +70,8 @@ class Repformer:
         check_updates(self)
         if not self.node_inputs:
             raise ValueError(
-                "nothing updates the nodes: with g1_out_mlp one of update_g1_has_conv (without g1_out_conv), _grrg, _drrd is needed"
+                "nothing updates the nodes: with g1_out_mlp one of "
+                "update_g1_has_conv (without g1_out_conv), _grrg, _drrd is needed"
             )
 
     @property
@@ -174,7 +175,8 @@ def run(
     Parameters
     ----------
     g1_ND : features of the atoms before the block
-    rows_NW4, disp_NW3, mask_NW, s_NW : normalised environment rows, displacements (Angstrom), whether there is a neighbour, its switch
+    rows_NW4, disp_NW3, mask_NW, s_NW : normalised environment rows, displacements (Angstrom), whether there is a
+        neighbour, its switch
     smooth : option of the descriptor
     """
     phi, total = activation(block.activation_function), float(block.nsel)
@@ -306,7 +308,7 @@ def _weights(z: Array, fade: Array, seen: Array, around: Surroundings, *, xp: Na
 
 
 def _apply_heads(block: Repformer, layer: Params, maps: list[Array], g2: Array, *, xp: Namespace) -> Array:
-    """Return sum_k of attention times value for each pair, heads joined with the head index fastest, mapped to (N, W, g2_dim)."""
+    """Return sum_k attention * value per pair, heads joined (head index fastest), mapped to (N, W, g2_dim)."""
     values = _heads(affine(layer["mapv"], g2, xp=xp), block.g2_dim, block.attn2_nhead, xp=xp)
     joined = xp.stack([xp.matmul(map_NWW, value) for map_NWW, value in zip(maps, values, strict=True)], axis=-1)
     sizes = xp.shape(g2)

@@ -65,7 +65,8 @@ def check_cell(cell: np.ndarray, where: str) -> None:
     sound = np.all((largest > 1.0 / LARGEST) & (largest < LARGEST))
     if not (sound and abs(np.linalg.det(cell / largest[:, None])) >= FLATTEST):
         raise InputError(
-            f"{where}: the cell {cell.tolist()} has no volume; give three independent lattice vectors in rows, or none for an open boundary"
+            f"{where}: the cell {cell.tolist()} has no volume; "
+            "give three independent lattice vectors in rows, or none for an open boundary"
         )
 
 
@@ -75,7 +76,8 @@ def check_positions(structure: Structure) -> None:
     if wrong.any():
         atom = int(np.argmax(wrong))
         raise InputError(
-            f"{structure.where}: atom {atom} is at {structure.coord[atom].tolist()} Angstrom, where numbers of float64 are "
+            f"{structure.where}: atom {atom} is at {structure.coord[atom].tolist()} Angstrom, "
+            "where numbers of float64 are "
             f"more than 1e-8 apart; accepted: coordinates below {FARTHEST:.0f} Angstrom"
         )
 
@@ -154,7 +156,7 @@ In place of more it makes wider ones, and dies if only some directions have many
 
 
 def _ordinary(points: np.ndarray, cell: np.ndarray | None, cutoff: float) -> bool:
-    """Return whether vesin will not take long: its bins, the steps to bins around, and the atoms in each bin are few."""
+    """Return whether vesin is quick: few bins, few steps to bins around, few atoms in each bin."""
     if cell is None:
         low, around_3 = points.min(axis=0), np.full(3, 3.0)
         bins_3 = np.floor((points.max(axis=0) - low) / cutoff) + 1.0

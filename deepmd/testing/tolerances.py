@@ -38,10 +38,10 @@ Measured on the models of tests/consistency: bfloat16 forces differ by 0.21 of t
 """
 
 BY_COMPONENT = ("energy", "descriptor", "force", "virial", "golden")
-"""Quantities whose components, on the last axis, are each relative to their own largest value: a feature, an entry of a virial."""
+"""Quantities whose components (last axis) are each relative to their own largest value: features, virial entries."""
 
 SMALLEST_SHARE = {"float64": 1e-2, "float32": 1e-2, "float16": 1e-2, "bfloat16": 1.0}
-"""Least scale of a component relative to the largest of all, because rounding of what cancels is not relative to the sum."""
+"""Least scale of a component relative to the largest, because rounding of what cancels is not relative to the sum."""
 
 FLOOR = 1e-2
 """Smallest scale (eV, eV/Angstrom) that differences are relative to, because forces that cancel are not quite zero."""

@@ -18,7 +18,8 @@ KIT = Path(os.environ.get("DEEPMD_KIT_ENV") or ROOT / ".venv-deepmd-kit").absolu
 CUDA = "lib/python*/site-packages/nvidia/cuda_runtime/lib/libcudart.so.12"
 needs_kit = pytest.mark.skipif(
     not (KIT / "bin/lmp").exists(),
-    reason="DeePMD-kit with LAMMPS is not there: make test-commands installs it, or DEEPMD_KIT_ENV names its environment",
+    reason="DeePMD-kit with LAMMPS is not there: "
+    "make test-commands installs it, or DEEPMD_KIT_ENV names its environment",
 )
 
 

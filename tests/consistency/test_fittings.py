@@ -1,4 +1,4 @@
-"""Fitting nets of other quantities than energies: the same on every backend, and with the symmetries of what they predict."""
+"""Fitting nets of other quantities than energies: equal on every backend, with the symmetries of their output."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ class TestFittings(ModelAgreement):
         output = reference.model.output
         if not output.differentiable:
             pytest.skip(
-                f"{output.name} is an output without derivatives by positions (Output.differentiable), so it has no virial"
+                f"{output.name} is an output without derivatives by positions (Output.differentiable), "
+                "so it has no virial"
             )
         step = STEP
         (sample,) = reference.systems["triclinic_small"]

@@ -59,7 +59,7 @@ class TestOptions(DescriptorAgreement):
     ("members", "expanded"), [((ANGLES, NEAR), 2), ((MIXED, ANGLES, NEAR), 2)], ids=["sections", "both"]
 )
 def test_members_are_evaluated_with_their_adjoints_block_by_block(tmp_path, monkeypatch, backend, members, expanded):
-    """As they would be alone: the sums of each member with the adjoint that is written out, in blocks, equal to the nets at once."""
+    """Members as they would be alone: sums with the adjoint written out, in blocks, equal the nets at once."""
     pytest.importorskip({"tf": "tensorflow"}.get(backend, backend))
     inference = import_module(f"deepmd.adapters.{backend}.namespace").inference
     used, original = [], inference.with_adjoint
@@ -89,7 +89,7 @@ def test_members_are_evaluated_with_their_adjoints_block_by_block(tmp_path, monk
 
 @pytest.mark.parametrize("members", [(ANGLES, NEAR), (NEAR, MIXED, ANGLES)], ids=["sections", "both"])
 def test_equals_its_members(members):
-    """With slots for all neighbours, and statistics that do not tell empty slots apart, members do not notice each other."""
+    """Members do not notice each other if all neighbours have slots and statistics are those of empty slots, too."""
     model = StandardModel(("O", "H"), Hybrid(members), EnergyFitting(neuron=()))
     params = ModelConformance.parameters(model)
     whole = Subject(model, params, "numpy")
@@ -114,7 +114,7 @@ def nearest(neighbours, most):
 @pytest.mark.filterwarnings("ignore::deepmd.data.packing.SelWarning")
 @pytest.mark.parametrize("name", ["overflow", "both, overflow"])
 def test_members_share_a_list_that_overflows(name):
-    """The list keeps as many of the nearest as the largest member has slots; of these each has the nearest of each section."""
+    """Overflow: the list keeps the nearest up to the largest total of slots; each member those of each section."""
     members = tuple(replace(member, precision="float64") for member in TestOptions.configs[name].members)
     model = StandardModel(TestOptions.type_map, Hybrid(members), EnergyFitting(neuron=()))
     params = Realistic.parameters(model)

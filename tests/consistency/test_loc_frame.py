@@ -30,7 +30,7 @@ RULE = (0, 1, 0, 1, 0, 0, 0, 0, 1, 0, 1, 1)  # of O: nearest H, fifth O; of H: s
 
 @dataclass(frozen=True)
 class Roomy(Subject):
-    """A model in cells where no atom sees an image of itself: such neighbours come in pairs at the same distance, in no order."""
+    """A model in cells where no atom sees its own image: such neighbours come in pairs at one distance, in no order."""
 
     @cached_property
     def systems(self):
@@ -125,7 +125,7 @@ class TestHybrid(Frames, DescriptorAgreement):
 
 
 def features(coord, types, descriptor):
-    """Features before normalisation of the first atom of an open system: slots of `sel_a` in rows, then those of `sel_r`."""
+    """Raw features of the first atom of an open system: slots of `sel_a` in rows, then those of `sel_r`."""
     structure = Structure(np.array(coord, dtype=np.float64), None, np.array(types))
     packed = pack(find_neighbours([structure], descriptor.rcut), descriptor.layout(), len(descriptor.sel_a))
     row = descriptor.raw_rows(packed.pairs, xp=plain)[0][packed.atoms[: len(types)].tolist().index(0)]

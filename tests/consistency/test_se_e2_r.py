@@ -56,7 +56,7 @@ class TestFollowing(TestSpectral):
 
 @pytest.mark.parametrize("one_sided", [True, False])
 def test_the_number_of_nets_counts(one_sided):
-    """DeePMD-kit's torch stores `type_one_side` as it was given and has a net for each type of neighbour, whatever it says."""
+    """DeePMD-kit's torch stores `type_one_side` as given, but has one net for each neighbour type in either case."""
     descriptor, types = replace(BASE, type_one_side=one_sided), ("O", "H")
     params = descriptor.init(types, np.random.default_rng, xp=plain)
     tree = descriptor_to_dict(descriptor, params, types)

@@ -51,7 +51,7 @@ OPTIONS = (
     *("ener_aparam_mask", "excluded", "se_atten_econf", "se_e3_tebd_strip", "se_e3_tebd_strip_rough"),
     *("dpa2_rough_sqrt", "dpa2_ln_eps", "dpa2_direct_dist", "dpa2_res_incr", "dpa2_res_avg", "dpa3_compress_split"),
 )
-"""Cases of single options, evaluated by NumPy in float64: physics is written once, and the cases above compare backends."""
+"""Cases of single options, by NumPy in float64: physics is written once, and the cases above compare backends."""
 
 DIRECT = (
     *MESSAGES,
@@ -142,7 +142,7 @@ LONG_WALK = [
 """The same with the format that holds energy models only."""
 
 DETOUR = [*WALK, ".savedmodel", ".dp"]
-"""Writing that format takes seconds, and what it is made of does not depend on where the model comes from: most kinds go there once."""
+"""Formats that take seconds to write. Most kinds go there once, because the source does not matter."""
 
 WALKS = (
     "dipole",

@@ -1,4 +1,4 @@
-"""Models whose outputs DeePMD-kit 3.2 has computed: pbc and open boundary, on every backend, by nets and by their expansions."""
+"""Outputs of DeePMD-kit 3.2: periodic and open boundary, on every backend, by nets and by their expansions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ EXPANDED = [
 ]  # the members of the hybrid are tested alone
 
 FACTORS = (1.0, 2.0, 4.0)
-"""What the weights of the embedding nets are multiplied with: they grow in training, and with them the number of terms."""
+"""Factors of the weights of embedding nets: weights grow in training, and the number of terms with them."""
 
 IMPOSSIBLE = {("se_e2_a", 4.0), ("se_e2_a_two_side", 4.0), ("se_e2_a_fparam", 4.0), ("se_e2_a_sel_overflow", 4.0)}
 """Cases and factors that have no expansion from the shortest distance that is assumed if none is known.

@@ -1,4 +1,4 @@
-"""`dp compress` of every kind of model: equal numbers where nets are stored as expansions, an error that says why elsewhere."""
+"""`dp compress` of every kind: equal numbers where nets are stored as expansions, elsewhere an error with reason."""
 
 from __future__ import annotations
 

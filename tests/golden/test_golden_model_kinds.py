@@ -1,4 +1,4 @@
-"""Combinations of models and pair tables whose outputs DeePMD-kit 3.2 (torch) has computed: pbc and open boundary, on every backend."""
+"""Combinations and pair tables with outputs of DeePMD-kit 3.2 (torch): periodic and open boundary, every backend."""
 
 from __future__ import annotations
 

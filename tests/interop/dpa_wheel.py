@@ -60,7 +60,7 @@ def evaluate(model, coord, types, cell, charge_spin=None):
 
 
 def save_torch(model, section, folder):
-    """Write what training and freezing write: a checkpoint, and a frozen model with and without the section, if torch can compile the model."""
+    """Write a checkpoint and a frozen model with and without the section, if torch can compile the model."""
     import torch
     from deepmd.pt.train.wrapper import ModelWrapper
 

@@ -26,7 +26,7 @@ def golden_frame(case: str, boundary: str = "pbc") -> Frame:
 
 
 class Files:
-    """Our files of the stored models, made when they are asked for: files[case, "model.pth"], files[case, "compressed.pb"]."""
+    """Our files of the stored models, made on demand: files[case, "model.pth"], files[case, "compressed.pb"]."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

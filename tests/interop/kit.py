@@ -24,7 +24,8 @@ from deepmd.infer import DeepPot
 out, models = {}, {}
 arrays = np.load("inputs.npz")
 for name, path in json.load(open("jobs.json")).items():
-    given = {key: arrays[f"{name}|{key}"] for key in ("coord", "types", "cell", "fparam", "aparam", "charge_spin") if f"{name}|{key}" in arrays}
+    names = ("coord", "types", "cell", "fparam", "aparam", "charge_spin")
+    given = {key: arrays[f"{name}|{key}"] for key in names if f"{name}|{key}" in arrays}
     if path not in models:
         models = {path: DeepPot(path)}
     coord, types, cell = given.pop("coord"), given.pop("types"), given.pop("cell", None)
@@ -136,6 +137,6 @@ class Kit:
 
 
 def find_kit() -> Kit | None:
-    """Return the environment that DEEPMD_KIT_ENV names, or the one that make has made in the checkout, if it is there."""
+    """Return the environment that DEEPMD_KIT_ENV names, or the one that make has made in the checkout."""
     home = Path(os.environ.get("DEEPMD_KIT_ENV") or ROOT / ".venv-deepmd-kit").absolute()
     return Kit(home) if (home / "bin/dp").exists() else None

@@ -52,7 +52,10 @@ run {steps}
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of the first step: energy (1,), force (n, 3), virial (6,) as xx yy zz xy xz yz, atom_energy (n,), atom_virial (n, 3, 3); thermo of all."""
+    """Outputs of the first step, and the thermo rows of all.
+
+    energy (1,), force (n, 3), virial (6,) as xx yy zz xy xz yz, atom_energy (n,), atom_virial (n, 3, 3).
+    """
 
     energy: np.ndarray
     force: np.ndarray

@@ -1,4 +1,4 @@
-"""Models of loc_frame that DeePMD-kit trains, and what it computes with them: run by the Python of its environment in a folder of its own.
+"""Models of loc_frame that DeePMD-kit trains, and their outputs: run by the Python of its environment.
 
 Its `prod_force` and `prod_virial` count the derivative by the k-th distance of `sel_r` once more on the neighbour in
 slot k of all slots, if that neighbour is on an axis. Summed in two parts, that of `sel_r` with axes that no slot is on,

@@ -1,4 +1,4 @@
-"""Small models of every kind that DeePMD-kit's torch trains, as sections of its input, with labels for the water of the examples."""
+"""Small models of every kind that DeePMD-kit's torch trains: sections of its input, labels for the water examples."""
 
 from __future__ import annotations
 
@@ -117,7 +117,10 @@ DP_CASES = {
 }
 
 SUMS = ("linear", "linear_tables", "linear_pairtab", "pairtab")
-"""Kinds that DeePMD-kit's DeepPot and conversion do not take from a `.dp`, its own files included: "Unknown model type", "cannot reshape"."""
+"""Kinds whose `.dp` DeePMD-kit's DeepPot and conversion refuse, its own files included.
+
+They say "Unknown model type" or "cannot reshape".
+"""
 
 NOT_READ = {"dp": ("zbl", "zbl_tables"), "pth": ()}
 """Its NumPy leaves out the biases of the members of a sum, which its torch adds; these cases have some."""
@@ -182,7 +185,8 @@ for name, kind in json.load(open("jobs.json")).items():
     options = {"fparam": given["fparam"]} if name in ("se_e2_r", "dpa3") else {}
     model, arrays = cls("frozen.pth"), (given["coord"][None], given["cell"][None], given["types"])
     if kind == "ener":
-        values = dict(zip(("energy", "force", "virial", "atom_energy", "atom_virial"), model.eval(*arrays, atomic=True, **options)))
+        names = ("energy", "force", "virial", "atom_energy", "atom_virial")
+        values = dict(zip(names, model.eval(*arrays, atomic=True, **options)))
     elif kind in ("dipole", "polar"):
         values = {f"atom_{kind}": model.eval(*arrays, atomic=True), kind: model.eval(*arrays, atomic=False)}
     else:

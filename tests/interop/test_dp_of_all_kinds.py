@@ -1,4 +1,7 @@
-"""Our `.dp` of every kind in DeePMD-kit: its NumPy reads it, and its torch after its own conversion, since its NumPy has no derivatives."""
+"""Our `.dp` of every kind in DeePMD-kit: read by its NumPy, and by its torch after its own conversion.
+
+Its NumPy has no derivatives.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,8 @@ for case, (path, kind, suffixes) in jobs.items():
             cell = given[f"{case}|{boundary}|cell"] if boundary == "pbc" else None
             arrays = coord[None], None if cell is None else cell[None], types
             if kind == "ener":
-                found = dict(zip(("energy", "force", "virial", "atom_energy", "atom_virial"), model.eval(*arrays, atomic=True)))
+                names = ("energy", "force", "virial", "atom_energy", "atom_virial")
+                found = dict(zip(names, model.eval(*arrays, atomic=True)))
             elif kind in ("dipole", "polar"):
                 found = {kind: model.eval(*arrays, atomic=True), f"{kind}_redu": model.eval(*arrays, atomic=False)}
             elif kind == "dos":

@@ -31,7 +31,7 @@ JOBS = [
 
 
 def wrapped(frame: Frame) -> Frame:
-    """All atoms inside the cell: what of an atomic virial goes to which atom depends on the image, and DeePMD-kit moves none."""
+    """Atoms inside the cell: the split of atomic virials depends on the image, and DeePMD-kit moves no atom."""
     return (
         frame
         if frame.cell is None

@@ -80,7 +80,7 @@ def test_written_as_it_was_read(built, name):
 @pytest.mark.parametrize("name", SECTIONS)
 @pytest.mark.parametrize("file", ["model.pt", "frozen.pth", "undefined.pth"])
 def test_torch_files_hold_the_same(built, name, file):
-    """The model of the `.dp`, of which the test above tells that it gives the same: its options, and its parameters bit by bit."""
+    """The model of the `.dp`, whose values the test above compares: its options, and its parameters bit by bit."""
     path, expected = built / name / file, load_model(built / name / "model.dp")
     if file != "model.pt" and name in NOT_COMPILED:
         assert (built / name / "not_frozen.txt").exists()

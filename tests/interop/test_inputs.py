@@ -1,4 +1,4 @@
-"""Inputs go both ways: ours take DeePMD-kit's old ones as it takes them, it takes the completed input that we write, and deviations agree."""
+"""Inputs both ways: old ones are taken as DeePMD-kit takes them, it takes our completed input, and deviations agree."""
 
 from __future__ import annotations
 

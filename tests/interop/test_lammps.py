@@ -36,7 +36,10 @@ def test_first_step_is_that_of_our_deep_pot(lammps, files, tmp_path, case, name,
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("case", KINDS)
 def test_other_kinds(lammps, files, tmp_path, case, ranks):
-    """Rows of mixed neighbours have no mean, as they are trained by default: with one, results would depend on the first atom of each rank."""
+    """Rows of mixed neighbours have no mean, as they are trained by default.
+
+    With a mean, results would depend on the first atom of each rank.
+    """
     content, frame = load_model(files[case, "model.dp"]), random_frame()
     if first_atom_matters(content.model, content.params):
         content = content.with_params(without_mean(content.params))

@@ -42,7 +42,10 @@ DERIVED = ("force", "virial", "atom_virial")
 
 
 def frames() -> dict[str, np.ndarray]:
-    """Return a periodic frame, as dense as it takes for all neighbours that axes need, and a cluster: without them DeePMD-kit crashes."""
+    """Return a periodic frame and a cluster, so dense that every axis has its neighbour.
+
+    Without that neighbour DeePMD-kit crashes.
+    """
     rng = np.random.default_rng(7)
     cell = np.array([[10.1, 0.3, 0.0], [-0.4, 10.4, 0.2], [0.5, 0.1, 10.2]])
     thirds, few = (

@@ -1,4 +1,4 @@
-"""Models of every kind that DeePMD-kit's TensorFlow trains: its `.pb` and checkpoints are read here, or refused with the reason."""
+"""Kinds that DeePMD-kit's TensorFlow trains: its `.pb` and checkpoints are read, or refused with the reason."""
 
 from __future__ import annotations
 

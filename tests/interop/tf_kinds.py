@@ -1,4 +1,4 @@
-"""Small models of the kinds that DeePMD-kit's TensorFlow trains, as sections of its input: what `trained.py` has not."""
+"""Small models of kinds that DeePMD-kit's TensorFlow trains and `trained.py` lacks, as sections of its input."""
 
 from __future__ import annotations
 
@@ -125,7 +125,8 @@ home, given = os.getcwd(), dict(np.load("given.npz"))
 def evaluate(kind, options, arrays):
     model = {"ener": DeepPot, "dipole": DeepDipole, "polar": DeepPolar, "dos": DeepDOS}[kind]("frozen.pb")
     if kind == "ener":
-        return dict(zip(("energy", "force", "virial", "atom_energy", "atom_virial"), model.eval(*arrays, atomic=True, **options)))
+        names = ("energy", "force", "virial", "atom_energy", "atom_virial")
+        return dict(zip(names, model.eval(*arrays, atomic=True, **options)))
     if kind in ("dipole", "polar"):
         return {f"atom_{kind}": model.eval(*arrays, atomic=True), kind: model.eval(*arrays, atomic=False)}
     return dict(zip((kind, f"atom_{kind}"), model.eval(*arrays, atomic=True)))

@@ -173,7 +173,8 @@ from deepmd.infer import DeepPot
 
 for model, given, out in json.load(open(sys.argv[1])):
     arrays = dict(np.load(given))
-    values = DeepPot(model).eval(arrays.pop("coord"), arrays.pop("cell", None), arrays.pop("type"), atomic=True, **arrays)
+    coord, cell, types = arrays.pop("coord"), arrays.pop("cell", None), arrays.pop("type")
+    values = DeepPot(model).eval(coord, cell, types, atomic=True, **arrays)
     np.savez(out, **dict(zip(("energy", "force", "virial", "atom_energy", "atom_virial"), values)))
 """
 

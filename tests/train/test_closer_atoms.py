@@ -1,4 +1,4 @@
-"""Trainings that go on with data whose atoms come closer than all before: their expansions are the nets, before and after."""
+"""Trainings that go on with data whose atoms come closer than before: expansions stay equal to the nets."""
 
 import warnings
 from contextlib import chdir

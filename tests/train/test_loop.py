@@ -43,7 +43,7 @@ def write_system(folder, natoms, frames, first, labels=("energy", "force")):
 
 
 class Recorder:
-    """A trainer without a model. `updates`: (lr, prefactors); `seen`: (prefactors, energy, atoms) of each evaluation."""
+    """A trainer without a model. `updates`: (lr, prefactors); `seen`: (prefactors, energy, atoms) per evaluation."""
 
     def __init__(self, task, params, plan):
         self._params = params

@@ -1,4 +1,4 @@
-"""Training with expansions is training with the nets: while they grow, after a restart, and where there is no expansion."""
+"""Training with expansions equals training with the nets: growth, restarts, and where there is no expansion."""
 
 import json
 import logging

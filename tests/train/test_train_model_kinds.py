@@ -1,4 +1,4 @@
-"""Deep Potentials with pair tables, sums of models and frozen models: trained, converted, put together without training."""
+"""Deep Potentials with pair tables, sums of models, frozen models: trained, converted, combined without training."""
 
 from __future__ import annotations
 

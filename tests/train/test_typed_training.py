@@ -73,7 +73,7 @@ def moments_after_a_step(folder, tree, backend):
 
 @pytest.mark.parametrize("backend", TF_LATER)
 def test_members_of_a_hybrid_have_one_embedding(tmp_path, monkeypatch, backend):
-    """It is the model's: what moves it is the sum of what would move one of each member, and a restart goes on with it."""
+    """The embedding is that of the model: its gradient is the sum over the members, and a restart goes on with it."""
     tree = input_with_types("hybrid")
     tree["training"].update(numb_steps=1, save_freq=1)
     one = moments_after_a_step(tmp_path / "one", tree, backend)

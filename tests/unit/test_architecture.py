@@ -162,7 +162,8 @@ def comparison_problems(path):
             if isinstance(node, ast.Compare) and any(isinstance(op, ast.Eq | ast.NotEq) for op in node.ops):
                 literal = any(isinstance(side, ast.Constant) for side in (node.left, *node.comparators))
                 if not literal and (path.name, ast.unparse(node)) not in INTEGERS:
-                    yield f"{name_of(path)}:{node.lineno}: {ast.unparse(node)} in a TensorFlow graph compares identity; use xp.equal"
+                    text = f"{ast.unparse(node)} in a TensorFlow graph compares identity; use xp.equal"
+                    yield f"{name_of(path)}:{node.lineno}: {text}"
 
 
 def is_flag(arg, default):

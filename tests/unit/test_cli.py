@@ -1,4 +1,4 @@
-"""The command line: what reaches the functions behind it, what users read when something is wrong, and how fast help is."""
+"""The command line: what reaches the functions behind it, what users read on errors, and how fast help is."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def failing(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_help_is_fast_and_loads_no_array_package() -> None:
     heavy = ("numpy", "h5py", "yaml", "pydantic", "vesin", "ase", "rich", "scipy", "torch", "tensorflow", "autograd")
-    program = f"import sys; from deepmd.cli import main; code = main(['-h']); sys.exit(code or ', '.join(set({heavy}) & set(sys.modules)) or 0)"
+    loaded = f"', '.join(set({heavy}) & set(sys.modules))"
+    program = f"import sys; from deepmd.cli import main; code = main(['-h']); sys.exit(code or {loaded} or 0)"
     times = []
     for _ in range(3):
         before = sum(os.times()[2:4])

@@ -1,4 +1,4 @@
-"""`dp compress`: what a compressed file holds and evaluates, how far its expansions reach, and what cannot be compressed."""
+"""`dp compress`: content and values of a compressed file, the domain of its expansions, what cannot be compressed."""
 
 from __future__ import annotations
 
@@ -341,8 +341,8 @@ def test_what_is_logged(tmp_path, caplog):
     (terms,), distance = terms_of(path), inputs("se_e2_a_two_side")[2]
     assert f"descriptor (se_e2_a): number of terms: {terms}" in caplog.text
     assert (
-        f"shortest distance of the data: {distance:.3f} Angstrom; the expansions hold from {0.9 * distance:.3f} Angstrom"
-        in caplog.text
+        f"shortest distance of the data: {distance:.3f} Angstrom; "
+        f"the expansions hold from {0.9 * distance:.3f} Angstrom" in caplog.text
     )
     assert "largest deviation from the networks, relative to the largest value: " in caplog.text
     assert f"Saved compressed model to {path}" in caplog.text

@@ -413,7 +413,7 @@ def test_a_checkpoint_whose_optimizer_holds_no_numbers(tmp_path):
 
 
 def test_no_damage_leads_to_energies_that_are_no_numbers(tmp_path):
-    """Bits, bytes and whole numbers of a file changed at random: it is refused, or gives numbers, or says that it cannot."""
+    """Bits, bytes and integers of a file changed at random: it is refused, gives numbers, or says that it cannot."""
     whole = (FOLDER / "model.dp").read_bytes()
     data = np.load(FOLDER / "expected.npz")
     rng = np.random.default_rng(5)

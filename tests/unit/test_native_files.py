@@ -86,7 +86,8 @@ for job in json.load(open(f"{folder}/jobs.json")):
     frames, atoms = given["atype"].shape
     for flat in (False, True):
         rows = (-1,) if flat else (frames, -1)
-        feed = {"t_coord:0": given["coord"].reshape(rows), "t_type:0": given["atype"].reshape(rows), "t_natoms:0": [atoms, atoms, 0, 0]}
+        feed = {"t_coord:0": given["coord"].reshape(rows), "t_type:0": given["atype"].reshape(rows)}
+        feed["t_natoms:0"] = [atoms, atoms, 0, 0]
         feed["t_box:0"] = given.get("box", np.zeros((frames, 9))).reshape(-1)
         feed["t_mesh:0"] = [0] * ((7 if flat else 6) if "box" in given else (1 if flat else 0))
         feed.update({f"t_{key}:0": given[key].reshape(rows) for key in ("fparam", "aparam") if key in given})

@@ -86,7 +86,7 @@ def check(packed, neighbours, layout, ntypes):
 
 
 def check_types(packed, neighbours, layout):
-    """A layout with a mixed row tells the type of every neighbour, and that of the frame's first atom in empty slots of that row.
+    """A mixed row tells the type of every neighbour, and in its empty slots that of the first atom of the frame.
 
     The last slot is empty.
     """

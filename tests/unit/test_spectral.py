@@ -375,7 +375,7 @@ END = 1.8
     scope="module", params=[(backend, stored) for backend in FRAMEWORKS for stored in (True, False)], ids=str
 )
 def pair(request):
-    """Energies and the forces on the second atom, along their line, of an O and an H at some distances: expansion and nets."""
+    """Energies, and forces on the second atom along the line, of an O and an H at some distances: expansion, nets."""
     backend, stored = request.param
     model, params = model_of(BASE)
     expansion = Subject(model, params, backend, chosen=plan(BASE, END / MARGIN, stored=stored)[0])

@@ -151,7 +151,7 @@ def property_statistics(without=(), **options):
 @pytest.mark.parametrize("without", [(), (0,)])
 @pytest.mark.parametrize("intensive", [True, False])
 def test_statistics_of_a_property_are_those_of_all_atoms_alike(without, intensive):
-    """Of a sum over atoms the mean per atom, where only atoms that have an output count; of a mean over atoms the mean."""
+    """Outputs that are sums over atoms: the mean per atom with an output. Outputs that are means: the mean."""
     bias, std = property_statistics(without, intensive=intensive, distinguish_types=False)
     counted = COUNTS[:, 1:] if without else COUNTS
     values = GAPS if intensive else GAPS / counted.sum(axis=1, keepdims=True)

@@ -34,7 +34,7 @@ KINDS = ("ordinary", "flat", "tiny", "huge", "skewed", "long and thin", "open")
 
 
 def drawn(seed: int) -> Structure:
-    """A cell of one of `KINDS` and atoms near each other, some of them moved by images, in an open boundary anywhere."""
+    """A cell of one of `KINDS` with atoms near each other, some moved by images; in an open boundary anywhere."""
     rng = np.random.default_rng(seed)
     kind, atoms = KINDS[seed % len(KINDS)], rng.integers(1, 7)
     cell = rng.normal(size=(3, 3)) * rng.uniform(2.0, 8.0)

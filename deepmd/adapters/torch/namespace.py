@@ -127,7 +127,10 @@ class _WithAdjoint(torch.autograd.Function):  # type: ignore[misc]
 
 
 def _counted_sum(rows: torch.Tensor, segments: torch.Tensor, num: Any) -> torch.Tensor:
-    """Sum on the host where nothing is to be differentiated: counting with weights is several times as fast as torch's scattering."""
+    """Scatter-add on the host where nothing is to be differentiated.
+
+    np.bincount with weights is several times as fast as torch's index_add (row eval-192 of docs/benchmarks.md).
+    """
     if rows.requires_grad or rows.dtype != torch.float64:
         return _segment_sum(rows, segments, num)
     return torch.from_numpy(segment_sum(rows.numpy(), segments.numpy(), num))

@@ -1,4 +1,7 @@
-"""The activation of `networks.composed_silut` with its first and second derivative by few operations each, which keep their input only."""
+"""The activation silut with its first and second derivative in few operations, which keep their input only.
+
+The same function as `networks.composed_silut`.
+"""
 
 from __future__ import annotations
 

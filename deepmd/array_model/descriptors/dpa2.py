@@ -138,7 +138,8 @@ class Dpa2(Descriptor):
         """Slots of the pair descriptor, of the three-body descriptor if there is one, and of the repformer."""
         if isinstance(self.repformer.nsel, str):
             raise InputError(
-                f"model/descriptor/repformer/nsel: {self.repformer.nsel!r} has not been resolved by neighbour statistics"
+                f"model/descriptor/repformer/nsel: {self.repformer.nsel!r} "
+                "has not been resolved by neighbour statistics"
             )
         return (self.pair.slots, *((self.three.slots,) if self.three else ()), self.repformer.nsel)
 

@@ -68,7 +68,8 @@ class Dpa3(Descriptor):
         block = self.repflow
         if isinstance(block.e_sel, str) or isinstance(block.a_sel, str):
             raise InputError(
-                f"model/descriptor/repflow: e_sel {block.e_sel!r}, a_sel {block.a_sel!r} have not been resolved by neighbour statistics"
+                f"model/descriptor/repflow: e_sel {block.e_sel!r}, a_sel {block.a_sel!r} "
+                "have not been resolved by neighbour statistics"
             )
         return block.e_sel, block.a_sel
 

@@ -47,13 +47,15 @@ class Fitting:
         check_options(self)
         if any(width < 1 for width in self.neuron) or self.numb_fparam < 0 or self.numb_aparam < 0:
             raise ValueError(
-                f"neuron is {list(self.neuron)}, numb_fparam {self.numb_fparam}, numb_aparam {self.numb_aparam}: widths must be positive"
+                f"neuron is {list(self.neuron)}, numb_fparam {self.numb_fparam}, numb_aparam {self.numb_aparam}: "
+                "widths must be positive"
             )
         if self.default_fparam is not None and len(self.default_fparam) != self.numb_fparam:
             raise ValueError(f"default_fparam has {len(self.default_fparam)} values, numb_fparam is {self.numb_fparam}")
         if not isinstance(self.trainable, bool) and len(self.trainable) != len(self.neuron) + 1:
             raise ValueError(
-                f"trainable has {len(self.trainable)} flags; give one flag, or one for each of the {len(self.neuron) + 1} layers"
+                f"trainable has {len(self.trainable)} flags; "
+                f"give one flag, or one for each of the {len(self.neuron) + 1} layers"
             )
 
     @property
@@ -102,7 +104,7 @@ class Fitting:
         )
 
     def init(self, nets: int, ntypes: int, widths: Widths, draw: Draw, *, xp: Namespace) -> Params:
-        """Fresh parameters of `nets` nets; `draw(seed_list)`: a NumPy generator (docs/theory/networks.md#fresh-weights)."""
+        """Fresh parameters of `nets` nets (docs/theory/networks.md#fresh-weights)."""
         seeds = [None if self.seed is None else [q, self.seed] for q in range(nets)]
         params: Params = {"nets": [init_net(self.net(widths), seed, draw) for seed in seeds]}
         params["bias_atom_e"] = xp.zeros_like(draw([0]).normal(size=(ntypes, self.net_width(widths))))

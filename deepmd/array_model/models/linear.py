@@ -95,7 +95,8 @@ class LinearModel(Combination):
             isinstance(self.weights, str) or len(self.weights) != len(self.models)
         ):
             raise ValueError(
-                f"weights is {self.weights!r}; accepted: mean, sum, or a list with one number for each of the {len(self.models)} models"
+                f"weights is {self.weights!r}; "
+                f"accepted: mean, sum, or a list with one number for each of the {len(self.models)} models"
             )
 
     @property

@@ -1,4 +1,4 @@
-"""zbl: a Deep Potential that gives way to a pair table where atoms come close (`use_srtab`; Wang et al., Appl. Phys. Lett. 2019)."""
+"""zbl: a Deep Potential that gives way to a pair table at short distances (Wang et al., Appl. Phys. Lett. 2019)."""
 
 from __future__ import annotations
 
