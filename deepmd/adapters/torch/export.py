@@ -329,7 +329,7 @@ def _scripted(content: ModelFile) -> Any:
         excluded=list(model.atom_exclude_types),
         domain_start=start,
         conditions=model.conditions,
-        parts={"nets": parts["core"], **parts},
+        parts={**parts, "nets": parts.get("nets", parts["core"])},  # last: `core` owns the arrays that both hold
     )
     scripted = torch.jit.script(shell.eval())
     for name, (returned, _) in getters.items():
