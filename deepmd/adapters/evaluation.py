@@ -6,27 +6,13 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any
 
-import numpy as np
-
-from deepmd.array_model.conditions import Conditions
+from deepmd.adapters.contracts import Evaluator, MakeEvaluator
 from deepmd.array_model.contracts import Model
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.outputs import DERIVATIVES, ENERGY, Output
 from deepmd.array_model.spectral import Plan
 from deepmd.plan.plans import direct_plan, domain_start
-
-Evaluator = Callable[[Neighbours, Conditions, int, int, frozenset[str]], dict[str, np.ndarray]]
-"""evaluator(pairs, conditions, num_atoms, num_frames, wanted) -> arrays in the order of `pairs`.
-
-`wanted` names outputs, those of `model.output.names`. Of an energy model: `atom_energy` (N,), `energy` (F,), `force`
-(A, 3), `virial` (F, 9), `atom_virial` (A, 9), `descriptor` (N, D). Of others with d components: `atom_NAME` (N, d),
-`NAME` (F, d), and where they are differentiable `force` (A, d, 3), `virial` (F, d, 9), `atom_virial` (A, d, 9). NumPy
-in, NumPy out.
-"""
-
-MakeEvaluator = Callable[[Any, Params, Plan], Evaluator]
-"""`evaluator(model, params, plan)` of an adapter."""
 
 OUTPUTS = ENERGY.names
 NEEDS_GRADIENT = frozenset(DERIVATIVES)

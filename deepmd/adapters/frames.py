@@ -7,7 +7,8 @@ from itertools import groupby
 
 import numpy as np
 
-from deepmd.adapters.evaluation import ExactEvaluator, MakeEvaluator
+from deepmd.adapters.contracts import MakeEvaluator
+from deepmd.adapters.evaluation import ExactEvaluator
 from deepmd.data.batch import Frames, pack_frames, read_conditions
 from deepmd.io.model_file import ModelFile, plan_evaluation
 from deepmd.plan.plans import needs_order

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from deepmd.array_model.components import descriptors_of
 from deepmd.array_model.contracts import Model
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.namespace import Params
-from deepmd.array_model.spectral import Plan
-from deepmd.data.batch import Batch
 from deepmd.io.checking import check_finite
-from deepmd.io.model_file import ModelFile
 from deepmd.losses import Loss
 
 
@@ -111,31 +106,6 @@ def upgrade_evaluation(evaluation: str | int, model: Model) -> list[int] | None:
         if evaluation == "auto"
         else [0 if evaluation == "direct" else int(evaluation)] * len(descriptors_of(model))
     )
-
-
-class Trainer(Protocol):
-    """A model in training. NumPy in, NumPy out. Made by `trainer(task, params, plan)` of an adapter."""
-
-    def replan(self, plan: Plan) -> None:
-        """Evaluate the embedding nets by another plan from now on; parameters and optimizer stay as they are."""
-
-    def step(self, batch: Batch, lr: float, prefactors: dict[str, float], number: int) -> float:
-        """Make the update number `number` (from 1) and return the loss before it."""
-
-    def errors(self, batch: Batch, prefactors: dict[str, float]) -> dict[str, float]:
-        """Return `loss` and the mean shown for each term (see `Loss.errors`)."""
-
-    def params(self) -> Params:
-        """Return a copy of the parameters."""
-
-    def moments(self) -> dict[str, np.ndarray]:
-        """Return a copy of the state of the optimizer."""
-
-    def restore(self, moments: dict[str, np.ndarray], number: int) -> None:
-        """Continue from this state of the optimizer after `number` updates."""
-
-    def save(self, prefix: Path, content: ModelFile, progress: Progress) -> str:
-        """Write a native checkpoint `PREFIX-STEP` in one step and return the name of what was written."""
 
 
 SMALLEST_NORM = 1e-6

@@ -1,15 +1,13 @@
-"""Contracts of the exchangeable things: what each is asked. mypy checks every kind and every adapter against them.
+"""Contracts of the physics: what a descriptor, a fitting net and a model are asked. mypy checks every kind.
 
 Kinds inherit the answers that most of them give from base classes (`descriptors/base.py`, `fittings/net.py`,
-`models/base.py`); contracts say what callers may rely on. Arrays of evaluators, trainers and batches are NumPy's.
+`models/base.py`). Contracts of adapters are in `deepmd/adapters/contracts.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from deepmd.array_model.conditions import Asked, Conditions
@@ -219,85 +217,3 @@ if TYPE_CHECKING:
     ModelField: TypeAlias = Model
 else:  # pydantic checks options, but no protocols: parsers have built these fields from sections of their own
     DescriptorField = FittingField = ModelField = Any
-
-
-class Evaluator(Protocol):
-    """Outputs of a model on one backend, NumPy in, NumPy out, in the order of the neighbours' centres.
-
-    `wanted` names outputs, those of `model.output.names`. Of an energy model: `atom_energy` (N,), `energy` (F,),
-    `force` (A, 3), `virial` (F, 9), `atom_virial` (A, 9), `descriptor` (N, D). Of others with d components:
-    `atom_NAME` (N, d), `NAME` (F, d), and where they are differentiable `force` (A, d, 3), `virial` (F, d, 9),
-    `atom_virial` (A, d, 9).
-    """
-
-    def __call__(
-        self,
-        neighbours: Neighbours,
-        conditions: Conditions,
-        num_atoms: int,
-        num_frames: int,
-        wanted: frozenset[str],
-        /,
-    ) -> dict[str, Array]:
-        """Return the wanted outputs."""
-
-
-class Trainer(Protocol):
-    """A model in training on one backend. NumPy in, NumPy out."""
-
-    def replan(self, plan: Plan) -> None:
-        """Evaluate the embedding nets by another plan from now on; parameters and optimizer stay as they are."""
-
-    def step(self, batch: Any, lr: float, prefactors: dict[str, float], number: int) -> float:
-        """Make the update number `number` (from 1) on a `deepmd.data.batch.Batch` and return the loss before it."""
-
-    def errors(self, batch: Any, prefactors: dict[str, float]) -> dict[str, float]:
-        """Return `loss` and the mean shown for each term (see `Loss.errors`)."""
-
-    def params(self) -> Params:
-        """Return a copy of the parameters."""
-
-    def moments(self) -> dict[str, Array]:
-        """Return a copy of the state of the optimizer."""
-
-    def restore(self, moments: dict[str, Array], number: int) -> None:
-        """Continue from this state of the optimizer after `number` updates."""
-
-    def save(self, prefix: Path, content: Any, progress: Any) -> str:
-        """Write a native checkpoint `PREFIX-STEP` in one step and return the name of what was written."""
-
-
-class EvaluatingBackend(Protocol):
-    """Module `evaluate` of an adapter."""
-
-    FEWEST_ATOMS: int
-    """Atoms of a block below which a thread of its own does not pay."""
-
-    def evaluator(self, model: Model, params: Params, plan: Plan) -> Evaluator:
-        """Return the evaluator of a model."""
-
-    def workers(self) -> int:
-        """Return how many blocks of atoms to evaluate at once."""
-
-    def side_by_side(self) -> AbstractContextManager[None]:
-        """Return the context in which several blocks are evaluated at once, each on one thread."""
-
-
-class TrainingBackend(Protocol):
-    """Module `trainer` of an adapter."""
-
-    def trainer(self, task: Any, params: Params, plan: Plan) -> Trainer:
-        """Return the trainer of a `deepmd.adapters.training.Task`."""
-
-
-class CheckpointingBackend(Protocol):
-    """Module `checkpoint` of an adapter."""
-
-    ENDINGS: Sequence[str]
-    """Endings of the files of one checkpoint; that of the last one to be written comes last."""
-
-    def load_training(self, path: Path) -> tuple[Any, Any]:
-        """Read a checkpoint: its `ModelFile` and its `Progress`."""
-
-    def state_text(self, name: str) -> str:
-        """Return the content of the `checkpoint` file for a checkpoint of this name."""

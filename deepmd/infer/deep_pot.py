@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from deepmd.adapters.contracts import EvaluateModule, evaluate_module
 from deepmd.adapters.evaluation import ExactEvaluator
 from deepmd.array_model.conditions import CONDITIONS, Conditions
 from deepmd.array_model.errors import InputError, nearest
@@ -33,7 +34,7 @@ from deepmd.infer.inputs import (
     warn_of_order,
 )
 from deepmd.infer.model_facts import ModelFacts
-from deepmd.io.formats import backend_name, backend_of, framework, load_model
+from deepmd.io.formats import backend_name, backend_of, load_model
 from deepmd.io.model_file import ModelFile, evaluation_asked, plan_evaluation
 from deepmd.plan.plans import count_terms, needs_order
 
@@ -130,9 +131,9 @@ class DeepEval(ModelFacts):
         # made by the first evaluation, so that a process forked before makes its own
         self._evaluate: ExactEvaluator | None = None
 
-    def _adapter(self) -> Any:
+    def _adapter(self) -> EvaluateModule:
         """Return the module that evaluates on the backend."""
-        return framework(f"deepmd.adapters.{self.backend}.evaluate", self.backend)
+        return evaluate_module(self.backend)
 
     # -- predictions ------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from deepmd.array_model.errors import InputError
 from deepmd.io.atomic import check_output
@@ -35,15 +35,31 @@ WRITABLE = tuple(suffix for suffix, row in FORMATS.items() if row[2])
 LAMMPS = (".pth", ".savedmodel", ".savedmodeltf")
 """Formats that the `pair_style deepmd` of DeePMD-kit reads."""
 
-BACKENDS = {
-    "numpy": ("numpy", "np", "dp", "dpmodel"),
-    "torch": ("torch", "pt", "pytorch"),
-    "tf": ("tf", "tensorflow"),
-}
-"""Canonical backend names and what they may be called."""
 
-PACKAGES = {"torch": ("torch", "torch"), "tf": ("tensorflow", "tf")}
-"""Framework package of a backend, and the extra that installs it."""
+class Backend(NamedTuple):
+    """A backend.
+
+    Attributes
+    ----------
+    names : what users may call it; the first is that of its folder in `deepmd/adapters`
+    package, extra : the framework, and the extra that installs it; "" without one
+    trains : whether it has a trainer
+    """
+
+    names: tuple[str, ...]
+    package: str = ""
+    extra: str = ""
+    trains: bool = False
+
+
+BACKENDS = {
+    backend.names[0]: backend
+    for backend in (
+        Backend(("numpy", "np", "dp", "dpmodel")),
+        Backend(("torch", "pt", "pytorch"), "torch", "torch", trains=True),
+        Backend(("tf", "tensorflow"), "tensorflow", "tf", trains=True),
+    )
+}
 
 
 def backend_name(name: str) -> str:
@@ -54,12 +70,11 @@ def backend_name(name: str) -> str:
     InputError
         The name is unknown.
     """
-    for canonical, aliases in BACKENDS.items():
-        if name.lower() in aliases:
+    for canonical, backend in BACKENDS.items():
+        if name.lower() in backend.names:
             return canonical
-    raise InputError(
-        f"unknown backend {name!r}. Known: {', '.join(alias for aliases in BACKENDS.values() for alias in aliases)}"
-    )
+    known = ", ".join(each for backend in BACKENDS.values() for each in backend.names)
+    raise InputError(f"unknown backend {name!r}. Known: {known}")
 
 
 def framework(module: str, backend: str) -> Any:
@@ -73,7 +88,7 @@ def framework(module: str, backend: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        package, extra = PACKAGES.get(backend, ("", ""))
+        _, package, extra, _ = BACKENDS[backend]
         if error.name is None or error.name.split(".")[0] != package:
             raise
         raise InputError(

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from deepmd.adapters.evaluation import Evaluator, MakeEvaluator
+from deepmd.adapters.contracts import Evaluator, evaluate_module
 from deepmd.array_model.contracts import Model
 from deepmd.array_model.spectral import Plan
-from deepmd.io.formats import BACKENDS, PACKAGES
+from deepmd.io.formats import BACKENDS
 
 NAMES = tuple(BACKENDS)
 """Backends with derivatives."""
@@ -29,7 +29,6 @@ def require(package: str) -> Any:
 
 def evaluator(backend: str, model: Model, params: Any, plan: Plan) -> Evaluator:
     """Return the evaluator of a model on a backend."""
-    if backend in PACKAGES:
-        require(PACKAGES[backend][0])
-    build: MakeEvaluator = importlib.import_module(f"deepmd.adapters.{backend}.evaluate").evaluator
-    return build(model, params, plan)
+    if package := BACKENDS[backend].package:
+        require(package)
+    return evaluate_module(backend).evaluator(model, params, plan)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.adapters.evaluation import Evaluator
+from deepmd.adapters.contracts import Evaluator
 from deepmd.array_model.components import descriptors_of, exchange_descriptors, fittings_of, in_precision, rebuild
 from deepmd.array_model.conditions import CONDITIONS, Condition, Conditions
 from deepmd.array_model.contracts import Model

@@ -22,9 +22,9 @@ from deepmd.data.selection import systems_of
 from deepmd.data.systems import load_system
 from deepmd.host import plain
 from deepmd.io.atomic import check_output
-from deepmd.io.formats import load_model, save_model
+from deepmd.io.formats import framework, load_model, save_model
 from deepmd.io.model_file import ModelFile
-from deepmd.train.checkpoints import checkpoint_module, locate
+from deepmd.train.checkpoints import locate
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ def _write(source: Path, target: Path, content: ModelFile, params: Params) -> No
     """Write the model; a compressed one keeps its expansion, a checkpoint the state of its training."""
     changed: Any = ModelFile(content.model, params, content.definition, content.min_nbor_dist, content.plan)
     if target.suffix == source.suffix == ".pt":
-        module = checkpoint_module("torch")
+        module = framework("deepmd.adapters.torch.checkpoint", "torch")
         module.save_pt(target, changed, module.load_training(source)[1])
     else:
         save_model(target, changed)

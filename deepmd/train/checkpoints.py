@@ -5,19 +5,11 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
 
+from deepmd.adapters.contracts import checkpoint_module
 from deepmd.array_model.errors import InputError
 from deepmd.io.atomic import write_text
-from deepmd.io.formats import FORMATS, framework
-
-BACKENDS = ("torch", "tf")
-"""Backends that train."""
-
-
-def checkpoint_module(backend: str) -> Any:
-    """Import the checkpoint module of a backend."""
-    return framework(f"deepmd.adapters.{backend}.checkpoint", backend)
+from deepmd.io.formats import FORMATS
 
 
 def announce(backend: str, prefix: Path, name: str, step: int, keep: int, link: Path) -> None:

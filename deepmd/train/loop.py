@@ -10,7 +10,8 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from deepmd.adapters.training import Progress, Trainer
+from deepmd.adapters.contracts import Trainer
+from deepmd.adapters.training import Progress
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.data.batch import Batch, Frames, Preparation

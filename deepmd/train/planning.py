@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from deepmd.adapters.training import Trainer
+from deepmd.adapters.contracts import Trainer
 from deepmd.array_model.components import descriptors_of
 from deepmd.array_model.contracts import Model
 from deepmd.array_model.namespace import Params

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.adapters.contracts import checkpoint_module, trainer_module
 from deepmd.adapters.training import Adam, Progress, Task
 from deepmd.array_model.components import trainable_flags
 from deepmd.array_model.errors import InputError
@@ -22,13 +23,13 @@ from deepmd.data.selection import files_of
 from deepmd.data.statistics import sample
 from deepmd.data.systems import count_types, elements_of, find_systems
 from deepmd.io.atomic import write_text
-from deepmd.io.formats import framework
+from deepmd.io.formats import BACKENDS
 from deepmd.io.model_file import ModelFile
 from deepmd.io.sections import AdamWSection
 from deepmd.io.train_input import TrainInput, parse_input, read_input
 from deepmd.losses import Target
 from deepmd.train.bias import fitted_bias
-from deepmd.train.checkpoints import BACKENDS, checkpoint_module, locate
+from deepmd.train.checkpoints import locate
 from deepmd.train.data import find_folders, load_data, log_summary, resolve_sel
 from deepmd.train.loop import Job
 from deepmd.train.other_training import OtherTraining
@@ -58,9 +59,10 @@ def prepare(
 
     Arguments and errors as for `deepmd.train.main.train`.
     """
-    if backend not in BACKENDS:
-        raise InputError(f"the {backend} backend does not train; backends that do: {', '.join(BACKENDS)}")
-    make_trainer = framework(f"deepmd.adapters.{backend}.trainer", backend).trainer  # a missing package shows at once
+    training = [name for name, row in BACKENDS.items() if row.trains]
+    if backend not in training:
+        raise InputError(f"the {backend} backend does not train; backends that do: {', '.join(training)}")
+    make_trainer = trainer_module(backend).trainer  # a missing package shows at once
     tree, old = read_input(input_path)
     source, progress = load_start(start, backend)
     if use_pretrain_script:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from deepmd.adapters.contracts import checkpoint_module
 from deepmd.adapters.training import Progress
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
@@ -18,7 +19,7 @@ from deepmd.host import plain
 from deepmd.io.formats import backend_of, load_model
 from deepmd.io.model_file import ModelFile, model_to_dict
 from deepmd.io.train_input import TrainInput
-from deepmd.train.checkpoints import checkpoint_module, locate
+from deepmd.train.checkpoints import locate
 from deepmd.train.trainable import tie_shared_vectors
 
 

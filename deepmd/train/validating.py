@@ -10,16 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
+from deepmd.adapters.contracts import checkpoint_module, evaluate_module
 from deepmd.adapters.frames import FramesEvaluator
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.outputs import ENERGY
 from deepmd.data.prediction_errors import QUANTITIES, average_errors, compare, errors_of, labels_of
 from deepmd.data.systems import System
-from deepmd.io.formats import framework
 from deepmd.io.model_file import ModelFile
 from deepmd.io.train_input import TrainInput
 from deepmd.losses import EnerLoss
-from deepmd.train.checkpoints import checkpoint_module
 from deepmd.train.other_training import OtherTraining, Rows
 
 log = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ def full_errors(
     """
     names = {metric: METRICS[metric][0] for metric in metrics}
     outputs = {QUANTITIES[name].output for name in names.values()}
-    make = framework(f"deepmd.adapters.{backend}.evaluate", backend).evaluator
+    make = evaluate_module(backend).evaluator
     evaluate = FramesEvaluator(make, content, MOST_ATOMS)
     found = []
     for system in systems:

@@ -4,16 +4,17 @@ import json
 import logging
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import pytest
 from support import TF_LATER
 from train.small_training import largest_difference, largest_parameter_difference, run, small_input
 
+from deepmd.adapters.contracts import checkpoint_module
 from deepmd.array_model.errors import InputError
 from deepmd.io import load_model
 from deepmd.plan import chebyshev, expansions
 from deepmd.train import planning
-from deepmd.train.checkpoints import checkpoint_module
 
 BACKENDS = ["torch", "tf"]
 ENDING = {"torch": ".pt", "tf": ".index"}
@@ -140,7 +141,8 @@ def test_a_restart_goes_on_as_if_unbroken(grow, tmp_path, monkeypatch, caplog, b
 @pytest.mark.parametrize("more", [40, None])
 def test_terms_of_a_restart_are_those_of_the_checkpoint(grow, tmp_path, caplog, more):
     """Even if fewer would do; and nets that were evaluated directly still are."""
-    module, source = checkpoint_module("torch"), grow("torch")[0] / "model.ckpt-10.pt"
+    module: Any = checkpoint_module("torch")
+    source = grow("torch")[0] / "model.ckpt-10.pt"
     content, progress = module.load_training(source)
     terms = max(progress.terms) + more if more else 0
     module.save_pt(tmp_path / "model.ckpt-10.pt", content, replace(progress, terms=(terms,)))

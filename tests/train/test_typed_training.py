@@ -11,6 +11,7 @@ from support import TF_LATER, mark_slow, options
 from tolerances import assert_close
 from train.small_training import largest_difference, run, small_input
 
+from deepmd.adapters.contracts import checkpoint_module
 from deepmd.array_model.components import descriptors_of, exchange_descriptors
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.models.linear import LinearModel
@@ -19,7 +20,6 @@ from deepmd.host import plain
 from deepmd.io import convert, load_model
 from deepmd.io.train_input import parse_input
 from deepmd.train import prepare
-from deepmd.train.checkpoints import checkpoint_module
 from deepmd.train.trainable import find_copies, find_shared, tie_shared_vectors
 
 # torch says of TorchScript as a whole that it is deprecated; C++ programs read no other format yet

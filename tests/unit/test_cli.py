@@ -74,7 +74,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
 
 def test_backend_flags_are_the_names_of_backends() -> None:
     assert {flag for flags in BACKEND_FLAGS.values() for flag in flags} == {
-        name for names in BACKENDS.values() for name in names
+        name for backend in BACKENDS.values() for name in backend.names
     }
     assert all(backend_name(flag) == name for name, flags in BACKEND_FLAGS.items() for flag in flags)
 

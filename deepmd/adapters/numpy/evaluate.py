@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from autograd.core import make_vjp
 
-from deepmd.adapters.evaluation import NEEDS_GRADIENT, Evaluator, assemble
+from deepmd.adapters.contracts import Evaluator
+from deepmd.adapters.evaluation import NEEDS_GRADIENT, assemble
 from deepmd.adapters.numpy.namespace import differentiable
 from deepmd.array_model.conditions import Conditions
 from deepmd.array_model.contracts import Model

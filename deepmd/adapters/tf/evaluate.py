@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import tensorflow as tf
 
-from deepmd.adapters.evaluation import Evaluator
+from deepmd.adapters.contracts import Evaluator
 from deepmd.adapters.tf.graph import (
     check_process,
     constant,

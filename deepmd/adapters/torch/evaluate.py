@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from deepmd import forks
-from deepmd.adapters.evaluation import NEEDS_GRADIENT, Evaluator, assemble, components
+from deepmd.adapters.contracts import Evaluator
+from deepmd.adapters.evaluation import NEEDS_GRADIENT, assemble, components
 from deepmd.adapters.torch.arrays import conditions_to_torch, narrowed, neighbours_to_torch, params_to_torch, to_numpy
 from deepmd.adapters.torch.namespace import inference, xp
 from deepmd.array_model.conditions import Conditions

@@ -1,0 +1,125 @@
+"""Contracts of an adapter: what its modules `evaluate`, `trainer` and `checkpoint` are asked. NumPy in, NumPy out."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from deepmd.adapters.training import Progress, Task
+from deepmd.array_model.conditions import Conditions
+from deepmd.array_model.contracts import Model
+from deepmd.array_model.namespace import Params
+from deepmd.array_model.neighbours import Neighbours
+from deepmd.array_model.spectral import Plan
+from deepmd.data.batch import Batch
+from deepmd.io.formats import framework
+from deepmd.io.model_file import ModelFile
+
+
+class Evaluator(Protocol):
+    """Outputs of a model on one backend, in the order of the neighbours' centres.
+
+    `wanted` names outputs, those of `model.output.names`. Of an energy model: `atom_energy` (N,), `energy` (F,),
+    `force` (A, 3), `virial` (F, 9), `atom_virial` (A, 9), `descriptor` (N, D). Of others with d components:
+    `atom_NAME` (N, d), `NAME` (F, d), and where they are differentiable `force` (A, d, 3), `virial` (F, d, 9),
+    `atom_virial` (A, d, 9).
+    """
+
+    def __call__(
+        self,
+        neighbours: Neighbours,
+        conditions: Conditions,
+        num_atoms: int,
+        num_frames: int,
+        wanted: frozenset[str],
+        /,
+    ) -> dict[str, np.ndarray]:
+        """Return the wanted outputs."""
+
+
+class MakeEvaluator(Protocol):
+    """Function `evaluator` of a module `evaluate`."""
+
+    def __call__(self, model: Model, params: Params, plan: Plan, /) -> Evaluator:
+        """Return the evaluator of a model."""
+
+
+class Trainer(Protocol):
+    """A model in training. NumPy in, NumPy out. Made by `trainer(task, params, plan)` of an adapter."""
+
+    def replan(self, plan: Plan) -> None:
+        """Evaluate the embedding nets by another plan from now on; parameters and optimizer stay as they are."""
+
+    def step(self, batch: Batch, lr: float, prefactors: dict[str, float], number: int) -> float:
+        """Make the update number `number` (from 1) and return the loss before it."""
+
+    def errors(self, batch: Batch, prefactors: dict[str, float]) -> dict[str, float]:
+        """Return `loss` and the mean shown for each term (see `Loss.errors`)."""
+
+    def params(self) -> Params:
+        """Return a copy of the parameters."""
+
+    def moments(self) -> dict[str, np.ndarray]:
+        """Return a copy of the state of the optimizer."""
+
+    def restore(self, moments: dict[str, np.ndarray], number: int) -> None:
+        """Continue from this state of the optimizer after `number` updates."""
+
+    def save(self, prefix: Path, content: ModelFile, progress: Progress) -> str:
+        """Write a native checkpoint `PREFIX-STEP` in one step and return the name of what was written."""
+
+
+class EvaluateModule(Protocol):
+    """Module `evaluate` of an adapter."""
+
+    FEWEST_ATOMS: int
+    """Atoms of a block below which a thread of its own does not pay."""
+
+    evaluator: MakeEvaluator
+
+    def workers(self) -> int:
+        """Return how many blocks of atoms to evaluate at once."""
+
+    def side_by_side(self) -> AbstractContextManager[None]:
+        """Return the context in which several blocks are evaluated at once, each on one thread."""
+
+
+class TrainerModule(Protocol):
+    """Module `trainer` of an adapter."""
+
+    def trainer(self, task: Task, params: Params, plan: Plan) -> Trainer:
+        """Return the trainer of a task."""
+
+
+class CheckpointModule(Protocol):
+    """Module `checkpoint` of an adapter."""
+
+    ENDINGS: tuple[str, ...]
+    """Endings of the files of one checkpoint, which is complete as soon as the last one is there."""
+
+    def load_training(self, path: Path) -> tuple[ModelFile, Progress]:
+        """Read a checkpoint."""
+
+    def state_text(self, name: str) -> str:
+        """Return the content of the `checkpoint` file for a checkpoint of this name."""
+
+
+def evaluate_module(backend: str) -> EvaluateModule:
+    """Import the module of a backend that evaluates."""
+    module: EvaluateModule = framework(f"deepmd.adapters.{backend}.evaluate", backend)
+    return module
+
+
+def trainer_module(backend: str) -> TrainerModule:
+    """Import the module of a backend that trains."""
+    module: TrainerModule = framework(f"deepmd.adapters.{backend}.trainer", backend)
+    return module
+
+
+def checkpoint_module(backend: str) -> CheckpointModule:
+    """Import the module of a backend that reads and names checkpoints."""
+    module: CheckpointModule = framework(f"deepmd.adapters.{backend}.checkpoint", backend)
+    return module
