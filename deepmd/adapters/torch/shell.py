@@ -110,8 +110,8 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         nf = coord.size(0)
         given: dict[str, torch.Tensor | None] = {"fparam": fparam, "aparam": aparam, "charge_spin": charge_spin}
         found = self._found(coord, atype, box)
-        nothing = self._border(None, 0, 0)
-        out = self._evaluate(found, nf, atype.numel() // nf, given, do_atomic_virial, coord.dtype, nothing)
+        alone = self._border(None, 0, 0)
+        out = self._evaluate(found, nf, atype.numel() // nf, given, do_atomic_virial, coord.dtype, alone)
         named: dict[str, torch.Tensor] = self._named(out, atype, False)
         return named
 
@@ -290,9 +290,8 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         # a block at a time: what is between stays in the processor's caches, and memory does not grow with the atoms
         for start in range(0, max(num_centres, 1), self.block_size):
             a, b = start, min(start + self.block_size, num_centres)
-            block = NeighbourArrays(
-                *self.cut_block(found, torch.tensor(a, device=device), torch.tensor(b, device=device))
-            )
+            ends = torch.tensor(a, device=device), torch.tensor(b, device=device)
+            block = NeighbourArrays(*self.cut_block(found, ends[0], ends[1]))
             inside: dict[str, torch.Tensor] = {}
             for name, values in conditions.items():
                 inside[name] = values[a:b] if self.per_atom[name] else values
@@ -338,16 +337,15 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         forces: list[torch.Tensor] = []
         virials: list[torch.Tensor] = []
         atomic: list[torch.Tensor] = []
-        for k in range(self.dim):
-            force_A3, virial_F9 = self.derive(grads[k], found, torch.tensor(nf))
+        for k, grad in enumerate(grads[: self.dim]):
+            force_A3, virial_F9 = self.derive(grad, found, torch.tensor(nf))
             forces.append(force_A3)
             virials.append(virial_F9)
             if do_atomic_virial:
                 moments = grads[k : k + 1]
                 if self.needs_features:
-                    first = self.dim + 3 * k
-                    moments = grads[first : first + 3]
-                atomic.append(self.derive_atomic(grads[k], torch.stack(moments), found))
+                    moments = grads[self.dim + 3 * k : self.dim + 3 * k + 3]
+                atomic.append(self.derive_atomic(grad, torch.stack(moments), found))
         out = {
             "force": torch.stack(forces, dim=1).reshape(nf, nall, self.dim, 3).to(dtype),
             "virial": torch.stack(virials, dim=1).to(dtype),
