@@ -98,8 +98,9 @@ def _adapted(model: Model, params: Params, frames: Frames, protect: float) -> Pa
             _adapted(member, own, frames, protect) for member, own in zip(model.models, params["models"], strict=True)
         ]
         return {**params, "models": members}
-    if not isinstance(model, StandardModel):
+    if "descriptor" not in params:
         return params
+    assert isinstance(model, StandardModel)
     params = dict(params)
     params["descriptor"] = model.descriptor.with_statistics(
         params["descriptor"], environment_statistics(model, frames), xp=plain

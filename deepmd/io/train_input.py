@@ -239,10 +239,9 @@ def _loss(section: Any, model: Model) -> Loss:
     suited = [kind for kind, cls in LOSSES.items() if model.output.name in cls.predicts]
     loss = _chosen(section, "loss", LOSSES, suited[0])
     if loss.kind not in suited:
-        raise InputError(
-            f"loss/type: {loss.kind!r} is not for models of fitting_net type {fittings_of(model)[0].kind!r}. "
-            f"Accepted: {', '.join(suited)}"
-        )
+        kinds = [f"fitting_net type {fitting.kind!r}" for fitting in fittings_of(model)]  # none in sums of tables
+        what = kinds[0] if kinds else f"type {model.kind!r}"
+        raise InputError(f"loss/type: {loss.kind!r} is not for models of {what}. Accepted: {', '.join(suited)}")
     return loss.with_target(Target.of(model))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from deepmd.array_model.components import descriptors_of, exchange_descriptors, leaves
 from deepmd.array_model.contracts import Model
 from deepmd.array_model.errors import InputError
+from deepmd.array_model.models.linear import Combination
 from deepmd.array_model.models.pairtab import PairTabModel
 from deepmd.array_model.models.zbl import ZblModel
 
@@ -65,13 +66,19 @@ def take_sel(model: Model, other: Any) -> Any:
 
 
 def _resize(model: Model, descriptors: Sequence[Any]) -> Any:
-    """Return the model with descriptors of other slots; the table of a ZBL model has as many as its Deep Potential."""
-    model = exchange_descriptors(model, descriptors)
-    if not isinstance(model, ZblModel):
-        return model
-    network, table = model.models
-    assert isinstance(table, PairTabModel)
-    return replace(model, models=(network, replace(table, sel=sum(network.layout().sel))))
+    """Return the model with descriptors of other slots, and with as many for the tables beside Deep Potentials."""
+    return _resize_tables(exchange_descriptors(model, descriptors))
+
+
+def _resize_tables(model: Any) -> Any:
+    """Give the table of every ZBL model, also of one in a sum, the slots of its Deep Potential."""
+    if isinstance(model, ZblModel):
+        network, table = model.models
+        assert isinstance(table, PairTabModel)
+        return replace(model, models=(network, replace(table, sel=sum(network.layout().sel))))
+    if isinstance(model, Combination):
+        return replace(model, models=tuple(_resize_tables(member) for member in model.models))
+    return model
 
 
 def count_slots(sel: str, most: Sequence[int]) -> tuple[int, ...]:

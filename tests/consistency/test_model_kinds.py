@@ -131,16 +131,20 @@ def test_without_add_bias_the_table_has_no_share_of_the_bias(u):
     assert_close(with_bias - without, np.full(2, share * params["out_bias"][0, 0, 0]), "energy")
 
 
+@pytest.mark.parametrize("summed", [False, True])
 @pytest.mark.parametrize("source", ["data", "another model"])
-def test_a_table_has_as_many_slots_as_the_deep_potential(source):
-    """Also where these are found in the data, or taken from the model that training starts from."""
+def test_a_table_has_as_many_slots_as_the_deep_potential(source, summed):
+    """Also where these are found in the data, or taken from the model that training starts from; also in a sum."""
     network, table_ = change_descriptors(POTENTIAL, lambda descriptor: replace(descriptor, sel="auto")), table(4.0)
     automatic = ZblModel(TYPES, (network, replace(table_, sel=1)), sw_rmin=0.5, sw_rmax=3.5, smin_alpha=0.3)
     known = replace(automatic, models=(POTENTIAL, replace(table_, sel=sum(POTENTIAL.layout().sel))))
+    if summed:
+        automatic, known = (LinearModel(TYPES, (each,)) for each in (automatic, known))
     assert slots.find_automatic(automatic) == ("auto",)
     if source == "data":
         resolved = slots.resolve_sel(automatic, lambda rcut: (7, 9))
-        assert resolved.models[1].sel == sum(resolved.models[0].layout().sel) == 8 + 12
+        network, table_ = (resolved.models[0] if summed else resolved).models
+        assert table_.sel == sum(network.layout().sel) == 8 + 12
     else:
         assert slots.take_sel(automatic, known) == known
 
