@@ -172,7 +172,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         raise UsageError(f"which command? Known: {', '.join(COMMANDS)} (see: dp -h)")
     if rest[0] in unsupported.COMMANDS:
         raise UsageError(
-            f"the command {rest[0]!r} of DeePMD-kit is not supported yet. Supported: {', '.join(COMMANDS)}"
+            f"the command {rest[0]!r} of DeePMD-kit is not supported yet. Supported: {', '.join(COMMANDS)}. "
+            f"It is for {unsupported.COMMANDS[rest[0]]}"
         )
     if not rest[0].startswith("-") and rest[0] not in COMMANDS:
         raise UsageError(

@@ -94,10 +94,9 @@ def canonical(role: str, name: Any, where: str) -> str:
     kinds, aliases = KINDS[role], ALIASES[role]
     key = aliases.get(name, name) if isinstance(name, str) else str(name)
     if key not in kinds:
-        if key in UNSUPPORTED.get(role, ()):
-            raise InputError(
-                f"{where}: type {name!r} is known, but not supported yet. Supported: {', '.join(sorted(kinds))}"
-            )
+        if key in UNSUPPORTED[role]:
+            text = f"type {name!r} is known, but not supported yet ({UNSUPPORTED[role][key]})"
+            raise InputError(f"{where}: {text}. Supported: {', '.join(sorted(kinds))}")
         known = sorted([*kinds, *aliases])
         raise InputError(f"{where}: unknown type {name!r}. Known: {', '.join(known)}.{nearest(str(name), known)}")
     return str(key)

@@ -124,7 +124,8 @@ def build(cls: type[T], section: Any, where: str, not_yet: Mapping[str, Key] | N
         if key in not_yet:
             if section[key] not in (not_yet[key].off, None):
                 raise InputError(
-                    f"{where}/{key}: known, but not supported yet (given: {section[key]!r}). Remove it to go on without"
+                    f"{where}/{key}: known, but not supported yet ({not_yet[key].because}; given: {section[key]!r}). "
+                    "Remove it to go on without"
                 )
             del section[key]
             continue

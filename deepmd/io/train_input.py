@@ -190,7 +190,8 @@ def parse_input(tree: dict[str, Any]) -> TrainInput:
     for key in list(tree):
         if key in KEYS[""]:
             if tree[key] is not None:
-                raise InputError(f"{key}: known, but not supported yet. Remove it to go on without")
+                because = KEYS[""][key].because
+                raise InputError(f"{key}: known, but not supported yet ({because}). Remove it to go on without")
             del tree[key]
         elif key not in SECTIONS:
             raise InputError(f"unknown section {key!r}.{nearest(key, SECTIONS)} Known: {', '.join(SECTIONS)}")
@@ -224,12 +225,13 @@ def _chosen(section: Any, where: str, kinds: Mapping[str, type[T]], default: str
     """Make the dataclass that the `type` of a section names."""
     if not isinstance(section, dict):
         raise InputError(f"{where}: must be an object with keys, got {section!r}")
-    kind, later = section.get("type", default), KINDS[where]
+    kind, later = str(section.get("type", default)), KINDS[where]  # a list or an object is an unknown type, too
     if kind in later:
-        raise InputError(f"{where}/type: {kind!r} is known, but not supported yet. Accepted: {', '.join(kinds)}")
+        text = f"{kind!r} is known, but not supported yet ({later[kind]})"
+        raise InputError(f"{where}/type: {text}. Accepted: {', '.join(kinds)}")
     if kind not in kinds:
         known = (*kinds, *later)
-        text = f"unknown type {kind!r}. Known: {', '.join(known)}.{nearest(str(kind), known)}"
+        text = f"unknown type {kind!r}. Known: {', '.join(known)}.{nearest(kind, known)}"
         raise InputError(f"{where}/type: {text}")
     return build(kinds[kind], {key: value for key, value in section.items() if key != "type"}, where, KEYS.get(where))
 
