@@ -52,7 +52,7 @@ def assemble(
     value_Nd: Any,
     descriptor_ND: Any,
     grads_NM3: Sequence[Any],
-    pairs: Neighbours,
+    neighbours: Neighbours,
     num_atoms: Any,
     num_frames: Any,
     wanted: frozenset[str],
@@ -66,14 +66,16 @@ def assemble(
     value = xp.reshape(value_Nd, (-1,)) if output.scalar else value_Nd
 
     def total() -> Any:
-        summed = xp.segment_sum(value, pairs.frame_N, num_frames)
+        summed = xp.segment_sum(value, neighbours.frame_N, num_frames)
         if not output.intensive:
             return summed
-        atoms = xp.segment_sum(model.without_excluded(xp.ones_like(value), pairs, xp=xp), pairs.frame_N, num_frames)
+        atoms = xp.segment_sum(
+            model.without_excluded(xp.ones_like(value), neighbours, xp=xp), neighbours.frame_N, num_frames
+        )
         return summed / xp.maximum(atoms, xp.ones_like(atoms))
 
     def derived(function: Callable[..., Any], number: Any) -> Any:
-        each = [function(grad, pairs, number, xp=xp) for grad in grads_NM3[: output.width]]
+        each = [function(grad, neighbours, number, xp=xp) for grad in grads_NM3[: output.width]]
         return each[0] if output.scalar else xp.stack(each, axis=1)
 
     def atomic_virial() -> Any:
@@ -81,7 +83,7 @@ def assemble(
             return derived(derivatives.atomic_virials, num_atoms)
         moved = grads_NM3[output.width :]
         each = [
-            derivatives.atomic_virials_of_messages(grad, list(moved[3 * k : 3 * k + 3]), pairs, num_atoms, xp=xp)
+            derivatives.atomic_virials_of_messages(grad, list(moved[3 * k : 3 * k + 3]), neighbours, num_atoms, xp=xp)
             for k, grad in enumerate(grads_NM3[: output.width])
         ]
         return each[0] if output.scalar else xp.stack(each, axis=1)
@@ -97,7 +99,7 @@ def assemble(
     return {name: makers[name]() for name in output.names if name in wanted}
 
 
-def components(model: Model, value_Nd: Any, pairs: Neighbours, wanted: frozenset[str], *, xp: Any) -> list[Any]:
+def components(model: Model, value_Nd: Any, neighbours: Neighbours, wanted: frozenset[str], *, xp: Any) -> list[Any]:
     """Return the sums over all atoms that are to be differentiated.
 
     One for each component, and for atomic virials with messages those of each component weighted with each coordinate
@@ -106,5 +108,7 @@ def components(model: Model, value_Nd: Any, pairs: Neighbours, wanted: frozenset
     columns = xp.unstack(value_Nd, axis=-1)
     sums = [xp.sum(column) for column in columns]
     if model.layout().needs_neighbour_features and "atom_virial" in wanted:
-        sums += [xp.sum(column * place_N) for column in columns for place_N in xp.unstack(pairs.in_cell_N3, axis=-1)]
+        sums += [
+            xp.sum(column * place_N) for column in columns for place_N in xp.unstack(neighbours.in_cell_N3, axis=-1)
+        ]
     return sums

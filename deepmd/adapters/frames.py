@@ -46,7 +46,7 @@ class FramesEvaluator:
         system, packed = frames[0][0], pack_frames(self._model, frames, ordered=self._ordered)
         conditions = read_conditions(self._model, frames, packed.atoms)
         evaluate = self._evaluate.at(packed.closest)
-        found = evaluate(packed.pairs, conditions, len(packed.atoms), len(frames), wanted)
+        found = evaluate(packed.neighbours, conditions, len(packed.atoms), len(frames), wanted)
         out: dict[str, np.ndarray] = {}
         for name, values in found.items():
             rows = np.asarray(values).reshape(len(values), -1)

@@ -138,7 +138,7 @@ class Graph:
     inside_NW : 1 for an angle neighbour, else 0
     """
 
-    pairs: Neighbours
+    neighbours: Neighbours
     h_NM3: Array
     s_NM: Array
     columns: Any
@@ -176,7 +176,7 @@ def run(
     rows_NM4: Array,
     disp_NM3: Array,
     mask_NM: Array,
-    pairs: Neighbours,
+    neighbours: Neighbours,
     *,
     xp: Namespace,
 ) -> tuple[Array, Array]:
@@ -199,16 +199,18 @@ def run(
         edge_NMe = affine(params["edge_embd"], xp.expand_dims(r_NM, axis=-1), xp=xp)
     else:
         edge_NMe = phi(affine(params["edge_embd"], rows_NM4[:, :, 0:1], xp=xp), xp=xp)
-    columns = pairs.inner[0]
-    near_NW = first_slots(xp.logical_and(mask_NM, r_NM < block.a_rcut), columns, pairs, xp=xp)
-    r_NW, one_NW = (first_slots(x, columns, pairs, xp=xp) for x in (r_NM, one_NM))
+    columns = neighbours.inner[0]
+    near_NW = first_slots(xp.logical_and(mask_NM, r_NM < block.a_rcut), columns, neighbours, xp=xp)
+    r_NW, one_NW = (first_slots(x, columns, neighbours, xp=xp) for x in (r_NM, one_NM))
     alpha_NW = xp.where(
         near_NW, decay(r_NW, block.a_rcut_smth, block.a_rcut, block.use_exp_switch, xp=xp), xp.zeros_like(r_NW)
     )
-    graph = Graph(pairs, rows_NM4[:, :, 1:], s_NM, columns, alpha_NW, xp.where(near_NW, one_NW, xp.zeros_like(one_NW)))
+    graph = Graph(
+        neighbours, rows_NM4[:, :, 1:], s_NM, columns, alpha_NW, xp.where(near_NW, one_NW, xp.zeros_like(one_NW))
+    )
     angle = None
     if block.update_angle:
-        unit_NW3 = first_slots(disp_NM3, columns, pairs, xp=xp) / xp.expand_dims(r_NW + 1e-6, axis=-1)
+        unit_NW3 = first_slots(disp_NM3, columns, neighbours, xp=xp) / xp.expand_dims(r_NW + 1e-6, axis=-1)
         cosine_NWW = xp.matmul(unit_NW3, xp.matrix_transpose(unit_NW3)) * ((1.0 - 1e-6) / math.sqrt(math.pi))
         angle = xp.expand_dims(cosine_NWW, axis=-1) * params["angle_embd"]["w"]
     for layer in params["layers"]:
@@ -256,7 +258,7 @@ def _pairwise(layer: Params, block: Repflow, node: Array, edge: Array, graph: Gr
     """Return [n_i | n_j | e_ij] W + b; the products with the nodes are made once an atom."""
     centre_w, neighbour_w, edge_w = xp.split(layer["w"], (block.n_dim, block.n_dim, block.e_dim), axis=0)
     of_centre = xp.expand_dims(xp.matmul(node, centre_w) + layer["b"], axis=1)
-    return of_centre + take_features(xp.matmul(node, neighbour_w), graph.pairs, xp=xp) + xp.matmul(edge, edge_w)
+    return of_centre + take_features(xp.matmul(node, neighbour_w), graph.neighbours, xp=xp) + xp.matmul(edge, edge_w)
 
 
 def _node(
@@ -265,7 +267,7 @@ def _node(
     """Return the updates of the nodes: by itself, by symmetrisation, and one message for each head."""
     norm = block.norms[0]
     own = phi(affine(layer["node_self_mlp"], node, xp=xp), xp=xp)
-    around = take_features(node, graph.pairs, xp=xp)
+    around = take_features(node, graph.neighbours, xp=xp)
     invariants = [
         symmetrise(g, graph.h_NM3, graph.s_NM, norm**-0.5, block.axis_neuron, xp=xp)[0] for g in (edge, around)
     ]
@@ -294,7 +296,7 @@ def _angles(
 ) -> Array:
     """Return [a_ijk | n_i | e_ik | e_ij] W + b (N, W, W, out); each node and edge is multiplied once."""
     w = layer[name]
-    edge_NWe = first_slots(edge, graph.columns, graph.pairs, xp=xp)
+    edge_NWe = first_slots(edge, graph.columns, graph.neighbours, xp=xp)
     _, n_width, e_width, _ = block.angle_inputs
     if block.a_compress_rate:
         if block.a_compress_use_split:
@@ -329,7 +331,7 @@ def _edge_angle(
     alpha = graph.alpha_NW
     weights_NWW = xp.expand_dims(alpha, axis=2) * xp.expand_dims(alpha, axis=1) * block.norms[1] ** -0.5
     inner = xp.sum(message * xp.expand_dims(weights_NWW, axis=-1), axis=2)
-    near, rest = xp.split(edge, (graph.columns, graph.pairs.widths[0] - graph.columns), axis=1)
+    near, rest = xp.split(edge, (graph.columns, graph.neighbours.widths[0] - graph.columns), axis=1)
     if block.smooth_edge_update:
         filled = xp.concat([inner, xp.zeros_like(rest)], axis=1)
     else:

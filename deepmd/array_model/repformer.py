@@ -138,7 +138,7 @@ class Surroundings:
 
     Attributes
     ----------
-    pairs : those of the block; the last slot of a row stands for all that remain
+    neighbours : those of the block; the last slot of a row stands for all that remain
     mask_NW : True for a neighbour
     s_NW : switch, zero where empty
     w_NW : weights of sums over neighbours, zero where empty
@@ -147,7 +147,7 @@ class Surroundings:
     counts_NW : slots that each column stands for
     """
 
-    pairs: Neighbours
+    neighbours: Neighbours
     mask_NW: Array
     s_NW: Array
     w_NW: Array
@@ -166,7 +166,7 @@ def run(
     mask_NW: Array,
     s_NW: Array,
     smooth: bool,
-    pairs: Neighbours,
+    neighbours: Neighbours,
     *,
     xp: Namespace,
 ) -> tuple[Array, Array]:
@@ -187,7 +187,7 @@ def run(
         count = xp.expand_dims(xp.sum(filled_NW, axis=1, keepdims=True), axis=-1)
         w_NW, conv = filled_NW, 1.0 / (1e-4 + count)
         sym = 1.0 / (1e-4 + xp.sqrt(count)) if block.use_sqrt_nnei else conv
-    around = Surroundings(pairs, mask_NW, s_NW, w_NW, sym, conv, smooth, slot_counts(s_NW, int(block.nsel), xp=xp))
+    around = Surroundings(neighbours, mask_NW, s_NW, w_NW, sym, conv, smooth, slot_counts(s_NW, int(block.nsel), xp=xp))
     if block.direct_dist:
         y_NW1 = xp.sqrt(xp.sum(disp_NW3 * disp_NW3, axis=-1, keepdims=True)) / block.rcut
         h_NW3 = disp_NW3 / block.rcut
@@ -215,7 +215,7 @@ def _layer(
     xp: Namespace,
 ) -> tuple[Array, Array, Array]:
     """One layer; all updates see the features from before it."""
-    near = take_features(g1, around.pairs, xp=xp)
+    near = take_features(g1, around.neighbours, xp=xp)
     nodes = _nodes(block, phi, layer, g1, g2, h, near, around, xp=xp)
     new_g1 = add_updates(block.update_style, g1, nodes, layer.get("g1_residual", []))
     if last:
@@ -258,7 +258,7 @@ def _nodes(
         if block.g1_out_conv:
             products = affine(layer["proj_g1g2"], g2, xp=xp) * near
         else:
-            products = g2 * take_features(affine(layer["proj_g1g2"], g1, xp=xp), around.pairs, xp=xp)
+            products = g2 * take_features(affine(layer["proj_g1g2"], g1, xp=xp), around.neighbours, xp=xp)
         conv = xp.sum(xp.sum(weight_NW1 * products, axis=1, keepdims=True) * around.conv, axis=1)
         if block.g1_out_conv:
             out.append(conv)

@@ -25,14 +25,14 @@ class Batch:
 
     Attributes
     ----------
-    pairs, conditions : the input; every real atom of the batch is a centre
+    neighbours, conditions : the input; every real atom of the batch is a centre
     natoms_F : real atoms of each frame, float64
     labels : for each name of `Loss.labels()` an array in the order of `pairs`; zeros where the data lack it
     found : which terms of the loss the data have labels for
     closest : shortest distance between two atoms, Angstrom
     """
 
-    pairs: Neighbours
+    neighbours: Neighbours
     conditions: Conditions
     natoms_F: np.ndarray
     labels: dict[str, np.ndarray]
@@ -104,7 +104,7 @@ def make_batch(model: Model, loss: Loss, frames: Frames) -> Batch:
     }
     found = loss.found(available)
     natoms = np.array([np.count_nonzero(system.types_of(frame) >= 0) for system, frame in frames], dtype=np.float64)
-    return Batch(packed.pairs, read_conditions(model, frames, packed.atoms), natoms, labels, found, packed.closest)
+    return Batch(packed.neighbours, read_conditions(model, frames, packed.atoms), natoms, labels, found, packed.closest)
 
 
 class Preparation:
@@ -124,7 +124,7 @@ class Preparation:
         if len(frames) == 1 and key in self._kept:
             return self._kept[key]
         batch = make_batch(self._model, self._loss, frames)
-        arrays = (*vars(batch.pairs).values(), *batch.labels.values())
+        arrays = (*vars(batch.neighbours).values(), *batch.labels.values())
         size = sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
         if len(frames) == 1 and size <= self._room:
             self._kept[key] = batch

@@ -20,12 +20,12 @@ class PackedCandidates:
 
     Attributes
     ----------
-    pairs : the geometry; centres are ordered by type
+    neighbours : the geometry; centres are ordered by type
     row_N : row of each centre of `pairs` in the `Candidates`
     position_A : position of each of the caller's atoms among the atoms of `pairs`
     """
 
-    pairs: Neighbours
+    neighbours: Neighbours
     row_N: Array
     position_A: Array
 

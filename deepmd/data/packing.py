@@ -21,13 +21,13 @@ class Packed:
 
     Attributes
     ----------
-    pairs : the geometry, NumPy arrays
+    neighbours : the geometry, NumPy arrays
     atoms : for each of the A atoms of `pairs` its number in the batch (centres first, ordered by type)
     num_frames : frames of the batch
     closest : shortest distance among the pairs, Angstrom; infinite without any
     """
 
-    pairs: Neighbours
+    neighbours: Neighbours
     atoms: np.ndarray
     num_frames: int
     closest: float

@@ -46,10 +46,10 @@ def environment_statistics(model: StandardModel, frames: Frames) -> list[tuple[n
     sums: list[Any] = [0.0] * len(parts)
     pooled = [True] * len(parts)
     for system, frame in frames:
-        pairs = pack_frames(model, [(system, frame)]).pairs
-        for part, rows in enumerate(model.descriptor.raw_rows(pairs, xp=plain)):
+        neighbours = pack_frames(model, [(system, frame)]).neighbours
+        for part, rows in enumerate(model.descriptor.raw_rows(neighbours, xp=plain)):
             pooled[part] = rows.ndim == 3
-            each = [rows[pairs.type_N == kind] for kind in range(model.ntypes)]
+            each = [rows[neighbours.type_N == kind] for kind in range(model.ntypes)]
             sums[part] = sums[part] + np.stack(
                 [_of_rows(own, parts[part]) if pooled[part] else _of_features(own) for own in each], axis=1
             )

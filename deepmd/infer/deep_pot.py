@@ -252,7 +252,7 @@ class DeepEval(ModelFacts):
         """Evaluate one block: its atoms, and the results in their order."""
         assert self._evaluate is not None
         evaluate = self._evaluate.at(packed.closest)
-        return packed.atoms, evaluate(packed.pairs, conditions, len(packed.atoms), num_frames, wanted)
+        return packed.atoms, evaluate(packed.neighbours, conditions, len(packed.atoms), num_frames, wanted)
 
     def _add(self, out: dict[str, np.ndarray], atoms: np.ndarray, results: dict[str, np.ndarray]) -> None:
         """Add the results of a block to `out`, whose rows are the atoms (or frames) of the group."""

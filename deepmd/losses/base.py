@@ -114,7 +114,7 @@ class Loss:
         self,
         prediction: dict[str, Array],
         label: dict[str, Array],
-        pairs: Neighbours,
+        neighbours: Neighbours,
         natoms_F: Array,
         *,
         xp: Namespace,
@@ -176,7 +176,7 @@ class OutputLoss(Loss):
         self,
         prediction: dict[str, Array],
         label: dict[str, Array],
-        pairs: Neighbours,
+        neighbours: Neighbours,
         natoms_F: Array,
         *,
         xp: Namespace,
@@ -189,7 +189,7 @@ class OutputLoss(Loss):
         for name, term in self.terms().items():
             delta = self.difference(name, label[term.label] - prediction[term.output], label, xp=xp)
             square = atomic_square if term.values.per_atom else total_square
-            out[name] = square(delta, pairs, self.target.without, natoms_F, xp=xp)
+            out[name] = square(delta, neighbours, self.target.without, natoms_F, xp=xp)
         return out
 
 
@@ -199,34 +199,36 @@ def mean(x: Array, *, xp: Namespace) -> Array:
 
 
 def atomic_square(
-    delta_Nd: Array, pairs: Neighbours, without: tuple[int, ...], natoms_F: Array, *, xp: Namespace
+    delta_Nd: Array, neighbours: Neighbours, without: tuple[int, ...], natoms_F: Array, *, xp: Namespace
 ) -> dict[str, Array]:
     """Mean square of atomic differences over the atoms that have an output, as loss and as what is shown."""
-    one_N, _ = _with_output(pairs, without, natoms_F, xp=xp)
+    one_N, _ = _with_output(neighbours, without, natoms_F, xp=xp)
     one_Nd = xp.expand_dims(one_N, axis=-1) + 0.0 * delta_Nd
     value = xp.sum(delta_Nd * delta_Nd * one_Nd) / xp.maximum(xp.sum(one_Nd), xp.ones_like(xp.sum(one_Nd)))
     return {"loss": value, "shown": value}
 
 
 def total_square(
-    delta_Fd: Array, pairs: Neighbours, without: tuple[int, ...], natoms_F: Array, *, xp: Namespace
+    delta_Fd: Array, neighbours: Neighbours, without: tuple[int, ...], natoms_F: Array, *, xp: Namespace
 ) -> dict[str, Array]:
     """Mean square of differences of totals, frames weighted by their atoms that have an output; shown per such atom."""
-    _, atoms_F = _with_output(pairs, without, natoms_F, xp=xp)
+    _, atoms_F = _with_output(neighbours, without, natoms_F, xp=xp)
     atoms_Fd = xp.expand_dims(atoms_F, axis=-1) + 0.0 * delta_Fd
     number = mean(atoms_F, xp=xp)
     value = xp.sum(delta_Fd * delta_Fd * atoms_Fd) / xp.sum(atoms_Fd)
     return {"loss": value, "shown": value / (number * number)}
 
 
-def _with_output(pairs: Neighbours, without: tuple[int, ...], natoms_F: Array, *, xp: Namespace) -> tuple[Array, Array]:
+def _with_output(
+    neighbours: Neighbours, without: tuple[int, ...], natoms_F: Array, *, xp: Namespace
+) -> tuple[Array, Array]:
     """Return 1 for atoms that have an output and 0 for the others (N,), and how many each frame has (F,)."""
-    one_N = 0.0 * xp.astype(pairs.type_N, xp.float64) + 1.0
+    one_N = 0.0 * xp.astype(neighbours.type_N, xp.float64) + 1.0
     if not without:
         return one_N, natoms_F
     for excluded in without:
-        one_N = xp.where(xp.equal(pairs.type_N, excluded), xp.zeros_like(one_N), one_N)
-    return one_N, xp.segment_sum(one_N, pairs.frame_N, xp.shape(natoms_F)[0])
+        one_N = xp.where(xp.equal(neighbours.type_N, excluded), xp.zeros_like(one_N), one_N)
+    return one_N, xp.segment_sum(one_N, neighbours.frame_N, xp.shape(natoms_F)[0])
 
 
 def total(errors: TermErrors, prefactors: dict[str, Any]) -> Array:

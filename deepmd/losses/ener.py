@@ -85,7 +85,7 @@ class EnerLoss(Loss):
         self,
         prediction: dict[str, Array],
         label: dict[str, Array],
-        pairs: Neighbours,
+        neighbours: Neighbours,
         natoms_F: Array,
         *,
         xp: Namespace,
@@ -98,7 +98,7 @@ class EnerLoss(Loss):
         """
         out = {}
         for term in self.terms():
-            delta, scale = self._residual(term, prediction, label, pairs, natoms_F, xp=xp)
+            delta, scale = self._residual(term, prediction, label, neighbours, natoms_F, xp=xp)
             per_atom = delta if scale is None else delta / scale
             shown = xp.abs(per_atom) if self.loss_func == "mae" else per_atom * per_atom
             if term == "f" and self.f_use_norm:
@@ -120,7 +120,7 @@ class EnerLoss(Loss):
         term: str,
         prediction: dict[str, Array],
         label: dict[str, Array],
-        pairs: Neighbours,
+        neighbours: Neighbours,
         natoms_F: Array,
         *,
         xp: Namespace,
@@ -129,7 +129,7 @@ class EnerLoss(Loss):
         predicted, target = prediction[TERMS[term].output], label[TERMS[term].label]
         if term == "e" and self.enable_atom_ener_coeff:
             predicted = xp.segment_sum(
-                label["atom_ener_coeff"] * prediction["atom_energy"], pairs.frame_N, xp.shape(natoms_F)[0]
+                label["atom_ener_coeff"] * prediction["atom_energy"], neighbours.frame_N, xp.shape(natoms_F)[0]
             )
         delta = target - predicted
         if term == "f" and self.relative_f is not None:

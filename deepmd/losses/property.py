@@ -62,7 +62,7 @@ class PropertyLoss(OutputLoss):
         self,
         prediction: dict[str, Array],
         label: dict[str, Array],
-        pairs: Neighbours,
+        neighbours: Neighbours,
         natoms_F: Array,
         *,
         xp: Namespace,

@@ -290,7 +290,7 @@ class ModelConformance(ModelAgreement):
         layout = reference.model.layout()
         for samples in (reference.systems["several_frames"], reference.systems["one_atom"]):
             packed = reference.pack(samples)
-            some = [min(sel, width + 2) for width, sel in zip(packed.pairs.widths, layout.sections, strict=True)]
+            some = [min(sel, width + 2) for width, sel in zip(packed.neighbours.widths, layout.sections, strict=True)]
             for widths in (some, layout.sections):
                 compare(
                     reference(samples, packed=widened(packed, widths, layout.rcut)),

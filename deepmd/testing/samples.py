@@ -217,7 +217,7 @@ class Subject:
 
     def conditions(self, samples: Sequence[Sample], packed: Packed) -> Conditions:
         """Return the conditions that the model asks for."""
-        centres = packed.atoms[: len(packed.pairs.type_N)]
+        centres = packed.atoms[: len(packed.neighbours.type_N)]
 
         def values(name: str, size: int) -> np.ndarray:
             each = [sample.conditions[name] for sample in samples]
@@ -231,9 +231,9 @@ class Subject:
         wanted = frozenset(self.model.output.names) if wanted is None else wanted
         if self.backend == "strict":
             return strict.evaluate(
-                self.model, self.params, self.plan, packed.pairs, conditions, packed.num_frames, wanted
+                self.model, self.params, self.plan, packed.neighbours, conditions, packed.num_frames, wanted
             )
-        return self.evaluator(packed.pairs, conditions, len(packed.atoms), packed.num_frames, wanted)
+        return self.evaluator(packed.neighbours, conditions, len(packed.atoms), packed.num_frames, wanted)
 
     def __call__(
         self, samples: Sequence[Sample], wanted: frozenset[str] | None = None, packed: Packed | None = None
@@ -253,31 +253,37 @@ class Subject:
 
 def with_columns(packed: Packed, columns: Sequence[np.ndarray], widths: Sequence[int], rcut: float) -> Packed:
     """Return a packing whose section t has the columns `columns[t]` (N, w) of the old one, then empty slots."""
-    pairs = packed.pairs
-    rows, parts = np.arange(len(pairs.type_N))[:, None], []
+    neighbours = packed.neighbours
+    rows, parts = np.arange(len(neighbours.type_N))[:, None], []
     for chosen, width in zip(columns, widths, strict=True):
         empty = width - chosen.shape[1]
         far = np.broadcast_to([2.0 * rcut, 0.0, 0.0], (len(rows), empty, 3))
         none = np.zeros((len(rows), empty), dtype=np.int64)
         new = [
-            (pairs.disp_NM3[rows, chosen], far),
-            (pairs.mask_NM[rows, chosen], none.astype(bool)),
-            (pairs.index_NM[rows, chosen], none),
+            (neighbours.disp_NM3[rows, chosen], far),
+            (neighbours.mask_NM[rows, chosen], none.astype(bool)),
+            (neighbours.index_NM[rows, chosen], none),
         ]
-        if pairs.type_NM.shape[1]:
-            new.append((pairs.type_NM[rows, chosen], none + pairs.type_NM[:, -1:]))
+        if neighbours.type_NM.shape[1]:
+            new.append((neighbours.type_NM[rows, chosen], none + neighbours.type_NM[:, -1:]))
         parts.append([np.concatenate(both, axis=1) for both in new])
     disp, mask, index, *kinds = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
     new_pairs = replace(
-        pairs, disp_NM3=disp, mask_NM=mask, index_NM=index, widths=tuple(widths), type_NM=(kinds or [pairs.type_NM])[0]
+        neighbours,
+        disp_NM3=disp,
+        mask_NM=mask,
+        index_NM=index,
+        widths=tuple(widths),
+        type_NM=(kinds or [neighbours.type_NM])[0],
     )
-    return replace(packed, pairs=new_pairs)
+    return replace(packed, neighbours=new_pairs)
 
 
 def widened(packed: Packed, widths: Sequence[int], rcut: float) -> Packed:
     """Return the packing with more empty slots in its sections."""
     columns = [
-        np.tile(np.arange(start, stop), (len(packed.pairs.type_N), 1)) for start, stop in spans(packed.pairs.widths)
+        np.tile(np.arange(start, stop), (len(packed.neighbours.type_N), 1))
+        for start, stop in spans(packed.neighbours.widths)
     ]
     return with_columns(packed, columns, widths, rcut)
 
@@ -286,16 +292,17 @@ def reordered(packed: Packed, seed: int, rcut: float) -> Packed:
     """Return the packing with the slots of every section in another order for each atom, empty ones among them."""
     rng = np.random.default_rng(seed)
     rows, mixed = (
-        (len(packed.pairs.type_N), 1),
-        int(packed.pairs.type_NM.shape[1] > 0),
+        (len(packed.neighbours.type_N), 1),
+        int(packed.neighbours.type_NM.shape[1] > 0),
     )  # the last slot of a mixed row has its place
-    columns, sections = [], spans(packed.pairs.widths)
+    columns, sections = [], spans(packed.neighbours.widths)
     for start, stop in sections:
         fixed = mixed if (start, stop) == sections[-1] else 0
         moved = rng.permuted(np.tile(np.arange(start, stop - fixed), rows), axis=1)
         columns.append(np.concatenate([moved, np.full((rows[0], fixed), stop - 1)], axis=1))
     # inner lists are the beginnings of rows: whole rows, when near ones may be anywhere
     packed = replace(
-        packed, pairs=replace(packed.pairs, inner=(packed.pairs.widths[-1] - 1,) * len(packed.pairs.inner))
+        packed,
+        neighbours=replace(packed.neighbours, inner=(packed.neighbours.widths[-1] - 1,) * len(packed.neighbours.inner)),
     )
-    return with_columns(packed, columns, packed.pairs.widths, rcut)
+    return with_columns(packed, columns, packed.neighbours.widths, rcut)

@@ -77,14 +77,14 @@ def evaluate(
     model: Model,
     params: Params,
     plan: Plan,
-    pairs: Neighbours,
+    neighbours: Neighbours,
     conditions: Conditions,
     num_frames: int,
     wanted: frozenset[str],
 ) -> dict[str, np.ndarray]:
     """Return the wanted outputs, without those that need a derivative, which the standard does not have."""
     with flags():
-        inputs = to_strict(pairs), to_strict(conditions)
+        inputs = to_strict(neighbours), to_strict(conditions)
         value_Nd, descriptor_ND = model.atomic_output(to_strict(params), *inputs, map_tables(to_strict, plan), xp=xp)
         outputs = assemble(model, value_Nd, descriptor_ND, [], inputs[0], 0, num_frames, wanted - NEEDS_GRADIENT, xp=xp)
     return {name: np.asarray(value) for name, value in outputs.items()}

@@ -78,7 +78,7 @@ class Example:
         )
         self.plan, reason = choose_plan(asked, self.params, closest, stored=False)
         assert any(self.plan), reason
-        outside = np.linalg.norm(self.packed.pairs.disp_NM3, axis=-1) < domain_start(self.plan)
+        outside = np.linalg.norm(self.packed.neighbours.disp_NM3, axis=-1) < domain_start(self.plan)
         assert outside.any() == (closest > self.subject.closest)
         assert not outside.all()
         self.subject = Subject(self.model, self.params, "numpy", chosen=self.plan)
@@ -109,7 +109,7 @@ class Example:
 
     def value(self, loss, predictions):
         """The loss by NumPy."""
-        return float(self.loss(loss, predictions, self.labels, self.packed.pairs, self.natoms_F, plain))
+        return float(self.loss(loss, predictions, self.labels, self.packed.neighbours, self.natoms_F, plain))
 
     def compare(self, loss, value, gradients):
         """Compare with the change of NumPy's loss along one random direction of each parameter."""
@@ -141,7 +141,7 @@ def in_torch(example, loss):
     tensors = params_to_torch(example.params)
     leaves = flatten(tensors)
     wanted = [leaves[path].requires_grad_() for path in example.paths]
-    pairs, conditions = neighbours_to_torch(example.packed.pairs), conditions_to_torch(example.conditions)
+    pairs, conditions = neighbours_to_torch(example.packed.neighbours), conditions_to_torch(example.conditions)
     sizes = len(example.packed.atoms), example.packed.num_frames
     plan = map_tables(params_to_torch, example.plan)
     predictions = predict(
@@ -177,12 +177,14 @@ def tf_running(example):
         outputs = predictions(
             example.model, *in_graph(example.model, example.params, example.plan, make), inputs, training=True
         )
-    fed = feed(inputs, example.packed.pairs, example.conditions, len(example.packed.atoms), example.packed.num_frames)
+    fed = feed(
+        inputs, example.packed.neighbours, example.conditions, len(example.packed.atoms), example.packed.num_frames
+    )
 
     def evaluate(loss):
         with graph.as_default():
             labels = {key: tf.constant(array) for key, array in example.labels.items()}
-            value = example.loss(loss, outputs, labels, inputs.pairs, tf.constant(example.natoms_F), xp)
+            value = example.loss(loss, outputs, labels, inputs.neighbours, tf.constant(example.natoms_F), xp)
             found = dict(zip(example.paths, tf.gradients(value, [nodes[path] for path in example.paths]), strict=True))
         used = {path: gradient for path, gradient in found.items() if gradient is not None}
         assert all(isinstance(gradient, tf.Tensor) for gradient in used.values()), "a gradient is not dense"

@@ -128,7 +128,7 @@ def features(coord, types, descriptor):
     """Raw features of the first atom of an open system: slots of `sel_a` in rows, then those of `sel_r`."""
     structure = Structure(np.array(coord, dtype=np.float64), None, np.array(types))
     packed = pack(find_neighbours([structure], descriptor.rcut), descriptor.layout(), len(descriptor.sel_a))
-    row = descriptor.raw_rows(packed.pairs, xp=plain)[0][packed.atoms[: len(types)].tolist().index(0)]
+    row = descriptor.raw_rows(packed.neighbours, xp=plain)[0][packed.atoms[: len(types)].tolist().index(0)]
     whole = 4 * sum(descriptor.sel_a)
     return row[:whole].reshape(-1, 4), row[whole:]
 

@@ -104,7 +104,7 @@ class OtherExample(Example):
         )
         names = {output.label: output.name, output.atomic_label: output.atomic}
         self.labels = {label: values[name] + rng.normal(0.0, 0.5, values[name].shape) for label, name in names.items()}
-        self.labels["atomic_weight"] = rng.uniform(0.5, 1.5, len(self.packed.pairs.type_N))
+        self.labels["atomic_weight"] = rng.uniform(0.5, 1.5, len(self.packed.neighbours.type_N))
         self.paths = list(flatten(self.params["fitting"]["nets"]))
         self.paths = [f"fitting/nets/{path}" for path in self.paths] + ["descriptor/embeddings/0/layers/0/w"]
 

@@ -105,7 +105,7 @@ def test_slots_are_those_of_the_formula(evaluation, exclude_types):
     pairs = (
         replace(given, model=replace(options(given.model), descriptor=descriptor))
         .pack(given.systems["one_frame"])
-        .pairs
+        .neighbours
     )
     assert all(width < sel for width, sel in zip(pairs.widths, descriptor.slots, strict=True))
     expansion, _ = expand_nets(descriptor, params, given.closest, stored=True)

@@ -25,13 +25,13 @@ def packed_system(name, centres=None):
         2,
         centres,
     )
-    grad = np.random.default_rng(5).normal(size=packed.pairs.disp_NM3.shape)
-    return packed, np.where(packed.pairs.mask_NM[:, :, None], grad, 0.0)
+    grad = np.random.default_rng(5).normal(size=packed.neighbours.disp_NM3.shape)
+    return packed, np.where(packed.neighbours.mask_NM[:, :, None], grad, 0.0)
 
 
 def slow_assembly(grad, packed):
     """The definition, one pair at a time (docs/theory/conventions.md#atomic-virial)."""
-    pairs, atoms = packed.pairs, len(packed.atoms)
+    pairs, atoms = packed.neighbours, len(packed.atoms)
     force, atomic, virial = np.zeros((atoms, 3)), np.zeros((atoms, 9)), np.zeros((packed.num_frames, 9))
     for i, slot in zip(*np.nonzero(pairs.mask_NM), strict=True):
         j, g = pairs.index_NM[i, slot], grad[i, slot]
@@ -48,7 +48,7 @@ def slow_assembly(grad, packed):
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_equals_slow_twin(run, system):
     packed, grad = packed_system(system)
-    arrays = replace(packed.pairs, counts=(), widths=())
+    arrays = replace(packed.neighbours, counts=(), widths=())
 
     def assembled(grad, pairs, *, xp):
         atoms, frames = len(packed.atoms), packed.num_frames
@@ -66,15 +66,18 @@ def test_neighbours_that_are_no_centres():
     packed, grad = packed_system("one_frame", np.array([5, 0]))
     assert len(packed.atoms) > 2
     assert_close(
-        forces(grad, packed.pairs, len(packed.atoms), xp=plain), slow_assembly(grad, packed)[0], "function", floor=1.0
+        forces(grad, packed.neighbours, len(packed.atoms), xp=plain),
+        slow_assembly(grad, packed)[0],
+        "function",
+        floor=1.0,
     )
 
 
 def test_forces_sum_to_zero_in_each_frame():
     packed, grad = packed_system("several_frames")
-    force = forces(grad, packed.pairs, len(packed.atoms), xp=plain)
+    force = forces(grad, packed.neighbours, len(packed.atoms), xp=plain)
     assert_close(
-        plain.segment_sum(force, packed.pairs.frame_N, packed.num_frames),
+        plain.segment_sum(force, packed.neighbours.frame_N, packed.num_frames),
         np.zeros((packed.num_frames, 3)),
         "function",
         floor=10.0,

@@ -105,14 +105,14 @@ def each_of(result, expected):
 @pytest.mark.parametrize(("name", "arguments", "keywords", "expected"), CALLS)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_means_what_numpy_means(run, name, arguments, keywords, expected, dtype):
-    def narrowed(tree):
+    def cast_bfloat16(tree):
         return convert(tree, lambda array: array.astype(dtype) if array.dtype.kind == "f" else array)
 
-    result = run(lambda arrays, *, xp: getattr(xp, name)(*arrays, **keywords), narrowed(arguments))
+    result = run(lambda arrays, *, xp: getattr(xp, name)(*arrays, **keywords), cast_bfloat16(arguments))
     if name == "shape":
         assert tuple(int(size) for size in result) == expected
         return
-    for actual, wanted in each_of(result, narrowed(expected)):
+    for actual, wanted in each_of(result, cast_bfloat16(expected)):
         assert np.asarray(actual).dtype == wanted.dtype
         assert_close(actual, wanted, "function", dtype)
 

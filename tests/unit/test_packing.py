@@ -60,7 +60,7 @@ def sort_rows(disp, atoms):
 
 def check(packed, neighbours, layout, ntypes):
     """Compare a packing with the definition."""
-    pairs, centres = packed.pairs, packed.atoms[: len(packed.pairs.type_N)]
+    pairs, centres = packed.neighbours, packed.atoms[: len(packed.neighbours.type_N)]
     expected = [slow_rows(neighbours, layout, centre) for centre in centres]
     used = [max((len(rows[t]) for rows in expected), default=0) for t in range(len(layout.sections))]
     assert pairs.widths == (*used[:-1], used[-1] + layout.mixed)
@@ -90,7 +90,7 @@ def check_types(packed, neighbours, layout):
 
     The last slot is empty.
     """
-    pairs = packed.pairs
+    pairs = packed.neighbours
     if not layout.mixed:
         assert pairs.type_NM.shape == (len(pairs.type_N), 0)
         return
@@ -124,7 +124,7 @@ def test_some_centres_only():
 def test_no_centres():
     neighbours = find_neighbours([sample.structure for sample in systems(RCUT, 2)["open"]], RCUT)
     packed = pack(neighbours, LAYOUTS["roomy"], 2, np.zeros(0, dtype=np.int64))
-    assert packed.pairs.disp_NM3.shape == (0, 0, 3)
+    assert packed.neighbours.disp_NM3.shape == (0, 0, 3)
 
 
 @st.composite
@@ -205,8 +205,8 @@ def test_what_is_cut_from_a_list_for_all_is_what_is_packed_for_each(neighbours, 
     outer = unite_layouts(layouts, excluded)
     packed = quiet_pack(neighbours, outer, 2)
     for inner in layouts:
-        pairs = cut_neighbours(packed.pairs, outer, inner, xp=plain)
-        check_types(replace(packed, pairs=pairs), neighbours, inner)
+        pairs = cut_neighbours(packed.neighbours, outer, inner, xp=plain)
+        check_types(replace(packed, neighbours=pairs), neighbours, inner)
         assert len(pairs.widths) == len(inner.sections)
         for name in ("disp_NM3", "mask_NM", "index_NM"):
             assert getattr(pairs, name).shape[1] == sum(pairs.widths), name
@@ -233,13 +233,13 @@ def test_as_many_rows_as_do_not_fit_into_two_bytes():
     disp = dist[:, None] * np.array([[0.0, 0.6, 0.8]])
     neighbours = PairList(i, j, disp, dist, types, np.zeros(natoms, dtype=np.int64), 1, np.zeros((natoms, 3)))
     packed = pack(neighbours, Layout(RCUT, (3, 3)), 2, ordered=False)
-    assert packed.pairs.widths == (2, 2)
-    rows, columns = np.nonzero(packed.pairs.mask_NM)
-    by_size = np.argsort(packed.pairs.disp_NM3[rows, columns, 2])
+    assert packed.neighbours.widths == (2, 2)
+    rows, columns = np.nonzero(packed.neighbours.mask_NM)
+    by_size = np.argsort(packed.neighbours.disp_NM3[rows, columns, 2])
     expected = np.argsort(dist)
-    assert np.array_equal(packed.pairs.disp_NM3[rows, columns][by_size], disp[expected])
+    assert np.array_equal(packed.neighbours.disp_NM3[rows, columns][by_size], disp[expected])
     assert np.array_equal(packed.atoms[rows][by_size], i[expected])
-    assert np.array_equal(packed.atoms[packed.pairs.index_NM[rows, columns]][by_size], j[expected])
+    assert np.array_equal(packed.atoms[packed.neighbours.index_NM[rows, columns]][by_size], j[expected])
     assert np.array_equal(columns[by_size] // 2, types[j[expected]])
 
 

@@ -87,7 +87,7 @@ def find(coord, types, frame, cells, periodic, layout, *, xp):
     cells = cells if periodic else search.enclosing_cell(coord, layout.rcut, xp=xp) + xp.zeros_like(cells)
     found = search.candidates(coord, types, frame, cells, layout.rcut, float(periodic), xp=xp)
     packed = pack_candidates(found, types, frame, layout, 3, xp=xp)
-    return flatten_neighbours(packed.pairs, xp=xp) | {"row_N": packed.row_N, "position_A": packed.position_A}
+    return flatten_neighbours(packed.neighbours, xp=xp) | {"row_N": packed.row_N, "position_A": packed.position_A}
 
 
 def in_numpy(layout, periodic):
@@ -180,7 +180,7 @@ def test_packs_as_the_host_does(runs, framework, layout, cell):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SelWarning)  # the layout with few slots is meant to overflow
             host = pack(find_neighbours(frames, RCUT), LAYOUTS[layout], 3)
-        want = host.pairs
+        want = host.neighbours
         for name in SIZES:
             assert getattr(got, name) == getattr(want, name)
         for name in ("mask_NM", "type_N", "frame_N", "centre_N", "type_NM"):
@@ -244,7 +244,7 @@ def test_a_given_list_is_filtered_and_its_order_does_not_matter():
         got = pack_candidates(
             search.listed(coord, np.arange(11), wide, RCUT, xp=plain), types, frame, layout, 3, xp=plain
         )
-        assert got.pairs.widths == want.pairs.widths
-        np.testing.assert_allclose(got.pairs.disp_NM3, want.pairs.disp_NM3, rtol=0.0, atol=1e-13)
-        np.testing.assert_array_equal(got.pairs.index_NM, want.pairs.index_NM)
+        assert got.neighbours.widths == want.neighbours.widths
+        np.testing.assert_allclose(got.neighbours.disp_NM3, want.neighbours.disp_NM3, rtol=0.0, atol=1e-13)
+        np.testing.assert_array_equal(got.neighbours.index_NM, want.neighbours.index_NM)
         np.testing.assert_array_equal(got.position_A, want.position_A)

@@ -170,7 +170,9 @@ def check_evaluations(content: ModelFile, backend: str, seeds: range) -> Counter
 
     def reference(neighbours: PairList) -> tuple[np.ndarray, np.ndarray]:
         packed = pack(neighbours, model.layout(), model.ntypes)
-        found = evaluate(packed.pairs, {}, len(packed.atoms), neighbours.num_frames, frozenset({"energy", "force"}))
+        found = evaluate(
+            packed.neighbours, {}, len(packed.atoms), neighbours.num_frames, frozenset({"energy", "force"})
+        )
         return found["energy"].reshape(-1, 1), found["force"].reshape(-1, 3)[np.argsort(packed.atoms)].reshape(
             neighbours.num_frames, -1, 3
         )

@@ -40,7 +40,7 @@ def evaluator(model: Model, params: Params, plan: Plan) -> Evaluator:
     keep_memory()
 
     def evaluate(
-        pairs: Neighbours, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]
+        neighbours: Neighbours, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]
     ) -> dict[str, np.ndarray]:
         grads: list[Any] = []
         if wanted & NEEDS_GRADIENT:
@@ -48,21 +48,21 @@ def evaluator(model: Model, params: Params, plan: Plan) -> Evaluator:
 
             def values(disp_NM3: Any) -> Any:
                 value_Nd, descriptor_ND = model.atomic_output(
-                    params, replace(pairs, disp_NM3=disp_NM3), conditions, plan, xp=differentiable
+                    params, replace(neighbours, disp_NM3=disp_NM3), conditions, plan, xp=differentiable
                 )
                 features.append(getattr(descriptor_ND, "_value", descriptor_ND))
                 return value_Nd
 
-            backward, value_Nd = make_vjp(values, pairs.disp_NM3)
+            backward, value_Nd = make_vjp(values, neighbours.disp_NM3)
             weights = [np.ones_like(value_Nd) * row for row in np.eye(model.output.width)]
             if model.layout().needs_neighbour_features and "atom_virial" in wanted:
                 weights += [
-                    place_N[:, None] * row for row in np.eye(model.output.width) for place_N in pairs.in_cell_N3.T
+                    place_N[:, None] * row for row in np.eye(model.output.width) for place_N in neighbours.in_cell_N3.T
                 ]
             grads += [backward(weight) for weight in weights]
             descriptor_ND = features[0]
         else:
-            value_Nd, descriptor_ND = model.atomic_output(params, pairs, conditions, plan, xp=plain)
-        return assemble(model, value_Nd, descriptor_ND, grads, pairs, num_atoms, num_frames, wanted, xp=plain)
+            value_Nd, descriptor_ND = model.atomic_output(params, neighbours, conditions, plan, xp=plain)
+        return assemble(model, value_Nd, descriptor_ND, grads, neighbours, num_atoms, num_frames, wanted, xp=plain)
 
     return evaluate

@@ -54,11 +54,11 @@ def evaluator(model: Model, params: Params, plan: Plan) -> Evaluator:
     running = session(graph, blocks=True)
 
     def evaluate(
-        pairs: Neighbours, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]
+        neighbours: Neighbours, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]
     ) -> dict[str, np.ndarray]:
         fetched: dict[str, np.ndarray] = running.run(
             {name: outputs[name] for name in outputs if name in wanted},
-            feed(inputs, pairs, conditions, num_atoms, num_frames),
+            feed(inputs, neighbours, conditions, num_atoms, num_frames),
         )
         return fetched
 

@@ -174,7 +174,7 @@ def _evaluation(content: ModelFile) -> None:
     periodic = tf.cast(tf.size(fed["t_mesh"]) > max(OPEN), tf.float64)
     found = search.candidates(coord_A3, type_A, frame_A, cell_F33, layout.rcut, periodic, xp=xp)
     packed = pack_candidates(found, type_A, frame_A, layout, model.ntypes, xp=xp)
-    pairs = in_32_bits(packed.pairs)
+    neighbours = in_32_bits(packed.neighbours)
     conditions = {}
     for name, (size, _) in model.conditions.items():
         if size and CONDITIONS[name].per_atom:
@@ -183,8 +183,8 @@ def _evaluation(content: ModelFile) -> None:
             conditions[name] = _rows(fed[f"t_{name}"], num_frames, tf.ones_like(n), size)
 
     wanted = frozenset(model.output.names)
-    value_Nd, descriptor_ND, grads = exact_values(model, content.params, plan, pairs, conditions, wanted)
-    out = assemble(model, value_Nd, descriptor_ND, grads, pairs, num_atoms, num_frames, wanted, xp=xp)
+    value_Nd, descriptor_ND, grads = exact_values(model, content.params, plan, neighbours, conditions, wanted)
+    out = assemble(model, value_Nd, descriptor_ND, grads, neighbours, num_atoms, num_frames, wanted, xp=xp)
 
     def output(name: str, values: Any) -> None:
         tf.reshape(values, tf.stack([num_frames, -1]), name=name)

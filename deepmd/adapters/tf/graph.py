@@ -64,7 +64,7 @@ class Inputs:
     fed : placeholder of each fed name
     """
 
-    pairs: Neighbours
+    neighbours: Neighbours
     conditions: Conditions
     num_atoms: Any
     num_frames: Any
@@ -85,9 +85,11 @@ def placeholders(model: Model) -> Inputs:
     return Inputs(pairs, conditions, **numbers, fed=arrays | conditions | numbers)
 
 
-def feed(inputs: Inputs, pairs: Neighbours, conditions: Conditions, num_atoms: int, num_frames: int) -> dict[Any, Any]:
+def feed(
+    inputs: Inputs, neighbours: Neighbours, conditions: Conditions, num_atoms: int, num_frames: int
+) -> dict[Any, Any]:
     """Return the feed of one batch."""
-    values = {**vars(pairs), **conditions, "num_atoms": num_atoms, "num_frames": num_frames}
+    values = {**vars(neighbours), **conditions, "num_atoms": num_atoms, "num_frames": num_frames}
     return {placeholder: values[name] for name, placeholder in inputs.fed.items()}
 
 
@@ -103,21 +105,23 @@ def predictions(
     """Return tensors of the wanted outputs, by default of all; while training they can be differentiated once more."""
     wanted = frozenset(model.output.names) if wanted is None else wanted
     value_Nd, descriptor_ND = model.atomic_output(
-        params, inputs.pairs, inputs.conditions, plan, xp=xp if training else inference
+        params, inputs.neighbours, inputs.conditions, plan, xp=xp if training else inference
     )
-    grads = gradients(model, value_Nd, inputs.pairs, wanted) if wanted & NEEDS_GRADIENT else []
+    grads = gradients(model, value_Nd, inputs.neighbours, wanted) if wanted & NEEDS_GRADIENT else []
     return assemble(
-        model, value_Nd, descriptor_ND, grads, inputs.pairs, inputs.num_atoms, inputs.num_frames, wanted, xp=xp
+        model, value_Nd, descriptor_ND, grads, inputs.neighbours, inputs.num_atoms, inputs.num_frames, wanted, xp=xp
     )
 
 
-def gradients(model: Model, value_Nd: Any, pairs: Neighbours, wanted: frozenset[str]) -> list[Any]:
+def gradients(model: Model, value_Nd: Any, neighbours: Neighbours, wanted: frozenset[str]) -> list[Any]:
     """Return the derivatives by displacements (N, M, 3) of `components`."""
-    return [tf.gradients(total, pairs.disp_NM3)[0] for total in components(model, value_Nd, pairs, wanted, xp=xp)]
+    return [
+        tf.gradients(total, neighbours.disp_NM3)[0] for total in components(model, value_Nd, neighbours, wanted, xp=xp)
+    ]
 
 
 def exact_values(
-    model: Model, params: Params, plan: Plan, pairs: Neighbours, conditions: Conditions, wanted: frozenset[str]
+    model: Model, params: Params, plan: Plan, neighbours: Neighbours, conditions: Conditions, wanted: frozenset[str]
 ) -> tuple[Any, Any, list[Any]]:
     """Return atomic values, features and their derivatives (see `gradients`) for any distances: the program of a file.
 
@@ -129,7 +133,7 @@ def exact_values(
 
     def branch(plan: Plan) -> Callable[[], tuple[Any, ...]]:
         def outputs() -> tuple[Any, ...]:
-            own = replace(pairs, disp_NM3=tf.identity(pairs.disp_NM3))
+            own = replace(neighbours, disp_NM3=tf.identity(neighbours.disp_NM3))
             value_Nd, descriptor_ND = model.atomic_output(tensors, own, conditions, plan, xp=xp)
             return (
                 value_Nd,
@@ -141,7 +145,7 @@ def exact_values(
 
     expansions = branch(tables)
     if start > 0.0:
-        square_NM = tf.reduce_sum(pairs.disp_NM3 * pairs.disp_NM3, axis=2)
+        square_NM = tf.reduce_sum(neighbours.disp_NM3 * neighbours.disp_NM3, axis=2)
         nets = branch(direct_plan(model))
         value_Nd, descriptor_ND, *grads = tf.cond(tf.reduce_all(square_NM >= start * start), expansions, nets)
     else:

@@ -253,7 +253,7 @@ def _outputs(
     force_of_ghosts: bool,
 ) -> dict[str, Tensor]:
     """Evaluate; the energies are those of the first nloc atoms of each frame."""
-    pairs = packed.pairs
+    neighbours = packed.neighbours
     num_frames, nall = tf.shape(atype)[0], tf.shape(atype)[1]
     given = {}
     for (name, size), values in zip(_arguments(model).items(), conditions, strict=True):
@@ -262,10 +262,10 @@ def _outputs(
         if CONDITIONS[name].per_atom:
             rows = tf.reshape(given[name], tf.stack([num_frames * nloc, size]))
             given[name] = tf.gather(rows, packed.row_N)
-    energy_N1, grads_KNM3 = core(flatten_neighbours(pairs, xp=xp), given)
+    energy_N1, grads_KNM3 = core(flatten_neighbours(neighbours, xp=xp), given)
     wanted = frozenset({"energy", "force", "virial"} | ({"atom_virial"} if atomic else set()))
     grads = tf.unstack(grads_KNM3, num=4 if model.layout().needs_neighbour_features and atomic else 1)
-    out = assemble(model, energy_N1, None, grads, pairs, num_frames * nall, num_frames, wanted, xp=xp)
+    out = assemble(model, energy_N1, None, grads, neighbours, num_frames * nall, num_frames, wanted, xp=xp)
 
     def of_atoms(values: Tensor, width: int) -> Tensor:
         return tf.reshape(tf.gather(values, packed.position_A), tf.stack([num_frames, nall, 1, width]))

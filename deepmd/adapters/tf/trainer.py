@@ -23,7 +23,7 @@ from deepmd.process import keep_memory
 
 
 class TfTrainer:
-    """See `deepmd.adapters.training.Trainer`."""
+    """See `deepmd.adapters.contracts.Trainer`."""
 
     def __init__(self, task: Task, params: Params, plan: Plan) -> None:
         self._task = task
@@ -48,7 +48,7 @@ class TfTrainer:
             self._prefactors = {
                 term: tf.compat.v1.placeholder(tf.float64, [], name=f"prefactor/{term}") for term in task.loss.terms()
             }
-            errors = task.loss.errors(prediction, self._labels, self._inputs.pairs, self._natoms, xp=xp)
+            errors = task.loss.errors(prediction, self._labels, self._inputs.neighbours, self._natoms, xp=xp)
             self._loss = total(errors, self._prefactors)
             self._shown = {term: values["shown"] for term, values in errors.items()}
             self._update = self._adam()
@@ -180,7 +180,7 @@ class TfTrainer:
         return tf.group(*updates)
 
     def _feed(self, batch: Batch, prefactors: dict[str, float]) -> dict[Any, Any]:
-        fed = feed(self._inputs, batch.pairs, batch.conditions, len(batch.pairs.type_N), len(batch.natoms_F))
+        fed = feed(self._inputs, batch.neighbours, batch.conditions, len(batch.neighbours.type_N), len(batch.natoms_F))
         fed.update({self._labels[name]: array for name, array in batch.labels.items()})
         fed.update({self._prefactors[term]: value for term, value in prefactors.items()})
         fed[self._natoms] = batch.natoms_F

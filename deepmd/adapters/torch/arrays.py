@@ -31,7 +31,7 @@ def params_to_torch(params: Params) -> Params:
     return tensors
 
 
-def narrowed(model: Model, params: Params) -> Params:
+def cast_bfloat16(model: Model, params: Params) -> Params:
     """Cast parts in bfloat16, which NumPy lacks and stores in float32, to what physics computes in."""
 
     def narrow(part: Any) -> Any:

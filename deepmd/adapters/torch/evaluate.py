@@ -12,7 +12,13 @@ import torch
 from deepmd import forks
 from deepmd.adapters.contracts import Evaluator
 from deepmd.adapters.evaluation import NEEDS_GRADIENT, assemble, components
-from deepmd.adapters.torch.arrays import conditions_to_torch, narrowed, neighbours_to_torch, params_to_torch, to_numpy
+from deepmd.adapters.torch.arrays import (
+    cast_bfloat16,
+    conditions_to_torch,
+    neighbours_to_torch,
+    params_to_torch,
+    to_numpy,
+)
 from deepmd.adapters.torch.namespace import inference, xp
 from deepmd.array_model.conditions import Conditions
 from deepmd.array_model.contracts import Model
@@ -26,7 +32,7 @@ from deepmd.process import INTER, INTRA, keep_memory, threads
 def predict(
     model: Model,
     params: Params,
-    pairs: Neighbours,
+    neighbours: Neighbours,
     conditions: Conditions,
     plan: Plan,
     num_atoms: int,
@@ -40,17 +46,17 @@ def predict(
     grads: list[torch.Tensor] = []
     with torch.set_grad_enabled(training or needs_gradient):
         if needs_gradient:
-            pairs = replace(pairs, disp_NM3=pairs.disp_NM3.requires_grad_())
-        value_Nd, descriptor_ND = model.atomic_output(params, pairs, conditions, plan, xp=space)
+            neighbours = replace(neighbours, disp_NM3=neighbours.disp_NM3.requires_grad_())
+        value_Nd, descriptor_ND = model.atomic_output(params, neighbours, conditions, plan, xp=space)
         if needs_gradient:
-            totals = components(model, value_Nd, pairs, wanted, xp=xp)
+            totals = components(model, value_Nd, neighbours, wanted, xp=xp)
             for number, total in enumerate(totals, start=1):
                 keep = training or number < len(totals)
-                grads += torch.autograd.grad(total, pairs.disp_NM3, create_graph=training, retain_graph=keep)
+                grads += torch.autograd.grad(total, neighbours.disp_NM3, create_graph=training, retain_graph=keep)
             if not training:
-                pairs = replace(pairs, disp_NM3=pairs.disp_NM3.detach())
+                neighbours = replace(neighbours, disp_NM3=neighbours.disp_NM3.detach())
     with torch.set_grad_enabled(training):
-        return assemble(model, value_Nd, descriptor_ND, grads, pairs, num_atoms, num_frames, wanted, xp=space)
+        return assemble(model, value_Nd, descriptor_ND, grads, neighbours, num_atoms, num_frames, wanted, xp=space)
 
 
 FEWEST_ATOMS = 256
@@ -94,12 +100,12 @@ def evaluator(model: Model, params: Params, plan: Plan) -> Evaluator:
     """Return the evaluator of a model (see `deepmd.adapters.evaluation`)."""
     keep_memory()
     honour_threads()
-    tensors, plan = narrowed(model, params_to_torch(params)), map_tables(params_to_torch, plan)
+    tensors, plan = cast_bfloat16(model, params_to_torch(params)), map_tables(params_to_torch, plan)
 
     def evaluate(
-        pairs: Neighbours, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]
+        neighbours: Neighbours, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]
     ) -> dict[str, np.ndarray]:
-        inputs = neighbours_to_torch(pairs), conditions_to_torch(conditions)
+        inputs = neighbours_to_torch(neighbours), conditions_to_torch(conditions)
         outputs = predict(model, tensors, *inputs, plan, num_atoms, num_frames, wanted, training=False)
         return {name: to_numpy(value) for name, value in outputs.items()}
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from deepmd.adapters.getters import getters_of
-from deepmd.adapters.torch.arrays import narrowed, params_to_torch
+from deepmd.adapters.torch.arrays import cast_bfloat16, params_to_torch
 from deepmd.adapters.torch.energy_shell import EnergyShell
 from deepmd.adapters.torch.namespace import xp
 from deepmd.adapters.torch.shell import Border, NeighbourArrays
@@ -104,7 +104,7 @@ def _path_of(name: str) -> str:
 
 def _as_tuple(packed: PackedCandidates) -> tuple[torch.Tensor, ...]:
     """Return the fields of `NeighbourArrays`; traces return plain tuples."""
-    arrays = flatten_neighbours(packed.pairs, xp=xp)
+    arrays = flatten_neighbours(packed.neighbours, xp=xp)
     return tuple(NeighbourArrays(**arrays, row_N=packed.row_N, position_A=packed.position_A))
 
 
@@ -251,7 +251,7 @@ class _Core(torch.nn.Module):  # type: ignore[misc]
             *_, row_N, position_A = arrays
             exchange = lambda x_NK: _exchange()(x_NK, row_N, position_A, border)  # noqa: E731
             space = SimpleNamespace(**{**vars(space), "halo_exchange": exchange})
-        return self.model.atomic_output(narrowed(self.model, params), neighbours, conditions, plan, xp=space)[0]
+        return self.model.atomic_output(cast_bfloat16(self.model, params), neighbours, conditions, plan, xp=space)[0]
 
 
 class _Derive(torch.nn.Module):  # type: ignore[misc]

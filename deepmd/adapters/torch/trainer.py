@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from deepmd.adapters.torch.arrays import (
+    cast_bfloat16,
     conditions_to_torch,
-    narrowed,
     neighbours_to_torch,
     params_to_torch,
     to_numpy,
@@ -30,7 +30,7 @@ from deepmd.process import keep_memory
 
 
 class TorchTrainer:
-    """See `deepmd.adapters.training.Trainer`."""
+    """See `deepmd.adapters.contracts.Trainer`."""
 
     def __init__(self, task: Task, params: Params, plan: Plan) -> None:
         self._task = task
@@ -115,15 +115,15 @@ class TorchTrainer:
     def _evaluate(
         self, batch: Batch, prefactors: dict[str, float]
     ) -> tuple[torch.Tensor, dict[str, dict[str, torch.Tensor]]]:
-        pairs, conditions = neighbours_to_torch(batch.pairs), conditions_to_torch(batch.conditions)
+        neighbours, conditions = neighbours_to_torch(batch.neighbours), conditions_to_torch(batch.conditions)
         labels = {name: to_torch(array) for name, array in batch.labels.items()}
         natoms = to_torch(batch.natoms_F)
-        sizes = len(batch.pairs.type_N), len(batch.natoms_F)
-        params = narrowed(self._task.model, self._params)
+        sizes = len(batch.neighbours.type_N), len(batch.natoms_F)
+        params = cast_bfloat16(self._task.model, self._params)
         prediction = predict(
-            self._task.model, params, pairs, conditions, self._plan, *sizes, self._wanted, training=True
+            self._task.model, params, neighbours, conditions, self._plan, *sizes, self._wanted, training=True
         )
-        errors = self._task.loss.errors(prediction, labels, pairs, natoms, xp=xp)
+        errors = self._task.loss.errors(prediction, labels, neighbours, natoms, xp=xp)
         return total(errors, prefactors), errors
 
 

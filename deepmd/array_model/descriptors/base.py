@@ -82,7 +82,7 @@ class Descriptor:
         """Which parameters training may change: a tree of flags (see `deepmd.train.trainable.trainable_paths`)."""
         return self.trainable
 
-    def raw_rows(self, pairs: Neighbours, *, xp: Namespace) -> list[Array]:
+    def raw_rows(self, neighbours: Neighbours, *, xp: Namespace) -> list[Array]:
         """Sample of the statistics: rows (N, M, 4) of each part before normalisation, zero where empty or excluded."""
         raise NotImplementedError
 
@@ -90,15 +90,15 @@ class Descriptor:
         """Return the parameters with the statistics of each part."""
         raise NotImplementedError
 
-    def apply(self, params: Params, pairs: Neighbours, *, xp: Namespace) -> Features:
+    def apply(self, params: Params, neighbours: Neighbours, *, xp: Namespace) -> Features:
         """Features of each centre."""
         raise NotImplementedError
 
     def apply_under(
-        self, params: Params, pairs: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
+        self, params: Params, neighbours: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
     ) -> Features:
         """Features of each centre under the conditions of its frame, by a plan with an entry for each leaf."""
-        return self.apply(params, pairs, xp=xp)
+        return self.apply(params, neighbours, xp=xp)
 
     def first_atom_matters(self, params: Params) -> bool:
         """Whether results depend on the first atom of a frame (docs/theory/neighbours.md#empty-slots). On the host."""

@@ -197,12 +197,12 @@ class Dpa2(Descriptor):
             if part
         )
 
-    def raw_rows(self, pairs: Neighbours, *, xp: Namespace) -> list[Array]:
+    def raw_rows(self, neighbours: Neighbours, *, xp: Namespace) -> list[Array]:
         """Environment rows of each part before normalisation: the sample of the statistics."""
-        out = self.pair.raw_rows(pairs, xp=xp)
+        out = self.pair.raw_rows(neighbours, xp=xp)
         if self.three:
-            out += self.three.raw_rows(self._three_pairs(pairs, xp=xp), xp=xp)
-        near, block = self._near_pairs(pairs, xp=xp), self.repformer
+            out += self.three.raw_rows(self._three_pairs(neighbours, xp=xp), xp=xp)
+        near, block = self._near_pairs(neighbours, xp=xp), self.repformer
         rows_NM4 = environment_rows(near.disp_NM3, block.rcut_smth, block.rcut, self.env_protection, xp=xp)
         hidden_NM1 = xp.expand_dims(excluded_slots(near, self.exclude_types, xp=xp), axis=-1)
         return [*out, xp.where(hidden_NM1, xp.zeros_like(rows_NM4), rows_NM4)]
@@ -218,27 +218,29 @@ class Dpa2(Descriptor):
         mean = zeros if self.repformer.set_davg_zero else zeros + xp.expand_dims(mean_T4, axis=1)
         return {**params, "repformers": {**own, "davg": mean, "dstd": zeros + xp.expand_dims(std_T4, axis=1)}}
 
-    def apply(self, params: Params, pairs: Neighbours, *, xp: Namespace) -> Features:
+    def apply(self, params: Params, neighbours: Neighbours, *, xp: Namespace) -> Features:
         """Features of each centre."""
         dtype, types, block = (
             dtype_of(self.precision, xp=xp),
             {"type_embedding": params["type_embedding"]},
             self.repformer,
         )
-        start = [self.pair.apply({**params["repinit"], **types}, pairs, xp=xp).invariant_ND]
+        start = [self.pair.apply({**params["repinit"], **types}, neighbours, xp=xp).invariant_ND]
         if self.three:
             start.append(
-                self.three.apply({**params["three_body"], **types}, self._three_pairs(pairs, xp=xp), xp=xp).invariant_ND
+                self.three.apply(
+                    {**params["three_body"], **types}, self._three_pairs(neighbours, xp=xp), xp=xp
+                ).invariant_ND
             )
         g1_ND = xp.astype(xp.concat(start, axis=1), dtype)
         if self.g1_shape:
             g1_ND = affine(params["g1_shape_tranform"], g1_ND, xp=xp)
         table_TE = self.types().table(params["type_embedding"], xp=xp)
-        type_NE = xp.take(table_TE, pairs.type_N, axis=0)
+        type_NE = xp.take(table_TE, neighbours.type_N, axis=0)
         if self.add_tebd_to_repinit_out:
             g1_ND = g1_ND + affine(params["tebd_transform"], type_NE, xp=xp)
 
-        near, own = self._near_pairs(pairs, xp=xp), params["repformers"]
+        near, own = self._near_pairs(neighbours, xp=xp), params["repformers"]
         disp_NM3 = xp.astype(near.disp_NM3, dtype)
         rows_NM4 = environment_rows(disp_NM3, block.rcut_smth, block.rcut, self.env_protection, xp=xp)
         rows_NM4 = mixed_rows.normalise_rows(rows_NM4, own["davg"], own["dstd"], near, xp=xp)
@@ -268,11 +270,11 @@ class Dpa2(Descriptor):
             (self.repinit.tebd_dim,), self.use_econf_tebd, self.use_tebd_bias, self.precision, trainable=self.trainable
         )
 
-    def _three_pairs(self, pairs: Neighbours, *, xp: Namespace) -> Neighbours:
-        return inner_neighbours(pairs, 0, self.repinit.three_body_rcut, xp=xp)
+    def _three_pairs(self, neighbours: Neighbours, *, xp: Namespace) -> Neighbours:
+        return inner_neighbours(neighbours, 0, self.repinit.three_body_rcut, xp=xp)
 
-    def _near_pairs(self, pairs: Neighbours, *, xp: Namespace) -> Neighbours:
-        return inner_neighbours(pairs, len(pairs.inner) - 1, self.repformer.rcut, xp=xp)
+    def _near_pairs(self, neighbours: Neighbours, *, xp: Namespace) -> Neighbours:
+        return inner_neighbours(neighbours, len(neighbours.inner) - 1, self.repformer.rcut, xp=xp)
 
     def _fresh_layer(self, number: int, draw: Draw, *, xp: Namespace) -> Params:
         block, last = self.repformer, self.last[number]

@@ -134,12 +134,12 @@ class Dpa3(Descriptor):
         """No: empty slots carry no weight."""
         return False
 
-    def raw_rows(self, pairs: Neighbours, *, xp: Namespace) -> list[Array]:
+    def raw_rows(self, neighbours: Neighbours, *, xp: Namespace) -> list[Array]:
         """Environment rows (N, M, 4) before normalisation: the sample of the statistics."""
-        rows_NM4 = environment_rows(pairs.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
+        rows_NM4 = environment_rows(neighbours.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
         return [
             xp.where(
-                xp.expand_dims(excluded_slots(pairs, self.exclude_types, xp=xp), axis=-1),
+                xp.expand_dims(excluded_slots(neighbours, self.exclude_types, xp=xp), axis=-1),
                 xp.zeros_like(rows_NM4),
                 rows_NM4,
             )
@@ -153,21 +153,23 @@ class Dpa3(Descriptor):
         return {**params, "dstd": xp.zeros_like(params["dstd"]) + xp.expand_dims(std_T4, axis=1)}
 
     def apply_under(
-        self, params: Params, pairs: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
+        self, params: Params, neighbours: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
     ) -> Features:
         """Features of each centre; with `add_chg_spin_ebd` they depend on charge and spin of its frame."""
         dtype = dtype_of(self.precision, xp=xp)
-        disp_NM3 = xp.astype(pairs.disp_NM3, dtype)
+        disp_NM3 = xp.astype(neighbours.disp_NM3, dtype)
         rows_NM4 = repflow.edge_rows(self.repflow, disp_NM3, self.env_protection, xp=xp)
-        rows_NM4 = mixed_rows.normalise_rows(rows_NM4, params["davg"], params["dstd"], pairs, xp=xp)
-        mask_NM = xp.logical_and(pairs.mask_NM, xp.logical_not(excluded_slots(pairs, self.exclude_types, xp=xp)))
+        rows_NM4 = mixed_rows.normalise_rows(rows_NM4, params["davg"], params["dstd"], neighbours, xp=xp)
+        mask_NM = xp.logical_and(
+            neighbours.mask_NM, xp.logical_not(excluded_slots(neighbours, self.exclude_types, xp=xp))
+        )
         table_TE = self.types().table(params["type_embedding"], xp=xp)
-        start_Nn = xp.take(table_TE, pairs.type_N, axis=0)
+        start_Nn = xp.take(table_TE, neighbours.type_N, axis=0)
         if self.add_chg_spin_ebd:
             term_Fn = charge_spin.term(
                 self.frame_embedding(), self.activation_function, params, conditions["charge_spin"], xp=xp
             )
-            start_Nn = start_Nn + xp.take(term_Fn, pairs.frame_N, axis=0)
+            start_Nn = start_Nn + xp.take(term_Fn, neighbours.frame_N, axis=0)
         act = activation(self.activation_function)
         node_Nn, equivariant = repflow.run(
             self.repflow,
@@ -177,7 +179,7 @@ class Dpa3(Descriptor):
             rows_NM4,
             disp_NM3,
             mask_NM,
-            pairs,
+            neighbours,
             xp=xp,
         )
         out = xp.concat([node_Nn, start_Nn], axis=1) if self.concat_output_tebd else node_Nn

@@ -27,13 +27,13 @@ class Expandable(Descriptor):
         return ""
 
     def apply_under(
-        self, params: Params, pairs: Neighbours, conditions: Conditions, plan: spectral.Plan, *, xp: Namespace
+        self, params: Params, neighbours: Neighbours, conditions: Conditions, plan: spectral.Plan, *, xp: Namespace
     ) -> Features:
         """Features of each centre, by the expansion of a plan or by the nets."""
-        return self.apply(params, pairs, *plan, xp=xp)
+        return self.apply(params, neighbours, *plan, xp=xp)
 
     def apply(
-        self, params: Params, pairs: Neighbours, expansion: spectral.Expansion | None = None, *, xp: Namespace
+        self, params: Params, neighbours: Neighbours, expansion: spectral.Expansion | None = None, *, xp: Namespace
     ) -> Features:
         """Features of each centre, by an expansion or by the nets."""
         raise NotImplementedError

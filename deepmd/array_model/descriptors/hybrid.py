@@ -77,9 +77,9 @@ class Hybrid(Descriptor):
         """Fresh parameters of each member from its own seed."""
         return {"members": [member.init(type_map, draw, xp=xp) for member in self.members]}
 
-    def raw_rows(self, pairs: Neighbours, *, xp: Namespace) -> list[Array]:
+    def raw_rows(self, neighbours: Neighbours, *, xp: Namespace) -> list[Array]:
         """Environment rows of each part of each member."""
-        lists = [cut_slots(pairs, self.layout(), member.layout(), xp=xp) for member in self.members]
+        lists = [cut_slots(neighbours, self.layout(), member.layout(), xp=xp) for member in self.members]
         return [rows for member, own in zip(self.members, lists, strict=True) for rows in member.raw_rows(own, xp=xp)]
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
@@ -90,10 +90,10 @@ class Hybrid(Descriptor):
         return {"members": out}
 
     def apply_under(
-        self, params: Params, pairs: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
+        self, params: Params, neighbours: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
     ) -> Features:
         """Features of each centre: those of the members, one after the other."""
-        lists = [cut_slots(pairs, self.layout(), member.layout(), xp=xp) for member in self.members]
+        lists = [cut_slots(neighbours, self.layout(), member.layout(), xp=xp) for member in self.members]
         each = [
             member.apply_under(own, near, conditions, (expansion,), xp=xp)
             for member, own, near, expansion in zip(self.members, params["members"], lists, plan, strict=True)

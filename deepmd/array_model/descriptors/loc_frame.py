@@ -111,34 +111,34 @@ class LocFrame(Descriptor):
         """Nothing can be trained."""
         return {}
 
-    def raw_rows(self, pairs: Neighbours, *, xp: Namespace) -> list[Array]:
+    def raw_rows(self, neighbours: Neighbours, *, xp: Namespace) -> list[Array]:
         """Features (N, D) before normalisation: each has statistics of its own."""
-        return [self._raw(pairs, xp=xp)]
+        return [self._raw(neighbours, xp=xp)]
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
         """Store mean and deviation (T, D) of each feature."""
         ((mean_TD, std_TD),) = statistics
         return {**params, "davg": mean_TD, "dstd": std_TD}
 
-    def apply(self, params: Params, pairs: Neighbours, *, xp: Namespace) -> Features:
+    def apply(self, params: Params, neighbours: Neighbours, *, xp: Namespace) -> Features:
         """Features of each centre, those of empty slots being (0 - mean) / deviation."""
-        mean_ND, std_ND = (xp.take(params[name], pairs.type_N, axis=0) for name in ("davg", "dstd"))
-        return Features((self._raw(pairs, xp=xp) - mean_ND) / std_ND, None)
+        mean_ND, std_ND = (xp.take(params[name], neighbours.type_N, axis=0) for name in ("davg", "dstd"))
+        return Features((self._raw(neighbours, xp=xp) - mean_ND) / std_ND, None)
 
-    def _raw(self, pairs: Neighbours, *, xp: Namespace) -> Array:
+    def _raw(self, neighbours: Neighbours, *, xp: Namespace) -> Array:
         """Features (N, D): (1/r, z/r^2, x/r^2, y/r^2) of the slots of `sel_a`, then 1/r of those of `sel_r`.
 
         Zero where empty.
         """
-        x, y, z = xp.unstack(pairs.disp_NM3, axis=-1)
+        x, y, z = xp.unstack(neighbours.disp_NM3, axis=-1)
         r_NM = xp.sqrt(x * x + y * y + z * z)
         # in a hybrid there may be neighbours beyond the own cutoff
-        seen_NM = xp.logical_and(pairs.mask_NM, r_NM <= self.rcut)
+        seen_NM = xp.logical_and(neighbours.mask_NM, r_NM <= self.rcut)
         inverse_NM1 = xp.expand_dims(xp.where(seen_NM, 1.0 / r_NM, xp.zeros_like(r_NM)), axis=-1)
         whole_NA4, radial_NR4 = self._lists(
-            xp.concat([inverse_NM1, inverse_NM1 * pairs.disp_NM3], axis=-1), pairs.widths, xp=xp
+            xp.concat([inverse_NM1, inverse_NM1 * neighbours.disp_NM3], axis=-1), neighbours.widths, xp=xp
         )
-        frame_N33 = self._frames((whole_NA4, radial_NR4), pairs.counts, xp=xp)
+        frame_N33 = self._frames((whole_NA4, radial_NR4), neighbours.counts, xp=xp)
         inverse_NA1 = whole_NA4[:, :, :1]
         rows_NA4 = xp.concat([inverse_NA1, inverse_NA1 * xp.matmul(whole_NA4[:, :, 1:], frame_N33)], axis=-1)
         return xp.concat([xp.reshape(rows_NA4, (-1, 4 * sum(self.sel_a))), radial_NR4[:, :, 0]], axis=1)

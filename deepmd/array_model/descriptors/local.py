@@ -77,15 +77,15 @@ class Local(Descriptor):
         mean, std = (like + xp.expand_dims(values[:, : self.columns], axis=1) for values in (mean_T4, std_T4))
         return {**params, "davg": like if self.set_davg_zero else mean, "dstd": std}
 
-    def raw_rows(self, pairs: Neighbours, *, xp: Namespace) -> list[Array]:
+    def raw_rows(self, neighbours: Neighbours, *, xp: Namespace) -> list[Array]:
         """Sample of the statistics: rows (N, M, 4) before normalisation, zero where empty or excluded."""
-        rows_NM4 = environment_rows(pairs.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
-        return [self.without_excluded(rows_NM4, pairs, xp=xp)]
+        rows_NM4 = environment_rows(neighbours.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
+        return [self.without_excluded(rows_NM4, neighbours, xp=xp)]
 
-    def without_excluded(self, rows_NMC: Array, pairs: Neighbours, *, xp: Namespace) -> Array:
+    def without_excluded(self, rows_NMC: Array, neighbours: Neighbours, *, xp: Namespace) -> Array:
         """Zero the rows of neighbours whose pair of types is among `exclude_types`; empty slots are never excluded."""
         if not self.exclude_types:
             return rows_NMC
-        kinds_NM = pairs.type_NM if self.mixed else section_types(pairs, xp=xp)
-        hidden_NM = excluded_slots(pairs, self.exclude_types, kinds_NM, xp=xp)
+        kinds_NM = neighbours.type_NM if self.mixed else section_types(neighbours, xp=xp)
+        hidden_NM = excluded_slots(neighbours, self.exclude_types, kinds_NM, xp=xp)
         return xp.where(xp.expand_dims(hidden_NM, axis=-1), xp.zeros_like(rows_NMC), rows_NMC)

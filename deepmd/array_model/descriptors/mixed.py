@@ -39,16 +39,18 @@ class Rows:
     seen_NM: Array
 
 
-def normalise_rows(rows_NM4: Array, davg_TS4: Array, dstd_TS4: Array, pairs: Neighbours, *, xp: Namespace) -> Array:
+def normalise_rows(
+    rows_NM4: Array, davg_TS4: Array, dstd_TS4: Array, neighbours: Neighbours, *, xp: Namespace
+) -> Array:
     """Return (row - davg) / dstd of the centre's type and the slot.
 
     The last slot of a mixed row has the statistics of the last of all.
     """
     parts = []
     for table in (davg_TS4, dstd_TS4):
-        sizes: tuple[Any, ...] = (pairs.widths[0] - 1, xp.shape(table)[1] - pairs.widths[0] + 1)
+        sizes: tuple[Any, ...] = (neighbours.widths[0] - 1, xp.shape(table)[1] - neighbours.widths[0] + 1)
         used = xp.concat([xp.split(table, sizes, axis=1)[0], table[:, -1:, :]], axis=1)
-        parts.append(xp.take(used, pairs.type_N, axis=0))
+        parts.append(xp.take(used, neighbours.type_N, axis=0))
     return (rows_NM4 - parts[0]) / parts[1]
 
 
@@ -98,17 +100,17 @@ class Mixed(Local):
         types = self.types().init(type_map, self.seeds(1), draw, xp=xp)
         return {**self.no_statistics(len(type_map), draw, xp=xp), **nets, "type_embedding": types}
 
-    def rows(self, params: Params, pairs: Neighbours, *, xp: Namespace) -> Rows:
+    def rows(self, params: Params, neighbours: Neighbours, *, xp: Namespace) -> Rows:
         """Return the environment of each centre; `davg` and `dstd` (T, S, 4) are the same in all slots of a type."""
-        disp_NM3 = xp.astype(pairs.disp_NM3, dtype_of(self.precision, xp=xp))
+        disp_NM3 = xp.astype(neighbours.disp_NM3, dtype_of(self.precision, xp=xp))
         columns = environment_columns(disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
-        mean_N4, std_N4 = (xp.take(params[name][:, 0, :], pairs.type_N, axis=0) for name in ("davg", "dstd"))
+        mean_N4, std_N4 = (xp.take(params[name][:, 0, :], neighbours.type_N, axis=0) for name in ("davg", "dstd"))
         rows_NM4 = (xp.stack(columns, axis=-1) - xp.expand_dims(mean_N4, axis=1)) / xp.expand_dims(std_N4, axis=1)
         switch_NM = switch(xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1)), self.rcut_smth, self.rcut, xp=xp)
-        type_NM, seen_NM = pairs.type_NM, pairs.mask_NM
+        type_NM, seen_NM = neighbours.type_NM, neighbours.mask_NM
         if self.exclude_types:
-            hidden_NM = excluded_slots(pairs, self.exclude_types, xp=xp)
-            rows_NM4 = self.without_excluded(rows_NM4, pairs, xp=xp)
+            hidden_NM = excluded_slots(neighbours, self.exclude_types, xp=xp)
+            rows_NM4 = self.without_excluded(rows_NM4, neighbours, xp=xp)
             switch_NM = xp.where(hidden_NM, xp.zeros_like(switch_NM), switch_NM)
             seen_NM = xp.logical_and(seen_NM, xp.logical_not(hidden_NM))
             type_NM = xp.where(hidden_NM, xp.zeros_like(type_NM) + type_NM[:, -1:], type_NM)

@@ -91,25 +91,25 @@ class SeAtten(Mixed, Expandable):
         return self.trainable and (self.trainable_ln or ("norm",))
 
     def apply(
-        self, params: Params, pairs: Neighbours, expansion: spectral.Expansion | None = None, *, xp: Namespace
+        self, params: Params, neighbours: Neighbours, expansion: spectral.Expansion | None = None, *, xp: Namespace
     ) -> Features:
         """Features of each centre: D_i = g_i g_i^T cut to `axis_neuron` columns, g_i = (1/S) sum_j G_ij (x) R_ij.
 
         Empty slots take part, with the type of the first atom of the frame; the last of a row counts for all that are
         not there.
         """
-        found = self.rows(params, pairs, xp=xp)
+        found = self.rows(params, neighbours, xp=xp)
         sum_N4G = (
-            self._spectral(params, pairs, found, expansion, xp=xp)
+            self._spectral(params, neighbours, found, expansion, xp=xp)
             if expansion
-            else self._direct(params, pairs, found, xp=xp)
+            else self._direct(params, neighbours, found, xp=xp)
         )
         g_NG4 = xp.matrix_transpose(sum_N4G / float(self.slots))
         d_NGX = xp.matmul(g_NG4, xp.matrix_transpose(g_NG4[:, : self.axis_neuron, :]))
         invariant_ND = xp.reshape(d_NGX, (-1, self.neuron[-1] * self.axis_neuron))
         if self.concat_output_tebd:
             invariant_ND = xp.concat(
-                [invariant_ND, xp.take(self._vectors(params, xp=xp), pairs.type_N, axis=0)], axis=1
+                [invariant_ND, xp.take(self._vectors(params, xp=xp), neighbours.type_N, axis=0)], axis=1
             )
         return Features(
             invariant_ND=xp.astype(invariant_ND, xp.float64), equivariant_NG3=xp.astype(g_NG4[:, :, 1:], xp.float64)
@@ -134,7 +134,7 @@ class SeAtten(Mixed, Expandable):
         """Vector of each type (T, E)."""
         return self.types().table(params["type_embedding"], xp=xp)[: xp.shape(params["davg"])[0], :]
 
-    def _direct(self, params: Params, pairs: Neighbours, found: Rows, *, xp: Namespace) -> Array:
+    def _direct(self, params: Params, neighbours: Neighbours, found: Rows, *, xp: Namespace) -> Array:
         """Sum of R (x) G over all slots (N, 4, G), the nets evaluated for every slot."""
         types_TE, pair_NM, rows_NM4, gate_NM = (
             self._vectors(params, xp=xp),
@@ -143,7 +143,7 @@ class SeAtten(Mixed, Expandable):
             found.switch_NM,
         )
         if not self.type_one_side:
-            pair_NM = pair_NM * xp.shape(types_TE)[0] + xp.expand_dims(pairs.type_N, axis=-1)
+            pair_NM = pair_NM * xp.shape(types_TE)[0] + xp.expand_dims(neighbours.type_N, axis=-1)
         if not self.smooth_type_embedding:
             gate_NM = xp.astype(found.seen_NM, dtype_of(self.precision, xp=xp))
         g_NMG = self._embed(params, rows_NM4[:, :, 0:1], self.both(types_TE, xp=xp), pair_NM, gate_NM, xp=xp)
@@ -212,11 +212,11 @@ class SeAtten(Mixed, Expandable):
         return [g_KG, *(g_KG * gate for gate in gates)] if self._gated else [g_KG * (1.0 + gate) for gate in gates]
 
     def _spectral(
-        self, params: Params, pairs: Neighbours, found: Rows, expansion: spectral.Expansion, *, xp: Namespace
+        self, params: Params, neighbours: Neighbours, found: Rows, expansion: spectral.Expansion, *, xp: Namespace
     ) -> Array:
         """Sum R (x) G over all slots (N, 4, G) from moments of each neighbour type, for which other rows are zero."""
         weights = [found.count_NM] if self._gated else []
-        for neighbour in range(len(pairs.counts)):
+        for neighbour in range(len(neighbours.counts)):
             here_NM = xp.astype(xp.equal(found.type_NM, neighbour), dtype_of(self.precision, xp=xp))
             weights.append(here_NM * (found.switch_NM if self._gated else found.count_NM))
         rows_N41M = xp.expand_dims(xp.matrix_transpose(found.rows_NM4), axis=2)
@@ -228,7 +228,7 @@ class SeAtten(Mixed, Expandable):
         moments_NCK = spectral.moments(x_NM, rows_NCM, expansion.terms, xp=xp)
         moments_N4K = xp.reshape(moments_NCK, (-1, 4, len(weights) * 2 * expansion.terms))
         parts = []
-        for centre, part in enumerate(xp.split(moments_N4K, pairs.counts, axis=0)):
+        for centre, part in enumerate(xp.split(moments_N4K, neighbours.counts, axis=0)):
             stored = expansion.tables.get("coefficients")
             c_KG = (
                 stored[centre] if stored else xp.concat(self.contractions(params, expansion, centre, xp=xp)[0], axis=0)

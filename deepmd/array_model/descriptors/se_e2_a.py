@@ -37,7 +37,7 @@ class SeE2A(OfPairs):
         return Widths(self.neuron[-1] * self.axis_neuron, self.neuron[-1])
 
     def apply(
-        self, params: Params, pairs: Neighbours, expansion: Expansion | None = None, *, xp: Namespace
+        self, params: Params, neighbours: Neighbours, expansion: Expansion | None = None, *, xp: Namespace
     ) -> Features:
         """Features of each centre.
 
@@ -45,7 +45,11 @@ class SeE2A(OfPairs):
         the widths of the batch are empty for every atom and depend on the centre type only: they are summed once per
         type.
         """
-        sum_N4G = self._spectral(params, pairs, expansion, xp=xp) if expansion else self._direct(params, pairs, xp=xp)
+        sum_N4G = (
+            self._spectral(params, neighbours, expansion, xp=xp)
+            if expansion
+            else self._direct(params, neighbours, xp=xp)
+        )
         g_N4G = sum_N4G / float(sum(self.slots))
         g_NG4 = xp.matrix_transpose(g_N4G)
         d_NGX = xp.matmul(g_NG4, g_N4G[:, :, : self.axis_neuron])
@@ -58,16 +62,16 @@ class SeE2A(OfPairs):
         """Return the sum of R (x) G(s) over a section (N, 4, G)."""
         return xp.matmul(xp.matrix_transpose(rows), embedding(rows[:, :, 0:1]))
 
-    def _spectral(self, params: Params, pairs: Neighbours, expansion: Expansion, *, xp: Namespace) -> Array:
+    def _spectral(self, params: Params, neighbours: Neighbours, expansion: Expansion, *, xp: Namespace) -> Array:
         """Sum of R (x) G(s) over all slots (N, 4, G) from moments.
 
         Mean and deviation are those of the first slot, as of all.
         """
-        inverse_NCM = xp.expand_dims(xp.take(1.0 / params["dstd"][:, 0, :], pairs.type_N, axis=0), axis=-1)
-        shift_NCM = xp.expand_dims(xp.take(params["davg"][:, 0, :], pairs.type_N, axis=0), axis=-1) * inverse_NCM
+        inverse_NCM = xp.expand_dims(xp.take(1.0 / params["dstd"][:, 0, :], neighbours.type_N, axis=0), axis=-1)
+        shift_NCM = xp.expand_dims(xp.take(params["davg"][:, 0, :], neighbours.type_N, axis=0), axis=-1) * inverse_NCM
         if self.exclude_types:
             shown_N1M = xp.matrix_transpose(
-                self.without_excluded(xp.ones_like(pairs.disp_NM3[:, :, 0:1]), pairs, xp=xp)
+                self.without_excluded(xp.ones_like(neighbours.disp_NM3[:, :, 0:1]), neighbours, xp=xp)
             )
             inverse_NCM, shift_NCM = (
                 xp.astype(shown_N1M, dtype_of(self.precision, xp=xp)) * each for each in (inverse_NCM, shift_NCM)
@@ -76,4 +80,4 @@ class SeE2A(OfPairs):
             (lambda rows_N4M: rows_N4M * inverse_NCM - shift_NCM),
             (lambda by_columns: by_columns * inverse_NCM),
         )
-        return self.sum_moments(params, pairs, expansion, columns, by_rows, self.rest(params, pairs), xp=xp)
+        return self.sum_moments(params, neighbours, expansion, columns, by_rows, self.rest(params, neighbours), xp=xp)

@@ -56,14 +56,16 @@ class SeE2ATyped(SeE2A):
         return {"embeddings": self.trainable, "type_embedding": self.types.trainable}
 
     def apply(
-        self, params: Params, pairs: Neighbours, expansion: Expansion | None = None, *, xp: Namespace
+        self, params: Params, neighbours: Neighbours, expansion: Expansion | None = None, *, xp: Namespace
     ) -> Features:
         """Features of each centre: those of se_e2_a with G_j = Net([s_j, e_j, e_i]), then e_i.
 
         G_j = Net([s_j, e_j]) if `type_one_side`.
         """
-        features = super().apply(params, pairs, expansion, xp=xp)
-        own_NE = xp.take(xp.astype(self.types.table(params["type_embedding"], xp=xp), xp.float64), pairs.type_N, axis=0)
+        features = super().apply(params, neighbours, expansion, xp=xp)
+        own_NE = xp.take(
+            xp.astype(self.types.table(params["type_embedding"], xp=xp), xp.float64), neighbours.type_N, axis=0
+        )
         return replace(features, invariant_ND=xp.concat([features.invariant_ND, own_NE], axis=1))
 
     def net(self) -> Net:

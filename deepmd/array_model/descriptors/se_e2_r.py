@@ -34,26 +34,30 @@ class SeE2R(OfPairs):
         return Widths(self.neuron[-1], 0)
 
     def apply(
-        self, params: Params, pairs: Neighbours, expansion: Expansion | None = None, *, xp: Namespace
+        self, params: Params, neighbours: Neighbours, expansion: Expansion | None = None, *, xp: Namespace
     ) -> Features:
         """Features of each centre: D_i = 1/(5 S) sum_j G(s_ij) over all S slots.
 
         Slots beyond the widths of the batch are empty for every atom and depend on the centre type only: they are
         summed once per type.
         """
-        sum_NG = self._spectral(params, pairs, expansion, xp=xp) if expansion else self._direct(params, pairs, xp=xp)
+        sum_NG = (
+            self._spectral(params, neighbours, expansion, xp=xp)
+            if expansion
+            else self._direct(params, neighbours, xp=xp)
+        )
         return Features(xp.astype(sum_NG / (SCALE * float(sum(self.slots))), xp.float64), None)
 
     def term(self, rows: Array, embedding: Callable[[Array], Array], *, xp: Namespace) -> Array:
         """Return the sum of G(s) over a section (N, G)."""
         return xp.sum(embedding(rows), axis=1)
 
-    def _spectral(self, params: Params, pairs: Neighbours, expansion: Expansion, *, xp: Namespace) -> Array:
+    def _spectral(self, params: Params, neighbours: Neighbours, expansion: Expansion, *, xp: Namespace) -> Array:
         """Sum of G(s) over all slots (N, G) from moments; mean and deviation are those of the first slot, as of all."""
-        shown_NM1 = self.without_excluded(xp.ones_like(pairs.disp_NM3[:, :, 0:1]), pairs, xp=xp)
+        shown_NM1 = self.without_excluded(xp.ones_like(neighbours.disp_NM3[:, :, 0:1]), neighbours, xp=xp)
         shown_N1M = xp.matrix_transpose(xp.astype(shown_NM1, dtype_of(self.precision, xp=xp)))
-        rest = [xp.ones_like(empty) for empty in self.rest(params, pairs)]
-        out_NG = self.sum_moments(params, pairs, expansion, lambda rows_N4M: shown_N1M, None, rest, xp=xp)[:, 0, :]
+        rest = [xp.ones_like(empty) for empty in self.rest(params, neighbours)]
+        out_NG = self.sum_moments(params, neighbours, expansion, lambda rows_N4M: shown_N1M, None, rest, xp=xp)[:, 0, :]
         if not self.exclude_types:
             return out_NG
         zero_11 = xp.zeros_like(params["davg"][0:1, 0, :])
@@ -62,8 +66,8 @@ class SeE2R(OfPairs):
             for centre in range(len(self.slots))
         ]
         for at_zero, shown in zip(
-            zip(*by_centre, strict=True), xp.split(shown_N1M[:, 0, :], pairs.widths, axis=1), strict=True
+            zip(*by_centre, strict=True), xp.split(shown_N1M[:, 0, :], neighbours.widths, axis=1), strict=True
         ):
             hidden_N1 = xp.sum(1.0 - shown, axis=1, keepdims=True)
-            out_NG = out_NG + hidden_N1 * xp.take(xp.concat(list(at_zero), axis=0), pairs.type_N, axis=0)
+            out_NG = out_NG + hidden_N1 * xp.take(xp.concat(list(at_zero), axis=0), neighbours.type_N, axis=0)
         return out_NG

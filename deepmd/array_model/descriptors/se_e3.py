@@ -50,7 +50,7 @@ class SeE3(Sectioned):
         return {"embeddings": [self.trainable and use for use in self._used]}
 
     def apply(
-        self, params: Params, pairs: Neighbours, expansion: spectral.Expansion | None = None, *, xp: Namespace
+        self, params: Params, neighbours: Neighbours, expansion: spectral.Expansion | None = None, *, xp: Namespace
     ) -> Features:
         """Features of each centre.
 
@@ -59,7 +59,11 @@ class SeE3(Sectioned):
         so every slot counts; those that no atom of the batch fills are the same for a centre, mean and deviation being
         those of the first slot, and one stands for all.
         """
-        each = self._spectral(params, pairs, expansion, xp=xp) if expansion else self._direct(params, pairs, xp=xp)
+        each = (
+            self._spectral(params, neighbours, expansion, xp=xp)
+            if expansion
+            else self._direct(params, neighbours, xp=xp)
+        )
         terms = [d_ND / float(self.slots[first] * self.slots[second]) for (first, second), d_ND in each.items()]
         return Features(xp.astype(sum(terms[1:], terms[0]), xp.float64), None)
 
@@ -74,15 +78,17 @@ class SeE3(Sectioned):
         """Unordered pairs of types of neighbours."""
         return [(first, second) for second in range(len(self.slots)) for first in range(second + 1)]
 
-    def _slots(self, params: Params, pairs: Neighbours, *, xp: Namespace) -> list[list[Slots]]:
+    def _slots(self, params: Params, neighbours: Neighbours, *, xp: Namespace) -> list[list[Slots]]:
         """Rows of each section in `BLOCKS` blocks of equal length.
 
         Those of the batch, one empty slot that stands for all others, and padding that counts nothing.
         """
         empty_T13 = -params["davg"][:, 0:1, 1:] / params["dstd"][:, 0:1, 1:]
-        empty_NB3 = xp.concat([xp.take(empty_T13, pairs.type_N, axis=0)] * BLOCKS, axis=1)
+        empty_NB3 = xp.concat([xp.take(empty_T13, neighbours.type_N, axis=0)] * BLOCKS, axis=1)
         out = []
-        sections = zip(self.rows(params, pairs, xp=xp), pairs.widths, self.slots, spans(self.slots), strict=True)
+        sections = zip(
+            self.rows(params, neighbours, xp=xp), neighbours.widths, self.slots, spans(self.slots), strict=True
+        )
         for rows_NM4, width, sel, (start, _) in sections:
             one_M, zero_1 = (
                 xp.ones_like(params["davg"][0, start : start + width, 0]),
@@ -100,10 +106,10 @@ class SeE3(Sectioned):
         return out
 
     def _products(
-        self, params: Params, pairs: Neighbours, *, xp: Namespace
+        self, params: Params, neighbours: Neighbours, *, xp: Namespace
     ) -> dict[tuple[int, int], tuple[Array, Array]]:
         """Scalar products t (N, P) of pairs of slots for each pair of types, and the number of pairs of each (P,)."""
-        slots, out = self._slots(params, pairs, xp=xp), {}
+        slots, out = self._slots(params, neighbours, xp=xp), {}
         for first, second in (couple for couple in self._couples if self.slots[couple[0]] * self.slots[couple[1]]):
             left, right = slots[first], slots[second]
             if first < second:
@@ -124,20 +130,20 @@ class SeE3(Sectioned):
             out[first, second] = xp.concat(t, axis=1), xp.concat(share, axis=0)
         return out
 
-    def _direct(self, params: Params, pairs: Neighbours, *, xp: Namespace) -> dict[tuple[int, int], Array]:
+    def _direct(self, params: Params, neighbours: Neighbours, *, xp: Namespace) -> dict[tuple[int, int], Array]:
         """Sum of t G(t) over all slots (N, D) for each pair of types, every net evaluated for every pair of slots."""
         out = {}
-        for (first, second), (t_NP, share_P) in self._products(params, pairs, xp=xp).items():
+        for (first, second), (t_NP, share_P) in self._products(params, neighbours, xp=xp).items():
             net = params["embeddings"][first + second * len(self.slots)]
             out[first, second] = summed_net(self.net(), net, t_NP, t_NP * share_P, xp=xp)
         return out
 
     def _spectral(
-        self, params: Params, pairs: Neighbours, expansion: spectral.Expansion, *, xp: Namespace
+        self, params: Params, neighbours: Neighbours, expansion: spectral.Expansion, *, xp: Namespace
     ) -> dict[tuple[int, int], Array]:
         """Sum of t G(t) over all slots (N, D) for each pair of types, from moments."""
         contraction, out = dict(zip(self._couples, self.contractions(params, expansion, 0, xp=xp)[0], strict=True)), {}
-        for couple, (t_NP, share_P) in self._products(params, pairs, xp=xp).items():
+        for couple, (t_NP, share_P) in self._products(params, neighbours, xp=xp).items():
             moments_NK = spectral.product_moments(t_NP, share_P, expansion.tables["scale"], expansion.terms, xp=xp)
             out[couple] = xp.matmul(moments_NK, contraction[couple])
         return out

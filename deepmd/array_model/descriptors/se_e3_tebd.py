@@ -24,20 +24,20 @@ class SeE3Tebd(Mixed):
         """Widths of the features."""
         return Widths(self.neuron[-1] + (self.tebd_dim if self.concat_output_tebd else 0), 0)
 
-    def apply(self, params: Params, pairs: Neighbours, *, xp: Namespace) -> Features:
+    def apply(self, params: Params, neighbours: Neighbours, *, xp: Namespace) -> Features:
         """Features of each centre.
 
         D_i = 1/S^2 sum_jk t_jk G(t_jk, e_j, e_k) over all ordered pairs of the S slots, with t_jk the scalar product of
         the directional parts of their rows and e the vectors of their types. In strip mode G = Gs(t_jk) (1 + k_jk
         Gt(e_j, e_k)), with k_jk the product of their switches if `smooth`, otherwise 1.
         """
-        found = self.rows(params, pairs, xp=xp)
+        found = self.rows(params, neighbours, xp=xp)
         table_TE = self.types().table(params["type_embedding"], xp=xp)
         rows_NM3 = found.rows_NM4[:, :, 1:]
         t_NMM = xp.matmul(rows_NM3, xp.matrix_transpose(rows_NM3))
         weighted_NM3 = rows_NM3 * xp.expand_dims(found.count_NM, axis=-1)
         weight_NMM = xp.matmul(weighted_NM3, xp.matrix_transpose(weighted_NM3))
-        t_P1, types = xp.reshape(t_NMM, (-1, 1)), len(pairs.counts) + 1  # a vector for no atom comes last
+        t_P1, types = xp.reshape(t_NMM, (-1, 1)), len(neighbours.counts) + 1  # a vector for no atom comes last
         both_Q = xp.reshape(
             xp.expand_dims(found.type_NM * types, axis=2) + xp.expand_dims(found.type_NM, axis=1), (-1,)
         )
@@ -58,5 +58,5 @@ class SeE3Tebd(Mixed):
             g_PD = g_PD * (1.0 + gate_PD)
         g_NMMD = xp.reshape(g_PD, (*xp.shape(weight_NMM), self.neuron[-1]))
         d_ND = xp.sum(xp.sum(xp.expand_dims(weight_NMM, axis=-1) * g_NMMD, axis=2), axis=1) / float(self.slots) ** 2
-        parts = [d_ND, xp.take(table_TE, pairs.type_N, axis=0)] if self.concat_output_tebd else [d_ND]
+        parts = [d_ND, xp.take(table_TE, neighbours.type_N, axis=0)] if self.concat_output_tebd else [d_ND]
         return Features(xp.astype(xp.concat(parts, axis=1), xp.float64), None)

@@ -53,33 +53,37 @@ class Sectioned(Local, Expandable):
         """Shape of the embedding nets: all read one number."""
         return Net(1, self.neuron, self.activation_function, self.resnet_dt)
 
-    def rows(self, params: Params, pairs: Neighbours, *, xp: Namespace) -> list[Array]:
+    def rows(self, params: Params, neighbours: Neighbours, *, xp: Namespace) -> list[Array]:
         """Normalised environment rows of each section (N, width, columns), those of excluded neighbours zero."""
-        disp_NM3 = xp.astype(pairs.disp_NM3, dtype_of(self.precision, xp=xp))
+        disp_NM3 = xp.astype(neighbours.disp_NM3, dtype_of(self.precision, xp=xp))
         rows_NMC = environment_rows(disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)[
             :, :, : self.columns
         ]
-        used = [slice(start, start + width) for (start, _), width in zip(spans(self.slots), pairs.widths, strict=True)]
+        used = [
+            slice(start, start + width) for (start, _), width in zip(spans(self.slots), neighbours.widths, strict=True)
+        ]
         mean_TMC, std_TMC = (
             xp.concat([params[name][:, part, :] for part in used], axis=1) for name in ("davg", "dstd")
         )
         rows_NMC = self.without_excluded(
-            (rows_NMC - xp.take(mean_TMC, pairs.type_N, axis=0)) / xp.take(std_TMC, pairs.type_N, axis=0), pairs, xp=xp
+            (rows_NMC - xp.take(mean_TMC, neighbours.type_N, axis=0)) / xp.take(std_TMC, neighbours.type_N, axis=0),
+            neighbours,
+            xp=xp,
         )
-        return xp.split(rows_NMC, pairs.widths, axis=1)  # type: ignore[no-any-return]
+        return xp.split(rows_NMC, neighbours.widths, axis=1)  # type: ignore[no-any-return]
 
-    def rest(self, params: Params, pairs: Neighbours) -> list[Array]:
+    def rest(self, params: Params, neighbours: Neighbours) -> list[Array]:
         """Rows (T, sel - width, columns) of the slots of each section beyond the width of the batch: empty ones."""
         empty_TSC = -params["davg"] / params["dstd"]
         return [
             empty_TSC[:, start + width : stop, :]
-            for (start, stop), width in zip(spans(self.slots), pairs.widths, strict=True)
+            for (start, stop), width in zip(spans(self.slots), neighbours.widths, strict=True)
         ]
 
     def sum_moments(
         self,
         params: Params,
-        pairs: Neighbours,
+        neighbours: Neighbours,
         expansion: spectral.Expansion,
         columns: Any,
         by_rows: Any,
@@ -95,9 +99,9 @@ class Sectioned(Local, Expandable):
         by_rows : function from a gradient of R to that of the rows; None where R does not depend on them
         rest : R of the slots of each section beyond the width of the batch (T, sel - width, C)
         """
-        scale, disp_NM3 = expansion.tables["scale"], xp.astype(pairs.disp_NM3, dtype_of(self.precision, xp=xp))
+        scale, disp_NM3 = expansion.tables["scale"], xp.astype(neighbours.disp_NM3, dtype_of(self.precision, xp=xp))
         both = [self.contractions(params, expansion, centre, xp=xp) for centre in range(len(self.slots))]
-        how = pairs.widths, pairs.counts, [coefficients for coefficients, _ in both], expansion.terms
+        how = neighbours.widths, neighbours.counts, [coefficients for coefficients, _ in both], expansion.terms
         switched = self.rcut_smth, self.rcut, self.env_protection
 
         def differentiated(disp_NM3: Array) -> tuple[Array, Any]:
@@ -123,7 +127,7 @@ class Sectioned(Local, Expandable):
         for centre, (_, start_JG) in enumerate(both):
             rest_CJ = xp.stack([xp.sum(rest_TSC[centre, :, :], axis=0) for rest_TSC in rest], axis=1)
             rests.append(xp.matmul(rest_CJ, start_JG))
-        return sums_NCG + xp.take(xp.stack(rests, axis=0), pairs.type_N, axis=0)
+        return sums_NCG + xp.take(xp.stack(rests, axis=0), neighbours.type_N, axis=0)
 
 
 class OfPairs(Sectioned):
@@ -154,9 +158,9 @@ class OfPairs(Sectioned):
         """Return what a section adds (N, ...): from the rows of its neighbours (N, width, columns) and the net."""
         raise NotImplementedError
 
-    def _direct(self, params: Params, pairs: Neighbours, *, xp: Namespace) -> Array:
+    def _direct(self, params: Params, neighbours: Neighbours, *, xp: Namespace) -> Array:
         """Sum over all slots (N, ...), every net evaluated for every slot."""
-        rows, rest = self.rows(params, pairs, xp=xp), self.rest(params, pairs)
+        rows, rest = self.rows(params, neighbours, xp=xp), self.rest(params, neighbours)
 
         def total(centre: int, sections: Sequence[Array]) -> Array:
             each = zip(sections, self._embeddings(params, centre, xp=xp), strict=True)
@@ -164,8 +168,8 @@ class OfPairs(Sectioned):
             return sum(terms[1:], terms[0])
 
         if self.type_one_side:
-            return total(0, rows) + xp.take(total(0, rest), pairs.type_N, axis=0)
-        by_centre = zip(*(xp.split(section, pairs.counts, axis=0) for section in rows), strict=True)
+            return total(0, rows) + xp.take(total(0, rest), neighbours.type_N, axis=0)
+        by_centre = zip(*(xp.split(section, neighbours.counts, axis=0) for section in rows), strict=True)
         parts = [
             total(centre, own) + total(centre, [empty[centre : centre + 1, :, :] for empty in rest])
             for centre, own in enumerate(by_centre)

@@ -43,7 +43,7 @@ class DipoleFitting(Fitting):
         features: Features,
         bias_Td: Array,
         std_Td: Array,
-        pairs: Neighbours,
+        neighbours: Neighbours,
         *,
         xp: Namespace,
     ) -> Array:

@@ -78,7 +78,7 @@ class Fitting:
         features: Features,
         bias_Td: Array,
         std_Td: Array,
-        pairs: Neighbours,
+        neighbours: Neighbours,
         *,
         xp: Namespace,
     ) -> Array:
@@ -86,7 +86,7 @@ class Fitting:
 
         Most kinds add the bias.
         """
-        return f_NK + xp.take(bias_Td, pairs.type_N, axis=0)
+        return f_NK + xp.take(bias_Td, neighbours.type_N, axis=0)
 
     def extra_init(self, ntypes: int, like_T1: Array, *, xp: Namespace) -> Params:
         """Return fresh parameters besides nets and statistics; `like_T1` (T, 1) holds zeros."""
@@ -127,25 +127,27 @@ class Fitting:
         params: Params,
         features: Features,
         widths: Widths,
-        pairs: Neighbours,
+        neighbours: Neighbours,
         conditions: Conditions,
         outer: tuple[Array, Array],
         *,
         xp: Namespace,
     ) -> Array:
         """Atomic values (N, d), float64; `outer` holds bias and scale (T, d) of the model."""
-        f_NK = self._values(params, features.invariant_ND, widths, pairs, conditions, xp=xp)
-        f_NK = f_NK + xp.astype(xp.take(params["bias_atom_e"], pairs.type_N, axis=0), dtype_of(self.precision, xp=xp))
+        f_NK = self._values(params, features.invariant_ND, widths, neighbours, conditions, xp=xp)
+        f_NK = f_NK + xp.astype(
+            xp.take(params["bias_atom_e"], neighbours.type_N, axis=0), dtype_of(self.precision, xp=xp)
+        )
         for excluded in self.exclude_types:
-            f_NK = xp.where(xp.expand_dims(xp.equal(pairs.type_N, excluded), axis=-1), xp.zeros_like(f_NK), f_NK)
-        return self.finish(params, xp.astype(f_NK, xp.float64), features, *outer, pairs, xp=xp)
+            f_NK = xp.where(xp.expand_dims(xp.equal(neighbours.type_N, excluded), axis=-1), xp.zeros_like(f_NK), f_NK)
+        return self.finish(params, xp.astype(f_NK, xp.float64), features, *outer, neighbours, xp=xp)
 
     def _values(
         self,
         params: Params,
         features_ND: Array,
         widths: Widths,
-        pairs: Neighbours,
+        neighbours: Neighbours,
         conditions: Conditions,
         *,
         xp: Namespace,
@@ -155,14 +157,14 @@ class Fitting:
         extra = []
         if self.numb_fparam:
             scaled = (xp.astype(conditions["fparam"], dtype) - params["fparam_avg"]) * params["fparam_inv_std"]
-            extra.append(xp.take(scaled, pairs.frame_N, axis=0))
+            extra.append(xp.take(scaled, neighbours.frame_N, axis=0))
         if self.numb_aparam and not self.use_aparam_as_mask:
             extra.append((xp.astype(conditions["aparam"], dtype) - params["aparam_avg"]) * params["aparam_inv_std"])
         x_NK = xp.concat([xp.astype(features_ND, dtype), *extra], axis=1)
         net, nets = self.net(widths), params["nets"]
         parts, isolated = [], self.isolated(len(nets))
         for number, (x, weights) in enumerate(
-            zip(xp.split(x_NK, pairs.counts, axis=0) if len(nets) > 1 else [x_NK], nets, strict=True)
+            zip(xp.split(x_NK, neighbours.counts, axis=0) if len(nets) > 1 else [x_NK], nets, strict=True)
         ):
             f = apply_net(net, weights, x, xp=xp)
             if isolated[number]:

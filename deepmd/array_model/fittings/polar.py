@@ -67,12 +67,12 @@ class PolarFitting(Fitting):
         features: Features,
         bias_Td: Array,
         std_Td: Array,
-        pairs: Neighbours,
+        neighbours: Neighbours,
         *,
         xp: Namespace,
     ) -> Array:
         """Atomic polarizabilities (N, 9)."""
-        scale_N1 = xp.astype(xp.take(params["scale"], pairs.type_N, axis=0), xp.float64)
+        scale_N1 = xp.astype(xp.take(params["scale"], neighbours.type_N, axis=0), xp.float64)
         f_NK, q_NG3 = f_NK * scale_N1, features.equivariant_NG3
         if self.fit_diag:
             right_NG3 = xp.expand_dims(f_NK, axis=-1) * q_NG3
@@ -85,6 +85,6 @@ class PolarFitting(Fitting):
             return alpha_N9
         mean_T1 = xp.sum(xp.stack([bias_Td[:, k] for k in DIAGONAL], axis=1), axis=1, keepdims=True) / 3.0
         mean_T1 = mean_T1 + xp.expand_dims(xp.astype(params["constant_matrix"], xp.float64), axis=-1)
-        shift_N1 = scale_N1 * xp.take(mean_T1, pairs.type_N, axis=0)
+        shift_N1 = scale_N1 * xp.take(mean_T1, neighbours.type_N, axis=0)
         zero_N1 = xp.zeros_like(shift_N1)
         return alpha_N9 + xp.concat([shift_N1 if k in DIAGONAL else zero_N1 for k in range(9)], axis=1)

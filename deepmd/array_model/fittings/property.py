@@ -50,10 +50,10 @@ class PropertyFitting(Fitting):
         features: Features,
         bias_Td: Array,
         std_Td: Array,
-        pairs: Neighbours,
+        neighbours: Neighbours,
         *,
         xp: Namespace,
     ) -> Array:
         """Atomic values (N, task_dim)."""
-        type_N = pairs.type_N if self.distinguish_types else xp.zeros_like(pairs.type_N)
+        type_N = neighbours.type_N if self.distinguish_types else xp.zeros_like(neighbours.type_N)
         return f_NK * xp.take(std_Td, type_N, axis=0) + xp.take(bias_Td, type_N, axis=0)

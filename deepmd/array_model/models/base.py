@@ -89,15 +89,15 @@ class Model:
         raise NotImplementedError
 
     def atomic_output(
-        self, params: Params, pairs: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
+        self, params: Params, neighbours: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
     ) -> tuple[Array, Array]:
         """Atomic values (N, d) of the output (energies in eV) and features (N, D) of the centres."""
         raise NotImplementedError
 
-    def without_excluded(self, value_Nd: Array, pairs: Neighbours, *, xp: Namespace) -> Array:
+    def without_excluded(self, value_Nd: Array, neighbours: Neighbours, *, xp: Namespace) -> Array:
         """Return atomic values (N, d) with zeros for atoms of `atom_exclude_types`."""
         for excluded in self.atom_exclude_types:
             value_Nd = xp.where(
-                xp.expand_dims(xp.equal(pairs.type_N, excluded), axis=-1), xp.zeros_like(value_Nd), value_Nd
+                xp.expand_dims(xp.equal(neighbours.type_N, excluded), axis=-1), xp.zeros_like(value_Nd), value_Nd
             )
         return value_Nd

@@ -66,19 +66,19 @@ class Combination(Model):
         return {"models": members, **{name: members[0][name] for name in OUTER}}
 
     def atomic_output(
-        self, params: Params, pairs: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
+        self, params: Params, neighbours: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
     ) -> tuple[Array, Array]:
         """Atomic energies (N, 1), eV; no features."""
         outer, bias_Td = self.layout(), params["out_bias"][0, :, :]
-        lists = [cut_neighbours(pairs, outer, model.layout(), xp=xp) for model in self.models]
+        lists = [cut_neighbours(neighbours, outer, model.layout(), xp=xp) for model in self.models]
         remaining = iter(plan)
         plans = [tuple(next(remaining) for _ in descriptors_of(model)) for model in self.models]
         values = [
             model.atomic_output(p, own, conditions, each, xp=xp)[0]
             for model, p, own, each in zip(self.models, params["models"], lists, plans, strict=True)
         ]
-        value_Nd = self.add(values, xp.take(bias_Td, pairs.type_N, axis=0), lists, xp=xp)
-        return self.without_excluded(value_Nd, pairs, xp=xp), value_Nd[:, :0]
+        value_Nd = self.add(values, xp.take(bias_Td, neighbours.type_N, axis=0), lists, xp=xp)
+        return self.without_excluded(value_Nd, neighbours, xp=xp), value_Nd[:, :0]
 
 
 @dataclass(frozen=True)

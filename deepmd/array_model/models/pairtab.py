@@ -57,17 +57,17 @@ class PairTabModel(Model):
         return {**zeros, "out_std": zeros["out_std"] + 1.0}
 
     def atomic_output(
-        self, params: Params, pairs: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
+        self, params: Params, neighbours: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
     ) -> tuple[Array, Array]:
         """Atomic energies (N, 1), eV; no features."""
-        r_NM = xp.sqrt(xp.sum(pairs.disp_NM3 * pairs.disp_NM3, axis=-1))
+        r_NM = xp.sqrt(xp.sum(neighbours.disp_NM3 * neighbours.disp_NM3, axis=-1))
         u_NM = (r_NM - self.start) / self.step
         u_NM = xp.maximum(u_NM, xp.zeros_like(u_NM))
         last = float(self.intervals - 1)
         interval_NM = xp.floor(xp.stop_gradient(u_NM))
-        inside_NM = xp.logical_and(pairs.mask_NM, xp.logical_and(r_NM < self.rcut, interval_NM <= last))
+        inside_NM = xp.logical_and(neighbours.mask_NM, xp.logical_and(r_NM < self.rcut, interval_NM <= last))
         interval_NM = xp.minimum(interval_NM, last * xp.ones_like(interval_NM))
-        column_NM = xp.expand_dims(pairs.type_N, axis=-1) * self.ntypes + pairs.type_NM
+        column_NM = xp.expand_dims(neighbours.type_N, axis=-1) * self.ntypes + neighbours.type_NM
         row_NM = column_NM * self.intervals + xp.astype(interval_NM, xp.int64)
         # where nothing is inside, any row will do; types of virtual atoms never get here
         splines_R4 = xp.reshape(params["tab_data"], (self.ntypes**2 * self.intervals, 4))
@@ -76,5 +76,5 @@ class PairTabModel(Model):
         w_P = xp.reshape(u_NM - interval_NM, (-1,))
         energy_NM = xp.reshape(((a3 * w_P + a2) * w_P + a1) * w_P + a0, xp.shape(u_NM))
         energy_N = 0.5 * xp.sum(xp.where(inside_NM, energy_NM, xp.zeros_like(energy_NM)), axis=-1)
-        value_N1 = xp.expand_dims(energy_N, axis=-1) + xp.take(params["out_bias"][0, :, :], pairs.type_N, axis=0)
-        return self.without_excluded(value_N1, pairs, xp=xp), value_N1[:, :0]
+        value_N1 = xp.expand_dims(energy_N, axis=-1) + xp.take(params["out_bias"][0, :, :], neighbours.type_N, axis=0)
+        return self.without_excluded(value_N1, neighbours, xp=xp), value_N1[:, :0]

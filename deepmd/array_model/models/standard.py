@@ -59,12 +59,12 @@ class StandardModel(Model):
         )
 
     def atomic_output(
-        self, params: Params, pairs: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
+        self, params: Params, neighbours: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
     ) -> tuple[Array, Array]:
         """Atomic values (N, d) of the output (energies in eV) and features (N, D) of the centres."""
-        features = self.descriptor.apply_under(params["descriptor"], pairs, conditions, plan, xp=xp)
+        features = self.descriptor.apply_under(params["descriptor"], neighbours, conditions, plan, xp=xp)
         outer = params["out_bias"][0, :, :], params["out_std"][0, :, :]
         value_Nd = self.fitting.apply(
-            params["fitting"], features, self.descriptor.widths, pairs, conditions, outer, xp=xp
+            params["fitting"], features, self.descriptor.widths, neighbours, conditions, outer, xp=xp
         )
-        return self.without_excluded(value_Nd, pairs, xp=xp), features.invariant_ND
+        return self.without_excluded(value_Nd, neighbours, xp=xp), features.invariant_ND
