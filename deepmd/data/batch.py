@@ -27,7 +27,7 @@ class Batch:
     ----------
     neighbours, conditions : the input; every real atom of the batch is a centre
     natoms_F : real atoms of each frame, float64
-    labels : for each name of `Loss.labels()` an array in the order of `pairs`; zeros where the data lack it
+    labels : for each name of `Loss.labels()` an array in the order of `neighbours`; zeros where the data lack it
     found : which terms of the loss the data have labels for
     closest : shortest distance between two atoms, Angstrom
     """

@@ -21,8 +21,8 @@ class PackedCandidates:
     Attributes
     ----------
     neighbours : the geometry; centres are ordered by type
-    row_N : row of each centre of `pairs` in the `Candidates`
-    position_A : position of each of the caller's atoms among the atoms of `pairs`
+    row_N : row of each centre of `neighbours` in the `Candidates`
+    position_A : position of each of the caller's atoms among the atoms of `neighbours`
     """
 
     neighbours: Neighbours

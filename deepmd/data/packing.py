@@ -22,7 +22,7 @@ class Packed:
     Attributes
     ----------
     neighbours : the geometry, NumPy arrays
-    atoms : for each of the A atoms of `pairs` its number in the batch (centres first, ordered by type)
+    atoms : for each of the A atoms of `neighbours` its number in the batch (centres first, ordered by type)
     num_frames : frames of the batch
     closest : shortest distance among the pairs, Angstrom; infinite without any
     """
@@ -106,7 +106,7 @@ def pack(
         first = np.searchsorted(neighbours.frame, neighbours.frame[centres])
         kinds = np.maximum(types[first], 0)[:, None] * np.ones(size, dtype=np.int64)
         kinds[row, column] = types[j]
-    pairs = Neighbours(
+    table = Neighbours(
         disp_NM3=disp,
         mask_NM=mask,
         index_NM=index,
@@ -119,7 +119,7 @@ def pack(
         in_cell_N3=neighbours.in_cell[centres] if layout.needs_neighbour_features else np.zeros((len(centres), 0)),
         inner=inner,
     )
-    return Packed(pairs, np.concatenate([centres, others]), neighbours.num_frames, float(near.min(initial=np.inf)))
+    return Packed(table, np.concatenate([centres, others]), neighbours.num_frames, float(near.min(initial=np.inf)))
 
 
 def _nearest(

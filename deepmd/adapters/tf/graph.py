@@ -59,7 +59,7 @@ class Inputs:
 
     Attributes
     ----------
-    pairs, conditions : as physics sees them; sizes are scalars of the fed vectors
+    neighbours, conditions : as physics sees them; sizes are scalars of the fed vectors
     num_atoms, num_frames : scalars
     fed : placeholder of each fed name
     """
@@ -81,8 +81,8 @@ def placeholders(model: Model) -> Inputs:
     asked = {name: size for name, (size, _) in model.conditions.items() if size}
     conditions = {name: make(name, tf.float64, (None, size)) for name, size in asked.items()}
     numbers = {name: make(name, tf.int32, ()) for name in ("num_atoms", "num_frames")}
-    pairs = in_32_bits(unflatten_neighbours(arrays, xp=xp))
-    return Inputs(pairs, conditions, **numbers, fed=arrays | conditions | numbers)
+    neighbours = in_32_bits(unflatten_neighbours(arrays, xp=xp))
+    return Inputs(neighbours, conditions, **numbers, fed=arrays | conditions | numbers)
 
 
 def feed(

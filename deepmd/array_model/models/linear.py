@@ -47,7 +47,7 @@ class Combination(Model):
             if len({*sizes} - {0}) > 1:
                 raise ValueError(f"models have different numb_{name}: {sizes}")
 
-    def add(self, values: list[Array], bias_Nd: Array, pairs: list[Neighbours], *, xp: Namespace) -> Array:
+    def add(self, values: list[Array], bias_Nd: Array, neighbours: list[Neighbours], *, xp: Namespace) -> Array:
         """Return the weighted sum of the members' values (N, 1), and the bias."""
         raise NotImplementedError
 
@@ -107,6 +107,6 @@ class LinearModel(Combination):
             return [1.0 if self.weights == "sum" else 1.0 / count] * count
         return list(self.weights)
 
-    def add(self, values: list[Array], bias_Nd: Array, pairs: list[Neighbours], *, xp: Namespace) -> Array:
+    def add(self, values: list[Array], bias_Nd: Array, neighbours: list[Neighbours], *, xp: Namespace) -> Array:
         """Return the weighted sum of the members' values, and the bias."""
         return sum((weight * value for weight, value in zip(self.numbers, values, strict=True)), bias_Nd)

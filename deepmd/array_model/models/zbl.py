@@ -48,9 +48,9 @@ class ZblModel(Combination):
             given = f"sw_rmin is {self.sw_rmin}, sw_rmax {self.sw_rmax}, smin_alpha {self.smin_alpha}"
             raise ValueError(f"{given}; needs 0 <= sw_rmin < sw_rmax, and smin_alpha > 0 (Angstrom)")
 
-    def add(self, values: list[Array], bias_Nd: Array, pairs: list[Neighbours], *, xp: Namespace) -> Array:
+    def add(self, values: list[Array], bias_Nd: Array, neighbours: list[Neighbours], *, xp: Namespace) -> Array:
         """Return the weighted sum of the members' values, and the bias of what gets it."""
-        disp_NM3, mask_NM = pairs[1].disp_NM3, pairs[1].mask_NM
+        disp_NM3, mask_NM = neighbours[1].disp_NM3, neighbours[1].mask_NM
         r_NM = xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1))
         # relative to sw_rmax, so that nothing underflows where the weight is not zero; without neighbours the minimum
         # is beyond it
