@@ -41,7 +41,8 @@ class SamplingRule:
     @property
     def epoch(self) -> int:
         """Steps after which every system has been gone through once, on average."""
-        return math.ceil(max(n / p for n, p in zip(self.num_batches, self.probability, strict=True) if p > 0.0))
+        draws = max(n / p for n, p in zip(self.num_batches, self.probability, strict=True) if p > 0.0)
+        return math.ceil(draws / max(self.mixed, 1))
 
 
 def count_batches(systems: Sequence[System], batch_size: Sequence[int]) -> tuple[int, ...]:
@@ -88,7 +89,7 @@ def _sizes(
     else:
         rule, _, text = batch_size.partition(":")
         known = ("auto", "mixed", "max", "filter")
-        if rule not in known or (rule != "auto" and not text) or (text and not text.isdigit()) or text == "0":
+        if rule not in known or (rule != "auto" and not text) or (text and not (text.isdecimal() and int(text))):
             accepted = f"number, list, auto, auto:N, mixed:N, max:N, filter:N.{nearest(rule, known)}"
             raise InputError(f"{where}: {batch_size!r} is not understood. Accepted: {accepted}")
         number = int(text or 32)

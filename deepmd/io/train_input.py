@@ -277,7 +277,8 @@ def _model(section: Any) -> tuple[ModelSection, Any, Given]:
     kind = section.pop("type", "standard")
     if kind in COMBINATIONS:
         return read_combination(kind, section, _model)
-    canonical("model", kind, "model/type")
+    if canonical("model", kind, "model/type") != "standard":  # kinds that inputs describe by other keys
+        raise InputError(f"model/type: {kind!r} is no type of an input. Accepted: standard, {', '.join(COMBINATIONS)}")
     parts = {}
     for key in ("descriptor", "fitting_net"):
         if key not in section:

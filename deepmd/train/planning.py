@@ -67,12 +67,12 @@ class Planner:
 
     def _replan(self, trainer: Trainer, step: int) -> None:
         plan, reason = choose_plan(self._model, trainer.params(), self.closest, stored=False, before=self.terms)
-        more = count_terms(plan) != self.terms
-        if not more and domain_start(plan) == domain_start(self.plan):
+        terms = list(zip(count_terms(plan), self.terms, strict=True))
+        if all(new == old for new, old in terms) and domain_start(plan) == domain_start(self.plan):
             return
-        if not any(count_terms(plan)):
+        if any(new < old for new, old in terms):  # a part never loses a few terms, only all
             log.info("step %d: from here on embedding nets are evaluated directly: %s", step, reason)
-        elif more:
+        if any(new > old for new, old in terms):
             log.info("step %d: more terms are needed", step)
         self.plan = plan
         trainer.replan(plan)

@@ -72,6 +72,8 @@ def test_given_probabilities_and_negative_ones_sharing_the_rest():
         {"batch_size": "atuo"},
         {"batch_size": "max"},
         {"batch_size": "auto:x"},
+        {"batch_size": "auto:²"},
+        {"batch_size": "mixed:00"},
         {"batch_size": "filter:5"},
         {"auto_prob": "prob_sys"},
         {"auto_prob": "prob_sys_size;0:9:1"},
@@ -92,6 +94,11 @@ def test_an_epoch_visits_every_frame_once():
     for epoch in range(3):
         seen = [frame for step in range(5 * epoch, 5 * epoch + 5) for _, frame in sampler.frames(step)]
         assert sorted(seen) == list(range(10))
+
+
+@pytest.mark.parametrize(("batch_size", "steps"), [(1, 33), ("mixed:3", 11), ("mixed:5", 7)])
+def test_steps_of_an_epoch_draw_each_frame_once_on_average(batch_size, steps):
+    assert plan(batch_size).epoch == steps
 
 
 def test_epochs_and_seeds_differ():

@@ -4,7 +4,8 @@ import json
 import logging
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from support import TF_LATER
@@ -171,6 +172,29 @@ def test_nets_that_outgrow_every_expansion_are_evaluated_directly(grow, tmp_path
         for text in logged(caplog)
     )
     assert largest_difference(rows["direct"], rows["spectral"]) < SAME_PATH
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ((20, 20), (20, 0), ["from here on embedding nets are evaluated directly: too steep"]),
+        ((20, 20), (24, 0), ["from here on embedding nets are evaluated directly: too steep", "more terms are needed"]),
+        ((20, 0), (24, 0), ["more terms are needed"]),
+    ],
+)
+def test_each_part_of_a_plan_that_changes_is_told(monkeypatch, caplog, before, after, told):
+    """The first plan of two parts has the terms `before`, the next one `after`."""
+    plans = iter(
+        (tuple(terms and SimpleNamespace(terms=terms, tables={"closest": 0.5}) for terms in each), reason)
+        for each, reason in ((before, ""), (after, "too steep"))
+    )
+    monkeypatch.setattr(planning, "choose_plan", lambda *_, **__: next(plans))
+    planner = planning.Planner(cast(Any, None), {}, None)
+    caplog.clear()
+    planner.follow(cast(Any, SimpleNamespace(params=dict, replan=lambda plan: None)), planning.CHECK_FREQ)
+    texts = [record.getMessage() for record in caplog.records]
+    assert texts[: len(told)] == [f"step {planning.CHECK_FREQ}: {each}" for each in told]
+    assert planner.terms == after
 
 
 # -- what the user says, and is told

@@ -63,6 +63,7 @@ INPUTS = [
     ("trainning", {}, ["unknown section 'trainning'", "Did you mean 'training'?"]),
     ("nvnmd", {"enable": True}, ["nvnmd", "not supported yet"]),
     ("model", [1], ["model: must be an object", "[1]"]),
+    ("model/type", "zbl", ["model/type", "'zbl'", "Accepted: standard, pairtab"]),
     ("model/type_map", ..., ["model/type_map", "required"]),
     ("model/type_map", ["O", "O"], ["type_map", "each once"]),
     ("model/type_map", ["O"], ["model/descriptor/sel", "2 entries", "1"]),
