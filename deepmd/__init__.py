@@ -1,4 +1,7 @@
-"""Deep Potential models: train, freeze, convert and run them on NumPy, torch and TensorFlow."""
+"""Deep Potential models: train, freeze, convert and run them on NumPy, torch and TensorFlow.
+
+Python: `DeepPot` (infer/deep_pot.py). Command line: `dp` (cli.py).
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,13 @@ from deepmd.version import __version__
 if TYPE_CHECKING:
     from deepmd.infer import DeepPot
 
-assert forks  # imported for its registrations: it has to see every process that is forked from now on
+assert forks  # imported first, because its fork hooks see later forks only
 
 __all__ = ["DeepPot", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `DeepPot` when it is asked for: `import deepmd` itself loads nothing heavy."""
+    """Import `DeepPot` on first access, because `import deepmd` must stay cheap: no NumPy, no framework."""
     if name == "DeepPot":
         from deepmd.infer import DeepPot
 

@@ -1,4 +1,7 @@
-"""An ASE calculator that runs a Deep Potential model (https://wiki.fysik.dtu.dk/ase)."""
+"""ASE calculator of a Deep Potential model (https://wiki.fysik.dtu.dk/ase).
+
+Needs the package `ase`. Evaluation: infer/deep_pot.py.
+"""
 
 from __future__ import annotations
 
@@ -26,22 +29,22 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 VOIGT = [0, 4, 8, 5, 2, 1]
-"""Where xx, yy, zz, yz, xz, xy stand in a flattened 3x3."""
+"""Voigt order: positions of xx, yy, zz, yz, xz, xy in a flattened 3x3."""
 
 OPTIONS = tuple(inspect.getfullargspec(DeepPot.__init__).kwonlyargs)
-"""What `DeepPot` takes besides the model."""
+"""Keyword arguments of `DeepPot`."""
 
 WORDS = ("model", "type_dict", *OPTIONS)
-"""What describes a calculator."""
+"""Arguments that `set` accepts and ASE keeps as `parameters`."""
 
 
 class DP(Calculator):  # type: ignore[misc]
     """Energy (eV), forces (eV/Angstrom), virial (eV) and stress (eV/Angstrom^3, ASE's sign: -virial/volume) of a model.
 
     A structure that is periodic in any direction is treated as periodic in all three; its cell needs three independent
-    vectors. `atoms.info["fparam"]` (K,), `atoms.info["aparam"]` (n, K) or (K,) for all n atoms, and
-    `atoms.info["charge_spin"]` (2,) are read by models that take them, and belong to the structure: where they change,
-    results are computed anew. A plain number is a list of one.
+    vectors. Models with frame parameters, atomic parameters, or charge and spin read `atoms.info["fparam"]` (K,),
+    `atoms.info["aparam"]` (n, K) or (K,) for all n atoms, and `atoms.info["charge_spin"]` (2,); a plain number stands
+    for a list of one. These values belong to the structure, so results are computed anew when they change.
 
     Parameters
     ----------
@@ -54,8 +57,9 @@ class DP(Calculator):  # type: ignore[misc]
 
     Attributes
     ----------
-    parameters : what was given; files that ASE writes tell it, and `DP(**calc.todict())` makes the same calculator
-    results : what ASE knows, and "virial" (3, 3), which `export_properties` leaves out
+    parameters : arguments of the constructor. ASE writes them to files, and `DP(**calc.todict())` is an equal
+        calculator
+    results : ASE's results, and "virial" (3, 3), which `export_properties` leaves out
 
     Raises
     ------
@@ -63,7 +67,7 @@ class DP(Calculator):  # type: ignore[misc]
         The model cannot be read, or an argument is unknown; on calculation: an element has no type, or the structure
         cannot be used.
     PropertyNotImplementedError
-        The stress of a structure without a cell is asked for.
+        On calculation: the stress of a structure without a cell is asked for.
 
     Examples
     --------
@@ -99,13 +103,7 @@ class DP(Calculator):  # type: ignore[misc]
         self.set(model=model, type_dict=type_dict, **options)
 
     def set(self, **words: Any) -> dict[str, Any]:
-        """Take other arguments of the constructor than before, read the model again, and return those that changed.
-
-        Raises
-        ------
-        InputError
-            As for the constructor.
-        """
+        """Change arguments of the constructor, read the model again, and return the arguments that changed."""
         if not words:
             return {}
         _check(words, WORDS)
@@ -119,7 +117,7 @@ class DP(Calculator):  # type: ignore[misc]
         return super().set(**given)  # type: ignore[no-any-return]
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """Return what has changed since the last calculation, of `atoms.info` what the model takes."""
+        """Return the changes since the last calculation: ASE's, and conditions of the model in `atoms.info`."""
         known = {} if self.atoms is None else self.atoms.info
         given = self.dp.conditions_in(atoms.info)
         changes: list[str] = super().check_state(atoms, tol=tol)
@@ -131,16 +129,16 @@ class DP(Calculator):  # type: ignore[misc]
         properties: Sequence[str] = ("energy", "forces"),
         system_changes: Sequence[str] = all_changes,
     ) -> None:
-        """Fill `self.results`; ASE calls this."""
+        """Fill `self.results`. Called by ASE."""
         if system_changes:
-            self.results = {}  # should this calculation fail, those of another structure must not stay
+            self.results = {}  # if this calculation fails, results of the previous structure must not remain
         super().calculate(atoms, properties, system_changes)
         atoms = self.atoms
         found = self.dp.conditions_in(atoms.info)
         given: dict[str, Any] = {
             name: np.array(check_numbers(name, found[name])) for name in found if found[name] is not None
         }
-        atoms.info.update(given)  # copies, so that a change in place is one
+        atoms.info.update(given)  # copies, so that `check_state` sees changes made in place
         periodic = bool(np.any(atoms.pbc))
         if "stress" in properties and not periodic:
             raise PropertyNotImplementedError("stress: the structure has no periodic cell, so it has no volume")
@@ -157,7 +155,7 @@ class DP(Calculator):  # type: ignore[misc]
             self.results["stress"] = -symmetric.reshape(9)[VOIGT] / atoms.get_volume()
 
     def export_properties(self) -> Properties:
-        """Return the results that ASE knows, thus all but the virial."""
+        """Return the results that ASE knows: all but the virial."""
         return Properties({name: value for name, value in self.results.items() if name in all_outputs})
 
     def _types(self, atoms: Atoms) -> list[int]:
@@ -177,7 +175,7 @@ def _check(words: Iterable[str], accepted: Sequence[str]) -> None:
 
 
 def _type_dict(given: Any, type_map: Sequence[str]) -> dict[str, int]:
-    """Return the types of elements; raise InputError for what are none of the model."""
+    """Return {element: type}; raise InputError unless all types are types of the model."""
     accepted = f"accepted: the type of each element, of the model's types 0 to {len(type_map) - 1}, {list(type_map)}"
     if not isinstance(given, Mapping) or not given:
         raise InputError(f"type_dict: is {given!r}; {accepted}")
@@ -188,7 +186,7 @@ def _type_dict(given: Any, type_map: Sequence[str]) -> dict[str, int]:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Return whether two parameters are equal; what is no array, which a calculation refuses, equals nothing."""
+    """Return whether two conditions are equal. Ragged lists, which `calculate` refuses, equal nothing."""
     try:
         return bool(equal(one, other))
     except ValueError:

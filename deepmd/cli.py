@@ -1,4 +1,4 @@
-"""The command line: `dp COMMAND ...` (docs/commands.md).
+"""The command line: `dp COMMAND ...` (docs/commands.md). Options: cli_options.py.
 
 Importing this module and asking for help loads neither NumPy nor a framework: each command imports what it runs.
 """
@@ -40,7 +40,7 @@ def _backend(args: argparse.Namespace) -> str | None:
 
 
 def _pick(args: argparse.Namespace, names: str) -> dict[str, Any]:
-    """Return options as arguments of the same names."""
+    """Return {name: value} of options, the keyword arguments of a function."""
     return {name: getattr(args, name) for name in names.split()}
 
 
@@ -60,7 +60,7 @@ def _freeze(args: argparse.Namespace) -> None:
 def _test(args: argparse.Namespace) -> None:
     from deepmd.infer import measure_errors
 
-    # not DP_BACKEND, because the file decides unless a backend is named
+    # ignores DP_BACKEND: the suffix of the file chooses the backend unless --backend is given
     names = "system datafile train_data valid_data numb_test rand_seed shuffle_test detail_file atomic head backend"
     measure_errors(args.model, **_pick(args, names))
 
@@ -153,7 +153,7 @@ def _parser(common: Parser) -> Parser:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Read the command line.
+    """Parse the command line. Common options may stand before or after the command.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
     common = options.common()
     parser = _parser(common)
-    if "change-bias" in argv:  # there -b is not a backend but a bias
+    if "change-bias" in argv:  # -b of change-bias means --bias-value, not --backend
         start = list(argv).index("change-bias")
         argv = [*argv[:start], *("--bias-value" if word == "-b" else word for word in argv[start:])]
     chosen, rest = common.parse_known_args(argv)
@@ -202,13 +202,13 @@ class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
 
     @property
     def stream(self) -> Any:
-        """Where lines go now."""
+        """The current `sys.stderr`."""
         return sys.stderr
 
 
 @contextlib.contextmanager
 def _logging(level: str, path: str | None) -> Iterator[None]:
-    """Send the log, and warnings, to stderr and to a file while a command runs."""
+    """Send the log and warnings to stderr, and to a file if a path is given, while a command runs."""
     logger = logging.getLogger("deepmd")
     console = _Stderr()
     console.setFormatter(logging.Formatter("[%(asctime)s] DEEPMD %(levelname)-7s %(message)s"))
@@ -254,7 +254,7 @@ def _fail(message: object, code: int) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    """Run a command; what the user can mend becomes one message."""
+    """Run a command and return the exit code. InputError and OSError become one message; other exceptions propagate."""
     from deepmd.array_model.errors import InputError
 
     try:
@@ -273,9 +273,9 @@ def _run(args: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does, so that temporary files go.
+    """Turn SIGTERM into SystemExit while a command runs, so that temporary files are removed.
 
-    Outside of the main thread Python takes no signals.
+    No effect if SIGTERM has another handler already, or outside of the main thread, where Python cannot set handlers.
     """
 
     def terminate(_number: int, _frame: Any) -> None:
@@ -307,6 +307,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _fail(error, USAGE_ERROR)
     except KeyboardInterrupt as stop:
-        return INTERRUPTED if stop.args else _fail("interrupted", INTERRUPTED)  # a training has told more
-    except SystemExit as stop:  # -h and --version, and SIGTERM
+        return INTERRUPTED if stop.args else _fail("interrupted", INTERRUPTED)  # message: told by training
+    except SystemExit as stop:  # raised by -h, --version and SIGTERM
         return int(stop.code or 0)

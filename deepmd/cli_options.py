@@ -1,4 +1,4 @@
-"""Options of the commands of `dp` (docs/commands.md)."""
+"""Options of the commands of `dp` (docs/commands.md): one function per command, listed in `COMMANDS` of cli.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BACKEND_FLAGS = {
     "tf": ("tf", "tensorflow"),
     "numpy": ("np", "numpy", "dp", "dpmodel"),
 }
-"""Flags that choose a backend, as `--pt`."""
+"""Flags that choose a backend, such as `--pt`."""
 
 
 class UsageError(Exception):
@@ -20,15 +20,15 @@ class UsageError(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """Parser that leaves the reporting of errors to `main`."""
+    """Parser that raises UsageError in place of exiting; `main` of cli.py reports the error."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage and leaving."""
+        """Raise UsageError, where argparse would print the usage and exit."""
         raise UsageError(f"{message} (see: {self.prog} -h)")
 
 
 class NotYet(argparse.Action):
-    """An option that DeePMD-kit has and we do not have yet."""
+    """Option of DeePMD-kit that is not supported yet."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> NoReturn:
         """Refuse the option."""
@@ -36,7 +36,7 @@ class NotYet(argparse.Action):
 
 
 def common() -> Parser:
-    """Options that may stand before or after the command."""
+    """Return the parser of the options that may stand before or after the command."""
     parser = Parser(prog="dp", add_help=False, allow_abbrev=False)
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
@@ -206,7 +206,7 @@ def neighbor_stat_options(parser: Parser) -> None:
 
 
 def data_options(parser: Parser) -> Any:
-    """Add the two ways to name systems; more may be added to the group that is returned."""
+    """Add --system and --datafile, and return their mutually exclusive group, to which a command may add options."""
     data = parser.add_mutually_exclusive_group()
     data.add_argument(
         "-s", "--system", metavar="DIR", help="folder or HDF5 file that is searched for systems (default: .)"

@@ -1,4 +1,7 @@
-"""Processes forked from one that has used a framework: its threads are not there, and are waited for forever."""
+"""Fork safety: a forked process inherits the frameworks but not their threads, and would wait for them forever.
+
+Hooks of `os.register_at_fork` fill `left_behind`, which the evaluators of the adapters read. Standard library only.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,17 @@ from contextlib import suppress
 from pathlib import Path
 
 left_behind: set[str] = set()
-"""Packages whose threads may have stayed in the process that this one was forked from."""
+"""Packages that may have had threads in the parent process at the fork."""
 
 _running: set[str] = set()
+"""Packages that may have threads in this process, noted before each fork."""
 
 
 def _look() -> None:
     """Note, before a fork, which packages may have threads.
 
-    Those of TensorFlow have names. Those of torch look like any others, so that it counts if it is loaded.
+    Threads of TensorFlow have names that begin with `tf_`. Threads of torch have no names of their own, so torch counts
+    as soon as it is loaded.
     """
     _running.clear()
     if "torch" in sys.modules:
@@ -29,11 +34,11 @@ def _look() -> None:
 
 
 def _adapt() -> None:
-    """Let torch do with one thread in a process just forked, as torch itself does in those that load its data."""
+    """Record the packages in the child, and limit torch to one thread, as torch does in its own data workers."""
     left_behind.update(_running)
     if "torch" in left_behind:
         sys.modules["torch"].set_num_threads(1)
 
 
-if hasattr(os, "register_at_fork"):  # systems without it do not fork
+if hasattr(os, "register_at_fork"):  # platforms without this function do not fork
     os.register_at_fork(before=_look, after_in_child=_adapt)

@@ -1,4 +1,7 @@
-"""NumPy as the namespace of physics on the host: initial weights, statistics, the reference evaluation."""
+"""Array namespace of NumPy, `plain`: initial weights, statistics, reference evaluation; imports no framework.
+
+`numpy_namespace` also serves packages that wrap NumPy (adapters/numpy). Required names: array_model/namespace.py.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,15 @@ from deepmd.array_model.networks import composed_silut
 
 
 def shape(x: Any) -> tuple[int, ...]:
-    """Sizes of an array."""
+    """Return the sizes of an array."""
     return tuple(x.shape)
 
 
 def segment_sum(rows: np.ndarray, segments: np.ndarray, num: int) -> np.ndarray:
-    """Sum rows (P, ...) by segment number (P,) into (num, ...)."""
+    """Scatter-add: sum rows (P, ...) by segment number (P,) into (num, ...)."""
     flat = rows.reshape(len(rows), math.prod(rows.shape[1:]))
     out = np.empty((num, flat.shape[1]), dtype=rows.dtype)
-    for column in range(flat.shape[1]):
+    for column in range(flat.shape[1]):  # np.bincount takes one column of weights, and sums in float64
         out[:, column] = np.bincount(segments, weights=flat[:, column], minlength=num)
     return out.reshape(num, *rows.shape[1:])
 
@@ -35,13 +38,13 @@ def _astype(x: Any, dtype: Any) -> Any:
 
 
 def split(x: Any, sizes: tuple[int, ...], *, axis: int) -> list[Any]:
-    """Cut an array into runs of the given sizes along an axis."""
+    """Split an array along an axis into runs of the given sizes."""
     before = (slice(None),) * axis
     return [x[(*before, slice(start, stop))] for start, stop in spans(sizes)]
 
 
 def recurrence(first: np.ndarray, second: np.ndarray, factor: np.ndarray, count: int) -> np.ndarray:
-    """Terms y_0, y_1, y_{k+1} = factor * y_k - y_{k-1} of arrays (N, M), stacked as (N, count, M)."""
+    """Three-term recurrence y_{k+1} = factor * y_k - y_{k-1} of y_0 and y_1 (N, M): all terms as (N, count, M)."""
     out = np.empty((len(first), count, first.shape[1]), dtype=first.dtype)
     for k in range(count):
         if k < 2:
@@ -53,7 +56,10 @@ def recurrence(first: np.ndarray, second: np.ndarray, factor: np.ndarray, count:
 
 
 def folded_matmul(matmul: Any) -> Any:
-    """Return a matmul that folds the leading axes of a stack times a matrix into one product."""
+    """Return a matmul that computes a stack (..., M, K) times a matrix (K, N) as one product of two matrices.
+
+    NumPy would call BLAS once for each matrix of the stack.
+    """
 
     def product(a: Any, b: Any) -> Any:
         if len(a.shape) > 2 and len(b.shape) == 2:
@@ -69,10 +75,10 @@ def numpy_namespace(standard: Any, **own: Any) -> SimpleNamespace:
     Parameters
     ----------
     standard : module with the names of the array API standard
-    own : names that replace those of `standard`, and extras
+    own : names that replace or extend those of `standard`
     """
     names: dict[str, Any] = {
-        "astype": _astype,  # no copy where the precision is right already
+        "astype": _astype,  # no copy if the dtype is right already
         "bfloat16": np.float32,
         "float16": np.float16,
         "matmul": folded_matmul(standard.matmul),
@@ -87,19 +93,19 @@ def numpy_namespace(standard: Any, **own: Any) -> SimpleNamespace:
         "with_adjoint": None,
     }
     names.update(own)
-    # only what is not replaced: a wrapper of NumPy 1.26 has names of that NumPy, and none of array-api-compat
+    # looked up only if not replaced, because a wrapper of NumPy 1.26 lacks some names of the standard
     names.update({name: getattr(standard, name) for name in STANDARD if name not in names})
     assert set(REQUIRED) <= set(names), set(REQUIRED) - set(names)
     return SimpleNamespace(**names)
 
 
 def _counting(size: int, *, like: np.ndarray) -> np.ndarray:
-    """Return 0, 1, ..., size - 1."""
+    """Return 0, 1, ..., size - 1; NumPy needs no `like`, which names the device."""
     return np.arange(size, dtype=np.int64)
 
 
 def _checked(x: np.ndarray, right: Any, text: str) -> np.ndarray:
-    """Return x, or raise InputError where anything is not right."""
+    """Return x; raise InputError with the text, and the position of the first false entry, unless `right` is true."""
     if not np.all(right):
         raise InputError(f"{text} {np.argmin(right)}" if np.ndim(right) else text)
     return x
@@ -118,4 +124,4 @@ plain = numpy_namespace(
     segment_sum=segment_sum,
     size=lambda x, axis: x.shape[axis],
 )
-"""Every name of `deepmd.array_model.namespace.REQUIRED` and `deepmd.data.search.SEARCH`."""
+"""NumPy with every name of `deepmd.array_model.namespace.REQUIRED` and `deepmd.data.search.SEARCH`."""

@@ -1,4 +1,4 @@
-"""Settings of the running process: memory allocator, thread counts, optional imports."""
+"""Settings of the running process: memory allocator, thread counts, optional imports. Imports no framework."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from deepmd.array_model.errors import InputError
 
 
 def keep_memory() -> None:
-    """Let the process keep the memory of freed arrays for the next ones.
+    """Set glibc's allocator (`mallopt`) to keep the memory of freed arrays for the next arrays.
 
-    The allocator of glibc hands large blocks back to the system at once and faults them in again, page by page, at
-    every step: up to half of the time. Settings of the user (`MALLOC_...` in the environment) come first; elsewhere
-    than on glibc nothing happens.
+    By default glibc returns large blocks to the system at once, and every step faults them in again, page by page.
+    Columns "allocator settings" of docs/benchmarks.md show the effect on DeePMD-kit. Settings of the user (`MALLOC_...`
+    or `GLIBC_TUNABLES` in the environment) take precedence. No effect without glibc.
     """
     if sys.platform != "linux" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return
@@ -30,17 +30,11 @@ def keep_memory() -> None:
 
 
 INTRA, INTER = "DP_INTRA_OP_PARALLELISM_THREADS", "DP_INTER_OP_PARALLELISM_THREADS"
-"""Variables of the environment: threads inside of an operation, operations at once."""
+"""Environment variables: threads within an operation; operations at once."""
 
 
 def threads(name: str) -> int:
-    """Return the number of threads that a variable of the environment asks for, 0 if it leaves that to the framework.
-
-    Raises
-    ------
-    InputError
-        It is no number of threads.
-    """
+    """Return the number of threads that an environment variable asks for; 0: the framework decides."""
     given = os.environ.get(name, "").strip()
     try:
         number = int(given.split(",")[0] or "0")  # OMP_NUM_THREADS may name a number for each nested level
@@ -55,9 +49,9 @@ def threads(name: str) -> int:
 
 
 def import_without(name: str, other: str) -> Any:
-    """Import a package as if another one, which it can use but need not, were not installed.
+    """Import the package `name` as if its optional dependency `other` were not installed.
 
-    Unless that one is there already.
+    An ordinary import if either package is loaded already.
     """
     if name in sys.modules or other in sys.modules:
         return importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""What DeePMD-kit has and this package does not have yet: one table, with reasons."""
+"""Features of DeePMD-kit that are not supported yet: keys, types and commands, each with its purpose, for messages."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Key(NamedTuple):
 
     Attributes
     ----------
-    off : the value that means "off", which is accepted as null is
-    because : what the key is for
-    trained : whether a trained model with another value computes something else, so that its file is refused
+    off : value that switches the feature off; accepted, as null is
+    because : purpose of the key
+    trained : a model trained with another value computes something else, so that its file is refused
     """
 
     off: Any
@@ -79,7 +79,7 @@ KEYS: dict[str, dict[str, Key]] = {
         **dict.fromkeys(("compiled_infer", "tf32_infer", "amp_infer"), Key(False, SPEED)),
     },
 }
-"""Keys of each section of the input."""
+"""Keys by section of the input; "" is the top level."""
 
 KINDS: dict[str, dict[str, str]] = {
     "descriptor": {"dpa4": DPA4},
@@ -93,7 +93,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "loss": {"ener_spin": SPIN, "ener_hess": "Hessians", "dens": "denoising of positions"},
 }
-"""Types of each section, and what they are for."""
+"""Types by section of the input, each with its purpose."""
 
 COMMANDS = {
     "embed": "tables inside of a file",
@@ -103,4 +103,4 @@ COMMANDS = {
     "transfer": "parameters of one graph in another",
     "train-nvnmd": "hardware of its own",
 }
-"""Commands, and what they are for."""
+"""Commands, each with its purpose."""
