@@ -307,6 +307,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _fail(error, USAGE_ERROR)
     except KeyboardInterrupt as stop:
-        return INTERRUPTED if stop.args else _fail("interrupted", INTERRUPTED)  # message: told by training
+        # an interrupted training raises with arguments, after it has logged the reason
+        return INTERRUPTED if stop.args else _fail("interrupted", INTERRUPTED)
     except SystemExit as stop:  # raised by -h, --version and SIGTERM
         return int(stop.code or 0)

@@ -1,6 +1,6 @@
-"""Writing without losing: what is read, and what is no regular file, is never replaced.
+"""Atomic writes: a file gets its name when it is complete. Files that are read, devices and folders are never replaced.
 
-Files get their name when they are whole.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -21,20 +21,15 @@ PathLike = str | os.PathLike[str]
 def check_output(
     path: PathLike, name: str = "", *, reads: Iterable[PathLike] = (), text: bool = False, folder: bool = False
 ) -> None:
-    """Find out before the work starts that its result can be written, and replaces nothing but an older result.
+    """Check before the work starts that its result can be written, and replaces nothing but an older result.
 
     Parameters
     ----------
-    path : where the result goes
-    name : of the option that says so, for errors
-    reads : files that the work reads, models among them by any name that loads them
+    path : place of the result
+    name : option that names the path, for errors
+    reads : files that the work reads; models by any name that loads them
     text : the result is text, which may also go to a device or a FIFO
-    folder : the result is a folder, which may be there
-
-    Raises
-    ------
-    InputError
-        The place cannot be written to, is no regular file (or folder), or is one of the files that are read.
+    folder : the result is a folder, which may exist
     """
     where = f"{name}: {path}" if name else str(path)
     target = real(path)
@@ -58,7 +53,7 @@ def check_output(
 
 
 def _parts(path: PathLike) -> Iterator[PathLike]:
-    """Yield the files behind a path, which may be a saved model, or prefix or index of a TensorFlow checkpoint."""
+    """Yield the files behind a path: itself, files of a TensorFlow checkpoint (by prefix or index), of a SavedModel."""
     yield path
     prefix = Path(str(path).removesuffix(".index"))
     for ending in ("index", "meta", "data-*"):
@@ -68,25 +63,25 @@ def _parts(path: PathLike) -> Iterator[PathLike]:
 
 
 def _among(path: Path, other: PathLike) -> PathLike | None:
-    """Return which of the files behind another path this one is."""
+    """Return the file behind `other` that is the same file as `path`, or None."""
     try:
         return next((file for file in _parts(other) if Path(file).exists() and path.samefile(file)), None)
-    except (OSError, ValueError):  # it is no name
+    except (OSError, ValueError):  # `other` is no valid file name
         return None
 
 
 def real(path: PathLike) -> Path:
-    """Return the path behind all symbolic links."""
+    """Return the path with all symbolic links resolved."""
     return Path(os.path.realpath(path))
 
 
 def is_stream(path: PathLike) -> bool:
-    """Tell whether text is written through: to a character device, a FIFO, or an open file (`/dev/stdout`)."""
+    """Return whether a path is written to directly: a character device, a FIFO, or an open file (`/dev/stdout`)."""
     return _descriptor(path) is not None or Path(path).is_char_device() or Path(path).is_fifo()
 
 
 def open_stream(path: PathLike) -> TextIO:
-    """Open what `is_stream` for writing."""
+    """Open for writing a path for which `is_stream` is true."""
     descriptor = _descriptor(path)
     return (
         Path(path).open("w", encoding="utf-8")
@@ -96,9 +91,9 @@ def open_stream(path: PathLike) -> TextIO:
 
 
 def _descriptor(path: PathLike) -> int | None:
-    """Return the descriptor behind a name like `/dev/stdout`, because opening the name would truncate its file."""
+    """Return the descriptor of a name like `/dev/stdout`, or None. Opening the name instead would truncate its file."""
     path = Path(path)
-    for _ in range(40):  # more links than any system follows
+    for _ in range(40):  # Linux follows at most 40 symbolic links
         folder = real(path.parent)
         if folder == Path(f"/proc/{os.getpid()}/fd") and path.name.isdecimal():
             return int(path.name)
@@ -110,14 +105,9 @@ def _descriptor(path: PathLike) -> int | None:
 
 @contextlib.contextmanager
 def replacing(path: PathLike) -> Iterator[Path]:
-    """Yield a temporary path that becomes `path` when the block succeeds and disappears when it does not.
+    """Yield a temporary path, which is renamed to `path` if the block succeeds and deleted if it fails.
 
     Symbolic links are followed.
-
-    Raises
-    ------
-    InputError
-        The place is no regular file, or its folder does not exist or cannot be written to.
     """
     target = real(path)
     if target.exists() and not target.is_file():
@@ -130,6 +120,7 @@ def replacing(path: PathLike) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
+        # mkstemp makes files private; the umask can be read only by setting it
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
@@ -141,7 +132,7 @@ def replacing(path: PathLike) -> Iterator[Path]:
 
 
 def write_text(path: PathLike, text: str) -> None:
-    """Write a text file in one step; to a device or a FIFO, write through."""
+    """Write a text file atomically; write to a device or a FIFO directly."""
     if is_stream(path):
         with open_stream(path) as file:
             file.write(text)

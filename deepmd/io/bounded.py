@@ -1,4 +1,4 @@
-"""Memory follows the size of a file, not what the file claims."""
+"""Memory limits against damaged and hostile files: what is allocated follows the size of a file, not what it claims."""
 
 from __future__ import annotations
 
@@ -10,24 +10,19 @@ from typing import Any
 from deepmd.array_model.errors import InputError
 
 SHARE, FREE = 20, 2**20
-"""What a file may grow to: so many times its size, and so many bytes besides.
+"""Limit of what a file may claim: SHARE times its size and FREE bytes.
 
-Constants of equal values are stored once.
+SHARE is more than 1, because constants of equal values are stored once.
 """
 
 
 def check_arrays(sizes: Iterable[int], path: Path, stored: int | None = None) -> None:
-    """Refuse arrays that claim far more than the file has, before anything is allocated.
+    """Raise InputError, before anything is allocated, if arrays claim more than SHARE * stored + FREE bytes.
 
     Parameters
     ----------
     sizes : bytes of each array
     stored : bytes of the file (default: of `path`)
-
-    Raises
-    ------
-    InputError
-        They claim more.
     """
     claimed, stored = sum(sizes), path.stat().st_size if stored is None else stored
     if claimed > FREE + SHARE * stored:
@@ -37,13 +32,7 @@ def check_arrays(sizes: Iterable[int], path: Path, stored: int | None = None) ->
 
 
 def check_tree(tree: Any, path: Path) -> None:
-    """Refuse nested dicts, lists and tuples that repeat a part, by reference, so often that a copy would not fit.
-
-    Raises
-    ------
-    InputError
-        A copy would be far larger than the file, or endless.
-    """
+    """Raise InputError if nested dicts, lists and tuples exceed the limit once parts shared by reference are copied."""
     try:
         size = _expanded(tree, {})
     except RecursionError as error:
@@ -53,13 +42,13 @@ def check_tree(tree: Any, path: Path) -> None:
 
 
 def _expanded(tree: Any, known: dict[int, float]) -> float:
-    """Return the number of values and characters of a tree in which nothing is shared."""
+    """Return the number of values and characters of a tree, shared parts counted each time, cycles as infinite."""
     if isinstance(tree, str | bytes):
         return 1 + len(tree)
     if not isinstance(tree, dict | list | tuple):
         return 1
     if id(tree) not in known:
-        known[id(tree)] = math.inf  # what holds itself is endless
+        known[id(tree)] = math.inf  # stays infinite if a part contains itself
         parts = [*tree.keys(), *tree.values()] if isinstance(tree, dict) else tree
         known[id(tree)] = 1 + sum(_expanded(part, known) for part in parts)
     return known[id(tree)]

@@ -1,4 +1,4 @@
-"""From a section of the input to a dataclass: aliases, comments, unknown keys, types (by pydantic)."""
+"""Sections as dataclasses: aliases, comments, unknown keys, types (by pydantic). For input.json and stored trees."""
 
 from __future__ import annotations
 
@@ -25,13 +25,7 @@ def without_comments(tree: Any) -> Any:
 
 
 def check_finite(tree: Any, where: str = "") -> None:
-    """Refuse nested dicts and lists with a number or an array that is not finite; `where` is the path of the tree.
-
-    Raises
-    ------
-    InputError
-        There is one; the message names its path.
-    """
+    """Raise InputError for a number or array that is not finite in nested dicts and lists; `where` is their path."""
     for path, leaf in flatten(tree, where).items():
         if isinstance(leaf, float | np.ndarray | np.generic) and not np.all(np.isfinite(leaf)):
             raise InputError(
@@ -40,12 +34,11 @@ def check_finite(tree: Any, where: str = "") -> None:
 
 
 def find(tree: Any, key: str, what: str, optional: bool = False) -> Any:
-    """Return an entry of a stored tree, None where it is optional and missing.
+    """Return the entry at a path such as "a/b/0" of nested dicts and lists; None if it is optional and missing.
 
-    Raises
-    ------
-    InputError
-        The entry is missing, or something above it is neither a dict nor a list.
+    Parameters
+    ----------
+    what : name of the tree, for errors
     """
     for part in key.split("/"):
         if isinstance(tree, dict) and part in tree:
@@ -60,13 +53,7 @@ def find(tree: Any, key: str, what: str, optional: bool = False) -> Any:
 
 
 def find_list(tree: Any, key: str, what: str) -> list[Any]:
-    """Return an entry of a stored tree that must be a list.
-
-    Raises
-    ------
-    InputError
-        The entry is missing or something else.
-    """
+    """Return an entry that must be a list; arguments as for `find`."""
     value = find(tree, key, what)
     if not isinstance(value, list):
         raise InputError(f"{what}: {key} is no list but {value!r:.100}")
@@ -74,13 +61,7 @@ def find_list(tree: Any, key: str, what: str) -> list[Any]:
 
 
 def rename(section: dict[str, Any], aliases: Mapping[str, str], where: str) -> dict[str, Any]:
-    """Return the section with aliases replaced by the proper keys.
-
-    Raises
-    ------
-    InputError
-        A key is given under two names.
-    """
+    """Return the section with aliases replaced by the proper keys; raise InputError for a key under two names."""
     out: dict[str, Any] = {}
     for key, value in section.items():
         proper = aliases.get(key, key)
@@ -91,25 +72,20 @@ def rename(section: dict[str, Any], aliases: Mapping[str, str], where: str) -> d
 
 
 def given(instance: Any) -> dict[str, Any]:
-    """Return the options of a config dataclass without what is derived from elsewhere."""
+    """Return the options of a config dataclass, without fields that are derived from elsewhere."""
     derived = [field.name for field in dataclasses.fields(instance) if field.metadata.get("derived")]
     return {name: value for name, value in dataclasses.asdict(instance).items() if name not in derived}
 
 
 def build(cls: type[T], section: Any, where: str, not_yet: Mapping[str, Key] | None = None) -> T:
-    """Make a config dataclass from a section of the input.
+    """Build a config dataclass from a section of the input.
 
     Parameters
     ----------
     cls : dataclass; its attribute `names` maps aliases to fields, `ignored` lists keys that are accepted and dropped
     section : dict from the input, without `type`
     where : path of the section in the input, for errors
-    not_yet : keys that DeePMD-kit knows and we do not support
-
-    Raises
-    ------
-    InputError
-        A key is unknown or not supported, a value has the wrong type or is out of range, a required key is missing.
+    not_yet : keys of DeePMD-kit that are not supported
     """
     if not isinstance(section, dict):
         raise InputError(f"{where}: must be an object with keys, got {section!r}")
@@ -141,6 +117,7 @@ def build(cls: type[T], section: Any, where: str, not_yet: Mapping[str, Key] | N
 
 
 def _explain(error: pydantic.ValidationError, where: str, known: list[str]) -> str:
+    """Return one message for all errors of pydantic, each with the path of its key."""
     problems: dict[str, list[str]] = {}
     for item in error.errors(include_url=False):
         path = "/".join([where, *(str(part) for part in item["loc"] if isinstance(part, int) or part in known)])

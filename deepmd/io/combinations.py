@@ -1,4 +1,4 @@
-"""Sections `model` that are made of other models: pairtab, frozen, linear_ener, and `use_srtab`."""
+"""Sections `model` that load or combine models: pairtab, frozen, linear_ener, and `use_srtab`. For train_input.py."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from deepmd.io.sections import FORBID, FileName, ModelSection
 from deepmd.plan import slots
 
 Given = dict[str, np.ndarray]
-"""{path: array} of the parameters that an input determines: tables and frozen models."""
+"""{path: array}: parameters that the input determines, of pair tables and frozen models."""
 
 Read = Callable[[dict[str, Any]], tuple[ModelSection, Any, Given]]
-"""What reads a section `model` of any kind."""
+"""Function that reads a section `model` of any type: its other keys, the model, parameters that it determines."""
 
 KINDS = ("pairtab", "frozen", "linear_ener", "linear")
 """Types of the section that are read here."""
@@ -30,7 +30,7 @@ KINDS = ("pairtab", "frozen", "linear_ener", "linear")
 
 @dataclass(frozen=True)
 class PairTabSection:
-    """`model` of type pairtab, without the keys of all models."""
+    """`model` of type pairtab, without the keys that all models share."""
 
     tab_file: FileName
     rcut: float
@@ -44,7 +44,7 @@ class PairTabSection:
 
     @property
     def most(self) -> int:
-        """Slots of all types."""
+        """Neighbour capacity: slots summed over types."""
         return self.sel if isinstance(self.sel, int) else sum(self.sel)
 
 
@@ -59,7 +59,7 @@ class FrozenSection:
 
 @dataclass(frozen=True)
 class LinearSection:
-    """`model` of type linear_ener, without the keys of all models."""
+    """`model` of type linear_ener, without the keys that all models share."""
 
     models: tuple[dict[str, Any], ...]
     weights: str | tuple[float, ...]
@@ -73,13 +73,7 @@ class LinearSection:
 
 
 def read_combination(kind: str, section: dict[str, Any], read: Read) -> tuple[ModelSection, Any, Given]:
-    """Make the model of a section of one of `KINDS`; `read` makes its members.
-
-    Raises
-    ------
-    InputError
-        Something is unknown, missing, cannot be read or does not fit together.
-    """
+    """Build the model of a section of one of `KINDS`; `read` builds its members."""
     cls: Any = {"pairtab": PairTabSection, "frozen": FrozenSection}.get(kind, LinearSection)
     names = cls.__dataclass_fields__
     own = build(cls, {key: value for key, value in section.items() if key in names}, "model")
@@ -109,7 +103,7 @@ def _options(outer: ModelSection) -> dict[str, Any]:
 
 
 def _frozen(own: FrozenSection, common: dict[str, Any]) -> tuple[ModelSection, Any, Given]:
-    """Return a model file as it is."""
+    """Return the model and parameters of a model file, unchanged."""
     from deepmd.io.formats import load_model
 
     content = load_model(own.model_file)
@@ -122,7 +116,7 @@ def _frozen(own: FrozenSection, common: dict[str, Any]) -> tuple[ModelSection, A
 
 
 def _linear(own: LinearSection, common: dict[str, Any], read: Read) -> tuple[ModelSection, Any, Given]:
-    """Return a sum of models. What files bring along as biases becomes part of the bias of the sum."""
+    """Return a sum of models. Biases b_k that members bring along become one bias of the sum, sum_k w_k b_k."""
     first = own.models[0] if own.models else {}
     if "type_map" not in common and "type_map" in first:
         common = {**common, "type_map": first["type_map"]}
@@ -151,11 +145,11 @@ def _linear(own: LinearSection, common: dict[str, Any], read: Read) -> tuple[Mod
 
 
 def with_table(outer: ModelSection, model: StandardModel) -> tuple[Any, Given]:
-    """Return the model of a section with `use_srtab`: a Deep Potential that gives way to a table at short distances."""
+    """Return the model of a section with `use_srtab`: a Deep Potential, replaced by a pair table at short distances."""
     missing = [name for name in ("smin_alpha", "sw_rmin", "sw_rmax") if getattr(outer, name) is None]
     if missing:
         raise InputError(f"model/{missing[0]}: required with use_srtab, but missing")
-    most = 1 if slots.find_automatic(model) else sum(model.layout().sel)  # an automatic one is resolved later
+    most = 1 if slots.find_automatic(model) else sum(model.layout().sel)  # 1: placeholder for an automatic sel
     table, params = read_table(
         str(outer.use_srtab), max(slots.find_cutoffs(model)), most, outer.type_map, "model/use_srtab"
     )

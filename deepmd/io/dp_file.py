@@ -1,4 +1,4 @@
-"""`.dp` (HDF5) and `.yaml` files (docs/layouts.md#dp-and-yaml)."""
+"""`.dp` (HDF5) and `.yaml` files (docs/layouts.md#dp-and-yaml). Needs no framework. Stored tree: model_file.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from deepmd.io.checking import find
 from deepmd.io.model_file import ModelFile, from_tree, map_variables, to_tree
 
 DTYPES = ("float64", "float32", "float16", "int64", "int32")
+"""Accepted dtypes of arrays in `.yaml` files."""
+
 DEEPEST = 100
+"""Deepest nesting of a `.yaml` file."""
 
 
 def save_dp(path: Path, content: ModelFile) -> None:
@@ -36,13 +39,7 @@ def save_dp(path: Path, content: ModelFile) -> None:
 
 
 def load_dp(path: Path) -> ModelFile:
-    """Read a `.dp` file of this program or of DeePMD-kit.
-
-    Raises
-    ------
-    InputError
-        The file is damaged, not a model, or claims more than it has.
-    """
+    """Read a `.dp` file of this program or of DeePMD-kit."""
     try:
         with h5py.File(path, "r") as file:
             tree = json.loads(_description(file, path))
@@ -52,13 +49,13 @@ def load_dp(path: Path) -> ModelFile:
             arrays = {name: np.asarray(item[...]) for name, item in items.items()}
     except InputError:
         raise
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:  # all of which h5py raises about damage
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:  # h5py, damaged file
         raise InputError(f"{path}: not a readable .dp file: {str(error)[:200] or type(error).__name__}") from error
     return from_tree(map_variables(lambda name: arrays[name], tree), str(path))
 
 
 def _description(file: h5py.File, path: Path) -> str:
-    """Return the attribute with the JSON after looking at how long it claims to be."""
+    """Return the attribute with the JSON, after a check of the length that it claims."""
     if "json" not in file.attrs:
         raise InputError(f"{path}: an HDF5 file, but not a model: it has no attribute 'json'")
     attribute = file.attrs.get_id("json")
@@ -70,7 +67,8 @@ def _description(file: h5py.File, path: Path) -> str:
 
 
 def _find(file: h5py.File, name: Any, items: dict[str, h5py.Dataset], path: Path) -> None:
-    """Add the dataset that the description names to `items` if it is an array of this very file, named once."""
+    """Add the dataset `name` to `items`. Raise InputError unless it is an array stored in this file, named once."""
+    # hard links only, because soft and external links, virtual and external datasets may lead to other files
     item = file.get(name) if isinstance(name, str) and isinstance(file.get(name, getlink=True), h5py.HardLink) else None
     if not isinstance(item, h5py.Dataset) or item.is_virtual or item.external or name in items:
         raise InputError(
@@ -100,25 +98,21 @@ def save_yaml(path: Path, content: ModelFile) -> None:
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML loader without merge keys."""
+
     def flatten_mapping(self, node: Any) -> None:
-        """Merge nothing: keys `<<` multiply a mapping while it is read, and no model has them."""
+        """Ignore merge keys (`<<`), because they multiply a mapping while it is read, and no model has them."""
 
 
 def load_yaml(path: Path) -> ModelFile:
-    """Read a `.yaml` file of this program or of DeePMD-kit.
-
-    Raises
-    ------
-    InputError
-        The file is damaged, not a model, or repeats parts of itself without measure.
-    """
+    """Read a `.yaml` file of this program or of DeePMD-kit."""
     try:
         text = path.read_text(encoding="utf-8")
         _check_depth(text, path)
         tree = yaml.load(text, Loader=_Loader)
     except InputError:
         raise
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:  # of the parser
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:  # by parser
         raise InputError(f"{path}: not a readable .yaml model: {str(error)[:300]}") from error
     check_tree(tree, path)
     if not isinstance(tree, dict):
@@ -127,7 +121,7 @@ def load_yaml(path: Path) -> ModelFile:
 
 
 def _check_depth(text: str, path: Path) -> None:
-    """Refuse deep nesting, at which the loader would overflow its stack."""
+    """Raise InputError for nesting deeper than DEEPEST, at which the recursive loader could overflow its stack."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -136,7 +130,7 @@ def _check_depth(text: str, path: Path) -> None:
 
 
 def _with_arrays(tree: Any, path: Path) -> Any:
-    """Return the tree with arrays in place of their stored form."""
+    """Return the tree with NumPy arrays in place of {"@class": "np.ndarray", ...}."""
     if isinstance(tree, dict) and tree.get("@class") == "np.ndarray":
         return _array(tree, path)
     if isinstance(tree, dict):
@@ -150,5 +144,5 @@ def _array(tree: dict[str, Any], path: Path) -> np.ndarray:
         raise InputError(f"{path}: an array of type {dtype!r} is not a parameter. Accepted: {', '.join(DTYPES)}")
     try:
         return np.asarray(value, dtype=dtype)
-    except (TypeError, ValueError, OverflowError) as error:  # of NumPy, about values that are no numbers
+    except (TypeError, ValueError, OverflowError) as error:  # raised by NumPy for values that are no numbers
         raise InputError(f"{path}: not a readable .yaml model: {str(error)[:300]}") from error

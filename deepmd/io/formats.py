@@ -1,4 +1,4 @@
-"""Which file belongs to which module: one table, resolved when used, so that nobody loads a framework for nothing."""
+"""Tables of file formats and backends. Modules are imported on use, so that no framework is loaded for nothing."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ FORMATS = {
     ),
     ".index": ("deepmd.adapters.tf.checkpoint", "load_checkpoint", None, "tf"),
 }
-"""`.index` stands for a TensorFlow checkpoint, which is named by its prefix."""
+"""Readers and writers by suffix; `.index` stands for a TensorFlow checkpoint, which is named by its prefix."""
 
 TAKE_INPUT = (".pb", ".index")
-"""Formats whose loaders take the input of the training beside the path."""
+"""Formats whose loaders accept the input of the training beside the path."""
 
 WRITABLE = tuple(suffix for suffix, row in FORMATS.items() if row[2])
-"""Formats that models are converted to; checkpoints are written by training only."""
+"""Targets of conversion; checkpoints are written by training only."""
 
 LAMMPS = (".pth", ".savedmodel", ".savedmodeltf")
 """Formats that the `pair_style deepmd` of DeePMD-kit reads."""
@@ -41,8 +41,8 @@ class Backend(NamedTuple):
 
     Attributes
     ----------
-    names : what users may call it; the first is that of its folder in `deepmd/adapters`
-    package, extra : the framework, and the extra that installs it; "" without one
+    names : accepted names; the first one names its folder in `deepmd/adapters`
+    package, extra : its framework, and the extra that installs the framework; "" if it has none
     trains : whether it has a trainer
     """
 
@@ -63,13 +63,7 @@ BACKENDS = {
 
 
 def backend_name(name: str) -> str:
-    """Return the canonical name of a backend.
-
-    Raises
-    ------
-    InputError
-        The name is unknown.
-    """
+    """Return the canonical name of a backend."""
     for canonical, backend in BACKENDS.items():
         if name.lower() in backend.names:
             return canonical
@@ -78,13 +72,7 @@ def backend_name(name: str) -> str:
 
 
 def framework(module: str, backend: str) -> Any:
-    """Import a module of an adapter.
-
-    Raises
-    ------
-    InputError
-        The framework is not installed.
-    """
+    """Import a module of an adapter; raise InputError with installation advice if the framework is missing."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -98,13 +86,7 @@ def framework(module: str, backend: str) -> Any:
 
 
 def suffix_of(path: str | os.PathLike[str]) -> str:
-    """Return the suffix that decides the format; a TensorFlow checkpoint may be named by its prefix.
-
-    Raises
-    ------
-    InputError
-        The suffix is unknown.
-    """
+    """Return the suffix that decides the format; a TensorFlow checkpoint may be named by its prefix."""
     path = Path(path)
     if path.suffix.lower() not in FORMATS and Path(f"{path}.index").exists():
         return ".index"
@@ -122,16 +104,11 @@ def backend_of(path: str | os.PathLike[str]) -> str:
 
 
 def load_model(path: str | os.PathLike[str], training_input: str | os.PathLike[str] | None = None) -> ModelFile:
-    """Read a model from any format.
+    """Read a model file of any format.
 
     Parameters
     ----------
     training_input : input of the training, for graphs and TensorFlow checkpoints of DeePMD-kit that do not store it
-
-    Raises
-    ------
-    InputError
-        The file is missing, damaged, foreign, or its framework is not installed.
     """
     suffix = suffix_of(path)
     if training_input is not None and suffix not in TAKE_INPUT:
@@ -148,13 +125,7 @@ def load_model(path: str | os.PathLike[str], training_input: str | os.PathLike[s
 
 
 def check_target(path: str | os.PathLike[str], *reads: str | os.PathLike[str]) -> None:
-    """Find out before the work starts that a model can be written, and replaces none of the files that are read for it.
-
-    Raises
-    ------
-    InputError
-        The format cannot be written (checkpoints are written by training only) or the place cannot.
-    """
+    """Check before the work starts that a model can be written, and replaces none of the files that are read for it."""
     path = Path(path)
     if path.suffix.lower() not in WRITABLE:
         raise InputError(f"{path}: cannot be written as {path.suffix!r}. Formats to write: {', '.join(WRITABLE)}")
@@ -162,13 +133,7 @@ def check_target(path: str | os.PathLike[str], *reads: str | os.PathLike[str]) -
 
 
 def save_model(path: str | os.PathLike[str], content: ModelFile) -> None:
-    """Write a model in the format that the suffix names.
-
-    Raises
-    ------
-    InputError
-        See `check_target`.
-    """
+    """Write a model in the format that the suffix names."""
     path = Path(path)
     check_target(path)
     module, _, saver, backend = FORMATS[path.suffix.lower()]
@@ -178,16 +143,11 @@ def save_model(path: str | os.PathLike[str], content: ModelFile) -> None:
 def convert(
     source: str | os.PathLike[str], target: str | os.PathLike[str], training_input: str | os.PathLike[str] | None = None
 ) -> None:
-    """Convert a model file into another format; the suffixes decide. Nothing is lost.
+    """Convert a model file into another format; the suffixes decide. Lossless.
 
     Parameters
     ----------
     training_input : see `load_model`
-
-    Raises
-    ------
-    InputError
-        Either file cannot be read or written.
     """
     check_target(target, source, *(() if training_input is None else (training_input,)))
     save_model(target, load_model(source, training_input))

@@ -1,4 +1,4 @@
-"""`dp doc-train-input`: the keys of input.json, from the dataclasses that check them."""
+"""`dp doc-train-input`: the keys of input.json, from the dataclasses that check them. Sections: sections.py."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ def _classes() -> dict[str, dict[str, type]]:
 
 
 def _keys(cls: type) -> list[dict[str, Any]]:
+    """Return name, type, aliases and default of each option of a class."""
     names: dict[str, str] = getattr(cls, "names", {})
     out = []
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
@@ -61,11 +62,6 @@ def input_doc(out_type: str = "rst") -> str:
     Parameters
     ----------
     out_type : "rst" for text, "json" for lists of keys, "json_schema" for a schema that editors and validators read
-
-    Raises
-    ------
-    InputError
-        The type is unknown.
     """
     if out_type == "json":
         tree = {
@@ -91,7 +87,7 @@ def input_doc(out_type: str = "rst") -> str:
 
 
 def _schema() -> dict[str, Any]:
-    """Return a JSON schema; its objects allow further keys because of comments and aliases."""
+    """Return a JSON schema. Its objects allow additional keys, because inputs have comments and aliases."""
     root: dict[str, Any] = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "type": "object",

@@ -1,4 +1,4 @@
-"""Functions of `deepmd.kit` by name, imported when used: no module outside of `deepmd.kit` imports it otherwise."""
+"""Lazy imports from `deepmd.kit`, by name: the only place outside of `deepmd.kit` that imports from it."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ KIT = {
 
 
 def from_kit(name: str) -> Any:
-    """Return a function of `deepmd.kit`."""
+    """Return a function of `deepmd.kit`, by a name in `KIT`."""
     return getattr(importlib.import_module(KIT[name]), name)

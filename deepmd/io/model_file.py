@@ -1,4 +1,7 @@
-"""What every model file holds, and its two stored forms: a tree with arrays, and JSON beside named arrays."""
+"""Contents of a model file (`ModelFile`), and their two stored forms: a tree with arrays, and JSON beside named arrays.
+
+`.dp` and `.yaml` store the first form, files of frameworks the second. NumPy only. Section `model`: kit/layouts/.
+"""
 
 from __future__ import annotations
 
@@ -31,15 +34,15 @@ assert models  # imported for its registrations
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A whole model: every format stores all of this.
+    """A complete model: every format stores all of these fields.
 
     Attributes
     ----------
-    model : its configuration
-    params : its parameters, NumPy arrays
-    definition : the `model` section of the input it was trained with, or {}
+    model : configuration
+    params : parameters, NumPy arrays
+    definition : section `model` of the input of the training, or {}
     min_nbor_dist : shortest distance in the training data, Angstrom, or None
-    plan : of a compressed model, what is evaluated in place of its embedding nets; None if it is not compressed
+    plan : expansions in place of the embedding nets of a compressed model; None if the model is not compressed
     """
 
     model: Model
@@ -50,15 +53,15 @@ class ModelFile:
 
     @property
     def arrays(self) -> Params:
-        """All arrays of the file: the tree of parameters, and of the plan of a compressed model."""
+        """Tree of all arrays of the file: parameters, and tables of the plan of a compressed model."""
         return {**self.params, PLAN: tables_of(self.plan or ())}
 
     def with_params(self, params: Params) -> ModelFile:
-        """Return the same model with other parameters; a stored plan belonged to the old ones."""
+        """Return the model with other parameters and without a plan, because a plan belongs to its parameters."""
         return replace(self, params=params, plan=None)
 
     def with_distance(self, distance: float | None) -> ModelFile:
-        """Return the same model with the shorter of two known distances between atoms of its data (Angstrom)."""
+        """Return the model with the shorter of its own `min_nbor_dist` and another distance (Angstrom)."""
         return replace(self, min_nbor_dist=shortest(self.min_nbor_dist, distance))
 
 
@@ -67,13 +70,8 @@ def plan_evaluation(content: ModelFile, evaluation: str | None = None) -> tuple[
 
     Parameters
     ----------
-    evaluation : "direct", "spectral" or "auto". None: the plan of a compressed model, otherwise what its input said.
-        A compressed model is evaluated as stored, unless directly
-
-    Raises
-    ------
-    InputError
-        The choice is unknown.
+    evaluation : "direct", "spectral" or "auto"; None: as in the input of the training. A compressed model keeps its
+        stored plan unless "direct" is asked for
     """
     if content.plan is not None and evaluation != "direct":
         return content.plan, ""
@@ -89,7 +87,7 @@ def plan_evaluation(content: ModelFile, evaluation: str | None = None) -> tuple[
 
 
 def evaluation_asked(content: ModelFile) -> list[str]:
-    """Return the option `evaluation` of the input that the model was trained with, for each part of its descriptors."""
+    """Return the option `evaluation` in the input of the training, for each of `descriptors_with`."""
     return [
         _section(content.definition, where).get("evaluation", "auto")
         for where, _, _ in descriptors_with(content.model, content.params)
@@ -106,24 +104,24 @@ def _section(tree: Any, where: str) -> dict[str, Any]:
 
 
 def shortest(*distances: float | None) -> float | None:
-    """Return the shortest of some distances, None if none of them is known: a positive number."""
+    """Return the shortest known distance, or None. Unknown are None, infinity, and what is not positive."""
     return min((each for each in distances if each is not None and 0.0 < each < math.inf), default=None)
 
 
 def known_distance(content: ModelFile) -> float | None:
-    """Return the shortest distance of the data (Angstrom), or None where none within the cutoff is known."""
+    """Return the shortest distance of the data (Angstrom), or None if it is unknown or not within the cutoff."""
     distance = content.min_nbor_dist
     return distance if distance is not None and 0.0 < distance < content.model.layout().rcut else None
 
 
 def model_to_dict(model: Model, params: Params) -> dict[str, Any]:
-    """Return the `model` section of a `.dp` file; the leaves of `params` may be anything."""
+    """Return the section `model` of a `.dp` file. Leaves of `params` are copied as they are, arrays or not."""
     tree: dict[str, Any] = from_kit("model_to_dict")(model, params)
     return tree
 
 
 def to_tree(content: ModelFile, backend: str) -> dict[str, Any]:
-    """Return the tree of a `.dp` file, with our key `expansion` (docs/layouts.md#dp-and-yaml)."""
+    """Return the tree of a `.dp` file; its key `expansion` is not DeePMD-kit's (docs/layouts.md#dp-and-yaml)."""
     distance = (
         {} if content.min_nbor_dist is None else {"min_nbor_dist": np.asarray(content.min_nbor_dist, dtype=np.float64)}
     )
@@ -140,13 +138,7 @@ def to_tree(content: ModelFile, backend: str) -> dict[str, Any]:
 
 
 def from_tree(tree: dict[str, Any], where: str) -> ModelFile:
-    """Return the model of a nested dict.
-
-    Raises
-    ------
-    InputError
-        The tree is not that of a model, or of one that is not supported; or a number of it is NaN or infinite.
-    """
+    """Return the model of a stored tree; raise InputError unless its shapes fit and all its numbers are finite."""
     try:
         check_finite({name: find(tree, name, NO_MODEL, optional=True) for name in ("model", "expansion")})
         model, params = from_kit("model_from_dict")(find(tree, "model", NO_MODEL))
@@ -159,7 +151,7 @@ def from_tree(tree: dict[str, Any], where: str) -> ModelFile:
         content = ModelFile(model, params, definition, None if distance is None else float(distance))
         if tree.get("expansion"):
             content = replace(content, plan=_plan_from_tree(tree["expansion"], content))
-        check_finite(content.arrays, "parameters")  # once more: narrower precisions overflow sooner
+        check_finite(content.arrays, "parameters")  # again, because casts to a narrower precision may overflow
         return content
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
@@ -171,7 +163,7 @@ NO_MODEL = "not a model file of this program or of DeePMD-kit"
 
 
 def _check_shapes(model: Model, params: Params) -> None:
-    """Compare every stored shape with that of fresh parameters; a wrong one would broadcast silently later."""
+    """Raise InputError if stored shapes are not those of initial parameters: wrong shapes could broadcast silently."""
     stored = {path: leaf.shape for path, leaf in flatten(params).items()}
     fresh = {
         path: leaf.shape
@@ -187,24 +179,18 @@ def _check_shapes(model: Model, params: Params) -> None:
 class ShapeBudget:
     """Stand-in for the generator in shape checks: raises before more than four times the stored values are allocated.
 
-    The description of a hostile file may ask for more than memory.
+    The description in a hostile file may ask for more values than fit into memory.
     """
 
     def __init__(self, stored: int) -> None:
-        self._left = 4 * stored + 1000  # shapes that differ a little are told one by one
+        self._left = 4 * stored + 1000  # slack, because `_check_shapes` has better messages for small differences
 
     def __call__(self, seed: Any) -> ShapeBudget:
-        """Return itself as the generator of a seed."""
+        """Return the budget itself in the role of the generator of a seed."""
         return self
 
     def normal(self, loc: float = 0.0, scale: float = 1.0, size: tuple[int, ...] = ()) -> np.ndarray:
-        """Return zeros.
-
-        Raises
-        ------
-        InputError
-            In total, far more are asked for than are stored.
-        """
+        """Return zeros, or raise InputError if the budget is spent."""
         self._left -= math.prod(size)
         if self._left < 0:
             raise InputError("the description asks for far more parameters than are stored")
@@ -217,7 +203,7 @@ def _plan_to_tree(plan: Plan) -> dict[str, Any]:
 
 
 def _plan_from_tree(tree: dict[str, Any], content: ModelFile) -> Plan:
-    """Return the plan of a compressed model after checking that it fits. Version 2 was that of one descriptor."""
+    """Return the plan of a compressed model after a check that it fits. Version 2 holds a single descriptor."""
     version = find(tree, "@version", "expansion")
     if version not in (2, 3):
         raise InputError(f"expansion: stored with @version = {version!r}; accepted: 2, 3")
@@ -232,13 +218,14 @@ def _plan_from_tree(tree: dict[str, Any], content: ModelFile) -> Plan:
 
 
 def _expansion_from_tree(tree: dict[str, Any], part: Any, ntypes: int, where: str) -> Expansion:
-    """Return the expansion of a part after checking that its tables fit."""
+    """Return the expansion of a descriptor after a check of the shapes of its tables."""
     what = f"expansion: {where}"
     terms, tables = find(tree, "terms", what), map_leaves(np.asarray, find(tree, "@variables", what))
     if type(terms) is not int or terms < 2 or terms % 2:
         raise InputError(f"expansion: {where}: stored with {terms!r} terms; accepted: a positive even number")
     if not isinstance(part, Expandable):
         raise InputError(f"expansion: {where}: stored for {part.kind}, which has none")
+    # K terms: coefficients (J * 2K, G) and starts (J, G) of the J functions of a group (array_model/spectral.py)
     expected: dict[str, tuple[int, ...]] = {"scale": (), "closest": ()}
     for group, functions in enumerate(part.functions(ntypes)):
         expected.update(
@@ -267,7 +254,7 @@ def map_variables(function: Callable[[Any], Any], tree: Any, inside: bool = Fals
 
 
 def to_json(content: ModelFile, backend: str) -> str:
-    """Return the JSON that native formats carry beside their parameters: the tree with a path for each array."""
+    """Return the JSON that native formats store beside named arrays: the tree, with a path in place of each array."""
     names = paths(content.arrays)
     tables = names.pop(PLAN)
     plan = None if content.plan is None else with_tables(content.plan, tables)
@@ -276,13 +263,7 @@ def to_json(content: ModelFile, backend: str) -> str:
 
 
 def from_json(text: str, arrays: dict[str, np.ndarray], where: str) -> ModelFile:
-    """Return the model from such a JSON and {path: array}.
-
-    Raises
-    ------
-    InputError
-        The JSON is damaged or names a parameter that is not there.
-    """
+    """Return the model of a JSON made by `to_json` and of {path: array}."""
 
     def fetch(leaf: Any) -> Any:
         if not isinstance(leaf, str):

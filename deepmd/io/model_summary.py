@@ -1,4 +1,4 @@
-"""Facts about a model file."""
+"""Summary of a model file for `dp show` and `DeepPot`: numbers of weights, elements of the training data."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from deepmd.array_model.tree import flatten
 from deepmd.io.model_file import ModelFile
 
 STATISTICS = ("davg", "dstd", "inputs")
-"""Parameters of descriptors that are no weights."""
+"""Endings of paths of parameters that are not weights: statistics, and inputs of type embeddings."""
 
 
 def model_size(content: ModelFile) -> dict[str, int]:
-    """Count the weights of the nets; statistics and biases of types are not counted."""
+    """Return the numbers of weights of descriptors and fitting nets; statistics and energy biases are not counted."""
+    # searched anywhere in a path, because members of combinations have them further down
     places = {
         "descriptor": "/descriptor/",
         "fitting-net": "/fitting/nets/",
-    }  # of the model, or of the members of a combination
+    }
     leaves = {
         f"/{path}": np.size(leaf) for path, leaf in flatten(content.params).items() if not path.endswith(STATISTICS)
     }
@@ -27,7 +28,7 @@ def model_size(content: ModelFile) -> dict[str, int]:
 
 
 def observed_types(content: ModelFile) -> dict[str, Any]:
-    """Return the elements of the training data: as noted in the file, else those with an energy bias, else all."""
+    """Return the elements of the training data: as stored in the file, else those with an energy bias, else all."""
     noted = content.definition.get("info", {}).get("observed_type")
     if noted is None:
         type_map, bias = (

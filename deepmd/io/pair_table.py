@@ -1,4 +1,4 @@
-"""Tables of pair potentials: text files of energies by distance, continued to a cutoff, as splines."""
+"""Pair tables: text files of pair energies by distance, continued to a cutoff, as cubic splines. NumPy and SciPy."""
 
 from __future__ import annotations
 
@@ -17,20 +17,15 @@ from deepmd.array_model.namespace import Params
 def read_table(
     path: str | Path, rcut: float, sel: int, type_map: tuple[str, ...], where: str, **options: Any
 ) -> tuple[PairTabModel, Params]:
-    """Return the model of a table file and its parameters.
+    """Return the model of a table file, and its parameters.
 
-    The first column of the file is the distance (Angstrom, evenly spaced), the others are energies (eV) of the pairs of
-    types 0-0, 0-1, ..., 0-N, 1-1, ..., N-N; what `numpy.loadtxt` reads.
+    Columns of the file, which `numpy.loadtxt` reads: distance (Angstrom, evenly spaced), then energies (eV) of the
+    pairs of types 0-0, 0-1, ..., 0-N, 1-1, ..., N-N.
 
     Parameters
     ----------
     where : path of the section in the input, for errors
-    options : of the model
-
-    Raises
-    ------
-    InputError
-        The file cannot be read, has the wrong number of columns, or its distances are not evenly spaced.
+    options : options of the model
     """
     rows, ntypes = _rows(path, where), len(type_map)
     columns = 1 + ntypes * (ntypes + 1) // 2
@@ -61,12 +56,12 @@ def read_table(
 
 
 def continued(rows: np.ndarray, rcut: float) -> np.ndarray:
-    """Return a table (rows, 1 + pairs) that ends before the cutoff with rows that continue it, as DeePMD-kit does.
+    """Return a table (rows, 1 + pairs) that ends before the cutoff, with rows that continue it, as DeePMD-kit does.
 
-    Energies that end at zero stay there. Others follow, in the n steps to the last multiple of the spacing before the
-    cutoff, the cubic polynomial that ends with value and slope zero. It begins with the last value, and with a slope
-    (eV/Angstrom) that equals the last difference of two rows (eV): too flat by the spacing, but that is what tables
-    have meant so far.
+    A last row of zero energies is continued by zeros. Other energies follow a cubic Hermite polynomial to value and
+    slope zero, in n steps to the last multiple of the spacing before the cutoff. The polynomial starts at the last
+    value, with a slope (eV/Angstrom) equal to the last difference of two rows (eV). That is the true slope times the
+    spacing, kept because tables have always been continued so.
     """
     step, last, before = rows[1, 0] - rows[0, 0], rows[-1], rows[-2]
     missing = math.ceil((rcut - last[0]) / step - 1e-6)
@@ -75,6 +70,7 @@ def continued(rows: np.ndarray, rcut: float) -> np.ndarray:
     flat = not np.any(last[1:])
     if not flat:
         missing = max(missing - 1, 1)
+    # Hermite basis on u in (0, 1]: 2u^3 - 3u^2 + 1 for the value, u^3 - 2u^2 + u for dE/du at the start
     u = (np.arange(1, missing + 1) / missing)[:, None]
     slope = (last - before)[1:] * missing * step
     energies = last[1:] * (2.0 * u**3 - 3.0 * u**2 + 1.0) + slope * (u**3 - 2.0 * u**2 + u)
@@ -83,11 +79,11 @@ def continued(rows: np.ndarray, rcut: float) -> np.ndarray:
 
 
 def splines(energies: np.ndarray, ntypes: int) -> np.ndarray:
-    """Return cubic splines (T, T, intervals, 4) of the energies, highest power first, in units of the spacing.
+    """Return clamped cubic splines (T, T, intervals, 4) of the energies, highest power first, in units of the spacing.
 
-    First and second derivatives are continuous, the first is zero at both ends.
+    First and second derivatives are continuous; the first derivative is zero at both ends.
     """
-    from scipy.interpolate import CubicSpline  # imported here, because it takes a second and few models have tables
+    from scipy.interpolate import CubicSpline  # imported on use, because the import is slow and few models have tables
 
     each = CubicSpline(np.arange(len(energies)), energies, bc_type="clamped").c.T  # (pairs, intervals, powers)
     first, second = np.triu_indices(ntypes)
@@ -99,17 +95,12 @@ def splines(energies: np.ndarray, ntypes: int) -> np.ndarray:
 def of_splines(
     info: np.ndarray, coefficients: np.ndarray, rcut: float, sel: int, type_map: tuple[str, ...]
 ) -> tuple[PairTabModel, Params]:
-    """Return the model of splines that a file has without the rows they were made of, and its parameters.
+    """Return the model and the parameters of stored splines; the rows of the table are computed from the splines.
 
     Parameters
     ----------
     info : start and spacing (Angstrom), intervals, types (4,)
-    coefficients : of the splines, as `splines` returns them, of any shape
-
-    Raises
-    ------
-    InputError
-        The numbers do not describe each other.
+    coefficients : as `splines` returns them, in any shape
     """
     if info.shape != (4,) or not np.all(np.isfinite(info)):
         raise InputError(f"a table is described by {info!r}; expected: start, spacing, intervals, types")
@@ -121,6 +112,7 @@ def of_splines(
             f"types: {ntypes}"
         )
     each = coefficients.reshape(ntypes, ntypes, intervals, 4)[np.triu_indices(ntypes)]
+    # value at a node: the constant term of its interval; at the last node the sum of all powers (u = 1)
     energies = np.concatenate([each[:, :, 3], each[:, -1:, :].sum(axis=-1)], axis=1).T
     distances = start + step * np.arange(intervals + 1)[:, None]
     table = {
@@ -136,7 +128,7 @@ def of_splines(
 def _rows(path: str | Path, where: str) -> np.ndarray:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # an empty file
+            warnings.simplefilter("error")  # NumPy only warns of an empty file
             rows: np.ndarray = np.loadtxt(path, ndmin=2, dtype=np.float64)
     except OSError as error:
         raise InputError(f"{where}: {path} cannot be read: {error.strerror or error}") from error

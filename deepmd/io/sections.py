@@ -1,4 +1,7 @@
-"""Sections of input.json other than the parts of the model: keys, defaults and ranges (docs/input.md)."""
+"""Sections of input.json other than the parts of the model: keys, defaults and ranges (docs/input.md).
+
+`dp doc-train-input` shows the first lines of the docstrings of these classes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ FORBID = {"extra": "forbid"}
 DEFAULT_STOP_LR = 5e-8
 
 LONGEST = 200
-"""Bytes of a file name: file systems take 255, of which endings and temporary names need some."""
+"""Longest file name, bytes: file systems accept 255, of which suffixes and temporary names need some."""
 
 
 def _path(path: str) -> str:
@@ -32,10 +35,10 @@ def _file(path: str) -> str:
 
 
 PathName = Annotated[str, AfterValidator(_path)]
-"""A file or a folder."""
+"""Path of a file or a folder."""
 
 FileName = Annotated[PathName, AfterValidator(_file)]
-"""A file."""
+"""Path of a file."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class ValidationSection(DataSection):
 
 @dataclass(frozen=True)
 class LearningRate:
-    """What the `learning_rate` of every type has; `deepmd.train.schedule` tells what it means."""
+    """Options of every type of `learning_rate`; `deepmd.train.schedule` evaluates them."""
 
     start_lr: float
     stop_lr: float | None = None
@@ -86,7 +89,7 @@ class LearningRate:
             raise ValueError(f"start_lr is {self.start_lr}; it must be positive")
         if self.stop_lr is not None and self.stop_lr_ratio is not None:
             raise ValueError("give stop_lr or stop_lr_ratio, not both")
-        # beyond start_lr, prefactors of the loss leave the range between their start and their limit
+        # above start_lr, loss prefactors would leave the range from their start to their limit
         if not 0.0 <= self.last <= self.start_lr:
             raise ValueError(
                 f"the last learning rate (stop_lr, or stop_lr_ratio * start_lr) is {self.last}; "
@@ -103,7 +106,7 @@ class LearningRate:
 
     @property
     def last(self) -> float:
-        """The learning rate that the decay leads to."""
+        """Learning rate at the end of the decay."""
         if self.stop_lr_ratio is not None:
             return self.start_lr * self.stop_lr_ratio
         return DEFAULT_STOP_LR if self.stop_lr is None else self.stop_lr

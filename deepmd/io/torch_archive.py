@@ -1,7 +1,8 @@
-"""What `.pt` and `.pth` archives of torch hold, without running anything of them.
+"""Safe reader of torch's `.pt` and `.pth` archives: a restricted unpickler that runs nothing of a file. Needs no torch.
 
 A pickle may call any function, and TorchScript has code that runs when it is loaded. Neither is needed: parameters and
-options are plain values under the names of the attributes of modules.
+options are plain values under the names of the attributes of modules. Names in DeePMD-kit's files:
+kit/torch_modules.py.
 """
 
 from __future__ import annotations
@@ -21,23 +22,23 @@ from deepmd.array_model.errors import InputError
 from deepmd.io.bounded import check_tree
 
 CLASS = "__class__"
-"""Under this name `attributes` gives the class of a module."""
+"""Key under which `attributes` returns the class of a module."""
 
 
 class Module(dict):  # type: ignore[type-arg]
     """Stand-in for a stored object of TorchScript: its attributes."""
 
     name = ""
-    """Its class, without the package."""
+    """Class of the object, without the package."""
 
 
 def read_archive(path: Path) -> Any:
-    """Return what an archive holds: plain values, arrays, and a `Module` for each object of TorchScript.
+    """Return the contents of an archive: plain values, arrays, and a `Module` for each object of TorchScript.
 
     Raises
     ------
     InputError
-        The file is no archive, is damaged, or asks for anything but values; memory is bounded by its size.
+        The file is no archive, is damaged, or asks for anything but values. Memory is bounded by the size of the file.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -69,19 +70,19 @@ def attributes(module: Module) -> dict[str, Any]:
 
 
 def _check(archive: zipfile.ZipFile, size: int) -> None:
-    """Refuse members that lie over each other: together they would be larger than the file."""
+    """Raise if members of the archive overlap (zip bomb): their sizes then sum to more than the file."""
     if sum(member.file_size for member in archive.infolist() if member.compress_type == zipfile.ZIP_STORED) > size:
         raise pickle.UnpicklingError("its members overlap")
 
 
 def _bytes(archive: zipfile.ZipFile, name: str) -> bytes:
-    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:  # torch compresses nothing but code
+    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:  # torch compresses code only
         raise pickle.UnpicklingError(f"{name} is compressed")
     return archive.read(name)
 
 
 class _Function:
-    """Stand-in for a function that a pickle may call."""
+    """Callable stand-in for a function that a pickle may call."""
 
     def __init__(self, call: Callable[..., Any]) -> None:
         self._call = call
@@ -91,6 +92,7 @@ class _Function:
 
 
 def _array(storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> np.ndarray:
+    """Return a view of a storage with sizes and strides in elements: torch's `_rebuild_tensor_v2`."""
     if math.prod(size) > storage.size:
         raise pickle.UnpicklingError(f"an array of sizes {size} claims more than is stored")
     width = storage.itemsize  # NumPy refuses strides that lead out of the storage
@@ -108,7 +110,7 @@ FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
         for kind in ("int", "double", "bool", "tensor")
     },
 }
-"""All that a pickle may call."""
+"""All functions that a pickle may call."""
 
 BFLOAT16 = "BFloat16Storage"
 STORAGES = {
@@ -116,11 +118,14 @@ STORAGES = {
     **{"LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8"},
     **{"ByteStorage": "uint8", "BoolStorage": "bool"},
 }
-"""How the bytes of a storage are read; bfloat16, which NumPy lacks, becomes float32."""
+"""NumPy dtype of each torch storage; bfloat16, which NumPy lacks, is read as uint16 and becomes float32."""
 
 
 class _Unpickler(pickle._Unpickler):
-    """The implementation in Python: memory follows the data, and a state is given to modules only."""
+    """Unpickler that calls `FUNCTIONS` only and gives a state to modules only.
+
+    Python's own implementation, because its memory follows the data and its opcodes can be replaced.
+    """
 
     def __init__(self, archive: zipfile.ZipFile, top: str) -> None:
         super().__init__(io.BytesIO(_bytes(archive, f"{top}/data.pkl")))
@@ -128,7 +133,7 @@ class _Unpickler(pickle._Unpickler):
         self._storages: dict[str, np.ndarray] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return the stand-in for a global name; there are few."""
+        """Return the stand-in for a global name; raise for a name that no model needs."""
         if module == "__torch__" or module.startswith("__torch__."):
             return type("Stored", (Module,), {"name": name})
         if module == "torch" and name in STORAGES:
@@ -145,17 +150,18 @@ class _Unpickler(pickle._Unpickler):
             if not 0 <= numel * dtype.itemsize <= len(data):
                 raise pickle.UnpicklingError(f"array {key} is cut short")
             array = np.ndarray((numel,), dtype, data)
-            if kind == BFLOAT16:  # the upper half of a float32
+            if kind == BFLOAT16:  # bfloat16 is the upper half of a float32
                 array = (array.astype(np.uint32) << 16).view(np.float32)
             self._storages[key] = array
         return self._storages[key]
 
     def _state(self) -> None:
+        """Opcode BUILD: set the attributes of a module."""
         state = self.stack.pop()  # type: ignore[attr-defined]
         target = self.stack[-1]  # type: ignore[attr-defined]
         if isinstance(target, Module):
             target.update(state)
-        elif not isinstance(target, OrderedDict):  # theirs is about versions of modules
+        elif not isinstance(target, OrderedDict):  # an OrderedDict's state is versions of modules, unused
             raise pickle.UnpicklingError("it gives a state to something else than a module")
 
     dispatch = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: _state}  # type: ignore[dict-item]

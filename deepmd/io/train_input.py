@@ -1,4 +1,7 @@
-"""input.json: reading, checking, defaults (docs/input.md)."""
+"""input.json: reading, checking, defaults (docs/input.md). Frameworks are not needed.
+
+Sections: sections.py. Models of models: combinations.py. Inputs of old DeePMD-kit versions: kit/old_input.py.
+"""
 
 from __future__ import annotations
 
@@ -50,10 +53,10 @@ class TrainInput:
 
     Attributes
     ----------
-    model : its options; `sel` of a descriptor may still be "auto"
-    given : parameters that the input determines, {path: array}: those of tables and of frozen models
+    model : configuration; `sel` of a descriptor may still be "auto"
+    given : {path: array}: parameters that the input determines, of pair tables and frozen models
     section : the other keys of `model`
-    combination : the whole section `model` as it was given, where it describes more than a descriptor and a fitting net
+    combination : section `model` as given, if it describes more than a descriptor and a fitting net; else None
     data, validation, training, learning_rate, optimizer, loss, validating : the sections
     """
 
@@ -70,11 +73,11 @@ class TrainInput:
     validating: ValidatingSection
 
     def with_model(self, model: Model) -> TrainInput:
-        """Return the input with another model, one whose `sel` is resolved."""
+        """Return the input with another model, such as the model with a resolved `sel`."""
         return replace(self, model=model)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the whole input with every default written out, as in `out.json`."""
+        """Return the whole input with all defaults written out, as in `out.json`."""
         training = asdict(self.training)
         validation = None if self.validation is None else asdict(self.validation)
         data = asdict(self.data)
@@ -90,7 +93,7 @@ class TrainInput:
         return json.loads(json.dumps(tree))  # type: ignore[no-any-return]
 
     def model_dict(self) -> dict[str, Any]:
-        """Return the `model` section with every default written out; it is kept in every model file."""
+        """Return the section `model` with all defaults written out, as every model file stores it."""
         if self.combination is not None:
             return self.combination
         model = self.model
@@ -103,21 +106,21 @@ class TrainInput:
             "fitting_net": {"type": model.fitting.kind, **asdict(model.fitting)},
         }
         for part in descriptors_of(model):
-            if isinstance(part, SeE2ATyped):  # all have the same
+            if isinstance(part, SeE2ATyped):  # one type embedding for all
                 tree["type_embedding"] = asdict(part.types)
         if not tree["fitting_net"]["exclude_types"]:
-            del tree["fitting_net"]["exclude_types"]  # DeePMD-kit's input does not know it
+            del tree["fitting_net"]["exclude_types"]  # unknown to DeePMD-kit's input
         return json.loads(json.dumps(tree))  # type: ignore[no-any-return]
 
 
 UNSET = ("stripped_type_embedding", "temperature", "ln_eps")
-"""Options of descriptors that sections leave out where they are None."""
+"""Options of descriptors that are left out of sections if they are None."""
 
 
 def descriptor_section(descriptor: Any) -> dict[str, Any]:
-    """Return the section that describes a descriptor, every default written out.
+    """Return the input section of a descriptor with all defaults written out.
 
-    A type embedding has one of its own.
+    The type embedding of `SeE2ATyped` has a section of its own.
     """
     if isinstance(descriptor, Hybrid):
         return {"type": descriptor.kind, "list": [descriptor_section(member) for member in descriptor.members]}
@@ -133,7 +136,7 @@ def descriptor_section(descriptor: Any) -> dict[str, Any]:
         if name not in left_out and not (value is None and name in UNSET)
     }
     if tree.get("evaluation") == "auto":
-        del tree["evaluation"]  # DeePMD-kit's input does not know it
+        del tree["evaluation"]  # unknown to DeePMD-kit's input
     return {"type": "se_e2_a" if typed else descriptor.kind, **tree}
 
 
@@ -141,13 +144,7 @@ SECTIONS = ("model", "learning_rate", "optimizer", "loss", "training", "validati
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read an input file, JSON or YAML.
-
-    Raises
-    ------
-    InputError
-        The file is missing or not an object.
-    """
+    """Read an input file, JSON or YAML, as a dict."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -166,25 +163,13 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def read_input(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bool]:
-    """Read an input file, and tell whether it had the layout of an old DeePMD-kit version.
-
-    Raises
-    ------
-    InputError
-        See `read_json`; or an old input asks for what is not supported.
-    """
+    """Read an input file; also return whether it had the layout of an old DeePMD-kit version."""
     tree, old = from_kit("upgrade_old_input")(read_json(path))
     return tree, old
 
 
 def parse_input(tree: dict[str, Any]) -> TrainInput:
-    """Check an input and fill in the defaults.
-
-    Raises
-    ------
-    InputError
-        Something is unknown, missing, not supported or out of range; the message names the path.
-    """
+    """Check an input and fill in the defaults."""
     tree = without_comments(tree)
     check_finite(tree)
     for key in list(tree):
@@ -222,10 +207,10 @@ def parse_input(tree: dict[str, Any]) -> TrainInput:
 
 
 def _chosen(section: Any, where: str, kinds: Mapping[str, type[T]], default: str) -> T:
-    """Make the dataclass that the `type` of a section names."""
+    """Build the dataclass that the `type` of a section names."""
     if not isinstance(section, dict):
         raise InputError(f"{where}: must be an object with keys, got {section!r}")
-    kind, later = str(section.get("type", default)), KINDS[where]  # a list or an object is an unknown type, too
+    kind, later = str(section.get("type", default)), KINDS[where]  # str: a list or an object is an unknown type
     if kind in later:
         text = f"{kind!r} is known, but not supported yet ({later[kind]})"
         raise InputError(f"{where}/type: {text}. Accepted: {', '.join(kinds)}")
@@ -237,23 +222,23 @@ def _chosen(section: Any, where: str, kinds: Mapping[str, type[T]], default: str
 
 
 def _loss(section: Any, model: Model) -> Loss:
-    """Make the loss; its type follows from what the model predicts."""
+    """Build the loss; its default type follows from what the model predicts."""
     suited = [kind for kind, cls in LOSSES.items() if model.output.name in cls.predicts]
     loss = _chosen(section, "loss", LOSSES, suited[0])
     if loss.kind not in suited:
-        kinds = [f"fitting_net type {fitting.kind!r}" for fitting in fittings_of(model)]  # none in sums of tables
+        kinds = [f"fitting_net type {fitting.kind!r}" for fitting in fittings_of(model)]  # sums of tables have none
         what = kinds[0] if kinds else f"type {model.kind!r}"
         raise InputError(f"loss/type: {loss.kind!r} is not for models of {what}. Accepted: {', '.join(suited)}")
     return loss.with_target(Target.of(model))
 
 
 def _name(section: Any, kinds: Mapping[str, type]) -> str:
-    """Return the `type` that stands for a section."""
+    """Return the `type` of a section, by its class."""
     return next(name for name, cls in kinds.items() if type(section) is cls)
 
 
 def _part(section: Any, kind: str, where: str, default: str | None) -> Any:
-    """Make a descriptor or a fitting net from its section."""
+    """Build a descriptor or a fitting net from its section."""
     if not isinstance(section, dict):
         raise InputError(f"{where}: must be an object with keys, got {section!r}")
     name = section.get("type", default)
@@ -271,6 +256,7 @@ def _part(section: Any, kind: str, where: str, default: str | None) -> Any:
 
 
 def _model(section: Any) -> tuple[ModelSection, Any, Given]:
+    """Build a model from its section; return the other keys, the model, and parameters that the section determines."""
     if not isinstance(section, dict):
         raise InputError(f"model: must be an object with keys, got {section!r}")
     section = rename(section, {}, "model")
@@ -310,7 +296,7 @@ def _model(section: Any) -> tuple[ModelSection, Any, Given]:
 
 
 def _typed(descriptor: Any, section: Any) -> Any:
-    """Return the descriptor with the type embedding of the model, which only members of type se_e2_a read."""
+    """Return the descriptor with the type embedding of the model: members of type se_e2_a become SeE2ATyped."""
     parts = descriptors_of(descriptor)
     if any(part.mixed for part in parts) or not any(part.kind == "se_e2_a" for part in parts):
         kinds = ", ".join(part.kind for part in parts)
@@ -330,15 +316,16 @@ def _typed(descriptor: Any, section: Any) -> Any:
 
 
 def _without_output(outer: ModelSection, fitting: Any) -> tuple[int, ...]:
-    """Return the types without output: `atom_exclude_types`, and all but `sel_type` of the fitting net."""
+    """Return the types without output: `atom_exclude_types`, and types that `sel_type` leaves out."""
     chosen = getattr(fitting, "sel_type", None)
     kept = range(len(outer.type_map)) if chosen is None else (chosen,) if isinstance(chosen, int) else chosen
     return tuple(sorted({*outer.atom_exclude_types, *(set(range(len(outer.type_map))) - set(kept))}))
 
 
 def _check_types(outer: ModelSection, descriptor: Any, fitting: Any) -> None:
+    """Raise InputError if lists by type do not have the length of the type map, or a type does not exist."""
     ntypes = len(outer.type_map)
-    parts: tuple[Any, ...] = descriptors_of(descriptor)  # options differ by kind
+    parts: tuple[Any, ...] = descriptors_of(descriptor)  # Any: options differ by kind
     places = (
         ["model/descriptor"] if parts == (descriptor,) else [f"model/descriptor/list/{k}" for k in range(len(parts))]
     )
