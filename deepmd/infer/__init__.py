@@ -1,4 +1,4 @@
-"""Running models: DeepPot, the errors that `dp test` reports, model deviations, and what `dp show` tells."""
+"""Inference: `DeepPot` and its relatives, `dp test`, model deviation, `dp show`. Frameworks are imported on use."""
 
 from deepmd.infer.deep_pot import DeepEval, DeepPot
 from deepmd.infer.deep_tensor import DeepDipole, DeepDOS, DeepGlobalPolar, DeepPolar, DeepProperty

@@ -1,4 +1,4 @@
-"""`dp compress`: store the expansions of the embedding nets, so that nothing else is evaluated at run time."""
+"""`dp compress`: store the Chebyshev expansions of the embedding nets. Terms and domain: plan/expansions.py."""
 
 from __future__ import annotations
 
@@ -45,30 +45,25 @@ def compress_model(
 ) -> Path:
     """Write a model with its expansions stored; return the path.
 
-    The networks stay in the file, so it converts as any other.
+    The nets stay in the file, so that the file converts as any other.
 
-    Members of hybrids and of sums of models are looked at one by one: those that have an expansion are evaluated by it,
-    the others by their nets, and the log says which and why.
+    Members of hybrids and of sums of models are expanded one by one. Members without an expansion are evaluated by
+    their nets, and the log says which and why.
 
-    An expansion holds for a range of s, the switched inverse distance. At shorter distances the networks are evaluated.
-    The range is that of the training data with a margin of a tenth in distance, which few terms represent.
-    `extrapolate` = E makes it reach E times the largest s of the data, as the tables of DeePMD-kit do: down to the E-th
-    part of the shortest distance of the data. It is not 5 by default as there, because terms grow with the range: there
-    the outer part is tabulated more coarsely, here the tolerance is the same everywhere.
+    The domain of an expansion is a range of s, the switched inverse distance. The nets are evaluated for nearer pairs.
+    By default the domain starts at 0.9 (MARGIN) of the shortest distance in the training data, which takes few terms.
+    `extrapolate` = E starts the domain at 1/E of that distance, thus extends s to E times its largest value, as the
+    tables of DeePMD-kit do. The default is not 5 as in DeePMD-kit, because terms grow with the range: DeePMD-kit
+    tabulates the outer part more coarsely, while the tolerance here is the same everywhere (docs/files.md#compression).
 
     Parameters
     ----------
-    source : model file of any format; without a suffix it gets that of the backend. A compressed one is compressed
-        anew, from its networks
+    source : model file of any format; without a suffix it gets that of the backend. A compressed file is compressed
+        anew, from its nets
     target : model file to write; without a suffix it gets that of the source
     training_script : input.json whose training data tell the shortest distance if the source does not
     extrapolate : see above; at least 1
     backend : "tf" for `.pb`, anything else for `.pth`
-
-    Raises
-    ------
-    InputError
-        A file cannot be read or written, no shortest distance is known, or none of the nets has an expansion.
     """
     if extrapolate is not None and not (math.isfinite(extrapolate) and extrapolate >= 1.0):
         raise InputError(f"extrapolate is {extrapolate}; accepted: a number of at least 1")
@@ -107,9 +102,10 @@ def compress_model(
 
 
 def _expand_parts(parts: Sequence[tuple[str, Any, Params]], start: float) -> tuple[Plan, dict[str, str]]:
-    """Return expansions that reach down to `start` (Angstrom), and the reason for each part without one."""
+    """Return expansions that reach down to `start` (Angstrom), and the reason for each descriptor without one."""
     plan, reasons = [], {}
     for where, part, own in parts:
+        # expand_nets multiplies the distance by MARGIN
         expansion, reason = expand_nets(ask_evaluation(part, "spectral"), own, start / MARGIN, stored=True)
         if not isinstance(part, Expandable):
             reason = f"descriptors of type {part.kind} are not stored as expansions"
@@ -122,7 +118,7 @@ def _expand_parts(parts: Sequence[tuple[str, Any, Params]], start: float) -> tup
 
 
 def _distance_of_data(content: ModelFile, source: Path, training_script: str | os.PathLike[str] | None) -> float:
-    """Return the shortest distance (Angstrom) of the training data of an input."""
+    """Return the shortest distance (Angstrom) in the training data of an input."""
     if training_script is None:
         what = "give the input that it was trained with: --training-script input.json (-t)"
         raise InputError(f"{source}: does not tell the shortest distance of its training data; {what}")
@@ -140,16 +136,17 @@ def _distance_of_data(content: ModelFile, source: Path, training_script: str | o
 def measure_deviations(descriptor: Any, params: Params, expansion: Expansion) -> tuple[float, float]:
     """Return the largest deviations of an expansion from the nets, of values and of slopes, relative to the largest.
 
-    All pairs of types are compared at `GRID` points of the domain, both ends included.
+    All pairs of types are compared at GRID points of the domain, both ends included.
     """
     wide = partial(np.asarray, dtype=np.float64)
     params, tables, terms = map_leaves(wide, params), map_leaves(wide, expansion.tables), expansion.terms
     x_Q = np.linspace(-1.0, 1.0, GRID)
+    # T_m(y), then x T_m(y), with y = 2x^2 - 1 and m < K/2 (array_model/spectral.py)
     even_QK = chebvander(2.0 * x_Q * x_Q - 1.0, terms // 2 - 1)
     basis_QK = np.concatenate([even_QK, x_Q[:, None] * even_QK], axis=1)
     differences, sizes = np.zeros(2), np.zeros(2)
     for group, functions in enumerate(descriptor.functions(len(params["davg"]))):
-        # of each function: coefficients of the values, then of the slopes
+        # each function has coefficients of its values, then of its slopes
         stored = tables["coefficients"][group].reshape(functions, 2, terms, descriptor.neuron[-1])
         for number in range(functions):
 
@@ -166,7 +163,10 @@ def measure_deviations(descriptor: Any, params: Params, expansion: Expansion) ->
 
 
 def _value_and_slope(function: Any, x_Q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the values (Q, G) of a function of (Q, 1), and its forward-mode derivative by a double vjp, row by row."""
+    """Return the values (Q, G) of a function of (Q, 1), and its forward-mode derivative by double-vjp, row by row.
+
+    The vjp g -> J^T g is linear in g, so that its own vjp is the derivative J u, here with u = 1.
+    """
     adjoint, value_QG = make_vjp(function)(x_Q[:, None])
     forward, _ = make_vjp(adjoint)(np.zeros_like(value_QG))
     return value_QG, forward(np.ones((len(x_Q), 1)))

@@ -1,4 +1,7 @@
-"""Evaluation of structures by a model file, on any backend; DeepPot: energies, forces and virials."""
+"""Evaluation of structures by a model file, on any backend: `DeepEval`, and `DeepPot` for energies, forces and virials.
+
+Checks of arguments: inputs.py. Other quantities: deep_tensor.py. Evaluators of the frameworks: adapters/.
+"""
 
 from __future__ import annotations
 
@@ -43,33 +46,33 @@ ATOMIC = frozenset({"atom_energy", "atom_virial"})
 
 
 class ExpansionWarning(UserWarning):
-    """A model is evaluated otherwise than was asked for, or where it knows less than usual."""
+    """Expansions were asked for and are impossible, or a pair of atoms is nearer than their domain."""
 
 
 class DeepEval(ModelFacts):
     """A model read from a file.
 
-    Made by this name it is of the class for what the model predicts: `DeepPot`, `DeepDipole`, ...
+    `DeepEval(file)` returns an instance of the class for what the model predicts: `DeepPot`, `DeepDipole`, ...
 
     Parameters
     ----------
     model_file : `.dp`, `.yaml`, `.pth`, `.pt`, `.pb`, or the prefix of a TensorFlow checkpoint; the suffix decides
         which backend runs it
-    auto_batch_size : most centre atoms of a block. True: DP_INFER_BATCH_SIZE (environment variable; default 768);
-        False: no limit. Memory depends on it, results do not
+    auto_batch_size : largest number of centre atoms of a block. True: DP_INFER_BATCH_SIZE (environment variable;
+        default 768); False: no limit. Changes memory, not results
     neighbor_list : must be None; neighbours are found by the `vesin` package
     head : must be None; models with several heads are not supported yet
-    nlist_backend : "auto" or "vesin", which are the same
-    no_jit : has no effect: nothing is compiled
-    backend : run the model on this backend instead ("numpy", "torch", "tf")
-    evaluation : "direct" evaluates the embedding nets for every pair of atoms; "spectral" evaluates their expansions,
-        exact to 1e-10 and several times faster, and warns where they are impossible; "auto" does so silently.
-        Default: as the model's input says
+    nlist_backend : "auto" or "vesin", which mean the same
+    no_jit : no effect, because nothing is compiled
+    backend : "numpy", "torch" or "tf", in place of the backend of the suffix
+    evaluation : "direct" evaluates the embedding nets for every pair of atoms. "spectral" evaluates their expansions,
+        exact to 1e-10 (float32: 1e-6) and faster, and warns where expansions are impossible. "auto" evaluates
+        expansions where they are possible and cheaper. Default: as in the input of the training
 
     Attributes
     ----------
     evaluation : "direct", or the number of terms of the expansions
-    outside : pairs of atoms met so far that were nearer to each other than the expansions reach. Blocks of atoms with
+    outside : number of pairs of atoms so far that were nearer than the domain of the expansions. Blocks of atoms with
         such a pair take longer, because the nets themselves are evaluated there
 
     Raises
@@ -80,10 +83,10 @@ class DeepEval(ModelFacts):
     """
 
     outputs: ClassVar[tuple[str, ...]] = ()
-    """Outputs of models that the class is for."""
+    """Outputs of the models that the class evaluates."""
 
     def __new__(cls, model_file: str | os.PathLike[str], **options: Any) -> DeepEval:
-        """Read the file and choose the class."""
+        """Read the file, and choose the class by the output of the model."""
         content = load_model(model_file)
         output = content.model.output.name
         suited = [kind for kind in _subclasses(DeepEval) if output in kind.outputs]
@@ -121,14 +124,14 @@ class DeepEval(ModelFacts):
         self._batch_size = batch_size(auto_batch_size)
         self.model_path = str(model_file)
         self.backend = backend_of(model_file) if backend is None else backend_name(backend)
-        self._adapter()  # a missing package shows at once
+        self._adapter()  # fails now if the framework is not installed
         plan = _choose_plan(self._content, evaluation)
         self.evaluation: str | int = max(count_terms(plan), default=0) or "direct"
         self._layout, self._ordered = self._content.model.layout(), needs_order(plan)
         self.outside = 0
         warn_of_order(self._content.model, self._content.params, self.model_path)
         self._open: Plan | None = plan
-        # made by the first evaluation, so that a process forked before makes its own
+        # built by the first evaluation, so that a process forked earlier builds its own
         self._evaluate: ExactEvaluator | None = None
 
     def _adapter(self) -> EvaluateModule:
@@ -147,22 +150,22 @@ class DeepEval(ModelFacts):
         mixed_type: bool = False,
         charge_spin: Any = None,
     ) -> np.ndarray:
-        """Return the features of each atom (F, n, D), zero for virtual atoms; arguments and errors as for `eval`."""
+        """Return the features of each atom (F, n, D), zero for virtual atoms; arguments as for `DeepPot.eval`."""
         frames = self._frames(
             coords, cells, atom_types, mixed_type, fparam=fparam, aparam=aparam, charge_spin=charge_spin
         )
         return self._run(frames, frozenset({"descriptor"}))["descriptor"]
 
     def conditions_in(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the conditions in some data that the model asks for, as arguments for `eval`."""
+        """Return the entries of `data` for the conditions that the model asks for, as arguments of `eval`."""
         return {name: data.get(name) for name, (size, _) in self._content.model.conditions.items() if size}
 
     def evaluate_system(
         self, system: System, frames: slice | np.ndarray, wanted: frozenset[str]
     ) -> dict[str, np.ndarray]:
-        """Return outputs for some frames of a system; an InputError names the system.
+        """Return outputs for some frames of a system: (F, d) of frames, (F, n, d) of atoms, zero for virtual atoms.
 
-        Of frames (F, d), of atoms (F, n, d), zero for virtual atoms.
+        An InputError names the system.
         """
         types = system.types[frames] if system.mixed else system.types
         cells = None if system.cell is None else system.cell[frames]
@@ -174,7 +177,7 @@ class DeepEval(ModelFacts):
             return self._run(inputs, wanted)
 
     def _run(self, frames: EvalInput, wanted: frozenset[str]) -> dict[str, np.ndarray]:
-        """Evaluate block by block and put every result where it belongs."""
+        """Evaluate block by block, and scatter the results to frames and atoms."""
         if self._open is None:
             raise InputError(f"{self.model_path}: the model has been closed")
         adapter, content = self._adapter(), self._content
@@ -182,7 +185,7 @@ class DeepEval(ModelFacts):
             self._evaluate = ExactEvaluator(adapter.evaluator, content.model, content.params, self._open)
         count, natoms = frames.types.shape
         output, asked = self._content.model.output, wanted
-        if output.intensive:  # a mean over all atoms is not a sum over blocks
+        if output.intensive:  # the mean over all atoms is taken at the end, because blocks can only be summed
             wanted = (
                 frozenset({output.atomic}) if wanted == {output.name} else (wanted | {output.atomic}) - {output.name}
             )
@@ -206,11 +209,11 @@ class DeepEval(ModelFacts):
                 for name, array in out.items()
             }
             workers = adapter.workers()
-            # where features of neighbours are read, atoms cannot be evaluated by parts
+            # message passing reads features of all atoms of a frame, so that the atoms stay in one block
             limit = None if self._layout.needs_neighbour_features else self._batch_size
             parts = split_atoms(neighbours.types, limit, workers, adapter.FEWEST_ATOMS)
-            # packed one after the other, since two threads would only wait for the interpreter; as many ahead as
-            # bounded memory allows
+            # packed lazily by this thread, because packing threads would wait for the interpreter lock; at most
+            # workers + 1 blocks are in flight, which bounds memory
             packed = (self._packed(neighbours, centres, frames, first) for centres in parts)
             if len(parts) == 1:
                 self._add(rows, *self._block(*next(packed), neighbours.num_frames, wanted))
@@ -221,7 +224,7 @@ class DeepEval(ModelFacts):
                     running.append(pool.submit(self._block, *block, neighbours.num_frames, wanted))
                     if len(running) > workers:
                         self._add(rows, *running.popleft().result())
-                for done in running:  # in the order of the blocks, so that sums are always the same
+                for done in running:  # in the order of the blocks, so that sums are reproducible
                     self._add(rows, *done.result())
         out = {
             name: array if name in per_frame else array.reshape(count, natoms, array.shape[1])
@@ -235,7 +238,7 @@ class DeepEval(ModelFacts):
     def _packed(
         self, neighbours: PairList, centres: np.ndarray, frames: EvalInput, first: int
     ) -> tuple[Packed, Conditions]:
-        """Pack the centres of one block: its atoms, centres first."""
+        """Return the packed neighbours of the centres of one block, and the conditions of its frames or centres."""
         model = self._content.model
         own = select_centres(neighbours, centres)
         packed = pack(own, self._layout, model.ntypes, centres=centres, ordered=self._ordered)
@@ -249,7 +252,7 @@ class DeepEval(ModelFacts):
     def _block(
         self, packed: Packed, conditions: Conditions, num_frames: int, wanted: frozenset[str]
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Evaluate one block: its atoms, and the results in their order."""
+        """Evaluate one block; return its atoms, centres first, and the results in their order."""
         assert self._evaluate is not None
         evaluate = self._evaluate.at(packed.closest)
         return packed.atoms, evaluate(packed.neighbours, conditions, len(packed.atoms), num_frames, wanted)
@@ -258,9 +261,10 @@ class DeepEval(ModelFacts):
         """Add the results of a block to `out`, whose rows are the atoms (or frames) of the group."""
         for name, value in results.items():
             rows = slice(None) if name in self._content.model.output.per_frame else atoms[: len(value)]
-            out[name][rows] += value.reshape(len(value), -1)  # `atoms` names no atom twice
+            out[name][rows] += value.reshape(len(value), -1)  # no atom occurs twice in `atoms`
 
     def _count_outside(self, neighbours: PairList, start: float) -> None:
+        """Count the pairs nearer than `start` (Angstrom), and warn of the first."""
         count = int(np.count_nonzero(neighbours.dist < start))
         if count and not self.outside:
             warnings.warn(
@@ -277,6 +281,7 @@ class DeepEval(ModelFacts):
     def _frames(
         self, coords: Any, cells: Any, atom_types: Any, mixed_type: bool = False, **conditions: Any
     ) -> EvalInput:
+        """Return the checked arguments of an evaluation."""
         types = check_types(atom_types, mixed_type, self.get_type_map())
         coord = check_coords(coords, types.shape[-1])
         count, natoms, _ = coord.shape
@@ -293,17 +298,17 @@ class DeepEval(ModelFacts):
         )
 
     def close(self) -> None:
-        """Let go of the backend's memory; the model cannot be evaluated afterwards."""
+        """Release the memory of the backend; the model cannot be evaluated afterwards."""
         self._open = self._evaluate = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Share the model and its evaluator, which nothing changes; what is counted and closed is each one's own."""
+        """Share the model and its evaluator, which never change. Each copy has its own `outside` and `close`."""
         other = object.__new__(type(self))
         vars(other).update(vars(self))
         return other
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Carry the model itself, because another process may not find its file, or find another one in its place."""
+        """Pickle the model itself, because another process may find no file, or another file, in its place."""
         return object.__new__, (type(self),), {**vars(self), "_evaluate": None}
 
     def __enter__(self) -> Self:
@@ -336,23 +341,18 @@ class DeepPot(DeepEval):
         coords : (F, n, 3) or (F, 3n), Angstrom
         cells : (F, 3, 3) or (F, 9), Angstrom, lattice vectors in rows; None for an open boundary
         atom_types : (n,) integers, positions in the type_map; (F, n) with `mixed_type`. A negative type is a virtual
-            atom that nothing sees
+            atom, which has no neighbours and is no neighbour
         atomic : return atomic energies and virials too
         fparam : (F, K) frame parameters, or (K,) for all frames
         aparam : (F, n, K) atomic parameters, or (n, K) for all frames, or (K,) for all atoms
         mixed_type : each frame has its own types
-        charge_spin : (F, 2) total charge (in units of e) and spin of each frame, or (2,) for all; digits behind the
-            point are dropped
+        charge_spin : (F, 2) total charge (in units of e) and spin of each frame, or (2,) for all; truncated to integers
 
         Returns
         -------
         energy (F, 1) in eV, force (F, n, 3) in eV/Angstrom, virial (F, 9) in eV (force component first), and with
         `atomic` the atomic energy (F, n, 1) and atomic virial (F, n, 9); all float64, zero for virtual atoms
-
-        Raises
-        ------
-        InputError
-            An argument has the wrong shape or values that cannot be used.
+        (docs/theory/conventions.md)
         """
         frames = self._frames(
             coords, cells, atom_types, mixed_type, fparam=fparam, aparam=aparam, charge_spin=charge_spin
@@ -363,13 +363,14 @@ class DeepPot(DeepEval):
 
 
 def _subclasses(cls: type) -> list[Any]:
+    """Return all subclasses of a class, indirect ones included."""
     children: list[Any] = cls.__subclasses__()
     nested: list[list[Any]] = [[kind, *_subclasses(kind)] for kind in children]
     return [kind for kinds in nested for kind in kinds]
 
 
 def _choose_plan(content: ModelFile, evaluation: str | None) -> Plan:
-    """Return the plan of the evaluation that is asked for."""
+    """Return the plan for an option `evaluation`; warn if "spectral" was asked for and nets are evaluated directly."""
     if evaluation is not None and evaluation not in CHOICES:
         raise InputError(
             f"evaluation is {evaluation!r}; accepted: {', '.join(CHOICES)}.{nearest(str(evaluation), CHOICES)}"

@@ -19,7 +19,7 @@ class DeepTensor(DeepEval):
     """
 
     atomic_unless_told: ClassVar[bool] = True
-    """What `eval` returns where `atomic` is not given."""
+    """Default of `atomic` in `eval`."""
 
     @property
     def output_tensor_name(self) -> str:
@@ -48,10 +48,8 @@ class DeepTensor(DeepEval):
     ) -> np.ndarray:
         """Return the tensors of the atoms (F, n, d), or without `atomic` their sum (F, d).
 
-        Arguments and errors as for `DeepPot.eval`.
-
-        Tensors of rank two are flattened row by row. Atoms whose type has none get zeros. `atomic` is true unless
-        given, but for `DeepGlobalPolar` it is false.
+        Arguments as for `DeepPot.eval`, but `atomic` is true by default (`DeepGlobalPolar`: false). Tensors of rank two
+        are flattened row by row. Atoms whose type has no output get zeros.
         """
         name = self.output.atomic if (self.atomic_unless_told if atomic is None else atomic) else self.output.name
         return self._run(
@@ -70,17 +68,14 @@ class DeepTensor(DeepEval):
         mixed_type: bool = False,
         charge_spin: Any = None,
     ) -> tuple[np.ndarray, ...]:
-        """Evaluate a tensor T and its derivatives.
+        """Evaluate a tensor T and its derivatives (docs/theory/conventions.md#shapes-of-results).
+
+        Arguments as for `DeepPot.eval`. Models of polarizabilities have no derivatives.
 
         Returns
         -------
         the total (F, d), the forces -dT/dr (F, d, n, 3), the virials (F, d, 9), and with `atomic` the tensors of the
         atoms (F, n, d) and the atomic virials (F, d, n, 9)
-
-        Raises
-        ------
-        InputError
-            As for `DeepPot.eval`; or the model has no derivatives.
         """
         output = self.output
         if not output.differentiable:
@@ -92,6 +87,7 @@ class DeepTensor(DeepEval):
         )
 
         def by_component(name: str) -> np.ndarray:
+            """Return (F, n, d * k) as (F, d, n, k)."""
             count, natoms = out[name].shape[:2]
             return np.ascontiguousarray(out[name].reshape(count, natoms, output.width, -1).transpose(0, 2, 1, 3))
 
@@ -112,16 +108,16 @@ class DeepPolar(DeepTensor):
 
 
 class DeepGlobalPolar(DeepPolar):
-    """A model of polarizabilities whose `eval` gives the sum over the atoms unless told otherwise."""
+    """A model of polarizabilities whose `eval` returns the sum over the atoms by default."""
 
     atomic_unless_told = False
 
 
 class _Vector(DeepEval):
-    """A model of d numbers, of each frame and of each atom."""
+    """Base class of models of d values for each frame and each atom."""
 
     always_both: ClassVar[bool] = False
-    """Whether `eval` returns the values of the atoms even without `atomic`."""
+    """Whether `eval` returns atomic values even without `atomic`."""
 
     def eval(
         self,
@@ -134,11 +130,9 @@ class _Vector(DeepEval):
         mixed_type: bool = False,
         charge_spin: Any = None,
     ) -> tuple[np.ndarray, ...]:
-        """Return the values of the frames (F, d), and with `atomic` those of the atoms (F, n, d).
+        """Return the values of the frames (F, d), and with `atomic` also the values of the atoms (F, n, d).
 
-        `DeepDOS` always returns both.
-
-        Arguments and errors as for `DeepPot.eval`.
+        `DeepDOS` always returns both. Arguments as for `DeepPot.eval`.
         """
         names = (self.output.name, self.output.atomic) if atomic or self.always_both else (self.output.name,)
         out = self._run(

@@ -20,12 +20,12 @@ from deepmd.io.atomic import check_output
 log = logging.getLogger(__name__)
 
 Details = dict[str, tuple[str, np.ndarray]]
-"""For each detail file the names of its columns and its rows: labels, then predictions."""
+"""Column names and rows (labels, then predictions) by name of the detail file."""
 
 VECTOR = ("x", "y", "z")
 TENSOR = tuple(a + b for a in VECTOR for b in VECTOR)
 COMPONENTS = {"force": VECTOR, "virial": TENSOR, "dipole": VECTOR, "polar": tuple(f"p{each}" for each in TENSOR)}
-"""What the columns of detail files are called, by output."""
+"""Names of components in the columns of detail files, by output."""
 
 
 def measure_errors(
@@ -48,22 +48,17 @@ def measure_errors(
     Parameters
     ----------
     model : model file
-    system, datafile, train_data, valid_data : where the systems are, one of: a folder that is searched, a file with
-        one path a line, an input.json whose training or validation data are meant. Default: the current folder
-    numb_test : at most so many frames of each system, 0 for all
+    system, datafile, train_data, valid_data : systems, by one of: a folder that is searched, a file with one path a
+        line, an input.json whose training or validation data are meant. Default: the current folder
+    numb_test : largest number of frames of each system, 0 for all
     rand_seed, shuffle_test : take random frames instead of the first
     detail_file : prefix of files with labels and predictions of every frame (`PREFIX.e.out`, `PREFIX.f.out`, ...)
-    atomic : compare values of atoms, too; of tensors those alone
+    atomic : compare atomic values too; of tensors only atomic values
     head, backend : see `DeepPot`
 
     Returns
     -------
-    for each of `QUANTITIES` with labels its mean absolute and root mean square error, systems weighted by their frames
-
-    Raises
-    ------
-    InputError
-        The model or the data cannot be read, or the systems hold no frame.
+    mean absolute and root mean square error of each of `QUANTITIES` with labels, systems weighted by their frames
     """
     if numb_test < 0:
         raise InputError(f"numb_test is {numb_test}; accepted: a number of frames, or 0 for all")
@@ -105,7 +100,11 @@ def measure_errors(
 
 
 def _read(potential: DeepEval, folder: str, atomic: bool, shuffled: bool) -> System:
-    """Read a system with what is compared. Copies of frames are drawn among shuffled frames only, as in DeePMD-kit."""
+    """Read a system with the labels to compare.
+
+    `numb_copy` is read (and refused by `load_system`) with shuffled frames only, because DeePMD-kit repeats frames only
+    then.
+    """
     names = data_of(potential.output)
     if not atomic:
         del names[potential.output.atomic_label]
@@ -117,7 +116,7 @@ def _read(potential: DeepEval, folder: str, atomic: bool, shuffled: bool) -> Sys
 
 
 def _missing(potential: DeepEval, folder: str, atomic: bool) -> str:
-    """Return which labels are missing, and whether there are others, which are compared with or without `atomic`."""
+    """Return the end of a message: the missing labels, and a hint if total or atomic labels are there instead."""
     label, of_atoms = potential.output.label, potential.output.atomic_label
     others = _read(potential, folder, not atomic, shuffled=False).data
     hint = ""
@@ -131,9 +130,9 @@ def _missing(potential: DeepEval, folder: str, atomic: bool) -> str:
 def _compare(potential: DeepEval, system: System, frames: np.ndarray, atomic: bool) -> tuple[MeanErrors, Details]:
     """Compare the predictions for some frames of a system with its labels.
 
-    The atoms that count are, of energy models, all but virtual ones, and of others those whose type has an output.
-    Tensors are compared in total or, with `atomic`, atom by atom; other outputs in total and, with `atomic`, in both
-    ways. Virials are compared if there is a cell.
+    Atoms that count: all but virtual atoms for energy models, atoms whose type has an output for other models. Tensors
+    are compared in total or, with `atomic`, atom by atom. Other outputs are compared in total and, with `atomic`, also
+    atom by atom. Virials are compared if there is a cell.
     """
     output = potential.output
     tensor = output.name in COMPONENTS
@@ -189,7 +188,7 @@ def _log_errors(errors: MeanErrors) -> None:
 
 
 def _energy_details(pairs: dict[str, Pair]) -> Details:
-    """Return a file for each quantity, a row for each frame or atom; stresses have the opposite sign of the virial."""
+    """Return a file for each quantity, a row for each frame or atom; stress is minus virial per volume."""
     details: Details = {}
     for name, pair in pairs.items():
         detail, output = QUANTITIES[name].detail, QUANTITIES[name].output
@@ -201,7 +200,7 @@ def _energy_details(pairs: dict[str, Pair]) -> Details:
 
 
 def _tensor_details(output: str, label: np.ndarray, predicted: np.ndarray) -> Details:
-    """Return one file with a row for each frame: the total, or the tensors of all atoms, which have numbers then."""
+    """Return one file with a row for each frame: the total, or the tensors of all atoms in numbered columns."""
     names = COMPONENTS[output]
     number = label.shape[1] // len(names)
     columns = list(names) if number == 1 else [f"{name}{k}" for k in range(number) for name in names]
@@ -221,7 +220,7 @@ def _title(columns: list[str]) -> str:
 
 
 def _write_details(prefix: str, folder: str, details: Details, written: set[str]) -> None:
-    """Append the rows of one system to the detail files; the first system of a file starts it anew."""
+    """Append the rows of one system to the detail files; the first system overwrites older files."""
     for name, (columns, rows) in details.items():
         unit = " (eV/Å³)" if name == "s" else f" - {name.rpartition('.')[2]}" if ".out." in name else ""
         path = f"{prefix}.{name}" if "out" in name.split(".") else f"{prefix}.{name}.out"

@@ -1,4 +1,4 @@
-"""`dp eval-desc`: the features of every atom of systems, in one .npy file each."""
+"""`dp eval-desc`: the features of every atom of systems, one .npy file for each system."""
 
 from __future__ import annotations
 
@@ -29,13 +29,7 @@ def evaluate_descriptors(
     dtype: str = "native",
     backend: str | None = None,
 ) -> list[Path]:
-    """Write `OUTPUT/SYSTEM.npy` (frames, atoms, features) for each system and return the paths.
-
-    Raises
-    ------
-    InputError
-        The model or data cannot be read, two systems have the same name, or the folder cannot be written.
-    """
+    """Write `OUTPUT/SYSTEM.npy` (frames, atoms, features) for each system and return the paths."""
     if dtype not in DTYPES:
         raise InputError(f"dtype is {dtype!r}; accepted: {', '.join(DTYPES)}")
     folders = systems_of(system=system, datafile=datafile)

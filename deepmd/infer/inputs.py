@@ -1,4 +1,4 @@
-"""Arguments and results of an evaluation checked, and its frames and atoms cut into blocks."""
+"""Checks of arguments and results of an evaluation, and the split of frames and atoms into blocks. NumPy only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from deepmd.array_model.errors import InputError
 from deepmd.data.neighbours import PairList, Structure, check_cell
 
 DEFAULT_BATCH_SIZE = 768
-"""Most centre atoms of a block: enough to keep the frameworks busy, few enough that memory stays bounded."""
+"""Largest number of centre atoms of a block: enough to keep the frameworks busy, few enough to bound memory."""
 
 
 class OrderWarning(UserWarning):
@@ -27,7 +27,7 @@ class OrderWarning(UserWarning):
 
 
 def warn_of_order(model: Model, params: Any, path: str) -> None:
-    """Warn of a model of another program whose empty neighbour slots count, with the type of the first atom."""
+    """Warn of models of other programs with davg != 0, whose results depend on the first atom of a frame."""
     if first_atom_matters(model, params):
         text = (
             f"{path}: stored with a mean of its environment rows (davg), so that results depend on the type of the "
@@ -45,7 +45,7 @@ class EvalInput:
     coord : (F, n, 3), Angstrom
     cell : (F, 3, 3), Angstrom, or None
     types : (F, n)
-    conditions : (F, K) or, of atoms, (F, n, K) by the names of `CONDITIONS`, those that the model asks for
+    conditions : those of `CONDITIONS` that the model asks for: (F, K) of frames, (F, n, K) of atoms
     """
 
     coord: np.ndarray
@@ -62,7 +62,7 @@ class EvalInput:
 
 @contextmanager
 def name_place(where: str) -> Iterator[None]:
-    """Put the place of what was given before the text of an InputError."""
+    """Prefix the text of an InputError with a place."""
     try:
         yield
     except InputError as error:
@@ -70,7 +70,7 @@ def name_place(where: str) -> Iterator[None]:
 
 
 def batch_size(auto_batch_size: bool | int) -> int | None:
-    """Return the atoms of a block, None for no limit."""
+    """Return the largest number of centre atoms of a block, None for no limit."""
     if auto_batch_size is False:
         return None
     name, value = "auto_batch_size", auto_batch_size
@@ -103,7 +103,7 @@ def check_numbers(name: str, values: Any) -> np.ndarray:
 
 
 def check_coords(coords: Any, natoms: int) -> np.ndarray:
-    """Return the coordinates of frames of `natoms` atoms (F, n, 3); raise InputError for others."""
+    """Return the coordinates of frames of `natoms` atoms (F, n, 3); raise InputError for other shapes."""
     array = check_numbers("coords", coords)
     if array.shape[1:] not in ((natoms, 3), (3 * natoms,)) and array.shape not in ((natoms, 3), (3 * natoms,)):
         accepted = f"(frames, {natoms}, 3) or (frames, {3 * natoms}) for the {natoms} atoms of atom_types"
@@ -112,7 +112,7 @@ def check_coords(coords: Any, natoms: int) -> np.ndarray:
 
 
 def check_cells(cells: Any, count: int) -> np.ndarray | None:
-    """Return the cells of `count` frames (F, 3, 3), or None for an open boundary; raise InputError for others."""
+    """Return the cells of `count` frames (F, 3, 3), or None for an open boundary; raise InputError for other values."""
     if cells is None:
         return None
     array = check_numbers("cells", cells)
@@ -130,7 +130,7 @@ def check_cells(cells: Any, count: int) -> np.ndarray | None:
 def check_types(atom_types: Any, mixed_type: bool, type_map: Sequence[str]) -> np.ndarray:
     """Return the types of the atoms (n,), or (F, n) with `mixed_type`.
 
-    Raise InputError for others than those of the map.
+    Raise InputError for types beyond the type map.
     """
     types = np.asarray(atom_types)
     dimensions, accepted = (
@@ -152,13 +152,7 @@ def check_types(atom_types: Any, mixed_type: bool, type_map: Sequence[str]) -> n
 def check_conditions(
     model: Model, path: str, count: int, natoms: int, given: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-    """Return the conditions that a model asks for, of `count` frames in their full shapes; `path` names it in errors.
-
-    Raises
-    ------
-    InputError
-        Something is missing, not wanted, or has a shape or value that is not accepted.
-    """
+    """Return the conditions that a model asks for, of `count` frames in full shapes; `path` names the model in errors."""
     out = {}
     for name, (width, default) in model.conditions.items():
         leading: list[tuple[int, ...]] = [(count, natoms), (natoms,)] if CONDITIONS[name].per_atom else [(count,)]
@@ -187,7 +181,7 @@ def _parameters(
         raise InputError(f"{name}: missing, and the model {path} needs it; accepted shapes: {accepted}")
     array = np.atleast_1d(check_numbers(name, values))  # a plain number is a list of one
     for sizes in (*leading, ()):
-        shape = (*sizes, width)
+        shape = (*sizes, width)  # accepted also flat, and flat within each frame
         if (
             array.shape == shape
             or array.shape == (int(np.prod(shape)),)
@@ -198,7 +192,7 @@ def _parameters(
 
 
 def group_frames(atoms: Sequence[int] | np.ndarray, limit: int | None) -> Iterator[tuple[int, int]]:
-    """Yield (first, last) of runs of frames that together have at most `limit` atoms, or of one frame that has more."""
+    """Yield (first, last) of runs of frames with at most `limit` atoms together; a larger frame is a run by itself."""
     first, total = 0, 0
     for frame, number in enumerate(atoms):
         if frame > first and limit is not None and total + number > limit:
@@ -210,13 +204,13 @@ def group_frames(atoms: Sequence[int] | np.ndarray, limit: int | None) -> Iterat
 
 
 def split_atoms(types: np.ndarray, limit: int | None, workers: int = 1, fewest: int = 1) -> list[np.ndarray]:
-    """Cut the real atoms into runs of nearly equal length.
+    """Split the real atoms into runs of nearly equal length.
 
     Parameters
     ----------
-    limit : most atoms of a run, None for a single one
-    workers : runs evaluated side by side. Several runs are a multiple of that many, so that every worker is busy
-    fewest : atoms that keep a worker busy: a system of that many for each worker is cut, even below the limit
+    limit : largest number of atoms of a run, None for a single run
+    workers : runs evaluated side by side. Several runs are a multiple of `workers`, so that every worker is busy
+    fewest : atoms that keep a worker busy. A system with that many for each worker is split even below the limit
     """
     real = np.flatnonzero(types >= 0)
     if not len(real):
@@ -237,12 +231,9 @@ def select_centres(neighbours: PairList, centres: np.ndarray) -> PairList:
 
 
 def check_results(results: dict[str, np.ndarray], path: str) -> dict[str, np.ndarray]:
-    """Return the results, one row a frame, of the model at `path`.
+    """Return the results (one row a frame) of the model at `path`.
 
-    Raises
-    ------
-    InputError
-        One of them is not finite: parameters may be finite and overflow when they are used.
+    Raise InputError for results that are not finite, because finite parameters may overflow in an evaluation.
     """
     for name, values in results.items():
         if not np.all(np.isfinite(values)):

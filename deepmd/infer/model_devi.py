@@ -1,4 +1,4 @@
-"""Model deviation: how far models that were trained alike are from each other (docs/commands.md#model-deviation)."""
+"""Model deviation: spread of the predictions of an ensemble of models (docs/commands.md#model-deviation)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLUMNS = ("max_devi_v", "min_devi_v", "avg_devi_v", "max_devi_f", "min_devi_f",
 
 
 def spread(values: np.ndarray, real: np.ndarray | None = None) -> np.ndarray:
-    """Return the root mean square, over the models on the first axis, of the distance to their mean, or to `real`."""
+    """Return the root mean square deviation of the models (first axis) from their mean, or from `real`."""
     centre = np.mean(values, axis=0) if real is None else real
     out: np.ndarray = np.sqrt(np.mean((values - centre) ** 2, axis=0))
     return out
@@ -40,11 +40,11 @@ def calc_model_devi_f(
     ----------
     fs : forces of M models (M, F, n, 3), eV/Angstrom
     real_f : (F, n, 3) to compare with instead of the mean of the models
-    relative : level (eV/Angstrom) for deviations relative to the force: divided by its length plus the level
+    relative : level L (eV/Angstrom): deviations are divided by |F| + L
 
     Returns
     -------
-    (F,) three times, and (F, n)
+    (F,) three times, and with `atomic` (F, n)
     """
     devi = np.linalg.norm(spread(fs, real_f), axis=-1)
     if relative is not None:
@@ -56,7 +56,7 @@ def calc_model_devi_f(
 def calc_model_devi_v(
     vs: np.ndarray, real_v: np.ndarray | None = None, relative: float | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the largest and smallest deviation of the components of the virial and their root mean square, (F,) each.
+    """Return the largest, the smallest and the root mean square deviation of the nine virial components, (F,) each.
 
     Parameters
     ----------
@@ -107,11 +107,6 @@ def calc_model_devi(
     Returns
     -------
     (F, 8): step and `COLUMNS`; virials and energies per atom. With `atomic` (F, 8 + n)
-
-    Raises
-    ------
-    InputError
-        There are less than two models, they differ in their type maps, or an argument cannot be used.
     """
     if len(models) < 2:
         raise InputError(f"{len(models)} model(s) are given; a deviation needs at least two")
@@ -135,7 +130,7 @@ def calc_model_devi(
     real_e = real["energy"].reshape(count) / natoms[:, 0] if real else None
     forces = calc_model_devi_f(force, real_f, relative, atomic=True)
     per_atom = forces[3]
-    if np.any(types < 0):  # what is no atom has no deviation
+    if np.any(types < 0):  # virtual atoms do not count
         rows = [each[kinds >= 0] for each, kinds in zip(per_atom, types, strict=True)]
         forces = tuple(np.array([reduce(row) for row in rows]) for reduce in (np.max, np.min, np.mean))
     virials = calc_model_devi_v(virial / natoms, real_v, relative_v)
@@ -184,11 +179,6 @@ def make_model_devi(
     """`dp model-devi`: write the deviation of model files on systems into one file; see `calc_model_devi`.
 
     `real_error` compares with the labels of the data; `backend` runs all models on this backend.
-
-    Raises
-    ------
-    InputError
-        A model or system cannot be read, or labels are missing under `real_error`.
     """
     if len(models) < 2:
         raise InputError(f"{len(models)} model(s) are given; a deviation needs at least two: -m a.pth b.pth")

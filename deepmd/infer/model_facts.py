@@ -1,4 +1,4 @@
-"""What a potential tells of its model."""
+"""Getters of `DeepPot` and its relatives: properties of a model that need no evaluation."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from deepmd.io.model_summary import model_size, observed_types
 
 
 class ModelFacts:
-    """Answers about a model, which evaluate nothing."""
+    """Mixin with properties of a model that need no evaluation."""
 
     _content: ModelFile
 
     @property
     def output(self) -> Output:
-        """What the model predicts."""
+        """Description of the quantity that the model predicts."""
         output: Output = self._content.model.output
         return output
 
@@ -71,11 +71,11 @@ class ModelFacts:
         return self._content.definition
 
     def get_model_size(self) -> dict[str, int]:
-        """Return the numbers of parameters of the descriptor's nets, the fitting nets, and both."""
+        """Return the numbers of weights of the descriptor's nets, the fitting nets, and both."""
         return model_size(self._content)
 
     def get_observed_types(self) -> dict[str, Any]:
-        """Return the elements that the training data had: their number `type_num` and names `observed_type`."""
+        """Return the number (`type_num`) and names (`observed_type`) of the elements of the training data."""
         return observed_types(self._content)
 
     def serialize(self) -> dict[str, Any]:

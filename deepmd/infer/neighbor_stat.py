@@ -1,4 +1,4 @@
-"""`dp neighbor-stat`: how near and how many the neighbours in data are."""
+"""`dp neighbor-stat`: shortest distance and largest numbers of neighbours in data."""
 
 from __future__ import annotations
 
@@ -25,11 +25,6 @@ def show_neighbours(system: str, rcut: float, type_map: Sequence[str] | None = N
     rcut : cutoff of the neighbours, Angstrom
     type_map : elements; default: those of the data, in the order in which they appear
     mixed_type : count all elements together
-
-    Raises
-    ------
-    InputError
-        The systems cannot be read, or `rcut` is not positive.
     """
     if not (math.isfinite(rcut) and rcut > 0.0):
         raise InputError(f"rcut is {rcut}; accepted: a positive number, Angstrom")

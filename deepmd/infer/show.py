@@ -1,4 +1,4 @@
-"""`dp show`: what a model file holds."""
+"""`dp show`: contents of a model file."""
 
 from __future__ import annotations
 
@@ -15,13 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def show_model(path: str | os.PathLike[str], attributes: Sequence[str]) -> None:
-    """Log what a model file holds, in the order of `ATTRIBUTES`.
-
-    Raises
-    ------
-    InputError
-        The file cannot be read, an attribute is unknown, or the model does not have it.
-    """
+    """Log properties of a model file, in the order of `ATTRIBUTES`."""
     for name in attributes:
         if name not in ATTRIBUTES:
             raise InputError(

@@ -1,4 +1,4 @@
-"""What every model must fulfil, as test classes to inherit.
+"""Conformance suites: test classes to inherit, for models and descriptors of this package and of plug-ins.
 
 Needs pytest and array-api-strict; nothing else imports this package.
 

@@ -1,4 +1,4 @@
-"""The backends that a test runs on, and what happens when one is not installed."""
+"""Backends that tests run on. A missing framework skips the test, but fails it in continuous integration."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from deepmd.array_model.spectral import Plan
 from deepmd.io.formats import BACKENDS
 
 NAMES = tuple(BACKENDS)
-"""Backends with derivatives."""
+"""All backends; each has derivatives, unlike strict.py."""
 
 
 def require(package: str) -> Any:
-    """Import a package that a test needs: a skip where it is not installed, but a failure in continuous integration."""
+    """Import a package that a test needs. If it is missing, skip the test, or fail it in continuous integration."""
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:

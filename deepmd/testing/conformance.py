@@ -1,4 +1,4 @@
-"""Test classes to inherit: give configurations, get the physics that every model must have, on every backend."""
+"""Conformance suites of models and descriptors. Subclasses give `configs`; tests run on every backend."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STEP = 3e-5
 """Step of finite differences in float64, Angstrom."""
 
 REALISTIC = (0.2, 0.4)
-"""Range of deviations as real data have them, for `ModelAgreement.deviations`."""
+"""Range of standard deviations of environment rows in real data, for `ModelAgreement.deviations`."""
 
 
 def variants(base: Any, **options: Iterable[Any]) -> dict[str, Any]:
@@ -51,19 +51,17 @@ def variants(base: Any, **options: Iterable[Any]) -> dict[str, Any]:
 
 
 class ModelAgreement:
-    """The same numbers on every backend, and forces that are derivatives. Subclass, and give `configs`.
+    """Agreement of all backends with the reference, and of forces with finite differences. Subclasses give `configs`.
 
     Attributes
     ----------
-    configs : dict of str to model
-        Cutoff and `sel` leave room for three atoms per (0.9 rcut)^3. A model whose `evaluation` is "spectral" is tested
-        as an expansion, against direct evaluation.
-    backends : sequence of str
-        Where the models are evaluated.
-    stored : bool
-        Whether expansions keep their coefficients, as for inference, or follow the parameters, as in training.
-    deviations : tuple of two floats
-        Range of the random deviations; embedding nets as functions of the distance are the steeper, the smaller it is.
+    configs : dict of str to model Cutoff and `sel` leave room for three atoms per (0.9 rcut)^3. A model whose
+        `evaluation` is "spectral" is tested as an expansion, against direct evaluation.
+    backends : sequence of str Backends that evaluate the models.
+    stored : bool Whether expansions keep their coefficients, as for inference, or follow the parameters, as in
+        training.
+    deviations : tuple of two floats Range of the random standard deviations (dstd). Smaller ones make embedding nets
+        steeper functions of distance.
     """
 
     configs: ClassVar[dict[str, Any]] = {}
@@ -85,7 +83,7 @@ class ModelAgreement:
 
     @classmethod
     def parameters(cls, model: Model) -> Params:
-        """Return parameters that hide nothing: statistics, biases and scales all differ from their defaults."""
+        """Return parameters whose statistics, biases and scales differ from their defaults, so that tests see each."""
         rng = np.random.default_rng(20)
         params: Params = model.init(lambda _: rng, xp=plain)
         assert isinstance(model, StandardModel)
@@ -125,7 +123,7 @@ class ModelAgreement:
     # -- fixtures ---------------------------------------------------------------------------------------------------
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Order tests by configuration and backend, because those of one subject share its graph."""
+        """Order tests by configuration and backend, because all tests of one subject share its graph."""
         if "subject" in metafunc.fixturenames:
             pairs = [
                 pytest.param((name, backend), id=f"{name}-{backend}", marks=self.marks(name, backend))
@@ -140,18 +138,18 @@ class ModelAgreement:
     @pytest.fixture(scope="class")
     @classmethod
     def subject(cls, request: pytest.FixtureRequest) -> Subject:
-        """Return a model on a backend, or in a precision or evaluation, that is compared with the reference."""
+        """Return the model under test: in another backend, precision or evaluation than the reference."""
         return cls.subject_of(*request.param)
 
     @pytest.fixture(scope="class")
     @classmethod
     def reference(cls, request: pytest.FixtureRequest) -> Subject:
-        """Return a model evaluated by NumPy in float64, for tests that need no other backend."""
+        """Return the model evaluated by NumPy in float64, for tests that need no other backend."""
         return cls.subject_of(request.param, "numpy").wide
 
     @classmethod
     def expected(cls, name: str, system: str) -> Results:
-        """Return what the reference of a configuration says of a system, evaluated once for all backends."""
+        """Return the results of the reference of a configuration for a system, evaluated once for all backends."""
         if (cls, name) not in cls._references:
             cls._references[cls, name] = cls.subject_of(name, "numpy").reference, {}
         reference, known = cls._references[cls, name]
@@ -162,7 +160,7 @@ class ModelAgreement:
     # -- backends ---------------------------------------------------------------------------------------------------
 
     def test_equals_reference(self, subject: Subject) -> None:
-        """Every output is that of NumPy in float64, and float64 itself.
+        """Outputs equal those of NumPy in float64, and are float64.
 
         One graph serves all numbers of frames and atoms.
         """
@@ -172,16 +170,16 @@ class ModelAgreement:
             compare(results, self.expected(subject.name, system), subject, subject.against_reference, system)
 
     def test_read_only_inputs(self, subject: Subject) -> None:
-        """Inputs that cannot be written to are accepted, and nothing is written to those that can."""
+        """Evaluation accepts read-only arrays, and never writes to its inputs."""
         # TensorFlow's evaluator copied its parameters when it built the graph; a fresh graph would cost seconds
         evaluate_read_only(subject, again=subject.backend == "tf")
 
     def test_read_only_inputs_of_the_reference(self, reference: Subject) -> None:
-        """The same for NumPy in float64."""
+        """NumPy in float64 accepts read-only arrays, and never writes to its inputs."""
         evaluate_read_only(reference)
 
     def test_array_api_strict(self, reference: Subject) -> None:
-        """Physics uses nothing beyond the array API standard and the few extras."""
+        """Physics uses nothing beyond the array API standard and the extras of `namespace.EXTRAS`."""
         checked = replace(reference, backend="strict")
         for system in ("several_frames", "no_neighbours"):
             expected = self.expected(reference.name, system)
@@ -189,7 +187,7 @@ class ModelAgreement:
             compare(results, {name: expected[name] for name in results}, checked, checked.against_reference, system)
 
     def test_serialized(self, reference: Subject) -> None:
-        """The stored form brings back every parameter, without expansions, and the same numbers."""
+        """Storing a model (without expansions) is lossless: parameters are identical, results equal."""
         tree = to_tree(ModelFile(reference.model, reference.params), "numpy")
         content = from_tree(tree, "stored")
         old, new = flatten(reference.params), flatten(content.params)
@@ -216,12 +214,12 @@ class ModelAgreement:
 
 
 class ModelConformance(ModelAgreement):
-    """All the physics that every model must have, besides agreement of the backends. Subclass, and give `configs`."""
+    """Symmetries, smoothness and derivatives, besides agreement of the backends. Subclasses give `configs`."""
 
     # -- symmetries -------------------------------------------------------------------------------------------------
 
     def test_translation(self, reference: Subject) -> None:
-        """Moving everything changes nothing."""
+        """Results are invariant under translation."""
         samples = reference.systems["several_frames"]
         moved = [sample.changed(coord=sample.structure.coord + np.array([0.3, -1.7, 8.1])) for sample in samples]
         compare(
@@ -231,7 +229,7 @@ class ModelConformance(ModelAgreement):
         )
 
     def test_rotation(self, reference: Subject) -> None:
-        """Energies and invariant features stay, forces and virials turn along; a mirror image too."""
+        """Under rotation and reflection energies and features are invariant, forces and virials covariant."""
         turn = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
         for matrix in (turn, -turn):
             samples = reference.systems["several_frames"]
@@ -242,7 +240,7 @@ class ModelConformance(ModelAgreement):
             )
 
     def test_permutation(self, reference: Subject) -> None:
-        """The order of the atoms does not matter."""
+        """A permutation of the atoms permutes the results."""
         (sample,) = reference.systems["one_frame"]
         order = np.random.default_rng(4).permutation(sample.natoms)
         expected = {
@@ -252,7 +250,7 @@ class ModelConformance(ModelAgreement):
         compare(reference([sample.selected(order)]), expected, reference)
 
     def test_periodic_images(self, reference: Subject) -> None:
-        """Which image of an atom is given does not matter."""
+        """Results do not depend on which periodic image of an atom is given."""
         for sample in (*reference.systems["triclinic_small"], *reference.systems["left_handed"]):
             jumps = np.random.default_rng(5).integers(-3, 4, sample.structure.coord.shape)
             compare(
@@ -262,7 +260,7 @@ class ModelConformance(ModelAgreement):
             )
 
     def test_replicated_cell(self, reference: Subject) -> None:
-        """A cell twice as large has twice the energy and virial, and its atoms are those of the small one."""
+        """A doubled cell has twice the energy and virial, and repeats the atomic results."""
         (sample,) = reference.systems["triclinic_small"]
         single = reference([sample])
         expected = {
@@ -276,7 +274,7 @@ class ModelConformance(ModelAgreement):
         )
 
     def test_neighbour_order(self, reference: Subject) -> None:
-        """The order of the slots of a section does not matter as long as its statistics are uniform."""
+        """Results do not depend on the order of slots in a section if statistics are the same for all its slots."""
         samples = reference.systems["several_frames"]
         packed = reference.pack(samples)
         compare(
@@ -286,7 +284,7 @@ class ModelConformance(ModelAgreement):
         )
 
     def test_empty_slots(self, reference: Subject) -> None:
-        """More empty slots than the batch needs, up to `sel`, change nothing."""
+        """Additional empty slots, up to `sel`, change nothing."""
         layout = reference.model.layout()
         for samples in (reference.systems["several_frames"], reference.systems["one_atom"]):
             packed = reference.pack(samples)
@@ -299,14 +297,14 @@ class ModelConformance(ModelAgreement):
                 )
 
     def test_batched(self, reference: Subject) -> None:
-        """Frames of a batch do not see each other."""
+        """Frames of a batch do not influence each other."""
         samples = [*reference.systems["several_frames"], *reference.systems["virtual"]]
         alone = [reference([sample]) for sample in samples]
         expected = {name: np.concatenate([results[name] for results in alone]) for name in alone[0]}
         compare(reference(samples), expected, reference)
 
     def test_virtual_atoms(self, reference: Subject) -> None:
-        """Virtual atoms have no results, and the others do not notice them."""
+        """Virtual atoms have zero results and do not influence other atoms."""
         sample = reference.systems["virtual"][0]
         real = np.flatnonzero(sample.structure.types >= 0)
         results, expected = reference([sample]), reference([sample.selected(real)])
@@ -319,7 +317,7 @@ class ModelConformance(ModelAgreement):
         )
 
     def test_isolated_atoms(self, reference: Subject) -> None:
-        """Atoms beyond each other's cutoff are as if alone, and nothing pulls at them."""
+        """Atoms beyond each other's cutoff have the results of single atoms, and no forces."""
         (sample,) = reference.systems["no_neighbours"]
         alone = [reference([sample.selected(np.array([k]))]) for k in range(sample.natoms)]
         results = reference([sample])
@@ -335,7 +333,7 @@ class ModelConformance(ModelAgreement):
     # -- smoothness and derivatives ---------------------------------------------------------------------------------
 
     def test_cutoff(self, reference: Subject) -> None:
-        """A neighbour that leaves takes energy, force and slope of the force continuously to zero.
+        """Energy, force and slope of the force go to zero continuously as a neighbour leaves the cutoff.
 
         The switch vanishes as the cube of the distance to the cutoff, the force as its square, the slope linearly.
         """
@@ -348,6 +346,7 @@ class ModelConformance(ModelAgreement):
             .selected(np.arange(2))
             .changed(types=np.array(interacting_types(reference.model)))
         )
+        # gaps to the cutoff: 0-2 near, 3-5 ten times nearer, 6 at the cutoff, 7-9 beyond
         gaps = np.array([*near, *nearer, 0.0, *beyond])
         frames = [sample.changed(coord=np.array([[0.0, 0.0, 0.0], [layout.rcut - gap, 0.0, 0.0]])) for gap in gaps]
         results = reference(frames)
@@ -364,9 +363,9 @@ class ModelConformance(ModelAgreement):
                 )
 
     def test_virials(self, reference: Subject) -> None:
-        """Virials are minus the derivatives with respect to strain, shear included, frame by frame.
+        """Virials are minus the derivatives of the energy by strain, shear included, frame by frame.
 
-        Atomic virials sum to them.
+        Atomic virials sum to virials.
         """
         samples = [*reference.systems["triclinic_small"], *reference.systems["left_handed"], *reference.systems["open"]]
         results = reference(samples)
@@ -381,7 +380,7 @@ class ModelConformance(ModelAgreement):
 
 
 class _Descriptors:
-    """Makes models of descriptors."""
+    """Mixin that makes models of descriptors."""
 
     type_map: ClassVar[tuple[str, ...]] = ("O", "H")
 

@@ -1,4 +1,4 @@
-"""Outputs of a model beside each other: comparison at the table of tolerances, and what symmetries make of outputs."""
+"""Comparison of outputs at the table of tolerances, and their transformation under symmetries."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from deepmd.testing.samples import Results, Subject
 from deepmd.testing.tolerances import assert_close
 
 QUANTITY = {"descriptor": "descriptor", "force": "force", "virial": "virial", "atom_virial": "virial"}
-"""Row of the table of tolerances by output; the others are predictions of the model, compared as energies are."""
+"""Row of the table of tolerances by output; outputs that are not listed are predictions, compared as energies are."""
 
 
 def compare(results: Results, expected: Results, subject: Subject, quantity: str = "", where: str = "") -> None:
-    """Compare all outputs at the tolerances of the subject's precision; a given `quantity` replaces the row of each."""
+    """Compare all outputs at the tolerances of the subject's precision; `quantity` overrides the row of each output."""
     assert results.keys() == expected.keys()
     for name, values in results.items():
         row = quantity or QUANTITY.get(name, "energy")
@@ -26,13 +26,13 @@ def compare(results: Results, expected: Results, subject: Subject, quantity: str
 
 
 def without_image_dependence(subject: Subject, results: Results) -> Results:
-    """Drop atomic virials where messages pass: there they depend on the periodic image of an atom, as in DeePMD-kit."""
+    """Drop atomic virials of message-passing models, which depend on an atom's periodic image, as in DeePMD-kit."""
     local = not subject.model.layout().needs_neighbour_features
     return {name: values for name, values in results.items() if local or name != "atom_virial"}
 
 
 def rotate_results(results: Results, matrix: np.ndarray) -> Results:
-    """Return the outputs after space was turned by an orthogonal matrix: vectors and tensors turn, scalars stay."""
+    """Return the outputs after an orthogonal map of space: vectors and tensors turn, scalars stay."""
     out = dict(results)
     out["force"] = results["force"] @ matrix.T
     for name in ("virial", "atom_virial"):
@@ -53,7 +53,7 @@ def list_arrays(value: Any) -> list[np.ndarray]:
 def interacting_types(model: Model) -> tuple[int, int]:
     """Return the first pair of types that interact.
 
-    A neighbour of an excluded type may leave its slot with a jump, as in DeePMD-kit.
+    Excluded types are skipped, because the energy may jump when such a neighbour leaves its slot, as in DeePMD-kit.
     """
     excluded = [pair for descriptor in descriptors_of(model) for pair in getattr(descriptor, "exclude_types", ())]
     hidden = {frozenset(pair) for pair in (*excluded, *model.pair_exclude_types)}
@@ -67,7 +67,7 @@ def interacting_types(model: Model) -> tuple[int, int]:
 
 
 def evaluate_read_only(subject: Subject, *, again: bool = False) -> None:
-    """Evaluate arrays that must not be written to, then the same ones read-only; `again`: by the same evaluator."""
+    """Evaluate arrays that must stay unchanged, then evaluate them read-only; `again`: by the same evaluator."""
     samples = subject.systems["several_frames"]
     packed = subject.pack(samples)
     conditions = subject.conditions(samples, packed)

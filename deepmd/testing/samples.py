@@ -1,4 +1,4 @@
-"""Small systems of every kind, what may be done to them, and a model that evaluates them on a backend."""
+"""Small test systems, their transformations, and `Subject`, a model that evaluates them on a backend."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Results = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Sample:
-    """One frame and its conditions, (K,) or, of atoms, (n, K): more values than any model asks for."""
+    """One frame and its conditions, (K,) or, of atoms, (n, K), with more columns than models ask for."""
 
     structure: Structure
     conditions: dict[str, np.ndarray]
@@ -73,7 +73,7 @@ class Sample:
 
 
 def make_sample(seed: int, natoms: int, cell: Any, ntypes: int, *, periodic: bool = True) -> Sample:
-    """Return up to eight atoms near the points of a grid in a cell, of types 0, 1, ... in any order."""
+    """Return up to eight atoms near the points of a grid in a cell, of types 0, 1, ... in random order."""
     rng = np.random.default_rng(seed)
     grid = np.stack(np.meshgrid([0.25, 0.75], [0.25, 0.75], [0.25, 0.75], indexing="ij"), axis=-1).reshape(8, 3)
     points = grid[rng.permutation(8)[:natoms]] + rng.uniform(-0.08, 0.08, (natoms, 3))
@@ -124,10 +124,10 @@ SYSTEMS = tuple(systems(1.0, 1))
 class Subject:
     """A model under test on one backend.
 
-    Call it on samples; results come in the order of their atoms, zero for virtual ones.
+    Called on samples, it returns results in the order of their atoms, zero for virtual atoms.
 
-    A model whose `evaluation` is "spectral" is evaluated by expansions that reach all of `systems`; `stored` tells
-    which kind. `chosen` is a plan instead of that.
+    A model whose `evaluation` is "spectral" is evaluated by expansions whose domain covers all of `systems`, with fixed
+    coefficients if `stored`. `chosen` is another plan in place of this one.
     """
 
     model: Model
@@ -139,7 +139,7 @@ class Subject:
 
     @property
     def is_reference(self) -> bool:
-        """Whether `reference` is this very evaluation."""
+        """Whether this evaluation is the one that `reference` makes."""
         return self.backend == "numpy" and self.precision == "float64" and not self.spectral
 
     @property
@@ -155,7 +155,7 @@ class Subject:
 
     @cached_property
     def plan(self) -> Plan:
-        """How the embedding nets are evaluated; asked for an expansion, there is one."""
+        """Plan of the embedding nets; fails if an expansion is asked for and impossible."""
         if self.chosen is not None:
             return self.chosen
         if not self.spectral:
@@ -166,12 +166,12 @@ class Subject:
 
     @cached_property
     def evaluator(self) -> Evaluator:
-        """The backend's evaluator, built once."""
+        """Evaluator of the backend, built once."""
         return backends.evaluator(self.backend, self.model, self.params, self.plan)
 
     @property
     def precision(self) -> str:
-        """The lowest precision that the model computes in: a row of the table of tolerances."""
+        """Lowest precision in which the model computes: a row of the table of tolerances."""
         used = {
             "float64",
             *(
@@ -183,13 +183,13 @@ class Subject:
 
     @cached_property
     def wide(self) -> Subject:
-        """The same model in float64."""
+        """The model in float64."""
         model = in_float64(self.model)
         return replace(self, model=model, params=in_precision(model, self.params, xp=plain))
 
     @cached_property
     def reference(self) -> Subject:
-        """The same model evaluated by NumPy in float64, its nets directly."""
+        """The model evaluated by NumPy in float64, with direct evaluation of its nets."""
         wide = self.wide
         direct = exchange_descriptors(
             wide.model, (ask_evaluation(part, "direct") for part in descriptors_of(wide.model))
@@ -203,11 +203,11 @@ class Subject:
 
     @cached_property
     def systems(self) -> dict[str, list[Sample]]:
-        """Systems that suit the model's cutoff and types."""
+        """Systems for the model's cutoff and types."""
         return systems(self.model.layout().rcut, self.model.ntypes)
 
     def pack(self, samples: Sequence[Sample]) -> Packed:
-        """Pack samples for the model; more neighbours than `sel` are no matter here."""
+        """Pack samples for the model, without warnings of overflow."""
         layout = self.model.layout()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SelWarning)
@@ -227,7 +227,7 @@ class Subject:
         return {name: values(name, size) for name, (size, _) in self.model.conditions.items() if size}
 
     def evaluate(self, packed: Packed, conditions: Conditions, wanted: frozenset[str] | None = None) -> Results:
-        """Return results in the order of `packed`; all that the model has if `wanted` does not name some."""
+        """Return results in the order of `packed`; all outputs of the model if `wanted` is None."""
         wanted = frozenset(self.model.output.names) if wanted is None else wanted
         if self.backend == "strict":
             return strict.evaluate(
@@ -238,7 +238,7 @@ class Subject:
     def __call__(
         self, samples: Sequence[Sample], wanted: frozenset[str] | None = None, packed: Packed | None = None
     ) -> Results:
-        """Return results of samples; `packed` replaces their packing."""
+        """Return results in the order of the samples' atoms; `packed` replaces the packing of the samples."""
         packed = self.pack(samples) if packed is None else packed
         natoms = sum(sample.natoms for sample in samples)
         out = {}
@@ -289,18 +289,18 @@ def widened(packed: Packed, widths: Sequence[int], rcut: float) -> Packed:
 
 
 def reordered(packed: Packed, seed: int, rcut: float) -> Packed:
-    """Return the packing with the slots of every section in another order for each atom, empty ones among them."""
+    """Return the packing with the slots of every section shuffled for each atom, empty slots among them."""
     rng = np.random.default_rng(seed)
     rows, mixed = (
         (len(packed.neighbours.type_N), 1),
         int(packed.neighbours.type_NM.shape[1] > 0),
-    )  # the last slot of a mixed row has its place
+    )  # the last slot of a mixed row stays last and empty
     columns, sections = [], spans(packed.neighbours.widths)
     for start, stop in sections:
         fixed = mixed if (start, stop) == sections[-1] else 0
         moved = rng.permuted(np.tile(np.arange(start, stop - fixed), rows), axis=1)
         columns.append(np.concatenate([moved, np.full((rows[0], fixed), stop - 1)], axis=1))
-    # inner lists are the beginnings of rows: whole rows, when near ones may be anywhere
+    # inner lists are prefixes of sorted rows; in shuffled rows the prefix is the whole row
     packed = replace(
         packed,
         neighbours=replace(packed.neighbours, inner=(packed.neighbours.widths[-1] - 1,) * len(packed.neighbours.inner)),

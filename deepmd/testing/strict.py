@@ -65,7 +65,7 @@ def flags() -> Any:
 
 
 def to_strict(tree: Any) -> Any:
-    """Return a tree, or a dataclass like Neighbours, with its NumPy arrays turned into those of array-api-strict."""
+    """Return a tree, or a dataclass like Neighbours, with its NumPy arrays as arrays of array-api-strict."""
     if is_dataclass(tree) and not isinstance(tree, type):
         return replace(tree, **{field.name: to_strict(getattr(tree, field.name)) for field in fields(tree)})
     if isinstance(tree, dict | list):
@@ -82,7 +82,7 @@ def evaluate(
     num_frames: int,
     wanted: frozenset[str],
 ) -> dict[str, np.ndarray]:
-    """Return the wanted outputs, without those that need a derivative, which the standard does not have."""
+    """Return the wanted outputs, without derivatives, which the standard does not have."""
     with flags():
         inputs = to_strict(neighbours), to_strict(conditions)
         value_Nd, descriptor_ND = model.atomic_output(to_strict(params), *inputs, map_tables(to_strict, plan), xp=xp)

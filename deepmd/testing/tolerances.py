@@ -1,4 +1,4 @@
-"""The one table of tolerances: by precision and by quantity."""
+"""Tolerances of all comparisons, by precision and quantity."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ BY_COMPONENT = ("energy", "descriptor", "force", "virial", "golden")
 """Quantities whose components (last axis) are each relative to their own largest value: features, virial entries."""
 
 SMALLEST_SHARE = {"float64": 1e-2, "float32": 1e-2, "float16": 1e-2, "bfloat16": 1.0}
-"""Least scale of a component relative to the largest, because rounding of what cancels is not relative to the sum."""
+"""Smallest scale of a component relative to the largest.
+
+Rounding errors of terms that cancel are relative to the terms, not to their sum.
+"""
 
 FLOOR = 1e-2
 """Smallest scale (eV, eV/Angstrom) that differences are relative to, because forces that cancel are not quite zero."""
@@ -50,13 +53,7 @@ FLOOR = 1e-2
 def assert_close(
     actual: Any, expected: Any, quantity: str, dtype: str = "float64", *, floor: float = FLOOR, what: str = ""
 ) -> None:
-    """Compare shapes, then values, at the tolerance of a quantity in a precision, each component at its own scale.
-
-    Raises
-    ------
-    AssertionError
-        The arrays differ; the message tells how much and where.
-    """
+    """Compare shapes, then values, at the tolerance of a quantity in a precision, each component at its own scale."""
     actual, expected = np.asarray(actual), np.asarray(expected)
     label = f"{what}: {quantity}" if what else quantity
     assert actual.shape == expected.shape, f"{label}: shape {actual.shape}, expected {expected.shape}"
