@@ -152,7 +152,7 @@ def check_types(atom_types: Any, mixed_type: bool, type_map: Sequence[str]) -> n
 def check_conditions(
     model: Model, path: str, count: int, natoms: int, given: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-    """Return the conditions that a model asks for, of `count` frames in full shapes; `path` names the model in errors."""
+    """Return the conditions that a model asks for, of `count` frames in full shapes; `path` names the file."""
     out = {}
     for name, (width, default) in model.conditions.items():
         leading: list[tuple[int, ...]] = [(count, natoms), (natoms,)] if CONDITIONS[name].per_atom else [(count,)]

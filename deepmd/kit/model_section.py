@@ -1,8 +1,7 @@
-"""Models of DeePMD-kit's native files: from the `model` section of an input and named arrays to a model file.
+"""Models of DeePMD-kit's native files: from stated options, a `model` section and named arrays to a `ModelFile`.
 
-A file states its configuration up to twice: in the attributes of what it evaluates, which count most, and in the
-section of the input that it was trained with. The readers in `adapters/` know the names in a file, this module knows
-what makes a model.
+A file states its configuration up to twice: by attributes of its modules or graph, which take precedence, and by the
+section of the input of the training. The readers torch_modules.py and tf_graph.py know the names in a file.
 """
 
 from __future__ import annotations
@@ -34,22 +33,22 @@ log = logging.getLogger(__name__)
 Section = dict[str, Any]
 
 PARTS = {"descriptor": "descriptor", "fitting_net": "fitting"}
-"""Sections of `model` that are parts of it, and where the parameters of each are."""
+"""Parts of a section `model`, and the path of the parameters of each."""
 
 REFUSED_IN_FILES: dict[str, dict[str, tuple[Any, ...]]] = {
     "model": {"type_embedding": (), "use_srtab": (), "bridging_method": ("None", "none")},
     "model/descriptor": {"tebd_input_mode": ()},
     "model/fitting_net": {},
 }
-"""Keys that other kinds of files or of descriptors have, and the values that mean "off"."""
+"""Keys that are supported in other files or by other descriptors only, and the values that mean "off"."""
 
 REFUSED_KEYS = {
     where: {**{key: (row.off,) for key, row in KEYS[where].items() if row.trained}, **others}
     for where, others in REFUSED_IN_FILES.items()
 }
-"""Keys that change what a model computes in ways that files cannot bring, and the values that mean "off".
+"""Keys that change the results of a model but cannot be read from these files, and the values that mean "off".
 
-Null and false always do.
+Null and false always mean "off".
 """
 
 IGNORED_KEYS = {
@@ -61,10 +60,10 @@ IGNORED_KEYS = {
     "model/descriptor": ("ntypes", "type_map"),
     "model/fitting_net": ("ntypes", "type_map", "dim_descrpt", "mixed_types"),
 }
-"""Keys without influence on what a trained model computes."""
+"""Keys without influence on the results of a trained model."""
 
 IGNORED_OPTIONS = {"se_e2_r": ("type_one_side",)}
-"""Options of a kind that DeePMD-kit's torch stores and ignores: there a net belongs to a type of neighbours always."""
+"""Options that DeePMD-kit's torch stores but ignores: its nets of se_e2_r always belong to a neighbour type alone."""
 
 COMPRESSED = (
     "a compressed model: tables replace its embedding nets, which are not in the file. "
@@ -74,20 +73,21 @@ COMPRESSED = (
 ASK = "Give the input it was trained with (dp convert-backend --input)"
 
 BY_DP = "Convert the model with DeePMD-kit to .dp, which is read: dp convert-backend IN OUT.dp"
-"""What to do about kinds that only `.dp` and `.yaml` bring."""
+"""Advice for kinds that are read from `.dp` and `.yaml` only."""
 
 OPTIONAL = ("out_bias", "out_std", "fitting/bias_atom_e", "fitting/scale", "fitting/constant_matrix")
-"""Parameters that files may lack: in older ones the bias was part of the nets.
+"""Parameters that files may lack.
 
-Checkpoints leave to the options of polar what these fix.
+Older files have the energy bias in the nets. Checkpoints lack arrays that the options of polar determine.
 """
 
 MOST_TYPES = 1000
+"""Largest number of types that is read, because damaged files may claim any number."""
 
 
 @dataclass(frozen=True)
 class StatedModel:
-    """What a file says by itself.
+    """What a file states itself, apart from a stored input of the training.
 
     Attributes
     ----------
@@ -95,8 +95,8 @@ class StatedModel:
     arrays : function of (model, paths of its parameters such as `descriptor/embeddings/0/layers/1/w`) that returns the
         parameters that the file has
     size : number of values in all arrays of the file
-    weights : weights of a layer by the path of the part, whose dtype is the precision that the environment of the
-        training stood for
+    weights : weights of one layer by the path of the part, or None. Their dtype is the precision "default", which
+        environment variables set in the training
     min_nbor_dist : shortest distance of the training data, Angstrom, or None
     """
 
@@ -112,20 +112,16 @@ def assemble(definition: Section, found: StatedModel, where: str) -> ModelFile:
 
     Parameters
     ----------
-    definition : `model` section of the input that it was trained with, or {}
-
-    Raises
-    ------
-    InputError
-        The model is of a kind or has an option that is not supported; parameters are missing, left over, or of other
-        shapes.
+    definition : section `model` of the input of the training, or {}
+    found : what the file states itself
+    where : name of the file, for errors
     """
     try:
         definition = _plain_section(definition)
         section = _merged(definition, found)
         model = _model(section)
-        # fresh parameters tell which there must be, within four times what the file has, so that a description cannot
-        # ask for more than memory; what a file may leave out keeps its fresh value
+        # initial parameters give the expected paths and shapes; ShapeBudget bounds their memory against hostile
+        # descriptions. Parameters that a file may lack keep their initial values
         fresh = model.init(ShapeBudget(found.size), xp=plain)
         expected, arrays = flatten(fresh), found.arrays(model, flatten(fresh))
         unused = [
@@ -135,7 +131,7 @@ def assemble(definition: Section, found: StatedModel, where: str) -> ModelFile:
         ]
         arrays = {**{path: expected[path] for path in (*OPTIONAL, *unused) if path in expected}, **arrays}
         left = sorted(set(arrays) - set(expected))
-        if left:  # the model would be evaluated without them
+        if left:  # evaluation without them would be wrong silently
             raise InputError(f"the file has parameters that its description does not explain: {', '.join(left[:5])}")
         template = ModelFile(model, fresh, definition or section, found.min_nbor_dist)
         return from_json(to_json(template, "numpy"), arrays, where)
@@ -144,7 +140,7 @@ def assemble(definition: Section, found: StatedModel, where: str) -> ModelFile:
 
 
 def _plain_section(definition: Section) -> Section:
-    """Return a section without comments, after checking that it is what JSON can hold."""
+    """Return a section without comments; raise InputError if JSON cannot hold it."""
     try:
         out: Section = json.loads(json.dumps(without_comments(definition)))
     except (TypeError, ValueError, RecursionError) as error:
@@ -160,13 +156,7 @@ def combine(
     definition: Section,
     distance: float | None,
 ) -> ModelFile:
-    """Return the model that combines others; what the file says of exclusions and weights is among the options.
-
-    Raises
-    ------
-    InputError
-        They do not fit together.
-    """
+    """Return the combination of models; `options` holds exclusions, weights and switching distances."""
     model = build(
         lookup("model", kind, "model"), {**options, "models": tuple(member.model for member in members)}, "model"
     )
@@ -181,13 +171,7 @@ def combine(
 
 
 def section_of_input(path: Path) -> Section:
-    """Return the `model` section of an input file.
-
-    Raises
-    ------
-    InputError
-        The file cannot be read or has no such section.
-    """
+    """Return the section `model` of an input file."""
     section = read_json(path).get("model")
     if not isinstance(section, dict):
         raise InputError(f"{path}: has no section 'model'")
@@ -195,13 +179,7 @@ def section_of_input(path: Path) -> Section:
 
 
 def parse_definition(text: Any, where: str) -> Section:
-    """Return the JSON object that a file stores as text; none is {}.
-
-    Raises
-    ------
-    InputError
-        The text is no JSON object.
-    """
+    """Return the JSON object that a file stores as text, {} if there is no text."""
     try:
         tree = json.loads(text or "{}")
     except (ValueError, TypeError, RecursionError) as error:
@@ -212,7 +190,7 @@ def parse_definition(text: Any, where: str) -> Section:
 
 
 def kind_of(part: str, *sections: Section) -> Any:
-    """Return what the first section that says it calls the type of a part, or None."""
+    """Return the `type` of a part in the first section that states it. Default: "ener" for fitting nets, else None."""
     named = [inner["type"] for section in sections if isinstance(inner := section.get(part), dict) and "type" in inner]
     return named[0] if named else "ener" if part == "fitting_net" else None
 
@@ -221,7 +199,7 @@ def kind_of(part: str, *sections: Section) -> Any:
 
 
 def _merged(definition: Section, found: StatedModel) -> Section:
-    """Return the section that holds: over the definition what the file states."""
+    """Return the section in force: the definition, overridden by what the file states."""
     out = {**definition, **found.section}
     _refuse(out, "model", "model")
     kind = canonical("model", definition.get("type", "standard"), "model/type")
@@ -236,7 +214,7 @@ def _merged(definition: Section, found: StatedModel) -> Section:
 
 
 def _merged_part(part: str, where: str, inner: Any, stated: Section, place: str, found: StatedModel) -> Section:
-    """Return the section of a part that holds; `place` is where its parameters are."""
+    """Return the section in force of a part; `place` is the path of its parameters."""
     _check_section(inner, where)
     name = kind_of(part, {part: stated}, {part: inner})
     if name is None:
@@ -261,7 +239,7 @@ def _merged_part(part: str, where: str, inner: Any, stated: Section, place: str,
     meant = {key: value for key, value in rename(inner, cls.names, where).items() if key not in without}
     out = {**meant, **stated, "type": cls.kind}
     for name, kind in get_type_hints(cls).items():
-        if is_dataclass(kind) and name in out:  # a section of its own, which a file may state in part
+        if is_dataclass(kind) and name in out:  # nested section, which a file may state in part
             out[name] = _merged_options(kind, inner.get(name) or {}, stated.get(name) or {}, f"{where}/{name}")
     if "precision" in known and out.get("precision", "default") == "default" and place in found.weights:
         weights = found.weights[place]
@@ -276,7 +254,7 @@ def _check_section(section: Any, where: str) -> None:
 
 
 def _merged_options(cls: Any, inner: Section, stated: Section, where: str) -> Section:
-    """Return the section of options below a part that holds."""
+    """Return the section in force of options nested in a part."""
     _check_section(inner, where)
     known = {field.name for field in fields(cls)}
     out = {**rename(inner, getattr(cls, "names", {}), where), **stated}
@@ -291,6 +269,7 @@ def _merged_options(cls: Any, inner: Section, stated: Section, where: str) -> Se
 
 
 def _refuse(section: Section, part: str, where: str) -> None:
+    """Raise InputError for a key of `REFUSED_KEYS` that is not off."""
     for key, accepted in REFUSED_KEYS[part].items():
         if section.get(key) not in (None, False, *accepted):
             raise InputError(f"{where}/{key}: models with this option are not supported (given: {section[key]!r})")
@@ -311,7 +290,7 @@ def _warn_of_unknown(section: Section, known: set[str], where: str) -> None:
 
 
 def _built(part: str, section: Section, where: str) -> Any:
-    """Return the configuration of a part."""
+    """Build the configuration of a part."""
     cls = lookup(part, section["type"], where)
     if cls.kind == "hybrid":
         return cls(tuple(_built(part, member, f"{where}/list/{k}") for k, member in enumerate(section["list"])))

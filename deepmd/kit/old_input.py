@@ -1,4 +1,4 @@
-"""Upgrade of inputs of old DeePMD-kit versions: flat ones (0.x), and ones with the data in `training` (1.x)."""
+"""Upgrade of inputs of old DeePMD-kit versions: flat inputs (0.x), and inputs with the data in `training` (1.x)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ DATA = ("systems", "set_prefix", "batch_size", "sys_probs", "sys_weights", "auto
 """Keys of `training` in 1.x that describe the data."""
 
 DROPPED = ("numb_test", "load_ckpt", "restart", "init_model", "init_frz_model")
-"""Keys of old inputs that are dropped: frames for validation, and files that the command line names now."""
+"""Keys of old inputs that are dropped: validation frames, and files that are now named on the command line."""
 
+# tables of flat inputs: old key -> key of the section
 DESCRIPTOR = {
     **{"sel_a": "sel", "filter_neuron": "neuron", "filter_resnet_dt": "resnet_dt", "n_axis_neuron": "axis_neuron"},
     **{key: key for key in ("rcut", "rcut_smth", "axis_neuron", "type_one_side", "exclude_types", "set_davg_zero")},
 }
 LOC_FRAME = {key: key for key in ("sel_a", "sel_r", "rcut", "axis_rule")}
-"""Of inputs whose `use_smooth` is not true."""
+"""Descriptor options if `use_smooth` is not true."""
 FITTING = {
     **{"fitting_neuron": "neuron", "n_neuron": "neuron", "fitting_resnet_dt": "resnet_dt", "resnet_dt": "resnet_dt"},
     **{key: key for key in ("numb_fparam", "numb_aparam", "rcond", "atom_ener")},
@@ -60,15 +61,10 @@ WITHOUT_EFFECT = {"coord_norm": True, "type_fitting_net": False, "sel_r": None, 
 
 
 def upgrade_old_input(tree: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """Return an input in today's layout, and whether it had an older one.
+    """Return an input in today's layout, and whether its layout was older.
 
-    The seed of a flat input holds for descriptor, fitting net and training. A given `decay_rate` becomes the `stop_lr`
-    that it leads to, as in DeePMD-kit's own conversion.
-
-    Raises
-    ------
-    InputError
-        A key of a flat input is unknown or asks for what is not supported, or the data are given in both layouts.
+    The seed of a flat input holds for descriptor, fitting net and training. A given `decay_rate` is replaced by the
+    `stop_lr` that it leads to, as in DeePMD-kit's own conversion.
     """
     plain = without_comments(tree)
     if "model" not in plain and ({"sel_a", "use_smooth", "filter_neuron"} & set(plain)):
@@ -134,7 +130,7 @@ def _sort_flat_input(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _replace_decay_rate(rate: dict[str, Any], steps: Any) -> dict[str, Any]:
-    """Replace `decay_rate` by the `stop_lr` at the end of the training."""
+    """Replace `decay_rate` by the rate at the last step: stop_lr = start_lr * decay_rate^(steps / decay_steps)."""
     numbers = [rate.get("decay_rate"), rate.get("start_lr"), rate.get("decay_steps", 5000), steps]
     if "stop_lr" in rate or any(
         isinstance(value, bool) or not isinstance(value, int | float) or value <= 0 for value in numbers

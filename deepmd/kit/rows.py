@@ -1,4 +1,7 @@
-"""Entries of stored dicts as rows: key there, path here, how the value is written and read."""
+"""Declarative layouts of stored dicts: a `Row` for each entry says key in the file, path here, and conversion.
+
+Rows of each kind: layouts/. NumPy only.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,19 @@ from deepmd.array_model.tree import map_leaves
 from deepmd.io.checking import find
 
 REQUIRED, UNSET = object(), object()
-"""Defaults of a row: a file must have the key; the dataclass has the default."""
+"""Defaults of a row. REQUIRED: a file must have the key. UNSET: the dataclass has the default."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """How a value is stored.
+    """Conversion between a value here and its stored form.
 
     Attributes
     ----------
-    write : function of the value here that returns the stored one, or UNSET to store none; None: the entry is only read
+    write : function of the value here that returns the stored value, or UNSET to store none; None: the entry is only
+        read
     read : function of (stored value, where it stands) that returns the value here; None: the entry is only written
-    torch : what stands between the module of a row and the rest of the path, in DeePMD-kit's torch
+    torch : part of the names in DeePMD-kit's torch between the module of a row and the rest of the path
     """
 
     write: Callable[[Any], Any] | None
@@ -38,11 +42,12 @@ class Row:
 
     Attributes
     ----------
-    key : its keys there, joined by "/"; numbers are places in lists
-    path : attributes, keys and numbers of the value here, joined by "/"; "": the whole; None: the value is checked only
-    form : how the value is stored
-    default : the value here where files lack the key or have null, or REQUIRED or UNSET
-    old : the key in old files
+    key : keys in the file, joined by "/"; numbers are places in lists
+    path : attributes, keys and numbers of the value here, joined by "/"; "": the whole object; None: the value is
+        checked only
+    form : conversion of the value
+    default : value here if a file lacks the key or has null; or REQUIRED or UNSET
+    old : key in old files
     torch : name of the module in DeePMD-kit's torch that has the parameters
     """
 
@@ -61,13 +66,7 @@ def write_rows(rows: Iterable[Row], source: Any) -> dict[str, Any]:
 
 
 def read_rows(rows: Iterable[Row], tree: Any, what: str) -> dict[str, Any]:
-    """Return the values here, as nested dicts and lists.
-
-    Raises
-    ------
-    InputError
-        A key is missing, or its value is not accepted.
-    """
+    """Return the values here, as nested dicts and lists."""
     found = []
     for row in rows:
         if row.form.read is None:
@@ -87,7 +86,7 @@ def read_rows(rows: Iterable[Row], tree: Any, what: str) -> dict[str, Any]:
 
 
 def nest(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """Return nested dicts from {path: value}, lists where the keys are numbers; dicts of the same path are merged."""
+    """Return nested dicts from (path, value) pairs, lists where all keys are numbers. Merges dicts of the same path."""
     out: dict[str, Any] = {"": {}}
     for path, value in items:
         *outer, name = ["", *path.split("/")] if path else [""]
@@ -118,21 +117,15 @@ def _at(source: Any, path: str) -> Any:
 
 
 def with_sequences(kind: type, value: Any) -> Any:
-    """Return the value with lists and tuples, nested ones too, as one of the two."""
+    """Return the value with all lists and tuples, nested ones too, as `kind` (list or tuple)."""
     return kind(with_sequences(kind, item) for item in value) if isinstance(value, list | tuple) else value
 
 
 def array(value: Any, where: str) -> np.ndarray:
-    """Return a stored array.
-
-    Raises
-    ------
-    InputError
-        The value is not an array of numbers.
-    """
+    """Return a stored value as an array; raise InputError if it is not an array of numbers."""
     try:
         out = np.asarray(value)
-    except ValueError:  # rows of different lengths
+    except ValueError:  # ragged rows
         out = np.asarray(None)
     if out.dtype.kind not in "fiub":
         raise InputError(f"{where}: not an array of numbers: {value!r:.100}")
@@ -140,19 +133,13 @@ def array(value: Any, where: str) -> np.ndarray:
 
 
 OPTION = Form(lambda value: with_sequences(list, value), lambda value, where: with_sequences(tuple, value))
-"""An option: a tuple here, a list there."""
+"""Option: sequences are tuples here, lists in files."""
 
 FLAG = Form(bool, lambda value, where: bool(value))
 
 
 def integer(value: Any, where: str) -> int:
-    """Return a stored integer.
-
-    Raises
-    ------
-    InputError
-        The value is something else.
-    """
+    """Return a stored integer."""
     if type(value) is not int:
         raise InputError(f"{where}: {value!r:.100} is no integer")
     return value
@@ -164,27 +151,27 @@ ARRAYS = Form(lambda tree: tree, lambda tree, where: map_leaves(lambda leaf: arr
 
 
 def option(key: str, path: str = "", default: Any = REQUIRED, form: Form = OPTION) -> Row:
-    """Return the row of an option; `path` is by default the same as the key."""
+    """Return the row of an option; `path` is the key by default."""
     return Row(key, path or key, form, default)
 
 
 def fixed(key: str, value: Any, *also: Any) -> Row:
-    """Return the row of a key that is always written with the same value, and read with that or `also`."""
+    """Return the row of a constant, written as `value`, and read as `value` or one of `also`."""
     return Row(key, None, Form(lambda _: value, accept(value, *also)), UNSET)
 
 
 def derived(key: str, function: Callable[[Any], Any]) -> Row:
-    """Return the row of a key that repeats what follows from the whole here; it is written only."""
+    """Return a row that is only written: `function` of the whole object, which repeats other entries."""
     return Row(key, "", Form(function))
 
 
 def checked(key: str, *accepted: Any) -> Row:
-    """Return the row of a key that is only looked at."""
+    """Return a row that is only read: its value must be one of `accepted`."""
     return Row(key, None, Form(None, accept(*accepted)), UNSET)
 
 
 def accept(*accepted: Any) -> Callable[[Any, str], Any]:
-    """Return the reader of an option of which only some values are supported."""
+    """Return a reader that raises InputError for values that are not accepted."""
 
     def read(value: Any, where: str) -> Any:
         if not isinstance(value, bool | int | float | str | None) or value not in accepted:
@@ -197,12 +184,12 @@ def accept(*accepted: Any) -> Callable[[Any, str], Any]:
 
 
 def newest(key: str, version: int) -> Row:
-    """Return the row that refuses an inner dict of a version that is newer than this one."""
+    """Return the row that raises InputError for an inner dict of a version beyond `version`."""
     return Row(key, None, Form(None, lambda tree, where: check_version(tree, version, where)))
 
 
 def check_version(tree: Any, newest: int, what: str) -> None:
-    """Raise InputError when a stored dict is newer than this program knows."""
+    """Raise InputError for a stored dict of a version that this program does not know yet."""
     version = find(tree, "@version", what, optional=True)
     if not isinstance(version, int | None) or (version or 1) > newest:
         raise InputError(f"{what}: stored with version {version!r}; this program reads versions up to {newest}")
@@ -213,7 +200,7 @@ def statistics(key: str, path: str, torch: str, *, uniform: bool) -> Sequence[Ro
 
     Parameters
     ----------
-    uniform : refuse values that differ between slots, because one slot stands for all those that no atom fills
+    uniform : refuse values that differ between slots, because one slot stands for all empty slots
     """
 
     def read(value: Any, where: str) -> Any:

@@ -1,6 +1,7 @@
-"""Descriptors without vectors of types in DeePMD-kit's TensorFlow graphs: names of arrays, and options.
+"""Descriptors without type embedding in DeePMD-kit's TensorFlow graphs: names of arrays, and options.
 
-Another kind is another `GraphNames` here, in `tf_type_vectors.py`, or for fitting nets in `tf_fittings.py`.
+Another kind is another `GraphNames` here, in tf_type_vectors.py, or for fitting nets in tf_fittings.py. Needs no
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -23,18 +24,20 @@ from deepmd.kit.tf_nodes import ASK, LEAVES, Arrays, GraphNodes, activation_of, 
 
 @dataclass(frozen=True)
 class GraphNames:
-    """A kind of descriptor or fitting net.
+    """Names and options of a kind of descriptor or fitting net in a graph.
 
     Attributes
     ----------
-    kind : what an input calls it
-    arrays : regular expression of a whole name: function of (match, graph) that returns our path below the part
-    trailing : sizes of an array by our path, after that of the types, where they differ
-    stated : function of the graph that returns the options that any graph tells
+    kind : `type` in an input
+    arrays : regular expression of a whole name -> function of (match, graph) that returns our path below the part
+    trailing : sizes of an array after the axis of types, by our path, where they differ from ours
+    stated : function of the graph that returns the options that every graph tells
     guessed : function of (graph, arrays by our paths below the part, stated options of the whole model) that returns
-        the other options, of graphs without a stored input
-    completed : function of (arrays by our paths below the part, its section, graph) that adds what files leave out
-    finished : function of (configuration, parameters) that returns the parameters that have the values of these graphs
+        the other options, for graphs without a stored input
+    completed : function of (arrays by our paths below the part, its section, graph) that adds arrays that files leave
+        out
+    finished : function of (configuration, parameters) that returns parameters with which our formulas give the results
+        of these graphs
     """
 
     kind: str
@@ -47,7 +50,7 @@ class GraphNames:
 
 
 def always(path: str) -> Callable[[re.Match[str], GraphNodes], str]:
-    """Return the function that names an array that a model has once."""
+    """Return the function that names an array that occurs once in a model."""
     return lambda match, graph: path
 
 
@@ -57,10 +60,11 @@ STATISTICS = {"descrpt_attr/t_avg": always("davg"), "descrpt_attr/t_std": always
 # -- se_e2_a --------------------------------------------------------------------------------------------------------
 
 ENVIRONMENT = ("ProdEnvMatA", "DescrptSeA", "ProdEnvMatAMix")
-"""The operator that makes environment matrices, under its names of all times."""
+"""Names of the operator of environment matrices in all versions of DeePMD-kit."""
 
 
 def _embedding(match: re.Match[str], graph: GraphNodes) -> str:
+    """Nets are numbered centre + neighbour * T, the first type fastest (docs/theory/sectioned.md#order-of-the-nets)."""
     centre, leaf, layer, neighbour = match.groups()
     net = int(neighbour) if centre == "all" else int(centre) + int(neighbour) * graph.ntypes
     return f"embeddings/{net}/layers/{int(layer) - 1}/{LEAVES[leaf]}"
@@ -71,19 +75,19 @@ def _se_e2_a_stated(graph: GraphNodes) -> Section:
 
 
 def one_sided(graph: GraphNodes) -> bool:
-    """Tell whether nets belong to the type of the neighbour alone."""
+    """Return whether nets belong to the type of the neighbour alone."""
     return any(name.startswith("filter_type_all/") for name in graph.arrays)
 
 
 def environment_stated(graph: GraphNodes) -> Section:
-    """Return the options that the operator tells that makes environment matrices of four columns."""
+    """Return `sel` and cutoffs, attributes of the operator of environment matrices of four columns."""
     node = next((node for node in graph.nodes.values() if node.op in ENVIRONMENT), None)
     if node is None:
         raise InputError(
             f"no operator {' or '.join(ENVIRONMENT)}: the file is cut short, "
             "or not a model of se_e2_a, se_e3 or se_atten"
         )
-    # the operator holds the cutoffs in float32, and their difference
+    # the operator holds both cutoffs, and their difference, in float32
     rcut, smooth = (np.float32(node.attr[name].f) for name in ("rcut_r", "rcut_r_smth"))
     return {
         "sel": [int(size) for size in node.attr["sel_a"].list.i],
@@ -96,6 +100,7 @@ def _se_e2_a_guessed(graph: GraphNodes, arrays: Arrays, section: Section) -> Sec
     cut = graph.nodes.get("filter_type_all/Slice")
     if cut is not None and graph.source(cut, 0).op == "Mul":
         raise InputError(f"the model leaves out pairs of types, but the file does not tell which: {ASK}")
+    # excluded pairs of types have no net: net = centre + neighbour * T
     widths, resnet_dt = shapes_of_nets(arrays, "embeddings")
     nets, ntypes = {int(path.split("/")[1]) for path in arrays if path.startswith("embeddings/")}, graph.ntypes
     one_side = section["descriptor"]["type_one_side"]
@@ -104,6 +109,7 @@ def _se_e2_a_guessed(graph: GraphNodes, arrays: Arrays, section: Section) -> Sec
     lengths = [length(array) for name, array in graph.arrays.items() if re.fullmatch(pattern, name)]
     if not lengths:
         raise InputError("the fitting nets of single types are missing: the file is cut short")
+    # inputs of the first fitting layer: G * axis_neuron features, fparam, and aparam unless it is a mask
     fitting = section["fitting_net"]
     rest = lengths[0] - fitting["numb_fparam"]
     masked = fitting["numb_aparam"] > 0 and rest % widths[-1] == 0
@@ -117,7 +123,7 @@ def _se_e2_a_guessed(graph: GraphNodes, arrays: Arrays, section: Section) -> Sec
 
 
 def with_used_steps(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
-    """Drop time steps that checkpoints have for layers without a shortcut."""
+    """Drop time steps of layers without a shortcut, which checkpoints have and evaluation ignores."""
 
     def used(path: str) -> bool:
         if not path.endswith("/idt"):
@@ -129,7 +135,7 @@ def with_used_steps(arrays: Arrays, section: Section, graph: GraphNodes) -> Arra
 
 
 def _se_e2_a_completed(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
-    """Drop time steps without a use; add zeros for the nets of excluded pairs of types."""
+    """Drop unused time steps; add zero nets for excluded pairs of types."""
     arrays, ntypes = with_used_steps(arrays, section, graph), graph.ntypes
     excluded = () if one_sided(graph) else section.get("exclude_types") or ()
     present = {path.split("/")[1] for path in arrays if path.startswith("embeddings/")}
@@ -150,18 +156,19 @@ def _se_e2_a_completed(arrays: Arrays, section: Section, graph: GraphNodes) -> A
 
 
 def _se_e2_a_finished(descriptor: Any, params: Params) -> Params:
-    """Let empty slots of excluded pairs of types contribute nothing, as in these graphs.
+    """Zero the mean of excluded pairs of types, whose empty slots contribute nothing in these graphs.
 
-    Elsewhere they do where the mean is not zero.
+    In other formats empty slots contribute where the mean is not zero.
     """
+    # a net of zeros returns zero: no shortcut in the first layer (width > 2), and an activation that is 0 at 0
     vanish = descriptor.neuron[0] > 2 and not activation(descriptor.activation_function)(np.zeros(1), xp=plain).any()
-    if not descriptor.exclude_types or (not descriptor.type_one_side and vanish):  # the nets of such pairs are zero
+    if not descriptor.exclude_types or (not descriptor.type_one_side and vanish):
         return params
     return without_mean(descriptor, params)
 
 
 def without_mean(descriptor: Any, params: Params) -> Params:
-    """Set the mean of the excluded pairs of types to zero."""
+    """Return the parameters with a zero mean (davg) in the slots of excluded pairs of types."""
     davg, sections = params["davg"].copy(), spans(descriptor.slots)
     for a, b in descriptor.exclude_types:
         for centre, neighbour in ((a, b), (b, a)):
@@ -186,6 +193,7 @@ SE_E2_A = GraphNames(
 
 
 def _of_triples(match: re.Match[str], graph: GraphNodes) -> str:
+    """Nets are numbered first neighbour + second neighbour * T."""
     leaf, layer, first, second = match.groups()
     return f"embeddings/{int(first) + int(second) * graph.ntypes}/layers/{int(layer) - 1}/{LEAVES[leaf]}"
 
@@ -200,7 +208,11 @@ def _se_e2_r_stated(graph: GraphNodes) -> Section:
 
 
 def _se_e2_r_finished(descriptor: Any, params: Params) -> Params:
-    """Let all slots of excluded pairs of types contribute G(0), or nothing where each pair has a net, which is zero."""
+    """Zero the mean of excluded pairs of types, whose slots contribute G(0) then, as in these graphs.
+
+    If each pair of types has a net, excluded pairs contribute nothing in these graphs. Their zero nets do the same only
+    if the activation is 0 at 0.
+    """
     if (
         descriptor.exclude_types
         and not descriptor.type_one_side
@@ -220,12 +232,12 @@ def _se_e3_stated(graph: GraphNodes) -> Section:
 
 
 def asked(graph: GraphNodes, arrays: Arrays, section: Section) -> Section:
-    """Raise InputError, for parts whose options cannot be guessed."""
+    """Raise InputError: `guessed` of kinds whose options only the input of the training tells."""
     raise InputError(f"the file does not tell the options of its descriptor or fitting net: {ASK}")
 
 
 def _mirrored(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
-    """Add zeros for the nets of pairs of neighbour types in the other order, which are never evaluated."""
+    """Add zero nets for pairs of neighbour types in the other order, which are never evaluated."""
     arrays, ntypes = with_used_steps(arrays, section, graph), graph.ntypes
     out = dict(arrays)
     for path, array in arrays.items():
@@ -273,7 +285,7 @@ def _loc_frame_stated(graph: GraphNodes) -> Section:
 
 LOC_FRAME = GraphNames(
     "loc_frame",
-    # the first name tells a kind where no input is stored; this one has none of its own, so it has to be told
+    # (?!) matches no name: without arrays of its own, this kind cannot be recognised in a graph without an input
     {"(?!)": always(""), **STATISTICS},
     {},
     _loc_frame_stated,

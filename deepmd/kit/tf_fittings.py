@@ -1,4 +1,4 @@
-"""Fitting nets in DeePMD-kit's TensorFlow graphs: names of arrays, and options (see `tf_descriptors.py`)."""
+"""Fitting nets in DeePMD-kit's TensorFlow graphs: names of arrays, and options (`GraphNames` of tf_descriptors.py)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ BIAS = "fitting_attr/t_bias_atom_e"
 
 
 def _net(match: re.Match[str], graph: GraphNodes) -> str:
-    """With a type embedding, one net serves all types and has no number."""
+    """Return the path of an array of a net. With a type embedding one net serves all types and has no number."""
     layer, net, leaf = match.groups()
     return f"nets/{net or 0}/layers/{graph.hidden if layer is None else layer}/{LEAVES[leaf]}"
 
 
 def _bias(match: re.Match[str], graph: GraphNodes) -> str:
-    """Older graphs keep the bias without adding it: it is part of the last layer's then."""
+    """Return the path of the energy bias, or "" if the graph keeps but never adds the bias.
+
+    In such older graphs the energy bias is part of the bias of the last layer.
+    """
     used = any(f"{BIAS}/read" in node.input for node in graph.nodes.values())
     return "bias_atom_e" if used else ""
 
@@ -46,6 +49,7 @@ def _dos_stated(graph: GraphNodes) -> Section:
 
 
 def _guessed(graph: GraphNodes, arrays: Arrays, section: Section) -> Section:
+    # more products than types: nets are evaluated for isolated atoms too
     products = [
         n
         for n in graph.nodes.values()
@@ -72,24 +76,25 @@ def first_layers(arrays: Arrays) -> Arrays:
 
 
 def for_each_type(graph: GraphNodes) -> bool:
-    """Tell whether types have nets of their own."""
+    """Return whether each type has a net of its own."""
     return any(name.startswith("final_layer_type_") for name in graph.arrays)
 
 
 def unchosen(graph: GraphNodes) -> list[int]:
-    """Return the types without output, those that are not in `sel_type`."""
+    """Return the types without output: all that `sel_type` leaves out."""
     chosen = graph.integers("model_attr/sel_type")
     return [] if not chosen else [number for number in range(graph.ntypes) if number not in chosen]
 
 
 def _completed(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
-    """Add zeros for the nets of types without output. Refuse layers that have a shortcut in other formats only.
+    """Add zero nets for types without output. Raise InputError for layers that have a shortcut in other formats only.
 
-    The second DeePMD-kit's own conversion overlooks.
+    DeePMD-kit's own conversion overlooks such layers.
     """
     last = max((int(path.split("/")[3]) for path in arrays if path.startswith("nets/")), default=0)
     for path, array in arrays.items():
         match = re.fullmatch(r"nets/\d+/layers/(\d+)/w", path)
+        # shortcuts in other formats: width kept or doubled; in these graphs: width kept, first layer excepted
         number = int(match[1]) if match and array.ndim == 2 else last
         if (
             number < last
@@ -114,7 +119,7 @@ def _completed(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
 
 
 def _polar_completed(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
-    """Order the shifts of the diagonal by type: in graphs with a net for each type they follow `sel_type`."""
+    """Order the shifts of the diagonal by type: graphs with a net for each type order them by `sel_type`."""
     out, chosen = _completed(arrays, section, graph), graph.integers("model_attr/sel_type")
     if chosen and "constant_matrix" in out and for_each_type(graph):
         shift = np.zeros_like(out["constant_matrix"])
@@ -124,7 +129,10 @@ def _polar_completed(arrays: Arrays, section: Section, graph: GraphNodes) -> Arr
 
 
 def _polar_finished(fitting: Any, params: Params) -> Params:
-    """Double full matrices, because ours are added to their transposes, and divide the shift by the scale."""
+    """Double the nets of full matrices and divide the shift by the scale.
+
+    Our formula takes (B + B^T) / 2 and scales the shift (docs/theory/fitting_nets.md).
+    """
     scale = params["scale"].reshape(-1)
     if fitting.shift_diag and (params["constant_matrix"][scale == 0.0] != 0.0).any():
         raise InputError(
@@ -137,7 +145,7 @@ def _polar_finished(fitting: Any, params: Params) -> Params:
 
 
 def _doubled(net: Params) -> Params:
-    """Return a net of twice the values."""
+    """Return a net with twice the output."""
     last = net["layers"][-1]
     return {**net, "layers": [*net["layers"][:-1], {name: 2.0 * array for name, array in last.items()}]}
 

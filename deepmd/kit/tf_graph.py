@@ -1,4 +1,8 @@
-"""Reader of DeePMD-kit's `.pb` files and TensorFlow checkpoints: names in the graph tell all; nothing is run."""
+"""Reader of DeePMD-kit's `.pb` files and TensorFlow checkpoints, by names in the graph; nothing is run.
+
+Needs no TensorFlow. Names: tf_descriptors.py, tf_type_vectors.py, tf_fittings.py. From names to model:
+model_section.py.
+"""
 
 from __future__ import annotations
 
@@ -46,13 +50,13 @@ from deepmd.kit.tf_type_vectors import (
 
 DESCRIPTORS = {names.kind: names for names in (*SECTIONED, *MIXED)}
 PARTS = {"descriptor": DESCRIPTORS, "fitting_net": FITTINGS}
-"""Sections of `model` and their kinds."""
+"""Kinds by section of `model`."""
 
 MODELS = {None: "ener", "ener": "ener", "dipole": "dipole", "polar": "polar", "global_polar": "polar", "dos": "dos"}
-"""What graphs call the kind of a model, and the fitting net that it has."""
+"""Kind of a model in graphs -> kind of its fitting net."""
 
 OUTER = {f"model_attr/{scope}t_out_bias": "out_bias" for scope in ("", "model_attr/")}
-"""Arrays of the model itself."""
+"""Arrays of the model itself: name -> our path."""
 
 PATTERNS = [
     re.compile(pattern) for names in (*DESCRIPTORS.values(), TYPED, *FITTINGS.values()) for pattern in names.arrays
@@ -65,11 +69,11 @@ class Part:
 
     Attributes
     ----------
-    names : of its arrays
-    graph : what belongs to it
-    place : where we keep its parameters
+    names : names of its arrays
+    graph : nodes and arrays of the part
+    place : path of its parameters in our tree
     given : its section of the input, or {}
-    where : the path of that
+    where : path of `given` in the input
     """
 
     names: GraphNames
@@ -79,7 +83,7 @@ class Part:
     where: str
 
     def arrays(self) -> Arrays:
-        """Return its arrays under our paths and in our shapes."""
+        """Return the arrays of the part under our paths and in our shapes."""
         out = {}
         for name, array in self.graph.arrays.items():
             for pattern, path_of in self.names.arrays.items():
@@ -92,14 +96,14 @@ class Part:
 
 
 def is_parameter(name: str) -> bool:
-    """Tell whether a constant or variable is a parameter of a model of DeePMD-kit."""
+    """Return whether a constant or variable is a parameter of a model of DeePMD-kit."""
     if match := MEMBER.fullmatch(name):
         name = match[1] + match[3]
     return name in OUTER or any(pattern.fullmatch(name) for pattern in PATTERNS)
 
 
 def is_foreign(names: Iterable[str]) -> bool:
-    """Tell whether constants or variables of these names belong to a model of DeePMD-kit."""
+    """Return whether constants or variables of these names belong to a model of DeePMD-kit."""
     return any(is_parameter(name) or name.startswith(("descrpt_attr", "model_attr/tmap")) for name in names)
 
 
@@ -116,13 +120,9 @@ def read_graph(
     ----------
     graph : a `GraphDef`
     arrays : its parameters (see `is_parameter`), by name
-    to_array : function of a `TensorProto`
-    input_path : input that the model was trained with, for files that do not store it
-
-    Raises
-    ------
-    InputError
-        It is no model of DeePMD-kit, one of another kind, compressed without its networks, or incomplete.
+    to_array : function from a `TensorProto` to an array
+    where : name of the file, for errors
+    input_path : input of the training, for files that do not store it
     """
     nodes = {node.name: node for node in graph.node}
     try:
@@ -169,7 +169,7 @@ def _read(graph: GraphNodes, where: str, input_path: Path | None) -> ModelFile:
         "type_map": list(type_map),
         "descriptor": {"type": "hybrid", "list": stated[:-1]} if graph.members else stated[0],
         "fitting_net": stated[-1],
-        "type_embedding": None,  # that is in the descriptors
+        "type_embedding": None,  # each descriptor has its own
     }
     if without := unchosen(graph):
         whole["atom_exclude_types"] = without
@@ -192,7 +192,7 @@ def _with_types(
     definition: Section,
     type_map: tuple[str, ...],
 ) -> tuple[list[Section], list[Arrays]]:
-    """Return sections and arrays of descriptors and fitting net with the type embedding where we keep it."""
+    """Move the model's type embedding into descriptors and fitting net, as we keep it; return sections and arrays."""
     options = embedding_options(graph, definition.get("type_embedding") or {})
     vectors = table(options, type_arrays(graph), type_map)
     stated, owns = list(stated), list(owns)
@@ -208,7 +208,7 @@ def _with_types(
 
 
 def _finished(content: ModelFile, descriptors: list[Part], fitting: Part) -> ModelFile:
-    """Return the model as these graphs evaluate it."""
+    """Return the model with parameters that give the results of the graph."""
     model = content.model
     assert isinstance(model, StandardModel)
     configs, whole = descriptors_of(model), content.params["descriptor"]
@@ -221,13 +221,7 @@ def _finished(content: ModelFile, descriptors: list[Part], fitting: Part) -> Mod
 
 
 def check_definition(definition: Section) -> None:
-    """Refuse a `model` section whose options that are looked at before all others have another form.
-
-    Raises
-    ------
-    InputError
-        There is one.
-    """
+    """Raise InputError if options that are read before all others are checked have a wrong type."""
     members = {part: definition.get(part) or {} for part in ("descriptor", "fitting_net", "type_embedding")}
     listed = members["descriptor"].get("list") if isinstance(members["descriptor"], dict) else None
     members |= {f"descriptor/list/{k}": member for k, member in enumerate(listed if isinstance(listed, list) else ())}
@@ -245,7 +239,7 @@ def check_definition(definition: Section) -> None:
 
 
 FORMS = {"axis_neuron": int, "n_axis_neuron": int, "exclude_types": list, "atom_ener": list}
-"""Options that are looked at before all others are checked."""
+"""Types of options that are read before all others are checked."""
 
 
 def _definition(graph: GraphNodes, where: str) -> Section:
@@ -256,7 +250,7 @@ def _definition(graph: GraphNodes, where: str) -> Section:
 def _kind(graph: GraphNodes) -> str:
     """Return the kind of fitting net.
 
-    Raise InputError for others than those known here, and for what lacks its networks.
+    Raise InputError for unknown kinds, and for compressed models without their nets.
     """
     kind = graph.text("model_attr/model_type")
     if kind not in MODELS:
@@ -294,7 +288,7 @@ def _descriptors(graph: GraphNodes, definition: Section) -> list[Part]:
 
 
 def _part(part: str, graph: GraphNodes, given: Section, place: str, kind: str = "", where: str = "") -> Part:
-    """Return a part, of the kind that its section says or of the one whose names the graph has."""
+    """Return a part of the kind that its section states, else of the kind whose names the graph has."""
     kinds, where = PARTS[part], where or f"model/{part}"
     if given:
         asked = canonical(part, kind_of(part, {part: given}), f"{where}/type")

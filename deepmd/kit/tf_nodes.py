@@ -1,4 +1,4 @@
-"""What a graph of DeePMD-kit's TensorFlow tells without being run: nodes, attributes, constants."""
+"""Read-only view of a TensorFlow graph of DeePMD-kit: nodes, attributes, constants. Needs no TensorFlow."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from deepmd.kit.model_section import MOST_TYPES
 Arrays = dict[str, np.ndarray]
 
 LEAVES = {"matrix": "w", "bias": "b", "idt": "idt"}
+"""Arrays of a layer: name in graphs -> ours."""
 
 ACTIVATIONS = {
     "Tanh": "tanh",
@@ -25,17 +26,17 @@ ACTIVATIONS = {
     "GeluCustom": "gelu",
     "Gelu": "gelu",
 }
-"""Operators that mean an activation without doubt."""
+"""Operators that identify an activation."""
 
 MEMBER = re.compile(r"(filter_type_(?:all|\d{1,4})|descrpt_attr|attention_layer_\d{1,3})_(\d{1,3})(/.*)")
-"""GraphNames that belong to a member of a hybrid, whose number they have."""
+"""Names that belong to a member of a hybrid: scope, number of the member, rest."""
 
 ASK = "give the input it was trained with (dp convert-backend --input)"
 
 
 @dataclass(frozen=True)
 class GraphNodes:
-    """A graph that is not run: its nodes by name, and the arrays by the names of constants or variables."""
+    """A graph that is not run: nodes by name, and arrays by the names of their constants or variables."""
 
     nodes: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray]
@@ -51,20 +52,20 @@ class GraphNodes:
         return values[0].decode(errors="replace")  # type: ignore[no-any-return]
 
     def source(self, node: Any, number: int) -> Any:
-        """Return the node that an input of another one comes from."""
+        """Return the node that feeds an input of a node."""
         if number >= len(node.input) or node.input[number] not in self.nodes:
             raise InputError(f"input {number} of the node {node.name} is missing: the graph is damaged")
         return self.nodes[node.input[number]]
 
     def _constant(self, name: str, most: int) -> np.ndarray:
-        """Return a constant of at most so many numbers."""
+        """Return a constant of at most `most` numbers, after a check of the sizes that it claims."""
         tensor = self.nodes[name].attr["value"].tensor
         sizes = [size.size for size in tensor.tensor_shape.dim]
         if not 0 <= math.prod(sizes) <= most or min(sizes, default=0) < 0:
             raise InputError(f"{name} is not {'one number' if most == 1 else 'a short list'}: it has the sizes {sizes}")
         try:
             return self.to_array(tensor)
-        except (TypeError, ValueError) as error:  # of TensorFlow, about bytes that are no numbers
+        except (TypeError, ValueError) as error:  # raised by TensorFlow for bytes that are no numbers
             raise InputError(f"{name} is damaged: {error}") from error
 
     def number(self, name: str) -> float | None:
@@ -91,7 +92,7 @@ class GraphNodes:
         return 1 + max((int(match[2]) for name in self.arrays if (match := MEMBER.fullmatch(name))), default=-1)
 
     def member(self, number: int) -> GraphNodes:
-        """Return the graph of a member of a hybrid, under the names of a model of its own; common nodes stay."""
+        """Return the graph of a member of a hybrid, named as a model of its own; nodes without a number stay."""
 
         def own(items: Mapping[str, Any]) -> dict[str, Any]:
             named = {name: MEMBER.fullmatch(name) for name in items}
@@ -102,7 +103,7 @@ class GraphNodes:
             }
 
         def others(node: Any) -> bool:
-            """Whether it makes the environment matrices of another member."""
+            """Return whether a node makes the environment matrices of another member."""
             read = [match for name in node.input if (match := MEMBER.fullmatch(name)) and match[1] == "descrpt_attr"]
             return bool(read) and int(read[0][2]) != number
 
@@ -134,13 +135,7 @@ def length(array: np.ndarray) -> int:
 
 
 def required(arrays: Arrays, path: str) -> np.ndarray:
-    """Return an array that a model must have.
-
-    Raises
-    ------
-    InputError
-        The array is missing, or the path is that of weights and the array is no matrix.
-    """
+    """Return an array that a model must have; weights (`.../w`) must be a matrix."""
     array = arrays.get(path)
     if array is None or (path.endswith("/w") and array.ndim != 2):
         raise InputError(f"the parameter {path} is {'missing' if array is None else f'of shape {array.shape}'}")
@@ -148,7 +143,7 @@ def required(arrays: Arrays, path: str) -> np.ndarray:
 
 
 def shapes_of_nets(arrays: Arrays, stem: str) -> tuple[list[int], bool]:
-    """Return the widths of the layers of the nets under a path, and whether there are time steps."""
+    """Return the widths of the layers of the nets below a path, and whether there are time steps."""
     widths: dict[int, int] = {}
     for path, array in arrays.items():
         if (match := re.fullmatch(rf"{stem}/\d+/layers/(\d+)/w", path)) and array.ndim == 2:

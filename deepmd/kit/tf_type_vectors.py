@@ -1,7 +1,7 @@
-"""Descriptors with vectors of types in DeePMD-kit's TensorFlow graphs, and the type embedding of the whole model.
+"""Descriptors with type vectors in DeePMD-kit's TensorFlow graphs, and the model's type embedding (docs/interop.md).
 
-These graphs have one type embedding for the whole model. Its vector of the centre is what the fitting net reads last of
-the features; elsewhere each descriptor has an embedding of its own, and appends the vector itself.
+These graphs have one type embedding for the whole model, and the fitting net reads the vector of the centre behind all
+features. In other formats each descriptor has its own type embedding, and appends the vector to its features.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from deepmd.kit.tf_nodes import LEAVES, Arrays, GraphNodes, required
 
 SCOPE = "type_embed_net/"
 VECTORS = "type_embedding/"
-"""Where a descriptor keeps its type embedding."""
+"""Path of the type embedding below a descriptor."""
 
 AXIS = 4
 """Default of `axis_neuron`."""
 
 
 def has_types(graph: GraphNodes) -> bool:
-    """Tell whether a model has a type embedding."""
+    """Return whether a model has a type embedding."""
     return any(name.startswith(SCOPE) for name in graph.arrays)
 
 
@@ -75,7 +75,7 @@ def embedding_options(graph: GraphNodes, given: Section) -> Section:
 
 
 def type_arrays(graph: GraphNodes) -> Arrays:
-    """Return the parameters of the type embedding by our paths below a descriptor."""
+    """Return the parameters of the type embedding, by our paths below a descriptor."""
     pattern, path_of = next(iter(TYPES.items()))
     return {
         path_of(match, graph): array for name, array in graph.arrays.items() if (match := re.fullmatch(pattern, name))
@@ -87,7 +87,7 @@ def table(options: Section, arrays: Arrays, type_map: tuple[str, ...]) -> np.nda
 
     Parameters
     ----------
-    arrays : has the parameters of the type embedding
+    arrays : arrays that include the parameters of the type embedding
     """
     layers: list[dict[str, np.ndarray]] = [{} for _ in options["neuron"]]
     types = build(TypeEmbedding, options, "model/type_embedding")
@@ -106,7 +106,11 @@ def table(options: Section, arrays: Arrays, type_map: tuple[str, ...]) -> np.nda
 
 
 def in_one_layer(vectors: np.ndarray) -> Arrays:
-    """Return the parameters of a type embedding of one linear layer without bias that gives these vectors (T, E)."""
+    """Return the parameters of a type embedding of one linear layer without bias that gives these vectors (T, E).
+
+    Inputs are one-hot, so that w is the vectors, minus the identity (two copies for E = 2T) if the layer has a
+    shortcut.
+    """
     ntypes, width = vectors.shape
     ((_, _, shortcut),) = Net(ntypes, (width,), "Linear", False).widths()
     one = np.eye(ntypes)
@@ -151,7 +155,7 @@ def _stated(graph: GraphNodes) -> Section:
 
 
 def _temperature(graph: GraphNodes) -> float:
-    """Return the factor of the logits: the queries are divided by the root of a constant."""
+    """Return the factor of the attention logits: graphs divide queries by the square root of a constant."""
     division = graph.nodes.get("attention_layer_0/truediv")
     node = None if division is None else graph.source(division, 1)
     if node is None or node.op != "Sqrt":
@@ -163,6 +167,7 @@ def _temperature(graph: GraphNodes) -> float:
 
 
 def _refused(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
+    """Raise InputError: the switch of smooth type embeddings differs in other formats."""
     raise InputError(
         "model/descriptor: smooth_type_embedding (se_atten_v2 has it always). In these graphs what it turns off at the "
         "cutoff goes with 1 - (1 - rcut_smth s)^3, in all other formats with the switch itself, so the model "
@@ -171,7 +176,7 @@ def _refused(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
 
 
 def _completed(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
-    """Make one map of those into query, key and value."""
+    """Join the query, key and value maps of each attention layer to `in_proj`."""
     if section.get("smooth_type_embedding"):
         _refused(arrays, section, graph)
     out = with_used_steps(arrays, section, graph)
@@ -193,7 +198,10 @@ def _completed(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
 
 
 def _finished(descriptor: Any, params: Params) -> Params:
-    """Refuse what empty slots add there: their vector is that of no type, elsewhere that of the first atom."""
+    """Raise InputError if empty slots contribute (davg != 0).
+
+    Their type vector is that of no type in these graphs, that of the first atom in other formats.
+    """
     if params["davg"].any():
         raise InputError(
             "model/descriptor: trained with set_davg_zero false, so that empty slots count. In these graphs they "
@@ -234,16 +242,17 @@ MIXED = (SE_ATTEN, SE_ATTEN_V2)
 
 
 def with_vectors(names: GraphNames, graph: GraphNodes) -> GraphNames:
-    """Return the names of a descriptor in a model with a type embedding: the net of se_e2_a reads vectors then."""
+    """Return `TYPED` in place of se_e2_a if the model has a type embedding: one net reads the type vectors then."""
     return TYPED if names is SE_E2_A and has_types(graph) else names
 
 
 def read_types(
     names: GraphNames, section: Section, arrays: Arrays, options: Section, type_map: tuple[str, ...]
 ) -> tuple[Section, Arrays]:
-    """Return section and arrays of a descriptor with what it makes of the type embedding.
+    """Return section and arrays of a descriptor with its own type embedding.
 
-    se_atten has embeddings of one linear layer; others become one of those with the same vectors.
+    The type embedding of se_atten is one linear layer. Other type embeddings are replaced by one linear layer with the
+    same vectors (`in_one_layer`).
     """
     width = options["neuron"][-1]
     strip = "embeddings_strip/0/layers/0/w"
@@ -267,13 +276,7 @@ def read_types(
 
 
 def check_cutoffs(descriptors: list[tuple[GraphNames, Section, Arrays]]) -> None:
-    """Refuse members of a hybrid whose attention layers see less far than another member.
-
-    Raises
-    ------
-    InputError
-        There is one.
-    """
+    """Raise InputError for a member of a hybrid with attention layers and a shorter cutoff than another member."""
     farthest = max(section["rcut"] for _, section, _ in descriptors)
     for number, (names, section, arrays) in enumerate(descriptors):
         if names in MIXED and section["rcut"] < farthest and any(path.startswith("attention/") for path in arrays):
@@ -289,18 +292,12 @@ def check_cutoffs(descriptors: list[tuple[GraphNames, Section, Arrays]]) -> None
 
 
 def one_net(members: list[tuple[GraphNames, Section]]) -> bool:
-    """Tell whether all other formats have one fitting net for all types; these graphs have with any embedding."""
+    """Return whether other formats have one fitting net for all types; these graphs do with any type embedding."""
     return any(names in (*MIXED, TYPED) for names, _ in members)
 
 
 def check_vacuum(fitting: Section, members: list[tuple[GraphNames, Section]]) -> None:
-    """Refuse `atom_ener` where the fitting net reads vectors of types.
-
-    Raises
-    ------
-    InputError
-        It has energies.
-    """
+    """Raise InputError for energies in `atom_ener` if the fitting net reads type vectors."""
     if one_net(members) and any(energy is not None for energy in fitting.get("atom_ener") or ()):
         raise InputError(
             "model/fitting_net/atom_ener: with a type embedding. What these graphs subtract for an isolated atom "
@@ -312,17 +309,18 @@ def check_vacuum(fitting: Section, members: list[tuple[GraphNames, Section]]) ->
 def arranged(
     fitting: Arrays, members: list[tuple[GraphNames, Section]], widths: list[int], vectors: np.ndarray
 ) -> tuple[Arrays, list[Section]]:
-    """Return the nets for features in the order of all other formats, and the sections of the descriptors.
+    """Return the fitting nets for features in the order of all other formats, and the sections of the descriptors.
+
+    In other formats every member of kind `TYPED` appends the type vector; if there is none, the last member of `MIXED`
+    does. The first vector takes the weights of the vector in the graph, and weights of further vectors are zero.
+    Without members of these kinds other formats have one fitting net for each type: weights times vector go into its
+    bias.
 
     Parameters
     ----------
     members : names and section of each member of a hybrid, or of the descriptor
-    widths : of the features of each, without vectors of types
-    vectors : of all types (T, E); in these graphs that of the centre comes behind all members' features
-
-    Members of se_e2_a append the vector of those of se_atten the last does so if no other member has: the
-    weights of further vectors are zero. Where no member of a model mixes types, the others have one net for each, whose
-    bias has the vector.
+    widths : widths of the features of each member, without type vectors
+    vectors : vectors of all types (T, E); in these graphs the vector of the centre follows the features of all members
     """
     typed = [names is TYPED for names, _ in members]
     last = max((number for number, (names, _) in enumerate(members) if names in MIXED), default=-1)
@@ -335,6 +333,7 @@ def arranged(
     w, width, features = required(fitting, "nets/0/layers/0/w"), vectors.shape[1], sum(widths)
     if len(w) < features + width or len(first_layers(fitting)) != 1:
         raise InputError(f"the fitting net reads {len(w)} numbers; expected: one net, {features} features and {width}")
+    # rows of the first layer: features of all members, type vector, then fparam and aparam
     own, of_vector, rest = np.split(w, [features, features + width])
     parts, remaining = [], of_vector if single else 0.0 * of_vector
     for block, append in zip(np.split(own, np.cumsum(widths)[:-1]), appends, strict=True):
@@ -355,7 +354,7 @@ def arranged(
 
 
 def width_of(names: GraphNames, section: Section, arrays: Arrays) -> int:
-    """Return the width of the features of a descriptor, without vectors of types."""
+    """Return the width of the features of a descriptor, without type vectors."""
     nets = [int(match[1]) for path in arrays if (match := re.fullmatch(r"embeddings/\d+/layers/(\d+)/w", path))]
     pattern = rf"embeddings/\d+/layers/{max(nets, default=0)}/w"
     path = min((path for path in arrays if re.fullmatch(pattern, path)), default="embeddings/0/layers/0/w")

@@ -1,6 +1,6 @@
-"""`.pth` and `.pt` files of DeePMD-kit: options by the attributes of its modules, parameters by the rows of `layouts`.
+"""`.pth` and `.pt` files of DeePMD-kit: options by the attributes of its modules, parameters by the rows of layouts/.
 
-Its `.pth` calls operators of a library without which torch cannot load it; `io/torch_archive.py` reads it without.
+Needs no torch, which could not load a `.pth` without DeePMD-kit's operator library: io/torch_archive.py reads it.
 Another kind of descriptor or fitting net is another row of `DESCRIPTORS` or `FITTINGS`.
 """
 
@@ -41,20 +41,20 @@ from deepmd.kit.model_section import (
 from deepmd.kit.rows import Row, with_sequences
 
 LEAVES = {"matrix": "w", "bias": "b", "idt": "idt"}
-"""Arrays of a layer, and of a layer norm."""
+"""Arrays of a layer, and of a layer norm: name in modules -> ours."""
 
 
 @dataclass(frozen=True)
 class ModuleNames:
-    """Where the modules of a kind of descriptor or fitting net keep its options; its rows name those of its parameters.
+    """Names of the options of a kind of descriptor or fitting net in modules; rows of layouts/ name its parameters.
 
     Attributes
     ----------
-    kind : what an input calls it
-    block : attribute that has most options, with a dot behind it, or ""; the module itself may have the others
-    options : our options that are attributes of another name
-    sections : our options that are sections of their own: the module of each, with a dot behind it, and which of its
-        options are attributes of another name; these begin at the module of the whole
+    kind : `type` in an input
+    block : attribute that has most options, with a trailing dot, or ""; the other options are in the module itself
+    options : our option -> attribute of another name
+    sections : our nested section -> module of its options, with a trailing dot, and options that are attributes of
+        another name, which begins at the module of the whole descriptor
     """
 
     kind: str
@@ -94,7 +94,7 @@ HYBRID, MEMBERS = "DescrptHybrid", "descrpt_list."
 
 @dataclass(frozen=True)
 class Place:
-    """Place of a part of the model: module, with a dot behind it, kinds by class, path of our parameters."""
+    """Place of a part of the model: module (with a trailing dot), kinds by class, path of our parameters."""
 
     module: str
     kinds: Mapping[str, ModuleNames]
@@ -105,19 +105,19 @@ PARTS = {
     "descriptor": Place("atomic_model.descriptor.", DESCRIPTORS, "descriptor"),
     "fitting_net": Place("atomic_model.fitting_net.", FITTINGS, "fitting"),
 }
-"""Sections of `model`."""
+"""Parts of a section `model`."""
 
 COMBINATIONS = {"LinearEnergyAtomicModel": "linear", "DPZBLLinearEnergyAtomicModel": "zbl"}
-"""Classes of models that combine others: our kinds."""
+"""Classes of models that combine other models -> our kinds."""
 
 EXCLUDED = ("pair_exclude_types", "atom_exclude_types")
 OF_ZBL = ("use_srtab", "sw_rmin", "sw_rmax", "smin_alpha", "srtab_add_bias")
 
 SMIN_ALPHA = 0.1
-"""Angstrom: what DeePMD-kit's torch trains and evaluates with, whatever its input says."""
+"""`smin_alpha` (Angstrom) in training and evaluation by DeePMD-kit's torch, whatever its input says."""
 
 TRAINING = {"seed", "trainable", "rcond"}
-"""Options that are of no account after training; modules keep something else under these names."""
+"""Options without effect after training; modules use these names for something else."""
 
 
 def read_pth(values: Mapping[str, Any], path: Path) -> ModelFile:
@@ -126,11 +126,6 @@ def read_pth(values: Mapping[str, Any], path: Path) -> ModelFile:
     Parameters
     ----------
     values : attributes of its modules, by name (see `torch_archive.attributes`)
-
-    Raises
-    ------
-    InputError
-        It is no model of DeePMD-kit, holds another kind of model, or is compressed and lacks its networks.
     """
     if f"atomic_model.{CLASS}" not in values:
         raise InputError(
@@ -141,13 +136,7 @@ def read_pth(values: Mapping[str, Any], path: Path) -> ModelFile:
 
 
 def read_pt(tree: Any, path: Path) -> ModelFile:
-    """Read a training checkpoint of DeePMD-kit.
-
-    Raises
-    ------
-    InputError
-        It is no checkpoint of DeePMD-kit, one of several models, or of another kind of model.
-    """
+    """Read a training checkpoint of DeePMD-kit."""
     state = tree.get("model", tree) if isinstance(tree, dict) else None
     extra = state.get("_extra_state") if isinstance(state, dict) else None
     definition = extra.get("model_params") if isinstance(extra, dict) else None
@@ -173,7 +162,7 @@ def _read(values: Mapping[str, Any], definition: Section, path: Path) -> ModelFi
 
 
 def _kind(values: Mapping[str, Any], definition: Section) -> str:
-    """Return what a model is: by the class of its module, which checkpoints do not store, or by its section."""
+    """Return the kind of a model: by the class of its module, or by its section (checkpoints store no classes)."""
     cls = values.get(f"atomic_model.{CLASS}")
     if cls is not None:
         return {**COMBINATIONS, "PairTabAtomicModel": "pairtab"}.get(str(cls), "standard")
@@ -182,7 +171,7 @@ def _kind(values: Mapping[str, Any], definition: Section) -> str:
 
 
 def _combination(kind: str, values: Mapping[str, Any], definition: Section, path: Path) -> ModelFile:
-    """Return a sum of models: each is read by itself, with what is below its module.
+    """Return a combination of models; each member is read from the attributes below its own module.
 
     Exclusions count for the whole only.
     """
@@ -203,7 +192,7 @@ def _combination(kind: str, values: Mapping[str, Any], definition: Section, path
         start = f"atomic_model.models.{number}."
         own = {name.replace(start, "atomic_model.", 1): v for name, v in values.items() if name.startswith(start)}
         given = {"type_map": type_map, **{key: value for key, value in inner.items() if key not in EXCLUDED}}
-        if kind == "zbl" and number == 1:  # the list is that of the network
+        if kind == "zbl" and number == 1:  # the pair table shares the neighbour list of the network
             layout = members[0].model.layout()
             given.update(rcut=layout.rcut, sel=sum(layout.sel))
         members.append(_read(own, given, path))
@@ -212,7 +201,7 @@ def _combination(kind: str, values: Mapping[str, Any], definition: Section, path
 
 
 def _options_of(kind: str, values: Mapping[str, Any], definition: Section) -> Section:
-    """Return what a combination of models states besides them."""
+    """Return the options of a combination: exclusions, and weights or switching distances."""
 
     def stated(name: str, default: Any = None) -> Any:
         return values.get(f"atomic_model.{name}", definition.get(name, default))
@@ -225,7 +214,7 @@ def _options_of(kind: str, values: Mapping[str, Any], definition: Section) -> Se
 
 
 def _table(values: Mapping[str, Any], definition: Section) -> ModelFile:
-    """Return a pair table; the file has its splines, and a checkpoint leaves cutoff and slots to the section."""
+    """Return a pair table from its stored splines. Cutoff and slots, which checkpoints lack, come from the section."""
     stated = {name: values.get(f"atomic_model.{name}", definition.get(name)) for name in ("type_map", "rcut", "sel")}
     named = {name: values.get(f"atomic_model.{name}") for name in ("tab_info", "tab_data", "out_bias")}
     arrays = {name: array for name, array in named.items() if isinstance(array, np.ndarray)}
@@ -241,7 +230,7 @@ def _table(values: Mapping[str, Any], definition: Section) -> ModelFile:
 
 @dataclass(frozen=True)
 class TableOptions:
-    """Options that modules of pair tables have."""
+    """Options of modules of pair tables."""
 
     type_map: tuple[str, ...]
     rcut: float
@@ -249,12 +238,12 @@ class TableOptions:
 
     @property
     def slots(self) -> int:
-        """Slots for neighbours of all types."""
+        """Neighbour capacity: slots summed over types."""
         return self.sel if isinstance(self.sel, int) else sum(self.sel)
 
 
 def _distance(values: Mapping[str, Any]) -> float | None:
-    """Return the shortest distance of the training data, Angstrom, if it is known."""
+    """Return the shortest distance of the training data, Angstrom, or None if it is unknown."""
     distance = values.get("min_nbor_dist")
     known = isinstance(distance, np.ndarray) and distance.size == 1 and 0.0 < distance.item() < math.inf
     return float(distance.item()) if known else None  # type: ignore[union-attr]
@@ -282,7 +271,7 @@ def _standard(values: Mapping[str, Any], definition: Section, path: Path) -> Mod
 
 
 def _first_weights(values: Mapping[str, Any], module: str) -> np.ndarray | None:
-    """Return the weights of a layer of a part, which tell its precision."""
+    """Return the weights of one layer below a module, or None; their dtype is the precision of the part."""
     names = (name for name in values if name.startswith(module) and name.endswith(".matrix"))
     return next((values[name] for name in names if isinstance(values[name], np.ndarray)), None)
 
@@ -290,13 +279,10 @@ def _first_weights(values: Mapping[str, Any], module: str) -> np.ndarray | None:
 def _arrays(model: StandardModel, paths: Iterable[str], values: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return the parameters that modules have, by our paths.
 
-    Raises
-    ------
-    InputError
-        A layer is left over: the model would be evaluated without it.
+    Raise InputError for a layer that is left over, because evaluation without it would be wrong silently.
     """
     names = {"out_bias": "atomic_model.out_bias", "out_std": "atomic_model.out_std"}
-    if model.fitting.output == ENERGY:  # never scaled
+    if model.fitting.output == ENERGY:  # energies are never scaled
         del names["out_std"]
     descriptor, fitting = PARTS["descriptor"], PARTS["fitting_net"]
     rows = [(fitting.module, fitting.path, FITTING_PARAMS)]
@@ -309,7 +295,7 @@ def _arrays(model: StandardModel, paths: Iterable[str], values: Mapping[str, Any
         for module, below, own in rows:
             if name := _name_of(path, below, own):
                 names[path] = f"{module}{name}"
-    # lists of nets are there under two names, in checkpoints under one
+    # a `.pth` has lists of nets under two names, a checkpoint under one
     other = {path: name.replace("._networks.", ".networks.") for path, name in names.items()}
     found = {path: values.get(name, values.get(other[path])) for path, name in names.items()}
     modules = tuple(place.module for place in PARTS.values())
@@ -323,24 +309,25 @@ def _arrays(model: StandardModel, paths: Iterable[str], values: Mapping[str, Any
 
 
 def _name_of(path: str, below: str, rows: Iterable[Row]) -> str:
-    """Return the name of a parameter below the module of a part, "" if it is none of its rows."""
+    """Return the name of a parameter below the module of a part, "" if no row has it."""
     for row in rows:
         start = f"{below}/{row.path}"
         if row.torch and (path == start or path.startswith(f"{start}/")):
             *outer, leaf = path.removeprefix(start).split("/")
+            # embeddings/0/layers/1/w -> filter_layers._networks.0.layers.1.matrix
             rest = [*outer[1:], {ours: theirs for theirs, ours in LEAVES.items()}.get(leaf, leaf)] if leaf else []
             return f"{row.torch}.{row.form.torch}{'.'.join(rest)}" if rest else row.torch
     return ""
 
 
 def _part(part: str, module: str, values: Mapping[str, Any], inner: Any, where: str = "") -> Section:
-    """Return what a module states of a section.
+    """Return the options of a section that a module states.
 
     Parameters
     ----------
-    module : its name, with a dot behind it
-    inner : its section in the definition
-    where : the path of that, if it is not that of the part
+    module : name of the module, with a trailing dot
+    inner : section in the definition
+    where : path of `inner`, if it is not the path of the part
     """
     where, cls = where or f"model/{part}", values.get(f"{module}{CLASS}")
     stated = inner if isinstance(inner, dict) else {}
@@ -367,7 +354,7 @@ def _part(part: str, module: str, values: Mapping[str, Any], inner: Any, where: 
 
 
 def _members(part: str, module: str, values: Mapping[str, Any], sections: Any) -> list[Section]:
-    """Return what the members of a hybrid state."""
+    """Return the sections of the members of a hybrid that modules state."""
     numbers = _numbers(values, f"{module}{MEMBERS}")
     given = sections if isinstance(sections, list) else [{}] * len(numbers)
     _check_numbers(numbers, given, f"model/{part}/list")
@@ -376,7 +363,7 @@ def _members(part: str, module: str, values: Mapping[str, Any], sections: Any) -
 
 
 def _numbers(values: Mapping[str, Any], module: str) -> list[int]:
-    """Return the numbers of the modules in a list."""
+    """Return the numbers of the modules in a list of modules."""
     pattern = re.compile(re.escape(module) + r"(\d+)\.")
     return sorted({int(match[1]) for name in values if (match := pattern.match(name))})
 
@@ -387,7 +374,7 @@ def _check_numbers(numbers: list[int], given: list[Any], where: str) -> None:
 
 
 def _names(part: str, cls: Any, stated: Section) -> ModuleNames | None:
-    """Return the names of a part: by its class, which checkpoints do not store, or by its section."""
+    """Return the names of a part: by the class of its module, or by its section (checkpoints store no classes)."""
     kinds = PARTS[part].kinds
     if cls is not None:
         return kinds.get(str(cls))

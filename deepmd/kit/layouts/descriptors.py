@@ -43,15 +43,15 @@ NOT_STORED = ("seed", "evaluation")
 
 @dataclass(frozen=True)
 class Layout:
-    """How a descriptor is stored.
+    """Stored form of a kind of descriptor.
 
     Attributes
     ----------
     type : name in files
     options : rows of the options
     params : function of (configuration, type map) that returns the rows of the parameters
-    version, newest : of what is written, and the newest that is read
-    upgrade : function that returns a stored dict of an older version as one of this version
+    version, newest : version that is written, and the newest that is read
+    upgrade : function from a stored dict of an older version to the current version
     """
 
     type: str
@@ -63,7 +63,7 @@ class Layout:
 
 
 def descriptor_to_dict(descriptor: Descriptor, params: Params, type_map: tuple[str, ...]) -> dict[str, Any]:
-    """Return the stored form of a descriptor and its parameters, whose leaves may be anything."""
+    """Return the stored form of a descriptor and its parameters. Leaves are copied as they are, arrays or not."""
     if isinstance(descriptor, Hybrid):
         each = zip(descriptor.members, params["members"], strict=True)
         members = [descriptor_to_dict(member, own, type_map) for member, own in each]
@@ -80,13 +80,7 @@ def descriptor_to_dict(descriptor: Descriptor, params: Params, type_map: tuple[s
 
 
 def descriptor_from_dict(tree: dict[str, Any], where: str = "model/descriptor") -> tuple[Any, Params]:
-    """Return options and parameters from the stored form.
-
-    Raises
-    ------
-    InputError
-        The form is newer than this program, of an unknown kind, not supported, or damaged.
-    """
+    """Return options and parameters from the stored form."""
     cls = lookup("descriptor", find(tree, "type", where), where)
     what = f"descriptor {cls.kind}"
     if cls is Hybrid:
@@ -97,7 +91,7 @@ def descriptor_from_dict(tree: dict[str, Any], where: str = "model/descriptor") 
     check_version(tree, layout.newest, what)
     tree = layout.upgrade(tree)
     config = build(cls, read_rows(layout.options, tree, what), what)
-    type_map = find(tree, "type_map", what, optional=True)  # first versions lack the names, and have no use for them
+    type_map = find(tree, "type_map", what, optional=True)  # the first versions lack it and do not need it
     names = tuple(type_map) if isinstance(type_map, list) else ()
     return config, read_rows(layout.params(config, names), tree, what)
 
@@ -109,7 +103,7 @@ ADDED = ("exclude_types", "set_davg_zero", "env_protection")
 """Options that old files lack."""
 
 OF_TYPES = {"use_econf_tebd": False, "use_tebd_bias": True}
-"""Options that are read from the type embedding, and what its old files meant."""
+"""Options that are read from the stored type embedding, and their values if an old file lacks them."""
 
 LOCAL = [
     *nets.options(SHARED, REQUIRED),
@@ -126,7 +120,7 @@ OF_NET_COUNT = [
     checked("type_one_side", None, True, False),
     Row("embeddings/ndim", "type_one_side", Form(None, lambda ndim, where: ndim != 2), True),
 ]
-"""DeePMD-kit's torch passes over `type_one_side` of se_e2_r: the number of nets counts."""
+"""`type_one_side` of se_e2_r follows from the number of nets, because DeePMD-kit's torch ignores the stored option."""
 
 
 def _local(
@@ -136,10 +130,10 @@ def _local(
 
     Parameters
     ----------
-    module : of DeePMD-kit's torch that has nets and statistics, with a dot behind it
-    names : options beside those that all have
+    module : module of DeePMD-kit's torch that has nets and statistics, with a trailing dot
+    names : options besides those of `LOCAL`
     more : further rows of options
-    uniform : statistics must be the same in all slots, because one slot stands for all those that no atom fills
+    uniform : statistics must be the same in all slots, because one slot stands for all empty slots
     """
     own = nets.options([name for name in names if name not in OF_TYPES], REQUIRED)
     written = [Row(name, name, Form(OPTION.write)) for name in names if name in OF_TYPES]
@@ -148,6 +142,7 @@ def _local(
 
 
 def _local_params(config: Any, type_map: tuple[str, ...], *, module: str, uniform: bool) -> Iterator[Row]:
+    """Yield the rows of statistics, type embedding, nets and attention layers."""
     ntypes = len(type_map)
     yield from statistics("", "", module, uniform=uniform)
     if isinstance(config, Sectioned):
@@ -181,7 +176,7 @@ PAIRS = ("axis_neuron", "type_one_side")
 VECTORS = _read_only("type_embedding", "types", read=parts.read_types)
 
 LAYOUTS = {
-    # version 3 adds the tables of a compressed model, which nobody needs who has its nets
+    # version 3 adds the tables of a compressed model, which are redundant beside its nets
     "se_e2_a": _local("se_e2_a", "sea.", PAIRS, SPIN, newest=3, uniform=False),
     "se_e2_a_typed": _local("se_e2_a_typed", "", PAIRS, SPIN, VECTORS, newest=3, uniform=False),
     "se_e2_r": _local("se_r", "", (), SPIN, *OF_NET_COUNT, uniform=False),
@@ -198,7 +193,7 @@ LAYOUTS = {
 
 
 def layout_of(cls: type[Descriptor]) -> Layout:
-    """Return the layout of a kind; options and parameters of plug-ins, and of loc_frame, are stored as they are."""
+    """Return the layout of a kind. Options and parameters of plug-ins, and of loc_frame, are stored as they are."""
     if cls.kind in LAYOUTS:
         return LAYOUTS[cls.kind]
     names = [each.name for each in fields(cls) if each.init and each.name not in NOT_STORED]  # type: ignore[arg-type]

@@ -15,10 +15,10 @@ from deepmd.kit.rows import FLAG, UNSET, Form, Row, checked, derived, newest, op
 
 LAYERS = "repformers_variable/repformer_layers"
 PART = {"three_body": ("repinit_three_body_variable/", "repinit_three_body.")}
-"""Key and module of the part before the repformer that looks at triples."""
+"""Key and torch module of the three-body part of the repinit block."""
 
 NEW = ("use_sqrt_nnei", "g1_out_conv", "g1_out_mlp")
-"""Options of the repformer that files before version 3 lack: all were off."""
+"""Options of the repformer that files before version 3 lack; there all are false."""
 
 NOT_IN_LAYERS = ("nsel", "nlayers", "direct_dist", "update_residual", "update_residual_init", "set_davg_zero")
 """Options of the repformer that its stored layers do not repeat."""
@@ -43,14 +43,14 @@ OPTIONS = [
 
 
 def upgrade(tree: dict[str, Any]) -> dict[str, Any]:
-    """Return a stored dict with the options that were added later."""
+    """Return a stored dict of an older version with the options that version 3 added."""
     if tree.get("@version", 1) >= 3 or not isinstance(tree.get("repformer_args"), dict):
         return tree
     return {**tree, "repformer_args": {**tree["repformer_args"], **dict.fromkeys(NEW, False)}}
 
 
 def params_of(config: Dpa2, type_map: tuple[str, ...]) -> Iterator[Row]:
-    """Return the rows of the parameters, and of what follows from the options."""
+    """Yield the rows of the parameters, and of entries that repeat options."""
     linear, ntypes = nets.layer_form(PRECISIONS[config.precision], config.trainable), len(type_map)
     types = parts.types_form(config.types(), type_map)
     yield derived("ntypes", lambda _: ntypes)
@@ -107,7 +107,7 @@ def _layer(config: Dpa2, number: int, last: bool, ntypes: int, linear: Form) -> 
 
 
 def _heads(block: Repformer, smooth: bool, precision: str) -> dict[str, dict[str, Any]]:
-    """Return the options that the parts of a layer store beside their maps."""
+    """Return the options that the sub-blocks of a layer store beside their linear maps."""
     pairs = {"@version": 1, "input_dim": block.g2_dim, "head_num": block.attn2_nhead, "precision": precision}
     nodes = {"@version": 1, "input_dim": block.g1_dim, "head_num": block.attn1_nhead, "precision": precision}
     soft = {"smooth": smooth, "attnw_shift": SHIFT}

@@ -12,7 +12,7 @@ from deepmd.kit.layouts import nets, parts
 from deepmd.kit.rows import FLAG, UNSET, Form, Row, derived, newest, option, statistics
 
 NOT_IN_LAYERS = ("e_sel", "nlayers", "fix_stat_std", "edge_init_use_dist", "use_exp_switch")
-"""Options of the block that its stored layers do not repeat as they are."""
+"""Options of the block that its stored layers leave out or store in another form."""
 
 OPTIONS = [
     Row("repflow_args", "repflow", Form(None, parts.options_below(Repflow))),
@@ -26,7 +26,7 @@ OPTIONS = [
 
 
 def params_of(config: Dpa3, type_map: tuple[str, ...]) -> Iterator[Row]:
-    """Return the rows of the parameters, and of what follows from the options."""
+    """Yield the rows of the parameters, and of entries that repeat options."""
     block, precision, ntypes = config.repflow, PRECISIONS[config.precision], len(type_map)
     linear, types = nets.layer_form(precision, config.trainable), parts.types_form(config.types(), type_map)
     options = {name: value for name, value in asdict(block).items() if name != "skip_stat"}

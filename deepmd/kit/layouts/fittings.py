@@ -33,7 +33,7 @@ COMMON = [each.name for each in fields(Fitting) if each.name != "seed"]
 """Options that every file has."""
 
 CONDITIONS = ("fparam_avg", "fparam_inv_std", "aparam_avg", "aparam_inv_std")
-"""Arrays that files have without a value where there are no such parameters."""
+"""Statistics of frame and atomic parameters; null in files of models without such parameters."""
 
 PARAMS = [
     Row("nets", "nets", Form(None, None, "_networks."), torch="filter_layers"),
@@ -48,14 +48,14 @@ WIDTHS = [
     Row("dim_descrpt", "invariant", Form(None, integer)),
     Row("embedding_width", "equivariant", Form(None, integer), 0),
 ]
-"""Rows of the widths of the features."""
+"""Rows of the widths of the descriptor's features."""
 
 REFUSED = [fixed("spin", None), fixed("dim_case_embd", 0, None), fixed("tot_ener_zero", False, None)]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What differs between kinds: the version, and rows of options."""
+    """Version and own options of a kind."""
 
     version: int
     options: Sequence[Row] = ()
@@ -75,7 +75,7 @@ LAYOUTS = {
 
 
 def layout_of(cls: type[Fitting]) -> Layout:
-    """Return the layout of a kind; the own options of plug-ins are stored as they are."""
+    """Return the layout of a kind; own options of plug-ins are stored as they are."""
     own = [each.name for each in fields(cls) if each.name not in (*COMMON, "seed")]
     return LAYOUTS.get(cls.kind) or Layout(1, nets.options(own, UNSET))
 
@@ -83,7 +83,7 @@ def layout_of(cls: type[Fitting]) -> Layout:
 def fitting_to_dict(
     fitting: Fitting, params: Params, type_map: tuple[str, ...], widths: Widths, mixed: bool
 ) -> dict[str, Any]:
-    """Return the stored form; `widths` are those of the descriptor, `mixed` says that one net serves all types."""
+    """Return the stored form, for a descriptor with features of these widths; `mixed`: one net serves all types."""
     layout, ntypes = layout_of(type(fitting)), len(type_map)
     own: dict[str, Any] = {
         "dim_out": fitting.output.width,
@@ -112,7 +112,7 @@ def fitting_to_dict(
 
 
 def fitting_from_dict(tree: dict[str, Any]) -> tuple[Fitting, Params]:
-    """Return options and parameters; what the stored form does not hold has its default."""
+    """Return options and parameters; options that the file lacks have their defaults."""
     cls: type[Fitting] = lookup("fitting_net", find(tree, "type", "model/fitting_net"), "model/fitting_net")
     layout, what = layout_of(cls), f"fitting {cls.kind}"
     check_version(tree, layout.version, what)
@@ -128,5 +128,6 @@ def fitting_from_dict(tree: dict[str, Any]) -> tuple[Fitting, Params]:
 
 
 def _nets(fitting: Fitting, widths: Widths, mixed: bool, ntypes: int) -> Form:
+    """Return the stored form of the nets: one net, or one for each type."""
     form = nets.net_form(fitting.net(widths), fitting.precision, fitting.layer_flags())
     return nets.nets_form(form, "fitting_network", 0 if mixed else 1, ntypes)

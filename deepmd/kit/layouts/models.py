@@ -41,18 +41,19 @@ COMMON = nets.options([each.name for each in fields(ModelBase)], UNSET)
 """Options that every file has."""
 
 Parts = tuple[dict[str, Any], Params]
-"""Options that are parts of a model, and the parameters of these."""
+"""Parts of a model by option, and the parameters of the parts."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a kind of model is stored besides the common keys.
+    """Stored form of a kind of model, besides the common keys.
 
     Attributes
     ----------
-    write, read : functions of (model, parameters) and of the stored dict for the parts of the model
+    write : function of (model, parameters) that returns the stored parts
+    read : function of the stored dict that returns the parts and their parameters
     options : rows of options
-    version : of what is written, and the newest that is read
+    version : version that is written, and the newest that is read
     """
 
     write: Callable[[Any, Params], dict[str, Any]]
@@ -62,7 +63,7 @@ class Layout:
 
 
 def model_to_dict(model: Model, params: Params) -> dict[str, Any]:
-    """Return the stored form of a model and its parameters, whose leaves may be anything."""
+    """Return the stored form of a model and its parameters. Leaves are copied as they are, arrays or not."""
     layout = _layout(model.kind)
     return {
         "@class": "Model",
@@ -76,13 +77,7 @@ def model_to_dict(model: Model, params: Params) -> dict[str, Any]:
 
 
 def model_from_dict(tree: dict[str, Any], where: str = "model") -> tuple[Any, Params]:
-    """Return model and parameters from the stored form.
-
-    Raises
-    ------
-    InputError
-        The form is newer than this program, of an unknown kind, damaged, or contradicts itself.
-    """
+    """Return model and parameters from the stored form."""
     cls = lookup("model", find(tree, "type", where, optional=True) or "standard", where)
     layout, what = _layout(cls.kind), f"model {cls.kind}"
     check_version(tree, layout.version, what)
@@ -121,7 +116,8 @@ def _read_standard(tree: dict[str, Any]) -> Parts:
     ntypes = len(find_list(tree, "type_map", "model"))
     if not descriptor.mixed and len(descriptor.slots) != ntypes:
         raise InputError(f"model: sel has {len(descriptor.slots)} entries, type_map has {ntypes}")
-    none = 0.0 * find(fitting_params, "bias_atom_e", "model/fitting")[None]  # of a file from before biases stood apart
+    # zeros, for old files that have the bias in the fitting net only
+    none = 0.0 * find(fitting_params, "bias_atom_e", "model/fitting")[None]
     stored = {name: find(tree, f"@variables/{name}", "model", optional=True) for name in OUTER}
     bias = none if stored["out_bias"] is None else array(stored["out_bias"], "model: out_bias")
     std = none + 1.0 if stored["out_std"] is None else array(stored["out_std"], "model: out_std")
@@ -179,7 +175,7 @@ WEIGHTS = Row("weights", "weights", Form(OPTION.write, _weights))
 ZBL = [
     derived("weights", lambda _: "mean"),
     *(option(name, form=NUMBER) for name in ("sw_rmin", "sw_rmax", "smin_alpha")),
-    # DeePMD-kit knows no other than true there
+    # DeePMD-kit's files lack the key, which means true
     option("srtab_add_bias", "add_bias", True, Form(lambda value: UNSET if value else False, FLAG.read)),
 ]
 GRID = [

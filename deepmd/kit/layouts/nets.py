@@ -33,7 +33,7 @@ def environment(config: Any, protection: float = 0.0) -> dict[str, Any]:
 
 
 def layer_form(precision: str, trainable: bool, activation: str = "none", resnet: bool = False) -> Form:
-    """Return the form of one layer, by default of a linear map, which has no time step."""
+    """Return the form of one layer; by default of a linear map, which has no time step."""
 
     def write(params: Params) -> dict[str, Any]:
         arrays = {name: params.get(name) for name in ("w", "b", "idt")}
@@ -82,7 +82,7 @@ def norm_form(eps: float, trainable: bool, precision: str) -> Form:
 
 
 def net_form(net: Net, precision: str, trainable: Sequence[bool]) -> Form:
-    """Return the form of a net: `EmbeddingNetwork`, or `FittingNetwork` if it has a width of its output."""
+    """Return the form of a net: `FittingNetwork` if it has an output width, else `EmbeddingNetwork`."""
     layers = [layer_form(precision, flag, net.activation_function, True) for flag in trainable[: len(net.neuron)]]
     if net.out_dim is not None:
         layers.append(layer_form(precision, trainable[-1]))
@@ -118,7 +118,7 @@ def net_form(net: Net, precision: str, trainable: Sequence[bool]) -> Form:
 
 
 def nets_form(form: Form, kind: str, ndim: int, ntypes: int, expected: int | None = None) -> Form:
-    """Return the form of a list of nets of one shape, a `NetworkCollection`: of types, the first varies fastest.
+    """Return the form of a `NetworkCollection`: nets of one shape by `ndim` types, of which the first varies fastest.
 
     Parameters
     ----------

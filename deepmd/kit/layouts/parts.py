@@ -27,7 +27,7 @@ from deepmd.kit.rows import (
 )
 
 MODULES = {"embeddings": "filter_layers", "embeddings_strip": "filter_layers_strip"}
-"""What torch calls lists of embedding nets."""
+"""Lists of embedding nets: our name -> name in DeePMD-kit's torch."""
 
 
 def _read_factors(stored: Any, where: str) -> list[Any]:
@@ -43,11 +43,11 @@ OF_TYPES = [
     *nets.options(["use_tebd_bias"], True),
     checked("padding", None, True),
 ]
-"""Options of a type embedding that files hold."""
+"""Rows of the options of a type embedding."""
 
 
 def options_below(cls: type) -> Callable[[Any, str], dict[str, Any]]:
-    """Return the reader of a section of options, which may have keys without a meaning here."""
+    """Return the reader of a section of options; keys without a meaning here are ignored."""
     known = {each.name for each in fields(cls)}
 
     def read(stored: Any, where: str) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def options_below(cls: type) -> Callable[[Any, str], dict[str, Any]]:
 
 
 def factor_rows(key: str, path: str, module: str, names: Iterable[str]) -> list[Row]:
-    """Return the rows of the learned factors of updates; older files have them beside the other keys of a layer."""
+    """Return the rows of the learned residual factors; older files have them beside the other keys of a layer."""
     return [
         Row(f"{key}/@variables/{name}", f"{path}/{name}", FACTORS, old=f"{key}/{name}", torch=f"{module}.{name}")
         for name in names
@@ -73,11 +73,11 @@ def read_types(tree: Any, where: str) -> TypeEmbedding:
 
 
 def types_form(types: TypeEmbedding, type_map: tuple[str, ...], *, named: bool = True) -> Form:
-    """Return the form of the parameters of a type embedding with these options; a stored one must have the same.
+    """Return the form of the parameters of a type embedding; the stored options must be the same.
 
     Parameters
     ----------
-    named : whether files repeat the names of the types
+    named : files repeat the names of the types
     """
     flags, net = [types.trainable] * len(types.neuron), types.net(len(type_map))
     form = nets.net_form(net, types.precision, flags)
