@@ -58,9 +58,9 @@ def compress_model(
 
     Parameters
     ----------
-    source : model file of any format; without a suffix it gets that of the backend. A compressed file is compressed
+    source : model file of any format; without a suffix: the suffix of the backend. A compressed file is compressed
         anew, from its nets
-    target : model file to write; without a suffix it gets that of the source
+    target : model file to write; without a suffix: the suffix of the source
     training_script : input.json whose training data tell the shortest distance if the source does not
     extrapolate : see above; at least 1
     backend : "tf" for `.pb`, anything else for `.pth`

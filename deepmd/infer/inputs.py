@@ -45,7 +45,7 @@ class EvalInput:
     coord : (F, n, 3), Angstrom
     cell : (F, 3, 3), Angstrom, or None
     types : (F, n)
-    conditions : those of `CONDITIONS` that the model asks for: (F, K) of frames, (F, n, K) of atoms
+    conditions : entries of `CONDITIONS` that the model asks for: (F, K) of frames, (F, n, K) of atoms
     """
 
     coord: np.ndarray

@@ -34,7 +34,7 @@ def spread(values: np.ndarray, real: np.ndarray | None = None) -> np.ndarray:
 def calc_model_devi_f(
     fs: np.ndarray, real_f: np.ndarray | None = None, relative: float | None = None, atomic: bool = False
 ) -> tuple[np.ndarray, ...]:
-    """Return the largest, smallest and mean deviation of the forces of each frame, and with `atomic` that of each atom.
+    """Return the largest, smallest and mean force deviation of each frame, with `atomic` also of each atom.
 
     Parameters
     ----------

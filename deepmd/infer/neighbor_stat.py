@@ -23,7 +23,7 @@ def show_neighbours(system: str, rcut: float, type_map: Sequence[str] | None = N
     ----------
     system : folder or HDF5 file that is searched for systems
     rcut : cutoff of the neighbours, Angstrom
-    type_map : elements; default: those of the data, in the order in which they appear
+    type_map : elements; default: all elements of the data, in the order in which they appear
     mixed_type : count all elements together
     """
     if not (math.isfinite(rcut) and rcut > 0.0):

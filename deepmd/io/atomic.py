@@ -21,7 +21,7 @@ PathLike = str | os.PathLike[str]
 def check_output(
     path: PathLike, name: str = "", *, reads: Iterable[PathLike] = (), text: bool = False, folder: bool = False
 ) -> None:
-    """Check before the work starts that its result can be written, and replaces nothing but an older result.
+    """Check before the work starts that its result can be written, and replaces older results only.
 
     Parameters
     ----------

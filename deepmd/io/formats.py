@@ -1,4 +1,4 @@
-"""Tables of file formats and backends. Modules are imported on use, so that no framework is loaded for nothing."""
+"""Tables of file formats and backends. Modules are imported on use, so that reading a `.dp` loads no framework."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def _section(tree: Any, where: str) -> dict[str, Any]:
 
 
 def shortest(*distances: float | None) -> float | None:
-    """Return the shortest known distance, or None. Unknown are None, infinity, and what is not positive."""
+    """Return the shortest known distance, or None. Values that are None, infinite or not positive are unknown."""
     return min((each for each in distances if each is not None and 0.0 < each < math.inf), default=None)
 
 

@@ -87,7 +87,7 @@ MOST_TYPES = 1000
 
 @dataclass(frozen=True)
 class StatedModel:
-    """What a file states itself, apart from a stored input of the training.
+    """Options and arrays that a file states, apart from a stored input of the training.
 
     Attributes
     ----------
@@ -113,7 +113,7 @@ def assemble(definition: Section, found: StatedModel, where: str) -> ModelFile:
     Parameters
     ----------
     definition : section `model` of the input of the training, or {}
-    found : what the file states itself
+    found : options and arrays that the file states
     where : name of the file, for errors
     """
     try:

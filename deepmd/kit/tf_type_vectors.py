@@ -200,7 +200,7 @@ def _completed(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
 def _finished(descriptor: Any, params: Params) -> Params:
     """Raise InputError if empty slots contribute (davg != 0).
 
-    Their type vector is that of no type in these graphs, that of the first atom in other formats.
+    In these graphs an empty slot has the vector of no type, in other formats the vector of the first atom's type.
     """
     if params["davg"].any():
         raise InputError(

@@ -117,7 +117,7 @@ SMIN_ALPHA = 0.1
 """`smin_alpha` (Angstrom) in training and evaluation by DeePMD-kit's torch, whatever its input says."""
 
 TRAINING = {"seed", "trainable", "rcond"}
-"""Options without effect after training; modules use these names for something else."""
+"""Options without effect after training; modules use these names for other attributes."""
 
 
 def read_pth(values: Mapping[str, Any], path: Path) -> ModelFile:

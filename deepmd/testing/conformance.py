@@ -197,7 +197,7 @@ class ModelAgreement:
         compare(Subject(content.model, content.params, "numpy")(samples), reference.reference(samples), reference)
 
     def test_forces(self, reference: Subject) -> None:
-        """Forces are minus the finite differences of the energy, or of each component of what a model predicts."""
+        """Forces are minus the finite differences of the energy, or of each component of the model's output."""
         output = reference.model.output
         if not output.differentiable:
             pytest.skip(f"models of {output.name} have no forces")
@@ -274,7 +274,7 @@ class ModelConformance(ModelAgreement):
         )
 
     def test_neighbour_order(self, reference: Subject) -> None:
-        """Results do not depend on the order of slots in a section if statistics are the same for all its slots."""
+        """Results do not depend on the order of slots in a section if all its slots have equal statistics."""
         samples = reference.systems["several_frames"]
         packed = reference.pack(samples)
         compare(

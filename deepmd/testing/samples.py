@@ -47,7 +47,7 @@ class Sample:
         return replace(self.changed(coord=structure.coord[atoms], types=structure.types[atoms]), conditions=conditions)
 
     def mapped(self, matrix: np.ndarray) -> Sample:
-        """Return the sample with every vector r, those of the cell included, replaced by matrix r."""
+        """Return the sample with every vector r, lattice vectors included, replaced by matrix r."""
         cell = self.structure.cell
         return self.changed(coord=self.structure.coord @ matrix.T, cell=None if cell is None else cell @ matrix.T)
 
@@ -112,7 +112,7 @@ def systems(rcut: float, ntypes: int) -> dict[str, list[Sample]]:
 
 
 def in_float64(model: Model) -> Any:
-    """Return the same model with all its parts in float64."""
+    """Return the model with all its parts in float64."""
     return rebuild(model, lambda leaf: replace(leaf, precision="float64") if "precision" in vars(leaf) else leaf)
 
 
