@@ -1,1 +1,1 @@
-"""One folder a framework. A backend gives derivatives, a training step and its native files; nothing more."""
+"""One folder per framework: namespace, derivatives, training step, native files. Contracts: `contracts.py`."""

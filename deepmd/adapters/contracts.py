@@ -1,4 +1,8 @@
-"""Contracts of an adapter: what its modules `evaluate`, `trainer` and `checkpoint` are asked. NumPy in, NumPy out."""
+"""Contracts of an adapter: protocols of its modules `evaluate`, `trainer` and `checkpoint`, which mypy checks.
+
+Arguments and results are NumPy arrays. Frameworks are imported by `evaluate_module`, `trainer_module` and
+`checkpoint_module` only, when a backend is used. Contracts of the physics: `deepmd/array_model/contracts.py`.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +24,11 @@ from deepmd.io.model_file import ModelFile
 
 
 class Evaluator(Protocol):
-    """Outputs of a model on one backend, in the order of the neighbours' centres.
+    """Outputs of a model on one backend. Atoms have the order of `neighbours`, centres first.
 
-    `wanted` names outputs, those of `model.output.names`. Of an energy model: `atom_energy` (N,), `energy` (F,),
-    `force` (A, 3), `virial` (F, 9), `atom_virial` (A, 9), `descriptor` (N, D). Of others with d components:
-    `atom_NAME` (N, d), `NAME` (F, d), and where they are differentiable `force` (A, d, 3), `virial` (F, d, 9),
-    `atom_virial` (A, d, 9).
+    `wanted` is a subset of `model.output.names`. Energy models: `atom_energy` (N,), `energy` (F,), `force` (A, 3),
+    `virial` (F, 9), `atom_virial` (A, 9), `descriptor` (N, D). Other models with d components: `atom_NAME` (N, d),
+    `NAME` (F, d), and of differentiable outputs `force` (A, d, 3), `virial` (F, d, 9), `atom_virial` (A, d, 9).
     """
 
     def __call__(
@@ -48,13 +51,13 @@ class MakeEvaluator(Protocol):
 
 
 class Trainer(Protocol):
-    """A model in training. NumPy in, NumPy out. Made by `trainer(task, params, plan)` of an adapter."""
+    """A model in training, made by `trainer(task, params, plan)` of an adapter."""
 
     def replan(self, plan: Plan) -> None:
-        """Evaluate the embedding nets by another plan from now on; parameters and optimizer stay as they are."""
+        """Replace the plan of the embedding nets; parameters and state of the optimizer stay."""
 
     def step(self, batch: Batch, lr: float, prefactors: dict[str, float], number: int) -> float:
-        """Make the update number `number` (from 1) and return the loss before it."""
+        """Make update `number` (from 1) and return the loss before the update."""
 
     def errors(self, batch: Batch, prefactors: dict[str, float]) -> dict[str, float]:
         """Return `loss` and the mean shown for each term (see `Loss.errors`)."""
@@ -66,25 +69,25 @@ class Trainer(Protocol):
         """Return a copy of the state of the optimizer."""
 
     def restore(self, moments: dict[str, np.ndarray], number: int) -> None:
-        """Continue from this state of the optimizer after `number` updates."""
+        """Set the state of the optimizer to that after `number` updates."""
 
     def save(self, prefix: Path, content: ModelFile, progress: Progress) -> str:
-        """Write a native checkpoint `PREFIX-STEP` in one step and return the name of what was written."""
+        """Write a native checkpoint `PREFIX-STEP` atomically; return its name in the `checkpoint` file."""
 
 
 class EvaluateModule(Protocol):
     """Module `evaluate` of an adapter."""
 
     FEWEST_ATOMS: int
-    """Atoms of a block below which a thread of its own does not pay."""
+    """Break-even: atoms per worker from which a system is cut into blocks that run side by side."""
 
     evaluator: MakeEvaluator
 
     def workers(self) -> int:
-        """Return how many blocks of atoms to evaluate at once."""
+        """Return the number of blocks of atoms to evaluate side by side."""
 
     def side_by_side(self) -> AbstractContextManager[None]:
-        """Return the context in which several blocks are evaluated at once, each on one thread."""
+        """Return the context in which blocks are evaluated side by side, each on one thread."""
 
 
 class TrainerModule(Protocol):
@@ -98,13 +101,13 @@ class CheckpointModule(Protocol):
     """Module `checkpoint` of an adapter."""
 
     ENDINGS: tuple[str, ...]
-    """Endings of the files of one checkpoint, which is complete as soon as the last one is there."""
+    """Endings of the files of one checkpoint. A checkpoint is complete when the file with the last ending exists."""
 
     def load_training(self, path: Path) -> tuple[ModelFile, Progress]:
         """Read a checkpoint."""
 
     def state_text(self, name: str) -> str:
-        """Return the content of the `checkpoint` file for a checkpoint of this name."""
+        """Return the content of a `checkpoint` file that names this checkpoint."""
 
 
 def evaluate_module(backend: str) -> EvaluateModule:

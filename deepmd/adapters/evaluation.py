@@ -1,4 +1,7 @@
-"""What an evaluator is asked and what it answers: the one interface that inference has to a framework."""
+"""Common parts of the evaluators: expansions or nets by distance, scalars to differentiate, assembly of outputs.
+
+Imports no framework: arrays pass through `xp`. The evaluators are `deepmd/adapters/*/evaluate.py`.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,18 @@ NEEDS_GRADIENT = frozenset(DERIVATIVES)
 
 
 class ExactEvaluator:
-    """Evaluates expansions, and the nets themselves where a pair of atoms is outside of the domain of an expansion.
+    """Choice of the evaluator by the shortest distance: expansions inside their domain, the embedding nets outside.
+
+    The evaluator of the nets is built when it is first needed.
 
     Parameters
     ----------
-    make : see `MakeEvaluator`
-    model, params, plan : the model, its parameters, and how its embedding nets are evaluated
+    make : function `evaluator` of an adapter
+    model, params, plan : the model, its parameters, and the plan of its embedding nets
 
     Attributes
     ----------
-    start : see `domain_start`
+    start : start of the domain of the expansions, Angstrom; 0 without expansions
     """
 
     def __init__(self, make: MakeEvaluator, model: Model, params: Params, plan: Plan) -> None:
@@ -39,7 +44,7 @@ class ExactEvaluator:
         self._lock = Lock()
 
     def at(self, closest: float) -> Evaluator:
-        """Return the evaluator of pairs of which the shortest has this length, Angstrom."""
+        """Return the evaluator for neighbours whose shortest distance is `closest`, Angstrom."""
         if closest >= self.start:
             return self._expansions
         with self._lock:  # blocks are evaluated side by side
@@ -59,7 +64,14 @@ def assemble(
     *,
     xp: Any,
 ) -> dict[str, Any]:
-    """Return the wanted outputs from atomic values, features, and the derivatives of `components` by displacements."""
+    """Return the wanted outputs.
+
+    Parameters
+    ----------
+    value_Nd, descriptor_ND : atomic values and features of the centres
+    grads_NM3 : derivatives of `components` by displacements, in the order of `components`
+    num_atoms, num_frames : A and F
+    """
     from deepmd.array_model import derivatives
 
     output: Output = model.output
@@ -81,7 +93,7 @@ def assemble(
     def atomic_virial() -> Any:
         if not model.layout().needs_neighbour_features:
             return derived(derivatives.atomic_virials, num_atoms)
-        moved = grads_NM3[output.width :]
+        moved = grads_NM3[output.width :]  # three moments of component 0, of component 1, ...
         each = [
             derivatives.atomic_virials_of_messages(grad, list(moved[3 * k : 3 * k + 3]), neighbours, num_atoms, xp=xp)
             for k, grad in enumerate(grads_NM3[: output.width])
@@ -100,10 +112,10 @@ def assemble(
 
 
 def components(model: Model, value_Nd: Any, neighbours: Neighbours, wanted: frozenset[str], *, xp: Any) -> list[Any]:
-    """Return the sums over all atoms that are to be differentiated.
+    """Return the scalars to differentiate by displacements.
 
-    One for each component, and for atomic virials with messages those of each component weighted with each coordinate
-    of the centre.
+    First sum_i E_i,c of each component c. For atomic virials of message passing then the moments sum_i E_i,c r_i,l, x,
+    y and z of component 0, of component 1, ... (`derivatives.atomic_virials_of_messages`).
     """
     columns = xp.unstack(value_Nd, axis=-1)
     sums = [xp.sum(column) for column in columns]

@@ -1,4 +1,4 @@
-"""Evaluation of many frames of systems, a few at once, for fitting and validation."""
+"""Evaluation of many frames of systems, for fits of biases and full validation. Imports no framework."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from deepmd.plan.plans import needs_order
 
 
 class FramesEvaluator:
-    """A model that evaluates frames of systems.
+    """Evaluator of frames: packs consecutive frames of one system together.
 
     Parameters
     ----------
-    make : of an adapter
+    make : function `evaluator` of an adapter
     content : the model
-    most_atoms : frames of one system with so many atoms in all are evaluated at once, or a single frame
+    most_atoms : most atoms of frames that are evaluated together; a larger frame is evaluated alone
     """
 
     def __init__(self, make: MakeEvaluator, content: ModelFile, most_atoms: int = 1) -> None:
@@ -31,12 +31,15 @@ class FramesEvaluator:
         self._most_atoms = most_atoms
 
     def __call__(self, frames: Frames, wanted: frozenset[str]) -> dict[str, np.ndarray]:
-        """Return outputs: of frames (F, d); of atoms (F, n, d), zero for virtual ones, if all frames have n atoms."""
+        """Return the wanted outputs: (F, d) of frames, (F, n, d) of atoms with zeros for virtual atoms.
+
+        Atomic outputs require that all frames have n atoms.
+        """
         runs = [self._run(run, wanted) for run in self._runs(frames)]
         return {name: np.concatenate([run[name] for run in runs]) for name in wanted}
 
     def _runs(self, frames: Frames) -> Iterator[Frames]:
-        """Cut frames into those that are evaluated at once."""
+        """Yield the runs of frames that are evaluated together."""
         for _, group in groupby(frames, key=lambda item: id(item[0])):
             same = list(group)
             size = max(1, self._most_atoms // same[0][0].num_atoms)
@@ -53,6 +56,7 @@ class FramesEvaluator:
             if name in self._model.output.per_frame:
                 out[name] = rows
             else:
+                # centres come first in `packed.atoms`: atomic values have rows for these only
                 atoms = np.zeros((len(frames) * system.num_atoms, rows.shape[1]))
                 atoms[packed.atoms[: len(rows)]] = rows
                 out[name] = atoms.reshape(len(frames), system.num_atoms, -1)

@@ -1,4 +1,7 @@
-"""What C++ and DeePMD-kit's Python ask of a model file, by the names of their functions: one table for all formats."""
+"""Getters of exported models (`get_rcut`, `get_type_map`, ...): what C++ and DeePMD-kit's Python ask of a model file.
+
+One table for `.pth`, `.pb` and `.savedmodel` (docs/layouts.md#pth). Imports no framework.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ Getters = dict[str, tuple[Any, Any]]
 
 
 def getters_of(content: ModelFile) -> Getters:
-    """Return the functions without arguments that a file has, and what they return."""
+    """Return the getters of a file, functions without arguments, with the type and value that each returns."""
     model, layout = content.model, content.model.layout()
     output: Output = model.output
     name = output.label if output.name == "property" else output.name

@@ -1,4 +1,7 @@
-"""What the training loop asks of a framework, and what both sides share of it."""
+"""Records shared by the training loop and the trainers: task, constants of Adam, progress of a checkpoint.
+
+Imports no framework. Trainers: `deepmd/adapters/*/trainer.py`; the loop: `deepmd/train/loop.py`.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,14 @@ from deepmd.losses import Loss
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam's constants (Kingma and Ba, 2015).
+    """Constants of Adam (Kingma and Ba, 2015).
 
-    `weight_decay` times the parameter is added to its gradient or, if `decoupled` (AdamW: Loshchilov and Hutter, 2019),
-    times lr taken away from the parameter. Before that, gradients whose common norm exceeds `max_norm` are scaled down
-    to it (0: no limit).
+    Attributes
+    ----------
+    beta1, beta2, epsilon : decay rates of the two moments, and epsilon of the denominator
+    weight_decay : w. The gradient of a parameter p gains w p; if `decoupled`, p loses lr w p instead
+    decoupled : AdamW (Loshchilov and Hutter, 2019)
+    max_norm : gradient clipping by the global norm, before weight decay; 0: off
     """
 
     beta1: float = 0.9
@@ -34,14 +40,14 @@ class Adam:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be trained.
+    """Training task: model, trainable parameters, loss and optimizer.
 
     Attributes
     ----------
-    model : its configuration
-    trainable : paths of its trainable parameters
-    loss, adam : the loss and the optimizer
-    shared : {path: path} of parameters that are always equal to another one, which is trained for both
+    model : configuration of the model
+    trainable : paths of the trainable parameters
+    loss, adam : the loss and the constants of the optimizer
+    shared : {path: original} of tied parameters. Only the original is trained; its gradient sums those of its copies
     """
 
     model: Model
@@ -53,14 +59,15 @@ class Task:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands; stored in every checkpoint.
+    """State of a training beside its model; stored in every checkpoint.
 
     Attributes
     ----------
     step : finished updates
-    seed : of the sampler, so that a restart goes on through the same batches
+    seed : seed of the sampler, so that a restart continues the same sequence of batches
     moments : state of the optimizer, `m/PATH` and `v/PATH` for each trainable parameter; {} before the first update
-    terms : of the plan (`count_terms`), because a restart goes on with the same expansions; None before there is one
+    terms : terms of the plan (`count_terms`), so that a restart continues with the same expansions; None: a restart
+        chooses them anew
     """
 
     step: int
@@ -69,13 +76,7 @@ class Progress:
     terms: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no training can go on from.
-
-        Raises
-        ------
-        InputError
-            A number is negative, or the state of the optimizer is not finite.
-        """
+        """Check that step and seed are not negative and the moments finite."""
         if min(self.step, self.seed) < 0:
             raise InputError(f"step is {self.step}, seed {self.seed}; neither can be negative")
         check_finite({"optimizer": self.moments})
@@ -86,12 +87,18 @@ FORMATS = 1, 2
 
 
 def read_progress(stored: dict[str, Any], version: int, moments: dict[str, np.ndarray], model: Model) -> Progress:
-    """Return the progress of a checkpoint from its numbers and texts.
+    """Return the progress of a checkpoint from its stored entries.
+
+    Parameters
+    ----------
+    stored : entries of the checkpoint
+    version : its format, one of `FORMATS`
+    moments, model : state of the optimizer, and the model of the checkpoint
 
     Raises
     ------
     KeyError, TypeError, ValueError
-        An entry is missing or has a value that no checkpoint has.
+        An entry is missing or invalid. Callers name the file in an InputError.
     """
     terms = upgrade_evaluation(stored.get("evaluation", "direct"), model) if version == 1 else stored["terms"]
     if terms is not None and (len(terms) != len(descriptors_of(model)) or not all(type(each) is int for each in terms)):
@@ -100,7 +107,7 @@ def read_progress(stored: dict[str, Any], version: int, moments: dict[str, np.nd
 
 
 def upgrade_evaluation(evaluation: str | int, model: Model) -> list[int] | None:
-    """Return the terms of each part from a checkpoint of version 1: one number for all, "direct" or "auto"."""
+    """Return the terms of each descriptor from `evaluation` of format 1: one number for all, "direct" or "auto"."""
     return (
         None
         if evaluation == "auto"
@@ -109,9 +116,12 @@ def upgrade_evaluation(evaluation: str | int, model: Model) -> list[int] | None:
 
 
 SMALLEST_NORM = 1e-6
-"""Added to a norm of gradients before the division by it."""
+"""Added to the global norm of the gradients before the division, as torch's `clip_grad_norm_` does."""
 
 
 def adam_epsilon(adam: Adam, number: int) -> float:
-    """Return the epsilon that makes a kernel which adds it to the uncorrected second moment equal the original Adam."""
+    """Return epsilon sqrt(1 - beta2^t) of update t, for kernels that add epsilon to the uncorrected second moment.
+
+    With this value such a kernel equals Adam as published.
+    """
     return adam.epsilon * math.sqrt(1.0 - adam.beta2**number)

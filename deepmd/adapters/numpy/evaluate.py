@@ -1,4 +1,4 @@
-"""Evaluation in NumPy, derivatives by the `autograd` package: the reference."""
+"""Reference evaluation in NumPy, with derivatives by reverse mode of the `autograd` package."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FEWEST_ATOMS = 1
 
 
 def workers() -> int:
-    """Return how many blocks of atoms to evaluate at once: one, since the linear algebra has its own threads."""
+    """Return 1 block of atoms at once, because the linear algebra has threads of its own."""
     return 1
 
 
@@ -36,7 +36,7 @@ def side_by_side() -> Iterator[None]:
 
 
 def evaluator(model: Model, params: Params, plan: Plan) -> Evaluator:
-    """Return the evaluator of a model (see `deepmd.adapters.evaluation`)."""
+    """Return the evaluator of a model (see `deepmd.adapters.contracts.Evaluator`)."""
     keep_memory()
 
     def evaluate(
@@ -50,10 +50,11 @@ def evaluator(model: Model, params: Params, plan: Plan) -> Evaluator:
                 value_Nd, descriptor_ND = model.atomic_output(
                     params, replace(neighbours, disp_NM3=disp_NM3), conditions, plan, xp=differentiable
                 )
-                features.append(getattr(descriptor_ND, "_value", descriptor_ND))
+                features.append(getattr(descriptor_ND, "_value", descriptor_ND))  # unboxed from autograd's tracer
                 return value_Nd
 
             backward, value_Nd = make_vjp(values, neighbours.disp_NM3)
+            # vector-Jacobian products with these weights are the derivatives of `evaluation.components`
             weights = [np.ones_like(value_Nd) * row for row in np.eye(model.output.width)]
             if model.layout().needs_neighbour_features and "atom_virial" in wanted:
                 weights += [

@@ -1,4 +1,4 @@
-"""NumPy wrapped by the `autograd` package: the namespace that differentiates."""
+"""NumPy wrapped by the `autograd` package: the namespace that differentiates. Without derivatives: `deepmd.host`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from autograd.tracer import getval
 
 from deepmd.host import numpy_namespace, segment_sum
 
-# autograd differentiates through indexing by scatter; take and segment_sum are each other's adjoint instead
+# gather and scatter-add as primitives, each the adjoint of the other, in place of autograd's adjoint of indexing
 _take_rows = primitive(lambda x, indices: np.take(x, indices, axis=0))
 _segment_sum = primitive(segment_sum)
 defvjp(_take_rows, lambda ans, x, indices: lambda g: _segment_sum(g, indices, x.shape[0]), argnums=(0,))
@@ -21,7 +21,7 @@ defvjp(_tanh, lambda ans, x: lambda g: g * (1.0 - ans * ans))
 
 differentiable = numpy_namespace(
     anp,
-    # autograd knows derivatives of these by NumPy's older names only
+    # autograd has derivatives of these functions under NumPy's older names only
     concat=anp.concatenate,
     matrix_transpose=lambda x: anp.swapaxes(x, -1, -2),
     unstack=lambda x, *, axis: [x[..., k] for k in range(x.shape[axis])],

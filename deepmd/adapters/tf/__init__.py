@@ -1,8 +1,9 @@
-"""TensorFlow in graph mode: graphs and sessions of our own, no global switches."""
+"""TensorFlow in graph mode: graphs and sessions of our own, no global switches. Built in `graph.py`."""
 
 import os
 
 from deepmd.process import import_without
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # most of the framework's start-up notes are not for our users
-import_without("tensorflow", "keras")  # a second at every start; who asks for `tf.keras` still gets it
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # without information and warnings of the framework's start
+# Keras would add 0.8 s to every start (docs/benchmarks.md#where-the-time-goes); `tf.keras` still imports it
+import_without("tensorflow", "keras")

@@ -1,4 +1,4 @@
-"""TensorFlow checkpoints: the model, and where its training stands."""
+"""TensorFlow checkpoints: the model and the progress of its training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEFINITION, PROGRESS = "model_attr/definition", "train_attr/progress"
 
 
 def save_checkpoint(prefix: Path, content: ModelFile, progress: Progress, graph: Any) -> None:
-    """Write `PREFIX.data-00000-of-00001`, `.meta` (the graph) and, last, `.index`: then the checkpoint is complete."""
+    """Write `PREFIX.data-00000-of-00001`, `.meta` (the graph) and, last, `.index`, which completes the checkpoint."""
     tensors: dict[str, Any] = {f"param/{path}": array for path, array in flatten(content.params).items()}
     tensors.update({f"adam/{name}": array for name, array in progress.moments.items()})
     tensors[DEFINITION] = to_json(content, "tf").encode()
@@ -60,11 +60,6 @@ def load_checkpoint(path: Path, input_path: Path | None = None) -> ModelFile:
     Parameters
     ----------
     input_path : input that a model of DeePMD-kit was trained with, for files that do not store it
-
-    Raises
-    ------
-    InputError
-        A file of the checkpoint is missing, damaged or not of a model.
     """
     prefix, values = _read(path)
     if DEFINITION in values:
@@ -88,13 +83,7 @@ def _graph_beside(prefix: str) -> Any:
 
 
 def load_training(path: Path) -> tuple[ModelFile, Progress]:
-    """Read a checkpoint of this program.
-
-    Raises
-    ------
-    InputError
-        A file of the checkpoint is missing, damaged or foreign.
-    """
+    """Read a checkpoint of this program."""
     prefix, values = _read(path)
     if PROGRESS not in values:
         raise InputError(
@@ -116,8 +105,8 @@ def load_training(path: Path) -> tuple[ModelFile, Progress]:
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
-    """Return the prefix of a checkpoint and all that it holds, by name."""
-    # the links of the newest checkpoint are renewed one by one: follow that of the index only
+    """Return the prefix of a checkpoint and its values by name."""
+    # links to the newest checkpoint are renewed one by one, so only the link of the index is followed
     prefix = str(Path(f"{str(path).removesuffix('.index')}.index").resolve()).removesuffix(".index")
     try:
         reader = tf.train.load_checkpoint(prefix)
@@ -149,7 +138,7 @@ def _model_of(prefix: str, values: dict[str, Any]) -> ModelFile:
 
 
 ENDINGS = (".data-00000-of-00001", ".meta", ".index")
-"""Files of a checkpoint after `PREFIX-STEP`; it is complete when the last one is there."""
+"""Endings of the files of a checkpoint, after `PREFIX-STEP`, in the order in which they are written."""
 
 
 def state_text(name: str) -> str:

@@ -28,23 +28,23 @@ from deepmd.array_model.spectral import Plan
 from deepmd.process import keep_memory
 
 FEWEST_ATOMS = 64
-"""Atoms of a block from which one more is worth it."""
+"""Break-even: atoms per worker from which a system is cut into blocks that run side by side."""
 
 
 def workers() -> int:
-    """Return how many blocks of atoms to run at once; they share the threads of the session."""
+    """Return the number of blocks of atoms to run side by side; blocks share the threads of the session."""
     check_process()
     return threads() or os.cpu_count() or 1
 
 
 @contextmanager
 def side_by_side() -> Iterator[None]:
-    """Do nothing: the threads of the session are shared anyway."""
+    """Do nothing, because blocks share the threads of the session anyway."""
     yield
 
 
 def evaluator(model: Model, params: Params, plan: Plan) -> Evaluator:
-    """Return the evaluator of a model (see `deepmd.adapters.evaluation`)."""
+    """Return the evaluator of a model (see `deepmd.adapters.contracts.Evaluator`)."""
     check_process()
     keep_memory()
     graph = tf.Graph()

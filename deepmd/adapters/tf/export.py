@@ -1,4 +1,7 @@
-"""`.pb`: a frozen graph of stock operations that runs without this package (docs/layouts.md#pb)."""
+"""`.pb`: a frozen graph of stock operations that runs without this package (docs/layouts.md#pb).
+
+Neighbour search: `deepmd/data/search.py`. Model and derivatives: `graph.py`.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +33,12 @@ DEFINITION = "model_attr/definition"
 """The constant with the JSON from which the whole model is rebuilt."""
 
 PARAMETER = "param/"
-"""Before the path of a parameter in the name of its constant."""
+"""Prefix of the name of a parameter's constant, before the path of the parameter."""
 
 PERIODIC, OPEN = (6, 7), (0, 1)
 """Accepted lengths of `t_mesh`.
 
-Longer ones carry the memory addresses of a neighbour list, which no stock operation can follow.
+A longer `t_mesh` carries the memory addresses of a neighbour list, which no stock operation can follow.
 """
 
 
@@ -46,17 +49,11 @@ ATTRIBUTES = {
     "fitting_attr/daparam": ("get_dim_aparam", tf.int32),
     "fitting_attr/aparam_nall": ("is_aparam_nall", tf.bool),
 }
-"""Constants by which other programs know a model: what they hold, and of which type."""
+"""{constant: (getter of its value, data type)} of constants by which other programs recognise a model."""
 
 
 def save_pb(path: Path, content: ModelFile) -> None:
-    """Write a `.pb` file.
-
-    Raises
-    ------
-    InputError
-        The place cannot be written to.
-    """
+    """Write a `.pb` file."""
     graph = tf.Graph()
     with graph.as_default():
         _evaluation(content)
@@ -72,11 +69,6 @@ def load_pb(path: Path, input_path: Path | None = None) -> ModelFile:
     Parameters
     ----------
     input_path : input that a model of DeePMD-kit was trained with, for files that do not store it
-
-    Raises
-    ------
-    InputError
-        The file is damaged, no graph, or not a model.
     """
     graph = tf.compat.v1.GraphDef()
     try:
@@ -107,7 +99,7 @@ def load_pb(path: Path, input_path: Path | None = None) -> ModelFile:
 
 
 def _arrays(tensors: dict[str, Any], path: Path) -> dict[str, np.ndarray]:
-    """Return constants as arrays after checking what they claim: a few bytes may stand for many equal values."""
+    """Return constants as arrays after a check of their sizes, because few bytes may stand for many equal values."""
     check_arrays((_claimed(tensor, f"{path}: {name}") for name, tensor in tensors.items()), path)
     out = {}
     for name, tensor in tensors.items():
@@ -119,7 +111,7 @@ def _arrays(tensors: dict[str, Any], path: Path) -> dict[str, np.ndarray]:
 
 
 def _claimed(tensor: Any, where: str) -> int:
-    """Return how many bytes a constant asks for."""
+    """Return the bytes of the array that a constant claims."""
     sizes = [size.size for size in tensor.tensor_shape.dim]
     try:
         dtype = tf.as_dtype(tensor.dtype)
@@ -134,7 +126,7 @@ def _claimed(tensor: Any, where: str) -> int:
 
 
 def _attributes(content: ModelFile) -> None:
-    """Make the constants by which other programs know a model."""
+    """Make the constants by which other programs recognise a model."""
     model, getters = content.model, getters_of(content)
     for name, (getter, dtype) in ATTRIBUTES.items():
         tf.constant(getters[getter][1], dtype, name=name)
@@ -153,10 +145,7 @@ def _attributes(content: ModelFile) -> None:
 
 
 def _evaluation(content: ModelFile) -> None:
-    """Build inputs, neighbour search, model, derivatives and outputs.
-
-    All frames (F) have the same number of atoms (n).
-    """
+    """Build inputs, neighbour search, model, derivatives and outputs. All frames (F) have n atoms."""
     model, (plan, _) = content.model, plan_evaluation(content)
     fed = _placeholders(model)
     natoms = tf.cast(fed["t_natoms"], tf.int64)
@@ -193,13 +182,13 @@ def _evaluation(content: ModelFile) -> None:
         return xp.segment_sum(values, packed.row_N, num_atoms)
 
     def by_component(values: Any) -> Any:
-        """Put the component before the atom, as the readers of tensors expect it."""
+        """Move the component before the atom, as readers of dipoles and polarizabilities expect."""
         if model.output.scalar:
             return values
         return tf.transpose(tf.reshape(values, tf.stack([num_frames, n, model.output.width, -1])), [0, 2, 1, 3])
 
     total, atomic = model.output.name, of_centres(out[model.output.atomic])
-    if total in ("dipole", "polar"):  # tensors are those of the atoms whose type has one
+    if total in ("dipole", "polar"):  # only atoms whose type has an output
         chosen_A = tf.reduce_any(tf.equal(type_A[:, None], tf.constant(types_with_output(model), tf.int64)), axis=1)
         output(f"o_{total}", tf.boolean_mask(atomic, chosen_A))
         output(f"o_global_{total}", out[total])
@@ -214,7 +203,7 @@ def _evaluation(content: ModelFile) -> None:
 
 
 def _placeholders(model: Model) -> dict[str, Any]:
-    """Make the inputs; no shape is declared, since some programs feed flat arrays and some a row for each frame."""
+    """Make the inputs, without shapes because some programs feed flat arrays and some a row for each frame."""
     make = tf.compat.v1.placeholder
     fed = {
         "t_coord": make(tf.float64, None, name="t_coord"),
@@ -234,7 +223,7 @@ def _placeholders(model: Model) -> dict[str, Any]:
 
 
 def _checks(fed: dict[str, Any], ntypes: int) -> list[Any]:
-    """Make the operations that stop a run whose input would give nonsense."""
+    """Make the operations that stop a run with invalid input."""
     mesh, natoms = tf.size(fed["t_mesh"]), fed["t_natoms"]
     accepted = tf.reduce_any(tf.equal(mesh, tf.constant(PERIODIC + OPEN)))
     largest = tf.reduce_max(tf.concat([tf.reshape(fed["t_type"], [-1]), [-1]], axis=0))
@@ -266,13 +255,13 @@ def _checks(fed: dict[str, Any], ntypes: int) -> list[Any]:
 
 
 def _cells(box: Any, mesh: Any, open_133: Any, num_frames: Any) -> Any:
-    """Cells of the frames (F, 3, 3): what was fed, or an enclosing one if the length of `t_mesh` says open boundary."""
+    """Cells of the frames (F, 3, 3): those fed, or `open_133` if the length of `t_mesh` says open boundary."""
     given = tf.where(mesh > max(OPEN), num_frames, tf.zeros_like(num_frames))
     box_F33 = tf.reshape(tf.reshape(box, [-1])[: 9 * given], [-1, 3, 3])
     return tf.concat([box_F33, tf.tile(open_133, tf.stack([num_frames - given, 1, 1]))], axis=0)
 
 
 def _rows(values: Any, num_frames: Any, per_frame: Any, size: int) -> Any:
-    """Return rows of `size` values, `per_frame` of each frame; one set given for all frames is repeated."""
+    """Return rows of `size` values, `per_frame` rows of each frame; values of a single frame are repeated for all."""
     frames = tf.reshape(values, tf.stack([-1, per_frame * size])) + tf.zeros(tf.stack([num_frames, 1]), tf.float64)
     return tf.reshape(frames, [-1, size])

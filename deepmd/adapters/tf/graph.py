@@ -1,4 +1,4 @@
-"""Graphs: placeholders for what is fed, sessions, and the outputs of a model."""
+"""TensorFlow graphs: placeholders of a batch, sessions, outputs of a model, checks of what exported files are fed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from deepmd.plan.plans import PLAN, direct_plan, domain_start, tables_of, with_t
 
 
 def check_process() -> None:
-    """Raise InputError in a process forked from one in which TensorFlow had run: it would wait for threads forever."""
+    """Raise InputError in a process forked after TensorFlow had run, which would wait for lost threads forever."""
     if "tensorflow" in forks.left_behind:
         raise InputError(
             "TensorFlow cannot run in this process: it was forked from one in which TensorFlow had run, "
@@ -33,22 +33,22 @@ def check_process() -> None:
 
 
 def threads() -> int:
-    """Return how many threads one operation may use by the settings of the environment; 0 leaves it to TensorFlow."""
+    """Return the threads per operation that the environment asks for; 0 leaves the number to TensorFlow."""
     return process.threads(process.INTRA) or process.threads("OMP_NUM_THREADS")
 
 
 def session(graph: Any, *, blocks: bool = False) -> Any:
     """Return a session that honours the thread settings of the environment.
 
-    With `blocks` as many runs as there are threads share it at once: operations that divide themselves, too, would only
-    wait for each other.
+    With `blocks`, as many runs as threads share the session, and each operation has one thread: operations that divide
+    themselves as well would wait for each other (docs/design.md#blocks).
     """
     check_process()
     inter, intra = process.threads(process.INTER), threads()
     if blocks and intra > 1:
         inter, intra = inter or intra, 1
     config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=intra, inter_op_parallelism_threads=inter)
-    # rewriting the graph before its first run takes longer than building it, and no run is faster for it
+    # no rewriting: the first run takes longer, and later runs are no faster (docs/benchmarks.md#where-the-time-goes)
     config.graph_options.rewrite_options.disable_meta_optimizer = True
     return tf.compat.v1.Session(graph=graph, config=config)
 
@@ -59,9 +59,9 @@ class Inputs:
 
     Attributes
     ----------
-    neighbours, conditions : as physics sees them; sizes are scalars of the fed vectors
-    num_atoms, num_frames : scalars
-    fed : placeholder of each fed name
+    neighbours, conditions : arguments of `atomic_output`; sizes are scalar tensors, cut from the vectors that are fed
+    num_atoms, num_frames : scalar placeholders
+    fed : {name: placeholder} of all placeholders
     """
 
     neighbours: Neighbours
@@ -94,7 +94,7 @@ def feed(
 
 
 def in_32_bits(neighbours: Neighbours) -> Neighbours:
-    """Return neighbours whose sizes have 32 bits, as those of arrays in a graph: TensorFlow mixes no widths."""
+    """Cast the sizes to int32, because sizes of arrays in a graph are int32 and TensorFlow mixes no integer widths."""
     sizes = {name: tuple(tf.cast(size, tf.int32) for size in getattr(neighbours, name)) for name in SIZES}
     return replace(neighbours, **sizes)
 
@@ -102,7 +102,7 @@ def in_32_bits(neighbours: Neighbours) -> Neighbours:
 def predictions(
     model: Model, params: Params, plan: Plan, inputs: Inputs, wanted: frozenset[str] | None = None, *, training: bool
 ) -> dict[str, Any]:
-    """Return tensors of the wanted outputs, by default of all; while training they can be differentiated once more."""
+    """Return tensors of the wanted outputs, by default all; in training they can be differentiated by parameters."""
     wanted = frozenset(model.output.names) if wanted is None else wanted
     value_Nd, descriptor_ND = model.atomic_output(
         params, inputs.neighbours, inputs.conditions, plan, xp=xp if training else inference
@@ -123,10 +123,10 @@ def gradients(model: Model, value_Nd: Any, neighbours: Neighbours, wanted: froze
 def exact_values(
     model: Model, params: Params, plan: Plan, neighbours: Neighbours, conditions: Conditions, wanted: frozenset[str]
 ) -> tuple[Any, Any, list[Any]]:
-    """Return atomic values, features and their derivatives (see `gradients`) for any distances: the program of a file.
+    """Return atomic values, features and derivatives (see `gradients`) for any distances: the program of a file.
 
-    Expansions are evaluated where all pairs are within their domain, otherwise the nets themselves. Derivatives are
-    taken within either branch, so that only the one that is taken is computed.
+    Expansions are evaluated if all pairs are inside their domain, otherwise the nets themselves. Each branch contains
+    its derivatives, so that only the branch that runs is differentiated.
     """
     tensors, tables = in_graph(model, params, plan, constant)
     start = domain_start(plan)
@@ -154,9 +154,9 @@ def exact_values(
 
 
 def in_graph(model: Model, params: Params, plan: Plan, make: Any) -> tuple[Params, Plan]:
-    """Return parameters and plan as tensors of the current graph: `make(path, array)` gives each array its node.
+    """Return parameters and plan as tensors of the current graph: `make(path, array)` makes the node of an array.
 
-    Parts in bfloat16, which NumPy lacks, are kept in float32 and cast.
+    Parameters of parts in bfloat16 are stored in float32, because NumPy has no bfloat16, and cast.
     """
     both = {**params, PLAN: tables_of(plan)}
     nodes = replace_leaves(both, {path: make(path, array) for path, array in flatten(both).items()})
@@ -173,11 +173,11 @@ def constant(path: str, array: np.ndarray) -> Any:
     return tf.constant(array, name=f"param/{path}")
 
 
-# -- checks of what is fed to a file's program ----------------------------------------------------------------------
+# -- checks of what an exported file is fed --------------------------------------------------------------------------
 
 
 def require(condition: Any, text: str, given: Any) -> Any:
-    """Make the plain operation that stops a run; `tf.debugging.Assert` would wrap it into functions."""
+    """Make the check that stops a run: a plain operation, where `tf.debugging.Assert` would add functions."""
     return tf.raw_ops.Assert(condition=condition, data=[text, given], name="check")
 
 
@@ -186,6 +186,6 @@ def limit_checks(name: str, values: Any, argument: str) -> list[Any]:
     checks, limits = [], CONDITIONS[name].limits
     for column, (quantity, (low, high)) in enumerate(limits.items()):
         each = tf.reshape(values, [-1, len(limits)])[:, column]
-        inside = tf.reduce_all((each > low - 1) & (each < high + 1))  # digits are dropped
+        inside = tf.reduce_all((each > low - 1) & (each < high + 1))  # values are truncated to integers
         checks.append(require(inside, f"{argument}: accepted for the {quantity}: {low} to {high}. Given:", each))
     return checks

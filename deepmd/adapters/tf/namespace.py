@@ -1,4 +1,4 @@
-"""TensorFlow graph tensors as the namespace of physics."""
+"""TensorFlow graph tensors as the namespace of physics and of the neighbour search; `inference` is for evaluations."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def shape(x: Any) -> tuple[Any, ...]:
     return tuple(dynamic[k] if size is None else size for k, size in enumerate(static))
 
 
-# take and segment_sum are each other's adjoint, so that derivatives of any order stay dense (gather's own are
-# IndexedSlices)
+# gather and scatter-add, each the adjoint of the other: derivatives of any order stay dense, while the adjoint of
+# tf.gather is IndexedSlices
 
 
 @tf.custom_gradient
@@ -69,7 +69,7 @@ def _matrix_transpose(x: Any) -> Any:
 def _matmul(a: Any, b: Any) -> Any:
     """Matrix product; a stack times one matrix is folded into one product, which TensorFlow does not do by itself.
 
-    A transposed factor goes into the product as it was: otherwise its derivative would store the transposed array.
+    A transposed factor enters untransposed with a flag, because the derivative would store the transposed array.
     """
     if len(a.shape) > 2 and len(b.shape) > 2:
         left, right = getattr(a, "transpose_of", None), getattr(b, "transpose_of", None)
@@ -90,13 +90,13 @@ def _nonzero(x: Any) -> tuple[Any, ...]:
 
 
 def _searchsorted(x: Any, values: Any, *, side: str) -> Any:
-    """Positions of values (P,) in sorted x (A,); `tf.searchsorted` fails on no values."""
+    """Positions of values (P,) in sorted x (A,); `tf.searchsorted` fails for P = 0."""
     op = tf.raw_ops.LowerBound if side == "left" else tf.raw_ops.UpperBound
     return op(sorted_inputs=x[None, :], values=values[None, :], out_type=tf.int64)[0]
 
 
 def _checked(x: Any, right: Any, text: str) -> Any:
-    """Return x after a plain operation that stops the run; `tf.debugging.Assert` would wrap it into functions."""
+    """Return x after a check that stops the run: a plain operation, where `tf.debugging.Assert` would add functions."""
     data = [text, tf.where(tf.logical_not(right))[0:1, 0]] if right.shape.rank else [text]
     with tf.control_dependencies([tf.raw_ops.Assert(condition=tf.reduce_all(right), data=data, name="check")]):
         return tf.identity(x)
@@ -108,7 +108,11 @@ def _size(x: Any, axis: int) -> Any:
 
 
 def _recurrence(first: Any, second: Any, factor: Any, count: int) -> Any:
-    """Nobody differentiates the terms, and TensorFlow would make the derivative of each before it finds that out."""
+    """Return the terms y_k = factor y_{k-1} - y_{k-2} of a Chebyshev recurrence (N, count, M), without derivatives.
+
+    Nothing differentiates the terms (docs/design.md#embedding-nets-as-expansions). Without the custom gradient
+    TensorFlow would build the derivative of each term all the same.
+    """
 
     @tf.custom_gradient
     def terms(*start: Any) -> Any:
@@ -179,4 +183,4 @@ def _with_adjoint(function: Any, x: Any) -> Any:
 
 
 inference = SimpleNamespace(**{**vars(xp), "with_adjoint": _with_adjoint})
-"""The same for evaluations, which are differentiated once."""
+"""`xp` for evaluations: written-out adjoints, because evaluations are differentiated once only."""

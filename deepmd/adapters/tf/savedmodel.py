@@ -1,7 +1,7 @@
 """`.savedmodel`: stock operations in a SavedModel whose functions programs find by name (docs/layouts.md#savedmodel).
 
-Unlike a `.pb` it is given neighbour lists as arrays, so it needs no operation that follows memory addresses. The whole
-model lies beside the graph, as a `.dp` file in the folder that TensorFlow keeps for other programs.
+Neighbour lists are arrays, not memory addresses as for a `.pb`, so LAMMPS can run the file. The complete model lies
+beside the graph as a `.dp` file, in the folder that TensorFlow leaves to other programs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from deepmd.io.dp_file import load_dp, save_dp
 from deepmd.io.model_file import ModelFile, plan_evaluation
 
 WHOLE = "assets.extra/model.dp"
-"""The model as a file of its own; `assets.extra` is TensorFlow's name for what it does not read."""
+"""The model as a `.dp` file; `assets.extra` is TensorFlow's name of a folder that TensorFlow does not read."""
 
 DTYPES = {
     bool: tf.bool,
@@ -43,19 +43,13 @@ DTYPES = {
     list[str]: tf.string,
     list[float]: tf.float64,
 }
-"""Of constants, by the types of `deepmd.adapters.getters`."""
+"""TensorFlow's data type of a constant, by its type in `deepmd.adapters.getters`."""
 
 Tensor = Any
 
 
 def save_savedmodel(path: Path, content: ModelFile) -> None:
-    """Write a `.savedmodel` folder.
-
-    Raises
-    ------
-    InputError
-        The place cannot be written to, or holds a folder of another kind; or the model is not one of energies.
-    """
+    """Write a `.savedmodel` folder of an energy model."""
     if content.model.output.name != "energy":
         raise InputError(
             f"{path}: the format is for energies only; this model predicts {content.model.output.name}. "
@@ -65,22 +59,15 @@ def save_savedmodel(path: Path, content: ModelFile) -> None:
         raise InputError(f"{path}: cannot be written: it is there, and no SavedModel")
     check_process()
     with _replacing_folder(real(path)) as folder:
-        options = tf.saved_model.SaveOptions(
-            experimental_custom_gradients=False
-        )  # derivatives are part of the functions
+        # without gradient functions, because derivatives are outputs of the functions themselves
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         tf.saved_model.save(_module(content), str(folder), options=options)
         (folder / WHOLE).parent.mkdir()
         save_dp(folder / WHOLE, content)
 
 
 def load_savedmodel(path: Path) -> ModelFile:
-    """Read a `.savedmodel` folder; its functions are not run.
-
-    Raises
-    ------
-    InputError
-        The folder is no SavedModel, damaged, or was not written by this program.
-    """
+    """Read a `.savedmodel` folder; its functions are not run."""
     if not (path / "saved_model.pb").is_file():
         raise InputError(f"{path}: not a SavedModel: it is no folder with a file saved_model.pb")
     if not (path / WHOLE).is_file():
@@ -90,7 +77,7 @@ def load_savedmodel(path: Path) -> ModelFile:
 
 @contextlib.contextmanager
 def _replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield a new folder that becomes `path` when the block succeeds and disappears when it does not."""
+    """Yield a new folder that replaces `path` if the block succeeds and is removed if the block fails."""
     try:
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     except OSError as error:
@@ -127,7 +114,7 @@ _ATTRIBUTES = {
     "call_lower_without_atomic_virial": "call_lower",
     "call_lower_with_atomic_virial": "call_lower_atomic_virial",
 }
-"""Functions by the names that C++ looks up, and the names of the same in Python."""
+"""{name that C++ looks up: attribute in Python} of the functions that evaluate."""
 
 
 def _named(name: str, function: Callable[..., Any], signature: list[Any]) -> Any:
@@ -141,7 +128,10 @@ def _named(name: str, function: Callable[..., Any], signature: list[Any]) -> Any
 
 
 def _evaluations(content: ModelFile) -> dict[str, Any]:
-    """Return the functions of `_ATTRIBUTES`; all call one that holds the parameters, with messages one of two."""
+    """Return the functions of `_ATTRIBUTES`, which share a core that holds the parameters.
+
+    Message passing has a second core, because atomic virials need more derivatives.
+    """
     model = content.model
     coord = tf.TensorSpec([None, None, 3], tf.float64, "coord")
     atype = tf.TensorSpec([None, None], tf.int32, "atype")
@@ -187,13 +177,13 @@ def _evaluations(content: ModelFile) -> dict[str, Any]:
 
 
 def _arguments(model: Model) -> dict[str, int]:
-    """Return the conditions that programs pass, and their numbers of values: always the first two, others if asked."""
+    """Return {condition: number of values} of the arguments: always `fparam` and `aparam`, others if the model asks."""
     sizes = {name: size for name, (size, _) in model.conditions.items()}
     return {name: size for name, size in sizes.items() if size or name in ("fparam", "aparam")}
 
 
 def _core(content: ModelFile, *, atomic: bool) -> Any:
-    """Return the function from neighbours to atomic energies and the derivatives that outputs need (K, N, M, 3)."""
+    """Return the function from neighbours to atomic energies and the K derivatives of `components` (K, N, M, 3)."""
     model, (plan, _) = content.model, plan_evaluation(content)
     wanted = frozenset({"atom_virial"} if atomic else ())
 
@@ -216,7 +206,7 @@ def _atoms(coord: Tensor, atype: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _found(model: Model, coord_A3: Tensor, type_A: Tensor, frame_A: Tensor, box: Tensor) -> PackedCandidates:
-    """Find the neighbours in the cells (F, 3, 3), or without a boundary if those are empty."""
+    """Find the neighbours in the cells (F, 3, 3); empty cells (F, 0, 0) mean an open boundary."""
     layout, num_frames = model.layout(), tf.shape(box)[0]
     open_F33 = tf.tile(search.enclosing_cell(coord_A3, layout.rcut, xp=xp), tf.stack([num_frames, 1, 1]))
     missing = tf.where(tf.size(box) > 0, 0, num_frames)
@@ -229,7 +219,7 @@ def _found(model: Model, coord_A3: Tensor, type_A: Tensor, frame_A: Tensor, box:
 def _listed(
     model: Model, coord_A3: Tensor, type_A: Tensor, frame_A: Tensor, nlist: Tensor, mapping: Tensor
 ) -> PackedCandidates:
-    """Take the neighbours from lists (F, nloc, W); where messages are passed they are replaced by their owners."""
+    """Take the neighbours from lists (F, nloc, W); message passing replaces images by their owners."""
     layout, sizes = model.layout(), tf.shape(nlist, out_type=tf.int64)
     num_all = tf.size(type_A, out_type=tf.int64) // tf.maximum(sizes[0], 1)
     start_F11 = tf.reshape(num_all * tf.range(sizes[0]), [-1, 1, 1])
@@ -252,7 +242,7 @@ def _outputs(
     *,
     force_of_ghosts: bool,
 ) -> dict[str, Tensor]:
-    """Evaluate; the energies are those of the first nloc atoms of each frame."""
+    """Evaluate: energies of the first nloc atoms of each frame, derivatives of all atoms."""
     neighbours = packed.neighbours
     num_frames, nall = tf.shape(atype)[0], tf.shape(atype)[1]
     given = {}
@@ -281,6 +271,6 @@ def _outputs(
     }
     if atomic:
         result["energy_derv_c"] = of_atoms(out["atom_virial"], 9)
-    elif force_of_ghosts:  # readers count the outputs
+    elif force_of_ghosts:  # zeros, because readers count the outputs
         result["energy_derv_c"] = tf.zeros(tf.stack([num_frames, nall, 1, 9]), tf.float64)
     return result

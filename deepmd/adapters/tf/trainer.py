@@ -1,4 +1,4 @@
-"""Training in a TensorFlow graph: derivatives, and the framework's own Adam kernel."""
+"""Training in a TensorFlow graph: gradients by `tf.gradients`, updates by TensorFlow's own Adam kernel."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TfTrainer:
         self._build(params, plan)
 
     def _build(self, params: Params, plan: Plan) -> None:
-        """Build the graph of a plan, and set its variables; the optimizer begins anew."""
+        """Build the graph of a plan and set its variables; the moments of the optimizer are zero."""
         task, self._template = self._task, params
         self._graph = tf.Graph()
         with self._graph.as_default():
@@ -64,7 +64,7 @@ class TfTrainer:
         )
 
     def replan(self, plan: Plan) -> None:
-        """Evaluate the embedding nets by another plan from now on: in another graph."""
+        """Replace the plan of the embedding nets: build another graph, and restore parameters and moments in it."""
         params, moments = self.params(), self.moments()
         self._build(params, plan)
         self._assign({f"adam/{name}": array for name, array in moments.items()})
@@ -83,7 +83,7 @@ class TfTrainer:
         return float(loss)
 
     def errors(self, batch: Batch, prefactors: dict[str, float]) -> dict[str, float]:
-        """Return the loss and what is shown of each term."""
+        """Return the loss and the mean shown for each term."""
         values = self._session.run({"loss": self._loss, **self._shown}, self._feed(batch, prefactors))
         return {name: float(value) for name, value in values.items()}
 
@@ -116,7 +116,7 @@ class TfTrainer:
     # -- parts of the graph -----------------------------------------------------------------------------------------
 
     def _variable(self, name: str, array: np.ndarray) -> Any:
-        """Make a variable and the way to set it; values are fed, so that the graph holds no copy of them."""
+        """Make a variable and its setter. Values are fed, so that the graph holds no copy of the values."""
         fed = tf.compat.v1.placeholder(array.dtype, array.shape)
         variable = tf.Variable(fed, name=name, trainable=False)
         self._variables[name], self._setters[name] = variable, (fed, variable.initializer)
@@ -139,6 +139,7 @@ class TfTrainer:
         return tf.compat.v1.placeholder(tf.float64, [None, *shape.sizes], name=f"label/{name}")
 
     def _adam(self) -> Any:
+        """Make the operation of one update: clipping by the global norm, weight decay, Adam (see `Adam`)."""
         adam, trained = self._task.adam, self._task.trainable
         variables = [self._variables[f"param/{path}"] for path in trained]
         gradients = tf.gradients(self._loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
@@ -175,8 +176,8 @@ class TfTrainer:
                     grad=gradient,
                 )
             updates.append(update)
-        # the loss is read before any parameter changes: updates wait for all gradients, and the loss is upstream of
-        # those
+        # the loss of the same run is that before the update: an update waits for its gradient, which depends on the
+        # prediction and so on the reads of all parameters
         return tf.group(*updates)
 
     def _feed(self, batch: Batch, prefactors: dict[str, float]) -> dict[Any, Any]:

@@ -1,1 +1,1 @@
-"""torch: derivatives, training, TorchScript files."""
+"""torch: namespace of physics, derivatives, training, checkpoints `.pt`, TorchScript files `.pth`."""

@@ -1,4 +1,4 @@
-"""Between NumPy and torch."""
+"""Conversion between NumPy and torch: arrays, parameters, neighbours, conditions."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def to_torch(array: np.ndarray) -> torch.Tensor:
 
 
 def params_to_torch(params: Params) -> Params:
-    """Return the parameters as tensors of their own."""
+    """Return the parameters as tensors that own their memory."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # read-only arrays are copied, not written to
+        warnings.simplefilter("ignore")  # torch warns of read-only arrays, which are copied here
         tensors: Params = map_leaves(torch.tensor, params)
     return tensors
 
 
 def cast_bfloat16(model: Model, params: Params) -> Params:
-    """Cast parts in bfloat16, which NumPy lacks and stores in float32, to what physics computes in."""
+    """Cast the parameters of parts in bfloat16, which are stored in float32 because NumPy has no bfloat16."""
 
     def narrow(part: Any) -> Any:
         return map_leaves(lambda leaf: leaf.to(torch.bfloat16) if leaf.dtype == torch.float32 else leaf, part)

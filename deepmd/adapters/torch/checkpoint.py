@@ -1,4 +1,4 @@
-"""`.pt` checkpoints: the model, and where its training stands."""
+"""`.pt` checkpoints: the model and the progress of its training."""
 
 from __future__ import annotations
 
@@ -18,19 +18,16 @@ from deepmd.io.model_file import ModelFile, from_json, to_json
 from deepmd.io.torch_archive import read_archive
 
 ENDINGS = (".pt",)
-"""Files of a checkpoint after `PREFIX-STEP`; it is complete when the last one is there."""
+"""Endings of the files of a checkpoint, after `PREFIX-STEP`."""
 
 
 def state_text(name: str) -> str:
-    """Return the content of the `checkpoint` file: the name of the newest one."""
+    """Return the content of the `checkpoint` file: the name of the newest checkpoint."""
     return f"{name}\n"
 
 
 def save_pt(path: Path, content: ModelFile, progress: Progress) -> None:
-    """Write a checkpoint in one step.
-
-    Plain tensors, numbers and strings only, so that it loads with `weights_only=True`.
-    """
+    """Write a checkpoint atomically: tensors, numbers and strings only, so that it loads with `weights_only=True`."""
     tree = {
         "deepmd_format": FORMATS[-1],
         "definition": to_json(content, "torch"),
@@ -45,26 +42,14 @@ def save_pt(path: Path, content: ModelFile, progress: Progress) -> None:
 
 
 def load_pt(path: Path) -> ModelFile:
-    """Read the model of a checkpoint of this program or of DeePMD-kit.
-
-    Raises
-    ------
-    InputError
-        The file is damaged, or not a checkpoint.
-    """
+    """Read the model of a checkpoint of this program or of DeePMD-kit."""
     tree = read_archive(path)
     content: ModelFile = _model_of(tree, path) if _is_ours(tree) else from_kit("read_pt")(tree, path)
     return content
 
 
 def load_training(path: Path) -> tuple[ModelFile, Progress]:
-    """Read a checkpoint of this program.
-
-    Raises
-    ------
-    InputError
-        The file is damaged, or not a checkpoint of this program.
-    """
+    """Read a checkpoint of this program."""
     tree = read_archive(path)
     if not _is_ours(tree):
         raise InputError(

@@ -1,4 +1,4 @@
-"""The TorchScript shell of models of energies (see `shell.py`, whose rules hold here too)."""
+"""TorchScript shell of models of energies. Only TorchScript's subset of Python, as in `shell.py`."""
 
 import torch
 
@@ -6,12 +6,12 @@ from deepmd.adapters.torch.shell import Shell
 
 
 class EnergyShell(Shell):
-    """A whole model of energies."""
+    """Complete model of energies."""
 
     def _named(self, out: dict[str, torch.Tensor], atype: torch.Tensor, extended: bool) -> dict[str, torch.Tensor]:
         """Return `energy` (F, 1), `atom_energy` (F, n, 1), `force` (F, n, 3), `virial` (F, 9), `atom_virial` (F, n, 9).
 
-        With images `extended_force` and `extended_virial` in place of `force` and `atom_virial`.
+        If `extended`, `force` is named `extended_force` and `atom_virial` `extended_virial`.
         """
         result = {"energy": out["total"], "atom_energy": out["atomic"], "virial": out["virial"].squeeze(1)}
         result["extended_force" if extended else "force"] = out["force"].squeeze(2)
@@ -20,6 +20,7 @@ class EnergyShell(Shell):
         return result
 
     def _common(self, out: dict[str, torch.Tensor], atype: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return outputs of `_named` under the names of `forward_common_lower`."""
         return {
             "energy": out["atom_energy"],
             "mask": (atype >= 0).to(torch.int32),

@@ -1,4 +1,4 @@
-"""Evaluation and derivatives in torch."""
+"""Evaluation and derivatives in torch, and its threads."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def predict(
     *,
     training: bool,
 ) -> dict[str, torch.Tensor]:
-    """Return the wanted outputs; while training they can be differentiated once more."""
+    """Return the wanted outputs; in training they can be differentiated once more, by the parameters."""
     space, needs_gradient = xp if training else inference, bool(wanted & NEEDS_GRADIENT)
     grads: list[torch.Tensor] = []
     with torch.set_grad_enabled(training or needs_gradient):
@@ -51,7 +51,7 @@ def predict(
         if needs_gradient:
             totals = components(model, value_Nd, neighbours, wanted, xp=xp)
             for number, total in enumerate(totals, start=1):
-                keep = training or number < len(totals)
+                keep = training or number < len(totals)  # the last derivative frees the graph
                 grads += torch.autograd.grad(total, neighbours.disp_NM3, create_graph=training, retain_graph=keep)
             if not training:
                 neighbours = replace(neighbours, disp_NM3=neighbours.disp_NM3.detach())
@@ -60,33 +60,36 @@ def predict(
 
 
 FEWEST_ATOMS = 256
-"""Atoms of a block from which two on one thread each are faster than one on two."""
+"""Break-even: atoms per worker from which blocks on one thread each are faster than one block on all threads.
+
+At 96 atoms both take the same time (docs/benchmarks.md#where-the-time-goes).
+"""
 
 
 def honour_threads() -> None:
-    """Set the numbers of threads that the environment asks for; torch itself follows OMP_NUM_THREADS.
+    """Set the thread counts of the environment (`INTRA`, `INTER`); torch itself follows OMP_NUM_THREADS.
 
-    A process forked from one that had loaded torch keeps to one.
+    A process forked from one that had loaded torch keeps one thread (see `deepmd.forks`).
     """
     intra, inter = threads(INTRA), threads(INTER)
     if intra and "torch" not in forks.left_behind:
         torch.set_num_threads(intra)
     if inter:
-        with suppress(RuntimeError):  # operations have run side by side before: torch keeps the number it had then
+        with suppress(RuntimeError):  # torch accepts no other number once operations have run side by side
             torch.set_num_interop_threads(inter)
 
 
 def workers() -> int:
-    """Return how many blocks of atoms to evaluate side by side."""
+    """Return the number of blocks of atoms to evaluate side by side."""
     return int(torch.get_num_threads())
 
 
 @contextmanager
 def side_by_side() -> Iterator[None]:
-    """Give each of as many Python threads as torch has threads one of them.
+    """Set torch to one thread per operation, because each of `workers()` Python threads evaluates a block of atoms.
 
-    Blocks of atoms evaluated next to each other keep the processor busier than one block whose small operations take
-    turns.
+    Blocks side by side keep the processor busier: small operations of one block use no second thread
+    (docs/design.md#blocks).
     """
     number = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -97,7 +100,7 @@ def side_by_side() -> Iterator[None]:
 
 
 def evaluator(model: Model, params: Params, plan: Plan) -> Evaluator:
-    """Return the evaluator of a model (see `deepmd.adapters.evaluation`)."""
+    """Return the evaluator of a model (see `deepmd.adapters.contracts.Evaluator`)."""
     keep_memory()
     honour_threads()
     tensors, plan = cast_bfloat16(model, params_to_torch(params)), map_tables(params_to_torch, plan)

@@ -1,4 +1,7 @@
-"""`.pth`: TorchScript that runs without this package, in LAMMPS or in any program with torch (docs/layouts.md#pth)."""
+"""`.pth`: TorchScript that runs without this package, in LAMMPS or in any program with torch (docs/layouts.md#pth).
+
+Parts of the model are traced on a small example; the scripted shell around them is `shell.py`.
+"""
 
 from __future__ import annotations
 
@@ -40,13 +43,7 @@ from deepmd.plan.plans import PLAN, direct_plan, domain_start, map_tables, table
 
 
 def save_pth(path: Path, content: ModelFile) -> None:
-    """Write a `.pth` file.
-
-    Raises
-    ------
-    InputError
-        The place cannot be written to.
-    """
+    """Write a `.pth` file."""
     buffer = io.BytesIO()
     with _known_deprecation():
         torch.jit.save(_scripted(content), buffer)
@@ -55,13 +52,7 @@ def save_pth(path: Path, content: ModelFile) -> None:
 
 
 def load_pth(path: Path) -> ModelFile:
-    """Read a `.pth` file of this program or of DeePMD-kit. Nothing of it is executed.
-
-    Raises
-    ------
-    InputError
-        The file is damaged, or not a model.
-    """
+    """Read a `.pth` file of this program or of DeePMD-kit. No code of the file is executed."""
     module = read_archive(path)
     if not isinstance(module, Module):
         raise InputError(
@@ -85,7 +76,7 @@ def load_pth(path: Path) -> ModelFile:
 
 @contextmanager
 def _known_deprecation() -> Iterator[None]:
-    """Silence what torch says about TorchScript as a whole: C++ programs read no other format yet."""
+    """Silence torch's deprecation warning of TorchScript, because C++ programs read no other format yet."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*torch\.jit.* is deprecated", category=DeprecationWarning)
         yield
@@ -114,6 +105,8 @@ def _neighbours(arrays: tuple[torch.Tensor, ...]) -> Neighbours:
 
 
 class _OpenCell(torch.nn.Module):  # type: ignore[misc]
+    """Cell that encloses atoms with an open boundary."""
+
     def __init__(self, rcut: float) -> None:
         super().__init__()
         self.rcut = rcut
@@ -142,7 +135,7 @@ class _Find(torch.nn.Module):  # type: ignore[misc]
 
 
 class _TakeListed(_Find):
-    """Atoms and a neighbour list to neighbours; `owner_A` says for each atom whose features it has."""
+    """Atoms and a neighbour list to neighbours. `owner_A`: the atom whose features each atom (an image, say) has."""
 
     def forward(  # type: ignore[override]
         self,
@@ -160,6 +153,7 @@ class _TakeListed(_Find):
 
 
 def _in_two_halves(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return a b = a[:, :K/2] b[:K/2] + a[:, K/2:] b[K/2:] by one batched product; other products as they are."""
     if b.dim() != 2 or b.size(0) % 2 != 0:
         return torch.matmul(a, b)
     left = a.reshape(-1, 2, b.size(0) // 2).transpose(0, 1)
@@ -169,10 +163,11 @@ def _in_two_halves(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 @cache
 def _space() -> Any:
-    """Return the namespace of what is traced: a product with one matrix is a sum of two, side by side.
+    """Return the namespace of traces: a product with one matrix is a batched product of two halves.
 
-    LAMMPS brings a `dgemm` without any optimisation which takes the place of torch's own in its process, and makes a
-    step three times as long; batches of products go another way. Compiled, since a trace cannot ask for sizes.
+    LAMMPS brings an unoptimised `dgemm`, which replaces torch's in its process and makes a step three times as long
+    (docs/interop.md#our-files-in-deepmd-kit-320). Batched products do not call it. The product is compiled, because a
+    trace cannot branch on sizes.
     """
     with _known_deprecation():
         return SimpleNamespace(**{**vars(xp), "matmul": torch.jit.script(_in_two_halves)})
@@ -184,11 +179,11 @@ def _from_other_ranks(
     """Halo exchange: features of all atoms (A, K) from those of the centres (N, K), identity without other ranks."""
     send_list, send_proc, recv_proc, send_num, recv_num, communicator, own, foreign = border
     if communicator.numel() == 0:
-        return x_NK.view_as(
-            x_NK
-        )  # an array of its own: the trace would take the array that was given for the one returned
+        # a view, because the trace would identify the returned array with the argument
+        return x_NK.view_as(x_NK)
     blank_AK = torch.zeros([position_A.size(0), x_NK.size(1)], dtype=torch.float64, device=x_NK.device)
-    listed_AK = blank_AK.index_copy(0, row_N, x_NK.to(torch.float64))  # the order of the caller, its own atoms first
+    # from the order by type to the caller's, own atoms first, and back
+    listed_AK = blank_AK.index_copy(0, row_N, x_NK.to(torch.float64))
     found = torch.ops.deepmd.border_op(
         send_list, send_proc, recv_proc, send_num, recv_num, listed_AK, communicator, own, foreign
     )
@@ -197,9 +192,10 @@ def _from_other_ranks(
 
 @cache
 def _exchange() -> Any:
-    """Return the compiled exchange of features.
+    """Return the compiled halo exchange.
 
-    The operator in it is DeePMD-kit's, whose C++ and Python load it; here it has a name only, and no file is executed.
+    Its operator `deepmd::border_op` is DeePMD-kit's and is loaded by DeePMD-kit's C++ and Python. Here only its
+    signature is declared, which is enough to compile.
     """
     if not hasattr(torch.ops.deepmd, "border_op"):
         _LIBRARY.define("border_op(" + ", ".join(f"Tensor _{k}" for k in range(9)) + ") -> Tensor[]")
@@ -211,13 +207,14 @@ _LIBRARY = torch.library.Library("deepmd", "FRAGMENT")
 
 
 class _CutBlock(torch.nn.Module):  # type: ignore[misc]
-    """The neighbours of the centres from `start` to before `stop`."""
+    """Neighbours of the centres start <= i < stop."""
 
     def forward(
         self, arrays: tuple[torch.Tensor, ...], start: torch.Tensor, stop: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         whole = NeighbourArrays(*arrays)
         rows = {name: getattr(whole, name)[start:stop] for name in ARRAYS}
+        # centres of a type in the block: overlap of the run of the type with [start, stop)
         stops = whole.counts.cumsum(0)
         counts = torch.clamp(stops, start, stop) - torch.clamp(stops - whole.counts, start, stop)
         return tuple(whole._replace(**rows, counts=counts))
@@ -240,7 +237,7 @@ class _Core(torch.nn.Module):  # type: ignore[misc]
         conditions: dict[str, torch.Tensor],
         border: Border,
     ) -> torch.Tensor:
-        """Evaluate; `disp_NM3` is differentiated and stands in the place of that of `arrays`."""
+        """Return atomic values; `disp_NM3`, which is differentiated, replaces the displacements of `arrays`."""
         params = replace_leaves(
             self.names, {path: getattr(self, _name_of(path)) for path in flatten(self.names).values()}
         )
@@ -266,7 +263,7 @@ class _Derive(torch.nn.Module):  # type: ignore[misc]
 
 
 class _DeriveAtomic(torch.nn.Module):  # type: ignore[misc]
-    """dE/d(displacement), and of message passing its moments, to atomic virials, in the caller's order of atoms."""
+    """dE/d(displacement) to atomic virials in the caller's order of atoms; message passing also reads the moments."""
 
     def __init__(self, needs_neighbour_features: bool) -> None:
         super().__init__()
@@ -316,7 +313,7 @@ def _scripted(content: ModelFile) -> Any:
         "derive_atomic": (_DeriveAtomic(layout.needs_neighbour_features), (disp, moments, arrays)),
     }
     start = domain_start(plan)
-    if start > 0.0:  # its tensors are those of `core`, which torch stores once
+    if start > 0.0:  # `nets` shares its tensors with `core`, and torch stores a shared tensor once
         examples["nets"] = _Core(model, tensors, direct_plan(model)), evaluated
     parts = {name: _traced(part, inputs) for name, (part, inputs) in examples.items()}
     kind = EnergyShell if model.output.scalar else TensorShell
@@ -329,7 +326,7 @@ def _scripted(content: ModelFile) -> Any:
         excluded=list(model.atom_exclude_types),
         domain_start=start,
         conditions=model.conditions,
-        parts={**parts, "nets": parts.get("nets", parts["core"])},  # last: `core` owns the arrays that both hold
+        parts={**parts, "nets": parts.get("nets", parts["core"])},  # last: `core` owns the shared tensors
     )
     scripted = torch.jit.script(shell.eval())
     for name, (returned, _) in getters.items():

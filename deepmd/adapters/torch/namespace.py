@@ -1,4 +1,7 @@
-"""torch as the namespace of physics."""
+"""torch as the namespace of physics and of the neighbour search: `xp`, and `inference` for evaluations.
+
+`with_adjoint`, `silut` and the Chebyshev recurrence differ between training, traces and evaluations.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from deepmd.host import segment_sum
 
 
 def _take(x: torch.Tensor, indices: torch.Tensor, *, axis: int) -> torch.Tensor:
-    """Gather rows: without the standard's pass over negative indices, of which physics has none."""
+    """Gather rows, without the standard's pass over negative indices, because physics has none."""
     assert axis == 0
     return torch.index_select(x, 0, indices)
 
@@ -28,21 +31,22 @@ def _segment_sum(rows: torch.Tensor, segments: torch.Tensor, num: Any) -> torch.
 
 
 def _concat(arrays: Sequence[torch.Tensor], *, axis: int) -> torch.Tensor:
-    """Join arrays: without a copy where there is one."""
+    """Concatenate arrays; a single array is returned without a copy."""
     return arrays[0] if len(arrays) == 1 else torch.cat(list(arrays), dim=axis)
 
 
 def _searchsorted(x: torch.Tensor, values: torch.Tensor, *, side: str) -> torch.Tensor:
-    """Find places in sorted rows: torch warns of arrays that are not contiguous."""
+    """Find positions in sorted values; contiguous copies, because torch warns of other arrays."""
     return torch.searchsorted(x.contiguous(), values.contiguous(), right=side == "right")
 
 
 def _counting(size: Any, *, like: torch.Tensor) -> torch.Tensor:
-    """Return 0, 1, ..., size - 1; made from `like` because a trace would keep the device of `arange`."""
+    """Return 0, 1, ..., size - 1 on the device of `like`, because a trace would freeze the device of `arange`."""
     return torch.cumsum(like.new_ones((size,), dtype=torch.int64), dim=0) - 1
 
 
 def _steps(first: torch.Tensor, second: torch.Tensor, factor: torch.Tensor, count: int) -> torch.Tensor:
+    """Return the terms y_k = factor y_{k-1} - y_{k-2} of a Chebyshev recurrence (N, count, M), written in place."""
     out = first.new_empty((first.size(0), count, first.size(1)))
     rows = out.unbind(1)
     rows[0].copy_(first)
@@ -55,6 +59,7 @@ def _steps(first: torch.Tensor, second: torch.Tensor, factor: torch.Tensor, coun
 
 
 def _refusing(x: torch.Tensor, right: torch.Tensor, text: str) -> torch.Tensor:
+    """Return x, or raise ValueError with the text and the number of the first entry that is not right."""
     if not bool(right.all()):
         raise ValueError(f"{text} {int(right.to(torch.int64).argmin())}" if right.dim() > 0 else text)
     return x
@@ -62,7 +67,7 @@ def _refusing(x: torch.Tensor, right: torch.Tensor, text: str) -> torch.Tensor:
 
 @cache
 def _compiled(function: Any) -> Any:
-    """Compile a function for traces: a loop written out makes them slow to start, and what is traced cannot raise."""
+    """Compile a function for traces, because an unrolled loop makes files slow to start and a trace cannot raise."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*torch\.jit.* is deprecated", category=DeprecationWarning)
         return torch.jit.script(function)
@@ -91,7 +96,7 @@ xp: Any = SimpleNamespace(
         "counting": _counting,
         "cumulative_sum": standard.cumulative_sum,
         "float16": torch.float16,
-        "matmul": torch.matmul,  # without a look at the precisions, which agree
+        "matmul": torch.matmul,  # without the standard's promotion, because precisions agree
         "nonzero": standard.nonzero,
         "halo_exchange": lambda x: x,
         "recurrence": _recurrence,
@@ -115,6 +120,8 @@ xp: Any = SimpleNamespace(
 
 
 class _WithAdjoint(torch.autograd.Function):  # type: ignore[misc]
+    """`with_adjoint` of `namespace.EXTRAS`: a value with a written-out vector-Jacobian product."""
+
     @staticmethod
     def forward(ctx: Any, function: Any, x: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor
@@ -127,7 +134,7 @@ class _WithAdjoint(torch.autograd.Function):  # type: ignore[misc]
 
 
 def _counted_sum(rows: torch.Tensor, segments: torch.Tensor, num: Any) -> torch.Tensor:
-    """Scatter-add on the host where nothing is to be differentiated.
+    """Scatter-add by NumPy unless the result is differentiated.
 
     np.bincount with weights is several times as fast as torch's index_add (row eval-192 of docs/benchmarks.md).
     """
@@ -137,4 +144,4 @@ def _counted_sum(rows: torch.Tensor, segments: torch.Tensor, num: Any) -> torch.
 
 
 inference = SimpleNamespace(**{**vars(xp), "with_adjoint": _WithAdjoint.apply, "segment_sum": _counted_sum})
-"""The same for evaluations, which are differentiated once."""
+"""`xp` for evaluations: written-out adjoints, because evaluations are differentiated once only."""

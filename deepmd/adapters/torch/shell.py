@@ -1,7 +1,7 @@
-"""The TorchScript around the traced parts of a `.pth`: what LAMMPS and DeePMD-kit's Python call.
+"""TorchScript shell of a `.pth`: methods that LAMMPS and DeePMD-kit's Python call, around parts traced by `export.py`.
 
-torch compiles this class from its source, so it keeps to TorchScript's subset of Python; annotations must not be
-postponed. The methods, their arguments and the keys of their results are those of DeePMD-kit (docs/layouts.md#pth).
+torch compiles the class from its source: only TorchScript's subset of Python, and no postponed annotations. Methods,
+arguments and keys of results are DeePMD-kit's (docs/layouts.md#pth).
 """
 
 import warnings
@@ -15,9 +15,9 @@ from deepmd.array_model.neighbours import FIELDS, Layout
 from deepmd.array_model.outputs import Output
 
 BLOCK = 256
-"""Centres that are evaluated at once."""
+"""Centres per block: intermediates stay in the processor's caches, and memory does not grow with the atoms."""
 
-if TYPE_CHECKING:  # TorchScript needs the tuples, and mypy knows none that is computed
+if TYPE_CHECKING:  # TorchScript needs tuples with types, and mypy rejects computed ones
     NeighbourArrays = Any
     Border = Any
 else:
@@ -30,15 +30,15 @@ else:
 
 
 class Shell(torch.nn.Module):  # type: ignore[misc]
-    """A whole model. Subclasses know the names of what it predicts.
+    """Complete model. Subclasses name its outputs (`_named`, `_common`).
 
     Parameters
     ----------
     definition : JSON from which the whole model is rebuilt, with the named buffers of `core` for arrays
     getters : their values become attributes `_NAME`; `export` defines the functions
     layout, output, excluded, conditions : of the model
-    domain_start : shortest distance that the expansions of the embedding nets reach, Angstrom
-    parts : traced programs by name
+    domain_start : start of the domain of the expansions of embedding nets, Angstrom
+    parts : traced parts by name (`export._scripted`)
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         self.domain_start = domain_start
         self.warned = False
         self.needs_features = layout.needs_neighbour_features
-        self.block_size = 2**31 if self.needs_features else BLOCK  # centres that read each other cannot be split
+        self.block_size = 2**31 if self.needs_features else BLOCK  # message passing: centres read features of centres
         self.dim = output.width
         self.differentiable = output.differentiable
         self.intensive = output.intensive
@@ -72,7 +72,7 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         # tensors: TorchScript rounds lists of numbers to float32 on the way to a tensor
         defaults = {name: torch.tensor(default or (), dtype=torch.float64) for name, (_, default) in conditions.items()}
         self.defaults = torch.jit.Attribute(defaults, dict[str, torch.Tensor])
-        # programs pass `fparam` and `aparam` to every model
+        # `fparam` and `aparam` are ignored where the model does not ask, because programs pass them to every model
         unasked = {
             name: f"{name} is given, but this model does not depend on {' and '.join(CONDITIONS[name].limits) or name}"
             for name, (dim, _) in conditions.items()
@@ -92,7 +92,7 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         do_atomic_virial: bool = False,
         charge_spin: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Evaluate frames (F) of n atoms each; the neighbours are found here.
+        """Find the neighbours of frames (F) of n atoms each, and evaluate.
 
         Parameters
         ----------
@@ -128,17 +128,17 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         comm_dict: dict[str, torch.Tensor] | None = None,
         charge_spin: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Evaluate with a neighbour list, as LAMMPS does: images are atoms of their own, after the nloc centres.
+        """Evaluate with a neighbour list, as LAMMPS does: ghost atoms (images) follow the nloc centres.
 
         Parameters
         ----------
         extended_coord, extended_atype : (F, nall, 3) or (F, 3 nall), Angstrom; (F, nall)
         nlist : (F, nloc, W) neighbours in any order, also beyond the cutoff, -1 where empty
         mapping : (F, nall) owner of each atom among the centres; message passing needs it unless there is `comm_dict`.
-            Derivatives by images are then given to their owners, those of the images are zero
+            With it derivatives by images are added to their owners and are zero for the images
         fparam, aparam : (F, K), (F, nloc, K)
         do_atomic_virial : whether to return atomic virials
-        comm_dict : how LAMMPS shares out atoms among several ranks; only message passing reads it
+        comm_dict : arguments of the halo exchange between MPI ranks; only message passing reads it
         charge_spin : (F, 2), or 2 values for all frames
 
         Returns
@@ -170,9 +170,8 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
     ) -> dict[str, torch.Tensor]:
         """Evaluate as `forward_lower`, under the names that DeePMD-kit's Python asks for.
 
-        `do_atomic_virial`, `extra_nlist_sort` and `extended_coord_corr` are accepted and have no meaning here: the
-        caller sums atomic virials itself, whether it wants them or not, neighbours are sorted anyway, and there are no
-        spins.
+        `do_atomic_virial` is ignored, because the caller always sums atomic virials itself. `extra_nlist_sort` is
+        ignored, because neighbours are always sorted, and `extended_coord_corr`, because there are no spins.
         """
         out = self.forward_lower(
             extended_coord, extended_atype, nlist, mapping, fparam, aparam, True, comm_dict, charge_spin
@@ -187,7 +186,7 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
 
     @torch.jit.export
     def get_default_chg_spin(self) -> torch.Tensor | None:
-        """Return charge and spin where they are left out."""
+        """Return the default of charge and spin, None without a default."""
         default = self.defaults["charge_spin"]
         return default if default.numel() > 0 else None
 
@@ -206,7 +205,8 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
     ) -> NeighbourArrays:
         """Take the neighbours from lists.
 
-        Message passing replaces images by their owners, unless those are on other ranks (`shared`).
+        Message passing replaces images by their owners (`mapping`), unless ranks share the atoms (`shared`): then the
+        halo exchange fetches features of images.
         """
         nf, nloc = nlist.size(0), nlist.size(1)
         coord_A3, type_A, frame_A = self._atoms(coord, atype)
@@ -280,14 +280,13 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
                 stacklevel=2,
             )
         conditions = self._conditions(given, nf, nloc, found)
-        # message passing: atomic virials need the derivatives of the values weighted with each coordinate, too
+        # message passing: atomic virials also need the derivatives of the moments sum_i E_i r_i,l, l = x, y, z
         moments = 3 if self.needs_features and do_atomic_virial and self.differentiable else 0
         each = self.dim * (1 + moments) if self.differentiable else 0
         blocks: list[torch.Tensor] = []
         grads: list[torch.Tensor] = []
         before = torch.is_grad_enabled()
         num_centres, device = found.centre_N.size(0), found.centre_N.device
-        # a block at a time: what is between stays in the processor's caches, and memory does not grow with the atoms
         for start in range(0, max(num_centres, 1), self.block_size):
             a, b = start, min(start + self.block_size, num_centres)
             ends = torch.tensor(a, device=device), torch.tensor(b, device=device)
@@ -303,7 +302,7 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
             else:
                 value = self.core(leaf, block, inside, border)
             for number in range(each):
-                # the sums over components come first, then their three moments one component after another
+                # order: sums of the d components, then x, y, z moments of component 0, of component 1, ...
                 component = number if number < self.dim else (number - self.dim) // 3
                 column = value[:, component]
                 summed = (column if number < self.dim else column * block.in_cell_N3[:, (number - self.dim) % 3]).sum()
@@ -355,9 +354,9 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         return out
 
     def _outside(self, disp: torch.Tensor, widths: torch.Tensor) -> torch.Tensor:
-        """Return the centres (N,) with a neighbour nearer than the expansions reach.
+        """Return which centres (N,) have a neighbour outside of the domain of the expansions.
 
-        The nearest is the first of its section.
+        Only the first slot of each section is read, because sections are sorted by distance.
         """
         if disp.numel() == 0:
             return torch.zeros([disp.size(0)], dtype=torch.bool, device=disp.device)
@@ -368,7 +367,7 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
     def _conditions(
         self, given: dict[str, torch.Tensor | None], nf: int, nloc: int, found: NeighbourArrays
     ) -> dict[str, torch.Tensor]:
-        """Return values of the frames (F, K) and of the centres (N, K), K = 0 of conditions that the model lacks."""
+        """Return conditions of frames (F, K) and of centres (N, K); K is 0 where the model does not ask for any."""
         out: dict[str, torch.Tensor] = {}
         for name, width in self.dims.items():
             values, rows = given[name], nloc if self.per_atom[name] else 1

@@ -1,6 +1,6 @@
-"""The activation silut with its first and second derivative in few operations, which keep their input only.
+"""Activation silut with written-out first and second derivatives, which save only the input (docs/theory/networks.md).
 
-The same function as `networks.composed_silut`.
+The function is `networks.composed_silut`. Time and memory that this saves in DPA-3: docs/benchmarks.md#dpa-2-and-dpa-3.
 """
 
 from __future__ import annotations
@@ -15,27 +15,29 @@ from deepmd.array_model.networks import silut_constants
 
 
 def silut(x: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Return silu, continued as a tanh beyond the threshold; can be differentiated twice."""
+    """Return silut(x), which is silu below the threshold and a tanh beyond; can be differentiated twice."""
     out: torch.Tensor = _Value.apply(x, threshold)
     return out
 
 
 def _reached(x: torch.Tensor, threshold: float) -> bool:
-    """Whether any value is on the tanh; hardly ever."""
+    """Return whether any value is on the tanh branch or NaN; usually none is, and the branch is skipped."""
     return not math.isinf(threshold) and x.numel() > 0 and not float(x.amax()) < threshold
 
 
 def _continued(x: torch.Tensor, threshold: float) -> tuple[torch.Tensor, float, float]:
-    """Return the tanh, the value and the slope at the threshold."""
+    """Return tanh(a (x - T)), offset c and slope a of the branch tanh(a (x - T)) + c beyond the threshold T."""
     offset, slope = silut_constants(threshold)
     return torch.tanh(slope * (x - threshold)), offset, slope
 
 
 class _Value(torch.autograd.Function):  # type: ignore[misc]
+    """y = silut(x)."""
+
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, threshold: float) -> torch.Tensor:
         ctx.save_for_backward(x)
-        ctx.threshold = threshold if _reached(x, threshold) else math.inf  # derivatives need not look again
+        ctx.threshold = threshold if _reached(x, threshold) else math.inf  # inf: derivatives skip the branch
         y = torch.nn.functional.silu(x)
         if math.isinf(ctx.threshold):
             return y
@@ -49,7 +51,7 @@ class _Value(torch.autograd.Function):  # type: ignore[misc]
 
 
 def _sloped(x: torch.Tensor, g: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Return g times the derivative."""
+    """Return g silut'(x)."""
     out: torch.Tensor = torch.ops.aten.silu_backward(g, x)
     if math.isinf(threshold):
         return out
@@ -58,6 +60,8 @@ def _sloped(x: torch.Tensor, g: torch.Tensor, threshold: float) -> torch.Tensor:
 
 
 class _Slope(torch.autograd.Function):  # type: ignore[misc]
+    """(x, g) -> g silut'(x), the vector-Jacobian product of silut. Its own, of h: (g h silut''(x), h silut'(x))."""
+
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, g: torch.Tensor, threshold: float) -> torch.Tensor:
         ctx.save_for_backward(x, g)
@@ -73,5 +77,6 @@ class _Slope(torch.autograd.Function):  # type: ignore[misc]
         curvature.mul_(s).mul_(s.neg_().add_(1.0))
         if not math.isinf(ctx.threshold):
             t, _, slope = _continued(x, ctx.threshold)
+            # with t = tanh(a (x - T)): (a (1 - t^2))' = -2 a^2 t (1 - t^2)
             curvature = torch.where(x < ctx.threshold, curvature, -2.0 * slope**2 * t * (1.0 - t * t))
         return curvature.mul_(g).mul_(h), _sloped(x, h, ctx.threshold), None

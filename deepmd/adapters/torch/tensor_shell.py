@@ -1,4 +1,7 @@
-"""The TorchScript shell of models of other quantities than energies (see `shell.py`, whose rules hold here too)."""
+"""TorchScript shell of models of dipoles, polarizabilities, densities of states and properties.
+
+Only TorchScript's subset of Python, as in `shell.py`.
+"""
 
 from typing import Any
 
@@ -9,7 +12,7 @@ from deepmd.array_model.outputs import Output
 
 
 class TensorShell(Shell):
-    """A whole model of d components for each atom."""
+    """Complete model with d components per atom."""
 
     def __init__(self, output: Output, **rest: Any) -> None:
         super().__init__(output=output, **rest)
@@ -22,8 +25,8 @@ class TensorShell(Shell):
     def _named(self, out: dict[str, torch.Tensor], atype: torch.Tensor, extended: bool) -> dict[str, torch.Tensor]:
         """Return the total (F, ...) and the atomic values (F, n, ...) under DeePMD-kit's names, and `mask` (F, n).
 
-        Of dipoles also `force` (F, n, 3, 3), the component before the direction, `virial` (F, 3, 9) and `atom_virial`
-        (F, n, 3, 9); with images `extended_force` and `extended_virial` in place of the first and the last.
+        Dipoles also have `force` (F, n, 3, 3), component before direction, `virial` (F, 3, 9) and `atom_virial` (F, n,
+        3, 9). If `extended`, `force` is named `extended_force` and `atom_virial` `extended_virial`.
         """
         mask = atype >= 0
         for kind in self.excluded:
@@ -41,6 +44,7 @@ class TensorShell(Shell):
         return result
 
     def _common(self, out: dict[str, torch.Tensor], atype: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return outputs of `_named` under the names of `forward_common_lower`."""
         result = {self.output: out[self.atomic_key], self.output + "_redu": out[self.total_key], "mask": out["mask"]}
         if self.differentiable:
             result[self.output + "_derv_r"] = out["extended_force"]

@@ -1,4 +1,4 @@
-"""Training in torch: derivatives, and the framework's fused Adam."""
+"""Training in torch: gradients by autograd, updates by torch's own Adam, fused where the precision allows."""
 
 from __future__ import annotations
 
@@ -43,9 +43,8 @@ class TorchTrainer:
         adam = task.adam
         kind = torch.optim.AdamW if adam.decoupled else torch.optim.Adam
         self._optimizer = kind(
-            [
-                {"params": list(self._trained.values())}
-            ],  # a group, since pair tables and frozen models have nothing to train
+            # a group may be empty, a list of parameters not: pair tables and frozen models have nothing to train
+            [{"params": list(self._trained.values())}],
             lr=0.0,
             betas=(adam.beta1, adam.beta2),
             eps=adam.epsilon,
@@ -54,7 +53,7 @@ class TorchTrainer:
         )
 
     def replan(self, plan: Plan) -> None:
-        """Evaluate the embedding nets by another plan from now on."""
+        """Replace the plan of the embedding nets."""
         self._plan = map_tables(params_to_torch, plan)
 
     def step(self, batch: Batch, lr: float, prefactors: dict[str, float], number: int) -> float:
@@ -70,7 +69,7 @@ class TorchTrainer:
         return float(loss.detach())
 
     def errors(self, batch: Batch, prefactors: dict[str, float]) -> dict[str, float]:
-        """Return the loss and what is shown of each term."""
+        """Return the loss and the mean shown for each term."""
         loss, errors = self._evaluate(batch, prefactors)
         return {
             "loss": float(loss.detach()),
