@@ -1,7 +1,7 @@
-"""PairList by cell bins with NumPy, whatever the positions and cells: bounded memory, time linear in the atoms.
+"""Cell list in NumPy for any positions and cells: bounded memory, time linear in the atoms.
 
-Slower than `vesin`, which is for ordinary structures: far atoms, thin cells and crowds cost it hours, memory or the
-process.
+`neighbours.py` uses `vesin`, which is faster, for ordinary structures. Atoms far apart, thin cells and crowds would
+cost `vesin` hours, memory or the process, and come here.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from deepmd.data.lattice import spacing
 from deepmd.data.limits import SLACK
 
 MOST_BINS = 2.0**40
-"""Bins along one direction; wider ones find the same neighbours, and their numbers are exact."""
+"""Most bins along one direction: wider bins find the same neighbours, and float64 numbers bins exactly."""
 
 PART = 2**21
-"""Candidates, or bins around atoms, that are looked at in one go."""
+"""Chunk size: most candidate pairs of a run of centres, and eight times the most bins around these centres."""
 
 Pairs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """The centres (P,), ascending, their neighbours (P,), r_j - r_i (P, 3) and its length (P,), Angstrom."""
 
 
 def pairs_by_bins(points: np.ndarray, cell: np.ndarray, cutoff: float) -> Iterator[Pairs]:
-    """Yield all pairs nearer than the cutoff (Angstrom), periodic images included, for runs of centres.
+    """Yield all pairs nearer than the cutoff (Angstrom), periodic images included, one run of centres after another.
 
     Parameters
     ----------
-    points : positions (n, 3), Angstrom; fractional ones between -1 and 1
+    points : positions (n, 3), Angstrom; fractional coordinates between -1 and 1
     cell : a reduced cell (3, 3), Angstrom
     """
     inverse = np.linalg.inv(cell)
@@ -38,7 +38,8 @@ def pairs_by_bins(points: np.ndarray, cell: np.ndarray, cutoff: float) -> Iterat
     steps_B3 = np.stack(np.meshgrid(*(np.arange(-n, n + 1.0) for n in reach), indexing="ij"), axis=-1).reshape(-1, 3)
     bin_A3 = np.floor(points @ inverse * bins_3)
     wrap_A3 = np.floor(bin_A3 / bins_3)
-    # occupied bins by their ranks along each direction: there are not too many for one number, wherever the atoms are
+    # composite key of an occupied bin: its rank among the occupied coordinates of each direction. At most n^3 keys,
+    # wherever the atoms are
     ranks = [np.unique(column, return_inverse=True) for column in (bin_A3 - wrap_A3 * bins_3).T]
     values, sizes = [each for each, _ in ranks], [len(each) for each, _ in ranks]
     number_A = np.ravel_multi_index(tuple(rank for _, rank in ranks), sizes)
@@ -46,6 +47,8 @@ def pairs_by_bins(points: np.ndarray, cell: np.ndarray, cutoff: float) -> Iterat
     number_sorted = number_A[order]
 
     def found(first: int, last: int) -> Iterator[Pairs]:
+        """Yield the pairs of the centres first <= i < last, in halves where there are too many candidates."""
+        # a bin beyond the border of the cell is bin `target` of image floor(target / bins)
         target_3NB = np.moveaxis(bin_A3[first:last, None] + steps_B3, -1, 0)
         image_3NB = np.floor(target_3NB / bins_3[:, None, None])
         target_3NB = target_3NB - image_3NB * bins_3[:, None, None]
@@ -64,11 +67,12 @@ def pairs_by_bins(points: np.ndarray, cell: np.ndarray, cutoff: float) -> Iterat
             yield from found(first, (first + last) // 2)
             yield from found((first + last) // 2, last)
             return
+        # the atoms of a bin are a run of `order`: candidates are start + 0, ..., start + count - 1
         source = np.repeat(np.arange(len(count)), count)
         within = np.arange(len(source)) - np.repeat(np.cumsum(count) - count, count)
         i, j = first + centre[source], order[start[source] + within]
         shift = image_3NB[:, centre, step].T[source] - wrap_A3[j]
-        # differences first: they are exact where positions are large
+        # difference before shift, because the difference of two large positions is exact
         disp = points[j] - points[i] + shift @ cell
         square = np.einsum("pk,pk->p", disp, disp)
         kept = np.flatnonzero((square < cutoff * cutoff) & ((i != j) | shift.any(axis=1)))

@@ -1,4 +1,4 @@
-"""Lattices: their shortest vectors, and how many of their points are near."""
+"""Lattices: reduction of skewed cells, distances of lattice planes, number of images within a cutoff."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def spacing(inverse: np.ndarray) -> np.ndarray:
 
 
 def reduced(cell: np.ndarray) -> np.ndarray:
-    """Return the shortest vectors of the same lattice in rows (3, 3), Angstrom; a cell that is not skewed as it is.
+    """Return a Minkowski-reduced basis of the lattice in rows (3, 3), Angstrom (Semaev's algorithm).
 
-    PairList do not depend on the choice, the number of cells to search does. Integers keep it exact, because a vector
-    may be as short as the rounding of those that it is a difference of. The algorithm is Semaev's; the basis is reduced
-    in Minkowski's sense.
+    A cell that is not skewed is returned as it is. Neighbours do not depend on the basis, but the number of images to
+    search does. Integers keep the reduction exact: a vector may be as short as the rounding of two long vectors whose
+    difference it is.
     """
     if np.prod(np.linalg.norm(cell, axis=1)) <= 2.0 * abs(np.linalg.det(cell)):
         return cell
@@ -28,10 +28,12 @@ def reduced(cell: np.ndarray) -> np.ndarray:
     while True:
         u, v, w = sorted((u, v, w), key=_square)
         uu, vv, uv, uw, vw = _dot(u, u), _dot(v, v), _dot(u, v), _dot(u, w), _dot(v, w)
+        # v minus the nearest multiple of u
         shorter = _sum(v, u, -_rounded(uv, uu))
         if _square(shorter) < vv:
             v = shorter
             continue
+        # w minus the lattice point of (u, v) nearest to its projection (normal equations, rounded), or a point around
         area = uu * vv - uv * uv
         x, y = -_rounded(uw * vv - vw * uv, area), -_rounded(vw * uu - uw * uv, area)
         shorter = min((_sum(_sum(w, u, x + k), v, y + m) for k in (-1, 0, 1) for m in (-1, 0, 1)), key=_square)
@@ -41,11 +43,11 @@ def reduced(cell: np.ndarray) -> np.ndarray:
 
 
 def images_within(cell: np.ndarray, cutoff: float) -> float:
-    """Return how many images of itself an atom of a reduced cell has within the cutoff (Angstrom).
+    """Return the number of images of an atom within the cutoff (Angstrom), in a reduced cell.
 
-    From 1,001 on at least so many.
+    Above 1,000 the number is a lower bound.
     """
-    # sums of a third of the cutoff along each vector cannot leave the sphere
+    # lower bound: sums of up to a third of the cutoff along each vector stay inside the sphere
     within = np.prod(2.0 * np.floor(cutoff / (3.0 * np.linalg.norm(cell, axis=1))) + 1.0)
     if within <= 1001.0:
         reach = np.floor(cutoff / spacing(np.linalg.inv(cell)))

@@ -1,4 +1,7 @@
-"""Neighbour lists of batches of frames, by the `vesin` package or, where that cannot cope, by cell bins."""
+"""Neighbour lists of batches of frames: by the package `vesin`, or by `bins.py` where `vesin` would be slow or fail.
+
+Packing of the lists: `packing.py`. The search of exported files: `search.py`.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,8 @@ from deepmd.data.lattice import images_within, reduced, spacing
 from deepmd.data.limits import FARTHEST, FLATTEST, LARGEST, MOST_NEIGHBOURS
 from deepmd.process import import_without
 
-vesin = import_without(
-    "vesin", "torch"
-)  # it would import torch wherever that is installed: seconds, for arrays that are never torch's
+# vesin imports torch where torch is installed, which takes seconds and is of no use for NumPy arrays
+vesin = import_without("vesin", "torch")
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Structure:
     coord : positions (n, 3), Angstrom, anywhere in space
     cell : lattice vectors in rows (3, 3), Angstrom, either handedness; None for an open boundary
     types : integer types (n,); a negative type is a virtual atom that nothing sees
-    where : what errors call it
+    where : name in errors
     """
 
     coord: np.ndarray
@@ -38,13 +40,13 @@ class Structure:
 
 @dataclass(frozen=True)
 class PairList:
-    """All pairs of the frames of a batch, atoms numbered through over the frames.
+    """All pairs of the frames of a batch; atoms are numbered consecutively over the frames.
 
     Attributes
     ----------
-    i, j : the centre and its neighbour (P,)
+    i, j : centres, ascending, and neighbours (P,)
     disp : r_j - r_i (P, 3), Angstrom
-    dist : its length (P,)
+    dist : |r_j - r_i| (P,), Angstrom
     types, frame : type and frame of each atom (A,)
     in_cell : position of each atom inside its cell (A, 3), Angstrom
     """
@@ -86,13 +88,8 @@ def find_neighbours(structures: Sequence[Structure], rcut: float) -> PairList:
     """Find all pairs within `rcut` (inclusive, Angstrom), periodic images included.
 
     Work and memory are linear in the atoms.
-
-    Raises
-    ------
-    InputError
-        An atom is so far out that its position says too little, or has more than `MOST_NEIGHBOURS` neighbours.
     """
-    # the open interval of the search becomes closed
+    # the searches find dist < cutoff: the next float64 makes rcut inclusive
     cutoff = float(np.nextafter(rcut, np.inf))
     parts, offset = [], 0
     for structure in structures:
@@ -116,7 +113,7 @@ def _joined(blocks: Sequence[Pairs]) -> Pairs:
 
 
 def _checked(structure: Structure, real: np.ndarray, cutoff: float) -> Iterator[Pairs]:
-    """Yield the pairs of the real atoms, numbered among these, for one run of centres after another."""
+    """Yield the pairs of the real atoms (numbers among the real atoms), one run of centres after another."""
 
     def refuse(what: str, number: str) -> None:
         raise InputError(
@@ -127,7 +124,7 @@ def _checked(structure: Structure, real: np.ndarray, cutoff: float) -> Iterator[
     check_positions(structure)
     points = np.asarray(structure.coord[real], dtype=np.float64)
     cell = None if structure.cell is None else reduced(np.asarray(structure.cell, dtype=np.float64))
-    if cell is not None:  # wrapped, but not further: near the origin numbers are dense
+    if cell is not None:  # fractional coordinates in (-1, 1), where float64 is fine enough
         points = points - np.trunc(points @ np.linalg.inv(cell)) @ cell
     if not len(real) or _ordinary(points, cell, cutoff):
         blocks: Iterator[Pairs] = iter([_by_vesin(points, cell, cutoff)])
@@ -138,7 +135,7 @@ def _checked(structure: Structure, real: np.ndarray, cutoff: float) -> Iterator[
                 f"the cell {np.asarray(structure.cell).tolist()} is so small or flat that each atom",
                 f"at least {own:.10g}",
             )
-        # images in a cell of this size are farther than any cutoff: an open boundary
+        # open boundary: a cell so large that images are farther than any cutoff
         blocks = pairs_by_bins(points, 8.0 * FARTHEST * np.eye(3) if cell is None else cell, cutoff)
     for block in blocks:
         centres = np.arange(block[0][0], block[0][-1] + 2) if len(block[0]) else np.zeros(1)
@@ -149,14 +146,14 @@ def _checked(structure: Structure, real: np.ndarray, cutoff: float) -> Iterator[
 
 
 FEW_BINS = 1e5
-"""Most bins of vesin, as wide as the cutoff.
+"""Most bins that vesin makes as wide as the cutoff.
 
-In place of more it makes wider ones, and dies if only some directions have many.
+Beyond, vesin makes wider bins, and crashes if only some directions have many.
 """
 
 
 def _ordinary(points: np.ndarray, cell: np.ndarray | None, cutoff: float) -> bool:
-    """Return whether vesin is quick: few bins, few steps to bins around, few atoms in each bin."""
+    """Return whether vesin is quick: few bins, few bins around an atom, few atoms in each bin."""
     if cell is None:
         low, around_3 = points.min(axis=0), np.full(3, 3.0)
         bins_3 = np.floor((points.max(axis=0) - low) / cutoff) + 1.0
@@ -172,18 +169,19 @@ def _ordinary(points: np.ndarray, cell: np.ndarray | None, cutoff: float) -> boo
     if not (around * bins <= 27.0 * FEW_BINS or (bins <= len(points) and bins_3.max() <= 20.0 * bins_3.min())):
         return False
     bin_A3 = np.minimum(place, bins_3 - 1.0).astype(np.int64)
+    # candidate pairs: bins around an atom times the sum over bins of (atoms in the bin)^2
     counts = np.bincount(bin_A3 @ np.array([1.0, bins_3[0], bins_3[0] * bins_3[1]]).astype(np.int64))
     return bool(around * np.dot(counts, counts) <= 50.0 * MOST_NEIGHBOURS * (len(points) + 10))
 
 
 FEW_ATOMS = 2**16
-"""So many atoms have numbers that sort in two passes."""
+"""Below 2**16 atoms indices fit uint16, which NumPy sorts with a two-pass radix sort."""
 
 
 def _by_vesin(points: np.ndarray, cell: np.ndarray | None, cutoff: float) -> Pairs:
-    """Return all pairs, sorted by their first atom.
+    """Return all pairs sorted by centre.
 
-    Searching each pair once and turning it round takes half of the time of searching both.
+    Below `FEW_ATOMS` vesin finds each pair once, and (j, i, -disp) is added here, in half the time of a full list.
     """
     whole = len(points) >= FEW_ATOMS
     search = vesin.NeighborList(cutoff=cutoff, full_list=whole, sorted=whole)
@@ -199,7 +197,7 @@ def _by_vesin(points: np.ndarray, cell: np.ndarray | None, cutoff: float) -> Pai
 
 
 def _inside(structure: Structure) -> np.ndarray:
-    """Return the positions (n, 3) inside the cell."""
+    """Return the positions (n, 3) wrapped into the cell, as they are without a cell."""
     coord = np.asarray(structure.coord, dtype=np.float64)
     if structure.cell is None:
         return coord
@@ -209,7 +207,7 @@ def _inside(structure: Structure) -> np.ndarray:
 
 
 def _numbered(numbers: np.ndarray, real: np.ndarray, offset: int) -> np.ndarray:
-    """Numbers in the batch from those among the real atoms of a frame; whole arrays are copied no more than needed."""
+    """Return numbers in the batch from numbers among the real atoms of a frame, without a copy where they agree."""
     if len(real) and real[-1] + 1 != len(real):
         numbers = real[numbers]
     return numbers + offset if offset else numbers

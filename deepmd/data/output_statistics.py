@@ -19,7 +19,7 @@ BiasAndScale = tuple[np.ndarray, np.ndarray]
 
 
 def type_counts(frames: Frames, ntypes: int) -> np.ndarray:
-    """Return the atoms of each type in each frame, (F, T)."""
+    """Return the number of atoms of each type in each frame, (F, T)."""
     types = [system.types_of(frame) for system, frame in frames]
     return np.array([np.bincount(each[each >= 0], minlength=ntypes) for each in types], dtype=np.float64)
 
@@ -45,14 +45,14 @@ def energy_bias(model: Model, frames: Frames) -> np.ndarray:
 
 
 def fit_energies(counts: np.ndarray, energies: np.ndarray, free: np.ndarray, rcond: float | None) -> np.ndarray:
-    """Fit energies of types to total energies by least squares, and log what remains.
+    """Fit energies of types to total energies by least squares, and log the residual.
 
     Parameters
     ----------
     counts : atoms of each type in each frame, (F, T)
     energies : of frames, (F,), eV
     free : which types are fitted, (T,); the others get zero
-    rcond : singular values below this part of the largest one count as zero
+    rcond : singular values below this fraction of the largest singular value count as zero
     """
     fitted, *_ = np.linalg.lstsq(np.where(free, counts, 0.0), energies, rcond=rcond)
     fitted = np.where(free, fitted, 0.0)
@@ -68,12 +68,12 @@ def _energy(model: Model, frames: Frames) -> BiasAndScale:
 
 
 def _none(model: Model, frames: Frames) -> BiasAndScale:
-    """Return zero and one: a constant vector would not turn with the system."""
+    """Return bias 0 and scale 1: a constant vector would not rotate with the system."""
     return np.zeros((model.ntypes, model.output.width)), np.ones((model.ntypes, model.output.width))
 
 
 def _mean(model: Model, frames: Frames) -> BiasAndScale:
-    """Mean of the atomic labels of each type; of types without atomic labels what least squares on the totals give."""
+    """Return the mean of the atomic labels of each type; without atomic labels the least-squares fit of the totals."""
     bias, std = _none(model, frames)
     counts, total = with_output(model, frames)
     if len(counts):
@@ -89,9 +89,10 @@ def _mean(model: Model, frames: Frames) -> BiasAndScale:
 
 
 def _mean_and_deviation(model: Model, frames: Frames) -> BiasAndScale:
-    """Mean and deviation by type (least squares), or of all frames alike.
+    """Return bias and scale of a property.
 
-    Of sums over atoms, those of the value per atom.
+    With `distinguish_types` the bias is the least-squares fit by type, the scale the deviation of the residual.
+    Otherwise they are mean and deviation over frames, of the value per atom if the property is a sum over atoms.
     """
     counts, total = with_output(model, frames)
     if not len(counts):
@@ -111,7 +112,7 @@ def _mean_and_deviation(model: Model, frames: Frames) -> BiasAndScale:
 
 
 def with_output(model: Model, frames: Frames) -> BiasAndScale:
-    """Return atoms with an output of each type (F, T), and labels (F, d), of the frames with a label of the total."""
+    """Return numbers of atoms with an output by type (F, T), and labels (F, d), of frames with a label of the total."""
     labelled = [(system, frame) for system, frame in frames if model.output.label in system.data]
     counts = type_counts(labelled, model.ntypes).reshape(-1, model.ntypes)
     counts[:, list(model.atom_exclude_types)] = 0.0
@@ -127,7 +128,7 @@ KINDS: dict[str, Callable[[Any, Frames], BiasAndScale]] = {
     "dos": _mean,
     "property": _mean_and_deviation,
 }
-"""What is computed for each output."""
+"""Function that computes bias and scale, by output."""
 
 
 def output_statistics(model: Model, frames: Frames) -> BiasAndScale:

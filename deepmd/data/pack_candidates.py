@@ -1,8 +1,8 @@
-"""Packing over `xp`, for exported files: candidates of a search to neighbours.
+"""Packing over `xp`, for exported files: candidates of `search.py` to neighbours.
 
-`deepmd.data.packing` is the host's twin with the same result. It stays because sorting a flat list of pairs is cheaper
-than sorting padded rows: 192 atoms with the layout of the water example take 1.5 ms there and 3.9 ms here (NumPy, one
-thread), and the difference is 8 % of an evaluation (row "evaluation, 192 atoms" of docs/benchmarks.md).
+`packing.py` gives the same result on the host, faster because it sorts a flat list of pairs, not padded rows: 192 atoms
+of the water example take 1.5 ms there and 3.9 ms here (NumPy, one thread). The difference is 8 % of an evaluation (row
+"evaluation, 192 atoms" of docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from deepmd.data.search import Candidates, largest, take_rows
 
 @dataclass(frozen=True)
 class PackedCandidates:
-    """Neighbours over `xp`, and how to return from their order of atoms to the caller's.
+    """Neighbours over `xp`, and the maps from their order of atoms to the caller's.
 
     Attributes
     ----------
@@ -33,16 +33,15 @@ class PackedCandidates:
 def pack_candidates(
     found: Candidates, type_A: Array, frame_A: Array, layout: Layout, ntypes: int, *, xp: Namespace
 ) -> PackedCandidates:
-    """Order centres by type, cut to `sel`, group by neighbour type; the same contract as `deepmd.data.packing`.
+    """Order centres by type, cut to `sel`, group by neighbour type, with the result of `deepmd.data.packing.pack`.
 
-    `Layout.by_section` chooses which neighbours stay where there are too many. Virtual atoms (type < 0) are neither
-    centres nor neighbours.
+    Overflow of `sel` follows `Layout.by_section`. Virtual atoms (type < 0) are neither centres nor neighbours.
 
     Parameters
     ----------
     found : candidates of the centres
     type_A, frame_A : type and frame of each atom, 64 bit
-    layout, ntypes : what the model asks for, and its number of types
+    layout, ntypes : layout and number of types of the model
     """
     if layout.mixed:
         found = _with_empty_column(found, xp=xp)
@@ -58,7 +57,7 @@ def pack_candidates(
     pair_NC, mask_NC = _nearest(
         found.dist_NC, xp.logical_and(found.mask_NC, kind_NC >= 0), row_N, layout.row_limit, xp=xp
     )
-    # `part_NC`: section of each neighbour; `near_NC` keeps the excluded ones, whose slots may have to stay empty
+    # `part_NC`: section of each neighbour; `near_NC`: mask with excluded neighbours, whose slots may have to stay empty
     part_NC, near_NC = _entries(kind_NC, pair_NC, xp=xp), mask_NC
     for a, b in {*layout.excluded, *((b, a) for a, b in layout.excluded)}:
         both_NC = xp.logical_and(xp.expand_dims(xp.equal(type_N, a), axis=1), xp.equal(part_NC, b))
@@ -66,7 +65,7 @@ def pack_candidates(
     if layout.mixed:
         one_NC = xp.zeros_like(part_NC) + len(layout.typed)
         part_NC = xp.concat([part_NC, one_NC], axis=1) if layout.typed else one_NC
-    if layout.typed:  # the same neighbours once more
+    if layout.typed:  # every neighbour twice, in its section, without holes of excluded ones, and in the mixed row
         pair_NC, near_NC, mask_NC = (
             xp.concat(both, axis=1) for both in ((pair_NC, pair_NC), (mask_NC, near_NC), (mask_NC, mask_NC))
         )
@@ -81,7 +80,7 @@ def pack_candidates(
         for x, away in zip(found.disp, (2.0 * layout.rcut, 0.0, 0.0), strict=True)
     ]
 
-    # atoms are sorted like centres, and those that are no centres follow; the inverse of that order is `position_A`
+    # order of the A atoms: centres by type, then the others; `position_A` is the inverse permutation
     is_centre_A = xp.segment_sum(xp.ones_like(atom_N), atom_N, xp.size(type_A, 0)) > 0
     atoms_A = xp.argsort(xp.where(is_centre_A, type_A, xp.zeros_like(type_A) + ntypes), axis=0)
     position_A = xp.segment_sum(xp.counting(xp.size(type_A, 0), like=atoms_A), atoms_A, xp.size(type_A, 0))
@@ -107,12 +106,12 @@ def pack_candidates(
 
 
 def _entries(table_NC: Array, number_NC: Array, *, xp: Namespace) -> Array:
-    """Take entries of a table by their numbers, counted row by row."""
+    """Take entries of a table by their flat numbers, counted row by row."""
     return take_rows(xp.reshape(table_NC, (-1,)), number_NC, xp=xp)
 
 
 def _nearest(dist_NC: Array, mask_NC: Array, row_N: Array, limit: int, *, xp: Namespace) -> tuple[Array, Array]:
-    """Return where the nearest `limit` real neighbours of each row stand in the table, and which of them there are."""
+    """Return flat numbers in the table of the nearest `limit` neighbours of each row, and the mask of existing ones."""
     order_NC = xp.argsort(xp.where(mask_NC, dist_NC, xp.zeros_like(dist_NC) + float("inf")), axis=1)
     count_N = xp.sum(xp.astype(mask_NC, xp.int64), axis=1)
     longest = largest(count_N, xp=xp)
@@ -125,13 +124,13 @@ def _nearest(dist_NC: Array, mask_NC: Array, row_N: Array, limit: int, *, xp: Na
 def _slots(
     part_NC: Array, mask_NC: Array, counted_NC: Array, layout: Layout, *, xp: Namespace
 ) -> tuple[Array, Array, tuple[Array, ...]]:
-    """Return the slot of each neighbour, whether it has one, and the widths of the sections (that of the longest row).
+    """Return the slot of each neighbour, the mask of neighbours with a slot, and the widths of sections (longest row).
 
-    Neighbours that are counted but not in the mask leave their slots empty.
+    Neighbours that are in `counted_NC` but not in `mask_NC` leave their slots empty.
     """
     slot_NC, kept_NC, widths, start = xp.zeros_like(part_NC), xp.zeros_like(part_NC), [], 0
     for section, sel in enumerate(layout.sections):
-        # a neighbour's rank is the number of neighbours of its section up to it, in the order of distance
+        # rank of a neighbour: number of counted neighbours of its section up to this one, in order of distance
         hit_NC = xp.logical_and(mask_NC, xp.equal(part_NC, section))
         rank_NC = xp.cumulative_sum(xp.astype(xp.logical_and(counted_NC, xp.equal(part_NC, section)), xp.int64), axis=1)
         hit_NC = xp.logical_and(hit_NC, rank_NC <= sel)
@@ -145,7 +144,7 @@ def _slots(
 
 
 def _longest(rank_NC: Array, hit_NC: Array, *, xp: Namespace) -> Array:
-    """Return the largest rank that is hit, 0 if none is."""
+    """Return the largest rank among hits, 0 without hits."""
     return largest(xp.reshape(xp.where(hit_NC, rank_NC, xp.zeros_like(rank_NC)), (-1,)), xp=xp)
 
 
@@ -159,7 +158,7 @@ def _inner(dist_NC: Array, mask_NC: Array, slot_NC: Array, layout: Layout, *, xp
 
 
 def _with_empty_column(found: Candidates, *, xp: Namespace) -> Candidates:
-    """Return candidates with an empty column, from which the last slot of a mixed row is taken without neighbours."""
+    """Return candidates with one more column, empty, so that the last slot of a mixed row exists without neighbours."""
     none_N1 = xp.expand_dims(xp.zeros_like(found.atom_N), axis=1)
     away_N1 = xp.astype(none_N1, xp.float64)
     columns = tuple(xp.concat([x, away_N1], axis=1) for x in found.disp)
@@ -177,12 +176,12 @@ def _kinds(type_A: Array, frame_A: Array, atom_N: Array, kind_NM: Array, mask_NM
 
 
 def _placed(pair_NC: Array, slot_NC: Array, mask_NC: Array, width: Array, *, xp: Namespace) -> tuple[Array, Array]:
-    """Put the numbers of pairs into their slots (N, M), 0 where empty, and return which are taken."""
+    """Scatter the numbers of pairs into their slots (N, M), 0 where empty; return them and the mask of filled slots."""
     rows = xp.size(pair_NC, 0)
     row_N1 = xp.expand_dims(xp.counting(rows, like=slot_NC), axis=1)
     lost = rows * width  # one segment more, for what has no slot
     target_NC = xp.where(mask_NC, row_N1 * width + slot_NC, xp.zeros_like(slot_NC) + lost)
-    # every slot receives one number at most, so that the sum is this number; 1 is added to tell 0 from an empty slot
+    # a slot receives at most one number, so the sum is the number; 1 is added to tell number 0 from an empty slot
     filled = xp.segment_sum(xp.reshape(pair_NC, (-1,)) + 1, xp.reshape(target_NC, (-1,)), lost + 1)[:lost]
     filled_NM = xp.reshape(filled, (rows, width))
     return xp.maximum(filled_NM - 1, xp.zeros_like(filled_NM)), filled_NM > 0

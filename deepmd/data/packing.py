@@ -1,4 +1,7 @@
-"""Pack pair lists into Neighbours: sort by type, cut to `sel`, section (docs/theory/neighbours.md#selection)."""
+"""Packing of pair lists into `Neighbours`: sort by type, cut to `sel`, section (docs/theory/neighbours.md#selection).
+
+NumPy only. The same over `xp` for exported files: `pack_candidates.py`.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,12 @@ class SelWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Packed:
-    """Neighbours on the host and where its atoms came from.
+    """Neighbours on the host, and the map from their atoms to those of the batch.
 
     Attributes
     ----------
     neighbours : the geometry, NumPy arrays
-    atoms : for each of the A atoms of `neighbours` its number in the batch (centres first, ordered by type)
+    atoms : number in the batch of each of the A atoms of `neighbours` (centres first, ordered by type)
     num_frames : frames of the batch
     closest : shortest distance among the pairs, Angstrom; infinite without any
     """
@@ -34,7 +37,7 @@ class Packed:
 
 
 def _rank(group: np.ndarray) -> np.ndarray:
-    """Position of each element within its run of equal, consecutive group numbers."""
+    """Return the position of each element within its run of equal, consecutive group numbers."""
     starts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]]) if len(group) else np.zeros(0, dtype=np.int64)
     return np.arange(len(group)) - np.repeat(starts, np.diff(np.r_[starts, len(group)]))
 
@@ -42,14 +45,14 @@ def _rank(group: np.ndarray) -> np.ndarray:
 def pack(
     neighbours: PairList, layout: Layout, ntypes: int, centres: np.ndarray | None = None, *, ordered: bool = True
 ) -> Packed:
-    """Pack the neighbours of `centres` (numbers in the batch; default all real atoms) for a descriptor.
+    """Pack the neighbours of `centres` (numbers in the batch; default: all real atoms) for a descriptor.
 
-    More neighbours than `sel`: the nearest sum(sel) stay (all where a layout is `by_section`), then of each section the
-    nearest; a SelWarning tells. Without `ordered` the slots of a section may be in any order where none overflows,
-    because sorting by distance takes time (see `deepmd.plan.plans.needs_order`).
+    Overflow of `sel` follows `Layout.by_section`, with a SelWarning. Without `ordered` and without overflow, the slots
+    of a section may be in any order, which saves the sort by distance (see `deepmd.plan.plans.needs_order`).
     """
     types = neighbours.types
     centres = np.flatnonzero(types >= 0) if centres is None else centres
+    # centres by type; `row_of` is the inverse permutation, -1 for atoms that are no centres
     centres = centres[np.argsort(types[centres], kind="stable")]
     row_of = np.full(len(types), -1, dtype=np.int64)
     row_of[centres] = np.arange(len(centres))
@@ -65,9 +68,8 @@ def pack(
     pair, row, part = _nearest(pair, row, part, dist, layout, ordered=ordered)
 
     sections = len(layout.sections)
-    slot = (
-        _rank(row) if layout.needs_neighbour_features else row
-    )  # where messages are passed, an excluded neighbour leaves its slot empty
+    # message passing: ranks are taken before neighbours are excluded, so that an excluded one leaves its slot empty
+    slot = _rank(row) if layout.needs_neighbour_features else row
     for a, b in layout.excluded:
         type_i, type_j = types[neighbours.i[pair]], types[neighbours.j[pair]]
         keep = ~(((type_i == a) & (type_j == b)) | ((type_i == b) & (type_j == a)))
@@ -75,6 +77,7 @@ def pack(
     counted = slot
     if layout.typed:
         pair, row, part = _once_more(pair, row, types[neighbours.j[pair]], layout.typed)
+    # slot: rank of a neighbour in its section of its row; column = start of the section + slot
     slot = _rank(row * sections + part)
     if layout.needs_neighbour_features:  # the mixed row, which comes last
         slot[len(slot) - len(counted) :] = counted
@@ -85,13 +88,14 @@ def pack(
     inner = tuple(int(slot[last & (slot < sel) & (near <= rcut)].max(initial=-1)) + 1 for rcut, sel in layout.inner)
     column = np.array([start for start, _ in spans(widths)], dtype=np.int64)[part] + slot
 
-    # atoms that are neighbours but no centres of this block follow the centres
+    # numbering of the A atoms: the centres, then atoms that are neighbours only
     index_of = row_of.copy()
     j = neighbours.j[pair]
     others = np.unique(j[index_of[j] < 0])
     index_of[others] = len(centres) + np.arange(len(others))
 
-    # rows are taken, not scattered, which NumPy does several times faster; an empty slot takes the last one
+    # slots gather their displacements by `source`, because NumPy gathers several times faster than it scatters; empty
+    # slots gather the row appended at the end
     size, place = (len(centres), sum(widths)), row * sum(widths) + column
     source = np.full(size[0] * size[1], len(neighbours.disp))
     source[place] = pair
@@ -125,11 +129,11 @@ def pack(
 def _nearest(
     pair: np.ndarray, row: np.ndarray, part: np.ndarray, dist: np.ndarray, layout: Layout, *, ordered: bool
 ) -> tuple[np.ndarray, ...]:
-    """Sort pairs by (row, section, distance) and keep what fits into `sel`.
+    """Sort pairs by (row, section, distance) and keep those that fit into `sel`.
 
-    Where nothing is left out one sort of one number each will do, several times faster than one by two keys; distances
-    that agree to about ten digits then come in either order. Where their order is of no account, a sort of small
-    integers in two passes.
+    Without overflow one sort by the composite key group + dist / (2 rcut), group = row * len(sel) + section, replaces a
+    lexsort, which takes several times as long. Distances that agree to about ten digits may then come in either order.
+    If order is of no account, groups below 2**16 fit uint16, which NumPy sorts with a two-pass radix sort.
     """
     group = row * len(layout.sel) + part
     count = np.bincount(group, minlength=1)
@@ -138,6 +142,7 @@ def _nearest(
         by_group = not ordered and len(count) * len(layout.sel) <= 2**16
         order = np.argsort(group.astype(np.uint16) if by_group else group + dist * (0.5 / layout.rcut), kind="stable")
         return pair[order], row[order], part[order]
+    # overflow: first the nearest `row_limit` of each row, then the nearest `sel` of each section
     overflow = count.sum(axis=1).max() > layout.row_limit
     _warn(count.max(axis=0), layout)
     if overflow:
@@ -151,7 +156,7 @@ def _nearest(
 
 
 def _once_more(pair: np.ndarray, row: np.ndarray, kind: np.ndarray, typed: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-    """Repeat pairs sorted by (row, distance): first a section for each neighbour type, then the mixed one."""
+    """Repeat pairs that are sorted by (row, distance): first in sections of neighbour types, then in the mixed row."""
     order = np.lexsort((kind, row))
     order = order[_rank(row[order] * len(typed) + kind[order]) < np.asarray(typed)[kind[order]]]
     part = np.concatenate([kind[order], np.full(len(pair), len(typed))])

@@ -1,4 +1,4 @@
-"""Errors of predictions: the table of what is compared, and the means over frames and systems."""
+"""Errors of predictions: the table of compared quantities, and means over frames and systems. NumPy only."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Quantity:
-    """What an error is of.
+    """Quantity whose errors are computed.
 
     Attributes
     ----------
-    output : of the model
-    title : what `dp test` calls the error; {} is MAE or RMSE
-    unit : of the error; "" is that of the label, and then only the RMSE is printed
-    per : what values are divided by: "natoms", "sqrt(natoms)", "volume", or "" for nothing
-    weighted : differences have the weights `atom_pref`
-    detail : name of the file with the labels and predictions of every frame; "" for none
-    width : of the printed title
+    output : output of the model
+    title : title of the error in `dp test`; {} is MAE or RMSE
+    unit : unit of the error; "": the unit of the label, and only the RMSE is printed
+    per : divisor of values: "natoms", "sqrt(natoms)", "volume"; "": none
+    weighted : differences are weighted with `atom_pref`
+    detail : name of the file with the labels and predictions of every frame; "": none
+    width : width of the printed title
     """
 
     output: str
@@ -67,11 +67,11 @@ QUANTITIES: dict[str, Quantity] = {
     "property": Quantity("property", "PROPERTY {}", "units", width=24),
     "atomic property": Quantity("atom_property", "Atomic PROPERTY {}", "units", width=24),
 }
-"""What is compared, in the order in which it is printed."""
+"""Compared quantities in the order of printing."""
 
 
 def labels_of(output: Output, data: Arrays) -> dict[str, np.ndarray]:
-    """Return the labels that data have, by output: (F, ...), and of atoms (F, n, ...)."""
+    """Return the labels among data by output: (F, ...) of frames, (F, n, ...) of atoms."""
     names = {output.name: output.label, output.atomic: output.atomic_label, "force": "force", "virial": "virial"}
     return {name: data[label] for name, label in names.items() if label in data}
 
@@ -81,8 +81,8 @@ def compare(label: Arrays, predicted: Arrays, counted: np.ndarray, cell: np.ndar
 
     Parameters
     ----------
-    label, predicted : by output; of `predicted` only what has labels counts
-    counted : which atoms count, (F, n)
+    label, predicted : arrays by output; predictions without a label are ignored
+    counted : mask of the atoms that count, (F, n)
     cell : (F, 3, 3), Angstrom; None for an open boundary
     """
     natoms = np.maximum(np.count_nonzero(counted, axis=1), 1)[:, None]
@@ -98,7 +98,7 @@ def compare(label: Arrays, predicted: Arrays, counted: np.ndarray, cell: np.ndar
 
 
 def errors_of(pairs: Mapping[str, Pair], counted: np.ndarray, weights: np.ndarray | None = None) -> MeanErrors:
-    """Return the errors of what was compared; `weights` (F, n) of the force of each atom, if there are any."""
+    """Return the mean errors of the pairs of `compare`; `weights` (F, n) are the data `atom_pref`, if there are any."""
     out = {}
     for name, (label, predicted) in pairs.items():
         weight = None

@@ -13,7 +13,7 @@ from deepmd.array_model.errors import InputError, nearest
 from deepmd.data.systems import System
 
 BLOCK = 4096
-"""Steps whose systems are drawn at once."""
+"""Systems drawn by one generator: draw d is entry d % BLOCK of the generator of block d // BLOCK."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class SamplingRule:
 
     Attributes
     ----------
-    systems : those that take part
+    systems : systems that take part
     batch_size : frames per batch of each system
-    probability : of each system
-    mixed : frames of one batch that each come from a system of their own; 0: a batch is of one system
+    probability : probability of each system
+    mixed : frames of a batch whose systems are drawn frame by frame; 0: all frames of a batch are of one system
     """
 
     systems: tuple[System, ...]
@@ -40,7 +40,7 @@ class SamplingRule:
 
     @property
     def epoch(self) -> int:
-        """Steps after which every system has been gone through once, on average."""
+        """Steps until every system has been visited completely, on average."""
         draws = max(n / p for n, p in zip(self.num_batches, self.probability, strict=True) if p > 0.0)
         return math.ceil(draws / max(self.mixed, 1))
 
@@ -59,13 +59,7 @@ def make_rule(
     sys_probs: Sequence[float] | None,
     where: str,
 ) -> SamplingRule:
-    """Return the rule that the options of a data section describe; `where` is the path of the section, for errors.
-
-    Raises
-    ------
-    InputError
-        An option is malformed or does not fit the systems.
-    """
+    """Return the rule that the options of a data section describe; errors name the section `where`."""
     kept, sizes, mixed = _sizes(systems, batch_size, f"{where}/batch_size")
     if sys_probs is not None:
         if len(kept) != len(systems):
@@ -79,6 +73,7 @@ def make_rule(
 def _sizes(
     systems: Sequence[System], batch_size: int | str | Sequence[int], where: str
 ) -> tuple[list[System], list[int], int]:
+    """Return the systems that stay under `batch_size`, their batch sizes, and `mixed` of the rule."""
     systems = list(systems)
     if isinstance(batch_size, int):
         sizes = [batch_size] * len(systems)
@@ -109,7 +104,7 @@ def _sizes(
 
 
 def _given(sys_probs: Sequence[float], batches: Sequence[int], where: str) -> np.ndarray:
-    """Given probabilities; negative entries share what is left in proportion to their batches."""
+    """Return the given probabilities; negative entries share the rest in proportion to their numbers of batches."""
     probability = np.array(sys_probs, dtype=np.float64)
     if len(probability) != len(batches):
         raise InputError(f"{where}: has {len(probability)} entries for {len(batches)} systems")
@@ -125,6 +120,7 @@ def _given(sys_probs: Sequence[float], batches: Sequence[int], where: str) -> np
 
 
 def _automatic(rule: str, batches: Sequence[int], where: str) -> np.ndarray:
+    """Return the probabilities of `auto_prob`: uniform, or by numbers of batches, in blocks of systems with weights."""
     weights = np.array(batches, dtype=np.float64)
     head, *blocks = rule.split(";")
     if head == "prob_uniform" and not blocks:
@@ -150,10 +146,7 @@ def _automatic(rule: str, batches: Sequence[int], where: str) -> np.ndarray:
 
 
 class Sampler:
-    """Draws the frames of each step.
-
-    Any step can be asked for at any time: nothing needs to be stored for a restart.
-    """
+    """Frames of each step, a function of seed and step only: a restart needs no stored state of the data."""
 
     def __init__(self, rule: SamplingRule, seed: int) -> None:
         self.rule = rule
@@ -172,7 +165,7 @@ class Sampler:
         return out
 
     def visit(self, system: int, visit: int) -> np.ndarray:
-        """Return the frames of the `visit`-th batch of a system: each epoch is a new order of all frames."""
+        """Return the frames of batch `visit` of a system: each epoch is a new permutation of its frames."""
         size, frames = self.rule.batch_size[system], self.rule.systems[system].num_frames
         per_epoch = max(frames // size, 1)
         order = self._order(system, visit // per_epoch)
@@ -188,7 +181,7 @@ class Sampler:
         )
 
     def _visit(self, draw: int) -> tuple[int, int]:
-        """Return the system of a draw and how often it had been drawn before."""
+        """Return the system of a draw, and how many earlier draws gave the same system."""
         block, offset = divmod(draw, BLOCK)
         while len(self._visits_before) <= block:
             drawn = self._systems(len(self._visits_before) - 1)

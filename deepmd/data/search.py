@@ -1,10 +1,7 @@
-"""Neighbour search over `xp` by cell bins, for exported files, which have no other package at hand.
+"""Cell list over `xp`, for exported files, which cannot import other packages. On the host: `neighbours.py`, faster.
 
-Sizes depend on data here and in `pack_candidates.py` only, and only these use the names of `SEARCH`. Within this
-package `neighbours.py` and `packing.py` do the same faster.
-
-Sizes besides the dimension key: C neighbour candidates of an atom, B bins around an atom, P pairs in one row after
-another.
+Sizes depend on data here and in `pack_candidates.py` only; both use the names of `SEARCH`. Sizes besides the dimension
+key of `namespace.py`: C neighbour candidates of an atom, B bins around an atom, P pairs, flat.
 """
 
 from __future__ import annotations
@@ -26,36 +23,33 @@ SEARCH = {
     "searchsorted": "of the standard; atoms of a bin among the sorted ones",
     "size": "one size in 64 bits, so that it can be combined with sums of integers; TensorFlow mixes no widths",
 }
-"""Names of a namespace that only this module uses besides those of physics, each with its reason.
+"""Names that search and packing over `xp` use besides those of physics, each with its reason.
 
-Those of tests and of `autograd` may lack them.
+Namespaces of tests and of `autograd` may lack them.
 """
 
 MOST_BINS = 2.0**16
-"""Bins along one direction; wider ones find the same neighbours, and their numbers fit into 64 bits."""
+"""Most bins along one direction: wider bins find the same neighbours, and composite keys of bins fit 64 bits."""
 
 MOST_AROUND = 2.0**15
-"""Bins to look into around an atom.
-
-Where the shortest vectors of a lattice need more, there are too many neighbours.
-"""
+"""Most bins to search around an atom. A lattice whose shortest vectors need more has too many neighbours."""
 
 LOOKED_AT = 2**12
-"""Bins, or atoms in them, that are looked at for each atom and for 2,000 atoms more: they bound memory."""
+"""Bound of memory: most bins searched, and most candidate pairs, for A atoms in units of A + 2,000."""
 
 NOWHERE = 2**62
-"""Bin of virtual atoms."""
+"""Key of the bin of virtual atoms, which is never searched."""
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Neighbours of centres, not yet ordered, cut or grouped; the slots beyond the last hold anything.
+    """Neighbours of centres, not yet sorted, cut or sectioned; entries outside of the mask are undefined.
 
     Attributes
     ----------
     atom_N : number of each centre among the A atoms, ascending
     disp : components x, y, z of r_j - r_i, each (N, C), Angstrom; arithmetic on columns is faster than on rows of three
-    dist_NC : their length
+    dist_NC : |r_j - r_i|, Angstrom
     index_NC : number of j among the A atoms
     mask_NC : True for a pair of an atom with another one, or with an image of itself, within the cutoff (inclusive)
     in_cell_A3 : positions of all atoms, inside their cells, Angstrom
@@ -70,7 +64,7 @@ class Candidates:
 
 
 def enclosing_cell(coord_A3: Array, rcut: float, *, xp: Namespace) -> Array:
-    """Cell (1, 3, 3) so large that no image of any atom is within `rcut` (Angstrom): an open boundary."""
+    """Return the cell (1, 3, 3) of an open boundary, so large that no image of an atom is within `rcut` (Angstrom)."""
     length_3 = 2.0 * largest(xp.abs(coord_A3), xp=xp) + 2.0 * rcut
     x, y, z = length_3[0:1], length_3[1:2], length_3[2:3]
     o = xp.zeros_like(x)
@@ -82,9 +76,10 @@ def candidates(
 ) -> Candidates:
     """Find all pairs within `rcut` (inclusive, Angstrom) by cell bins; work and memory are linear in the atoms.
 
-    Every frame has its cell (lattice vectors in rows, any shape with a volume, either handedness). Bins are numbered
-    periodically: a step over the border of the cell leads to the bin of an image, any number of cells away. Virtual
-    atoms (type < 0) find nobody and are not found.
+    Every frame has its cell (lattice vectors in rows, any shape with a volume, either handedness). Bins are periodic: a
+    step over the border of the cell leads to the bin of an image, any number of cells away. Virtual atoms (type < 0)
+    have no neighbours and are no neighbours. A search that would need too much memory or lose neighbours is an error
+    of `xp.checked`.
 
     Parameters
     ----------
@@ -92,14 +87,13 @@ def candidates(
     type_A, frame_A : type and frame of each atom, 64 bit
     cell_F33 : cells, Angstrom
     rcut : cutoff, Angstrom
-    periodic : 0 where the cells only enclose atoms without a boundary, whose places are then those given; otherwise 1
-
-    What cannot be searched with bounded memory, or not without losing neighbours, is an error of `xp.checked`.
+    periodic : 0 for the cells of open boundaries, where `in_cell_A3` are the positions as given; otherwise 1
     """
     real_A, most = type_A >= 0, LOOKED_AT * (xp.size(coord_A3, 0) + 2000)
     coord_A3, cell_F33 = searchable(coord_A3, real_A, frame_A, cell_F33, xp=xp)
     inverse_F33 = inverse(cell_F33, xp=xp)
     spacing_F3 = 1.0 / xp.sqrt(xp.sum(inverse_F33 * inverse_F33, axis=1))  # between lattice planes
+    # bins are wider than the cutoff, so that one step reaches all neighbours; in a thin cell one bin and several steps
     one_F3 = xp.ones_like(spacing_F3)
     bins_F3 = xp.maximum(xp.minimum(xp.floor(spacing_F3 / (rcut * (1.0 + SLACK))), MOST_BINS * one_F3), one_F3)
     reach_3 = largest(xp.ceil(rcut * (1.0 + 0.5 * SLACK) * bins_F3 / spacing_F3), xp=xp)
@@ -108,6 +102,7 @@ def candidates(
     reach_3 = xp.checked(reach_3, width_3[0] * width_3[1] * width_3[2] <= MOST_AROUND, text)
     bins_F3 = xp.astype(bins_F3, xp.int64)
 
+    # `home_A3`: positions wrapped into the cell. A step over the border leads to a bin of image floor(target / bins)
     fraction_A3 = _transformed(coord_A3, xp.take(inverse_F33, frame_A, axis=0), xp=xp)
     wrap_A3 = xp.floor(fraction_A3)
     cell_A33, bins_A3 = xp.take(cell_F33, frame_A, axis=0), xp.take(bins_F3, frame_A, axis=0)
@@ -126,6 +121,7 @@ def candidates(
     target_AB3 = target_AB3 - image_AB3 * xp.expand_dims(bins_A3, axis=1)
     origin_AB3 = xp.matmul(xp.astype(image_AB3, xp.float64), cell_A33) - xp.expand_dims(home_A3, axis=1)
 
+    # atoms sorted by the key of their bin: the atoms of a wanted bin are a run, found by two binary searches
     limits_3 = largest(bins_F3, xp=xp)
     number_A = _number(frame_A, bin_A3, limits_3)
     number_A = xp.where(real_A, number_A, xp.zeros_like(number_A) + NOWHERE)
@@ -143,7 +139,7 @@ def candidates(
     i_P = source_P // around
     j_P = xp.take(order_A, xp.take(first, source_P, axis=0) + within_P, axis=0)
     disp_P3 = xp.take(home_A3, j_P, axis=0) + xp.take(xp.reshape(origin_AB3, (-1, 3)), source_P, axis=0)
-    # the middle one of the bins around an atom is its own: the only one with the home copy of the centre
+    # the bin in the middle is the atom's own, the only bin that holds the centre itself and not an image
     middle = xp.equal(source_P - i_P * around, (around - 1) // 2)
     itself = xp.logical_and(xp.equal(i_P, j_P), middle)
     dist_P = xp.sqrt(xp.sum(disp_P3 * disp_P3, axis=-1))
@@ -173,17 +169,17 @@ def listed(coord_A3: Array, atom_N: Array, index_NC: Array, rcut: float, *, xp: 
 
 
 def _transformed(vector_A3: Array, matrix_A33: Array, *, xp: Namespace) -> Array:
-    """Return each row vector times its own matrix."""
+    """Return each row vector times the matrix of its row."""
     return xp.sum(xp.expand_dims(vector_A3, axis=-1) * matrix_A33, axis=-2)
 
 
 def largest(x: Array, *, xp: Namespace) -> Array:
-    """Return the largest value along the first axis, at least 0, which is also that of no values."""
+    """Return the maximum along the first axis, at least 0; 0 for an empty axis."""
     return xp.max(xp.concat([x, xp.zeros_like(xp.sum(x, axis=0, keepdims=True))], axis=0), axis=0)
 
 
 def _steps(reach_3: Array, *, xp: Namespace) -> Array:
-    """All steps to bins around (B, 3), from -reach to reach in each direction; no step is in the middle."""
+    """Return the steps to bins around (B, 3), -reach to reach in each direction, with the zero step in the middle."""
     width_3 = 2 * reach_3 + 1
     number = xp.counting(width_3[0] * width_3[1] * width_3[2], like=reach_3)
     parts = [number // (width_3[1] * width_3[2]), number // width_3[2], number]
@@ -192,16 +188,16 @@ def _steps(reach_3: Array, *, xp: Namespace) -> Array:
 
 
 def _number(frame: Array, bins: Array, limits_3: Array) -> Array:
-    """One number (...) for each bin (..., 3) of each frame (...)."""
+    """Return the composite key (...) of bins (..., 3) of frames (...): ((frame n_x + x) n_y + y) n_z + z."""
     return ((frame * limits_3[0] + bins[..., 0]) * limits_3[1] + bins[..., 1]) * limits_3[2] + bins[..., 2]
 
 
 def _unrolled(count: Array, *, xp: Namespace) -> tuple[Array, Array]:
-    """For runs of the given lengths, one after another: the run of each element, and its position there."""
+    """Return, for consecutive runs of the given lengths, the run of each element and its position in the run."""
     stop = xp.cumulative_sum(count, axis=0)
     total = xp.sum(count)
     element_P = xp.counting(total, like=count)
-    # a run that stops at or before an element adds one to the number of its run
+    # number of a run: how many runs stop at or before the element
     run_P = xp.cumulative_sum(xp.segment_sum(xp.ones_like(stop), stop, total + 1), axis=0)[:total]
     return run_P, element_P - xp.take(stop - count, run_P, axis=0)
 
@@ -213,7 +209,7 @@ def take_rows(x: Array, index_NC: Array, *, xp: Namespace) -> Array:
 
 
 def _tables(i_P: Array, j_P: Array, disp_P3: Array, dist_P: Array, in_cell_A3: Array, *, xp: Namespace) -> Candidates:
-    """Give the pairs of each atom, which follow each other, a row as wide as the longest needs."""
+    """Return a table (A, C) of the pairs, which are sorted by centre: a row per atom, as wide as the longest needs."""
     num_atoms = xp.size(in_cell_A3, 0)
     count_A = xp.segment_sum(xp.ones_like(i_P), i_P, num_atoms)
     text = f"coord: more than {MOST_NEIGHBOURS} neighbours are within the cutoff of an atom. Atom:"

@@ -1,4 +1,4 @@
-"""Which systems a command is about: a folder that is searched, a list in a file, or the data of an input."""
+"""Systems that a command line names: a folder that is searched, a list in a file, or the data of an input."""
 
 from __future__ import annotations
 
@@ -22,13 +22,8 @@ def systems_of(
     Parameters
     ----------
     system : a folder or HDF5 file that is searched
-    datafile : a file with one path a line
+    datafile : a file with one path per line
     train_data, valid_data : an input whose training or validation data are meant
-
-    Raises
-    ------
-    InputError
-        Several are given, or no system is found.
     """
     given = {"system": system, "datafile": datafile, "train-data": train_data, "valid-data": valid_data}
     named = [name for name, value in given.items() if value is not None]
@@ -60,7 +55,7 @@ def _systems_of_input(path: str, section: str) -> list[str]:
 
 
 def files_of(systems: Iterable[str]) -> Iterator[Path]:
-    """Yield the files of systems, which no output may replace: those of folders, and HDF5 files."""
+    """Yield the files of systems, in folders or as HDF5 files, because no output may replace them."""
     for system in systems:
         folder = Path(system.partition("#")[0])
         yield from (folder, folder / "nopbc", *folder.glob("*.raw"), *folder.glob("set.*"), *folder.glob("set.*/*"))

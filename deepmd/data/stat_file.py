@@ -1,4 +1,4 @@
-"""`stat_file`: statistics of the data kept between trainings, in an HDF5 file or a folder of .npy files."""
+"""`stat_file`: cache of statistics of the data between trainings, in an HDF5 file or a folder of .npy files."""
 
 from __future__ import annotations
 
@@ -22,28 +22,23 @@ Arrays = dict[str, np.ndarray]
 
 
 def key_of(description: object) -> str:
-    """Return a short name for what statistics depend on."""
+    """Return the key of statistics: a hash of what the statistics depend on."""
     return hashlib.sha256(json.dumps(description, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def is_hdf5(path: str) -> bool:
-    """Return whether statistics go to a file, not to a folder."""
+    """Return whether statistics go to an HDF5 file, not to a folder."""
     return Path(path).suffix.lower() in (".h5", ".hdf5")
 
 
 def load_or_compute(path: str | None, mode: str, key: str, compute: Callable[[], Arrays]) -> Arrays:
-    """Return the arrays stored below `key`, or compute and store them.
+    """Return the arrays stored under `key`, or compute and store them.
 
     Parameters
     ----------
     path : `.h5` and `.hdf5` are files, anything else is a folder; None: nothing is stored
-    mode : "update" computes and stores what is missing; "read" requires it
+    mode : "update" computes and stores missing arrays; under "read" missing arrays are an error
     key : see `key_of`
-
-    Raises
-    ------
-    InputError
-        The place cannot be read or written, or lacks the key under "read".
     """
     if path is None:
         return compute()
@@ -74,7 +69,7 @@ def _from_hdf5(path: str, key: str) -> Arrays | None:
 
 
 def _to_hdf5(path: str, key: str, arrays: Arrays) -> None:
-    """Write a copy of the file with one more group, in one step."""
+    """Replace the file atomically by a copy with one more group."""
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         if Path(path).is_file():
             with h5py.File(path, "r") as old:
@@ -94,7 +89,7 @@ def _from_folder(path: str, key: str) -> Arrays | None:
 
 
 def _to_folder(path: str, key: str, arrays: Arrays) -> None:
-    """Write the files of a folder, which gets its name when it is complete."""
+    """Write a folder of .npy files, which gets its name when complete."""
     temporary = Path(path) / f".{key}.{os.getpid()}"
     temporary.mkdir(parents=True, exist_ok=True)
     for name, array in arrays.items():

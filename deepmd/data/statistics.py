@@ -1,4 +1,4 @@
-"""Statistics of the data, on the host (docs/theory/environment.md#statistics)."""
+"""Statistics of the data, on the host (docs/theory/environment.md#statistics). Of outputs: `output_statistics.py`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from deepmd.data.systems import System
 from deepmd.host import plain
 
 SMALLEST_STD = 1e-2
+"""Lower bound of deviations."""
+
 UNSEEN_STD = 0.1
 """Deviation of a type that the data lack."""
 
@@ -35,13 +37,12 @@ def sample(sampler: Sampler, num_batches: int) -> list[tuple[System, int]]:
 
 
 def environment_statistics(model: StandardModel, frames: Frames) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return mean and deviation of the environment of each centre type.
+    """Return mean and deviation by centre type, a pair for each part of the descriptor with statistics of its own.
 
-    One pair for each part of the descriptor that has statistics of its own. Those of rows (N, M, 4) are (T, 4), over
-    all slots, empty ones as zeros: the mean is (mean of the radial column, 0, 0, 0); x, y and z are pooled for their
-    deviation. Of features (N, D) each has its own, (T, D).
+    Rows (N, M, 4) give (T, 4) over all slots, empty slots counted as zeros: the mean is (radial mean, 0, 0, 0), and x,
+    y and z are pooled for the deviation. Features (N, D) give (T, D).
     """
-    # widths follow the data here: all neighbours count, and slots that do not exist add nothing
+    # sums run over the slots of the batch, counts over all slots: the slots that a batch lacks are zeros
     parts = model.descriptor.slot_totals
     sums: list[Any] = [0.0] * len(parts)
     pooled = [True] * len(parts)
@@ -57,7 +58,7 @@ def environment_statistics(model: StandardModel, frames: Frames) -> list[tuple[n
 
 
 def _of_rows(rows: np.ndarray, slots: int) -> np.ndarray:
-    """Return sums, sums of squares and numbers (3, 2) of the radial column and of x, y and z."""
+    """Return sums, sums of squares and counts (3, 2) of the radial column, and of x, y and z pooled."""
     columns, count = (rows[..., 0], rows[..., 1:]), len(rows) * slots
     return np.array(
         [[column.sum() for column in columns], [(column**2).sum() for column in columns], [count, 3 * count]]
@@ -65,12 +66,12 @@ def _of_rows(rows: np.ndarray, slots: int) -> np.ndarray:
 
 
 def _of_features(rows: np.ndarray) -> np.ndarray:
-    """Return sums, sums of squares and numbers (3, D) of each feature."""
+    """Return sums, sums of squares and counts (3, D) of each feature."""
     return np.stack([rows.sum(axis=0), (rows**2).sum(axis=0), np.full(rows.shape[1], len(rows))])
 
 
 def _mean_and_deviation(sums: Any, pooled: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and deviation from sums (3, T, columns)."""
+    """Return mean and deviation sqrt(<x^2> - <x>^2) from sums, sums of squares and counts (3, T, columns)."""
     total, square, count = sums
     seen = np.maximum(count, 1)
     mean = total / seen
@@ -83,15 +84,18 @@ def _mean_and_deviation(sums: Any, pooled: bool) -> tuple[np.ndarray, np.ndarray
 
 
 def apply_statistics(model: Model, params: Params, frames: Frames, protect: float) -> Params:
-    """Return the parameters with the statistics of a sample, of the input and of the output."""
+    """Return the parameters with the statistics of a sample of frames: inputs, and bias and scale of the output.
+
+    `protect` is the lower bound of the deviations of frame and atomic parameters.
+    """
     bias_Td, std_Td = output_statistics(model, frames)
     return {**_adapted(model, params, frames, protect), "out_bias": bias_Td[None], "out_std": std_Td[None]}
 
 
 def _adapted(model: Model, params: Params, frames: Frames, protect: float) -> Params:
-    """Return the parameters with the statistics of what goes in: environment, frame and atomic parameters.
+    """Return the parameters with the statistics of inputs: environment rows, frame and atomic parameters.
 
-    Members have no bias.
+    Members of a combination get input statistics only, because bias and scale are those of the combination.
     """
     if isinstance(model, Combination):
         members = [
@@ -121,13 +125,7 @@ def _adapted(model: Model, params: Params, frames: Frames, protect: float) -> Pa
 
 
 def neighbour_statistics(systems: Sequence[System], rcut: float, ntypes: int) -> tuple[float, list[int]]:
-    """Return the shortest distance (Angstrom) and the largest number of neighbours of each type within `rcut`.
-
-    Raises
-    ------
-    InputError
-        Two atoms of a frame are at the same place.
-    """
+    """Return the shortest distance (Angstrom) and the largest number of neighbours of each type within `rcut`."""
     shortest, most = np.inf, np.zeros(ntypes, dtype=np.int64)
     for system in systems:
         for frame in range(system.num_frames):

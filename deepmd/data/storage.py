@@ -1,4 +1,7 @@
-"""The files of a system, in a folder or in a group of an HDF5 file (`file.hdf5#/group`) with the same names."""
+"""Files of a system, in a folder or in a group of an HDF5 file (`file.hdf5#/group`) with the same names.
+
+Read access only. `systems.py` checks and combines the arrays.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,7 @@ from deepmd.array_model.errors import InputError
 log = logging.getLogger(__name__)
 
 MOST_COMPRESSED = 1100
-"""No data are compressed by more than this by what HDF5 compresses with.
-
-A dataset that claims more is damaged or hostile.
-"""
+"""Largest ratio by which filters of HDF5 compress. A dataset that claims more is damaged or hostile."""
 
 NO_SET = "is no folder; accepted as set.* are folders of .npy files"
 LEFT_OUT = "%s; it is left out"
@@ -33,10 +33,10 @@ class Storage(Protocol):
     where: str
 
     def name(self, *parts: str) -> str:
-        """Return how errors call a file."""
+        """Return the name of a file in errors."""
 
     def has(self, *parts: str) -> bool:
-        """Return whether there is such a file; raise InputError for a link that leads nowhere and what is no file."""
+        """Return whether a file exists; raise InputError for a dangling link and for anything but a file."""
 
     def words(self, name: str) -> list[str]:
         """Return the words of `type.raw` or `type_map.raw`."""
@@ -45,13 +45,13 @@ class Storage(Protocol):
         """Return the names of the sets, sorted; raise InputError for a `set.*` that is no folder."""
 
     def array(self, *parts: str) -> np.ndarray:
-        """Return a stored array as it is."""
+        """Return a stored array, unchecked."""
 
     def systems(self, patterns: Sequence[str] | None) -> list[str]:
-        """Return the paths of the systems below, sorted; this one too if there are no `patterns` (of `Path.rglob`).
+        """Return the sorted paths of the systems below. Without `patterns` (of `Path.rglob`) this system counts, too.
 
-        Links to systems count. What is below other links does not, as in DeePMD-kit, because links may run in circles.
-        A warning names such links, and those that lead nowhere.
+        Links to systems count. Other links are not followed, as in DeePMD-kit, because links may run in circles. A
+        warning names links that are not followed and dangling links.
         """
 
 
@@ -121,7 +121,7 @@ class Folder:
 
 
 def _mode(path: Path) -> int:
-    """Return the mode of what a path leads to, 0 if there is no such path; raise InputError for a link to nothing."""
+    """Return the mode of the target of a path, 0 if nothing is there; raise InputError for a dangling link."""
     try:
         return path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -133,7 +133,7 @@ def _mode(path: Path) -> int:
 
 
 class Group:
-    """A system in an HDF5 group, whose datasets are named as files are: `type.raw`, `set.000/coord.npy`."""
+    """A system in an HDF5 group, whose datasets have the names of files: `type.raw`, `set.000/coord.npy`."""
 
     def __init__(self, path: str, group: Any) -> None:
         self.where = path
@@ -195,7 +195,7 @@ class Group:
         return sorted(self.name(name).rstrip("/") if name else self.where for name in found)
 
     def _kind(self, name: str) -> type | None:
-        """Return the class of what a name leads to, None if there is none; raise InputError for a link to nothing."""
+        """Return the class of the target of a name, None if nothing is there; raise InputError for a dangling link."""
         try:
             kind: type | None = self._group.get(name, getclass=True)
         except (KeyError, OSError, RuntimeError) as error:
@@ -207,13 +207,7 @@ class Group:
 
 @contextmanager
 def open_storage(path: str) -> Iterator[Storage]:
-    """Yield the storage of a system.
-
-    Raises
-    ------
-    InputError
-        There is no such folder, file or group.
-    """
+    """Yield the storage of a system."""
     file, hash_, inner = path.partition("#")
     if Path(path).is_dir():
         yield Folder(path)

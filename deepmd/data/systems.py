@@ -1,4 +1,7 @@
-"""Systems in the DeePMD npy layout: `type.raw`, `type_map.raw`, `nopbc`, `set.*/NAME.npy` (docs/input.md#data)."""
+"""Systems in the DeePMD npy layout: `type.raw`, `type_map.raw`, `nopbc`, `set.*/NAME.npy` (docs/input.md#data).
+
+Files are read through `storage.py`, from folders and HDF5 groups alike.
+"""
 
 from __future__ import annotations
 
@@ -33,23 +36,23 @@ WIDTHS: dict[str, Width] = {
     "dos": (None, 0),
     "atom_dos": (0, None),
 }
-"""Data that are known besides coordinates and cells; others are read when their width is told (see `load_system`)."""
+"""Known data besides coordinates and cells; other data are read by `load_system` with a given width."""
 
 SCALARS = ("energy", "atom_ener", "atom_pref", "atom_ener_coeff", "atomic_weight")
 """Data without an axis for their values."""
 
 
 TENSORS = ("atom_dipole", "atom_polarizability")
-"""Data that may be stored for those atoms only whose type has an output."""
+"""Data that may be stored only for atoms whose type has an output."""
 
 
 @dataclass(frozen=True)
 class System:
-    """Frames of one number of atoms.
+    """Frames with the same number of atoms.
 
     Attributes
     ----------
-    path : where it was read from
+    path : folder or `file.hdf5#/group` of the system
     types : type of each atom in the numbering of the model, (n,), or (frames, n) if frames differ (mixed_type);
         negative: no atom
     coord : (frames, n, 3), Angstrom
@@ -93,15 +96,10 @@ class System:
 
 
 def find_systems(systems: str | Sequence[str], patterns: Sequence[str] | None = None) -> list[str]:
-    """Return the systems below a folder, or below each of a list (a system itself counts).
+    """Return the systems below a folder, or below each folder of a list; a folder that is a system counts.
 
-    A system is a folder with `type.raw`, or a group with such a dataset in an HDF5 file, `file.hdf5#/group`; a file
-    stands for all systems in it. `Storage.systems` says which links count.
-
-    Raises
-    ------
-    InputError
-        A folder or file does not exist or holds no system, or a `type.raw` is a link that leads nowhere.
+    A system is a folder with `type.raw`, or an HDF5 group `file.hdf5#/group` with a dataset `type.raw`. An HDF5 file
+    stands for all its systems. `Storage.systems` says which links count.
     """
     roots = [systems] if isinstance(systems, str) else [str(path) for path in systems]
     found: list[str] = []
@@ -109,7 +107,7 @@ def find_systems(systems: str | Sequence[str], patterns: Sequence[str] | None = 
         with open_storage(root) as storage:
             below = storage.systems(patterns)
         single = not isinstance(systems, str) and patterns is None
-        found += below or ([root] if single else [])  # reading it tells what is wrong
+        found += below or ([root] if single else [])  # no system: reading the folder says what is wrong
     if not found:
         raise InputError(
             f"{', '.join(roots)}: no system below (a system is a folder, or a group of an HDF5 file, with type.raw)"
@@ -148,14 +146,8 @@ def load_system(
     ----------
     path : a folder, or `file.hdf5#/group`
     type_map : element names of the model
-    names : the data that are wanted where present; a mapping tells the width of each (for properties of any name)
-    without : types without atomic output; tensors of atoms may be stored for the other atoms only
-
-    Raises
-    ------
-    InputError
-        A file is missing, cannot be read, has the wrong shape, holds NaN or atoms that are too far out, or an
-        element is not in `type_map`; or frames shall count several times, and `names` has `numb_copy`.
+    names : data to read where present; a mapping gives the width of each (for properties of any name)
+    without : types without atomic output; `TENSORS` may be stored for the other atoms only
     """
     with open_storage(str(path)) as storage:
         widths = names if isinstance(names, Mapping) else {name: WIDTHS[name] for name in names}
@@ -267,7 +259,7 @@ def _real_types(storage: Storage, part: str, frames: int, natoms: int, type_map:
 
 
 def _find(storage: Storage, part: str, name: str) -> tuple[str, str] | None:
-    """Return where a label is; `atom_` and `atomic_` mean the same."""
+    """Return the file of a label; the prefixes `atom_` and `atomic_` mean the same."""
     rest = name.removeprefix("atomic_").removeprefix("atom_")
     names = [name] if rest == name else [f"atom_{rest}", f"atomic_{rest}"]
     found = [(part, f"{each}.npy") for each in names if storage.has(part, f"{each}.npy")]
@@ -279,9 +271,9 @@ def _find(storage: Storage, part: str, name: str) -> tuple[str, str] | None:
 def _array(
     storage: Storage, place: tuple[str, str], width: int | None, frames: int | None = None, hint: str = ""
 ) -> np.ndarray:
-    """Read (frames, width) numbers; `frames` None: as many as there are.
+    """Read an array (frames, width); `frames` None accepts any number of frames.
 
-    The axis of frames may be missing where there is one frame, as `raw_to_set` leaves it.
+    The axis of frames may be missing for a single frame, as `raw_to_set` leaves such arrays.
     """
     file = storage.name(*place)
     if not storage.has(*place):
@@ -315,7 +307,7 @@ def _label(
 ) -> np.ndarray:
     """Read a label: (frames, k) or (frames, atoms, k), without the last axis for `SCALARS`.
 
-    It may be stored for the atoms `kept` only.
+    A label may be stored for the atoms `kept` only.
     """
     (frames, natoms), (per_frame, per_atom) = sizes, width
     file = storage.name(*place)
