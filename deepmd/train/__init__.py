@@ -1,1 +1,1 @@
-"""Training, written once: schedule, batches, loop, learning curve, checkpoints."""
+"""Training, written once for all backends: input to job (`prepare.py`), loop, schedule, learning curve, checkpoints."""

@@ -1,4 +1,4 @@
-"""Fit energy biases to data: after training, for fine-tuning, `dp change-bias` (docs/theory/fitting_nets.md)."""
+"""Energy biases fitted to data: after training, for fine-tuning, `dp change-bias` (docs/theory/fitting_nets.md)."""
 
 from __future__ import annotations
 
@@ -34,13 +34,8 @@ MODES = ("change", "set")
 def fitted_bias(content: ModelFile, frames: Frames, mode: str = "change") -> Params:
     """Return the parameters of a model with its energy biases fitted to the energies of frames by least squares.
 
-    Under "change" what the model predicts is subtracted first and the result added to the biases; types that no frame
-    has keep theirs. Under "set" the biases are those of a fresh model.
-
-    Raises
-    ------
-    InputError
-        No frame has an energy, or the mode is unknown.
+    Mode "change" adds the fit of label minus prediction to the biases. Mode "set" replaces the biases by the fit of the
+    labels, as for a fresh model. Types that no frame has keep their bias.
     """
     if mode not in MODES:
         raise InputError(f"mode is {mode!r}; accepted: {', '.join(MODES)}")
@@ -68,13 +63,7 @@ def with_bias(params: Params, bias: np.ndarray) -> Params:
 
 
 def predicted_energies(content: ModelFile, frames: Frames) -> np.ndarray:
-    """Return the energies of frames (F,), eV, as the NumPy backend gives them.
-
-    Raises
-    ------
-    InputError
-        One of them is not finite.
-    """
+    """Return the energies of frames (F,), eV, evaluated by the NumPy backend."""
     out = FramesEvaluator(evaluator, content)(frames, frozenset({"energy"}))["energy"][:, 0]
     if not np.all(np.isfinite(out)):
         system, frame = frames[int(np.argmin(np.isfinite(out)))]
@@ -101,15 +90,10 @@ def change_bias(
     ----------
     path : model file, checkpoint, or the folder of a training
     system, datafile : data to fit the biases to, see `deepmd.data.selection.systems_of`
-    values : the biases themselves instead, one per type, eV
+    values : biases to set instead of a fit, one per type, eV
     numb_frames : frames of each system, 0 for all
     mode : see `fitted_bias`
-    output : default: the name of the source with `_updated`; what comes of a TensorFlow checkpoint is a `.pb`
-
-    Raises
-    ------
-    InputError
-        A file cannot be read or written, or the data or values do not fit the model.
+    output : default: the name of the source with `_updated`; a TensorFlow checkpoint becomes a `.pb`
     """
     source = locate(path)
     default = source.with_name(f"{source.stem}_updated{'.pb' if source.suffix == '.index' else source.suffix}")

@@ -1,4 +1,4 @@
-"""Which checkpoints there are: names, the link to the newest, the `checkpoint` file, retention."""
+"""Checkpoints on disk: names, the links to the newest, the `checkpoint` file, retention."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from deepmd.io.formats import FORMATS
 
 
 def announce(backend: str, prefix: Path, name: str, step: int, keep: int, link: Path) -> None:
-    """Point the links and the `checkpoint` file to a complete checkpoint, then remove old ones.
+    """Point the links and the `checkpoint` file to a complete checkpoint, then remove old checkpoints.
 
     Parameters
     ----------
-    prefix, link : of the checkpoints, and of the links to the newest one
-    name : what the `checkpoint` file calls the checkpoint
-    step : of the checkpoint
-    keep : the newest so many stay; all do if it is less than 1
+    prefix, link : prefix of the checkpoints, and of the links to the newest checkpoint
+    name : name of the checkpoint in the `checkpoint` file
+    step : step of the checkpoint
+    keep : how many of the newest checkpoints stay; all if less than 1
     """
     module = checkpoint_module(backend)
     folder = Path(os.path.relpath(prefix.parent, link.parent))
@@ -43,13 +43,7 @@ def _link(link: Path, target: str) -> None:
 
 
 def newest(folder: str | os.PathLike[str]) -> Path:
-    """Return the checkpoint that the `checkpoint` file of a folder names.
-
-    Raises
-    ------
-    InputError
-        There is none.
-    """
+    """Return the checkpoint that the `checkpoint` file of a folder names."""
     state = Path(folder) / "checkpoint"
     if not state.is_file():
         raise InputError(
@@ -66,13 +60,7 @@ def newest(folder: str | os.PathLike[str]) -> Path:
 
 
 def locate(path: str | os.PathLike[str]) -> Path:
-    """Return the model file behind what a user named: a file, the prefix of a checkpoint, or the folder of a training.
-
-    Raises
-    ------
-    InputError
-        Nothing is there.
-    """
+    """Return the model file that a user names by a file, the prefix of a checkpoint, or the folder of a training."""
     path = Path(path)
     if path.is_dir():
         return path if (path / "saved_model.pb").is_file() else newest(path)

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from typing import Any
 
 FOREVER = 100 * 365 * 86400.0
-"""Longest expected time (seconds), because calendars end."""
+"""Upper bound of the expected time left, seconds, because dates of `datetime` end."""
 
 
 class Clock:
-    """Wall time per interval, speed, and when the training will be done."""
+    """Wall time per interval, speed, and expected end of a training."""
 
     def __init__(self, start: int, last: int) -> None:
         self._first = self._last_step = start
@@ -22,7 +22,7 @@ class Clock:
         self._begin = self._last_time = time.perf_counter()
 
     def line(self, step: int) -> str:
-        """Return the log line of the steps since the last one."""
+        """Return the log line of the steps since the last log line."""
         now = time.perf_counter()
         elapsed, steps = now - self._last_time, step - self._last_step
         left = min((self._numb_steps - step) * elapsed / max(steps, 1), FOREVER)

@@ -1,4 +1,4 @@
-"""The data of a training: systems found and read, neighbours counted, a summary in the log."""
+"""Data of a training: search and reading of systems, neighbour statistics, automatic `sel`, summary in the log."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from deepmd.plan import slots
 log = logging.getLogger(__name__)
 
 LONGEST_PATH = 42
-"""Characters of a path in the summary; of longer ones the end is shown."""
+"""Characters of a path in the summary; longer paths are cut at their beginning."""
 
 
 def find_folders(section: DataSection | None, where: str) -> list[str]:
-    """Return the paths of the systems of a section, whose path in the input is `where`."""
+    """Return the paths of the systems of a data section; errors name the section `where`."""
     if section is None:
         return []
     systems = section.systems if isinstance(section.systems, str) else list(section.systems)
@@ -34,19 +34,13 @@ def find_folders(section: DataSection | None, where: str) -> list[str]:
 
 
 def load_data(options: TrainInput, section: DataSection, folders: Sequence[str], where: str) -> SamplingRule:
-    """Read systems, and return how batches are drawn from them.
-
-    Raises
-    ------
-    InputError
-        Data cannot be read, or lack the labels of the loss.
-    """
+    """Read systems, and return the rule by which batches are drawn from the systems."""
     names, labels = data_of(options.model.output, options.loss), options.loss.labels()
     systems = [load_system(path, options.model.type_map, names, options.model.atom_exclude_types) for path in folders]
     if not any(label in system.data for system in systems for label in labels):
         raise InputError(f"{where}: no system has any of the labels that the loss reads ({', '.join(labels)})")
     rule = make_rule(systems, section.batch_size, section.auto_prob, section.sys_probs, where)
-    for label in labels if rule.mixed else ():  # a batch trains on a label that all its frames have
+    for label in labels if rule.mixed else ():  # a batch trains only on labels that all its frames have
         without = [system.path for system in rule.systems if label not in system.data]
         if 0 < len(without) < len(rule.systems):
             text = f"{section.batch_size!r} mixes systems; {without[0]} lacks {label}.npy, which others have"
@@ -61,17 +55,12 @@ def resolve_sel(
 
     Parameters
     ----------
-    source : the file to start from, whose `sel` comes first
+    source : the file to start from, whose `sel` takes precedence over the data
     skip : use no neighbour statistics of the data
 
     Returns
     -------
-    The input with numbers, and the shortest distance (Angstrom) of the data and of `source`; None if it is unknown.
-
-    Raises
-    ------
-    InputError
-        `sel` is automatic and `skip` is set.
+    The input with numbers, and the shortest distance (Angstrom) of the data and of `source`; None if unknown.
     """
     known = None if source is None else source.min_nbor_dist
     if source is not None:
@@ -105,7 +94,7 @@ def resolve_sel(
 
 
 def log_summary(name: str, rule: SamplingRule) -> None:
-    """Log a table of systems."""
+    """Log a table of the systems of a sampling rule."""
     log.info("---Summary of DataSystem: %-12s-----------------------------------------------", name)
     log.info("found %d system(s):", len(rule.systems))
     log.info("%42s  %6s  %6s  %6s  %9s  %3s", "system", "natoms", "bch_sz", "n_bch", "prob", "pbc")

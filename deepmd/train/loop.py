@@ -1,4 +1,4 @@
-"""The training loop, once for every backend."""
+"""The training loop, once for every backend: `run(job)`. The job comes from `prepare.py`, updates from the trainer."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ OnRow = Callable[[int, Row, Row | None, float], None]
 
 @dataclass(frozen=True)
 class Job:
-    """A training with all that it needs, from the step `done` on.
+    """A training that is ready to run from step `done` on.
 
     Attributes
     ----------
     options : the checked input
-    content : the model file that checkpoints carry, with whatever parameters
-    backend : its canonical name
+    content : model file of the checkpoints, whose parameters are replaced on saving
+    backend : canonical name of the backend
     trainer : the model in training
-    planner : chooses how its embedding nets are evaluated
+    planner : plan of the embedding nets, which follows the weights and the data
     train, validation : samplers
     lr : learning rate for the update after t steps
     done, numb_steps : updates made before, and in all
-    seed : of the samplers
+    seed : seed of the training sampler
     others : files of another training, which are moved before the first checkpoint is written
-    go_on : the command that continues the training from its newest checkpoint
-    finish : what happens to the parameters after the last step, if anything
-    full : the full validation, if there is one
+    go_on : command that continues the training from its newest checkpoint
+    finish : function of the parameters after the last step, if any
+    full : full validation, if any
     """
 
     options: TrainInput
@@ -83,9 +83,9 @@ def run(job: Job, on_row: OnRow | None = None) -> None:
     Raises
     ------
     InputError
-        The loss or a parameter is not finite any more; nothing is written after that.
+        The loss or a parameter is not finite. No checkpoint is written after that.
     KeyboardInterrupt, SystemExit
-        SIGINT or SIGTERM has come: the step was finished and a checkpoint written.
+        SIGINT or SIGTERM came. The step was finished and a checkpoint written.
     """
     clock = Clock(job.done, job.numb_steps)
     with ExitStack() as stack:
@@ -99,7 +99,7 @@ def run(job: Job, on_row: OnRow | None = None) -> None:
 
 
 def _train(job: Job, on_row: OnRow | None, clock: Clock, stack: ExitStack) -> None:
-    """Make the updates; `stack` closes what is opened."""
+    """Make the updates; `stack` closes files, threads and handlers."""
     options, training = job.options, job.options.training
     board = ScalarLog(training.tensorboard_log_dir) if training.tensorboard else None
     prepare, prepare_validation = (Preparation(job.content.model, options.loss) for _ in range(2))
@@ -142,7 +142,7 @@ def _train(job: Job, on_row: OnRow | None, clock: Clock, stack: ExitStack) -> No
                 _validate(job, job.full, step)
             stop, last = asked(), step == job.numb_steps
             if last or stop is not None or step % training.save_freq == 0:
-                if not train:  # finite parameters may overflow when they are used
+                if not train:  # a checkpoint must evaluate: finite parameters may overflow in use
                     _measure(job, step, batch, prefactors)
                 _save(job, step)
         advance(step)
@@ -155,7 +155,7 @@ def _train(job: Job, on_row: OnRow | None, clock: Clock, stack: ExitStack) -> No
 
 
 def _open_curve(job: Job) -> Rows:
-    """Begin the learning curve, or go on with that of the training that is continued."""
+    """Begin the learning curve, with the rows of the training that is continued, if any."""
     place = job.options.training.disp_file
     head, rows = job.others.rows(place, job.done)
     head = head or [lcurve.header(lcurve.columns(job.options.loss), job.validation is not None)]
@@ -202,7 +202,7 @@ def _measure(job: Job, step: int, batch: Batch, prefactors: dict[str, float]) ->
 
 
 def _measure_validation(job: Job, step: int, prefactors: dict[str, float], prepare: Preparation) -> Row | None:
-    """Return the quantities of a row on validation batches, weighted by atoms; None if there are no such data."""
+    """Return the quantities of a row on validation batches, weighted by atoms; None without validation data."""
     if job.validation is None or job.options.validation is None:
         return None
     number = job.options.validation.numb_btch
@@ -246,7 +246,7 @@ def _save(job: Job, step: int) -> None:
 
 
 def _state(job: Job, step: int, params: Params) -> tuple[ModelFile, Progress]:
-    """Return what a checkpoint holds; nothing of it is NaN or infinite."""
+    """Return the content of a checkpoint; raise InputError unless parameters and moments are finite."""
     check_finite(params, "parameters")
     content = job.content.with_params(params).with_distance(job.planner.closest)
     return content, Progress(step, job.seed, job.trainer.moments(), job.planner.terms)

@@ -1,4 +1,4 @@
-"""`dp train` and `dp freeze`."""
+"""`dp train` and `dp freeze`: the public functions behind the commands."""
 
 from __future__ import annotations
 
@@ -36,18 +36,13 @@ def train(
     ----------
     input_path : input.json
     backend : "torch" or "tf"
-    init_model, init_frz_model : a checkpoint or model file of any format to take the parameters from
-    restart : a checkpoint of the same backend to continue
-    finetune : a checkpoint or model file to take the parameters from; its energy biases are fitted to the new data
+    init_model, init_frz_model : checkpoint or model file of any format to take the parameters from
+    restart : checkpoint of the same backend to continue
+    finetune : checkpoint or model file to take the parameters from; energy biases are fitted to the new data
     use_pretrain_script : take the `model` section of the file to start from, but for the type map
-    output : where the input with all defaults is written
-    skip_neighbor_stat : leave out the shortest distance and the largest neighbour numbers of the data
+    output : file of the input with all defaults
+    skip_neighbor_stat : skip the shortest distance and the largest numbers of neighbours of the data
     on_row : called with each row of the learning curve, unrounded
-
-    Raises
-    ------
-    InputError
-        Anything about the input, the data or the files that cannot be used.
     """
     kinds = ((Take, init_model), (Continue, restart), (Take, init_frz_model), (FineTune, finetune))
     starts = [kind(path) for kind, path in kinds if path is not None]
@@ -67,12 +62,7 @@ def train(
 def freeze(checkpoint: str = ".", output: str = "frozen_model", backend: str | None = None) -> Path:
     """Write the model of a checkpoint (a file, a prefix, or the folder of a training) as a model file; return its path.
 
-    Without a suffix the output gets that of the backend which trained it (`.pth`, `.pb`).
-
-    Raises
-    ------
-    InputError
-        There is no checkpoint, or the output cannot be written.
+    An output without suffix gets `.pth` or `.pb`, the format of the backend that trained the model.
     """
     source = locate(checkpoint)
     target = Path(output)

@@ -1,4 +1,7 @@
-"""Files of another training where a new one writes: moved aside before its first checkpoint, never deleted."""
+"""Backup of files of another training (docs/input.md#files-of-another-training).
+
+Files that a new training would replace are moved aside before its first checkpoint, and never deleted.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from deepmd.train.places import curves_of, prefix_of
 log = logging.getLogger(__name__)
 
 ENDING = r"(?:\.pt|\.index|\.meta|\.data-\d+-of-\d+)"
-"""Files of checkpoints of every backend, ours and DeePMD-kit's."""
+"""Endings of the files of checkpoints of every backend, ours and DeePMD-kit's."""
 
 
 class OtherTraining:
@@ -27,9 +30,9 @@ class OtherTraining:
 
     Parameters
     ----------
-    options : the input, which says where the training writes
-    restart, step : the checkpoint that is continued, if there is one. If it lies here, only later checkpoints are
-        files of another training
+    options : the input, which names the files of the training
+    restart, step : the checkpoint that is continued, if there is one. If the checkpoint lies among the files of the
+        training, only later checkpoints are files of another training
     """
 
     def __init__(self, options: TrainInput, restart: Path | None, step: int) -> None:
@@ -41,8 +44,10 @@ class OtherTraining:
         links = [path for path in newest_files if path.is_symlink()]
         plain = [path for path in newest_files if not path.is_symlink()]
         state = [path for path in (link.parent / "checkpoint",) if path.is_file()]
+        # own: the continued checkpoint is among the files of this training
         self._own = restart is not None and real(restart) in map(real, [*numbered, *plain])
         here = [*_numbered(self._prefix), *newest_files, *map(_pointed, state)]
+        # theirs: a checkpoint here is of another training than the continued checkpoint
         self._theirs = restart is None or not {_training(path) for path in here} <= {_training(restart)}
         if self._own:
             files = [*(path for path in numbered if numbered[path] > step), *plain]
@@ -51,7 +56,7 @@ class OtherTraining:
         if files:
             curves = map(Path, curves_of(options).values())
             files += [curve for curve in curves if curve.is_file() and not is_stream(curve)]
-        by_place = {real(path.parent) / path.name: path for path in files}  # each file once, whatever its names
+        by_place = {real(path.parent) / path.name: path for path in files}  # each file once, by any path
         self._files = list(by_place.values())
         if files:
             log.warning(
@@ -65,9 +70,9 @@ class OtherTraining:
         return bool(self._files)
 
     def continued(self, folder: Path) -> list[Path]:
-        """Return the folders where the training that is continued has what this one has in `folder`.
+        """Return the folders where the continued training has the files that this training has in `folder`.
 
-        That is the same folder or, if the checkpoint is elsewhere, the one of the checkpoint.
+        These are `folder` itself or, if the continued checkpoint lies elsewhere, the folders of that checkpoint.
         """
         if self._own or self._restart is None:
             return [folder] if self._own else []
@@ -75,13 +80,7 @@ class OtherTraining:
         return [each for each in beside if not self._theirs or real(each) != real(folder)]
 
     def rows(self, curve: str, step: int) -> tuple[list[str], list[str]]:
-        """Return the comments and the rows up to a step of the curve of the training that is continued.
-
-        Raises
-        ------
-        InputError
-            It is no text.
-        """
+        """Return the comments, and the rows up to `step`, of the curve of the continued training."""
         places = [folder / Path(curve).name for folder in self.continued(Path(curve).parent)]
         path = next((path for path in places if path.is_file() and not is_stream(path)), None)
         try:
@@ -92,11 +91,11 @@ class OtherTraining:
         return [line for line in lines if line.startswith("#")], [row for row in rows if int(row.split()[0]) <= step]
 
     def wait(self, rows: Rows) -> None:
-        """Put a file of rows in its place when the place is free."""
+        """Register rows whose file moves to its place as soon as `move` has freed the place."""
         self._waiting.append(rows)
 
     def move(self) -> None:
-        """Move the files into a new folder beside the checkpoints, once. A kill at any moment loses nothing."""
+        """Move the files into a new folder beside the checkpoints, once. A kill at any moment loses no file."""
         if not self._files:
             return
         for number in itertools.count():
@@ -113,7 +112,7 @@ class OtherTraining:
 
 
 def _move(path: Path, folder: Path) -> None:
-    """Move a file; what points to a checkpoint points to the one that lies beside it then."""
+    """Move a file. A link and a `checkpoint` file are rewritten to name the checkpoint beside them."""
     new = folder / path.name
     while new.exists() or new.is_symlink():
         new = new.with_name(f"{new.name}_")
@@ -123,7 +122,7 @@ def _move(path: Path, folder: Path) -> None:
     elif path.name == "checkpoint":
         write_text(new, re.sub(r'[^\s"]*/', "", path.read_text(encoding="utf-8", errors="replace")))
     else:
-        shutil.move(real(path), new)  # of a link the file behind it, since files are written through links
+        shutil.move(real(path), new)  # the target of a link, because files are written through links
         return
     path.unlink()
 
@@ -156,12 +155,13 @@ def _numbered(prefix: Path) -> dict[Path, int]:
 
 
 class Rows:
-    """A text file that grows row by row; while files of another training are in its place, it waits beside it.
+    """Text file that grows row by row, under another name (`.new`) while a file of another training is in its place.
 
     Parameters
     ----------
-    path : where it is written; a device or a FIFO is written through
-    text : how it begins
+    path : place of the file; a device or a FIFO is written through
+    text : beginning of the file
+    others : files of another training
     """
 
     def __init__(self, path: str, text: str, others: OtherTraining) -> None:
@@ -187,7 +187,7 @@ class Rows:
             file.write(text)
 
     def settle(self) -> None:
-        """Move to the place."""
+        """Move the file to its place."""
         self._path = self._path.replace(real(self._place))
 
     def close(self) -> None:

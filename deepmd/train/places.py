@@ -1,4 +1,4 @@
-"""Where a training writes: what may not be there, what is moved aside, and the command that goes on from it."""
+"""Output files of a training: names, checks before the work starts, and the command that continues the training."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from deepmd.io.train_input import TrainInput
 from deepmd.train.tensorboard import import_tensorboard
 
 OUTPUT = "out.json"
-"""Where the complete input is written by default."""
+"""Default file of the complete input."""
 
 COMPATIBLE = "input_v2_compat.json"
-"""Where an input with an old layout is written in today's."""
+"""File of an input of an old layout, written in the present layout."""
 
 
 def prefix_of(options: TrainInput) -> Path:
@@ -27,7 +27,7 @@ def prefix_of(options: TrainInput) -> Path:
 
 
 def curves_of(options: TrainInput) -> dict[str, str]:
-    """Return the files of rows by the option that names them."""
+    """Return {option: file} of the files that grow row by row."""
     full = {"validating/full_val_file": options.validating.full_val_file} if options.validating.full_validation else {}
     return {"training/disp_file": options.training.disp_file, **full}
 
@@ -35,24 +35,19 @@ def curves_of(options: TrainInput) -> dict[str, str]:
 def check_places(
     options: TrainInput, endings: Sequence[str], output: str, old: bool, reads: Sequence[str | os.PathLike[str]]
 ) -> None:
-    """Check before the work starts that its results can be written, and replace neither what is read nor each other.
+    """Check before the work starts that results can be written, and replace neither files that are read nor each other.
 
     Parameters
     ----------
-    endings : of the files of a checkpoint
-    output : where the complete input goes
-    old : the input has an old layout
+    endings : endings of the files of a checkpoint
+    output : file of the complete input
+    old : whether the input has an old layout
     reads : files that the training reads
-
-    Raises
-    ------
-    InputError
-        A place cannot be written to, is a file of `reads`, or is that of another result.
     """
     training, link = options.training, Path(options.training.save_ckpt)
     folders = {"training/save_dir": training.save_dir, "validating/save_best_dir": options.validating.save_best_dir}
     if training.tensorboard:
-        import_tensorboard()  # before the data are read
+        import_tensorboard()  # a missing package is an error before the data are read
         folders["training/tensorboard_log_dir"] = training.tensorboard_log_dir
     for name, folder in folders.items():
         try:
@@ -81,7 +76,7 @@ def check_places(
         if not newest.is_symlink():  # links to the newest checkpoint are replaced themselves
             check_output(newest, "training/save_ckpt")
     stat = training.stat_file
-    if stat is not None and (is_hdf5(stat) or Path(stat).exists()):  # a folder is made with those above it
+    if stat is not None and (is_hdf5(stat) or Path(stat).exists()):  # a missing folder is made with its parents
         check_output(stat, "training/stat_file", reads=reads, folder=not is_hdf5(stat))
 
 

@@ -1,4 +1,7 @@
-"""Plan of a training: expansions follow the weights as they grow, and the distances of the data."""
+"""Plan of a training: number of terms and domain of expansions follow the weights and the distances of the data.
+
+How a plan is chosen: `deepmd/plan/expansions.py` (docs/design.md#embedding-nets-as-expansions).
+"""
 
 from __future__ import annotations
 
@@ -20,19 +23,20 @@ CHECK_FREQ = 50
 
 
 class Planner:
-    """Chooses the plan of a training, and gives the trainer another one when the present one no longer holds.
+    """Plan of a training; the trainer gets another plan when expansions no longer represent the nets.
 
     Parameters
     ----------
-    model : configuration, with the wishes of the input
+    model : configuration, with the option `evaluation` of each descriptor
     params : parameters to start from
-    closest : shortest distance in the training data and in the file to start from, Angstrom, if it is known
+    closest : shortest distance in the training data and in the file to start from, Angstrom, if known
     before : terms of the checkpoint that is continued (`Progress.terms`)
 
     Attributes
     ----------
     plan : present plan
-    closest : shortest distance of the plan; that of a batch if it was shorter than the expansions reached
+    closest : shortest distance for which the plan was made, Angstrom: of the data, or of a batch that was outside of
+        the domain
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""From an input to a job: everything that is checked, read and decided before the first step."""
+"""From an input to a `Job`: everything that is checked, read and decided before the first step (`loop.py`)."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def prepare(
     output: str = OUTPUT,
     skip_neighbor_stat: bool = False,
 ) -> Job:
-    """Check an input and read its data; write the completed input, and return what remains to be done.
+    """Check an input, read its data, write the completed input, and return the training as a job.
 
     Arguments and errors as for `deepmd.train.main.train`.
     """
     training = [name for name, row in BACKENDS.items() if row.trains]
     if backend not in training:
         raise InputError(f"the {backend} backend does not train; backends that do: {', '.join(training)}")
-    make_trainer = trainer_module(backend).trainer  # a missing package shows at once
+    make_trainer = trainer_module(backend).trainer  # a missing package is an error before anything is read
     tree, old = read_input(input_path)
     source, progress = load_start(start, backend)
     if use_pretrain_script:
@@ -159,7 +159,7 @@ def _with_definition(tree: dict[str, Any], source: ModelFile | None) -> dict[str
 
 
 def _with_type_map(tree: dict[str, Any]) -> dict[str, Any]:
-    """Return an old input, which may lack the type map, with that of its data."""
+    """Return an input of an old layout, which may lack the type map, with the type map of its data."""
     section, data = tree.get("model"), tree["training"]["training_data"]["systems"]
     named = isinstance(data, str) or (isinstance(data, list) and all(isinstance(path, str) for path in data))
     if not isinstance(section, dict) or "type_map" in section or not named:
@@ -171,7 +171,7 @@ def _with_type_map(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _seed(options: TrainInput) -> int:
-    """Return the seed of a new training, a random one if the input has none."""
+    """Return the seed of a new training, random if the input has none."""
     if options.training.seed is not None:
         return abs(options.training.seed)
     return int(np.random.SeedSequence().entropy) % 2**31  # type: ignore[arg-type]
@@ -180,7 +180,7 @@ def _seed(options: TrainInput) -> int:
 def _make_task(
     options: TrainInput, params: Params, progress: Progress | None, numb_steps: int, checkpoint: str
 ) -> Task:
-    """Return what the trainer gets; `checkpoint` names the restart in errors."""
+    """Return the task of the trainer; `checkpoint` names the restart in errors."""
     model, optimizer = options.model, options.optimizer
     shared = find_shared(model, params)
     fixed = {*options.given, *shared}

@@ -12,13 +12,7 @@ Rate = Callable[[int], float]
 
 
 def learning_rate(options: LearningRate, numb_steps: int) -> Rate:
-    """Return lr(t) for the update that follows t finished steps: a linear warm-up, then the decay of the type.
-
-    Raises
-    ------
-    InputError
-        The warm-up is as long as the training.
-    """
+    """Return lr(t) for the update that follows t finished steps: a linear warm-up, then the decay of the type."""
     start, stop = options.start_lr, options.last
     warmup = options.warmup_steps if options.warmup_ratio is None else int(options.warmup_ratio * numb_steps)
     steps = numb_steps - warmup
@@ -57,7 +51,7 @@ def _cosine(start: float, stop: float, steps: int) -> Rate:
 
 
 def _stable(options: StableDecay, start: float, stop: float, steps: int, numb_steps: int) -> Rate:
-    """start_lr, and in the last `decay_phase_ratio` of all steps a decay to stop_lr."""
+    """start_lr, and in the last `decay_phase_ratio` of all steps a decay to stop_lr: of a cosine, of lr or of 1/lr."""
     phase = max(int(options.decay_phase_ratio * numb_steps), 1)
 
     def lr(t: int) -> float:

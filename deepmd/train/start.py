@@ -1,4 +1,4 @@
-"""Where a training starts from, and the parameters that it starts with."""
+"""Start of a training: fresh, restart, or from a file; and the initial parameters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from deepmd.train.trainable import tie_shared_vectors
 
 @dataclass(frozen=True)
 class Fresh:
-    """New weights, and the statistics of the training data."""
+    """Fresh weights, and the statistics of the training data."""
 
     path: ClassVar[None] = None
 
@@ -55,13 +55,7 @@ Start = Fresh | Continue | Take | FineTune
 
 
 def load_start(start: Start, backend: str) -> tuple[ModelFile | None, Progress | None]:
-    """Return the model that a training starts from, and where the training stood that `Continue` goes on with.
-
-    Raises
-    ------
-    InputError
-        The file cannot be read, or is no checkpoint of the backend that could go on.
-    """
+    """Return the model that a training starts from, and the progress of the training that is continued, if any."""
     if start.path is None:
         return None, None
     path = locate(start.path)
@@ -77,13 +71,13 @@ def load_start(start: Start, backend: str) -> tuple[ModelFile | None, Progress |
 
 
 def initial_params(options: TrainInput, sampler: Sampler) -> Params:
-    """Return new parameters with the statistics of the data."""
+    """Return fresh parameters with the statistics of the data; parameters of `options.given` replace fresh ones."""
     model = options.model
     params = tie_shared_vectors(model, model.init(np.random.default_rng, xp=plain))
     params = replace_leaves(params, {**flatten(params), **options.given})
     new = flatten(params)
     if set(new) - {"out_std"} <= set(options.given):
-        return params  # tables and frozen models bring along all that there is
+        return params  # pair tables and frozen models give every parameter
     known = set(options.given) - {"out_bias"}
 
     def compute() -> dict[str, np.ndarray]:
@@ -95,7 +89,7 @@ def initial_params(options: TrainInput, sampler: Sampler) -> Params:
             if path not in known and not np.array_equal(leaf, new[path])
         }
 
-    # The key is the model alone, as in DeePMD-kit: statistics may have been gathered on other, larger data.
+    # key of the model alone, as in DeePMD-kit, because statistics may come from other, larger data
     key = key_of(_statistics_keys(options.model_dict()))
     kept = load_or_compute(options.training.stat_file, options.training.stat_file_mode, key, compute)
     out: Params = replace_leaves(params, {path: kept.get(path.replace("/", "."), leaf) for path, leaf in new.items()})
@@ -103,7 +97,7 @@ def initial_params(options: TrainInput, sampler: Sampler) -> Params:
 
 
 def _statistics_keys(tree: dict[str, Any]) -> dict[str, Any]:
-    """Drop from a `model` section what the statistics are independent of."""
+    """Return a `model` section without the options that statistics do not depend on."""
     free = ("seed", "trainable", "evaluation", "data_bias_nsample")
     return {
         key: _statistics_keys(value) if isinstance(value, dict) else value
@@ -113,13 +107,7 @@ def _statistics_keys(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_same_model(options: TrainInput, source: ModelFile) -> None:
-    """Refuse to start from the file of another model than the input describes.
-
-    Raises
-    ------
-    InputError
-        The models differ; the text names the first difference.
-    """
+    """Check that the file to start from holds the model that the input describes."""
     wanted = options.model.init(np.random.default_rng, xp=plain)
     ours, theirs = model_to_dict(options.model, paths(wanted)), model_to_dict(source.model, paths(source.params))
     if difference := _describe_difference(ours, theirs, "model"):
@@ -127,7 +115,7 @@ def check_same_model(options: TrainInput, source: ModelFile) -> None:
 
 
 def _describe_difference(ours: Any, theirs: Any, where: str) -> str:
-    """Return the first difference of two stored forms as text; what may change between runs is ignored."""
+    """Return the first difference of two stored forms as text; options that may change between runs are ignored."""
     free = ("trainable", "rcond", "preset_out_bias", "set_davg_zero")
     if isinstance(ours, dict) and isinstance(theirs, dict):
         each = [(key, ours.get(key), theirs.get(key)) for key in {**ours, **theirs} if key not in free]

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a training runs: it ends after the step, with a checkpoint."""
+"""SIGINT (Ctrl-C) and SIGTERM during a training: it ends after the present step, with a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Asked = Callable[[], signal.Signals | None]
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Asked]:
-    """Yield a function that tells which signal has asked to stop, if any.
+    """Yield a function that returns the signal that has asked to stop, if any.
 
-    A second signal does what it would do without a training. Signals that are ignored stay so, and outside of the main
-    thread, where Python takes no signals, nothing is installed.
+    After the first signal the previous handlers are back, so that a second signal ends the process. Ignored signals
+    stay ignored. Outside of the main thread nothing is installed, because Python handles signals in the main thread.
     """
     received: list[signal.Signals] = []
     before: dict[signal.Signals, Any] = {}
@@ -41,5 +41,5 @@ def stop_requests() -> Iterator[Asked]:
 
 
 def make_stop(number: signal.Signals, message: str) -> BaseException:
-    """Return what to raise after a request to stop: what the signal itself would have meant, exit code 130 or 143."""
+    """Return the exception to raise after a request to stop, with the exit code of the signal itself: 130 or 143."""
     return KeyboardInterrupt(message) if number is signal.SIGINT else SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""Scalars for TensorBoard, in the event files that its package writes."""
+"""Scalars for TensorBoard, in event files written by the package `tensorboard`, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -11,13 +11,7 @@ from deepmd.array_model.errors import InputError
 
 
 class ScalarLog:
-    """An event file in a folder. Each run begins a new one, and TensorBoard joins them.
-
-    Raises
-    ------
-    InputError
-        The package `tensorboard` is missing, or the folder cannot be written to.
-    """
+    """An event file in a folder. Each run begins a new file, and TensorBoard joins the files of a folder."""
 
     def __init__(self, folder: str) -> None:
         self._protocol = import_tensorboard()
@@ -34,20 +28,14 @@ class ScalarLog:
         self._write(step, summary=summary(value=[{"tag": name, "simple_value": each} for name, each in values.items()]))
 
     def _write(self, step: int, **content: Any) -> None:
-        """Append an event. The file is closed after each one, because a killed run must lose none."""
+        """Append an event. The file is closed after each event, because a killed run must lose none."""
         event, _, writer = self._protocol
         with self._path.open("ab") as file:
             writer(file).write(event(wall_time=time.time(), step=step, **content).SerializeToString())
 
 
 def import_tensorboard() -> tuple[Any, Any, Any]:
-    """Return the messages `Event` and `Summary` and the writer of records, none of which imports TensorFlow.
-
-    Raises
-    ------
-    InputError
-        The package is not installed.
-    """
+    """Return the classes `Event`, `Summary` and `RecordWriter`, whose modules do not import TensorFlow."""
     try:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary

@@ -1,4 +1,4 @@
-"""Which parameters a training changes, and which of them are one: type vectors that members of a hybrid share."""
+"""Trainable parameters, and tied parameters: type vectors that members of a hybrid share."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ CONSTANTS = ("davg", "dstd", "inputs")
 def trainable_paths(tree: Any, flags: Any, prefix: str = "") -> list[str]:
     """Return the paths of the leaves that a tree of flags selects.
 
-    A flag holds for everything below it, except for what has a name in `CONSTANTS`; what `flags` does not name is not
-    selected; a tuple of names selects all that have none of them either; a dict of flags given for a list holds for
-    each of its items.
+    A flag holds for all leaves below it. A tuple of names selects all leaves without one of the names in their path.
+    Leaves with a name of `CONSTANTS` in their path, and leaves that `flags` does not name, are not selected. Flags of a
+    list are a list, or one entry that holds for every item.
     """
     if isinstance(flags, bool | tuple):
         fixed = {*CONSTANTS, *(flags if isinstance(flags, tuple) else ())}
@@ -38,7 +38,7 @@ def trainable_paths(tree: Any, flags: Any, prefix: str = "") -> list[str]:
 
 
 def find_copies(model: Model, params: Params) -> dict[str, str]:
-    """Return the paths of all copies but the first: {path: that of the first}."""
+    """Return the copies of shared type vectors: {path of a further copy: path of the first copy}."""
     first: dict[tuple[str, str], str] = {}
     out = {}
     for where, part, own in descriptors_with(model, paths(params)):
@@ -52,7 +52,7 @@ def find_copies(model: Model, params: Params) -> dict[str, str]:
 
 
 def tie_shared_vectors(model: Model, params: Params) -> Params:
-    """Return the parameters with every copy equal to the first."""
+    """Return the parameters with every copy of a shared type vector set to the first copy."""
     leaves = flatten(params)
     out: Params = replace_leaves(
         params, {**leaves, **{path: leaves[original] for path, original in find_copies(model, params).items()}}
@@ -61,6 +61,6 @@ def tie_shared_vectors(model: Model, params: Params) -> Params:
 
 
 def find_shared(model: Model, params: Params) -> dict[str, str]:
-    """Return the copies that are trained as one; none if they differ, because then they were trained apart."""
+    """Return `find_copies` if all copies are equal; {} if any differ, because then copies were trained separately."""
     leaves, found = flatten(params), find_copies(model, params)
     return found if all(np.array_equal(leaves[path], leaves[original]) for path, original in found.items()) else {}

@@ -1,4 +1,7 @@
-"""Full validation: now and then errors over all validation frames, and checkpoints of the best models."""
+"""Full validation: errors over all validation frames at intervals, and checkpoints of the best models.
+
+Options and files: docs/input.md#full-validation.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +32,10 @@ METRICS = {
     "S": ("stress", "v", "meV/Å³"),
     "V": ("virial/natoms", "v", "meV/atom"),
 }
-"""Metric: the quantity of `QUANTITIES`, the term of the loss that must be on, and the unit in the log."""
+"""{metric: (name in `QUANTITIES`, term of the loss that must be on, unit in the log)}."""
 
 MOST_ATOMS = 1024
-"""Atoms that are evaluated at once."""
+"""Most atoms of frames that are evaluated together."""
 
 
 def full_errors(
@@ -41,11 +44,6 @@ def full_errors(
     """Return `METRIC:MAE` and `METRIC:RMSE` over all frames of systems, as `dp test` averages them; eV and Angstrom.
 
     NaN where no system has labels.
-
-    Raises
-    ------
-    InputError
-        A prediction is not finite.
     """
     names = {metric: METRICS[metric][0] for metric in metrics}
     outputs = {QUANTITIES[name].output for name in names.values()}
@@ -78,20 +76,15 @@ def _check_finite(predicted: dict[str, np.ndarray], system: System) -> None:
 
 
 class FullValidation:
-    """Decides when to validate, writes the log, and keeps the best checkpoints.
+    """Schedule, log and best checkpoints of the full validation of a training.
 
     Parameters
     ----------
     options : the input; the loss must have the term of the metric
     systems : validation systems
     backend : the backend that trains
-    numb_steps, done : steps in all, and finished before; rows of later steps are dropped
-    others : files of another training, in whose place the log may be
-
-    Raises
-    ------
-    InputError
-        There are no validation data, or the loss is another one or lacks the term of the metric.
+    numb_steps, done : steps in all, and steps finished before; log rows after step `done` are dropped
+    others : files of another training, one of which may be in the place of the log
     """
 
     def __init__(
@@ -132,10 +125,7 @@ class FullValidation:
     def __call__(self, step: int, content: ModelFile, save: Callable[[Path], str]) -> dict[str, float]:
         """Validate; `save(prefix)` writes the checkpoint `PREFIX-STEP`.
 
-        Raises
-        ------
-        InputError
-            A prediction is not finite; nothing is written.
+        A prediction that is not finite is an error before anything is written.
         """
         errors = full_errors(content, self._backend, self._systems, self._metrics)
         self._rows.add(f"{step:7d}" + "".join(f" {1e3 * value:14.6e}" for value in errors.values()) + "\n")
@@ -151,7 +141,7 @@ class FullValidation:
         self._rows.close()
 
     def _open(self, start: int, others: OtherTraining) -> dict[int, float]:
-        """Begin the log, or go on with that of an earlier run; return the metric of the best checkpoints so far."""
+        """Begin the log, with the rows of the continued training; return {step: metric} of the best checkpoints."""
         names = [f"{metric}:{kind}" for metric in self._metrics for kind in ("MAE", "RMSE")]
         head = "# step " + " ".join(f"{name.replace(':', '_')}({METRICS[name[0]][2]})" for name in names) + "\n"
         path = self._options.full_val_file
@@ -168,7 +158,7 @@ class FullValidation:
         return self._there(values, self._before)
 
     def _there(self, values: dict[int, float], folders: Sequence[Path]) -> dict[int, float]:
-        """Return the metrics of those best checkpoints that are in the folders."""
+        """Return the metrics of the best checkpoints that exist in the folders."""
         best = {step for folder in folders for step in self._present(folder)}
         return {step: value for step, value in values.items() if step in best}
 
@@ -178,14 +168,14 @@ class FullValidation:
         return {int(match[2]): match[1] for match in matches if match and match[3] == self._endings[-1]}
 
     def _keep(self, step: int, value: float, save: Callable[[Path], str]) -> None:
-        """Save the model if it is among the best; ranks in the names follow."""
+        """Save the model if it is among the best, remove models that drop out, and rename by rank."""
         values = {**self._there(self._known, [*self._before, self._folder]), step: value}
         best = dict(sorted(values.items(), key=lambda item: item[1])[: self._options.max_best_ckpt])
         if step not in best:
             return
         save(self._folder / "best.ckpt")  # moves files of another training first
         known = {each: name for each, name in self._present(self._folder).items() if each in self._known}
-        names = {**known, step: f"best.ckpt-{step}"}  # of checkpoints in this folder
+        names = {**known, step: f"best.ckpt-{step}"}  # present names of checkpoints in this folder
         for old in [each for each in names if each not in best]:
             self._remove(names[old])
         for rank, each in enumerate(best, 1):
@@ -206,7 +196,7 @@ class FullValidation:
 
 
 def _begin(start: float, numb_steps: int) -> float:
-    """Return the first step of validation: below 1 `start` is a part of all steps, at 1 there is none."""
+    """Return the first step of validation: `start` below 1 is a fraction of all steps, 1 means no validation."""
     if start < 1.0:
         return start * numb_steps
     return math.inf if start == 1.0 else int(start)
