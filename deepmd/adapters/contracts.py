@@ -1,7 +1,7 @@
 """Contracts of an adapter: protocols of its modules `evaluate`, `trainer` and `checkpoint`, which mypy checks.
 
-Arguments and results are NumPy arrays. Frameworks are imported by `evaluate_module`, `trainer_module` and
-`checkpoint_module` only, when a backend is used. Contracts of the physics: `deepmd/array_model/contracts.py`.
+Arguments and results are NumPy arrays. `evaluate_module`, `trainer_module` and `checkpoint_module` import the framework
+of a backend when the backend is used. Contracts of the physics: `deepmd/array_model/contracts.py`.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Task:
     model : configuration of the model
     trainable : paths of the trainable parameters
     loss, adam : the loss and the constants of the optimizer
-    shared : {path: original} of tied parameters. Only the original is trained; its gradient sums those of its copies
+    shared : {copy: original} of tied parameters, by path. Only the original is trained, with the sum of all gradients
     """
 
     model: Model

@@ -72,7 +72,7 @@ def pairs_by_bins(points: np.ndarray, cell: np.ndarray, cutoff: float) -> Iterat
         within = np.arange(len(source)) - np.repeat(np.cumsum(count) - count, count)
         i, j = first + centre[source], order[start[source] + within]
         shift = image_3NB[:, centre, step].T[source] - wrap_A3[j]
-        # difference before shift, because the difference of two large positions is exact
+        # difference before shift, because the difference of two large, similar coordinates is exact
         disp = points[j] - points[i] + shift @ cell
         square = np.einsum("pk,pk->p", disp, disp)
         kept = np.flatnonzero((square < cutoff * cutoff) & ((i != j) | shift.any(axis=1)))

@@ -16,9 +16,9 @@ def spacing(inverse: np.ndarray) -> np.ndarray:
 def reduced(cell: np.ndarray) -> np.ndarray:
     """Return a Minkowski-reduced basis of the lattice in rows (3, 3), Angstrom (Semaev's algorithm).
 
-    A cell that is not skewed is returned as it is. Neighbours do not depend on the basis, but the number of images to
-    search does. Integers keep the reduction exact: a vector may be as short as the rounding of two long vectors whose
-    difference it is.
+    A cell that is not skewed is returned unchanged. Neighbours do not depend on the basis, but the number of images to
+    search does. The reduction is exact, in integers, because the difference of two long vectors may be as short as
+    their rounding.
     """
     if np.prod(np.linalg.norm(cell, axis=1)) <= 2.0 * abs(np.linalg.det(cell)):
         return cell

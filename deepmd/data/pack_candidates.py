@@ -65,7 +65,7 @@ def pack_candidates(
     if layout.mixed:
         one_NC = xp.zeros_like(part_NC) + len(layout.typed)
         part_NC = xp.concat([part_NC, one_NC], axis=1) if layout.typed else one_NC
-    if layout.typed:  # every neighbour twice, in its section, without holes of excluded ones, and in the mixed row
+    if layout.typed:  # every neighbour twice: in its section, without holes of excluded neighbours, and in the row
         pair_NC, near_NC, mask_NC = (
             xp.concat(both, axis=1) for both in ((pair_NC, pair_NC), (mask_NC, near_NC), (mask_NC, mask_NC))
         )

@@ -68,7 +68,7 @@ def pack(
     pair, row, part = _nearest(pair, row, part, dist, layout, ordered=ordered)
 
     sections = len(layout.sections)
-    # message passing: ranks are taken before neighbours are excluded, so that an excluded one leaves its slot empty
+    # message passing: ranks before the exclusion of pairs, so that an excluded neighbour leaves its slot empty
     slot = _rank(row) if layout.needs_neighbour_features else row
     for a, b in layout.excluded:
         type_i, type_j = types[neighbours.i[pair]], types[neighbours.j[pair]]

@@ -51,7 +51,7 @@ class Candidates:
     disp : components x, y, z of r_j - r_i, each (N, C), Angstrom; arithmetic on columns is faster than on rows of three
     dist_NC : |r_j - r_i|, Angstrom
     index_NC : number of j among the A atoms
-    mask_NC : True for a pair of an atom with another one, or with an image of itself, within the cutoff (inclusive)
+    mask_NC : True for a pair of an atom with another atom, or with an image of itself, within the cutoff (inclusive)
     in_cell_A3 : positions of all atoms, inside their cells, Angstrom
     """
 

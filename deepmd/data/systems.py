@@ -214,7 +214,7 @@ def _types(storage: Storage, type_map: Sequence[str]) -> np.ndarray:
 
 
 def _renumbered(storage: Storage, types: np.ndarray, type_map: Sequence[str], file: str) -> np.ndarray:
-    """Return the types in the numbering of the model; negative ones stay."""
+    """Return the types in the numbering of the model; negative types stay."""
     if not storage.has("type_map.raw"):
         return types
     elements = _elements(storage)

@@ -124,7 +124,7 @@ def change_bias(
 
 
 def _write(source: Path, target: Path, content: ModelFile, params: Params) -> None:
-    """Write the model; a compressed one keeps its expansion, a checkpoint the state of its training."""
+    """Write the model; a compressed model keeps its expansions, a checkpoint the progress of its training."""
     changed: Any = ModelFile(content.model, params, content.definition, content.min_nbor_dist, content.plan)
     if target.suffix == source.suffix == ".pt":
         module = framework("deepmd.adapters.torch.checkpoint", "torch")

@@ -111,7 +111,7 @@ def _train(job: Job, on_row: OnRow | None, clock: Clock, stack: ExitStack) -> No
     upcoming = pool.submit(prepare, following)
     for step in range(job.done + 1, job.numb_steps + 1):
         frames, batch = following, upcoming.result()
-        if step < job.numb_steps:  # the next batch is prepared while this one is trained on
+        if step < job.numb_steps:  # the next batch is prepared during the update
             following = job.train.frames(step)
             upcoming = pool.submit(prepare, following)
         lr = job.lr(step - 1)

@@ -5,5 +5,5 @@ import os
 from deepmd.process import import_without
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # without information and warnings of the framework's start
-# Keras would add 0.8 s to every start (docs/benchmarks.md#where-the-time-goes); `tf.keras` still imports it
+# Keras would add 0.8 s to every start (docs/benchmarks.md#where-the-time-goes); `tf.keras` still imports Keras
 import_without("tensorflow", "keras")

@@ -182,7 +182,7 @@ def require(condition: Any, text: str, given: Any) -> Any:
 
 
 def limit_checks(name: str, values: Any, argument: str) -> list[Any]:
-    """Make the operations that stop a run whose condition `name` is out of range; errors call it `argument`."""
+    """Make the operations that stop a run whose condition `name` is out of range; `argument` is its name in errors."""
     checks, limits = [], CONDITIONS[name].limits
     for column, (quantity, (low, high)) in enumerate(limits.items()):
         each = tf.reshape(values, [-1, len(limits)])[:, column]

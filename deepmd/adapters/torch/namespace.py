@@ -1,6 +1,6 @@
 """torch as the namespace of physics and of the neighbour search: `xp`, and `inference` for evaluations.
 
-`with_adjoint`, `silut` and the Chebyshev recurrence differ between training, traces and evaluations.
+`with_adjoint` and `segment_sum` are others in evaluations; `silut`, `recurrence` and `checked` are others in traces.
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         extended_coord, extended_atype : (F, nall, 3) or (F, 3 nall), Angstrom; (F, nall)
         nlist : (F, nloc, W) neighbours in any order, also beyond the cutoff, -1 where empty
         mapping : (F, nall) owner of each atom among the centres; message passing needs it unless there is `comm_dict`.
-            With it derivatives by images are added to their owners and are zero for the images
+            Derivatives by images are then added to their owners, and are zero for the images
         fparam, aparam : (F, K), (F, nloc, K)
         do_atomic_virial : whether to return atomic virials
         comm_dict : arguments of the halo exchange between MPI ranks; only message passing reads it

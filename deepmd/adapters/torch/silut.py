@@ -60,7 +60,7 @@ def _sloped(x: torch.Tensor, g: torch.Tensor, threshold: float) -> torch.Tensor:
 
 
 class _Slope(torch.autograd.Function):  # type: ignore[misc]
-    """(x, g) -> g silut'(x), the vector-Jacobian product of silut. Its own, of h: (g h silut''(x), h silut'(x))."""
+    """y = g silut'(x), the vector-Jacobian product of silut. Gradients from h = dL/dy: g h silut''(x), h silut'(x)."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, g: torch.Tensor, threshold: float) -> torch.Tensor:
