@@ -48,6 +48,7 @@ class PairList:
     disp : r_j - r_i (P, 3), Angstrom
     dist : |r_j - r_i| (P,), Angstrom
     types, frame : type and frame of each atom (A,)
+    num_frames : number of frames
     in_cell : position of each atom inside its cell (A, 3), Angstrom
     """
 
