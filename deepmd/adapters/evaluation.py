@@ -13,11 +13,10 @@ from deepmd.adapters.contracts import Evaluator, MakeEvaluator
 from deepmd.array_model.contracts import Model
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.neighbours import Neighbours
-from deepmd.array_model.outputs import DERIVATIVES, ENERGY, Output
+from deepmd.array_model.outputs import DERIVATIVES, Output
 from deepmd.array_model.spectral import Plan
 from deepmd.plan.plans import direct_plan, domain_start
 
-OUTPUTS = ENERGY.names
 NEEDS_GRADIENT = frozenset(DERIVATIVES)
 
 

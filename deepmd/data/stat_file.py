@@ -55,6 +55,8 @@ def load_or_compute(path: str | None, mode: str, key: str, compute: Callable[[],
             )
         arrays = compute()
         _to_hdf5(path, key, arrays) if hdf5 else _to_folder(path, key, arrays)
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         raise InputError(f"training/stat_file: {path} cannot be read or written: {error}") from error
     log.info("statistics of the data are stored in %s", path)

@@ -90,6 +90,8 @@ class DeepEval(ModelFacts):
         content = load_model(model_file)
         output = content.model.output.name
         suited = [kind for kind in _subclasses(DeepEval) if output in kind.outputs]
+        if not suited:
+            raise InputError(f"{model_file}: no class of deepmd.infer is for models of {output}")
         if cls is not DeepEval and output not in cls.outputs:
             others = ", ".join(kind.__name__ for kind in suited)
             own = " or ".join(cls.outputs)

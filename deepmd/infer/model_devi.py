@@ -121,17 +121,16 @@ def calc_model_devi(
     count = energy.shape[1]
     types = np.broadcast_to(np.asarray(atype), (count, force.shape[2]))
     natoms = np.maximum(np.count_nonzero(types >= 0, axis=1), 1)[:, None]
-    real = {name: np.asarray(value) for name, value in (real_data or {}).items()}
-    for name in ("energy", "force", "virial") if real_data is not None else ():
-        if name not in real:
-            raise InputError(f"real_data: {name} is missing")
-    real_f = real["force"].reshape(force.shape[1:]) if real else None
-    real_v = real["virial"].reshape(count, 9) / natoms if real else None
-    real_e = real["energy"].reshape(count) / natoms[:, 0] if real else None
+    shapes = {"energy": (count,), "force": force.shape[1:], "virial": (count, 9)}
+    real = {} if real_data is None else {name: _reshaped(name, real_data, shape) for name, shape in shapes.items()}
+    real_f = real.get("force")
+    real_v = real["virial"] / natoms if real else None
+    real_e = real["energy"] / natoms[:, 0] if real else None
     forces = calc_model_devi_f(force, real_f, relative, atomic=True)
     per_atom = forces[3]
     if np.any(types < 0):  # virtual atoms do not count
-        rows = [each[kinds >= 0] for each, kinds in zip(per_atom, types, strict=True)]
+        counted = [kinds >= 0 if (kinds >= 0).any() else slice(None) for kinds in types]  # no real atom: zeros
+        rows = [each[taken] for each, taken in zip(per_atom, counted, strict=True)]
         forces = tuple(np.array([reduce(row) for row in rows]) for reduce in (np.max, np.min, np.mean))
     virials = calc_model_devi_v(virial / natoms, real_v, relative_v)
     energies = calc_model_devi_e(energy[:, :, 0] / natoms[:, 0], real_e)
@@ -140,6 +139,16 @@ def calc_model_devi(
     if fname is not None:
         write_model_devi_out(out, fname, atomic=atomic)
     return out
+
+
+def _reshaped(name: str, real_data: dict[str, np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Return a quantity of `real_data` in its shape."""
+    if name not in real_data:
+        raise InputError(f"real_data: {name} is missing")
+    values = np.asarray(real_data[name])
+    if values.size != np.prod(shape):
+        raise InputError(f"real_data: {name} has the shape {values.shape}; needed: {shape}")
+    return values.reshape(shape)
 
 
 def write_model_devi_out(

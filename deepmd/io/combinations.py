@@ -24,9 +24,6 @@ Given = dict[str, np.ndarray]
 Read = Callable[[dict[str, Any]], tuple[ModelSection, Any, Given]]
 """Function that reads a section `model` of any type: its other keys, the model, parameters that it determines."""
 
-KINDS = ("pairtab", "frozen", "linear_ener", "linear")
-"""Types of the section that are read here."""
-
 
 @dataclass(frozen=True)
 class PairTabSection:
@@ -72,9 +69,18 @@ class LinearSection:
             raise ValueError("shared_dict is known, but not supported yet. Remove it to go on without")
 
 
+SECTIONS: dict[str, type] = {
+    "pairtab": PairTabSection,
+    "frozen": FrozenSection,
+    "linear_ener": LinearSection,
+    "linear": LinearSection,
+}
+"""Sections by the `type` of the model; the keys of `ModelSection` come in addition."""
+
+
 def read_combination(kind: str, section: dict[str, Any], read: Read) -> tuple[ModelSection, Any, Given]:
-    """Build the model of a section of one of `KINDS`; `read` builds its members."""
-    cls: Any = {"pairtab": PairTabSection, "frozen": FrozenSection}.get(kind, LinearSection)
+    """Build the model of a section of one of `SECTIONS`; `read` builds its members."""
+    cls: Any = SECTIONS[kind]
     names = cls.__dataclass_fields__
     own = build(cls, {key: value for key, value in section.items() if key in names}, "model")
     common = {key: value for key, value in section.items() if key not in names}

@@ -10,8 +10,8 @@ import pydantic
 
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.registry import registered
-from deepmd.io import sections
-from deepmd.losses import EnerLoss
+from deepmd.io import combinations, sections
+from deepmd.losses import LOSSES
 
 OUT_TYPES = ("rst", "json", "json_schema")
 
@@ -19,12 +19,12 @@ OUT_TYPES = ("rst", "json", "json_schema")
 def _classes() -> dict[str, dict[str, type]]:
     """Return for each section the classes that check it, by their `type` ("" where there is none)."""
     return {
-        "model": {"": sections.ModelSection},
+        "model": {"standard": sections.ModelSection, **combinations.SECTIONS},
         "model/descriptor": registered("descriptor"),
         "model/fitting_net": registered("fitting_net"),
         "learning_rate": dict(sections.LEARNING_RATES),
         "optimizer": dict(sections.OPTIMIZERS),
-        "loss": {"ener": EnerLoss},
+        "loss": dict(LOSSES),
         "training": {"": sections.TrainingSection},
         "training/training_data": {"": sections.DataSection},
         "training/validation_data": {"": sections.ValidationSection},

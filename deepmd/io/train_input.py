@@ -25,7 +25,7 @@ from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.registry import canonical, lookup
 from deepmd.array_model.type_embedding import TypeEmbedding
 from deepmd.io.checking import build, check_finite, given, rename, without_comments
-from deepmd.io.combinations import KINDS as COMBINATIONS
+from deepmd.io.combinations import SECTIONS as COMBINATIONS
 from deepmd.io.combinations import Given, read_combination, with_table
 from deepmd.io.kit_table import from_kit
 from deepmd.io.sections import (
@@ -224,6 +224,8 @@ def _chosen(section: Any, where: str, kinds: Mapping[str, type[T]], default: str
 def _loss(section: Any, model: Model) -> Loss:
     """Build the loss; its default type follows from what the model predicts."""
     suited = [kind for kind, cls in LOSSES.items() if model.output.name in cls.predicts]
+    if not suited:
+        raise InputError(f"loss: none is for models of {model.output.name}. Known: {', '.join(LOSSES)}")
     loss = _chosen(section, "loss", LOSSES, suited[0])
     if loss.kind not in suited:
         kinds = [f"fitting_net type {fitting.kind!r}" for fitting in fittings_of(model)]  # sums of tables have none

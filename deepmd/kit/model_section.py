@@ -70,6 +70,9 @@ COMPRESSED = (
     "Needed: the model from before the compression, the input of `dp compress`, or the checkpoint"
 )
 
+LEAVES = {"matrix": "w", "bias": "b", "idt": "idt"}
+"""Arrays of a layer: name in modules and graphs -> ours."""
+
 ASK = "Give the input it was trained with (dp convert-backend --input)"
 
 BY_DP = "Convert the model with DeePMD-kit to .dp, which is read: dp convert-backend IN OUT.dp"

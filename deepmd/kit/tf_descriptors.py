@@ -18,8 +18,8 @@ from deepmd.array_model.namespace import Params
 from deepmd.array_model.neighbours import spans
 from deepmd.array_model.networks import activation
 from deepmd.host import plain
-from deepmd.kit.model_section import Section
-from deepmd.kit.tf_nodes import ASK, LEAVES, Arrays, GraphNodes, activation_of, length, required, shapes_of_nets
+from deepmd.kit.model_section import ASK, LEAVES, Section
+from deepmd.kit.tf_nodes import Arrays, GraphNodes, activation_of, length, required, shapes_of_nets
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def environment_stated(graph: GraphNodes) -> Section:
 def _se_e2_a_guessed(graph: GraphNodes, arrays: Arrays, section: Section) -> Section:
     cut = graph.nodes.get("filter_type_all/Slice")
     if cut is not None and graph.source(cut, 0).op == "Mul":
-        raise InputError(f"the model leaves out pairs of types, but the file does not tell which: {ASK}")
+        raise InputError(f"the model leaves out pairs of types, but the file does not tell which. {ASK}")
     # excluded pairs of types have no net: net = centre + neighbour * T
     widths, resnet_dt = shapes_of_nets(arrays, "embeddings")
     nets, ntypes = {int(path.split("/")[1]) for path in arrays if path.startswith("embeddings/")}, graph.ntypes
@@ -233,7 +233,7 @@ def _se_e3_stated(graph: GraphNodes) -> Section:
 
 def asked(graph: GraphNodes, arrays: Arrays, section: Section) -> Section:
     """Raise InputError: `guessed` of kinds whose options only the input of the training tells."""
-    raise InputError(f"the file does not tell the options of its descriptor or fitting net: {ASK}")
+    raise InputError(f"the file does not tell the options of its descriptor or fitting net. {ASK}")
 
 
 def _mirrored(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:

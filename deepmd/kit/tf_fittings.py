@@ -9,9 +9,9 @@ import numpy as np
 
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
-from deepmd.kit.model_section import Section
+from deepmd.kit.model_section import ASK, LEAVES, Section
 from deepmd.kit.tf_descriptors import GraphNames, always, asked
-from deepmd.kit.tf_nodes import ASK, LEAVES, Arrays, GraphNodes, activation_of, length, required, shapes_of_nets
+from deepmd.kit.tf_nodes import Arrays, GraphNodes, activation_of, length, required, shapes_of_nets
 
 BIAS = "fitting_attr/t_bias_atom_e"
 
@@ -57,7 +57,7 @@ def _guessed(graph: GraphNodes, arrays: Arrays, section: Section) -> Section:
     ]
     if len(products) > graph.ntypes:
         raise InputError(
-            f"the nets are evaluated without neighbours too (atom_ener), but the file does not tell the energies: {ASK}"
+            f"the nets are evaluated without neighbours too (atom_ener), but the file does not tell the energies. {ASK}"
         )
     widths, resnet_dt = shapes_of_nets(arrays, "nets")
     rest = length(required(arrays, min(first_layers(arrays), default="nets/0/layers/0/w")))

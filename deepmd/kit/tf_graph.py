@@ -21,6 +21,7 @@ from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.registry import canonical
 from deepmd.io.model_file import ModelFile
 from deepmd.kit.model_section import (
+    ASK,
     COMPRESSED,
     MOST_TYPES,
     Section,
@@ -32,7 +33,7 @@ from deepmd.kit.model_section import (
 )
 from deepmd.kit.tf_descriptors import SECTIONED, GraphNames
 from deepmd.kit.tf_fittings import FITTINGS, unchosen
-from deepmd.kit.tf_nodes import ASK, MEMBER, Arrays, GraphNodes
+from deepmd.kit.tf_nodes import MEMBER, Arrays, GraphNodes
 from deepmd.kit.tf_type_vectors import (
     MIXED,
     TYPED,
@@ -271,7 +272,7 @@ def _descriptors(graph: GraphNodes, definition: Section) -> list[Part]:
     if not graph.members:
         return [_part("descriptor", graph, given, "descriptor")]
     if not given:
-        raise InputError(f"the file does not tell what the members of its hybrid descriptor are: {ASK}")
+        raise InputError(f"the file does not tell what the members of its hybrid descriptor are. {ASK}")
     listed = given.get("list")
     if not isinstance(listed, list) or len(listed) != graph.members:
         raise InputError(f"model/descriptor/list: the file has {graph.members} members, the input has {listed!r:.200}")

@@ -11,12 +11,9 @@ from typing import Any
 import numpy as np
 
 from deepmd.array_model.errors import InputError
-from deepmd.kit.model_section import MOST_TYPES
+from deepmd.kit.model_section import ASK, MOST_TYPES
 
 Arrays = dict[str, np.ndarray]
-
-LEAVES = {"matrix": "w", "bias": "b", "idt": "idt"}
-"""Arrays of a layer: name in graphs -> ours."""
 
 ACTIVATIONS = {
     "Tanh": "tanh",
@@ -30,8 +27,6 @@ ACTIVATIONS = {
 
 MEMBER = re.compile(r"(filter_type_(?:all|\d{1,4})|descrpt_attr|attention_layer_\d{1,3})_(\d{1,3})(/.*)")
 """Names that belong to a member of a hybrid: scope, number of the member, rest."""
-
-ASK = "give the input it was trained with (dp convert-backend --input)"
 
 
 @dataclass(frozen=True)
@@ -159,5 +154,5 @@ def activation_of(graph: GraphNodes, scope: str) -> str:
         ACTIVATIONS[node.op] for name, node in graph.nodes.items() if name.startswith(scope) and node.op in ACTIVATIONS
     }
     if len(found) != 1:
-        raise InputError(f"the file does not tell the activation of the nets {scope}...: {ASK}")
+        raise InputError(f"the file does not tell the activation of the nets {scope}*. {ASK}")
     return found.pop()

@@ -17,7 +17,7 @@ from deepmd.array_model.networks import Net
 from deepmd.array_model.type_embedding import TypeEmbedding
 from deepmd.host import plain
 from deepmd.io.checking import build
-from deepmd.kit.model_section import Section
+from deepmd.kit.model_section import LEAVES, Section
 from deepmd.kit.tf_descriptors import (
     SE_E2_A,
     STATISTICS,
@@ -28,7 +28,7 @@ from deepmd.kit.tf_descriptors import (
     without_mean,
 )
 from deepmd.kit.tf_fittings import first_layers
-from deepmd.kit.tf_nodes import LEAVES, Arrays, GraphNodes, required
+from deepmd.kit.tf_nodes import Arrays, GraphNodes, required
 
 SCOPE = "type_embed_net/"
 VECTORS = "type_embedding/"
@@ -220,22 +220,14 @@ SE_ATTEN_V2 = GraphNames("se_atten_v2", SE_ATTEN.arrays, SIZES, _stated, asked, 
 # -- se_e2_a --------------------------------------------------------------------------------------------------------
 
 
-def _typed_completed(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
-    return with_used_steps(arrays, section, graph)
-
-
-def _typed_finished(descriptor: Any, params: Params) -> Params:
-    return without_mean(descriptor, params) if descriptor.exclude_types else params
-
-
 TYPED = GraphNames(
     "se_e2_a_typed",
     {**NETS, **STATISTICS, **TYPES},
     SIZES,
     environment_stated,
     asked,
-    _typed_completed,
-    _typed_finished,
+    with_used_steps,
+    without_mean,
 )
 
 MIXED = (SE_ATTEN, SE_ATTEN_V2)

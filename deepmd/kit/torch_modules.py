@@ -31,6 +31,7 @@ from deepmd.kit.layouts.fittings import PARAMS as FITTING_PARAMS
 from deepmd.kit.model_section import (
     BY_DP,
     COMPRESSED,
+    LEAVES,
     Section,
     StatedModel,
     assemble,
@@ -39,9 +40,6 @@ from deepmd.kit.model_section import (
     parse_definition,
 )
 from deepmd.kit.rows import Row, with_sequences
-
-LEAVES = {"matrix": "w", "bias": "b", "idt": "idt"}
-"""Arrays of a layer, and of a layer norm: name in modules -> ours."""
 
 
 @dataclass(frozen=True)

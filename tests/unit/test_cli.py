@@ -303,4 +303,10 @@ def test_documentation_of_the_input(capsys: pytest.CaptureFixture[str]) -> None:
         if out_type != "rst":
             tree = json.loads(out)
     assert tree["properties"]["training"]["properties"]["training_data"]["properties"]["systems"]
-    assert "start_pref_e" in tree["properties"]["loss"]["properties"]
+    for section, key, kinds in (
+        ("loss", "pref", {"ener", "tensor", "dos", "property"}),
+        ("model", "tab_file", {"standard", "pairtab", "frozen", "linear_ener", "linear"}),
+    ):
+        choices = tree["properties"][section]["anyOf"]
+        assert {choice["properties"]["type"]["const"] for choice in choices} == kinds
+        assert any(key in choice["properties"] for choice in choices)

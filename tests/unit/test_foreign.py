@@ -372,7 +372,7 @@ def doubled(graph):
         (tables, "compressed model.*Needed: the model from before the compression"),
         (of_type(b"wfc"), "type 'wfc', which is not supported"),
         (first_of("ProdEnvMatA"), "no operator ProdEnvMatA"),
-        (another_activation, r"activation of the nets layer_\.\.\.: give the input .*--input"),
+        (another_activation, r"activation of the nets layer_\*. Give the input .*--input"),
         (doubled, "goes from width 12 to 24"),
         (lambda graph: drop(graph, "descrpt_attr/t_avg"), "t_avg are missing"),
         (lambda graph: drop(graph, "layer_1_type_1/bias"), "layers/1/b' is missing"),

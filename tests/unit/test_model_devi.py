@@ -47,6 +47,19 @@ def evaluated(place):
     return system, models, [model.eval(system.coord, system.cell, system.types) for model in models]
 
 
+def test_a_frame_without_real_atoms_has_no_deviation(place):
+    system, models, _ = evaluated(place)
+    assert not calc_model_devi(system.coord, system.cell, np.full(4, -1), models)[:, 1:].any()
+
+
+@pytest.mark.parametrize("name", ["energy", "force", "virial"])
+def test_real_data_of_another_shape_are_refused(place, name):
+    system, models, (one, _) = evaluated(place)
+    real = {"energy": one[0], "force": one[1], "virial": one[2]}
+    with pytest.raises(InputError, match=f"real_data: {name} has the shape"):
+        calc_model_devi(system.coord, system.cell, system.types, models, real_data={**real, name: np.zeros(7)})
+
+
 def test_deviation_by_loops(place):
     system, models, (one, two) = evaluated(place)
     devi = calc_model_devi(system.coord, system.cell, system.types, models, frequency=5, atomic=True)

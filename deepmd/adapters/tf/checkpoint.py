@@ -97,7 +97,7 @@ def load_training(path: Path) -> tuple[ModelFile, Progress]:
     try:
         stored = json.loads(values[PROGRESS])
         if stored["format"] not in FORMATS:
-            raise ValueError(f"format {stored['format']!r}; this program reads {FORMATS[-1]}")
+            raise ValueError(f"format {stored['format']!r}; this program reads {' and '.join(map(str, FORMATS))}")
         progress = read_progress(stored, stored["format"], moments, content.model)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{prefix}: the checkpoint cannot be read: {error}") from error

@@ -70,7 +70,8 @@ def _is_ours(tree: Any) -> bool:
 
 def _model_of(tree: dict[str, Any], path: Path) -> ModelFile:
     if tree["deepmd_format"] not in FORMATS:
-        raise InputError(f"{path}: checkpoint format {tree['deepmd_format']!r}; this program reads {FORMATS[-1]}")
+        known = " and ".join(map(str, FORMATS))
+        raise InputError(f"{path}: checkpoint format {tree['deepmd_format']!r}; this program reads {known}")
     return from_json(tree.get("definition", ""), _arrays(tree.get("model"), path), str(path))
 
 
