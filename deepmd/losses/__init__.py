@@ -1,4 +1,7 @@
-"""What training compares, as pure functions, one module each, by the rules of `array_model`."""
+"""Losses, one module each: pure functions over the array API, by the rules of `array_model`. No framework.
+
+Formulas: docs/input.md#loss. Base classes: `base.py`. The loop of the training is in `deepmd/train/`.
+"""
 
 from deepmd.losses.base import Label, Loss, Target, TermErrors, mean, total
 from deepmd.losses.dos import DosLoss

@@ -1,4 +1,4 @@
-"""What the training asks of every loss (docs/input.md#loss)."""
+"""Base classes of losses, with terms, labels and prefactors (docs/input.md#loss)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.outputs import ENERGY, Output
 
 TermErrors = dict[str, dict[str, Array]]
-"""For each term its contribution to the loss (`loss`) and the mean that is displayed (`shown`)."""
+"""{term: {`loss`: contribution to the loss, `shown`: mean that the learning curve displays}}."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """Data that a loss reads: axes of one value, per atom or per frame, and what stands for missing values."""
+    """Data that a loss reads: shape of a value, per atom or per frame, and the value of missing data."""
 
     sizes: tuple[int, ...]
     per_atom: bool = False
@@ -25,7 +25,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Term:
-    """What a term of a loss compares: an output of the model with a label, and what the learning curve calls it."""
+    """Term of a loss: output of the model, label of the data, shape of the values, name in the learning curve."""
 
     output: str
     label: str
@@ -35,13 +35,13 @@ class Term:
 
 @dataclass(frozen=True)
 class Target:
-    """What a loss has to know of the model.
+    """Facts about the model that a loss needs.
 
     Attributes
     ----------
-    output : what it predicts
+    output : predicted quantity
     without : types without output
-    deviation : of the total in the training data, by component; () where it is not known
+    deviation : standard deviation in the training data, by component; () if unknown
     """
 
     output: Output = ENERGY
@@ -50,30 +50,29 @@ class Target:
 
     @classmethod
     def of(cls, model: Model, params: Params | None = None) -> Target:
-        """Return the target of a model, with the deviation of its first type if there are parameters (on the host)."""
+        """Return the target of a model, with `out_std` of type 0 as deviation if there are parameters. Host only."""
         deviation = (
             () if params is None else tuple(float(params["out_std"][0, 0, k]) for k in range(model.output.width))
         )
         return cls(model.output, tuple(model.atom_exclude_types), deviation)
 
     def term(self, column: str, atomic: bool = False) -> Term:
-        """Return the term that compares totals, or atomic values."""
+        """Return the term of totals, or of atomic values."""
         out = self.output
         names = (out.atomic, out.atomic_label) if atomic else (out.name, out.label)
         return Term(*names, Label((out.width,), per_atom=atomic), column)
 
 
 class Loss:
-    """A loss: a frozen dataclass of options with these methods.
+    """Loss: a frozen dataclass of options with these methods.
 
-    A term is on when its start or its limit prefactor is not zero.
-
-    The prefactor of a term at learning rate lr is limit + (start - limit) * lr / start_lr.
+    The prefactor of a term at the learning rate lr is limit + (start - limit) * lr / start_lr. A term is on if its
+    start or its limit prefactor is not 0.
     """
 
     kind: ClassVar[str]
     predicts: ClassVar[tuple[str, ...]] = ()
-    """Outputs of models that it is for."""
+    """Names of the outputs whose models the loss trains."""
     names: ClassVar[dict[str, str]] = {}
     """Aliases of options."""
     shows_total: ClassVar[bool] = False
@@ -88,26 +87,26 @@ class Loss:
         if not self.terms():
             raise ValueError("all prefactors are zero: there is nothing to train on")
 
-    # -- what a kind says about itself ------------------------------------------------------------------------------
+    # -- defined by a kind ------------------------------------------------------------------------------------------
 
     def every_term(self) -> dict[str, Term]:
-        """Return all terms, whether on or not, in the order of the loss."""
+        """Return all terms, on or off, in the order of the loss."""
         raise NotImplementedError
 
     def weights(self) -> dict[str, Label]:
-        """Return the data that weigh terms without being compared with anything."""
+        """Return the data that are weights of terms, not labels."""
         return {}
 
     def options_of(self, term: str) -> tuple[str, str]:
-        """Names of the options with the first and the last prefactor."""
+        """Names of the options with the start and the limit prefactor."""
         return f"start_pref_{term}", f"limit_pref_{term}"
 
     def with_target(self, target: Target) -> Loss:
-        """Return the loss for a model."""
+        """Return the loss with the target of a model, if the loss reads one."""
         return self
 
     def is_square(self, term: str) -> bool:
-        """Whether the root of what is shown is displayed."""
+        """Whether `shown` is a mean square: the learning curve displays its root."""
         return True
 
     def errors(
@@ -119,21 +118,21 @@ class Loss:
         *,
         xp: Namespace,
     ) -> TermErrors:
-        """Return for each term its contribution to the loss and the mean that is displayed.
+        """Return the contribution of each term to the loss, and its displayed mean.
 
-        `natoms_F` are the real atoms of each frame.
+        `natoms_F` is the number of real atoms of each frame.
         """
         raise NotImplementedError
 
-    # -- what follows -----------------------------------------------------------------------------------------------
+    # -- derived ----------------------------------------------------------------------------------------------------
 
     def span(self, term: str) -> tuple[float, float]:
-        """Prefactors at the first step and at zero learning rate."""
+        """Start and limit prefactor of a term: at lr = start_lr and at lr = 0."""
         start, limit = (float(getattr(self, name)) for name in self.options_of(term))
         return start, limit
 
     def prefactors(self, ratio: float) -> dict[str, float]:
-        """Prefactor of each term that is on, at `ratio` = lr / start_lr."""
+        """Prefactors of the terms that are on, at `ratio` = lr / start_lr."""
         spans = {term: self.span(term) for term in self.terms()}
         return {term: limit + (start - limit) * ratio for term, (start, limit) in spans.items()}
 
@@ -142,34 +141,34 @@ class Loss:
         return {name: term for name, term in self.every_term().items() if self.span(name) != (0.0, 0.0)}
 
     def labels(self) -> dict[str, Label]:
-        """Return the data that the loss reads."""
+        """Return the data that the loss reads: labels and weights."""
         return {**{term.label: term.values for term in self.terms().values()}, **self.weights()}
 
     def found(self, available: frozenset[str]) -> dict[str, bool]:
-        """Return which terms have their labels among those that the data have."""
+        """Return {term: whether its label is available in the data}."""
         return {name: term.label in available for name, term in self.terms().items()}
 
     def needed(self) -> frozenset[str]:
-        """Return the outputs that the loss reads."""
+        """Return the outputs of the model that the loss reads."""
         return frozenset(term.output for term in self.terms().values())
 
     def columns(self) -> dict[str, str]:
-        """Return what the learning curve calls each term."""
+        """Return {term: its name in the learning curve}."""
         return {name: term.column for name, term in self.terms().items()}
 
 
 @dataclass(frozen=True)
 class OutputLoss(Loss):
-    """A loss for models with outputs of several widths, which `target` describes."""
+    """Mean-square loss of an output whose width and labels depend on the model (`target`)."""
 
     target: Target = field(default=Target(), kw_only=True, metadata={"derived": True})
 
     def with_target(self, target: Target) -> OutputLoss:
-        """Return the loss for a model."""
+        """Return the loss with the target of a model."""
         return replace(self, target=target)
 
     def difference(self, term: str, delta: Array, label: dict[str, Array], *, xp: Namespace) -> Array:
-        """Return what a term squares, from label minus prediction."""
+        """Return the difference that a term squares; `delta` is label minus prediction."""
         return delta
 
     def errors(
@@ -181,9 +180,9 @@ class OutputLoss(Loss):
         *,
         xp: Namespace,
     ) -> TermErrors:
-        """Return mean square differences of totals (F, d), shown per atom, and of atomic values (N, d).
+        """Return mean squares of the differences of totals (F, d), shown per atom, and of atomic values (N, d).
 
-        Atoms whose type has no output do not count.
+        Atoms of types without output do not count.
         """
         out = {}
         for name, term in self.terms().items():
@@ -194,14 +193,14 @@ class OutputLoss(Loss):
 
 
 def mean(x: Array, *, xp: Namespace) -> Array:
-    """Mean over everything."""
+    """Mean over all elements."""
     return xp.sum(x) / xp.sum(xp.ones_like(x))
 
 
 def atomic_square(
     delta_Nd: Array, neighbours: Neighbours, without: tuple[int, ...], natoms_F: Array, *, xp: Namespace
 ) -> dict[str, Array]:
-    """Mean square of atomic differences over the atoms that have an output, as loss and as what is shown."""
+    """Mean square of atomic differences over the atoms that have an output; `loss` and `shown` are equal."""
     one_N, _ = _with_output(neighbours, without, natoms_F, xp=xp)
     one_Nd = xp.expand_dims(one_N, axis=-1) + 0.0 * delta_Nd
     value = xp.sum(delta_Nd * delta_Nd * one_Nd) / xp.maximum(xp.sum(one_Nd), xp.ones_like(xp.sum(one_Nd)))
@@ -211,7 +210,10 @@ def atomic_square(
 def total_square(
     delta_Fd: Array, neighbours: Neighbours, without: tuple[int, ...], natoms_F: Array, *, xp: Namespace
 ) -> dict[str, Array]:
-    """Mean square of differences of totals, frames weighted by their atoms that have an output; shown per such atom."""
+    """Mean square of differences of totals, sum_F n_F delta_F^2 / sum_F n_F, shown over (mean of n_F)^2.
+
+    n_F is the number of atoms of a frame that have an output.
+    """
     _, atoms_F = _with_output(neighbours, without, natoms_F, xp=xp)
     atoms_Fd = xp.expand_dims(atoms_F, axis=-1) + 0.0 * delta_Fd
     number = mean(atoms_F, xp=xp)
@@ -222,7 +224,7 @@ def total_square(
 def _with_output(
     neighbours: Neighbours, without: tuple[int, ...], natoms_F: Array, *, xp: Namespace
 ) -> tuple[Array, Array]:
-    """Return 1 for atoms that have an output and 0 for the others (N,), and how many each frame has (F,)."""
+    """Return 1 for atoms that have an output and 0 for all others (N,), and their number in each frame (F,)."""
     one_N = 0.0 * xp.astype(neighbours.type_N, xp.float64) + 1.0
     if not without:
         return one_N, natoms_F
@@ -232,6 +234,6 @@ def _with_output(
 
 
 def total(errors: TermErrors, prefactors: dict[str, Any]) -> Array:
-    """Return the loss: the sum of prefactor times contribution."""
+    """Return the loss: the sum over terms of prefactor times contribution."""
     terms = [prefactors[term] * values["loss"] for term, values in errors.items()]
     return sum(terms[1:], start=terms[0])

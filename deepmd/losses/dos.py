@@ -1,4 +1,4 @@
-"""The `dos` loss: densities of states and their cumulative sums, of atoms and in total."""
+"""The `dos` loss: densities of states and their cumulative sums, atomic and total (docs/input.md#loss)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from deepmd.array_model.namespace import Array, Namespace
 from deepmd.losses.base import OutputLoss, Term
 
 COLUMNS = {"ados": "rmse_local_dos", "acdf": "rmse_local_cdf", "dos": "rmse_global_dos", "cdf": "rmse_global_cdf"}
-"""Terms and what the learning curve calls them: density and cumulative sum, of atoms and in total."""
+"""{term: name in the learning curve}: density and cumulative sum, atomic and total."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class DosLoss(OutputLoss):
     predicts: ClassVar[tuple[str, ...]] = ("dos",)
 
     def every_term(self) -> dict[str, Term]:
-        """Densities and cumulative sums."""
+        """Return the terms of `COLUMNS`."""
         return {term: self.target.term(column, atomic=term.startswith("a")) for term, column in COLUMNS.items()}
 
     def difference(self, term: str, delta: Array, label: dict[str, Array], *, xp: Namespace) -> Array:
-        """Return differences of densities or of their cumulative sums, (N, d) or (F, d)."""
+        """Return differences of densities, or of their cumulative sums, (N, d) or (F, d)."""
         return cumulative(delta, xp=xp) if term.endswith("cdf") else delta
 
 

@@ -58,27 +58,27 @@ class EnerLoss(Loss):
             raise ValueError("f_use_norm needs use_huber or loss_func mae")
 
     def every_term(self) -> dict[str, Term]:
-        """Return `TERMS`, with their columns."""
+        """Return `TERMS` with their names in the learning curve."""
         kind = "mae" if self.loss_func == "mae" else "rmse"
         return {name: replace(term, column=f"{kind}_{name}") for name, term in TERMS.items()}
 
     def weights(self) -> dict[str, Label]:
-        """Return the data that weigh forces and atomic energies."""
+        """Return the weights of forces (`atom_pref`) and of atomic energies (`atom_ener_coeff`)."""
         used = {"atom_pref": "pf" in self.terms(), "atom_ener_coeff": self.enable_atom_ener_coeff}
         sizes = {"atom_pref": (3,), "atom_ener_coeff": ()}
         return {name: Label(sizes[name], per_atom=True, missing=1.0) for name, use in used.items() if use}
 
     def found(self, available: frozenset[str]) -> dict[str, bool]:
-        """Return which terms have their labels; forces weighted by `atom_pref` also need that, or `use_default_pf`."""
+        """Return {term: whether its data are available}; `pf` also needs `atom_pref` or `use_default_pf`."""
         weighted = "atom_pref" in available or self.use_default_pf
         return {term: found and (term != "pf" or weighted) for term, found in super().found(available).items()}
 
     def needed(self) -> frozenset[str]:
-        """Return the outputs that the loss reads."""
+        """Return the outputs of the model that the loss reads."""
         return super().needed() | (frozenset(["atom_energy"]) if self.enable_atom_ener_coeff else frozenset())
 
     def is_square(self, term: str) -> bool:
-        """Whether the root of what is shown is displayed."""
+        """Whether `shown` is a mean square: the learning curve displays its root."""
         return self.loss_func != "mae"
 
     def errors(
@@ -90,18 +90,20 @@ class EnerLoss(Loss):
         *,
         xp: Namespace,
     ) -> TermErrors:
-        """Return for each term its contribution to the loss (`loss`) and the mean that is displayed (`shown`).
+        """Return the contribution of each term to the loss (`loss`), and its displayed mean (`shown`).
 
-        Energies (F,), forces (N, 3), virials (F, 9), atomic energies (N,); eV and Angstrom. `natoms_F` are the real
-        atoms of each frame. Shown is the mean square, or the mean absolute value under `loss_func` mae; e and v per
-        atom.
+        Energies (F,), forces (N, 3), virials (F, 9), atomic energies (N,); eV and Angstrom. `natoms_F` is the number of
+        real atoms of each frame. `shown` is the mean square, or with `loss_func` "mae" the mean absolute value; e and v
+        per atom.
         """
         out = {}
+        # e and v with n = `scale` atoms: square delta^2/n, or (delta/n)^2 with `intensive_ener_virial`; |delta|/n
         for term in self.terms():
             delta, scale = self._residual(term, prediction, label, neighbours, natoms_F, xp=xp)
             per_atom = delta if scale is None else delta / scale
             shown = xp.abs(per_atom) if self.loss_func == "mae" else per_atom * per_atom
             if term == "f" and self.f_use_norm:
+                # 1e-30: finite derivative of the norm at 0
                 delta = per_atom = xp.sqrt(xp.sum(delta * delta, axis=-1) + 1e-30)
             if self.use_huber and term != "pf":
                 value = huber(per_atom, self._delta(term), xp=xp)
@@ -125,7 +127,7 @@ class EnerLoss(Loss):
         *,
         xp: Namespace,
     ) -> tuple[Array, Array | None]:
-        """Label minus prediction, and the number of atoms that it is to be divided by (None: not at all)."""
+        """Return label minus prediction, and the number of atoms to divide it by (None for f, ae, pf)."""
         predicted, target = prediction[TERMS[term].output], label[TERMS[term].label]
         if term == "e" and self.enable_atom_ener_coeff:
             predicted = xp.segment_sum(
@@ -143,6 +145,6 @@ class EnerLoss(Loss):
 
 
 def huber(x: Array, delta: float, *, xp: Namespace) -> Array:
-    """Quadratic x^2/2 up to |x| = delta, linear with the same slope beyond."""
+    """Huber function: x^2/2 up to |x| = delta, beyond linear with equal slope."""
     size = xp.abs(x)
     return xp.where(size < delta, 0.5 * x * x, delta * (size - 0.5 * delta))

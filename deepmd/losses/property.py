@@ -1,4 +1,4 @@
-"""The `property` loss: one or several numbers for each frame, in units of their deviation in the data."""
+"""The `property` loss: totals of a property, in units of their deviation in the data (docs/input.md#loss)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class PropertyLoss(OutputLoss):
 
     Attributes
     ----------
-    loss_func : what is minimized, of scaled differences: sums over frames and components of mae, mse or smooth_mae,
-        or their rmse
-    metric : what the learning curve shows, of unscaled differences
-    beta : smooth_mae is quadratic for differences below it, and linear above
+    loss_func : measure of scaled differences that is minimised: mae, mse or smooth_mae, summed over frames and
+        components, or rmse, their root mean square
+    metric : measures of unscaled differences in the learning curve
+    beta : difference at which smooth_mae turns from quadratic to linear
     """
 
     loss_func: str = "smooth_mae"
@@ -43,19 +43,19 @@ class PropertyLoss(OutputLoss):
             raise ValueError("metric names nothing to show")
 
     def every_term(self) -> dict[str, Term]:
-        """Return the metrics: the first term is what is trained on, the others are only shown."""
+        """Return a term for each metric. The first term carries the loss; the others are only shown."""
         return {name: self.target.term(name) for name in self.metric}
 
     def terms(self) -> dict[str, Term]:
-        """Return the metrics."""
+        """Return all terms: metrics without a prefactor are shown too."""
         return self.every_term()
 
     def span(self, term: str) -> tuple[float, float]:
-        """Prefactors, the same at all learning rates."""
+        """Constant prefactors: 1 for the first metric, 0 for all others."""
         return (1.0, 1.0) if term == self.metric[0] else (0.0, 0.0)
 
     def is_square(self, term: str) -> bool:
-        """Whether the root of what is shown is displayed."""
+        """Whether `shown` is a mean square: the learning curve displays its root."""
         return term == "rmse"
 
     def errors(
@@ -67,7 +67,7 @@ class PropertyLoss(OutputLoss):
         *,
         xp: Namespace,
     ) -> TermErrors:
-        """Return the loss with the first term, and the metrics of totals (F, d), per atom unless intensive."""
+        """Return the metrics of totals (F, d), per atom unless intensive, and with each term the whole loss."""
         out = self.target.output
         delta_Fd = label[out.label] - prediction[out.name]
         if not out.intensive:

@@ -1,4 +1,4 @@
-"""The `tensor` loss: dipoles or polarizabilities, of atoms and in total."""
+"""The `tensor` loss: dipoles or polarizabilities, atomic and total (docs/input.md#loss)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TensorLoss(OutputLoss):
     Attributes
     ----------
     pref, pref_atomic : constant prefactors of the total and of the atomic tensor
-    enable_atomic_weight : differences of atomic tensors are multiplied by `atomic_weight` of the data
+    enable_atomic_weight : multiply differences of atomic tensors by `atomic_weight` of the data
     """
 
     pref: float = 0.0
@@ -30,7 +30,7 @@ class TensorLoss(OutputLoss):
     names: ClassVar[dict[str, str]] = {"pref_weight": "pref", "pref_atomic_weight": "pref_atomic"}
 
     def every_term(self) -> dict[str, Term]:
-        """Atomic values and totals."""
+        """Return the terms of atomic values (local) and totals (global)."""
         return {
             part: self.target.term(f"rmse_{part}_{self.target.output.name}", atomic=part == "local")
             for part in ("local", "global")
@@ -42,11 +42,11 @@ class TensorLoss(OutputLoss):
         return name, name
 
     def weights(self) -> dict[str, Label]:
-        """Return the data that weigh atoms."""
+        """Return the weights of atoms, `atomic_weight`."""
         return {WEIGHT: Label((), per_atom=True, missing=1.0)} if self.enable_atomic_weight else {}
 
     def difference(self, term: str, delta: Array, label: dict[str, Array], *, xp: Namespace) -> Array:
-        """Return differences, those of atoms (N, d) with their weights."""
+        """Return differences of totals, or of atomic values (N, d) times their weights."""
         return (
             delta * xp.expand_dims(label[WEIGHT], axis=-1) if self.enable_atomic_weight and term == "local" else delta
         )

@@ -1,1 +1,4 @@
-"""What is decided about a model on the host before anything is evaluated: slots for neighbours, terms of expansions."""
+"""Decisions about a model on the host, before evaluation: slots for neighbours, terms of expansions. No framework.
+
+`expansions.py` chooses a plan, `plans.py` reads one, `chebyshev.py` has the matrices, `slots.py` resolves `sel`.
+"""

@@ -1,4 +1,4 @@
-"""Chebyshev expansions of functions of one number: number of terms, and constants of the evaluation in `spectral`."""
+"""Chebyshev expansions of functions of one variable: number of terms, matrices of `array_model.spectral`. NumPy."""
 
 from __future__ import annotations
 
@@ -9,27 +9,30 @@ from functools import cache
 import numpy as np
 
 MOST_TERMS = 512
-"""Beyond this many terms a net is cheaper than its expansion."""
+"""Break-even: with more terms a net is cheaper than its expansion."""
 
 
 @cache
 def nodes(count: int) -> np.ndarray:
-    """Return the zeros of T_count (K,), where an expansion of `count` terms is exact."""
+    """Return the Chebyshev nodes (K,), the zeros of T_K, at which the expansion of K = `count` terms is exact."""
     return np.cos(np.pi * (np.arange(count) + 0.5) / count)
 
 
 @cache
 def transform(count: int) -> np.ndarray:
-    """Return the matrix (K, K) from values at the nodes to coefficients."""
+    """Return the matrix (K, K) from values at the nodes to coefficients.
+
+    c_k = (2 - delta_k0)/K sum_q cos(pi k (2q + 1) / (2K)) f(x_q).
+    """
     k, q = np.indices((count, count))
-    # angles are reduced as integers: the cosine of a large angle would cost digits
+    # angles are reduced as integers, because the cosine of a large angle loses digits
     cosines = np.cos(np.pi * (k * (2 * q + 1) % (4 * count)) / (2 * count))
     return np.where(k == 0, 1.0, 2.0) / count * cosines
 
 
 @cache
 def derivative(count: int) -> np.ndarray:
-    """Return the matrix (K, K) from coefficients to those of the derivative.
+    """Return the matrix (K, K) from coefficients of a function to coefficients of its derivative.
 
     T_k' = 2k (T_{k-1} + T_{k-3} + ...), with T_0 halved.
     """
@@ -39,9 +42,10 @@ def derivative(count: int) -> np.ndarray:
 
 @cache
 def halves(count: int) -> np.ndarray:
-    """Return the matrix (K, K) from coefficients of T_k(x) to those of T_m(y), then those of x T_m(y); `count` is even.
+    """Return the matrix (K, K) from coefficients of T_k(x) to K/2 of T_m(y) and K/2 of x T_m(y), with y = 2x^2 - 1.
 
-    T_{2j+1}(x) = x (2 T_j(y) - 2 T_{j-1}(y) + ... +- T_0(y)), since T_{2j+1} + T_{2j-1} = 2x T_{2j}.
+    Even terms: T_{2j}(x) = T_j(y). Odd terms: T_{2j+1}(x) = x (2 T_j(y) - 2 T_{j-1}(y) + ... +- T_0(y)), because
+    T_{2j+1} + T_{2j-1} = 2x T_{2j}.
     """
     assert count % 2 == 0
     m, k = np.indices((count // 2, count))
@@ -50,17 +54,16 @@ def halves(count: int) -> np.ndarray:
 
 
 def terms_needed(values: Callable[[np.ndarray], np.ndarray], tolerance: float) -> int | None:
-    """Return how many terms represent a function on [-1, 1] to a tolerance, a multiple of 8.
+    """Return the number of terms, a multiple of 8, that represent functions on [-1, 1] to a tolerance.
 
-    None if more than `MOST_TERMS` are needed.
-
-    `values(nodes)` gives the function, (len(nodes), columns); every column must be represented.
+    None if more than `MOST_TERMS` are needed. `values(nodes)` returns the functions (len(nodes), columns). Coefficients
+    c_k are neglected from where k^2 |c_k| stays below `tolerance` times the largest, because slopes obey |T_k'| <= k^2.
     """
     count = 64
     while count <= 2 * MOST_TERMS:
         sizes = np.abs(transform(count) @ values(nodes(count))).max(axis=1)
         weighted = sizes * np.maximum(np.arange(count), 1) ** 2
-        beyond = np.flatnonzero(~(weighted <= tolerance * weighted.max()))  # NaN is beyond everything
+        beyond = np.flatnonzero(~(weighted <= tolerance * weighted.max()))  # `not <=`: NaN counts as too large
         needed = int(beyond.max(initial=0)) + 1
         if needed <= min(count // 2, MOST_TERMS):
             return 8 * math.ceil(needed / 8)
@@ -69,9 +72,9 @@ def terms_needed(values: Callable[[np.ndarray], np.ndarray], tolerance: float) -
 
 
 def constants(count: int) -> np.ndarray:
-    """Return the matrix (2K, K) from values at the nodes to what contracts `spectral.moments`.
+    """Return the matrix (2K, K) from values at the nodes to the coefficients that contract `spectral.moments`.
 
-    The rows of the values come first, then those of the slopes.
+    The first K rows are for values, the others for slopes.
     """
     value = transform(count)
     return np.concatenate([halves(count) @ value, halves(count) @ (derivative(count) @ value)])

@@ -1,4 +1,7 @@
-"""Choice of the plan: which embedding nets are expanded, with how many terms, on which domain."""
+"""Choice of the plan: which embedding nets are expanded, with how many terms, on which domain (docs/design.md).
+
+NumPy only. The evaluation of expansions is `array_model/spectral.py`.
+"""
 
 from __future__ import annotations
 
@@ -20,40 +23,40 @@ from deepmd.host import plain
 from deepmd.plan import chebyshev
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-6}
-"""Largest neglected coefficient, relative to the largest one.
+"""Largest neglected coefficient, relative to the largest coefficient.
 
-Each is weighted with the square of its number k, because slopes obey |T_k'(x)| <= k^2.
+Coefficients are weighted with k^2, because slopes obey |T_k'(x)| <= k^2.
 """
 
 HEADROOM = 1.25
-"""Terms planned for training in units of those needed now: weights grow, and every new plan costs a new graph."""
+"""Terms planned for training / terms needed now, because weights grow and every new plan costs a new graph."""
 
 UNKNOWN_DISTANCE = 0.5
-"""Start of the domain where nothing is known about the data, Angstrom."""
+"""Start of the domain if the shortest distance of the data is unknown, Angstrom."""
 
 MARGIN = 0.9
-"""Start of the domain in units of the shortest known distance."""
+"""Start of the domain / shortest distance of the data."""
 
 
 def ask_evaluation(part: Any, evaluation: str) -> Any:
-    """Return a descriptor with another wish for the evaluation of its nets; one without that option stays as it is."""
+    """Return a descriptor with another option `evaluation`; a descriptor without that option stays as it is."""
     return part if not isinstance(part, Expandable) else replace(part, evaluation=evaluation)  # type: ignore[type-var]
 
 
 def choose_plan(
     model: Model, params: Params, closest: float | None, *, stored: bool, before: Sequence[int] | None = None
 ) -> tuple[Plan, str]:
-    """Choose how the embedding nets of a model are evaluated, in training by expansions with one number of terms.
+    """Choose the evaluation of the embedding nets of a model. In training all expansions have equal numbers of terms.
 
     Parameters
     ----------
-    closest : shortest distance of the data, Angstrom, if it is known
-    stored : keep the coefficients in the plan; otherwise they follow the nets, as training needs
-    before : terms of each part so far (`count_terms`): no part gets fewer, and 0 stays direct evaluation
+    closest : shortest distance of the data, Angstrom; None if unknown
+    stored : True: the plan stores coefficients. False: coefficients follow the nets, as training needs
+    before : terms of each part in the plan so far (`count_terms`): no part gets fewer, and 0 stays direct evaluation
 
     Returns
     -------
-    The plan, and for each part that is evaluated directly the reason, unless its wish was that.
+    The plan, and the reason for each part that is evaluated directly although its option `evaluation` is not "direct".
     """
     places = descriptors_with(model, params)
     least: Sequence[int | None] = [None] * len(places) if before is None else before
@@ -77,17 +80,17 @@ def choose_plan(
 def expand_nets(
     part: Any, params: Params, closest: float | None, *, stored: bool, least: int | None = None
 ) -> tuple[Expansion | None, str]:
-    """Expand the embedding nets of one descriptor as its option `evaluation` wishes.
+    """Expand the embedding nets of one descriptor according to its option `evaluation`.
 
     Parameters
     ----------
     params : parameters of the descriptor
     closest, stored : see `choose_plan`
-    least : terms in a plan that this one replaces, 0 for direct evaluation; None if there is none
+    least : terms in the plan that the expansion replaces, 0 for direct evaluation; None without such a plan
 
     Returns
     -------
-    The expansion, or None and the reason ("" if direct evaluation was asked for).
+    The expansion, or None and the reason ("" if direct evaluation was requested).
     """
     if not isinstance(part, Expandable):
         return None, f"{part.kind} has none of its nets expanded"
@@ -109,6 +112,7 @@ def expand_nets(
     scale, groups = np.asarray(2.0 / part.reach(wide, float(radial), xp=plain)), range(len(part.functions(ntypes)))
 
     def values(x_Q: np.ndarray) -> np.ndarray:
+        """All functions of all groups at abscissas, (Q, columns)."""
         argument_Q = part.argument(x_Q, scale, xp=plain)
         return np.concatenate(
             [net for group in groups for net in part.values(wide, group, argument_Q, xp=plain)], axis=1
@@ -138,9 +142,9 @@ def expand_nets(
 
 
 def _add_headroom(needed: int, tolerance: float, least: int) -> int:
-    """Return the terms of a plan for training: `least` as long as that is enough, then more than are needed now.
+    """Return the terms of a plan for training: `least` if `least` is enough, otherwise the needed terms with headroom.
 
-    No headroom in single precision, where slopes lose digits with the square of the number of terms.
+    Single precision has no headroom, because slopes lose digits with the square of the number of terms.
     """
     headroom = HEADROOM if tolerance <= TOLERANCE["float64"] else 1.0
     return least if needed <= least else min(8 * math.ceil(headroom * needed / 8), chebyshev.MOST_TERMS)

@@ -1,4 +1,7 @@
-"""Automatic `sel`: slots for neighbours from what the data have, or from another model."""
+"""Automatic `sel`: slots for neighbours from statistics of the data, or from another model with resolved numbers.
+
+Formula: docs/theory/environment.md#automatic-sel.
+"""
 
 from __future__ import annotations
 
@@ -14,28 +17,22 @@ from deepmd.array_model.models.pairtab import PairTabModel
 from deepmd.array_model.models.zbl import ZblModel
 
 MOST = 100.0
-"""Largest RATIO of "auto:RATIO": more slots than that would only take memory."""
+"""Largest RATIO of "auto:RATIO", because more slots only take memory."""
 
 
 def find_automatic(model: Model) -> tuple[str, ...]:
-    """Return the values of `sel` that neighbour statistics have to resolve."""
+    """Return the values of `sel` that neighbour statistics must resolve."""
     return tuple(sel for part in descriptors_of(model) for _, sel in part.sels().values() if isinstance(sel, str))
 
 
 def find_cutoffs(model: Model) -> frozenset[float]:
-    """Return the cutoffs (Angstrom) of descriptors, their parts and pair tables: all that `resolve_sel` may ask for."""
+    """Return the cutoffs (Angstrom) of descriptors, their parts and pair tables: all that `resolve_sel` asks for."""
     slots = {rcut for part in descriptors_of(model) for rcut, _ in part.sels().values()}
     return frozenset(slots | {leaf.rcut for _, leaf, _ in leaves(model) if leaf.role != "fitting_net"})
 
 
 def resolve_sel(model: Model, most: Callable[[float], Sequence[int]]) -> Any:
-    """Return a model with every automatic `sel` resolved by `most(rcut)`, the largest numbers of neighbours by type.
-
-    Raises
-    ------
-    InputError
-        A text is not understood, or the numbers contradict each other.
-    """
+    """Return the model with every automatic `sel` resolved by `most(rcut)`, the largest neighbour counts by type."""
 
     def part_of(part: Any) -> Any:
         found = {name: (sel, most(rcut)) for name, (rcut, sel) in part.sels().items() if isinstance(sel, str)}
@@ -51,7 +48,7 @@ def resolve_sel(model: Model, most: Callable[[float], Sequence[int]]) -> Any:
 
 
 def take_sel(model: Model, other: Any) -> Any:
-    """Return a model with every automatic `sel` taken from another one, if the parts are of the same kinds."""
+    """Return the model with every automatic `sel` taken from `other`, if the descriptors are of equal kinds."""
     if not find_automatic(model) or [part.kind for part in descriptors_of(other)] != [
         part.kind for part in descriptors_of(model)
     ]:
@@ -66,12 +63,12 @@ def take_sel(model: Model, other: Any) -> Any:
 
 
 def _resize(model: Model, descriptors: Sequence[Any]) -> Any:
-    """Return the model with descriptors of other slots, and with as many for the tables beside Deep Potentials."""
+    """Return the model with other descriptors, and with their slots for the tables beside Deep Potentials."""
     return _resize_tables(exchange_descriptors(model, descriptors))
 
 
 def _resize_tables(model: Any) -> Any:
-    """Give the table of every ZBL model, also of one in a sum, the slots of its Deep Potential."""
+    """Give the table of every ZBL model, also inside a sum, the slots of its Deep Potential."""
     if isinstance(model, ZblModel):
         network, table = model.models
         assert isinstance(table, PairTabModel)
@@ -82,15 +79,7 @@ def _resize_tables(model: Any) -> Any:
 
 
 def count_slots(sel: str, most: Sequence[int]) -> tuple[int, ...]:
-    """Return the slots that "auto" or "auto:RATIO" stand for.
-
-    The observed maximum times the ratio (1.1), rounded up to a multiple of 4.
-
-    Raises
-    ------
-    InputError
-        The text is not understood.
-    """
+    """Return the slots of "auto" or "auto:RATIO": the observed maximum times the ratio (1.1), rounded up to 4."""
     head, _, text = sel.partition(":")
     try:
         ratio = float(text or 1.1)
