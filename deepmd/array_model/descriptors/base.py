@@ -13,7 +13,7 @@ from deepmd.array_model.spectral import Plan
 
 
 class Descriptor:
-    """A descriptor: a frozen dataclass of options with these methods. `kind` is set by `register`."""
+    """Descriptor: a frozen dataclass of options with these methods (contract: `contracts.Descriptor`)."""
 
     role: ClassVar[str] = "descriptor"
     kind: ClassVar[str]
@@ -21,16 +21,16 @@ class Descriptor:
     sections: ClassVar[dict[str, str]] = {}
     float64_params: ClassVar[tuple[str, ...]] = ()
     mixed: ClassVar[bool] = False
-    """Neighbours come in one section."""
+    """True: one section holds neighbours of all types. False: each neighbour type has a section."""
     needs_neighbour_features: ClassVar[bool] = False
-    """It reads features of neighbours."""
+    """Message passing: the descriptor reads features of neighbours."""
     names: ClassVar[dict[str, str]] = {}
     """Aliases of options."""
-    evaluation: str | int = "direct"  # the wish of the input; what is evaluated is in the plan
+    evaluation: str | int = "direct"  # requested by the input; the plan holds the decision
     dim_chg_spin: int = 0
-    """Numbers that it wants to know of each frame: its charge and spin (2), or none."""
+    """Number of values that the descriptor asks of each frame: 2 (charge and spin) or 0."""
     default_chg_spin: tuple[float, float] | None = None
-    """What these are where they are not given."""
+    """Charge and spin of frames without given values."""
     precision: str
     rcut: float
     rcut_smth: float
@@ -39,7 +39,7 @@ class Descriptor:
 
     @property
     def mixed_types(self) -> bool:
-        """One fitting net serves all types."""
+        """True: one fitting net serves all types. False: each centre type has a net."""
         return self.mixed
 
     @property
@@ -49,45 +49,42 @@ class Descriptor:
 
     @property
     def slot_totals(self) -> tuple[int, ...]:
-        """Slots of each part that has statistics of its own: one, or one for each member of a hybrid."""
+        """Slots of each part that has its own statistics: one part, or several as in a hybrid."""
         raise NotImplementedError
 
     def layout(self) -> Layout:
-        """How neighbours are to be packed."""
+        """Packing of the neighbours."""
         raise NotImplementedError
 
     def sels(self) -> dict[str, tuple[float, Any]]:
-        """Options that number neighbour slots: {path in the section: (cutoff in Angstrom, value)}.
-
-        A text stands for what the data need.
-        """
+        """Slot options: {path in the section: (cutoff in Angstrom, value)}. Statistics of the data resolve a text."""
         return {"sel": (self.rcut, self.sel)}  # type: ignore[attr-defined]
 
     def with_sels(self, values: dict[str, Any]) -> Descriptor:
-        """Return the descriptor with other values of some of `sels`."""
+        """Return the descriptor with `values` in place of some of its `sels`."""
         return replace(self, **values)  # type: ignore[type-var]
 
     def init(self, type_map: tuple[str, ...], draw: Draw, *, xp: Namespace) -> Params:
-        """Fresh parameters for types of these names.
+        """Fresh parameters for the types of `type_map`.
 
         `draw(seed_list)` returns a NumPy generator (docs/theory/networks.md#fresh-weights).
         """
         raise NotImplementedError
 
     def seeds(self, *path: int) -> list[int] | None:
-        """Return the seed list of a part, which ends with the seed of the descriptor."""
+        """Return the seed list of a part: the path and the seed of the descriptor."""
         return None if self.seed is None else [*path, self.seed]
 
     def flags(self) -> Any:
-        """Which parameters training may change: a tree of flags (see `deepmd.train.trainable.trainable_paths`)."""
+        """Trainable parameters: a tree of flags (see `deepmd.train.trainable.trainable_paths`)."""
         return self.trainable
 
     def raw_rows(self, neighbours: Neighbours, *, xp: Namespace) -> list[Array]:
-        """Sample of the statistics: rows (N, M, 4) of each part before normalisation, zero where empty or excluded."""
+        """Sample of the statistics: rows (N, M, 4) of each part before normalisation, 0 if empty or excluded."""
         raise NotImplementedError
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
-        """Return the parameters with the statistics of each part."""
+        """Return the parameters with the statistics of each part stored."""
         raise NotImplementedError
 
     def apply(self, params: Params, neighbours: Neighbours, *, xp: Namespace) -> Features:
@@ -97,9 +94,9 @@ class Descriptor:
     def apply_under(
         self, params: Params, neighbours: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
     ) -> Features:
-        """Features of each centre under the conditions of its frame, by a plan with an entry for each leaf."""
+        """Features of each centre. `conditions` are those of its frame; `plan` has an entry per leaf descriptor."""
         return self.apply(params, neighbours, xp=xp)
 
     def first_atom_matters(self, params: Params) -> bool:
-        """Whether results depend on the first atom of a frame (docs/theory/neighbours.md#empty-slots). On the host."""
+        """Whether atom 0 of a frame changes results (docs/theory/neighbours.md#empty-slots). Runs on the host."""
         return self.mixed and "davg" in params and bool(abs(params["davg"]).max() > 0.0)

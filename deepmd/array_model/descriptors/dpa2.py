@@ -1,4 +1,7 @@
-"""DPA-2: a pair descriptor to start from, then layers of messages between atoms (docs/theory/dpa2.md#flow)."""
+"""DPA-2: repinit, a pair descriptor, then repformer layers that pass messages (docs/theory/dpa2.md#flow).
+
+The layers are in `array_model/repformer.py`.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from deepmd.array_model.type_embedding import TypeEmbedding
 
 @dataclass(frozen=True)
 class Repinit:
-    """Options of the pair descriptor.
+    """Options of the pair descriptor and of the three-body part.
 
     `nsel` and `three_body_sel` are numbers once neighbour statistics have resolved "auto".
     """
@@ -67,9 +70,9 @@ class Dpa2(Descriptor):
     use_econf_tebd: bool = False
     use_tebd_bias: bool = False
     pair: SeAtten = field(init=False, repr=False, compare=False, metadata={"derived": True})
-    """The pair descriptor."""
+    """Repinit: a `se_atten` without attention layers."""
     three: SeE3Tebd | None = field(init=False, repr=False, compare=False, metadata={"derived": True})
-    """The three-body descriptor."""
+    """Three-body part; None without `use_three_body`."""
 
     mixed: ClassVar[bool] = True
     needs_neighbour_features: ClassVar[bool] = True
@@ -124,7 +127,7 @@ class Dpa2(Descriptor):
 
     @property
     def rcut_smth(self) -> float:  # type: ignore[override]
-        """Where its switch begins, Angstrom."""
+        """Onset of the switch of the pair descriptor, Angstrom."""
         return self.repinit.rcut_smth
 
     @property
@@ -135,7 +138,7 @@ class Dpa2(Descriptor):
 
     @property
     def slot_totals(self) -> tuple[int, ...]:
-        """Slots of the pair descriptor, of the three-body descriptor if there is one, and of the repformer."""
+        """Slots of the pair descriptor, of the three-body part if there is one, and of the repformer."""
         if isinstance(self.repformer.nsel, str):
             raise InputError(
                 f"model/descriptor/repformer/nsel: {self.repformer.nsel!r} "
@@ -157,7 +160,7 @@ class Dpa2(Descriptor):
         return nested_sels(self, values)  # type: ignore[no-any-return]
 
     def layout(self) -> Layout:
-        """How neighbours are to be packed: the list of the pair descriptor, and its beginnings."""
+        """Packing of the neighbours: the list of the pair descriptor, with inner lists of the other parts."""
         slots, *rest = self.slot_totals
         cutoffs = (*((self.repinit.three_body_rcut,) if self.three else ()), self.repformer.rcut)
         return Layout(
@@ -165,7 +168,7 @@ class Dpa2(Descriptor):
         )
 
     def init(self, type_map: tuple[str, ...], draw: Draw, *, xp: Namespace) -> Params:
-        """Fresh parameters for types of these names (docs/theory/networks.md#fresh-weights)."""
+        """Fresh parameters for the types of `type_map` (docs/theory/networks.md#fresh-weights)."""
         block = self.repformer
         blocks: dict[str, Any] = {"repinit": self.pair, **({"three_body": self.three} if self.three else {})}
         params: Params = {"type_embedding": self.types().init(type_map, self.seeds(0), draw, xp=xp)}
@@ -180,17 +183,18 @@ class Dpa2(Descriptor):
             params["g1_shape_tranform"] = init_affine(self.g1_shape, draw(self.seeds(1)))
         if self.add_tebd_to_repinit_out:
             params["tebd_transform"] = init_affine((self.repinit.tebd_dim, block.g1_dim, False), draw(self.seeds(2)))
+        # the namespace creates no arrays from shapes: zeros are made from drawn numbers
         zeros = xp.zeros_like(draw([0]).normal(size=(len(type_map), self.slot_totals[-1], 4)))
         layers = [self._fresh_layer(number, draw, xp=xp) for number in range(block.nlayers)]
         embedding = init_affine((1, block.g2_dim, True), draw(self.seeds(3)))
         return {**params, "repformers": {"davg": zeros, "dstd": zeros + 1.0, "g2_embd": embedding, "layers": layers}}
 
     def flags(self) -> Any:
-        """Which parameters training may change; the layer norms only with `trainable_ln`."""
+        """Trainable parameters: all, the layer norms only with `trainable_ln`."""
         return self.trainable and (self.repformer.trainable_ln or ("attn2_lm",))
 
     def first_atom_matters(self, params: Params) -> bool:
-        """Whether the pair or the three-body descriptor says so; empty slots of the repformer carry no weight."""
+        """Whether atom 0 matters in the pair or the three-body part; empty slots of the repformer have no weight."""
         return any(
             part.first_atom_matters(params[name])
             for name, part in (("repinit", self.pair), ("three_body", self.three))
@@ -198,7 +202,7 @@ class Dpa2(Descriptor):
         )
 
     def raw_rows(self, neighbours: Neighbours, *, xp: Namespace) -> list[Array]:
-        """Environment rows of each part before normalisation: the sample of the statistics."""
+        """Sample of the statistics: environment rows of each part before normalisation."""
         out = self.pair.raw_rows(neighbours, xp=xp)
         if self.three:
             out += self.three.raw_rows(self._three_pairs(neighbours, xp=xp), xp=xp)
@@ -208,7 +212,7 @@ class Dpa2(Descriptor):
         return [*out, xp.where(hidden_NM1, xp.zeros_like(rows_NM4), rows_NM4)]
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
-        """Give each part its mean, unless it is to be zero, and its deviation."""
+        """Store the deviation of each part, and its mean unless `set_davg_zero`."""
         first, *middle, (mean_T4, std_T4) = statistics
         params = {**params, "repinit": self.pair.with_statistics(params["repinit"], [first], xp=xp)}
         if self.three:
@@ -255,13 +259,13 @@ class Dpa2(Descriptor):
 
     @property
     def g1_shape(self) -> tuple[int, int, bool] | None:
-        """Map from what the repinit gives to nodes; none where the widths agree."""
+        """Shape of the map from the output of repinit to node features; None if the widths agree."""
         width = self.pair.widths.invariant + (self.three.widths.invariant if self.three else 0)
         return None if width == self.repformer.g1_dim else (width, self.repformer.g1_dim, False)
 
     @property
     def last(self) -> list[bool]:
-        """Whether each layer is the last one."""
+        """Flags of the layers: True for the last one."""
         return [number == self.repformer.nlayers - 1 for number in range(self.repformer.nlayers)]
 
     def types(self) -> TypeEmbedding:

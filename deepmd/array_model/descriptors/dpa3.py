@@ -1,4 +1,7 @@
-"""DPA-3: a graph of atoms, edges and angles with messages between them (docs/theory/dpa3.md#flow)."""
+"""DPA-3: message passing between nodes, edges and angles (docs/theory/dpa3.md#flow).
+
+The layers are in `array_model/repflow.py`.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,7 @@ class Dpa3(Descriptor):
 
     @property
     def rcut_smth(self) -> float:  # type: ignore[override]
-        """Where the switch of the edges begins, Angstrom."""
+        """Onset of the switch of the edges, Angstrom."""
         return self.repflow.e_rcut_smth
 
     @property
@@ -80,7 +83,7 @@ class Dpa3(Descriptor):
 
     @property
     def dim_chg_spin(self) -> int:  # type: ignore[override]
-        """Numbers that it wants to know of each frame: charge and spin, or none."""
+        """Number of values that the descriptor asks of each frame: 2 (charge and spin) or 0."""
         return 2 if self.add_chg_spin_ebd else 0
 
     @property
@@ -98,14 +101,14 @@ class Dpa3(Descriptor):
         return nested_sels(self, values)  # type: ignore[no-any-return]
 
     def layout(self) -> Layout:
-        """How neighbours are to be packed."""
+        """Packing of the neighbours: the list of the edges, with an inner list of the angle neighbours."""
         edges, angles = self.slots
         return Layout(
             self.rcut, (edges,), mixed=True, inner=((self.repflow.a_rcut, angles),), needs_neighbour_features=True
         )
 
     def init(self, type_map: tuple[str, ...], draw: Draw, *, xp: Namespace) -> Params:
-        """Fresh parameters for types of these names (docs/theory/networks.md#fresh-weights)."""
+        """Fresh parameters for the types of `type_map` (docs/theory/networks.md#fresh-weights)."""
         block = self.repflow
         layers: list[Params] = []
         for number in range(block.nlayers):
@@ -131,11 +134,11 @@ class Dpa3(Descriptor):
         }
 
     def first_atom_matters(self, params: Params) -> bool:
-        """No: empty slots carry no weight."""
+        """Atom 0 never matters, because empty slots have no weight."""
         return False
 
     def raw_rows(self, neighbours: Neighbours, *, xp: Namespace) -> list[Array]:
-        """Environment rows (N, M, 4) before normalisation: the sample of the statistics."""
+        """Sample of the statistics: environment rows (N, M, 4) before normalisation."""
         rows_NM4 = environment_rows(neighbours.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
         return [
             xp.where(
@@ -146,7 +149,7 @@ class Dpa3(Descriptor):
         ]
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
-        """Store the deviation of each centre type unless it is fixed; the mean is always zero."""
+        """Store the deviation of each centre type, unless the options fix it; the mean is always 0."""
         if self.fixed_std:
             return params
         ((_, std_T4),) = statistics
@@ -155,7 +158,7 @@ class Dpa3(Descriptor):
     def apply_under(
         self, params: Params, neighbours: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
     ) -> Features:
-        """Features of each centre; with `add_chg_spin_ebd` they depend on charge and spin of its frame."""
+        """Features of each centre; with `add_chg_spin_ebd` charge and spin of its frame change them."""
         dtype = dtype_of(self.precision, xp=xp)
         disp_NM3 = xp.astype(neighbours.disp_NM3, dtype)
         rows_NM4 = repflow.edge_rows(self.repflow, disp_NM3, self.env_protection, xp=xp)
@@ -187,7 +190,7 @@ class Dpa3(Descriptor):
 
     @property
     def fixed_std(self) -> float:
-        """Deviation that is not taken from the data; 0 where it is."""
+        """Deviation of the rows that the options fix; 0: the data decide."""
         return 0.3 if self.repflow.skip_stat else self.repflow.fix_stat_std
 
     def types(self) -> TypeEmbedding:
@@ -197,5 +200,5 @@ class Dpa3(Descriptor):
         )
 
     def frame_embedding(self) -> TypeEmbedding:
-        """Options of the vectors of charges and spins."""
+        """Options of the embedding of charges and spins."""
         return TypeEmbedding((self.repflow.n_dim,), precision=self.precision, trainable=self.trainable)

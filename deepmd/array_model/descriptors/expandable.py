@@ -1,4 +1,8 @@
-"""Descriptors whose embedding nets read one number for each pair of atoms, so that `spectral` can expand them."""
+"""Base class of descriptors whose embedding nets read one scalar, so that Chebyshev expansions can replace the nets.
+
+The scalar is the radial part of a row, or in se_e3 a scalar product of two rows. Evaluation: `spectral`; planning:
+`deepmd/plan/expansions.py`.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,14 @@ from deepmd.array_model.tree import map_leaves
 
 
 class Expandable(Descriptor):
-    """A dataclass with the field `evaluation`. A kind gives `values`, and `apply` takes an expansion or None."""
+    """Dataclass with the field `evaluation`. A kind defines `values`; its `apply` takes an expansion or None."""
 
     env_protection: float
     activation_function: str
     neuron: tuple[int, ...]
 
     def functions(self, ntypes: int) -> tuple[int, ...]:
-        """Return the number of functions in each group: one for each neighbour type, a group for each centre type."""
+        """Return the number of functions of each group: a group per centre type, a function per neighbour type."""
         return (ntypes,) * ntypes
 
     def obstacle(self, ntypes: int, *, auto: bool, stored: bool) -> str:
@@ -29,22 +33,22 @@ class Expandable(Descriptor):
     def apply_under(
         self, params: Params, neighbours: Neighbours, conditions: Conditions, plan: spectral.Plan, *, xp: Namespace
     ) -> Features:
-        """Features of each centre, by the expansion of a plan or by the nets."""
+        """Features of each centre by the one expansion of the plan, or by the nets."""
         return self.apply(params, neighbours, *plan, xp=xp)
 
     def apply(
         self, params: Params, neighbours: Neighbours, expansion: spectral.Expansion | None = None, *, xp: Namespace
     ) -> Features:
-        """Features of each centre, by an expansion or by the nets."""
+        """Features of each centre by an expansion, or by the nets."""
         raise NotImplementedError
 
     def contractions(
         self, params: Params, expansion: spectral.Expansion, centre: int, *, xp: Namespace
     ) -> tuple[list[Array], Array]:
-        """Return what contracts the moments of a group, (2K, G) for each function, and the functions at x = -1 (J, G).
+        """Return the coefficients (2K, G) of each function of a group, and the functions at x = -1 (J, G).
 
-        Coefficients are stored, or follow from the nets: in float64, because slopes lose digits with the square of the
-        number of terms.
+        Coefficients are stored in the plan, or follow from the nets at the nodes. Then the nets are evaluated in
+        float64, because slopes lose digits with the square of the number of terms.
         """
         tables = expansion.tables
         if "coefficients" in tables:
@@ -57,19 +61,19 @@ class Expandable(Descriptor):
         return each, xp.concat([spectral.at_start(c_KG, xp=xp) for c_KG in each], axis=0)
 
     def values(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> list[Array]:
-        """Functions of a centre type, (K, G) at some s before normalisation."""
+        """Functions of a centre type, (K, G) each, at values of s before normalisation."""
         raise NotImplementedError
 
     def reach(self, params: Params, s: float, *, xp: Namespace) -> float:
-        """Return the end of the domain when s is the largest radial part of a row."""
+        """Return the end of the domain of the argument if s is the largest radial part of a row."""
         return s
 
     def argument(self, x: Array, scale: Array, *, xp: Namespace) -> Array:
-        """Return what the functions read at an abscissa."""
+        """Return the argument of the functions at an abscissa: the inverse of `spectral.abscissa`."""
         return (x + 1.0) / scale
 
     def pays(self, count: int) -> bool:
-        """Whether an expansion of this many terms costs less than the nets."""
+        """Break-even: True if an expansion of `count` terms costs less than the nets."""
         return True
 
     def _normalise(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> Array:

@@ -1,4 +1,4 @@
-"""hybrid: several descriptors side by side, each with its own cutoff (docs/theory/hybrid.md)."""
+"""hybrid: concatenated descriptors, each with its own cutoff (docs/theory/hybrid.md)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from deepmd.array_model.spectral import Plan
 class Hybrid(Descriptor):
     """Its features are those of its members, one after the other.
 
-    One neighbour list serves all. Of every section a member takes the nearest slots up to its own `sel`; atoms beyond
-    its own cutoff are there, with a switch of zero. Where a member wants mixed neighbours and another one sections,
-    each neighbour comes twice.
+    One neighbour list serves all members. A member reads the nearest slots of every section, up to its own `sel`. Atoms
+    beyond the cutoff of a member occupy slots, with switch 0. If some members are mixed and others sectioned, every
+    neighbour is listed twice.
     """
 
     kind = "hybrid"
@@ -40,17 +40,17 @@ class Hybrid(Descriptor):
 
     @property
     def rcut(self) -> float:  # type: ignore[override]
-        """Cutoff of the farthest-sighted member, Angstrom."""
+        """Largest cutoff of the members, Angstrom."""
         return max(member.rcut for member in self.members)  # type: ignore[no-any-return]
 
     @property
     def mixed(self) -> bool:  # type: ignore[override]
-        """Mixed if any member is."""
+        """True if any member is mixed."""
         return any(member.mixed for member in self.members)
 
     @property
     def mixed_types(self) -> bool:
-        """One fitting net serves all types if that is so with any member."""
+        """One fitting net serves all types if any member needs a single one."""
         return any(member.mixed_types for member in self.members)
 
     @property
@@ -70,7 +70,7 @@ class Hybrid(Descriptor):
         return tuple(total for member in self.members for total in member.slot_totals)
 
     def layout(self) -> Layout:
-        """How neighbours are to be packed: one list for all members."""
+        """Packing of the neighbours: one list for all members."""
         return unite_layouts([member.layout() for member in self.members])
 
     def init(self, type_map: tuple[str, ...], draw: Draw, *, xp: Namespace) -> Params:
@@ -78,12 +78,12 @@ class Hybrid(Descriptor):
         return {"members": [member.init(type_map, draw, xp=xp) for member in self.members]}
 
     def raw_rows(self, neighbours: Neighbours, *, xp: Namespace) -> list[Array]:
-        """Environment rows of each part of each member."""
+        """Sample of the statistics: environment rows of each part of each member."""
         lists = [cut_slots(neighbours, self.layout(), member.layout(), xp=xp) for member in self.members]
         return [rows for member, own in zip(self.members, lists, strict=True) for rows in member.raw_rows(own, xp=xp)]
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
-        """Give each member the statistics of its parts."""
+        """Store in each member the statistics of its parts."""
         remaining, out = iter(statistics), []
         for member, own in zip(self.members, params["members"], strict=True):
             out.append(member.with_statistics(own, [next(remaining) for _ in member.slot_totals], xp=xp))
@@ -92,7 +92,7 @@ class Hybrid(Descriptor):
     def apply_under(
         self, params: Params, neighbours: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
     ) -> Features:
-        """Features of each centre: those of the members, one after the other."""
+        """Concatenated features of the members for each centre."""
         lists = [cut_slots(neighbours, self.layout(), member.layout(), xp=xp) for member in self.members]
         each = [
             member.apply_under(own, near, conditions, (expansion,), xp=xp)

@@ -1,4 +1,4 @@
-"""loc_frame: coordinates of neighbours in a frame that two of them span (Zhang et al., PRL 120, 143001 (2018))."""
+"""loc_frame: neighbours in a local frame, whose axes two neighbours define (Zhang et al., PRL 120, 143001 (2018))."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.neighbours import Layout, Neighbours, spans
 
 OPPOSITE = 1e-4
-"""Of two axes with 1 + cos(angle) below it, the second is replaced."""
+"""Threshold of 1 + cos(angle between the axes): below, the axes are opposite and the second one is replaced."""
 
 SMALLEST = 1e-20
-"""Squared sine of the angle between two axes at and below which they are one line, and the second direction is none."""
+"""Threshold of sin^2(angle between the axes): up to here the axes are collinear, and the y and z directions are 0."""
 
 
 @dataclass(frozen=True)
 class LocFrame(Descriptor):
     """Options of the descriptor.
 
-    It has no nets and no switch: features jump where neighbours change places or cross the cutoff.
+    The descriptor has no nets and no switch: features jump when neighbours change their order or cross the cutoff.
 
     Attributes
     ----------
-    sel_a : nearest neighbours of each type that are seen with all coordinates
-    sel_r : neighbours of each type behind them that are seen with their distance
+    sel_a : nearest neighbours of each type, with distance and direction in the features
+    sel_r : next neighbours of each type, with their distance only
     rcut : cutoff, Angstrom
-    axis_rule : six integers for each type of centre: list (0: that of `sel_a`, 1: that of `sel_r`), type and number of
-        the neighbour on the first axis, and the same of the second. () stands for the first two slots of all of `sel_a`
+    axis_rule : six integers for each centre type, three for each axis: list (0: `sel_a`, 1: `sel_r`), type and number
+        of the neighbour on the axis. (): the first two slots of `sel_a`
     """
 
     kind = "loc_frame"
@@ -81,7 +81,7 @@ class LocFrame(Descriptor):
 
     @property
     def rcut_smth(self) -> float:  # type: ignore[override]
-        """There is no switch."""
+        """Equal to `rcut`, because there is no switch."""
         return self.rcut
 
     @property
@@ -91,28 +91,28 @@ class LocFrame(Descriptor):
 
     @property
     def slot_totals(self) -> tuple[int, ...]:
-        """All slots."""
+        """Number of all slots."""
         return (sum(self.sel),)
 
     def sels(self) -> dict[str, tuple[float, Any]]:
-        """No number of slots is automatic."""
+        """Return no options, because slots are never automatic."""
         return {}
 
     def layout(self) -> Layout:
-        """How neighbours are to be packed: of each type the nearest, however many there are of others."""
+        """Packing of the neighbours: the nearest of each type, whatever the number of other types."""
         return Layout(self.rcut, self.sel, by_section=True)
 
     def init(self, type_map: tuple[str, ...], draw: Draw, *, xp: Namespace) -> Params:
-        """Statistics (T, D) that change nothing."""
+        """Identity statistics (T, D): mean 0, deviation 1."""
         zeros_TD = xp.zeros_like(draw([0]).normal(size=(len(type_map), self.widths.invariant)))
         return {"davg": zeros_TD, "dstd": zeros_TD + 1.0}
 
     def flags(self) -> dict[str, Any]:
-        """Nothing can be trained."""
+        """No parameter is trainable."""
         return {}
 
     def raw_rows(self, neighbours: Neighbours, *, xp: Namespace) -> list[Array]:
-        """Features (N, D) before normalisation: each has statistics of its own."""
+        """Sample of the statistics: features (N, D) before normalisation, because each has its own mean."""
         return [self._raw(neighbours, xp=xp)]
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
@@ -121,18 +121,18 @@ class LocFrame(Descriptor):
         return {**params, "davg": mean_TD, "dstd": std_TD}
 
     def apply(self, params: Params, neighbours: Neighbours, *, xp: Namespace) -> Features:
-        """Features of each centre, those of empty slots being (0 - mean) / deviation."""
+        """Features of each centre; empty slots have (0 - mean) / deviation."""
         mean_ND, std_ND = (xp.take(params[name], neighbours.type_N, axis=0) for name in ("davg", "dstd"))
         return Features((self._raw(neighbours, xp=xp) - mean_ND) / std_ND, None)
 
     def _raw(self, neighbours: Neighbours, *, xp: Namespace) -> Array:
-        """Features (N, D): (1/r, z/r^2, x/r^2, y/r^2) of the slots of `sel_a`, then 1/r of those of `sel_r`.
+        """Raw features (N, D): (1/r, z/r^2, x/r^2, y/r^2) of the slots of `sel_a`, then 1/r of the slots of `sel_r`.
 
-        Zero where empty.
+        Empty slots have 0.
         """
         x, y, z = xp.unstack(neighbours.disp_NM3, axis=-1)
         r_NM = xp.sqrt(x * x + y * y + z * z)
-        # in a hybrid there may be neighbours beyond the own cutoff
+        # the list of a hybrid may reach beyond the cutoff of this member
         seen_NM = xp.logical_and(neighbours.mask_NM, r_NM <= self.rcut)
         inverse_NM1 = xp.expand_dims(xp.where(seen_NM, 1.0 / r_NM, xp.zeros_like(r_NM)), axis=-1)
         whole_NA4, radial_NR4 = self._lists(
@@ -144,7 +144,7 @@ class LocFrame(Descriptor):
         return xp.concat([xp.reshape(rows_NA4, (-1, 4 * sum(self.sel_a))), radial_NR4[:, :, 0]], axis=1)
 
     def _lists(self, rows_NM4: Array, widths: tuple[Any, ...], *, xp: Namespace) -> tuple[Array, Array]:
-        """Return the slots of `sel_a` (N, A, 4) and of `sel_r` (N, R, 4), by types, empty where the batch has none."""
+        """Return the slots of `sel_a` (N, A, 4) and of `sel_r` (N, R, 4), type by type, padded with 0."""
         none_N14 = xp.zeros_like(xp.sum(rows_NM4, axis=1, keepdims=True))
         none_NS4 = xp.concat([none_N14] * max(self.sel), axis=1)
         whole, radial = [], []
@@ -155,7 +155,7 @@ class LocFrame(Descriptor):
         return xp.concat(whole, axis=1), xp.concat(radial, axis=1)
 
     def _axes(self, centre: int) -> list[tuple[int, int]]:
-        """Return (list, slot) of the neighbours on both axes of a type, and of the one that may replace the second."""
+        """Return (list, slot) of the neighbours on the two axes of a centre type, and of the spare for the second."""
         if not self.axis_rule:
             axes = [(0, 0), (0, 1)]
         else:
@@ -165,11 +165,10 @@ class LocFrame(Descriptor):
         return [*axes, (kind, min(slot + 1, sum((self.sel_a, self.sel_r)[kind]) - 1))]
 
     def _frames(self, lists: tuple[Array, Array], counts: tuple[Any, ...], *, xp: Namespace) -> Array:
-        """Return the unit vectors of z, x and y of each centre in columns (N, 3, 3).
+        """Return the local frame of each centre (N, 3, 3): unit vectors z, x and y as columns, by Gram-Schmidt.
 
-        The x axis points to the first neighbour; the second is at y > 0.
-
-        A direction that is not defined, since a neighbour is missing or all are on a line, is zero.
+        x points to the neighbour on the first axis, the neighbour on the second one has y > 0, and z = x × y.
+        A direction is 0 if a neighbour is missing or the axes are collinear.
         """
         each, parts = (
             [self._axes(centre) for centre in range(len(self.sel))],

@@ -1,4 +1,7 @@
-"""What all strictly local descriptors share: options and their checks, statistics (docs/theory/environment.md)."""
+"""Base class of strictly local descriptors: common options with their checks, statistics of environment rows.
+
+Subclasses: `mixed.py`, `sectioned.py`. Formulas: docs/theory/environment.md.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,9 @@ from deepmd.array_model.networks import check_options
 
 @dataclass(frozen=True)
 class Local(Descriptor):
-    """Options that all of them have; `sel` is resolved once it is no text.
+    """Options of all strictly local descriptors. Neighbour statistics resolve a `sel` that is a text.
 
-    A kind gives `widths`, `apply` and what depends on its nets.
+    A kind defines `widths`, `apply` and what depends on its nets.
     """
 
     sel: Any = "auto"
@@ -36,7 +39,7 @@ class Local(Descriptor):
     set_davg_zero: bool = False
 
     columns: ClassVar[int] = 4
-    """Columns of the environment rows that it uses, and has statistics of."""
+    """Number of columns of the environment rows that the descriptor reads and normalises."""
     names = {"n_neuron": "neuron"}
     __pydantic_config__ = {"extra": "forbid"}
 
@@ -62,23 +65,24 @@ class Local(Descriptor):
 
     @property
     def slot_totals(self) -> tuple[int, ...]:
-        """All slots."""
+        """Number of all slots."""
         return (sum(self.numbers),)
 
     def no_statistics(self, ntypes: int, draw: Draw, *, xp: Namespace) -> Params:
-        """Return statistics (T, S, columns) that change nothing."""
+        """Return identity statistics (T, S, columns): mean 0, deviation 1."""
+        # the namespace creates no arrays from shapes: zeros are made from drawn numbers
         zeros = xp.zeros_like(draw([0]).normal(size=(ntypes, sum(self.numbers), self.columns)))
         return {"davg": zeros, "dstd": zeros + 1.0}
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
-        """Store mean and deviation of each centre type in all slots; the mean is dropped under `set_davg_zero`."""
+        """Store mean and deviation of each centre type in all slots; with `set_davg_zero` the mean is 0."""
         ((mean_T4, std_T4),) = statistics
         like = xp.zeros_like(params["davg"])
         mean, std = (like + xp.expand_dims(values[:, : self.columns], axis=1) for values in (mean_T4, std_T4))
         return {**params, "davg": like if self.set_davg_zero else mean, "dstd": std}
 
     def raw_rows(self, neighbours: Neighbours, *, xp: Namespace) -> list[Array]:
-        """Sample of the statistics: rows (N, M, 4) before normalisation, zero where empty or excluded."""
+        """Sample of the statistics: rows (N, M, 4) before normalisation, 0 if empty or excluded."""
         rows_NM4 = environment_rows(neighbours.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
         return [self.without_excluded(rows_NM4, neighbours, xp=xp)]
 

@@ -1,4 +1,4 @@
-"""Mixed descriptors: neighbours share one section, nets read vectors of the types (docs/theory/mixed.md)."""
+"""Base class of mixed descriptors: one section of neighbours, nets that read type vectors (docs/theory/mixed.md)."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from deepmd.array_model.networks import Net, init_net
 from deepmd.array_model.type_embedding import TypeEmbedding
 
 MODES = ("concat", "strip")
-"""Types beside the number in one net, or in a net of their own."""
+"""concat: one net reads the scalar and the type vectors. strip: type vectors have a net of their own, as a factor."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Environment of each centre, slot by slot; the last slot of a row stands for all that remain of `sel`.
+    """Environment of each centre, slot by slot. The last slot of a row stands for all that are not stored of `sel`.
 
     Attributes
     ----------
-    rows_NM4 : normalised environment rows, those of excluded neighbours zero
+    rows_NM4 : normalised environment rows, 0 for excluded neighbours
     s_NM : radial column before normalisation and exclusion
-    switch_NM : weight by distance, zero in slots that are empty or excluded
-    type_NM : type of the neighbour, in slots that are empty or excluded that of the first atom of the frame
-    count_NM : how many slots each stands for
+    switch_NM : switch, 0 in empty and excluded slots
+    type_NM : type of the neighbour; in empty and excluded slots the type of atom 0 of the frame
+    count_NM : number of slots that each slot stands for
     seen_NM : True for a neighbour, not for an empty or excluded slot
     """
 
@@ -42,9 +42,9 @@ class Rows:
 def normalise_rows(
     rows_NM4: Array, davg_TS4: Array, dstd_TS4: Array, neighbours: Neighbours, *, xp: Namespace
 ) -> Array:
-    """Return (row - davg) / dstd of the centre's type and the slot.
+    """Return (row - davg) / dstd with the statistics of the centre type and the slot.
 
-    The last slot of a mixed row has the statistics of the last of all.
+    The last slot of a row takes the statistics of the last slot of `sel`.
     """
     parts = []
     for table in (davg_TS4, dstd_TS4):
@@ -56,9 +56,9 @@ def normalise_rows(
 
 @dataclass(frozen=True)
 class Mixed(Local):
-    """Options of those whose nets read vectors of the types.
+    """Options of mixed descriptors.
 
-    `sel` is the number of slots for neighbours of all types, a list is summed.
+    `sel` is the number of slots for neighbours of all types; a list is summed.
     """
 
     sel: tuple[int, ...] | int | str = "auto"
@@ -91,7 +91,7 @@ class Mixed(Local):
         return 2
 
     def layout(self) -> Layout:
-        """How neighbours are to be packed."""
+        """Packing of the neighbours: one section."""
         return Layout(self.rcut, (self.slots,), mixed=True)
 
     def init(self, type_map: tuple[str, ...], draw: Draw, *, xp: Namespace) -> Params:
@@ -101,7 +101,7 @@ class Mixed(Local):
         return {**self.no_statistics(len(type_map), draw, xp=xp), **nets, "type_embedding": types}
 
     def rows(self, params: Params, neighbours: Neighbours, *, xp: Namespace) -> Rows:
-        """Return the environment of each centre; `davg` and `dstd` (T, S, 4) are the same in all slots of a type."""
+        """Return the environment of each centre; `davg` and `dstd` (T, S, 4) agree in all slots, so slot 0 is read."""
         disp_NM3 = xp.astype(neighbours.disp_NM3, dtype_of(self.precision, xp=xp))
         columns = environment_columns(disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
         mean_N4, std_N4 = (xp.take(params[name][:, 0, :], neighbours.type_N, axis=0) for name in ("davg", "dstd"))
@@ -117,7 +117,7 @@ class Mixed(Local):
         return Rows(rows_NM4, columns[0], switch_NM, type_NM, slot_counts(switch_NM, self.slots, xp=xp), seen_NM)
 
     def shapes(self) -> dict[str, Net]:
-        """Embedding nets: of a number and types together, or one of each."""
+        """Shapes of the embedding nets: one that reads scalar and types (concat), or one for each (strip)."""
         types = self.tebd_dim * self.vectors_read
         widths = (
             {"embeddings": 1 + types}
@@ -129,9 +129,9 @@ class Mixed(Local):
         }
 
     def both(self, types_TE: Array, *, xp: Namespace) -> Array:
-        """Vectors of neighbour and other atom, (T * T, 2E) with the neighbour varying slowest.
+        """Return [e_neighbour, e_other] of all pairs of types (T * T, 2E), neighbour slowest.
 
-        Of the neighbour alone where only that is read.
+        If the nets read the neighbour only, return the table (T, E) itself.
         """
         if self.vectors_read == 1:
             return types_TE

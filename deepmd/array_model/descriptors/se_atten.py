@@ -15,9 +15,9 @@ from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.networks import apply_net
 
 WIDTH_PER_TYPE = 16
-"""Break-even of expansions: nets cost less where this times the number of types exceeds the sum of `neuron`.
+"""Break-even of expansions: nets cost less if this times the number of types exceeds the sum of `neuron`.
 
-Moments are summed for each neighbour type, while the nets are evaluated once.
+The cost of an expansion grows with the number of types, because each neighbour type has its own moments.
 """
 
 
@@ -25,7 +25,7 @@ Moments are summed for each neighbour type, while the nets are evaluated once.
 class SeAtten(Mixed, Expandable):
     """Options of the descriptor.
 
-    `sel` is the number of slots for neighbours of all types, or a list whose sum counts.
+    `sel` is the number of slots for neighbours of all types; a list is summed.
     """
 
     kind = "se_atten"
@@ -46,10 +46,10 @@ class SeAtten(Mixed, Expandable):
     """Deprecated: `tebd_input_mode` "strip"."""
     lmax: int = 1
     evaluation: str | int = "auto"
-    """Wish for the evaluation of the embedding nets (see `Sectioned`); with attention layers only directly."""
+    """Requested evaluation of the embedding nets (see `Sectioned`); attention layers need direct evaluation."""
 
     fixed: ClassVar[dict[str, Any]] = {}
-    """Options that this kind does not leave open."""
+    """Options whose value the kind fixes."""
     names = {"n_axis_neuron": "axis_neuron", "n_neuron": "neuron"}
 
     def __post_init__(self) -> None:
@@ -87,7 +87,7 @@ class SeAtten(Mixed, Expandable):
         }
 
     def flags(self) -> Any:
-        """Which parameters training may change; the layer norms only with `trainable_ln`."""
+        """Trainable parameters: all, the layer norms only with `trainable_ln`."""
         return self.trainable and (self.trainable_ln or ("norm",))
 
     def apply(
@@ -95,8 +95,8 @@ class SeAtten(Mixed, Expandable):
     ) -> Features:
         """Features of each centre: D_i = g_i g_i^T cut to `axis_neuron` columns, g_i = (1/S) sum_j G_ij (x) R_ij.
 
-        Empty slots take part, with the type of the first atom of the frame; the last of a row counts for all that are
-        not there.
+        Empty slots contribute, with the type of atom 0 of the frame. The last slot of a row counts for all slots that
+        are not stored (docs/theory/mixed.md#se_atten).
         """
         found = self.rows(params, neighbours, xp=xp)
         sum_N4G = (
@@ -135,14 +135,14 @@ class SeAtten(Mixed, Expandable):
         return self.types().table(params["type_embedding"], xp=xp)[: xp.shape(params["davg"])[0], :]
 
     def _direct(self, params: Params, neighbours: Neighbours, found: Rows, *, xp: Namespace) -> Array:
-        """Sum of R (x) G over all slots (N, 4, G), the nets evaluated for every slot."""
+        """Return sum_j R_j (x) G_j over all slots (N, 4, G), with the nets evaluated for every slot."""
         types_TE, pair_NM, rows_NM4, gate_NM = (
             self._vectors(params, xp=xp),
             found.type_NM,
             found.rows_NM4,
             found.switch_NM,
         )
-        if not self.type_one_side:
+        if not self.type_one_side:  # row of `both`: neighbour T + centre
             pair_NM = pair_NM * xp.shape(types_TE)[0] + xp.expand_dims(neighbours.type_N, axis=-1)
         if not self.smooth_type_embedding:
             gate_NM = xp.astype(found.seen_NM, dtype_of(self.precision, xp=xp))
@@ -176,18 +176,19 @@ class SeAtten(Mixed, Expandable):
         )
         return g_NMG * (1.0 + (t_NMG * xp.expand_dims(gate_NM, axis=-1) if self.smooth_type_embedding else t_NMG))
 
-    # -- expansions: without attention, of one net for each pair of types ------------------------------------------
+    # -- expansions: without attention layers, functions of s for each pair of types --------------------------------
 
     def functions(self, ntypes: int) -> tuple[int, ...]:
-        """Return their number for each centre type: one for each neighbour type, after a common one if gated."""
+        """Return the number of functions of each centre type: one per neighbour type, and a common one if gated."""
         return (ntypes + self._gated,) * ntypes
 
     @property
     def _gated(self) -> bool:
+        """Whether the switch scales the strip net: G_s = Net(x_s) + w_s Net(x_s) StripNet."""
         return self.tebd_input_mode == "strip" and self.smooth_type_embedding
 
     def obstacle(self, ntypes: int, *, auto: bool, stored: bool) -> str:
-        """Return why the nets cannot be expanded, or need not be."""
+        """Return the reason not to expand: attention layers, or under `auto` a higher cost; "" if expanding is fine."""
         if self.attn_layer:
             return "attention layers need the nets of every neighbour"
         if auto and ntypes * WIDTH_PER_TYPE > sum(self.neuron):
@@ -195,7 +196,7 @@ class SeAtten(Mixed, Expandable):
         return super().obstacle(ntypes, auto=auto, stored=stored)
 
     def values(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> list[Array]:
-        """Functions of a centre type, (K, G) at some s before normalisation."""
+        """Functions of a centre type, (K, G) each, at values of s before normalisation."""
         types_TE, nets = self._vectors(params, xp=xp), self.shapes()
         both_TE = self.both(types_TE, xp=xp)
         if not self.type_one_side:
@@ -214,7 +215,10 @@ class SeAtten(Mixed, Expandable):
     def _spectral(
         self, params: Params, neighbours: Neighbours, found: Rows, expansion: spectral.Expansion, *, xp: Namespace
     ) -> Array:
-        """Sum R (x) G over all slots (N, 4, G) from moments of each neighbour type, for which other rows are zero."""
+        """Return sum_j R_j (x) G_j over all slots (N, 4, G) from the moments of each neighbour type.
+
+        Rows of other types have weight 0 there. Gated functions weigh rows with the switch: empty slots vanish.
+        """
         weights = [found.count_NM] if self._gated else []
         for neighbour in range(len(neighbours.counts)):
             here_NM = xp.astype(xp.equal(found.type_NM, neighbour), dtype_of(self.precision, xp=xp))

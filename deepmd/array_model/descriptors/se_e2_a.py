@@ -42,8 +42,8 @@ class SeE2A(OfPairs):
         """Features of each centre.
 
         g_i = (1/S) sum_j G(s_ij) (x) R_ij over all S slots, D_i = g_i g_i^T cut to `axis_neuron` columns. Slots beyond
-        the widths of the batch are empty for every atom and depend on the centre type only: they are summed once per
-        type.
+        the widths of the batch are empty for every atom. Their contribution depends on the centre type only, and is
+        summed once per type.
         """
         sum_N4G = (
             self._spectral(params, neighbours, expansion, xp=xp)
@@ -63,10 +63,11 @@ class SeE2A(OfPairs):
         return xp.matmul(xp.matrix_transpose(rows), embedding(rows[:, :, 0:1]))
 
     def _spectral(self, params: Params, neighbours: Neighbours, expansion: Expansion, *, xp: Namespace) -> Array:
-        """Sum of R (x) G(s) over all slots (N, 4, G) from moments.
+        """Return sum_j R_j (x) G(s_j) over all slots (N, 4, G) from moments.
 
-        Mean and deviation are those of the first slot, as of all.
+        Mean and deviation are read from slot 0, because all slots agree.
         """
+        # R = row / dstd - davg / dstd, and 0 for excluded neighbours; adjoint: a gradient by R times 1 / dstd
         inverse_NCM = xp.expand_dims(xp.take(1.0 / params["dstd"][:, 0, :], neighbours.type_N, axis=0), axis=-1)
         shift_NCM = xp.expand_dims(xp.take(params["davg"][:, 0, :], neighbours.type_N, axis=0), axis=-1) * inverse_NCM
         if self.exclude_types:

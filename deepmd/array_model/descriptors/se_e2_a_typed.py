@@ -1,4 +1,4 @@
-"""se_e2_a with the `type_embedding` section of a model: one net for all pairs of types, which reads their vectors."""
+"""se_e2_a with the `type_embedding` section of a model: one net for all pairs of types, which reads type vectors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from deepmd.array_model.type_embedding import TypeEmbedding
 class SeE2ATyped(SeE2A):
     """Options of se_e2_a, and of the type embedding.
 
-    One fitting net serves all types: it reads the vector of the centre besides.
+    One fitting net serves all types, because the features end with the type vector of the centre.
     """
 
     kind = "se_e2_a_typed"
@@ -39,20 +39,20 @@ class SeE2ATyped(SeE2A):
 
     @property
     def widths(self) -> Widths:
-        """Widths of the features: the vector of the type of the centre comes last."""
+        """Widths of the features; the type vector of the centre comes last."""
         plain = super().widths
         return Widths(plain.invariant + self.types.neuron[-1], plain.equivariant)
 
     def init(self, type_map: tuple[str, ...], draw: Draw, *, xp: Namespace) -> Params:
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator.
 
-        DeePMD-kit has it in TensorFlow only, which draws others.
+        DeePMD-kit has this descriptor in TensorFlow only, which draws other random numbers.
         """
         vectors = self.types.init(type_map, None if self.types.seed is None else [1, self.types.seed], draw, xp=xp)
         return {**super().init(type_map, draw, xp=xp), "type_embedding": vectors}
 
     def flags(self) -> dict[str, Any]:
-        """Which parameters training may change: the type embedding has a flag of its own."""
+        """Trainable parameters: the type embedding has a flag of its own."""
         return {"embeddings": self.trainable, "type_embedding": self.types.trainable}
 
     def apply(
@@ -69,7 +69,7 @@ class SeE2ATyped(SeE2A):
         return replace(features, invariant_ND=xp.concat([features.invariant_ND, own_NE], axis=1))
 
     def net(self) -> Net:
-        """Shape of the net, which reads the vectors of one or two types besides."""
+        """Shape of the net, which reads s and one or two type vectors."""
         return replace(super().net(), in_dim=1 + self.types.neuron[-1] * (1 if self.type_one_side else 2))
 
     def _embeddings(self, params: Params, centre: int, *, xp: Namespace) -> list[Callable[[Array], Array]]:

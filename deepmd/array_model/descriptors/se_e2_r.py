@@ -12,14 +12,14 @@ from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.spectral import Expansion
 
 SCALE = 5.0
-"""DeePMD-kit divides by it, and files mean numbers that are divided by it."""
+"""Divisor of the features in DeePMD-kit and its files (docs/theory/sectioned.md#se_e2_r)."""
 
 
 @dataclass(frozen=True)
 class SeE2R(OfPairs):
     """Options of the descriptor.
 
-    Without `type_one_side` each pair of types has a net, as in DeePMD-kit's TensorFlow alone.
+    Without `type_one_side` each pair of types has a net; in DeePMD-kit only its TensorFlow backend does this.
     """
 
     kind = "se_e2_r"
@@ -38,8 +38,8 @@ class SeE2R(OfPairs):
     ) -> Features:
         """Features of each centre: D_i = 1/(5 S) sum_j G(s_ij) over all S slots.
 
-        Slots beyond the widths of the batch are empty for every atom and depend on the centre type only: they are
-        summed once per type.
+        Slots beyond the widths of the batch are empty for every atom. Their contribution depends on the centre type
+        only, and is summed once per type.
         """
         sum_NG = (
             self._spectral(params, neighbours, expansion, xp=xp)
@@ -53,7 +53,11 @@ class SeE2R(OfPairs):
         return xp.sum(embedding(rows), axis=1)
 
     def _spectral(self, params: Params, neighbours: Neighbours, expansion: Expansion, *, xp: Namespace) -> Array:
-        """Sum of G(s) over all slots (N, G) from moments; mean and deviation are those of the first slot, as of all."""
+        """Return sum_j G(s_j) over all slots (N, G) from moments with R = 1.
+
+        Mean and deviation are read from slot 0, because all slots agree. Excluded neighbours have R = 0 in the moments
+        and add G(0) each afterwards, because their normalised row is 0.
+        """
         shown_NM1 = self.without_excluded(xp.ones_like(neighbours.disp_NM3[:, :, 0:1]), neighbours, xp=xp)
         shown_N1M = xp.matrix_transpose(xp.astype(shown_NM1, dtype_of(self.precision, xp=xp)))
         rest = [xp.ones_like(empty) for empty in self.rest(params, neighbours)]

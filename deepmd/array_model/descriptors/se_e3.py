@@ -14,13 +14,13 @@ from deepmd.array_model.networks import apply_net, summed_net
 from deepmd.array_model.tree import map_leaves
 
 TERMS_PER_WIDTH = 6
-"""An expansion of this many terms for each neuron of a net costs what the net does."""
+"""Break-even: an expansion with this many terms per neuron of a net costs as much as the net."""
 
 BLOCKS = 4
-"""Blocks of a section: t_jk = t_kj, so that 1/2 + 1/(2 BLOCKS) of the pairs within it are evaluated."""
+"""Blocks of a section. Because t_jk = t_kj, only 1/2 + 1/(2 BLOCKS) of the pairs within a section are evaluated."""
 
 Slots = tuple[Array, Array]
-"""Directional parts of rows (N, M, 3), and how many slots each stands for (M,)."""
+"""Directional parts of rows (N, M, 3), and the number of slots that each row stands for (M,)."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class SeE3(Sectioned):
         return Widths(self.neuron[-1], 0)
 
     def init(self, type_map: tuple[str, ...], draw: Draw, *, xp: Namespace) -> Params:
-        """Fresh parameters; nets that have no use are zero."""
+        """Fresh parameters; nets of pairs of types a > b are unused and 0."""
         params = super().init(type_map, draw, xp=xp)
         nets = [
             net if use else map_leaves(xp.zeros_like, net)
@@ -46,7 +46,7 @@ class SeE3(Sectioned):
         return {**params, "embeddings": nets}
 
     def flags(self) -> Any:
-        """Which parameters training may change: the nets of each unordered pair of types."""
+        """Trainable parameters: the nets of each unordered pair of types."""
         return {"embeddings": [self.trainable and use for use in self._used]}
 
     def apply(
@@ -55,9 +55,9 @@ class SeE3(Sectioned):
         """Features of each centre.
 
         D_i = sum_{a <= b} 1/(sel_a sel_b) sum_{j in a, k in b} t_jk G^{ab}(t_jk) over all slots, with t_jk the scalar
-        product of the directional parts of the rows of j and k. Rows of empty slots differ from zero where `davg` does,
-        so every slot counts; those that no atom of the batch fills are the same for a centre, mean and deviation being
-        those of the first slot, and one stands for all.
+        product of the directional parts of the rows of j and k. Every slot counts, because rows of empty slots differ
+        from 0 if `davg` does. Slots that no atom of the batch fills have equal rows, because mean and deviation agree
+        in all slots: one of them stands for all.
         """
         each = (
             self._spectral(params, neighbours, expansion, xp=xp)
@@ -69,19 +69,20 @@ class SeE3(Sectioned):
 
     @property
     def _used(self) -> list[bool]:
-        """Which nets have a use: one for each unordered pair of types."""
+        """Flag of each net in the order of files (first type fastest): True for pairs of types a <= b."""
         types = range(len(self.slots))
         return [first <= second for second in types for first in types]
 
     @property
     def _couples(self) -> list[tuple[int, int]]:
-        """Unordered pairs of types of neighbours."""
+        """Unordered pairs of neighbour types."""
         return [(first, second) for second in range(len(self.slots)) for first in range(second + 1)]
 
     def _slots(self, params: Params, neighbours: Neighbours, *, xp: Namespace) -> list[list[Slots]]:
-        """Rows of each section in `BLOCKS` blocks of equal length.
+        """Return the directional rows of each section in `BLOCKS` blocks of equal length.
 
-        Those of the batch, one empty slot that stands for all others, and padding that counts nothing.
+        A section has the slots of the batch, one empty slot that counts for all others of `sel`, and padding with
+        count 0. What exceeds the blocks is padding, and dropped.
         """
         empty_T13 = -params["davg"][:, 0:1, 1:] / params["dstd"][:, 0:1, 1:]
         empty_NB3 = xp.concat([xp.take(empty_T13, neighbours.type_N, axis=0)] * BLOCKS, axis=1)
@@ -108,13 +109,13 @@ class SeE3(Sectioned):
     def _products(
         self, params: Params, neighbours: Neighbours, *, xp: Namespace
     ) -> dict[tuple[int, int], tuple[Array, Array]]:
-        """Scalar products t (N, P) of pairs of slots for each pair of types, and the number of pairs of each (P,)."""
+        """Return {(a, b): (scalar products t (N, P) of slots, number of pairs that each stands for (P,))}."""
         slots, out = self._slots(params, neighbours, xp=xp), {}
         for first, second in (couple for couple in self._couples if self.slots[couple[0]] * self.slots[couple[1]]):
             left, right = slots[first], slots[second]
             if first < second:
                 sides = [(left, right)]
-            else:  # t_jk = t_kj: every block with itself, and twice with those behind it
+            else:  # t_jk = t_kj: each block times itself, and twice times the blocks behind it
                 sides = [
                     ([block], [block, *((rows, 2.0 * count) for rows, count in right[k + 1 :])])
                     for k, block in enumerate(left)
@@ -131,7 +132,7 @@ class SeE3(Sectioned):
         return out
 
     def _direct(self, params: Params, neighbours: Neighbours, *, xp: Namespace) -> dict[tuple[int, int], Array]:
-        """Sum of t G(t) over all slots (N, D) for each pair of types, every net evaluated for every pair of slots."""
+        """Return the sum of t G(t) over all pairs of slots (N, D) for each pair of types, by direct evaluation."""
         out = {}
         for (first, second), (t_NP, share_P) in self._products(params, neighbours, xp=xp).items():
             net = params["embeddings"][first + second * len(self.slots)]
@@ -141,27 +142,27 @@ class SeE3(Sectioned):
     def _spectral(
         self, params: Params, neighbours: Neighbours, expansion: spectral.Expansion, *, xp: Namespace
     ) -> dict[tuple[int, int], Array]:
-        """Sum of t G(t) over all slots (N, D) for each pair of types, from moments."""
+        """Return the sum of t G(t) over all pairs of slots (N, D) for each pair of types, from moments."""
         contraction, out = dict(zip(self._couples, self.contractions(params, expansion, 0, xp=xp)[0], strict=True)), {}
         for couple, (t_NP, share_P) in self._products(params, neighbours, xp=xp).items():
             moments_NK = spectral.product_moments(t_NP, share_P, expansion.tables["scale"], expansion.terms, xp=xp)
             out[couple] = xp.matmul(moments_NK, contraction[couple])
         return out
 
-    # -- expansions: functions of the scalar product, one group for all centres ------------------------------------
+    # -- expansions: functions of the scalar product, one group for all centre types -------------------------------
 
     def functions(self, ntypes: int) -> tuple[int, ...]:
         """Return the number of unordered pairs of types."""
         return (len(self._couples),)
 
     def obstacle(self, ntypes: int, *, auto: bool, stored: bool) -> str:
-        """Return why the nets cannot be expanded."""
+        """Return the reason not to expand: precision; "" if expanding is fine."""
         if not stored and PRECISIONS[self.precision] != "float64":
             return f"the precision is {self.precision}, in which slopes of scalar products lose digits"
         return super().obstacle(ntypes, auto=auto, stored=stored)
 
     def values(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> list[Array]:
-        """Functions of all pairs of types, (K, G) at some scalar products."""
+        """Functions of all pairs of types, (K, G) each, at scalar products s_K."""
         t_K1, nets = xp.expand_dims(s_K, axis=-1), params["embeddings"]
         return [
             apply_net(self.net(), nets[first + second * len(self.slots)], t_K1, xp=xp)
@@ -169,15 +170,15 @@ class SeE3(Sectioned):
         ]
 
     def reach(self, params: Params, s: float, *, xp: Namespace) -> float:
-        """Return the largest scalar product when s is the largest radial part of a row."""
+        """Return a bound of scalar products if s is the largest radial part: ((s + |mean|) max(1 / deviation))^2."""
         mean_T3, std_T3 = params["davg"][:, 0, 1:], params["dstd"][:, 0, 1:]
         longest_T = (s + xp.sqrt(xp.sum(mean_T3 * mean_T3, axis=-1))) * xp.max(1.0 / std_T3, axis=1)
         return float(xp.max(longest_T * longest_T, axis=None))
 
     def argument(self, x: Array, scale: Array, *, xp: Namespace) -> Array:
-        """Return the scalar product of an abscissa."""
+        """Return the scalar product at an abscissa."""
         return spectral.product_at(x, scale, xp=xp)
 
     def pays(self, count: int) -> bool:
-        """Whether an expansion of this many terms costs less than the nets."""
+        """Break-even: True if an expansion of `count` terms costs less than the nets."""
         return count <= TERMS_PER_WIDTH * sum(self.neuron)

@@ -27,17 +27,18 @@ class SeE3Tebd(Mixed):
     def apply(self, params: Params, neighbours: Neighbours, *, xp: Namespace) -> Features:
         """Features of each centre.
 
-        D_i = 1/S^2 sum_jk t_jk G(t_jk, e_j, e_k) over all ordered pairs of the S slots, with t_jk the scalar product of
-        the directional parts of their rows and e the vectors of their types. In strip mode G = Gs(t_jk) (1 + k_jk
-        Gt(e_j, e_k)), with k_jk the product of their switches if `smooth`, otherwise 1.
+        D_i = 1/S^2 sum_jk t_jk G(t_jk, e_j, e_k) over all ordered pairs of the S slots. t_jk is the scalar product of
+        the directional parts of the rows of j and k, e_j the type vector of j. In strip mode G = Gs(t_jk)
+        (1 + w_j w_k Gt(e_j, e_k)) with the switch w if `smooth`, otherwise w = 1 (docs/theory/mixed.md#se_e3_tebd).
         """
         found = self.rows(params, neighbours, xp=xp)
         table_TE = self.types().table(params["type_embedding"], xp=xp)
         rows_NM3 = found.rows_NM4[:, :, 1:]
         t_NMM = xp.matmul(rows_NM3, xp.matrix_transpose(rows_NM3))
+        # t_jk times the number of slots that j and k stand for
         weighted_NM3 = rows_NM3 * xp.expand_dims(found.count_NM, axis=-1)
         weight_NMM = xp.matmul(weighted_NM3, xp.matrix_transpose(weighted_NM3))
-        t_P1, types = xp.reshape(t_NMM, (-1, 1)), len(neighbours.counts) + 1  # a vector for no atom comes last
+        t_P1, types = xp.reshape(t_NMM, (-1, 1)), len(neighbours.counts) + 1  # the table ends with a vector for no atom
         both_Q = xp.reshape(
             xp.expand_dims(found.type_NM * types, axis=2) + xp.expand_dims(found.type_NM, axis=1), (-1,)
         )

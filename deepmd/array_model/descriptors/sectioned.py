@@ -1,4 +1,7 @@
-"""What descriptors share whose neighbours come in one section for each type (docs/theory/sectioned.md)."""
+"""Base classes of sectioned descriptors: a section of slots for each neighbour type (docs/theory/sectioned.md).
+
+Kinds: `se_e2_a.py`, `se_e2_r.py` (class OfPairs), `se_e3.py`.
+"""
 
 from __future__ import annotations
 
@@ -20,28 +23,29 @@ from deepmd.array_model.networks import Net, apply_net, init_net
 
 @dataclass(frozen=True)
 class Sectioned(Local, Expandable):
-    """`sel` is a list with one number of slots for each type once neighbour statistics have resolved "auto"."""
+    """Options of sectioned descriptors. `sel` has the slots of each type once statistics have resolved "auto"."""
 
     sel: tuple[int, ...] | str = "auto"
     evaluation: str | int = "auto"
-    """Wish for the evaluation of the embedding nets: "direct", "spectral" (by expansions), "auto".
+    """Requested evaluation of the embedding nets: "direct", "spectral" (by expansions) or "auto" (the cheaper).
 
-    A number stands for "spectral" with at least so many terms in training.
+    A number means "spectral" with at least this number of terms in training.
     """
 
     keys_of_nets: ClassVar[int] = 1
-    """Number of types that a net belongs to: the neighbour; before it the centre or another neighbour."""
+    """Number of types that select a net: 1 for the neighbour, 2 with the centre or another neighbour before it."""
 
     slots = Local.numbers
     """Slots of each neighbour type, once resolved."""
 
     def layout(self) -> Layout:
-        """How neighbours are to be packed."""
+        """Packing of the neighbours: a section per type."""
         return Layout(self.rcut, self.slots)
 
     def init(self, type_map: tuple[str, ...], draw: Draw, *, xp: Namespace) -> Params:
-        """Fresh parameters; order of nets and of seeds differ (docs/theory/networks.md#fresh-weights)."""
+        """Fresh parameters; the order of nets and of seeds differ (docs/theory/networks.md#fresh-weights)."""
         ntypes = len(type_map)
+        # nets are stored with the first type fastest, seeds are numbered with the first type slowest
         numbers = [
             sum(t * ntypes**k for k, t in enumerate(types))
             for types in product(range(ntypes), repeat=self.keys_of_nets)
@@ -50,11 +54,11 @@ class Sectioned(Local, Expandable):
         return {**self.no_statistics(ntypes, draw, xp=xp), "embeddings": nets}
 
     def net(self) -> Net:
-        """Shape of the embedding nets: all read one number."""
+        """Shape of the embedding nets, which read one scalar."""
         return Net(1, self.neuron, self.activation_function, self.resnet_dt)
 
     def rows(self, params: Params, neighbours: Neighbours, *, xp: Namespace) -> list[Array]:
-        """Normalised environment rows of each section (N, width, columns), those of excluded neighbours zero."""
+        """Normalised environment rows of each section (N, width, columns), 0 for excluded neighbours."""
         disp_NM3 = xp.astype(neighbours.disp_NM3, dtype_of(self.precision, xp=xp))
         rows_NMC = environment_rows(disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)[
             :, :, : self.columns
@@ -73,7 +77,7 @@ class Sectioned(Local, Expandable):
         return xp.split(rows_NMC, neighbours.widths, axis=1)  # type: ignore[no-any-return]
 
     def rest(self, params: Params, neighbours: Neighbours) -> list[Array]:
-        """Rows (T, sel - width, columns) of the slots of each section beyond the width of the batch: empty ones."""
+        """Return the rows -davg/dstd (T, sel - width, columns) of the empty slots of each section beyond its width."""
         empty_TSC = -params["davg"] / params["dstd"]
         return [
             empty_TSC[:, start + width : stop, :]
@@ -91,12 +95,12 @@ class Sectioned(Local, Expandable):
         *,
         xp: Namespace,
     ) -> Array:
-        """Sum R (x) G(s) over all slots (N, C, G) from moments.
+        """Return sum_j R_j (x) G(s_j) over all slots (N, C, G) from moments.
 
         Parameters
         ----------
         columns : function from environment rows (N, 4, M) before normalisation to R (N, C, M)
-        by_rows : function from a gradient of R to that of the rows; None where R does not depend on them
+        by_rows : function from a gradient by R to the gradient by the rows; None if R does not depend on the rows
         rest : R of the slots of each section beyond the width of the batch (T, sel - width, C)
         """
         scale, disp_NM3 = expansion.tables["scale"], xp.astype(neighbours.disp_NM3, dtype_of(self.precision, xp=xp))
@@ -111,7 +115,7 @@ class Sectioned(Local, Expandable):
             )
 
             def adjoint(grad_NCG: Array) -> Array:
-                by_x_NM, by_columns_NCM = to_columns(grad_NCG)
+                by_x_NM, by_columns_NCM = to_columns(grad_NCG)  # x = s scale - 1
                 return to_disp(by_x_NM * scale, by_rows(by_columns_NCM) if by_rows else None)
 
             return sums_NCG, adjoint
@@ -123,6 +127,7 @@ class Sectioned(Local, Expandable):
             sums_NCG = spectral.contract_moments(
                 spectral.abscissa(each[0], scale), columns(xp.stack(each, axis=1)), *how, xp=xp
             )
+        # slots beyond the width: s = 0, so G is the function at x = -1, and R sums over the slots
         rests = []
         for centre, (_, start_JG) in enumerate(both):
             rest_CJ = xp.stack([xp.sum(rest_TSC[centre, :, :], axis=0) for rest_TSC in rest], axis=1)
@@ -131,35 +136,35 @@ class Sectioned(Local, Expandable):
 
 
 class OfPairs(Sectioned):
-    """A net for each pair of types, or with `type_one_side` for the type of the neighbour alone.
+    """Sectioned descriptors with a net for each pair of types, or with `type_one_side` for each neighbour type.
 
-    A kind gives `term`.
+    A kind defines `term`.
     """
 
     type_one_side: bool
 
     @property
     def keys_of_nets(self) -> int:  # type: ignore[override]
-        """Number of types that a net belongs to: the neighbour, or centre and neighbour."""
+        """Number of types that select a net: 1 (neighbour) or 2 (centre, neighbour)."""
         return 1 if self.type_one_side else 2
 
     def _embeddings(self, params: Params, centre: int, *, xp: Namespace) -> list[Callable[[Array], Array]]:
-        """Functions from s as the nets read it (..., 1) to (..., G), of a centre type, by neighbour type."""
+        """Functions from normalised s (..., 1) to (..., G) of a centre type, one per neighbour type."""
         nets, count = params["embeddings"], len(self.slots)
         numbers = [neighbour if self.type_one_side else centre + neighbour * count for neighbour in range(count)]
         return [partial(apply_net, self.net(), nets[number], xp=xp) for number in numbers]
 
     def values(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> list[Array]:
-        """Functions of a centre type, (K, G) at some s before normalisation."""
+        """Functions of a centre type, (K, G) each, at values of s before normalisation."""
         s_K1 = self._normalise(params, centre, s_K, xp=xp)
         return [embedding(s_K1) for embedding in self._embeddings(params, centre, xp=xp)]
 
     def term(self, rows: Array, embedding: Callable[[Array], Array], *, xp: Namespace) -> Array:
-        """Return what a section adds (N, ...): from the rows of its neighbours (N, width, columns) and the net."""
+        """Return the contribution of a section (N, ...) from its rows (N, width, columns) and its net."""
         raise NotImplementedError
 
     def _direct(self, params: Params, neighbours: Neighbours, *, xp: Namespace) -> Array:
-        """Sum over all slots (N, ...), every net evaluated for every slot."""
+        """Return the sum of the terms of all slots (N, ...), with the nets evaluated for every slot."""
         rows, rest = self.rows(params, neighbours, xp=xp), self.rest(params, neighbours)
 
         def total(centre: int, sections: Sequence[Array]) -> Array:
