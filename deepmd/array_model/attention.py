@@ -10,14 +10,14 @@ from deepmd.array_model.namespace import PRECISIONS, Array, Namespace, Params
 from deepmd.array_model.networks import Net, apply_net, init_net
 
 SHIFT = 20.0
-"""Logit of what the switch turns off is minus this."""
+"""Shift of smooth logits, (q k + SHIFT) w_s w_t - SHIFT: a slot with the switch 0 has the logit -SHIFT."""
 
 FAR_BELOW = -3.0e4
-"""Logit of what is masked, below all others, within the range of half precision."""
+"""Logit of masked entries, whose weight is 0; within the range of half precision (65504)."""
 
 
 def layer_norm(x: Array, params: Params, eps: float, *, xp: Namespace) -> Array:
-    """Normalise the last axis (..., K) to mean 0 and variance 1, then scale by `w` and shift by `b`."""
+    """Layer norm over the last axis (..., K), with scale `w` and shift `b` (docs/theory/networks.md#layer-norm)."""
     width = xp.shape(params["w"])[0]
     centred = x - xp.sum(x, axis=-1, keepdims=True) / width
     variance = xp.sum(centred * centred, axis=-1, keepdims=True) / width
@@ -25,31 +25,29 @@ def layer_norm(x: Array, params: Params, eps: float, *, xp: Namespace) -> Array:
 
 
 SHORTEST = {"float16": 2.0**-12}
-"""Floor of a norm: 1e-12 (docs/theory/mixed.md#gated-attention); in float16, where 1e-12 has no square, 2^-12."""
+"""Floors of norms other than 1e-12 (docs/theory/mixed.md#gated-attention): the square 1e-24 underflows in float16."""
 
 
 def unit(x: Array, precision: str, length: Any = 1.0, *, xp: Namespace) -> Array:
-    """Return the vectors of the last axis over their norms, at least `SHORTEST`, at a length (..., 1).
+    """Normalise the vectors of the last axis to a length (..., 1): x length / max(|x|, floor) (see `SHORTEST`).
 
-    Derivatives are finite at zero too.
-
-    The floor is no formality: rows of neighbours just within the cutoff are as short, and below it their directions
-    fade out.
+    Derivatives are finite at zero, because the root is taken of the floor there. Rows of neighbours just within the
+    cutoff are shorter than the floor, so their directions fade out.
     """
     square, least = xp.sum(x * x, axis=-1, keepdims=True), SHORTEST.get(PRECISIONS[precision], 1e-12) ** 2
     return x * (length / xp.sqrt(xp.where(square > least, square, least * xp.ones_like(square))))
 
 
 def composed_softmax(x: Array, *, xp: Namespace) -> Array:
-    """Return exp(x) over its sum along the last axis, for frameworks that have no such function."""
+    """Softmax along the last axis, for frameworks that have none. The maximum is subtracted against overflow."""
     raised = xp.exp(x - xp.stop_gradient(xp.expand_dims(xp.max(x, axis=-1), axis=-1)))
     return raised / xp.sum(raised, axis=-1, keepdims=True)
 
 
 def presence(counts: Array, *, xp: Namespace) -> Array:
-    """Return what to add to the logits of entries that are present `counts` times, `FAR_BELOW` for none.
+    """Return log(counts), and `FAR_BELOW` for count 0, to be added to the logits of entries that occur `counts` times.
 
-    A softmax over one logit of each entry is then the softmax over all of them.
+    n exp(z) = exp(z + log n), so a softmax over one logit per entry equals the softmax over all copies.
     """
     there, one = counts > 0.0, xp.ones_like(counts)
     return xp.where(there, xp.log1p(xp.where(there, counts, one) - 1.0), FAR_BELOW * one)
@@ -61,11 +59,13 @@ class GatedAttention:
 
     Attributes
     ----------
-    layers, width, hidden : number of layers, width G of what they change, width of query, key and value
+    layers, width, hidden : number of layers, width G of the features, width of query, key and value
     slots : neighbour slots (stored in files)
-    dotr : gate the weights by the angle between neighbours
-    smooth : gate logits and weights by the switch; otherwise only mask what is empty
+    dotr : multiply weights by the cosine of the angle between neighbours
+    smooth : fade logits and weights with the switch; otherwise only mask empty slots
+    normalize : divide query, key and value of each slot by their norms
     temperature : factor of the logits; None: (hidden * scaling_factor)^(-1/2)
+    ln_eps, trainable_ln : options of the layer norm
     """
 
     layers: int
@@ -83,7 +83,7 @@ class GatedAttention:
 
     @property
     def nets(self) -> dict[str, Net]:
-        """Linear maps into query, key and value, and back."""
+        """Affine maps from features to query, key and value, and back."""
         into, back = ((self.width, 3 * self.hidden), (self.hidden, self.width))
         return {
             name: Net(sizes[0], (), "none", False, out_dim=sizes[1])
@@ -109,14 +109,15 @@ class GatedAttention:
 
         Parameters
         ----------
-        unit_NM3 : direction of each neighbour
-        gate_NM : switch of each neighbour, or with `smooth` off 1; 0 in empty slots
+        unit_NM3 : unit vector towards each neighbour
+        gate_NM : with `smooth` the switch of each neighbour, otherwise 1; 0 in empty slots
         counts_NM : slots that each column stands for
         """
         pairs_NMM = xp.expand_dims(gate_NM, axis=-1) * xp.expand_dims(gate_NM, axis=-2)
         weights_NMM = pairs_NMM * xp.matmul(unit_NM3, xp.matrix_transpose(unit_NM3)) if self.dotr else pairs_NMM
         scale = (self.hidden * self.scaling_factor) ** -0.5 if self.temperature is None else self.temperature
-        # (q k + SHIFT) gate gate - SHIFT: gates are factors of the vectors, which takes fewer passes over the pairs
+        # logits (q_s.k_t + SHIFT) w_s w_t - SHIFT as (w_s q_s).(w_t k_t) + SHIFT (w_s w_t - 1): gates multiply vectors,
+        # and `added` is the same in all layers, which takes fewer passes over the pairs (N, M, M)
         gate_NM1 = xp.expand_dims(gate_NM, axis=-1) if self.smooth else 1.0
         added = presence(xp.expand_dims(counts_NM if self.smooth else counts_NM * gate_NM, axis=1), xp=xp)
         if self.smooth:

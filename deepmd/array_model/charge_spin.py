@@ -1,4 +1,4 @@
-"""Charge and spin of a frame: a term of the first features of its atoms (docs/theory/dpa3.md#charge-and-spin)."""
+"""Charge and spin of a frame, embedded and added to the initial node features (docs/theory/dpa3.md#charge-and-spin)."""
 
 from __future__ import annotations
 
@@ -11,19 +11,16 @@ from deepmd.array_model.type_embedding import TypeEmbedding
 LIMITS = CONDITIONS["charge_spin"].limits
 
 TABLES = {"chg_embedding": LIMITS["charge"], "spin_embedding": LIMITS["spin"]}
-"""Smallest and largest value of each; every integer between has a vector of its own."""
+"""Smallest and largest value of each table; every integer between them has a vector."""
 
 
 def names_of(limits: tuple[int, int]) -> tuple[str, ...]:
-    """Return the names that stand for types: the integers between the limits."""
+    """Return the integers between the limits as names, which stand for the types of a type embedding."""
     return tuple(str(value) for value in range(limits[0], limits[1] + 1))
 
 
 def init(embedding: TypeEmbedding, seed: list[int] | None, draw: Draw, *, xp: Namespace) -> Params:
-    """Fresh parameters.
-
-    `embedding` tells width and precision of the vectors, which are learned as those of types are.
-    """
+    """Fresh parameters; `embedding` has the width and the precision of the vectors of charges and spins."""
 
     def seed_of(part: int) -> list[int] | None:
         return None if seed is None else [part, *seed]
@@ -41,6 +38,7 @@ def term(embedding: TypeEmbedding, act: str, params: Params, charge_spin_F2: Arr
     index_F2 = xp.astype(charge_spin_F2, xp.int64)
     rows = []
     for column, (name, limits) in enumerate(TABLES.items()):
+        # inputs are one-hot: the row of a value selects its vector
         inputs_FI = xp.take(params[name]["inputs"], index_F2[:, column] - limits[0], axis=0)
         rows.append(apply_net(embedding.net(limits[1] - limits[0] + 1), params[name], inputs_FI, xp=xp))
     mix = params["mix_cs_mlp"]

@@ -1,8 +1,7 @@
-"""One walk over the tree of a model: what is asked of its parts, and how its parts are exchanged.
+"""Walks over the tree of a model: collect, exchange, cast and flag its components, for all kinds alike.
 
-A model is a tree of components: models of models, a descriptor and a fitting net, members of a hybrid. Each component
-names the fields that hold its children, and their parameters have the same names, so that every function here is the
-same for all kinds.
+A model is a tree of components: combinations of models, a descriptor and a fitting net, members of a hybrid. Each
+component names the fields that hold its children, and the parameters of the children have the same names.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def map_children(function: Callable[..., Any], component: Component, *trees: Any
 
 
 def leaves(component: Component, params: Params | None = None, where: str = "") -> list[tuple[str, Any, Any]]:
-    """Return the leaves: path in the section of the input, leaf, its parameters (None if not given)."""
+    """Return (path in the section of the input, leaf, parameters of the leaf or None) of each leaf."""
     if not component.children:
         return [(where, component, params)]
     out = []
@@ -54,7 +53,7 @@ def rebuild(component: C, change: Callable[[Any], Any]) -> C:
 
 
 def descriptors_of(component: Component) -> tuple[Descriptor, ...]:
-    """Return the descriptors of a model, members of hybrids one by one."""
+    """Return the descriptors of a model, with the members of a hybrid in its place."""
     return tuple(leaf for _, leaf, _ in leaves(component) if leaf.role == "descriptor")
 
 
@@ -64,7 +63,7 @@ def fittings_of(component: Component) -> tuple[FittingNet, ...]:
 
 
 def descriptors_with(component: Component, params: Params) -> list[tuple[str, Any, Params]]:
-    """Return `descriptors_of`: the path in the section of the input, the descriptor, its parameters."""
+    """Return (path in the section of the input, descriptor, its parameters) of each of `descriptors_of`."""
     return [row for row in leaves(component, params) if row[1].role == "descriptor"]
 
 
@@ -74,30 +73,30 @@ def change_descriptors(component: C, change: Callable[[Any], Any]) -> C:
 
 
 def exchange_descriptors(component: C, descriptors: Iterable[Any]) -> C:
-    """Return the model with other descriptors, in the order of `descriptors_of`."""
+    """Return the model with `descriptors` in place of its own, in the order of `descriptors_of`."""
     remaining = iter(descriptors)
     return change_descriptors(component, lambda _: next(remaining))
 
 
 def trainable_flags(component: Component) -> Any:
-    """Return which parameters training may change: a tree of flags, one for everything below it.
+    """Return the trainable parameters: a tree of flags, each for everything below it.
 
-    What is absent is fixed, biases of types for instance.
+    Parameters without a flag are fixed, biases of types for instance.
     """
     return map_children(trainable_flags, component) if component.children else component.flags()
 
 
 def cast_params(component: Component, params: Params, cast: Callable[[Any, str], Any]) -> Params:
-    """Return the parameters with `cast(tree, precision)` in place of each part that computes in one precision."""
+    """Return the parameters with `cast(tree, precision)` in place of the parameters of each component."""
     below = map_children(lambda child, own: cast_params(child, own, cast), component, params)
     own = {name: value for name, value in params.items() if name not in below}
     wide = {name: cast(own.pop(name), "float64") for name in component.float64_params if name in own}
     done = {**(cast(own, component.precision) if own else {}), **wide, **below}
-    return {name: done[name] for name in params}  # in their order, which files keep
+    return {name: done[name] for name in params}  # the original order of keys, which files keep
 
 
 def in_precision(component: Component, params: Params, *, xp: Namespace) -> Params:
-    """Return the parameters with every leaf in the precision that its component computes in."""
+    """Return the parameters with every leaf in the precision of its component."""
     return cast_params(
         component,
         params,
@@ -106,12 +105,12 @@ def in_precision(component: Component, params: Params, *, xp: Namespace) -> Para
 
 
 def narrow_bfloat16(component: Component, params: Params, narrow: Callable[[Any], Any]) -> Params:
-    """Return the parameters with `narrow(part)` in place of each part in bfloat16, which NumPy stores in float32."""
+    """Return the parameters with `narrow(part)` in place of each bfloat16 part, which NumPy stores in float32."""
     return cast_params(
         component, params, lambda part, precision: narrow(part) if PRECISIONS[precision] == "bfloat16" else part
     )
 
 
 def first_atom_matters(component: Component, params: Params) -> bool:
-    """Whether results depend on the first atom of a frame (docs/theory/neighbours.md#empty-slots). On the host."""
+    """Whether atom 0 of a frame changes results (docs/theory/neighbours.md#empty-slots). Runs on the host."""
     return any(descriptor.first_atom_matters(own) for _, descriptor, own in descriptors_with(component, params))

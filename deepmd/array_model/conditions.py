@@ -1,4 +1,7 @@
-"""Conditions: what a model is told besides the geometry. A further condition is a row of `CONDITIONS`."""
+"""Conditions: inputs of a model besides the geometry (frame and atomic parameters, charge and spin).
+
+A new condition is a row of `CONDITIONS`.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +12,21 @@ from typing import NamedTuple
 from deepmd.array_model.namespace import Array
 
 Conditions = dict[str, Array]
-"""Values by the names of `CONDITIONS`: (F, K) of frames, (N, K) of centres. Models read those that they ask for."""
+"""Values by the names of `CONDITIONS`: (F, K) of frames or (N, K) of centres."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A quantity that some models ask for.
+    """Row of `CONDITIONS`: a quantity that some models ask for.
 
     Attributes
     ----------
-    asked_by : role of the components that may ask for it: "fitting_net" or "descriptor"
-    dim_option : option of these parts with the number of values K, 0 where a part does not ask
-    default_option : option of these parts with values for data that have none; "" if there is no such option
-    per_atom : K values of each atom; otherwise of each frame
-    limits : smallest and largest accepted value of each of the K columns, by the name of the column; {}: any
-    short : what DeePMD-kit calls it in the names of C++ functions; "": its name
+    asked_by : role of the components that may ask: "fitting_net" or "descriptor"
+    dim_option : option of these components with the number of values K; 0 in a component that does not ask
+    default_option : option of these components with values for data that have none; "" without such an option
+    per_atom : True: K values of each atom. False: K values of each frame
+    limits : {column: (smallest, largest accepted value)} of the K columns; {}: no limits
+    short : abbreviation in the names of DeePMD-kit's C++ functions; "": the name of the condition
     """
 
     asked_by: str
@@ -49,14 +52,14 @@ CONDITIONS = {
 
 
 class Asked(NamedTuple):
-    """How a model asks for a condition: K values (0: not at all), and those where none are given (None: an error)."""
+    """Request of a model for a condition: number of values (0: none), and their default (None: required)."""
 
     dim: int
     default: tuple[float, ...] | None
 
 
 def find_problem(name: str, values: Sequence[float]) -> str:
-    """Return what is wrong with the K values of a frame or an atom, or nothing. On the host."""
+    """Return the error of the K values of a frame or an atom, "" without one. Runs on the host."""
     limits = CONDITIONS[name].limits
     if limits and len(values) != len(limits):
         return f"has {len(values)} values; accepted: {' and '.join(limits)}"

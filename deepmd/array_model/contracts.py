@@ -1,7 +1,7 @@
-"""Contracts of the physics: what a descriptor, a fitting net and a model are asked. mypy checks every kind.
+"""Protocols of descriptors, fitting nets and models. mypy checks every kind against them.
 
-Kinds inherit the answers that most of them give from base classes (`descriptors/base.py`, `fittings/net.py`,
-`models/base.py`). Contracts of adapters are in `deepmd/adapters/contracts.py`.
+Defaults that most kinds share are in base classes: `descriptors/base.py`, `fittings/net.py`, `models/base.py`.
+Protocols of adapters: `deepmd/adapters/contracts.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Statistics = tuple[Array, Array]
 
 @dataclass(frozen=True)
 class Widths:
-    """Widths D of the invariant and G of the equivariant features; G is 0 where there are none."""
+    """Widths D of the invariant and G of the equivariant features; G is 0 without equivariant features."""
 
     invariant: int
     equivariant: int
@@ -37,8 +37,9 @@ class Features:
 
     Attributes
     ----------
-    invariant_ND : unchanged by rotation; fitting nets read them
-    equivariant_NG3 : rotate with the system; dipole and polarizability fittings need them. None where there are none
+    invariant_ND : rotationally invariant features, input of the fitting nets
+    equivariant_NG3 : vectors that rotate with the system, for dipoles and polarizabilities; None if the descriptor has
+        none
     """
 
     invariant_ND: Array
@@ -51,20 +52,20 @@ class Component(Protocol):
     role: ClassVar[str]
     """"descriptor", "fitting_net" or "model"."""
     kind: ClassVar[str]
-    """Its name among those of its role."""
+    """Name of the kind within its role: the `type` of the input."""
     children: ClassVar[tuple[str, ...]]
-    """Fields that hold components, one or a tuple; their parameters have the same names. () for a leaf."""
+    """Fields that hold a component or a tuple of components. Their parameters have the same names. () for a leaf."""
     sections: ClassVar[dict[str, str]]
-    """Where the section of the input describes each child; {} stands for its number."""
+    """Path of each child in the section of the input; {} stands for the number of the child."""
     float64_params: ClassVar[tuple[str, ...]]
-    """Own parameters that are in float64, whatever the precision."""
+    """Parameters of the component itself, without its children, that are float64 at every `precision`."""
 
     @property
     def precision(self) -> str:
-        """Precision of its own parameters and arithmetic; not asked of components without parameters of their own."""
+        """Precision of parameters and arithmetic of the component itself; unused without parameters of its own."""
 
     def flags(self) -> Any:
-        """Which of its parameters training may change: a tree of flags (see `deepmd.train.trainable`)."""
+        """Trainable parameters: a tree of flags (see `deepmd.train.trainable.trainable_paths`)."""
 
 
 class Descriptor(Component, Protocol):
@@ -76,57 +77,57 @@ class Descriptor(Component, Protocol):
 
     @property
     def rcut_smth(self) -> float:
-        """Where the switch begins, Angstrom."""
+        """Onset of the switch, Angstrom."""
 
     @property
     def evaluation(self) -> str | int:
-        """Wish of the input how its embedding nets are evaluated; the plan holds the decision."""
+        """Requested evaluation of the embedding nets (see `Sectioned`). The plan holds the decision."""
 
     @property
     def mixed(self) -> bool:
-        """Neighbours come in one section."""
+        """True: one section holds neighbours of all types. False: each neighbour type has a section."""
 
     @property
     def needs_neighbour_features(self) -> bool:
-        """It reads features of neighbours, so that every atom is a centre."""
+        """Message passing: the descriptor reads features of neighbours, so every atom is a centre."""
 
     @property
     def mixed_types(self) -> bool:
-        """One fitting net serves all types."""
+        """True: one fitting net serves all types. False: each centre type has a net."""
 
     @property
     def widths(self) -> Widths:
         """Widths of the features."""
 
     def layout(self) -> Layout:
-        """How neighbours are to be packed."""
+        """Packing of the neighbours."""
 
     def init(self, type_map: tuple[str, ...], draw: Draw, *, xp: Namespace) -> Params:
-        """Fresh parameters for types of these names."""
+        """Fresh parameters for the types of `type_map` (docs/theory/networks.md#fresh-weights)."""
 
     def apply_under(
         self, params: Params, neighbours: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
     ) -> Features:
-        """Features of each centre under the conditions of its frame; the plan has an entry for each leaf."""
+        """Features of each centre. `conditions` are those of its frame; `plan` has an entry per leaf descriptor."""
 
     def sels(self) -> dict[str, tuple[float, Any]]:
-        """Options that number slots: {path in the section: (cutoff, value)}; a text stands for what the data need."""
+        """Slot options: {path in the section: (cutoff in Angstrom, value)}. Statistics of the data resolve a text."""
 
     def with_sels(self, values: dict[str, Any]) -> Descriptor:
-        """Return the descriptor with other values of some of `sels`."""
+        """Return the descriptor with `values` in place of some of its `sels`."""
 
     @property
     def slot_totals(self) -> tuple[int, ...]:
-        """Slots of each part that has statistics of its own."""
+        """Slots of each part that has its own statistics."""
 
     def raw_rows(self, neighbours: Neighbours, *, xp: Namespace) -> list[Array]:
-        """Environment rows (N, M, 4) of each of these parts before normalisation: the sample of the statistics."""
+        """Sample of the statistics: environment rows (N, M, 4) of each such part before normalisation."""
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
-        """Return the parameters with the statistics of each of these parts."""
+        """Return the parameters with the statistics of each such part stored."""
 
     def first_atom_matters(self, params: Params) -> bool:
-        """Whether results depend on the first atom of a frame (docs/theory/neighbours.md#empty-slots). On the host."""
+        """Whether atom 0 of a frame changes results (docs/theory/neighbours.md#empty-slots). Runs on the host."""
 
 
 class FittingNet(Component, Protocol):
@@ -134,7 +135,7 @@ class FittingNet(Component, Protocol):
 
     @property
     def output(self) -> Output:
-        """What it predicts."""
+        """Predicted quantity."""
 
     def init(self, nets: int, ntypes: int, widths: Widths, draw: Draw, *, xp: Namespace) -> Params:
         """Fresh parameters of `nets` nets."""
@@ -162,7 +163,7 @@ class Model(Component, Protocol):
 
     @property
     def pair_exclude_types(self) -> tuple[tuple[int, int], ...]:
-        """Unordered pairs of types that do not see each other."""
+        """Unordered pairs of types whose atoms are no neighbours of each other."""
 
     @property
     def atom_exclude_types(self) -> tuple[int, ...]:
@@ -170,11 +171,11 @@ class Model(Component, Protocol):
 
     @property
     def rcond(self) -> float | None:
-        """Relative cutoff of singular values in the fit of biases."""
+        """Relative cutoff of singular values in the least-squares fit of biases."""
 
     @property
     def preset_out_bias(self) -> dict[str, list[Any]] | None:
-        """Biases that are fixed beforehand, by type."""
+        """Assigned biases, {output: value or None (fitted) of each type}."""
 
     @property
     def ntypes(self) -> int:
@@ -182,25 +183,25 @@ class Model(Component, Protocol):
 
     @property
     def output(self) -> Output:
-        """What it predicts."""
+        """Predicted quantity."""
 
     @property
     def conditions(self) -> dict[str, Asked]:
-        """How it asks for each condition."""
+        """Number of values and default of each condition."""
 
     @property
     def dim_descriptor(self) -> int:
-        """Width D of the features; 0 where there are none."""
+        """Width D of the features; 0 without features."""
 
     @property
     def atom_ener(self) -> tuple[float | None, ...]:
-        """Energies of isolated atoms by type (eV) that are fixed beforehand; None where one is to be fitted."""
+        """Assigned energies of isolated atoms by type (eV); None for a fitted energy."""
 
     def layout(self) -> Layout:
-        """How neighbours are to be packed."""
+        """Packing of the neighbours."""
 
     def init(self, draw: Draw, *, xp: Namespace) -> Params:
-        """Fresh parameters in their precisions."""
+        """Fresh parameters, each in the precision of its component."""
 
     def atomic_output(
         self, params: Params, neighbours: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
@@ -215,5 +216,5 @@ if TYPE_CHECKING:
     DescriptorField: TypeAlias = Descriptor
     FittingField: TypeAlias = FittingNet
     ModelField: TypeAlias = Model
-else:  # pydantic checks options, but no protocols: parsers have built these fields from sections of their own
+else:  # pydantic validates options but no protocols: parsers build these fields from their own sections
     DescriptorField = FittingField = ModelField = Any

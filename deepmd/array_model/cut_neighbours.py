@@ -1,4 +1,7 @@
-"""One neighbour list for several parts: a layout that suits all, and the neighbours of each part cut from it."""
+"""One neighbour list for several parts: the union of their layouts, and the cut of it that each part reads.
+
+Parts are members of a hybrid (`descriptors/hybrid.py`) or of a combination of models (`models/linear.py`).
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,13 @@ from deepmd.array_model.namespace import Array, Namespace
 from deepmd.array_model.neighbours import Layout, Neighbours, excluded_slots, section_types
 
 SLOTS = ("disp_NM3", "mask_NM", "index_NM")
-"""Fields with a value for every slot; `type_NM` is one more in mixed layouts."""
+"""Fields with a value for every slot. Mixed layouts have `type_NM` in addition."""
 
 
 def unite_layouts(layouts: Sequence[Layout], excluded: tuple[tuple[int, int], ...] = ()) -> Layout:
-    """Return the layout from which `cut_neighbours` serves each of `layouts`: the largest cutoff, the most slots.
+    """Return the union of layouts, from which `cut_neighbours` serves each: the largest cutoff, the most slots.
 
-    Where some want sections and others one mixed row, every neighbour comes twice: in its section, and in the row.
+    If some layouts have sections and others a mixed row, every neighbour is listed twice: in its section, in the row.
     """
     rcut = max(layout.rcut for layout in layouts)
     sectioned = [layout.typed or layout.sel for layout in layouts if layout.typed or not layout.mixed]
@@ -35,7 +38,7 @@ def unite_layouts(layouts: Sequence[Layout], excluded: tuple[tuple[int, int], ..
 
 
 def cut_neighbours(neighbours: Neighbours, outer: Layout, inner: Layout, *, xp: Namespace) -> Neighbours:
-    """Return neighbours packed for `outer` as packing for `inner` would have made them."""
+    """Cut neighbours that are packed for `outer` to those that packing for `inner` gives."""
     if inner.typed:
         sections, row = (
             cut_neighbours(*_half(neighbours, outer, mixed=mixed, xp=xp), _half_layout(inner, mixed=mixed), xp=xp)
@@ -51,7 +54,7 @@ def cut_neighbours(neighbours: Neighbours, outer: Layout, inner: Layout, *, xp: 
 
 
 def cut_slots(neighbours: Neighbours, outer: Layout, inner: Layout, *, xp: Namespace) -> Neighbours:
-    """Return what `cut_neighbours` does, but with the cutoff and the excluded pairs of types of `outer`."""
+    """Cut the slots only: cutoff and excluded pairs of types stay those of `outer`."""
     neighbours, outer = _matching_half(neighbours, outer, inner, xp=xp)
     if all(mine >= most for mine, most in zip(inner.sel, outer.sel, strict=True)):
         return neighbours
@@ -59,7 +62,7 @@ def cut_slots(neighbours: Neighbours, outer: Layout, inner: Layout, *, xp: Names
 
 
 def _matching_half(neighbours: Neighbours, outer: Layout, inner: Layout, *, xp: Namespace) -> tuple[Neighbours, Layout]:
-    """Return the sections or the mixed row of neighbours that have both, whichever `inner` wants, and their layout."""
+    """Return the half that `inner` reads (sections or mixed row) and its layout; all if `outer` has one half only."""
     return _half(neighbours, outer, mixed=inner.mixed, xp=xp) if outer.typed else (neighbours, outer)
 
 
@@ -69,7 +72,7 @@ def _half_layout(both: Layout, *, mixed: bool) -> Layout:
 
 
 def _half(neighbours: Neighbours, layout: Layout, *, mixed: bool, xp: Namespace) -> tuple[Neighbours, Layout]:
-    """Return the sections, or the mixed row, of neighbours that have both, and their layout."""
+    """Return the sections or the mixed row of neighbours that have both, and the layout of that half."""
     half = slice(-1, None) if mixed else slice(None, -1)  # the mixed row is the last section
     arrays = {
         name: xp.concat(xp.split(getattr(neighbours, name), neighbours.widths, axis=1)[half], axis=1)
@@ -105,16 +108,16 @@ def _shortened(neighbours: Neighbours, inner: Layout, *, xp: Namespace) -> Neigh
 
 
 def _limited(width: Any, sel: int) -> int:
-    """Return where to cut a section.
+    """Return the slot to cut a section at: min(width, sel).
 
-    The width is unknown while a graph is built; cutting beyond the end of a section changes nothing.
+    While a graph is built the width is unknown. Then `sel` does, because a slice beyond the end stops at the end.
     """
     return min(width, sel) if isinstance(width, int) else sel
 
 
 def _empty_slots(neighbours: Neighbours, outer: Layout, inner: Layout, *, xp: Namespace) -> Neighbours:
-    """Empty the slots of neighbours beyond the cutoff of `inner`, and of the pairs of types that it excludes."""
-    disp_NM3 = xp.stop_gradient(neighbours.disp_NM3)
+    """Empty the slots of neighbours beyond the cutoff of `inner`, and of the pairs of types that `inner` excludes."""
+    disp_NM3 = xp.stop_gradient(neighbours.disp_NM3)  # for comparisons only
     kinds_NM = neighbours.type_NM if outer.mixed else section_types(neighbours, xp=xp)
     keep_NM = xp.logical_not(excluded_slots(neighbours, inner.excluded, kinds_NM, xp=xp))
     keep_NM = xp.logical_and(keep_NM, xp.sum(disp_NM3 * disp_NM3, axis=-1) <= inner.rcut**2)
@@ -131,6 +134,6 @@ def _empty_slots(neighbours: Neighbours, outer: Layout, inner: Layout, *, xp: Na
 
 
 def _far(zero: Array, rcut: float, *, xp: Namespace) -> Array:
-    """Return vectors (..., 3) of empty slots, from integer zeros (...)."""
+    """Return displacements (..., 3) of empty slots, (2 rcut, 0, 0), from integer zeros (...)."""
     zero = xp.astype(zero, xp.float64)
     return xp.stack([zero + 2.0 * rcut, zero, zero], axis=-1)

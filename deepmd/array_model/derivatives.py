@@ -1,4 +1,4 @@
-"""From dE/d(displacement) to forces and virials (docs/theory/conventions.md#energy-forces-and-virials)."""
+"""Forces and virials from g = dE/d(displacement) (docs/theory/conventions.md#energy-forces-and-virials)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def virials(grad_NM3: Array, edges: Edges, num_frames: Any, *, xp: Namespace) ->
 
 
 def atomic_virials(grad_NM3: Array, edges: Edges, num_atoms: Any, *, xp: Namespace) -> Array:
-    """Return atomic virials (A, 9) in eV, each pair's share given to the neighbour j; they sum to the virial."""
+    """Return atomic virials (A, 9) in eV; the share of a pair belongs to the neighbour j. Their sum is the virial."""
     w_NM33 = -xp.expand_dims(grad_NM3, axis=-1) * xp.expand_dims(edges.disp_NM3, axis=-2)
     return xp.segment_sum(xp.reshape(w_NM33, (-1, 9)), xp.reshape(edges.index_NM, (-1,)), num_atoms)
 
@@ -30,17 +30,17 @@ def atomic_virials(grad_NM3: Array, edges: Edges, num_atoms: Any, *, xp: Namespa
 def atomic_virials_of_messages(
     grad_NM3: Array, moments_3NM3: Sequence[Array], edges: Edges, num_atoms: Any, *, xp: Namespace
 ) -> Array:
-    """Return atomic virials (A, 9) in eV of models whose energies depend on atoms beyond the neighbours of a centre.
+    """Return atomic virials (A, 9) in eV of message-passing models: E_i depends on more than the neighbours of i.
 
-    W_J,kl = -sum_i dE_i/dr_J,k (r_J - r_i)_l for every atom J, images apart (docs/theory/conventions.md#atomic-virial):
-    the shares of a pair (a, b) are those of J = b and J = a. `moments_3NM3` holds for each direction l the derivative
-    of sum_i E_i r_i,l by the displacements. Positions are those inside the cell: the share of an
-    atom depends on the image that is chosen, the virial does not.
+    W_J,kl = -sum_i dE_i/dr_J,k (r_J - r_i)_l for every atom and image J (docs/theory/conventions.md#atomic-virial).
+    An edge d = r_b - r_a with g = dE/dd adds g_k r_a,l - m_l,k to atom a and -(g_k r_b,l - m_l,k) to atom b.
+    `moments_3NM3` holds m_l = d(sum_i E_i r_i,l)/dd for each direction l. Positions r_i are those inside the cell:
+    atomic virials depend on the image that is chosen, their sum does not.
     """
     shares_a, shares_b = [], []
     for axis, moment_NM3 in enumerate(moments_3NM3):
         centre_N11 = xp.expand_dims(edges.in_cell_N3[:, axis : axis + 1], axis=-1)
-        # column l of both shares: g r_a,l - moment_l at a, and with r_b = r_a + d the same at b
+        # column l of the shares: g r_a,l - m_l of a; g r_b,l - m_l of b, with r_b = r_a + d
         shares_a.append(grad_NM3 * centre_N11 - moment_NM3)
         shares_b.append(shares_a[-1] + grad_NM3 * edges.disp_NM3[:, :, axis : axis + 1])
     of_a, of_b = (xp.reshape(xp.stack(shares, axis=-1), (-1, 9)) for shares in (shares_a, shares_b))

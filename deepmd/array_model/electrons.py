@@ -16,7 +16,7 @@ Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og
 """
 
 ELEMENTS = tuple(_SYMBOLS.split())
-"""By atomic number."""
+"""Symbols in the order of the atomic numbers, from 1 on."""
 
 ORBITALS = (
     "1s",
@@ -39,7 +39,7 @@ ORBITALS = (
     "7s",
     "7p",
 )
-"""Order of the inputs."""
+"""Orbitals in the order of the input of the type embedding."""
 
 FILLING = (
     "1s",
@@ -62,10 +62,10 @@ FILLING = (
     "6d",
     "7p",
 )
-"""Order in which orbitals are filled."""
+"""Orbitals in the order of filling (Madelung rule)."""
 
 EXCEPTIONS = {
-    # element: (from, to, electrons): what the ground state has elsewhere than the filling order says
+    # element: (from, to, electrons) in which the ground state differs from the Madelung rule
     **dict.fromkeys(("Cr", "Cu"), ("4s", "3d", 1)),
     **dict.fromkeys(("Nb", "Mo", "Ru", "Rh", "Ag"), ("5s", "4d", 1)),
     "Pd": ("5s", "4d", 2),
@@ -73,7 +73,7 @@ EXCEPTIONS = {
     **dict.fromkeys(("Pt", "Au"), ("6s", "5d", 1)),
     **dict.fromkeys(("Ac", "Pa", "U", "Np", "Cm"), ("5f", "6d", 1)),
     "Th": ("5f", "6d", 2),
-    # later work finds 7s2 for these two, and 7p1 for Lr; DeePMD-kit's models were trained with these
+    # later work finds 7s2 for Ds and Rg, and 7p1 for Lr; DeePMD-kit's models were trained with the entries here
     **dict.fromkeys(("Ds", "Rg"), ("7s", "6d", 1)),
 }
 
@@ -83,13 +83,7 @@ def _slots(orbital: str) -> int:
 
 
 def occupations(element: str) -> dict[str, int]:
-    """Return the number of electrons in each orbital of the neutral atom.
-
-    Raises
-    ------
-    InputError
-        There is no such element.
-    """
+    """Return the number of electrons in each orbital of the neutral atom."""
     if element not in ELEMENTS:
         raise InputError(
             f"use_econf_tebd needs elements as the names of types, and {element!r} is none.{nearest(element, ELEMENTS)}"
@@ -106,7 +100,10 @@ def occupations(element: str) -> dict[str, int]:
 
 @cache
 def configuration(element: str) -> tuple[float, ...]:
-    """Return a unit vector (118,): per place of each orbital two entries, +1 with, -1 without an electron, scaled."""
+    """Return the unit vector (118,) of an element: per slot of each orbital two entries, ±1/sqrt(118).
+
+    + is an electron, - a vacancy. An orbital has one electron in every slot before any slot has two (Hund).
+    """
     held = occupations(element)
     signs: list[int] = []
     for orbital in ORBITALS:

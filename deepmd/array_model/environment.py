@@ -8,16 +8,13 @@ from deepmd.array_model.namespace import Array, Namespace
 
 
 def switch(r: Array, rcut_smth: float, rcut: float, *, xp: Namespace) -> Array:
-    """Weight that falls from 1 at `rcut_smth` to 0 at `rcut` (Angstrom), twice continuously differentiable.
-
-    Same shape as `r`.
-    """
+    """Switch w(r) in the shape of r: 1 below `rcut_smth`, 0 from `rcut` on (Angstrom), twice differentiable."""
     u = xp.minimum(xp.maximum((r - rcut_smth) / (rcut - rcut_smth), xp.zeros_like(r)), xp.ones_like(r))
     return 1.0 - u * u * u * (10.0 - 15.0 * u + 6.0 * u * u)
 
 
 def environment_columns(disp: Array, rcut_smth: float, rcut: float, protection: float, *, xp: Namespace) -> list[Array]:
-    """Columns of `environment_rows`, each of shape (...): whole arrays per component, which processors are fast at."""
+    """Columns of `environment_rows`, an array (...) each, because operations on whole columns vectorise."""
     x, y, z = xp.unstack(disp, axis=-1)
     r = xp.sqrt(x * x + y * y + z * z)
     inverse = 1.0 / (r + protection)
@@ -29,11 +26,11 @@ def environment_columns(disp: Array, rcut_smth: float, rcut: float, protection: 
 def environment_adjoint(
     disp_NM3: Array, rcut_smth: float, rcut: float, protection: float, *, xp: Namespace
 ) -> tuple[Array, Any]:
-    """Return stacked `environment_columns` (N, 4, M), and the function from their gradient to that of displacements.
+    """Return environment rows (N, 4, M) and their adjoint in closed form (docs/theory/environment.md#environment-rows).
 
-    That reads a gradient of the first column (N, M), and one of all (N, 4, M) that is added where there is one. The
-    derivatives are those of w(r), s = w/(r+p) and s/(r+p) in closed form, fewer operations than a framework makes of
-    it.
+    `adjoint(by_s_NM, by_rows_N4M)` returns the gradient by displacements (N, M, 3) from a gradient by the first column
+    s and, unless None, a gradient by all columns. With v the displacement, a = s/(r+p) and `by_rows_N4M` = (g_0, g) the
+    result is a g + v/r [(by_s + g_0) ds/dr + (g . v) da/dr]: fewer operations than automatic differentiation takes.
     """
     x, y, z = xp.unstack(disp_NM3, axis=-1)
     r = xp.sqrt(x * x + y * y + z * z)
@@ -45,6 +42,7 @@ def environment_adjoint(
     rows_N4M = xp.concat([xp.expand_dims(radial, axis=1), toward_N3M * xp.expand_dims(angular, axis=1)], axis=1)
 
     def adjoint(by_s_NM: Array, by_rows_N4M: Array | None = None) -> Array:
+        # ds/dr = (dw/dr - s)/(r+p) with dw/dr = -30 u^2 (1-u)^2/(rcut - rcut_smth); da/dr = (ds/dr - a)/(r+p)
         slope = (xp.square(u * (1.0 - u)) * (-30.0 / (rcut - rcut_smth)) - radial) * inverse
         if by_rows_N4M is None:
             return xp.matrix_transpose(toward_N3M * xp.expand_dims(by_s_NM * slope / r, axis=1))

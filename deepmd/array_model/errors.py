@@ -1,4 +1,4 @@
-"""The one exception for what a user gave us and we cannot use."""
+"""InputError, the exception of the package for unusable input, and the suggestion of a close name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used. The message says what is wrong, where, what was given and what is accepted."""
+    """Unusable input. The message says what is wrong, where, what was given and what is accepted."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Message passing: features of neighbours, symmetrisation, updates (docs/theory/messages.md)."""
+"""Message passing, shared by DPA-2 and DPA-3: halo exchange, symmetrisation, updates (docs/theory/messages.md)."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.neighbours import Edges, Neighbours
 
 STYLES = ("res_avg", "res_incr", "res_residual")
-"""How updates are added to what they update."""
+"""Accepted update styles (docs/theory/messages.md#update-styles)."""
 
 
 def check_updates(block: Any) -> None:
-    """Raise ValueError for an unknown way to add updates, or to initialise their factors."""
+    """Raise ValueError for an unknown `update_style` or `update_residual_init`."""
     for name, accepted in (("update_style", STYLES), ("update_residual_init", ("norm", "const"))):
         if getattr(block, name) not in accepted:
             raise ValueError(f"{name} is {getattr(block, name)!r}; accepted: {', '.join(accepted)}")
 
 
 def nested_sels(outer: Any, values: dict[str, Any]) -> Any:
-    """Return options whose sections have other numbers of slots, given as {"section/option": (number,)}."""
+    """Return the options with other slots in their sections, given as {"section/option": (number,)}."""
     changes: dict[str, dict[str, int]] = {}
     for path, value in values.items():
         section, name = path.split("/")
@@ -38,13 +38,13 @@ def affine(layer: Params, x: Array, *, xp: Namespace) -> Array:
 
 
 def init_factor(size: int, scale: float, how: str, rng: Any) -> Array:
-    """Fresh factor (size,) of an update from a NumPy generator: all `scale` ("const"), or N(0, scale) ("norm")."""
+    """Fresh residual factor (size,) from a NumPy generator: all `scale` ("const"), or N(0, scale) ("norm")."""
     drawn = rng.normal(0.0, scale, (size,))
     return 0.0 * drawn + scale if how == "const" else drawn
 
 
 def take_features(x_NK: Array, edges: Edges, *, xp: Namespace) -> Array:
-    """Return the features of each neighbour's owner (N, M, K); those of empty slots mean nothing."""
+    """Gather the features (N, M, K) of the owner of each neighbour. Empty slots get those of atom 0: mask them."""
     taken = xp.take(xp.halo_exchange(x_NK), xp.reshape(edges.index_NM, (-1,)), axis=0)
     rows, slots = xp.shape(edges.index_NM)
     return xp.reshape(taken, (rows, slots, xp.shape(x_NK)[1]))
@@ -70,9 +70,9 @@ def symmetrise(
 
 
 def add_updates(style: str, u: Array, updates: list[Array], residuals: list[Array]) -> Array:
-    """Return u with its updates added (docs/theory/messages.md#update-styles).
+    """Return u plus its updates by an update style (docs/theory/messages.md#update-styles).
 
-    `residuals` are the learned factors of res_residual.
+    `residuals` are the learned factors of `res_residual`, one for each update.
     """
     if not updates:
         return u

@@ -1,9 +1,9 @@
-"""The closed surface that physics may ask of a framework, and the dimension key of the whole package.
+"""Closed namespace `xp`: every name of a framework that physics may use. Dimension key of shape suffixes.
 
-Dimension key for shape suffixes: F frames, N centre atoms of the batch (ordered by type), A atoms that the
+Dimension key of the whole package: F frames, N centre atoms of the batch (ordered by type), A atoms that the
 neighbour indices refer to (A >= N, centres first), M neighbour slots of the batch, T types, S slots of a
 descriptor (the sum of `sel`), G embedding width, X axis width, D descriptor width, K a feature width,
-3 Cartesian, 4 environment row, 9 flattened 3x3.
+3 Cartesian, 4 environment row, 9 flattened 3x3. Other letters are explained in the file that uses them.
 
 N, A, M and F may be unknown while a graph is built, so physics never branches on a size of an array.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 Array = Any
-"""An array of whichever framework the namespace belongs to."""
+"""Array of the framework that the namespace belongs to."""
 
 Namespace = Any
 """A module or object that has every name of `REQUIRED`."""
@@ -52,7 +52,7 @@ STANDARD = (
     ),
     *("take", "tanh", "unstack", "where", "zeros_like"),
 )
-"""Names of the array API standard, with its meaning."""
+"""Names of the array API standard, with the meaning that the standard gives them."""
 
 EXTRAS = {
     "float16": "precision option of DeePMD inputs that the standard does not know",
@@ -82,7 +82,7 @@ REQUIRED = (*STANDARD, *EXTRAS)
 PLANNING = {
     "asarray": "of the standard; constants of a type embedding from Python numbers",
 }
-"""Names that only functions `fresh` and `init` may use besides: on the host, before anything is evaluated."""
+"""Further names, for functions `init` only: these run on the host, before evaluation."""
 
 PRECISIONS = {
     "default": "float64",

@@ -1,4 +1,7 @@
-"""Neighbours: the only geometric input of a model, and one table of its fields."""
+"""Geometric input of a model: `Layout` (requested packing), `Edges` and `Neighbours` (packed arrays), their fields.
+
+Packing from pair lists is `deepmd/data/packing.py`; cutting one list for several parts is `cut_neighbours.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +11,25 @@ from typing import Any
 from deepmd.array_model.namespace import Array, Namespace
 
 UNLIMITED = 2**31 - 1
-"""More neighbours than an atom has."""
+"""Row limit of layouts without one: no atom has as many neighbours."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a descriptor wants its neighbours packed.
+    """Packing of the neighbours that a descriptor or a model needs.
 
     Attributes
     ----------
     rcut : cutoff radius, Angstrom (inclusive)
-    sel : slots per neighbour type, or one number for a mixed section
+    sel : slots of each neighbour type; if `mixed`, one number of slots for all types
     mixed : one section for all neighbour types, nearest first, and one empty slot at the end of every row (see
         `Neighbours`)
     excluded : unordered pairs of types whose neighbours are left out (`pair_exclude_types`). Their slots stay empty if
-        `needs_neighbour_features`, otherwise the neighbours behind move up
-    typed : of mixed layouts, slots per neighbour type of sections before the mixed one. They repeat its neighbours
-        for parts that want sections
-    inner : shorter cutoffs (Angstrom) and slots of lists that are the beginnings of the rows of a mixed layout
-    needs_neighbour_features : the descriptor reads features of neighbours (message passing), so every atom is a centre
+        `needs_neighbour_features`, otherwise farther neighbours move up
+    typed : slots of each neighbour type, for sections in front of the mixed one. These list the same neighbours again,
+        for parts that read sections. () for none
+    inner : (cutoff in Angstrom, slots) of shorter lists, each the beginning of the rows of a mixed layout
+    needs_neighbour_features : message passing: the descriptor reads features of neighbours, so every atom is a centre
     by_section : overflow policy. True: each section drops its own farthest. False: keep the nearest sum(sel) of the
         row, then fill sections
     """
@@ -42,7 +45,7 @@ class Layout:
 
     @property
     def row_limit(self) -> int:
-        """Most neighbours of a row before sections are filled; the nearest count."""
+        """Number of nearest neighbours of a row that are kept before the sections are filled."""
         return UNLIMITED if self.by_section else sum(self.sel)
 
     @property
@@ -53,7 +56,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Edges:
-    """Displacements from centres to neighbours, and to which atoms and frames they belong: all that derivatives read.
+    """Displacements from centres to neighbours with their atoms and frames: all that forces and virials read.
 
     Attributes
     ----------
@@ -74,24 +77,24 @@ class Edges:
 
 @dataclass(frozen=True)
 class Neighbours(Edges):
-    """All geometry a model may use: the edges of the centre atoms of all frames of a batch, and what they connect.
+    """All geometry that a model reads: edges of the centres of all frames of a batch, with masks and types.
 
     Centres are ordered by type, so the nets of a type run on one contiguous slice (no gather, and no scatter in the
-    derivative). Neighbour slots are grouped in sections of one neighbour type, nearest first; a section is as wide as
-    this batch needs. The descriptor adds in closed form what the slots beyond would contribute.
+    derivative). Neighbour slots are grouped in sections of one neighbour type, nearest first. A section is as wide as
+    the batch needs; the descriptor adds the contribution of the remaining slots of `sel`, all empty, in closed form.
 
-    The last slot of every row of a mixed layout is empty and stands for all that remain of `sel`: it counts sel -
-    (width - 1) times. Sections of `Layout.typed` come first.
+    The last slot of a row of a mixed layout is empty and stands for all slots of `sel` that are not stored: it counts
+    sel - (width - 1) times. Sections of `Layout.typed` come first.
 
     Attributes
     ----------
     mask_NM : True for a real neighbour
     type_N : type of the centre
-    type_NM : of mixed layouts the type of the neighbour; empty slots hold that of the first atom of the frame
+    type_NM : neighbour type of each slot of a mixed layout; empty slots hold the type of atom 0 of the frame
         (docs/theory/neighbours.md#empty-slots). (N, 0) for layouts whose sections are neighbour types
     counts : number of centres of each type (ints, or scalar tensors while a graph is built)
-    widths : slots of each section (likewise)
-    inner : slots that each inner list of the layout needs (likewise); the last of them may hold neighbours
+    widths : slots of each section (ints or scalar tensors)
+    inner : slots that each inner list of the layout needs (ints or scalar tensors), without an empty slot at the end
     """
 
     mask_NM: Array
@@ -104,7 +107,7 @@ class Neighbours(Edges):
 
 FIELDS = tuple(field.name for field in fields(Neighbours))
 SIZES = ("counts", "widths", "inner")
-"""Fields that are tuples of sizes; `flatten_neighbours` makes arrays of them."""
+"""Fields that are tuples of sizes; `flatten_neighbours` stacks each tuple into an array."""
 
 ARRAYS = tuple(name for name in FIELDS if name not in SIZES)
 
@@ -112,7 +115,7 @@ Shape = tuple[int | None, ...]
 
 
 def field_types(layout: Layout, ntypes: int) -> dict[str, tuple[str, Shape]]:
-    """Return data type and shape of each flattened field, None where the atoms decide a size."""
+    """Return data type and shape of each flattened field; None is a size that depends on the atoms."""
     in_cell = 3 if layout.needs_neighbour_features else 0
     return {
         "disp_NM3": ("float64", (None, None, 3)),
@@ -130,7 +133,7 @@ def field_types(layout: Layout, ntypes: int) -> dict[str, tuple[str, Shape]]:
 
 
 def flatten_neighbours(neighbours: Neighbours, *, xp: Namespace) -> dict[str, Array]:
-    """Return {field: array}, sizes stacked: what passes from one traced program to another."""
+    """Return {field: array} with sizes stacked: the interface between traced programs."""
     sizes = {name: getattr(neighbours, name) for name in SIZES}
     none = neighbours.centre_N[:0]
     arrays = {name: getattr(neighbours, name) for name in ARRAYS}
@@ -138,7 +141,7 @@ def flatten_neighbours(neighbours: Neighbours, *, xp: Namespace) -> dict[str, Ar
 
 
 def unflatten_neighbours(arrays: dict[str, Array], *, xp: Namespace) -> Neighbours:
-    """Return neighbours from {field: array}; sizes stay scalar arrays, so that traces slice by them."""
+    """Return neighbours from {field: array}; sizes stay scalar arrays, because traces would freeze Python ints."""
     sizes = {name: tuple(xp.unstack(arrays[name], axis=0)) for name in SIZES}
     return Neighbours(**{name: arrays[name] for name in ARRAYS}, **sizes)
 
@@ -153,13 +156,14 @@ def spans(sizes: tuple[Any, ...]) -> list[tuple[Any, Any]]:
 
 
 def slot_counts(like_NM: Array, slots: int, *, xp: Namespace) -> Array:
-    """Return how many of `slots` each column of a mixed layout stands for (N, M): one, the last for all the rest."""
+    """Return the slots that each column of a mixed row stands for (N, M): 1, and slots - (M - 1) for the last."""
     ones = xp.ones_like(like_NM[:, :-1])
     return xp.concat([ones, float(slots) - xp.sum(ones, axis=1, keepdims=True)], axis=1)
 
 
 def section_types(neighbours: Neighbours, *, xp: Namespace) -> Array:
     """Return the neighbour type of each slot (N, M) of a layout whose sections are neighbour types."""
+    # 0 * section has the shape of the section, which is unknown while a graph is built
     sections = xp.split(neighbours.index_NM, neighbours.widths, axis=1)
     return xp.concat([0 * section + number for number, section in enumerate(sections)], axis=1)
 
@@ -171,13 +175,13 @@ def excluded_slots(
     *,
     xp: Namespace,
 ) -> Array:
-    """Return which slots (N, M) hold a neighbour whose unordered pair of types is in `exclude_types`.
+    """Return the mask (N, M) of neighbours whose unordered pair of types is in `exclude_types`.
 
     `kinds_NM` holds the neighbour types of layouts that are not mixed (`section_types`).
     """
     mask_NM = neighbours.mask_NM
     kinds_NM = neighbours.type_NM if kinds_NM is None else kinds_NM
-    out_NM = xp.logical_and(mask_NM, xp.logical_not(mask_NM))
+    out_NM = xp.logical_and(mask_NM, xp.logical_not(mask_NM))  # all False
     for a, b in sorted({pair for both in exclude_types for pair in (both, both[::-1])}):
         centre_N1 = xp.expand_dims(xp.equal(neighbours.type_N, a), axis=1)
         out_NM = xp.where(xp.logical_and(centre_N1, xp.equal(kinds_NM, b)), mask_NM, out_NM)
@@ -185,9 +189,9 @@ def excluded_slots(
 
 
 def inner_neighbours(neighbours: Neighbours, number: int, rcut: float, *, xp: Namespace) -> Neighbours:
-    """Return an inner list of a mixed layout: the beginnings of the rows, and the last slot.
+    """Return inner list `number` of a mixed layout: the first slots of each row, and its empty last slot.
 
-    Slots beyond the cutoff of the list (Angstrom) become empty.
+    Slots of neighbours beyond `rcut` (Angstrom) become empty.
     """
     width = neighbours.inner[number]
 

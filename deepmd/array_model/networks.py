@@ -22,7 +22,7 @@ def silut_constants(threshold: float) -> tuple[float, float]:
 
 
 def composed_silut(x: Array, threshold: float, *, xp: Namespace) -> Array:
-    """Silu that continues as a tanh beyond the threshold with the same value and slope; silu for an infinite one."""
+    """silut: silu below the threshold, a tanh of equal value and slope beyond. Silu for an infinite threshold."""
     silu = x * xp.sigmoid(x)
     if math.isinf(threshold):
         return silu
@@ -63,15 +63,7 @@ ACTIVATIONS: dict[str, Callable[..., Array]] = {
 
 
 def activation(name: str) -> Callable[..., Array]:
-    """Return the function `f(x, *, xp)` of a name, case-insensitive.
-
-    `silut:T` and `custom_silu:T` carry their threshold.
-
-    Raises
-    ------
-    ValueError
-        The name is unknown or the threshold is not a number.
-    """
+    """Return the activation `f(x, *, xp)` of a case-insensitive name; `silut:T`, `custom_silu:T` have a threshold T."""
     head, _, threshold = name.lower().partition(":")
     if head in ("silut", "custom_silu") and threshold:
         return _silut(float(threshold))
@@ -84,7 +76,7 @@ def activation(name: str) -> Callable[..., Array]:
 
 
 def check_options(options: Any) -> None:
-    """Raise ValueError for an unknown activation function or precision, or a seed that no generator takes."""
+    """Raise ValueError for an unknown activation function or precision, or a negative seed."""
     activation(options.activation_function)
     if options.precision not in PRECISIONS:
         raise ValueError(f"precision is {options.precision!r}; accepted: {', '.join(PRECISIONS)}")
@@ -96,7 +88,7 @@ def check_options(options: Any) -> None:
 class Net:
     """Shape of a net: input width, hidden widths, and for a fitting net the width of the linear last layer.
 
-    `bias` of all layers or none.
+    `bias`: all layers have a bias, or none has.
     """
 
     in_dim: int
@@ -134,10 +126,10 @@ def apply_net(net: Net, params: Params, x: Array, *, xp: Namespace) -> Array:
 
 
 def summed_net(net: Net, params: Params, x_NP: Array, share_NP: Array, *, xp: Namespace) -> Array:
-    """Sum share * net(x) over P, (N, neuron[-1]), of a net that reads one number and has no layer without activation.
+    """Return sum_P share net(x) (N, neuron[-1]) of an embedding net of one number.
 
-    Nets of few neurons are bound by memory: features lie on the first axis, so that all else runs along long rows, and
-    what the last layer adds to its input is summed without making the sum of both.
+    Narrow nets are bound by memory: features lie on the first axis, so that operations run along rows of N P numbers.
+    Time steps and the shortcut of the last layer are linear, so they act on the sums over P, not on (neuron, N, P).
     """
     act, (atoms, size) = activation(net.activation_function), xp.shape(x_NP)
     x, share_1NP = xp.reshape(x_NP, (1, -1)), xp.expand_dims(share_NP, axis=0)
@@ -158,14 +150,14 @@ def summed_net(net: Net, params: Params, x_NP: Array, share_NP: Array, *, xp: Na
 
 
 def init_affine(shape: tuple[int, int, bool], rng: Any) -> Params:
-    """Fresh (in, out, has a bias) map from a NumPy generator: weights N(0, 1/sqrt(in+out)), bias N(0, 1)."""
+    """Fresh affine map (in, out, has a bias) from a NumPy generator: weights N(0, 1/sqrt(in+out)), bias N(0, 1)."""
     width, out, bias = shape
     params = {"w": rng.normal(0.0, 1.0 / math.sqrt(width + out), (width, out))}
     return {**params, "b": rng.normal(0.0, 1.0, (out,))} if bias else params
 
 
 def init_net(net: Net, seed: Sequence[int] | None, draw: Draw, first: int = 0) -> Params:
-    """Fresh parameters: those of affine maps, and time steps N(0.1, 0.001) (docs/theory/networks.md#fresh-weights).
+    """Fresh net: affine maps, and time steps N(0.1, 0.001) (docs/theory/networks.md#fresh-weights).
 
     `draw(seed_list)` returns a NumPy generator; the layer number, counted from `first`, is prepended to `seed`.
     """

@@ -1,4 +1,4 @@
-"""What a model predicts: the one table that derivatives, evaluators and interfaces read."""
+"""Outputs of models: names, widths and labels, the one table that derivatives, evaluators and interfaces read."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Output:
-    """A quantity that is a sum (or a mean) over atoms.
+    """Quantity that a model predicts as a sum (or a mean) over atoms.
 
     Attributes
     ----------
-    name : of the total; `atom_NAME` is that of the atomic values
-    width : components of a value, tensors flattened row by row
-    differentiable : derivatives by positions (`force`, `virial`, `atom_virial`) are outputs, one set per component
-    intensive : the total is the mean over atoms, not their sum
-    scalar : a single number without an axis of its own, as an energy
-    label, atomic_label : what the data call the total and the atomic values
+    name : name of the total; the atomic values are called `atom_NAME`
+    width : components of a value; tensors are flattened row by row
+    differentiable : derivatives by positions (`force`, `virial`, `atom_virial`) are outputs too, one set per component
+    intensive : the total is the mean over atoms, not the sum
+    scalar : values have no axis of components, as an energy
+    label, atomic_label : names of the total and of the atomic values in the data
     """
 
     name: str
@@ -34,12 +34,12 @@ class Output:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Everything that a model with this output can be asked for."""
+        """Names of all results that a model with this output offers."""
         return (self.atomic, self.name, *(DERIVATIVES if self.differentiable else ()), "descriptor")
 
     @property
     def per_frame(self) -> tuple[str, ...]:
-        """Outputs with one value for each frame; the others have one for each atom."""
+        """Names of results with one value per frame; all other results have one per atom."""
         return (self.name, "virial")
 
 

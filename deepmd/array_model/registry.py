@@ -1,4 +1,7 @@
-"""Tables of kinds: descriptors, fitting nets, models by name; plug-ins register by the entry point `deepmd.plugins`."""
+"""Tables of kinds: descriptors, fitting nets and models by name. A new kind is a row here.
+
+Plug-ins register with `register`, loaded through the entry points `deepmd.plugins`.
+"""
 
 from __future__ import annotations
 
@@ -65,13 +68,13 @@ ALIASES: dict[str, dict[str, str]] = {
     "fitting_net": {},
     "model": {"linear_ener": "linear"},
 }
-"""Other names of kinds."""
+"""Aliases of kinds: {role: {alias: name}}."""
 
 K = TypeVar("K", bound=Component)
 
 
 def register(role: str, name: str, aliases: tuple[str, ...] = ()) -> Callable[[type[K]], type[K]]:
-    """Return a class decorator of plug-ins that adds a class of options to `KINDS` under `name` and its aliases."""
+    """Return a class decorator for plug-ins, which adds a class of options to `KINDS` under `name` and its aliases."""
 
     def keep(cls: type[K]) -> type[K]:
         cls.kind = name
@@ -83,13 +86,7 @@ def register(role: str, name: str, aliases: tuple[str, ...] = ()) -> Callable[[t
 
 
 def canonical(role: str, name: Any, where: str) -> str:
-    """Return the name in `KINDS` behind `name`; `where` is the path in the input that an error names.
-
-    Raises
-    ------
-    InputError
-        The name is unknown.
-    """
+    """Resolve aliases: return the name in `KINDS`. `where` is the path in the input, for the error."""
     _load_plugins()
     kinds, aliases = KINDS[role], ALIASES[role]
     key = aliases.get(name, name) if isinstance(name, str) else str(name)
@@ -103,12 +100,12 @@ def canonical(role: str, name: Any, where: str) -> str:
 
 
 def lookup(role: str, name: Any, where: str) -> Any:
-    """Return the class of options under a name (see `canonical`): Any, because options are known at run time only."""
+    """Return the class of options of a kind (see `canonical`): Any, because options are known at run time only."""
     return KINDS[role][canonical(role, name, where)]
 
 
 def registered(role: str) -> dict[str, type[Component]]:
-    """Return the classes of a role by their names."""
+    """Return {name: class} of a role, plug-ins included."""
     _load_plugins()
     return dict(sorted(KINDS[role].items()))
 

@@ -79,13 +79,13 @@ class Repflow:
 
     @property
     def norms(self) -> tuple[float, float]:
-        """What sums over edges and over angles are divided by."""
+        """Divisors of sums over edges and over angles (docs/theory/dpa3.md#edges-and-angles)."""
         reduce = self.sel_reduce_factor if self.use_dynamic_sel else 1.0
         return float(self.e_sel) / reduce, float(self.a_sel) / reduce
 
     @property
     def angle_inputs(self) -> tuple[int, int, int, int]:
-        """Widths of what an angle is updated from: itself, the node, the k edge, the j edge."""
+        """Widths of the parts of I_jk, the input of the angle update: angle, node, edge k, edge j."""
         rate = self.a_compress_rate
         if rate == 0:
             return self.a_dim, self.n_dim, self.e_dim, self.e_dim
@@ -93,7 +93,7 @@ class Repflow:
         return self.a_dim, self.a_dim // rate, edge, edge
 
     def shapes(self) -> dict[str, tuple[int, int, bool]]:
-        """(in, out, has a bias) of the layers of a repflow layer, in the order of seeds and of the stored form."""
+        """(in, out, has a bias) of the affine maps of a layer, in the order of seeds and of files."""
         n, e, a = self.n_dim, self.e_dim, self.a_dim
         out = {
             "node_self_mlp": (n, n, True),
@@ -126,15 +126,15 @@ class Repflow:
 
 @dataclass(frozen=True)
 class Graph:
-    """What does not change from layer to layer.
+    """Quantities that all layers share.
 
     Attributes
     ----------
-    h_NM3 : normalised directions of the edges
-    s_NM : switch of each edge, zero where empty
-    filled_NM : 1 for an edge, 0 for an empty slot
-    columns : slots in which angle neighbours can be
-    alpha_NW : switch of the angle neighbours, zero for other edges
+    neighbours : edges, of which the first W slots of a row may be angle neighbours
+    h_NM3 : directional part of the normalised rows of the edges
+    s_NM : switch of each edge, 0 in empty slots
+    columns : W
+    alpha_NW : switch of the angle neighbours, 0 for other edges
     inside_NW : 1 for an angle neighbour, else 0
     """
 
@@ -152,14 +152,14 @@ def decay(r: Array, rcut_smth: float, rcut: float, exponential: bool, *, xp: Nam
         return switch(r, rcut_smth, rcut, xp=xp)
     within = xp.minimum(r, xp.zeros_like(r) + rcut)
     exponent = 20.0 * (within - rcut_smth) / rcut_smth
-    # from 7 on the result is zero; larger ones would overflow, and the derivative be zero times infinity
+    # exp(-exp(7)) is 0 already; a larger exponent overflows in exp, and the derivative becomes 0 times infinity
     return xp.exp(-xp.exp(xp.minimum(exponent, xp.zeros_like(r) + 30.0)))
 
 
 def edge_rows(block: Repflow, disp_NM3: Array, protection: float, *, xp: Namespace) -> Array:
     """Environment rows (N, M, 4) of displacements (Angstrom) with the switch of the block.
 
-    Those of empty slots mean nothing.
+    The exponential switch leaves rows of empty slots different from 0: mask them.
     """
     if not block.use_exp_switch:
         return environment_rows(disp_NM3, block.e_rcut_smth, block.e_rcut, protection, xp=xp)
@@ -180,12 +180,12 @@ def run(
     *,
     xp: Namespace,
 ) -> tuple[Array, Array]:
-    """Return the node features (N, n_dim) after all layers and H^T (N, e_dim, 3).
+    """Run all layers; return node features (N, n_dim) and equivariant features H^T (N, e_dim, 3).
 
     Parameters
     ----------
-    act : activation function of the block
-    node_Nn : features of the atoms before the block, already activated
+    act : name of the activation function
+    node_Nn : node features before the block, already activated
     rows_NM4 : normalised environment rows
     disp_NM3 : displacements in the precision of the block, Angstrom
     mask_NM : True for an edge
@@ -210,6 +210,7 @@ def run(
     )
     angle = None
     if block.update_angle:
+        # a_jk = (1/sqrt(pi)) (u_j . u_k) (1 - 1e-6) W
         unit_NW3 = first_slots(disp_NM3, columns, neighbours, xp=xp) / xp.expand_dims(r_NW + 1e-6, axis=-1)
         cosine_NWW = xp.matmul(unit_NW3, xp.matrix_transpose(unit_NW3)) * ((1.0 - 1e-6) / math.sqrt(math.pi))
         angle = xp.expand_dims(cosine_NWW, axis=-1) * params["angle_embd"]["w"]
@@ -230,7 +231,7 @@ def _layer(
     *,
     xp: Namespace,
 ) -> tuple[Array, Array, Array | None]:
-    """One layer, in the parallel or in the sequential form."""
+    """One layer, in parallel (docs/theory/dpa3.md#layer) or sequential (docs/theory/dpa3.md#sequential-updates)."""
     style, e_factors = block.update_style, layer.get("e_residual", [])
     if block.sequential_update:
         edge = add_updates(style, edge, [_edge_self(block, phi, layer, node, edge, graph, xp=xp)], e_factors[:1])
@@ -255,7 +256,7 @@ def _layer(
 
 
 def _pairwise(layer: Params, block: Repflow, node: Array, edge: Array, graph: Graph, *, xp: Namespace) -> Array:
-    """Return [n_i | n_j | e_ij] W + b; the products with the nodes are made once an atom."""
+    """Return [n_i, n_j, e_j] W + b (N, M, out). W is split, so that nodes have one product per node, not per edge."""
     centre_w, neighbour_w, edge_w = xp.split(layer["w"], (block.n_dim, block.n_dim, block.e_dim), axis=0)
     of_centre = xp.expand_dims(xp.matmul(node, centre_w) + layer["b"], axis=1)
     return of_centre + take_features(xp.matmul(node, neighbour_w), graph.neighbours, xp=xp) + xp.matmul(edge, edge_w)
@@ -264,7 +265,7 @@ def _pairwise(layer: Params, block: Repflow, node: Array, edge: Array, graph: Gr
 def _node(
     block: Repflow, phi: Any, layer: Params, node: Array, edge: Array, graph: Graph, *, xp: Namespace
 ) -> list[Array]:
-    """Return the updates of the nodes: by itself, by symmetrisation, and one message for each head."""
+    """Return the updates of the nodes: `node_self_mlp`, symmetrisation, and a message for each head."""
     norm = block.norms[0]
     own = phi(affine(layer["node_self_mlp"], node, xp=xp), xp=xp)
     around = take_features(node, graph.neighbours, xp=xp)
@@ -294,7 +295,10 @@ def _angles(
     *,
     xp: Namespace,
 ) -> Array:
-    """Return [a_ijk | n_i | e_ik | e_ij] W + b (N, W, W, out); each node and edge is multiplied once."""
+    """Return [a_jk, n_i, e_k, e_j] W + b (N, W, W, out), axes j and k.
+
+    W is split, so that nodes and edges have one product per node or edge, not per angle.
+    """
     w = layer[name]
     edge_NWe = first_slots(edge, graph.columns, graph.neighbours, xp=xp)
     _, n_width, e_width, _ = block.angle_inputs
@@ -323,9 +327,9 @@ def _edge_angle(
     *,
     xp: Namespace,
 ) -> Array:
-    """Update of every edge by the angles it is part of.
+    """Message of the angles to each edge, phi(b_j W + b) (docs/theory/dpa3.md#layer).
 
-    Edges that are no angle neighbours get nothing, or themselves if not smooth.
+    b_j sums the angles of an angle neighbour j. For other edges b_j = 0 with `smooth_edge_update`, else e_j.
     """
     message = phi(_angles(block, layer, "edge_angle_linear1", angle, node, edge, graph, xp=xp), xp=xp)
     alpha = graph.alpha_NW

@@ -1,4 +1,4 @@
-"""Repformer block of DPA-2: updates of nodes, pairs and directions (docs/theory/dpa2.md#repformer-layer)."""
+"""Repformer block of DPA-2: updates of nodes g1, pairs g2 and vectors h (docs/theory/dpa2.md#repformer-layer)."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Repformer:
 
     @property
     def node_inputs(self) -> dict[str, int]:
-        """What the nodes are updated from by one layer, in order, and its width."""
+        """Parts of X, the input of `linear1`, and their widths, in order (docs/theory/dpa2.md#repformer-layer)."""
         parts = {
             "self": 0 if self.g1_out_mlp else self.g1_dim,
             "conv": self.g2_dim if self.update_g1_has_conv and not self.g1_out_conv else 0,
@@ -87,13 +87,13 @@ class Repformer:
 
     @property
     def has_map(self) -> bool:
-        """Whether pairs attend to pairs."""
+        """Whether layers have the attention of pairs."""
         return self.update_g2_has_attn or self.update_h2
 
     def shapes(self, last: bool) -> dict[str, tuple[int, int, bool]]:
-        """(in, out, has a bias) of the linear maps of a layer, by their path in its parameters.
+        """(in, out, has a bias) of the affine maps of a layer, by their path in the parameters of the layer.
 
-        The last layer leaves pairs alone.
+        The last layer does not update pairs and vectors.
         """
         d1, d2, h1, h2 = self.g1_dim, self.g2_dim, self.attn1_nhead, self.attn2_nhead
         out = {"linear1": (sum(self.node_inputs.values()), d1, True)}
@@ -120,7 +120,7 @@ class Repformer:
         return out
 
     def residuals(self, last: bool) -> dict[str, list[int]]:
-        """Widths of the learned factors of the updates of nodes, pairs and directions."""
+        """Widths of the residual factors of nodes, pairs and vectors."""
         if self.update_style != "res_residual":
             return {}
         nodes = 1 + self.g1_out_mlp + (self.update_g1_has_conv and self.g1_out_conv) + self.update_g1_has_attn
@@ -134,16 +134,16 @@ class Repformer:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What does not change from layer to layer.
+    """Quantities that all layers share; W counts the slots of a row.
 
     Attributes
     ----------
-    neighbours : those of the block; the last slot of a row stands for all that remain
+    neighbours : neighbours of the block; the last slot of a row stands for all slots of `nsel` that are not stored
     mask_NW : True for a neighbour
-    s_NW : switch, zero where empty
-    w_NW : weights of sums over neighbours, zero where empty
-    sym, conv : what symmetrisations and convolutions are multiplied with: numbers, or (N, 1, 1)
-    smooth : whether attention fades with the switch
+    s_NW : switch, 0 in empty slots
+    w_NW : weights of sums over neighbours, 0 in empty slots
+    sym, conv : c_sym and c_conv, numbers or (N, 1, 1)
+    smooth : attention fades with the switch
     counts_NW : slots that each column stands for
     """
 
@@ -170,13 +170,13 @@ def run(
     *,
     xp: Namespace,
 ) -> tuple[Array, Array]:
-    """Return the node features (N, g1_dim) after all layers and H^T (N, g2_dim, 3).
+    """Run all layers; return node features (N, g1_dim) and equivariant features H^T (N, g2_dim, 3).
 
     Parameters
     ----------
-    g1_ND : features of the atoms before the block
-    rows_NW4, disp_NW3, mask_NW, s_NW : normalised environment rows, displacements (Angstrom), whether there is a
-        neighbour, its switch
+    g1_ND : node features before the block
+    rows_NW4, disp_NW3 : normalised environment rows, displacements (Angstrom)
+    mask_NW, s_NW : True for a neighbour; switch, 0 in empty slots
     smooth : option of the descriptor
     """
     phi, total = activation(block.activation_function), float(block.nsel)
@@ -214,7 +214,7 @@ def _layer(
     *,
     xp: Namespace,
 ) -> tuple[Array, Array, Array]:
-    """One layer; all updates see the features from before it."""
+    """One layer; all updates read the features from the start of the layer."""
     near = take_features(g1, around.neighbours, xp=xp)
     nodes = _nodes(block, phi, layer, g1, g2, h, near, around, xp=xp)
     new_g1 = add_updates(block.update_style, g1, nodes, layer.get("g1_residual", []))
@@ -249,7 +249,7 @@ def _nodes(
     *,
     xp: Namespace,
 ) -> list[Array]:
-    """Return the updates of the nodes, in order."""
+    """Return the updates of the nodes in the order of docs/theory/dpa2.md#repformer-layer."""
     weight_NW1, out = xp.expand_dims(around.w_NW, axis=-1), []
     if block.g1_out_mlp:
         out.append(phi(affine(layer["g1_self_mlp"], g1, xp=xp), xp=xp))
@@ -259,6 +259,7 @@ def _nodes(
             products = affine(layer["proj_g1g2"], g2, xp=xp) * near
         else:
             products = g2 * take_features(affine(layer["proj_g1g2"], g1, xp=xp), around.neighbours, xp=xp)
+        # `conv` may be (N, 1, 1): multiply before the slot axis of length 1 is removed
         conv = xp.sum(xp.sum(weight_NW1 * products, axis=1, keepdims=True) * around.conv, axis=1)
         if block.g1_out_conv:
             out.append(conv)
@@ -274,7 +275,7 @@ def _nodes(
 
 
 def _heads(x: Array, width: int, heads: int, *, xp: Namespace) -> list[Array]:
-    """Cut (..., D heads) of D = `width`, whose head index is fastest, into one (..., D) for each head."""
+    """Split (..., D heads), head index fastest, into an array (..., D) for each head; D = `width`."""
     sizes = xp.shape(x)
     return list(xp.unstack(xp.reshape(x, (*sizes[:-1], width, heads)), axis=-1))
 
@@ -282,7 +283,7 @@ def _heads(x: Array, width: int, heads: int, *, xp: Namespace) -> list[Array]:
 def _attention_map(
     block: Repformer, layer: Params, g2: Array, h: Array, around: Surroundings, *, xp: Namespace
 ) -> list[Array]:
-    """Attention of pairs to pairs (N, W, W) by head, times h_j.h_k (docs/theory/dpa2.md#attention-of-pairs)."""
+    """Attention of pairs AA_jk (N, W, W) of each head (docs/theory/dpa2.md#attention-of-pairs)."""
     heads = _heads(affine(layer["mapqk"], g2, xp=xp), block.attn2_hidden, 2 * block.attn2_nhead, xp=xp)
     gamma = xp.matmul(h, xp.matrix_transpose(h))
     fade = xp.expand_dims(around.s_NW, axis=2) * xp.expand_dims(around.s_NW, axis=1)
@@ -296,9 +297,9 @@ def _attention_map(
 
 
 def _weights(z: Array, fade: Array, seen: Array, around: Surroundings, *, xp: Namespace) -> Array:
-    """Return softmax over the last axis.
+    """Attention weights: softmax of logits z over the last axis.
 
-    Smooth: all slots of `sel` take part, the absent ones too, and the weights fade.
+    Smooth: all slots of `nsel` are in the softmax, also those that are not stored, and weights fade with the switch.
     """
     if around.smooth:
         return xp.softmax((z + SHIFT) * fade - SHIFT + presence(xp.expand_dims(around.counts_NW, axis=1), xp=xp)) * fade
@@ -308,7 +309,7 @@ def _weights(z: Array, fade: Array, seen: Array, around: Surroundings, *, xp: Na
 
 
 def _apply_heads(block: Repformer, layer: Params, maps: list[Array], g2: Array, *, xp: Namespace) -> Array:
-    """Return sum_k attention * value per pair, heads joined (head index fastest), mapped to (N, W, g2_dim)."""
+    """Return O_j = sum_k AA_jk v_k, flattened with the head index fastest, mapped to (N, W, g2_dim)."""
     values = _heads(affine(layer["mapv"], g2, xp=xp), block.g2_dim, block.attn2_nhead, xp=xp)
     joined = xp.stack([xp.matmul(map_NWW, value) for map_NWW, value in zip(maps, values, strict=True)], axis=-1)
     sizes = xp.shape(g2)
@@ -318,7 +319,7 @@ def _apply_heads(block: Repformer, layer: Params, maps: list[Array], g2: Array, 
 def _local_attention(
     block: Repformer, layer: Params, g1: Array, near: Array, around: Surroundings, *, xp: Namespace
 ) -> Array:
-    """Attention of a node to its neighbours, heads joined head slowest (docs/theory/dpa2.md#attention-of-nodes)."""
+    """Attention of nodes, flattened with the head index slowest (docs/theory/dpa2.md#attention-of-nodes)."""
     hidden, out = block.attn1_hidden, []
     queries = _heads(affine(layer["mapq"], g1, xp=xp), hidden, block.attn1_nhead, xp=xp)
     keys_values = _heads(affine(layer["mapkv"], near, xp=xp), hidden + block.g1_dim, block.attn1_nhead, xp=xp)

@@ -1,18 +1,19 @@
-"""Functions of one scalar per neighbour as Chebyshev expansions, and their sums over neighbours as moments.
+"""Chebyshev expansions of functions of one scalar per neighbour: sums over neighbours become moments.
 
-What `se_e2_a` needs of an embedding net G is sum_j G(s_j) (x) R_j. With G(s) = sum_k c_k T_k(x(s)), k < K, it becomes
-sum_k c_k (x) [sum_j T_k(x_j) R_j]: a neighbour costs K polynomial values instead of a net, and the net is evaluated at
-K nodes per pair of types. The coefficients are linear in those values, so they are as differentiable as the net.
+`se_e2_a` needs the sum over neighbours sum_j G(s_j) (x) R_j of an embedding net G. With G(s) = sum_k c_k T_k(x(s)),
+k < K, the sum is sum_k c_k (x) [sum_j T_k(x_j) R_j]: a neighbour costs K polynomial values instead of a net, and the
+net is evaluated at K nodes per pair of types. The coefficients c_k are linear in the values at the nodes, so
+derivatives with respect to parameters pass through the nodes. `deepmd/plan/` chooses K and the nodes.
 
-Even and odd terms are taken apart: T_2m(x) = T_m(y) with y = 2x^2 - 1, and T_2m+1(x) is x times a polynomial in y. So
+Even and odd terms are separated: T_2m(x) = T_m(y) with y = 2x^2 - 1, and T_2m+1(x) is x times a polynomial in y. So
 G = sum_m (a_m + x b_m) T_m(y), m < K/2, and a neighbour costs K/2 polynomial values, each used for R and for x R.
 
 Derivatives with respect to positions go through a first-order Taylor step about a point that is cut off from
-differentiation: G(x) = G(x0) + (x - x0) G'(x0), x0 = min(x, 1). Within the domain x - x0 is zero and only its
-derivative counts, so that neither the recurrence nor its adjoint is ever differentiated. Beyond the domain the same
-formula is a linear continuation, which nobody evaluates: callers take the nets for pairs outside of the domain.
-Energies, forces and all derivatives of them with respect to parameters are exact; second derivatives with respect to
-positions need direct evaluation.
+differentiation: G(x) = G(x0) + (x - x0) G'(x0), x0 = min(x, 1). Within the domain x - x0 is zero and only the
+derivative of x - x0 counts, so neither the Chebyshev recurrence nor its adjoint is differentiated. Beyond the domain
+the formula is a linear continuation, for distances that rounding moves past the end; callers evaluate the nets
+themselves for pairs outside the domain. Energies, forces and their derivatives with respect to parameters are exact.
+Second derivatives with respect to positions need direct evaluation.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 from deepmd.array_model.namespace import Array, Namespace, Params
 
 Sizes = tuple[Any, ...]
-"""Sizes of parts of an array, ints or scalar tensors."""
+"""Sizes of consecutive parts of an axis, ints or scalar tensors."""
 
 CHOICES = ("auto", "direct", "spectral")
 """Accepted values of the option `evaluation`."""
@@ -31,14 +32,15 @@ CHOICES = ("auto", "direct", "spectral")
 
 @dataclass(frozen=True)
 class Expansion:
-    """Chebyshev expansion in place of the embedding nets of one descriptor .
+    """Chebyshev expansion in place of the embedding nets of one descriptor.
 
     Attributes
     ----------
     terms : number of terms K, even
-    tables : arrays. `closest`: shortest distance of the domain, Angstrom; `scale`: 2 / end of the domain, in units of
-        the argument. In training `nodes` (K,) and `transform` (2K, K), because coefficients follow the nets; at fixed
-        parameters `coefficients`, (J * 2K, G) of the J functions of each group, and `starts` (J, G), these at x = -1
+    tables : arrays. `closest`: shortest distance of the domain, Angstrom. `scale`: 2 / end of the domain, in units of
+        the argument. In training `nodes` (K,) and `transform` (2K, K), because coefficients follow the nets. At fixed
+        parameters, for each group of J functions, `coefficients` (J * 2K, G) and `starts` (J, G), the functions at
+        x = -1
     """
 
     terms: int
@@ -46,19 +48,18 @@ class Expansion:
 
 
 Plan = tuple[Expansion | None, ...]
-"""Expansion of each of `components.descriptors_of`; None: the nets themselves are evaluated."""
+"""Expansion of each of `components.descriptors_of`; None: direct evaluation of the nets."""
 
 
 def abscissa(s: Array, scale: Array) -> Array:
-    """Return x, which is -1 where s = 0 (beyond the cutoff and in empty slots) and 1 at the end of the domain."""
+    """Return x = s scale - 1: -1 where s = 0 (beyond the cutoff, empty slots), 1 at the end of the domain."""
     return s * scale - 1.0
 
 
 def moments(x_NM: Array, rows_NCM: Array, count: int, *, xp: Namespace) -> Array:
-    """Sum R, x R, (x - x0) R and (x - x0) x R, times T_m(2 x0^2 - 1) with m < K/2, over the neighbours of a section.
+    """Sum R, x0 R, (x - x0) R and (x - x0) x0 R, times T_m(2 x0^2 - 1) with m < K/2, over the neighbours of a section.
 
-    All components of R are in one array, so that the derivative adds as many arrays as there are operations, not
-    components.
+    One array holds all C components of R, so the number of arrays that the derivative adds does not grow with C.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ def moments(x_NM: Array, rows_NCM: Array, count: int, *, xp: Namespace) -> Array
 
     Returns
     -------
-    (N, C, 2K): the four sums one after the other
+    (N, C, 2K): the four sums, K/2 columns each, one after the other
     """
     x0_NM = xp.stop_gradient(xp.minimum(x_NM, xp.ones_like(x_NM)))
     y_NM = 2.0 * (x0_NM * x0_NM) - 1.0
@@ -90,14 +91,14 @@ def contract_moments(
     *,
     xp: Namespace,
 ) -> Array:
-    """Sum R (x) G(x) over the neighbours, (N, components, G), for frameworks that differentiate it.
+    """Return sum_j R_j (x) G(x_j) (N, C, G) in the form that frameworks differentiate (see `contract_with_adjoint`).
 
     Parameters
     ----------
     x_NM, rows_NCM : see `moments`
     widths : slots of each section
     counts : atoms of each centre type
-    coefficients : what contracts the moments, (2K, G), of each section of each centre type
+    coefficients : (2K, G) of each section, for each centre type, to contract the moments with
     count : number of terms K, even
     """
     sections = zip(xp.split(x_NM, widths, axis=1), xp.split(rows_NCM, widths, axis=2), strict=True)
@@ -121,15 +122,17 @@ def contract_with_adjoint(
 ) -> tuple[Array, Any]:
     """Return `contract_moments` for fixed coefficients, and its adjoint.
 
-    The adjoint maps a gradient of the shape of the value to the gradients of x and of the columns (N, C, M).
+    The adjoint maps the gradient by the value (N, C, G) to those by x (N, M) and by the columns (N, C, M).
 
-    The value needs no slopes within the domain: the sums of R and x R are enough, and beyond it the slope at x = 1,
-    where all T_m(y) are 1. The adjoint contracts the other way round, which gives each atom a polynomial and its slope,
-    and evaluates these at its neighbours.
+    Value: within the domain the K sums of R and x R suffice. Beyond the domain x0 = 1 and all T_m(y) are 1, so one more
+    sum, of (x - x0) R, contracts with the sum of all slope coefficients. Adjoint: the gradient contracted with the
+    coefficients gives each atom and component a polynomial P and its slope P', and with them
+    d/dR_j = P(x0_j) + (x_j - x0_j) P'(x0_j) and d/dx_j = sum_c R_cj P'_c(x0_j).
     """
     atoms, components, width = xp.shape(columns_NCM)
     x0_NM = xp.minimum(x_NM, xp.ones_like(x_NM))
     x0_N1M, step_N1M = xp.expand_dims(x0_NM, axis=1), xp.expand_dims(x_NM - x0_NM, axis=1)
+    # R and x0 R of a component beside each other: K/2 even and K/2 odd sums become the K columns of the component
     rows_NCM = xp.reshape(xp.stack([columns_NCM, columns_NCM * x0_N1M], axis=2), (atoms, 2 * components, width))
     ys = xp.split(2.0 * (x0_NM * x0_NM) - 1.0, widths, axis=1)
     bases = [xp.recurrence(xp.ones_like(y), y, 2.0 * y, count // 2) for y in ys]
@@ -150,6 +153,7 @@ def contract_with_adjoint(
         ]
         by_x, by_columns = [], []
         each = xp.split(xp.concat(parts, axis=0), (2 * count,) * len(bases), axis=2)
+        # rows of the 2K coefficients: even and odd part of P, even and odd part of P', each times T_m(y)
         for sums_NCK, basis_NKM, column, step, x0 in zip(each, bases, columns, steps, x0s, strict=True):
             halves_NKM = xp.matmul(xp.reshape(sums_NCK, (-1, 4 * components, count // 2)), basis_NKM)
             halves_NC4M = xp.reshape(halves_NKM, (atoms, components, 4, xp.shape(column)[2]))
@@ -163,20 +167,20 @@ def contract_with_adjoint(
 
 
 BEND = 2.0
-"""Scalar product at which its abscissa turns from linear to logarithmic: x = asinh(t / BEND) / asinh(end / BEND).
+"""Scalar product t at which the abscissa x = asinh(t / BEND) / asinh(end / BEND) turns from linear to logarithmic.
 
-Nets vary where their input is about one, and the domain is many times that: a linear abscissa takes several times the
-terms.
+Nets vary where their input is about 1, and the domain is much longer: a linear abscissa takes several times the terms.
 """
 
 
 def _asinh(t: Array, *, xp: Namespace) -> Array:
+    # asinh|t| = log1p(|t| + t^2/(1 + sqrt(1 + t^2))) keeps all digits near 0
     size = xp.log1p(xp.abs(t) + t * t / (1.0 + xp.sqrt(1.0 + t * t)))
     return xp.where(t < 0.0, -size, size)
 
 
 def product_at(x: Array, scale: Array, *, xp: Namespace) -> Array:
-    """Return the scalar product of an abscissa, where 2 / scale is the end of the domain."""
+    """Return the scalar product at an abscissa, BEND sinh(x asinh(end / BEND)); the domain ends at 2 / scale."""
     angle = x * _asinh(2.0 / (BEND * scale), xp=xp)
     return 0.5 * BEND * (xp.exp(angle) - xp.exp(-angle))
 
@@ -184,20 +188,23 @@ def product_at(x: Array, scale: Array, *, xp: Namespace) -> Array:
 def product_moments(t_NP: Array, share_P: Array, scale: Array, count: int, *, xp: Namespace) -> Array:
     """Sum t, x t, (t - t0) x'(t0) t and (t - t0) x'(t0) x t, times T_m(2 x^2 - 1), m < K/2, over pairs of neighbours.
 
+    x = x(t0), where t0 is t clipped to the domain [-2 / scale, 2 / scale] and cut off from differentiation.
+
     Parameters
     ----------
-    t_NP : scalar products, t0 the same within the domain (-2 / scale, 2 / scale) and cut off from differentiation
-    share_P : how many pairs each stands for
+    t_NP : scalar products
+    share_P : number of pairs that each scalar product stands for
     scale, count : see `product_at`; number of terms K, even
 
     Returns
     -------
-    (N, 2K): the four sums one after the other
+    (N, 2K): the four sums, K/2 columns each, one after the other
     """
     end_NP = 2.0 / scale * xp.ones_like(t_NP)
     t0_NP = xp.stop_gradient(xp.maximum(xp.minimum(t_NP, end_NP), -end_NP))
     span = _asinh(2.0 / (BEND * scale), xp=xp)
     x0_NP = _asinh(t0_NP / BEND, xp=xp) / span
+    # (t - t0) x'(t0) with x' = 1/(span sqrt(BEND^2 + t^2))
     step_NP = (t_NP - t0_NP) / (span * xp.sqrt(BEND**2 + t0_NP * t0_NP))
     y_NP = 2.0 * (x0_NP * x0_NP) - 1.0
     basis_NPK = xp.matrix_transpose(xp.recurrence(xp.ones_like(y_NP), y_NP, 2.0 * y_NP, count // 2))
@@ -208,6 +215,6 @@ def product_moments(t_NP: Array, share_P: Array, scale: Array, count: int, *, xp
 
 
 def at_start(c_KG: Array, *, xp: Namespace) -> Array:
-    """Return a function at s = 0, (1, G), from what contracts its moments (2K, G): there x = -1 and T_m(y) = 1."""
+    """Return a function at s = 0 (1, G) from its coefficients (2K, G): sum_m (a_m - b_m), as x = -1 and T_m(y) = 1."""
     count = xp.shape(c_KG)[0] // 4
     return xp.sum(c_KG[:count, :], axis=0, keepdims=True) - xp.sum(c_KG[count : 2 * count, :], axis=0, keepdims=True)

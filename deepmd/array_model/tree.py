@@ -1,4 +1,4 @@
-"""Parameter trees: nested dicts and lists with arrays as leaves. None is not a leaf but an absence."""
+"""Parameter trees: nested dicts and lists with arrays as leaves. An entry of a dict that is None counts as absent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def map_leaves(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
-    """Apply `function` to every leaf of `tree` (and the matching leaves of `others`); the structure is kept."""
+    """Apply `function` to every leaf of `tree` and the matching leaves of `others`; the structure is kept."""
     if isinstance(tree, dict):
         return {
             key: map_leaves(function, value, *(other[key] for other in others))
@@ -35,7 +35,7 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def replace_leaves(tree: dict[str, Any], leaves: dict[str, Any]) -> dict[str, Any]:
-    """Return the tree with its leaves taken from {path: leaf}."""
+    """Return the tree with the leaves of {path: leaf}."""
     out: dict[str, Any] = map_leaves(lambda path: leaves[path], paths(tree))
     return out
 

@@ -12,9 +12,9 @@ from deepmd.array_model.networks import Net, apply_net, check_options, init_net
 
 @dataclass(frozen=True)
 class TypeEmbedding:
-    """Options: one net that reads which element it is, or with `use_econf_tebd` the element's electron configuration.
+    """Options of a type embedding: a net that reads the one-hot type, or with `use_econf_tebd` electron configurations.
 
-    Its parameters are those of the net and its `inputs` (T, K), which are constants.
+    Parameters are those of the net and its constant `inputs` (T, K).
     """
 
     neuron: tuple[int, ...] = (8,)
@@ -25,7 +25,7 @@ class TypeEmbedding:
     resnet_dt: bool = False
     trainable: bool = True
     seed: int | None = None
-    """Of fresh parameters where the embedding is a section of its own."""
+    """Seed of fresh parameters if the embedding has a section of its own in the input."""
 
     __pydantic_config__ = {"extra": "forbid"}
 
@@ -40,13 +40,7 @@ class TypeEmbedding:
         return Net(width, self.neuron, self.activation_function, self.resnet_dt, bias=self.use_tebd_bias)
 
     def inputs(self, type_map: tuple[str, ...]) -> tuple[tuple[float, ...], ...]:
-        """Input of each type; electron configurations need the names of elements.
-
-        Raises
-        ------
-        InputError
-            A name is not that of an element.
-        """
+        """Input of the net for each type; electron configurations need the names of elements."""
         if self.use_econf_tebd:
             return tuple(configuration(name) for name in type_map)
         return tuple(tuple(float(row == column) for column in range(len(type_map))) for row in range(len(type_map)))
@@ -56,9 +50,9 @@ class TypeEmbedding:
         return {**init_net(self.net(len(type_map)), seed, draw), "inputs": xp.asarray(self.inputs(type_map))}
 
     def table(self, params: Params, *, xp: Namespace) -> Array:
-        """Return the vector of each type (T + 1, E); the last row, of zeros, is that of no atom."""
-        # columns are counted, because sizes are tensors while torch traces; there are as many as types unless they are
-        # electrons
+        """Return the vector of each type (T + 1, E); the last row, of zeros, stands for no atom."""
+        # number of types by counting columns, because sizes are tensors in a torch trace; electron configurations have
+        # another number of columns, but then `net` does not read it
         net = self.net(len(xp.unstack(params["inputs"], axis=-1)))
         table_TE = apply_net(net, params, params["inputs"], xp=xp)
         return xp.concat([table_TE, xp.zeros_like(table_TE[0:1, :])], axis=0)

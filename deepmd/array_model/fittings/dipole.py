@@ -19,7 +19,7 @@ DIPOLE = Output("dipole", 3, differentiable=True, label="dipole", atomic_label="
 class DipoleFitting(Fitting):
     """Options of the dipole fitting. `sel_type` lists the types that have a dipole, None means all.
 
-    The dipole of an atom is a combination of its equivariant features, with the values of its net for coefficients
+    The dipole of an atom is the sum of its equivariant features times the outputs of its net
     (Zhang et al., Phys. Rev. B 102, 041121 (2020)).
     """
 
@@ -33,7 +33,7 @@ class DipoleFitting(Fitting):
     output = DIPOLE
 
     def net_width(self, widths: Widths) -> int:
-        """One value for each equivariant feature."""
+        """Width of the last layer: one output for each equivariant feature."""
         return widths.equivariant
 
     def finish(
@@ -47,5 +47,5 @@ class DipoleFitting(Fitting):
         *,
         xp: Namespace,
     ) -> Array:
-        """Atomic dipoles (N, 3), without bias: a constant vector would not turn with the system."""
+        """Atomic dipoles (N, 3), sum_m f_m Q_m. No bias, because a constant vector does not rotate with the system."""
         return xp.sum(xp.expand_dims(f_NK, axis=-1) * features.equivariant_NG3, axis=1)

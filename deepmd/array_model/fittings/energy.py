@@ -1,4 +1,4 @@
-"""ener: atomic energies from features, one net per atom type (docs/theory/fitting_nets.md#outputs)."""
+"""ener: atomic energies from features (docs/theory/fitting_nets.md#outputs)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deepmd.array_model.outputs import ENERGY
 class EnergyFitting(Fitting):
     """Options of the energy fitting.
 
-    `atom_ener` holds the energy of an isolated atom per type (eV), None where not assigned.
+    `atom_ener` holds the energy of an isolated atom of each type (eV), None without an assigned energy.
     """
 
     kind = "ener"
@@ -22,7 +22,10 @@ class EnergyFitting(Fitting):
     output = ENERGY
 
     def isolated(self, nets: int) -> tuple[bool, ...]:
-        """With `atom_ener`, the nets of the types that have one."""
+        """Return the flags of nets with vacuum subtraction: types with an energy in `atom_ener` or beyond its list.
+
+        A single net for all types has the flag if any type has an energy.
+        """
         assigned = [energy is not None for energy in self.atom_ener]
         return tuple(
             any(assigned) and (nets == 1 or number >= len(assigned) or assigned[number]) for number in range(nets)

@@ -1,4 +1,4 @@
-"""Base class of fitting nets: inputs, nets by type, isolated atoms, bias (docs/theory/fitting_nets.md#inputs)."""
+"""Base class of fitting nets: inputs, nets by type, vacuum subtraction, bias (docs/theory/fitting_nets.md#inputs)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from deepmd.array_model.outputs import Output
 
 @dataclass(frozen=True)
 class Fitting:
-    """Options that every fitting net has.
+    """Options of all fitting nets.
 
-    A kind gives its own, its `output`, and what differs: `net_width`, `finish`.
+    A kind adds its own options and defines `output`; it may override `net_width` and `finish`.
     """
 
     numb_fparam: int = 0
@@ -40,7 +40,7 @@ class Fitting:
     float64_params: ClassVar[tuple[str, ...]] = ("bias_atom_e",)
     names: ClassVar[dict[str, str]] = {"n_neuron": "neuron"}
     needs_equivariant: ClassVar[bool] = False
-    """It reads the equivariant features of the descriptor, which must have some."""
+    """True: the fitting net reads equivariant features, so the descriptor must have some."""
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
@@ -60,15 +60,15 @@ class Fitting:
 
     @property
     def output(self) -> Output:
-        """What it predicts."""
+        """Predicted quantity."""
         raise NotImplementedError
 
     def net_width(self, widths: Widths) -> int:
-        """Width of the last layer of its nets."""
+        """Width K of the last layer of the nets."""
         return self.output.width
 
     def isolated(self, nets: int) -> tuple[bool, ...]:
-        """Which nets have their value at an isolated atom, with features of zero, subtracted."""
+        """Return the flags of nets with vacuum subtraction (docs/theory/fitting_nets.md#isolated-atoms)."""
         return (False,) * nets
 
     def finish(
@@ -82,14 +82,14 @@ class Fitting:
         *,
         xp: Namespace,
     ) -> Array:
-        """Atomic values (N, d), float64, from the nets' (N, K) and the model's bias and scale of each type.
+        """Atomic values (N, d), float64, from outputs f_NK of the nets, and bias and scale of the model by type.
 
-        Most kinds add the bias.
+        Default: add the bias.
         """
         return f_NK + xp.take(bias_Td, neighbours.type_N, axis=0)
 
     def extra_init(self, ntypes: int, like_T1: Array, *, xp: Namespace) -> Params:
-        """Return fresh parameters besides nets and statistics; `like_T1` (T, 1) holds zeros."""
+        """Return further fresh parameters of the kind; `like_T1` (T, 1) holds zeros."""
         return {}
 
     def net(self, widths: Widths) -> Net:
@@ -115,11 +115,11 @@ class Fitting:
         return {**params, **self.extra_init(ntypes, params["bias_atom_e"][:, 0:1], xp=xp)}
 
     def flags(self) -> dict[str, Any]:
-        """Which parameters training may change (see the descriptors)."""
+        """Trainable parameters: a flag for each layer, equal in all nets."""
         return {"nets": {"layers": list(self.layer_flags())}}
 
     def layer_flags(self) -> tuple[bool, ...]:
-        """Whether each layer is trained."""
+        """Return the flags of the layers: True for a trainable layer."""
         return (self.trainable,) * (len(self.neuron) + 1) if isinstance(self.trainable, bool) else self.trainable
 
     def apply(
@@ -152,7 +152,7 @@ class Fitting:
         *,
         xp: Namespace,
     ) -> Array:
-        """Values of the nets (N, K)."""
+        """Return the outputs of the nets (N, K), less Net(x) at features 0 where vacuum subtraction is on."""
         dtype = dtype_of(self.precision, xp=xp)
         extra = []
         if self.numb_fparam:

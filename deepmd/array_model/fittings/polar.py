@@ -23,8 +23,8 @@ class PolarFitting(Fitting):
 
     Attributes
     ----------
-    fit_diag : the net gives a diagonal matrix between the equivariant features, otherwise a full symmetric one
-    scale : of the values of the nets, a number or one for each type; kept among the parameters
+    fit_diag : True: the net gives a diagonal matrix B between the equivariant features. False: a symmetric matrix
+    scale : factor of the outputs of the nets, a number or one for each type; stored among the parameters
     shift_diag : add the mean diagonal of the data, by type, to the diagonal
     sel_type : types that have a polarizability; None for all
     """
@@ -42,17 +42,11 @@ class PolarFitting(Fitting):
     output = POLAR
 
     def net_width(self, widths: Widths) -> int:
-        """Entries of the matrix between the equivariant features."""
+        """Width of the last layer: entries of the matrix B."""
         return widths.equivariant if self.fit_diag else widths.equivariant**2
 
     def extra_init(self, ntypes: int, like_T1: Array, *, xp: Namespace) -> Params:
-        """Return `scale` (T, 1) and `constant_matrix` (T,), zero, which is added to the mean diagonal.
-
-        Raises
-        ------
-        ValueError
-            `scale` has another number of values than there are types.
-        """
+        """Return `scale` (T, 1) and `constant_matrix` (T,), which is added to the mean diagonal: here 0."""
         scale = 1.0 if self.scale is None else self.scale
         scales = scale if isinstance(scale, tuple) else (scale,) * ntypes
         if len(scales) != ntypes:
@@ -71,7 +65,7 @@ class PolarFitting(Fitting):
         *,
         xp: Namespace,
     ) -> Array:
-        """Atomic polarizabilities (N, 9)."""
+        """Atomic polarizabilities (N, 9), Q^T B Q, plus scale (trace of the bias / 3 + constant) on the diagonal."""
         scale_N1 = xp.astype(xp.take(params["scale"], neighbours.type_N, axis=0), xp.float64)
         f_NK, q_NG3 = f_NK * scale_N1, features.equivariant_NG3
         if self.fit_diag:

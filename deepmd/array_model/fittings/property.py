@@ -17,10 +17,10 @@ class PropertyFitting(Fitting):
 
     Attributes
     ----------
-    property_name : what the data call it: `property_name`.npy
-    task_dim : number of its components
-    intensive : it is the mean over atoms, not their sum
-    distinguish_types : mean and deviation of the data are those of each type, otherwise the same for all
+    property_name : name of the property in the data, `property_name`.npy
+    task_dim : number of components
+    intensive : the property is the mean over atoms, not the sum
+    distinguish_types : True: bias and scale of each type. False: bias and scale of type 0 for all
     """
 
     kind = "property"
@@ -39,7 +39,7 @@ class PropertyFitting(Fitting):
 
     @property
     def output(self) -> Output:
-        """Whatever it is."""
+        """Property with the labels `property_name` and `atom_` + `property_name`."""
         label = self.property_name
         return Output("property", self.task_dim, intensive=self.intensive, label=label, atomic_label=f"atom_{label}")
 
@@ -54,6 +54,6 @@ class PropertyFitting(Fitting):
         *,
         xp: Namespace,
     ) -> Array:
-        """Atomic values (N, task_dim)."""
+        """Atomic values (N, task_dim): output of the net times scale plus bias."""
         type_N = neighbours.type_N if self.distinguish_types else xp.zeros_like(neighbours.type_N)
         return f_NK * xp.take(std_Td, type_N, axis=0) + xp.take(bias_Td, type_N, axis=0)

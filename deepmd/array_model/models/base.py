@@ -19,14 +19,14 @@ OUTER = ("out_bias", "out_std")
 
 @dataclass(frozen=True)
 class Model:
-    """A model, without its parameters.
+    """Options of all models; parameters are a tree of their own.
 
     Attributes
     ----------
     type_map : element names; the index is the type
-    pair_exclude_types : unordered pairs of types that do not see each other
+    pair_exclude_types : unordered pairs of types whose atoms are no neighbours of each other
     atom_exclude_types : types whose atomic output is zero
-    rcond, preset_out_bias : how the bias was to be fitted (kept with the file)
+    rcond, preset_out_bias : options of the fit of biases, stored in files
     """
 
     type_map: tuple[str, ...]
@@ -44,7 +44,7 @@ class Model:
     precision: ClassVar[str] = "float64"
 
     def flags(self) -> Any:
-        """Nothing of its own can be trained."""
+        """No parameter of the model itself is trainable."""
         return {}
 
     @property
@@ -54,12 +54,12 @@ class Model:
 
     @property
     def output(self) -> Output:
-        """What it predicts."""
+        """Predicted quantity."""
         return ENERGY
 
     @property
     def conditions(self) -> dict[str, Asked]:
-        """How the model asks for each of `CONDITIONS`: by the most values and the first default of its parts."""
+        """Request for each of `CONDITIONS`: the largest number of values and the first default of the components."""
 
         def asked(row: Condition) -> Asked:
             parts: tuple[Any, ...] = fittings_of(self) if row.asked_by == "fitting_net" else descriptors_of(self)
@@ -72,20 +72,20 @@ class Model:
 
     @property
     def atom_ener(self) -> tuple[float | None, ...]:
-        """Energies of isolated atoms by type (eV) that are fixed beforehand; None where one is to be fitted."""
+        """Assigned energies of isolated atoms by type (eV); None for a fitted energy."""
         return ()
 
     @property
     def dim_descriptor(self) -> int:
-        """Width D of the features; 0 where there are none."""
+        """Width D of the features; 0 without features."""
         return 0
 
     def layout(self) -> Layout:
-        """How neighbours are to be packed for this model."""
+        """Packing of the neighbours."""
         raise NotImplementedError
 
     def init(self, draw: Draw, *, xp: Namespace) -> Params:
-        """Fresh parameters in their precisions."""
+        """Fresh parameters, each in the precision of its component."""
         raise NotImplementedError
 
     def atomic_output(

@@ -1,4 +1,7 @@
-"""linear_ener: a weighted sum of models (stored as "linear"), and what every combination of models shares."""
+"""linear_ener: a weighted sum of models, stored as "linear"; base class of all combinations of models.
+
+Formulas: docs/models.md.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,8 @@ from deepmd.array_model.spectral import Plan
 class Combination(Model):
     """Models whose atomic energies are added with weights: E_i = sum_k w_k E_ki + out_bias of the type.
 
-    Members add their own biases, as with DeePMD-kit's torch backend; its NumPy backend leaves those out. In models made
-    here they are zero, so that both agree. A kind gives `add`.
+    Members add their own biases, as in DeePMD-kit's torch backend; DeePMD-kit's NumPy backend omits them. Members that
+    are trained here have biases of 0, so that both agree. A kind defines `add`.
 
     Attributes
     ----------
@@ -48,16 +51,16 @@ class Combination(Model):
                 raise ValueError(f"models have different numb_{name}: {sizes}")
 
     def add(self, values: list[Array], bias_Nd: Array, neighbours: list[Neighbours], *, xp: Namespace) -> Array:
-        """Return the weighted sum of the members' values (N, 1), and the bias."""
+        """Return the weighted sum of the members' values (N, 1), plus the bias."""
         raise NotImplementedError
 
     @property
     def atom_ener(self) -> tuple[float | None, ...]:
-        """Those of the first member."""
+        """Assigned energies of the first member."""
         return self.models[0].atom_ener
 
     def layout(self) -> Layout:
-        """One list for all members."""
+        """Packing of the neighbours: one list for all members."""
         return unite_layouts([model.layout() for model in self.models], self.pair_exclude_types)
 
     def init(self, draw: Draw, *, xp: Namespace) -> Params:
@@ -101,12 +104,12 @@ class LinearModel(Combination):
 
     @property
     def numbers(self) -> list[float]:
-        """The weights."""
+        """Weight of each member."""
         count = len(self.models)
         if isinstance(self.weights, str):
             return [1.0 if self.weights == "sum" else 1.0 / count] * count
         return list(self.weights)
 
     def add(self, values: list[Array], bias_Nd: Array, neighbours: list[Neighbours], *, xp: Namespace) -> Array:
-        """Return the weighted sum of the members' values, and the bias."""
+        """Return the weighted sum of the members' values (N, 1), plus the bias."""
         return sum((weight * value for weight, value in zip(self.numbers, values, strict=True)), bias_Nd)

@@ -1,4 +1,4 @@
-"""pairtab: a pair potential given as a table of energies, interpolated by cubic splines."""
+"""pairtab: a pair potential from a table of energies, interpolated by cubic splines (docs/models.md#tables)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from deepmd.array_model.neighbours import Layout, Neighbours
 from deepmd.array_model.spectral import Plan
 
 TABLE = ("vdata", "tab_info", "tab_data")
-"""Parameters of the table: its rows (distance, energies of all pairs of types), what its grid is, and the splines."""
+"""Parameters of the table: rows (distance, energies of all pairs of types), grid, coefficients of the splines."""
 
 
 @dataclass(frozen=True)
 class PairTabModel(Model):
-    """Half the energy of a pair goes to each of its atoms: E_i = 1/2 sum_j u(r_ij) + out_bias of the type.
+    """Pair potential: E_i = 1/2 sum_j u(r_ij) + out_bias of the type of i.
 
     In interval k of the grid u = ((a3 w + a2) w + a1) w + a0 with w = (r - start) / step - k and the four coefficients
-    of the pair of types. Nearer than the grid begins u is constant; from the end of the grid, and from `rcut`, it is
-    zero.
+    of the pair of types. u is constant below `start`, and 0 from `rcut` and from the end of the grid on.
 
     Attributes
     ----------
@@ -41,7 +40,7 @@ class PairTabModel(Model):
     intervals: int
 
     def layout(self) -> Layout:
-        """One section, whose types choose the columns of the table."""
+        """Packing of the neighbours: one section, with types, which select the splines."""
         return Layout(self.rcut, (self.sel,), mixed=True, excluded=self.pair_exclude_types)
 
     def init(self, draw: Draw, *, xp: Namespace) -> Params:
@@ -69,7 +68,7 @@ class PairTabModel(Model):
         interval_NM = xp.minimum(interval_NM, last * xp.ones_like(interval_NM))
         column_NM = xp.expand_dims(neighbours.type_N, axis=-1) * self.ntypes + neighbours.type_NM
         row_NM = column_NM * self.intervals + xp.astype(interval_NM, xp.int64)
-        # where nothing is inside, any row will do; types of virtual atoms never get here
+        # empty slots read an arbitrary spline, whose value is dropped below; types of virtual atoms never get here
         splines_R4 = xp.reshape(params["tab_data"], (self.ntypes**2 * self.intervals, 4))
         chosen_P4 = xp.take(splines_R4, xp.reshape(row_NM, (-1,)), axis=0)
         a3, a2, a1, a0 = xp.unstack(chosen_P4, axis=-1)

@@ -28,12 +28,12 @@ class StandardModel(Model):
 
     @property
     def output(self) -> Output:
-        """What the fitting net predicts."""
+        """Quantity that the fitting net predicts."""
         return self.fitting.output
 
     @property
     def atom_ener(self) -> tuple[float | None, ...]:
-        """Energies of isolated atoms by type (eV) that the fitting net fixes."""
+        """Assigned energies of isolated atoms by type (eV), an option of the fitting net."""
         return getattr(self.fitting, "atom_ener", ())
 
     @property
@@ -42,11 +42,11 @@ class StandardModel(Model):
         return self.descriptor.widths.invariant
 
     def layout(self) -> Layout:
-        """How the descriptor wants its neighbours, without the pairs that are excluded."""
+        """Packing of the neighbours: the layout of the descriptor with `pair_exclude_types`."""
         return replace(self.descriptor.layout(), excluded=self.pair_exclude_types)
 
     def init(self, draw: Draw, *, xp: Namespace) -> Params:
-        """Fresh parameters in their precisions; `draw(seed_list)` returns a NumPy generator."""
+        """Fresh parameters, each in the precision of its component; `draw(seed_list)` returns a NumPy generator."""
         descriptor = self.descriptor.init(self.type_map, draw, xp=xp)
         nets = 1 if self.descriptor.mixed_types else self.ntypes
         fitting = self.fitting.init(nets, self.ntypes, self.descriptor.widths, draw, xp=xp)

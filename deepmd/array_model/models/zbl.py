@@ -1,4 +1,7 @@
-"""zbl: a Deep Potential that gives way to a pair table at short distances (Wang et al., Appl. Phys. Lett. 2019)."""
+"""zbl: a Deep Potential that is switched to a pair table at short distances (Wang et al., Appl. Phys. Lett. 2019).
+
+Formulas: docs/models.md#short-distances-use_srtab.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +13,26 @@ from deepmd.array_model.namespace import Array, Namespace
 from deepmd.array_model.neighbours import Neighbours
 
 LARGEST_EXPONENT = 600.0
-NEGLIGIBLE_EXPONENT = -230.0
-"""Its exponential is negligible against the weight 1 of a neighbour at `sw_rmax`.
+"""Bound of the exponents of the soft minimum, because exp(710) overflows float64."""
 
-No constant is that small: TorchScript takes two
-constants for one where they differ by less than 1e-8."""
+NEGLIGIBLE_EXPONENT = -230.0
+"""Exponent of the weight of a stand-in neighbour, negligible against the weight exp(0) of a neighbour at `sw_rmax`.
+
+The exponential is taken at run time, because TorchScript merges constants that differ by less than 1e-8.
+"""
 
 
 @dataclass(frozen=True)
 class ZblModel(Combination):
     """E_i = (1 - w_i) E_i of the Deep Potential + w_i E_i of the table + bias of the type.
 
-    Members are (Deep Potential, table).
-
-    w_i is the switch from 1 at `sw_rmin` to 0 at `sw_rmax` of the soft minimum of the distances of atom i,
-    sum_j r_ij exp(-r_ij / smin_alpha) / sum_j exp(-r_ij / smin_alpha).
+    The members are (Deep Potential, table). w_i is the switch, 1 at `sw_rmin` and 0 at `sw_rmax`, of the soft minimum
+    of the distances of atom i, sum_j r_ij exp(-r_ij / smin_alpha) / sum_j exp(-r_ij / smin_alpha).
 
     Attributes
     ----------
-    sw_rmin, sw_rmax, smin_alpha : Angstrom
-    add_bias : whether the energy of the table gets the bias too (`srtab_add_bias`)
+    sw_rmin, sw_rmax, smin_alpha : bounds of the switch and decay length of the soft minimum, Angstrom
+    add_bias : True: E_i has the whole bias. False: the bias has the weight of the Deep Potential (`srtab_add_bias`)
     """
 
     kind = "zbl"
@@ -49,11 +52,11 @@ class ZblModel(Combination):
             raise ValueError(f"{given}; needs 0 <= sw_rmin < sw_rmax, and smin_alpha > 0 (Angstrom)")
 
     def add(self, values: list[Array], bias_Nd: Array, neighbours: list[Neighbours], *, xp: Namespace) -> Array:
-        """Return the weighted sum of the members' values, and the bias of what gets it."""
+        """Return the weighted sum of the members' values (N, 1), plus the bias (see `add_bias`)."""
         disp_NM3, mask_NM = neighbours[1].disp_NM3, neighbours[1].mask_NM
         r_NM = xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1))
-        # relative to sw_rmax, so that nothing underflows where the weight is not zero; without neighbours the minimum
-        # is beyond it
+        # weights exp((sw_rmax - r)/smin_alpha) do not underflow within sw_rmax, where the table counts; a stand-in
+        # neighbour of weight `rest_N` at 2 sw_rmax is the soft minimum of an atom without neighbours
         exponent_NM = (self.sw_rmax - r_NM) / self.smin_alpha
         exponent_NM = xp.minimum(exponent_NM, LARGEST_EXPONENT * xp.ones_like(r_NM))
         share_NM = xp.where(mask_NM, xp.exp(exponent_NM), xp.zeros_like(r_NM))
