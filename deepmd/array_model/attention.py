@@ -32,7 +32,7 @@ def unit(x: Array, precision: str, length: Any = 1.0, *, xp: Namespace) -> Array
     """Normalise the vectors of the last axis to a length (..., 1): x length / max(|x|, floor) (see `SHORTEST`).
 
     Derivatives are finite at zero, because the root is taken of the floor there. Rows of neighbours just within the
-    cutoff are shorter than the floor, so their directions fade out.
+    cutoff may be shorter than the floor: their directions fade out.
     """
     square, least = xp.sum(x * x, axis=-1, keepdims=True), SHORTEST.get(PRECISIONS[precision], 1e-12) ** 2
     return x * (length / xp.sqrt(xp.where(square > least, square, least * xp.ones_like(square))))

@@ -91,7 +91,7 @@ def _joined(sections: Neighbours, row: Neighbours, *, xp: Namespace) -> Neighbou
 
 
 def _shortened(neighbours: Neighbours, inner: Layout, *, xp: Namespace) -> Neighbours:
-    """Keep the nearest `sel` slots of each section, and of a mixed row the empty last one."""
+    """Keep the nearest `sel` slots of each section, and the empty last slot of a mixed row."""
 
     def kept(array: Array) -> list[Array]:
         if inner.mixed:

@@ -34,7 +34,7 @@ def atomic_virials_of_messages(
 
     W_J,kl = -sum_i dE_i/dr_J,k (r_J - r_i)_l for every atom and image J (docs/theory/conventions.md#atomic-virial).
     An edge d = r_b - r_a with g = dE/dd adds g_k r_a,l - m_l,k to atom a and -(g_k r_b,l - m_l,k) to atom b.
-    `moments_3NM3` holds m_l = d(sum_i E_i r_i,l)/dd for each direction l. Positions r_i are those inside the cell:
+    `moments_3NM3` holds m_l = d(sum_i E_i r_i,l)/dd for each direction l. Positions r_i lie inside the cell:
     atomic virials depend on the image that is chosen, their sum does not.
     """
     shares_a, shares_b = [], []

@@ -8,7 +8,7 @@ from deepmd.array_model.namespace import Array, Namespace
 
 
 def switch(r: Array, rcut_smth: float, rcut: float, *, xp: Namespace) -> Array:
-    """Switch w(r) in the shape of r: 1 below `rcut_smth`, 0 from `rcut` on (Angstrom), twice differentiable."""
+    """Switch w(r): 1 below `rcut_smth`, 0 from `rcut` on (Angstrom), twice continuously differentiable."""
     u = xp.minimum(xp.maximum((r - rcut_smth) / (rcut - rcut_smth), xp.zeros_like(r)), xp.ones_like(r))
     return 1.0 - u * u * u * (10.0 - 15.0 * u + 6.0 * u * u)
 

@@ -39,7 +39,7 @@ def affine(layer: Params, x: Array, *, xp: Namespace) -> Array:
 
 def init_factor(size: int, scale: float, how: str, rng: Any) -> Array:
     """Fresh residual factor (size,) from a NumPy generator: all `scale` ("const"), or N(0, scale) ("norm")."""
-    drawn = rng.normal(0.0, scale, (size,))
+    drawn = rng.normal(0.0, scale, (size,))  # for "const" too: the source of an array of this shape
     return 0.0 * drawn + scale if how == "const" else drawn
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from deepmd.array_model.namespace import Array, Namespace
 
 UNLIMITED = 2**31 - 1
-"""Row limit of layouts without one: no atom has as many neighbours."""
+"""Row limit of layouts `by_section`: larger than any number of neighbours."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Layout:
         `Neighbours`)
     excluded : unordered pairs of types whose neighbours are left out (`pair_exclude_types`). Their slots stay empty if
         `needs_neighbour_features`, otherwise farther neighbours move up
-    typed : slots of each neighbour type, for sections in front of the mixed one. These list the same neighbours again,
-        for parts that read sections. () for none
+    typed : slots of each neighbour type, for sections in front of the mixed one. These sections list the
+        neighbours of the mixed one again, for parts that read sections. () for none
     inner : (cutoff in Angstrom, slots) of shorter lists, each the beginning of the rows of a mixed layout
     needs_neighbour_features : message passing: the descriptor reads features of neighbours, so every atom is a centre
     by_section : overflow policy. True: each section drops its own farthest. False: keep the nearest sum(sel) of the

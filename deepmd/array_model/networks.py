@@ -140,6 +140,7 @@ def summed_net(net: Net, params: Params, x_NP: Array, share_NP: Array, *, xp: Na
     for number, (layer, (width, out, shortcut)) in enumerate(zip(params["layers"], net.widths(), strict=True)):
         y = act(xp.matmul(xp.matrix_transpose(layer["w"]), x) + xp.expand_dims(layer["b"], axis=1), xp=xp)
         if number >= len(net.neuron) - 1:
+            # last layer: sum(share (y idt + x)) = sum(share y) idt + sum(share x)
             x, y = total(x, width) if shortcut else x, total(y, out)
         if layer.get("idt") is not None:
             y = y * xp.expand_dims(layer["idt"], axis=1)

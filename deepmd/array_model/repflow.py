@@ -332,7 +332,7 @@ def _edge_angle(
     b_j sums the angles of an angle neighbour j. For other edges b_j = 0 with `smooth_edge_update`, else e_j.
     """
     message = phi(_angles(block, layer, "edge_angle_linear1", angle, node, edge, graph, xp=xp), xp=xp)
-    alpha = graph.alpha_NW
+    alpha = graph.alpha_NW  # b_j = sum_k alpha_j alpha_k message_jk / sqrt(divisor of angles)
     weights_NWW = xp.expand_dims(alpha, axis=2) * xp.expand_dims(alpha, axis=1) * block.norms[1] ** -0.5
     inner = xp.sum(message * xp.expand_dims(weights_NWW, axis=-1), axis=2)
     near, rest = xp.split(edge, (graph.columns, graph.neighbours.widths[0] - graph.columns), axis=1)

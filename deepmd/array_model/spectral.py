@@ -126,8 +126,8 @@ def contract_with_adjoint(
 
     Value: within the domain the K sums of R and x R suffice. Beyond the domain x0 = 1 and all T_m(y) are 1, so one more
     sum, of (x - x0) R, contracts with the sum of all slope coefficients. Adjoint: the gradient contracted with the
-    coefficients gives each atom and component a polynomial P and its slope P', and with them
-    d/dR_j = P(x0_j) + (x_j - x0_j) P'(x0_j) and d/dx_j = sum_c R_cj P'_c(x0_j).
+    coefficients gives each atom and component c a polynomial P_c and its slope P'_c. The gradient
+    by R_cj is P_c(x0_j) + (x_j - x0_j) P'_c(x0_j), the gradient by x_j is sum_c R_cj P'_c(x0_j).
     """
     atoms, components, width = xp.shape(columns_NCM)
     x0_NM = xp.minimum(x_NM, xp.ones_like(x_NM))

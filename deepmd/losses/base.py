@@ -159,7 +159,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class OutputLoss(Loss):
-    """Mean-square loss of an output whose width and labels depend on the model (`target`)."""
+    """Loss of an output whose width and labels depend on the model (`target`). Default: mean squares."""
 
     target: Target = field(default=Target(), kw_only=True, metadata={"derived": True})
 

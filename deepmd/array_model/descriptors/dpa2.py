@@ -173,6 +173,7 @@ class Dpa2(Descriptor):
         blocks: dict[str, Any] = {"repinit": self.pair, **({"three_body": self.three} if self.three else {})}
         params: Params = {"type_embedding": self.types().init(type_map, self.seeds(0), draw, xp=xp)}
         for number, (name, part) in enumerate(blocks.items()):
+            # parts have seeds of their own, because their seed lists would coincide
             own = replace(part, seed=None if self.seed is None else self.seed + 1000 * (number + 1))
             params[name] = {
                 key: value

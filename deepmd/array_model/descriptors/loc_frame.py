@@ -11,7 +11,7 @@ from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.neighbours import Layout, Neighbours, spans
 
 OPPOSITE = 1e-4
-"""Threshold of 1 + cos(angle between the axes): below, the axes are opposite and the second one is replaced."""
+"""Threshold of 1 + cos(angle between the axes). Below, the axes are opposite and the second axis is replaced."""
 
 SMALLEST = 1e-20
 """Threshold of sin^2(angle between the axes): up to here the axes are collinear, and the y and z directions are 0."""
@@ -112,7 +112,7 @@ class LocFrame(Descriptor):
         return {}
 
     def raw_rows(self, neighbours: Neighbours, *, xp: Namespace) -> list[Array]:
-        """Sample of the statistics: features (N, D) before normalisation, because each has its own mean."""
+        """Sample of the statistics: features (N, D) before normalisation; each feature has its own."""
         return [self._raw(neighbours, xp=xp)]
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
@@ -145,6 +145,7 @@ class LocFrame(Descriptor):
 
     def _lists(self, rows_NM4: Array, widths: tuple[Any, ...], *, xp: Namespace) -> tuple[Array, Array]:
         """Return the slots of `sel_a` (N, A, 4) and of `sel_r` (N, R, 4), type by type, padded with 0."""
+        # padding with `max(sel)` empty slots, so that no slice ends before its slots
         none_N14 = xp.zeros_like(xp.sum(rows_NM4, axis=1, keepdims=True))
         none_NS4 = xp.concat([none_N14] * max(self.sel), axis=1)
         whole, radial = [], []

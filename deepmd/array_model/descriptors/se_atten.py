@@ -203,6 +203,7 @@ class SeAtten(Mixed, Expandable):
             both_TE = xp.reshape(both_TE, (-1, *xp.shape(types_TE)[:1], 2 * self.tebd_dim))[:, centre, :]
         s_K1 = self._normalise(params, centre, s_K, xp=xp)
         if self.tebd_input_mode == "concat":
+            # [s, e_neighbour, e_centre] of all pairs of types and nodes, (T, K, 1 + E)
             s_1K1, both_T1E = xp.expand_dims(s_K1, axis=0), xp.expand_dims(both_TE, axis=1)
             x_TKE = xp.concat([s_1K1 + xp.zeros_like(both_T1E[:, :, 0:1]), both_T1E + xp.zeros_like(s_1K1)], axis=-1)
             g_TKG = apply_net(nets["embeddings"], params["embeddings"][0], x_TKE, xp=xp)
@@ -223,6 +224,7 @@ class SeAtten(Mixed, Expandable):
         for neighbour in range(len(neighbours.counts)):
             here_NM = xp.astype(xp.equal(found.type_NM, neighbour), dtype_of(self.precision, xp=xp))
             weights.append(here_NM * (found.switch_NM if self._gated else found.count_NM))
+        # weights of J functions times 4 columns of R, (N, 4 J, M): products with the polynomials give all moments
         rows_N41M = xp.expand_dims(xp.matrix_transpose(found.rows_NM4), axis=2)
         rows_NCM = xp.reshape(
             rows_N41M * xp.expand_dims(xp.stack(weights, axis=1), axis=1),

@@ -58,9 +58,9 @@ class SeE2ATyped(SeE2A):
     def apply(
         self, params: Params, neighbours: Neighbours, expansion: Expansion | None = None, *, xp: Namespace
     ) -> Features:
-        """Features of each centre: those of se_e2_a with G_j = Net([s_j, e_j, e_i]), then e_i.
+        """Features of each centre: se_e2_a with G_j = Net([s_j, e_j, e_i]), followed by e_i.
 
-        G_j = Net([s_j, e_j]) if `type_one_side`.
+        With `type_one_side` G_j = Net([s_j, e_j]).
         """
         features = super().apply(params, neighbours, expansion, xp=xp)
         own_NE = xp.take(

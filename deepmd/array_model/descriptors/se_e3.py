@@ -99,6 +99,7 @@ class SeE3(Sectioned):
                 [one_M, float(sel) - xp.sum(one_M, axis=0, keepdims=True), *[zero_1] * (BLOCKS - 1)], axis=0
             )
             rows_NM3 = xp.concat([rows_NM4[:, :, 1:], empty_NB3], axis=1)
+            # BLOCKS * length is at least width + 1; the remainder, at most BLOCKS - 1 entries, is padding
             length = width // BLOCKS + 1
             sizes = (*[length] * BLOCKS, width + BLOCKS - BLOCKS * length)
             out.append(

@@ -66,6 +66,7 @@ class PairTabModel(Model):
         interval_NM = xp.floor(xp.stop_gradient(u_NM))
         inside_NM = xp.logical_and(neighbours.mask_NM, xp.logical_and(r_NM < self.rcut, interval_NM <= last))
         interval_NM = xp.minimum(interval_NM, last * xp.ones_like(interval_NM))
+        # spline of interval k of a pair of types: row (type_i T + type_j) intervals + k
         column_NM = xp.expand_dims(neighbours.type_N, axis=-1) * self.ntypes + neighbours.type_NM
         row_NM = column_NM * self.intervals + xp.astype(interval_NM, xp.int64)
         # empty slots read an arbitrary spline, whose value is dropped below; types of virtual atoms never get here

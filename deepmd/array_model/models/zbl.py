@@ -36,7 +36,7 @@ class ZblModel(Combination):
     """
 
     kind = "zbl"
-    sections = {"models": ""}  # the section of the Deep Potential is that of the model
+    sections = {"models": ""}  # the Deep Potential is described by the section of the model itself
 
     sw_rmin: float = 0.0
     sw_rmax: float = 0.0
