@@ -33,7 +33,7 @@ USAGE_ERROR, INTERRUPTED, TERMINATED = 2, 130, 143
 
 def _backend(args: argparse.Namespace) -> str | None:
     """Return the backend of the command line or of DP_BACKEND, or None."""
-    from deepmd.io.formats import backend_name
+    from deepmd.backends import backend_name
 
     name = args.backend or os.environ.get("DP_BACKEND")
     return backend_name(name) if name else None

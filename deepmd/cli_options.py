@@ -5,14 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any, NoReturn
 
-LEVELS = {"DEBUG": 10, "3": 10, "INFO": 20, "2": 20, "WARNING": 30, "1": 30, "ERROR": 40, "0": 40}
+from deepmd.backends import BACKENDS
 
-BACKEND_FLAGS = {
-    "torch": ("pt", "torch", "pytorch"),
-    "tf": ("tf", "tensorflow"),
-    "numpy": ("np", "numpy", "dp", "dpmodel"),
-}
-"""Flags that choose a backend, such as `--pt`."""
+LEVELS = {"DEBUG": 10, "3": 10, "INFO": 20, "2": 20, "WARNING": 30, "1": 30, "ERROR": 40, "0": 40}
 
 
 class UsageError(Exception):
@@ -42,9 +37,9 @@ def common() -> Parser:
     group.add_argument(
         "-b", "--backend", metavar="NAME", help="backend: torch (pt), tf, numpy (np); default: DP_BACKEND, or torch"
     )
-    for name, flags in BACKEND_FLAGS.items():
+    for name, backend in BACKENDS.items():
         group.add_argument(
-            *(f"--{flag}" for flag in flags),
+            *(f"--{flag}" for flag in backend.names),
             dest="backend",
             action="store_const",
             const=name,

@@ -104,10 +104,10 @@ def _counting(size: int, *, like: np.ndarray) -> np.ndarray:
     return np.arange(size, dtype=np.int64)
 
 
-def _checked(x: np.ndarray, right: Any, text: str) -> np.ndarray:
-    """Return x; raise InputError with the text, and the position of the first false entry, unless `right` is true."""
-    if not np.all(right):
-        raise InputError(f"{text} {np.argmin(right)}" if np.ndim(right) else text)
+def _checked(x: np.ndarray, valid: Any, text: str) -> np.ndarray:
+    """Return x; raise InputError with the text, and the position of the first false entry, unless `valid` is true."""
+    if not np.all(valid):
+        raise InputError(f"{text} {np.argmin(valid)}" if np.ndim(valid) else text)
     return x
 
 

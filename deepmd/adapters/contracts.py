@@ -18,8 +18,8 @@ from deepmd.array_model.contracts import Model
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.spectral import Plan
+from deepmd.backends import framework
 from deepmd.data.batch import Batch
-from deepmd.io.formats import framework
 from deepmd.io.model_file import ModelFile
 
 

@@ -17,11 +17,16 @@ Getters = dict[str, tuple[Any, Any]]
 """{function: (type, value)}; types are `bool`, `int`, `float`, `str` and lists of them."""
 
 
+def kit_name(output: Output) -> str:
+    """Return DeePMD-kit's name of an output: of a property its label."""
+    return output.label if output.name == "property" else output.name
+
+
 def getters_of(content: ModelFile) -> Getters:
     """Return the getters of a file, functions without arguments, with the type and value that each returns."""
     model, layout = content.model, content.model.layout()
     output: Output = model.output
-    name = output.label if output.name == "property" else output.name
+    name = kit_name(output)
     getters: Getters = {
         "get_model_def_script": (str, json.dumps(content.definition)),
         "get_type_map": (list[str], list(model.type_map)),

@@ -19,25 +19,23 @@ from deepmd.adapters.evaluation import ExactEvaluator
 from deepmd.array_model.conditions import CONDITIONS, Conditions
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.array_model.spectral import CHOICES, Plan
+from deepmd.backends import backend_name
 from deepmd.data.neighbours import PairList, find_neighbours
 from deepmd.data.packing import Packed, pack
 from deepmd.data.systems import System
+from deepmd.infer.blocks import block_limit, group_frames, select_centres, split_atoms
 from deepmd.infer.inputs import (
     EvalInput,
-    batch_size,
     check_cells,
     check_conditions,
     check_coords,
     check_results,
     check_types,
-    group_frames,
     name_place,
-    select_centres,
-    split_atoms,
     warn_of_order,
 )
 from deepmd.infer.model_facts import ModelFacts
-from deepmd.io.formats import backend_name, backend_of, load_model
+from deepmd.io.formats import backend_of, load_model
 from deepmd.io.model_file import ModelFile, evaluation_asked, plan_evaluation
 from deepmd.plan.plans import count_terms, needs_order
 
@@ -123,7 +121,7 @@ class DeepEval(ModelFacts):
             raise InputError(
                 f"{given}: neighbours are found by vesin; accepted: neighbor_list None, nlist_backend 'auto' or 'vesin'"
             )
-        self._batch_size = batch_size(auto_batch_size)
+        self._block_limit = block_limit(auto_batch_size)
         self.model_path = str(model_file)
         self.backend = backend_of(model_file) if backend is None else backend_name(backend)
         self._adapter()  # fails now if the framework is not installed
@@ -203,7 +201,7 @@ class DeepEval(ModelFacts):
         out: dict[str, np.ndarray] = {
             name: np.zeros((count if name in per_frame else count * natoms, widths[name])) for name in wanted
         }
-        for first, last in group_frames(np.count_nonzero(frames.types >= 0, axis=1), self._batch_size):
+        for first, last in group_frames(np.count_nonzero(frames.types >= 0, axis=1), self._block_limit):
             neighbours = find_neighbours([frames.structure(k) for k in range(first, last)], self.get_rcut())
             self._count_outside(neighbours, self._evaluate.start)
             rows = {
@@ -212,7 +210,7 @@ class DeepEval(ModelFacts):
             }
             workers = adapter.workers()
             # message passing reads features of all atoms of a frame, so that the atoms stay in one block
-            limit = None if self._layout.needs_neighbour_features else self._batch_size
+            limit = None if self._layout.needs_neighbour_features else self._block_limit
             parts = split_atoms(neighbours.types, limit, workers, adapter.FEWEST_ATOMS)
             # packed lazily by this thread, because packing threads would wait for the interpreter lock; at most
             # workers + 1 blocks are in flight, which bounds memory

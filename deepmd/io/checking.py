@@ -71,7 +71,7 @@ def rename(section: dict[str, Any], aliases: Mapping[str, str], where: str) -> d
     return out
 
 
-def given(instance: Any) -> dict[str, Any]:
+def options_of(instance: Any) -> dict[str, Any]:
     """Return the options of a config dataclass, without fields that are derived from elsewhere."""
     derived = [field.name for field in dataclasses.fields(instance) if field.metadata.get("derived")]
     return {name: value for name, value in dataclasses.asdict(instance).items() if name not in derived}

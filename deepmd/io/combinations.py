@@ -18,10 +18,10 @@ from deepmd.io.pair_table import read_table
 from deepmd.io.sections import FORBID, FileName, ModelSection
 from deepmd.plan import slots
 
-Given = dict[str, np.ndarray]
+FixedParams = dict[str, np.ndarray]
 """{path: array}: parameters that the input determines, of pair tables and frozen models."""
 
-Read = Callable[[dict[str, Any]], tuple[ModelSection, Any, Given]]
+Read = Callable[[dict[str, Any]], tuple[ModelSection, Any, FixedParams]]
 """Function that reads a section `model` of any type: its other keys, the model, parameters that it determines."""
 
 
@@ -78,7 +78,7 @@ SECTIONS: dict[str, type] = {
 """Sections by the `type` of the model; the keys of `ModelSection` come in addition."""
 
 
-def read_combination(kind: str, section: dict[str, Any], read: Read) -> tuple[ModelSection, Any, Given]:
+def read_combination(kind: str, section: dict[str, Any], read: Read) -> tuple[ModelSection, Any, FixedParams]:
     """Build the model of a section of one of `SECTIONS`; `read` builds its members."""
     cls: Any = SECTIONS[kind]
     names = cls.__dataclass_fields__
@@ -91,45 +91,51 @@ def read_combination(kind: str, section: dict[str, Any], read: Read) -> tuple[Mo
     if kind == "frozen":
         return _frozen(own, common)
     if kind == "pairtab":
-        outer = build(ModelSection, common, "model")
+        shared = build(ModelSection, common, "model")
         model, params = read_table(
-            own.tab_file, own.rcut, own.most, outer.type_map, "model/tab_file", **_options(outer)
+            own.tab_file, own.rcut, own.most, shared.type_map, "model/tab_file", **_options(shared)
         )
-        return outer, model, flatten(params)
+        return shared, model, flatten(params)
     return _linear(own, common, read)
 
 
-def _options(outer: ModelSection) -> dict[str, Any]:
-    bias = None if outer.preset_out_bias is None else {key: list(value) for key, value in outer.preset_out_bias.items()}
+def preset_bias(shared: ModelSection) -> dict[str, list[Any]] | None:
+    """Return `preset_out_bias` as models have it."""
+    given = shared.preset_out_bias
+    return None if given is None else {key: list(value) for key, value in given.items()}
+
+
+def _options(shared: ModelSection) -> dict[str, Any]:
+    """Return the options that every combination has."""
     return {
-        "pair_exclude_types": outer.pair_exclude_types,
-        "atom_exclude_types": outer.atom_exclude_types,
-        "preset_out_bias": bias,
+        "pair_exclude_types": shared.pair_exclude_types,
+        "atom_exclude_types": shared.atom_exclude_types,
+        "preset_out_bias": preset_bias(shared),
     }
 
 
-def _frozen(own: FrozenSection, common: dict[str, Any]) -> tuple[ModelSection, Any, Given]:
+def _frozen(own: FrozenSection, common: dict[str, Any]) -> tuple[ModelSection, Any, FixedParams]:
     """Return the model and parameters of a model file, unchanged."""
     from deepmd.io.formats import load_model
 
     content = load_model(own.model_file)
-    outer = build(ModelSection, {**common, "type_map": common.get("type_map", list(content.model.type_map))}, "model")
-    if outer.type_map != content.model.type_map:
+    shared = build(ModelSection, {**common, "type_map": common.get("type_map", list(content.model.type_map))}, "model")
+    if shared.type_map != content.model.type_map:
         raise InputError(
-            f"model/type_map is {list(outer.type_map)}, but {own.model_file} has {list(content.model.type_map)}"
+            f"model/type_map is {list(shared.type_map)}, but {own.model_file} has {list(content.model.type_map)}"
         )
-    return outer, content.model, flatten(content.params)
+    return shared, content.model, flatten(content.params)
 
 
-def _linear(own: LinearSection, common: dict[str, Any], read: Read) -> tuple[ModelSection, Any, Given]:
+def _linear(own: LinearSection, common: dict[str, Any], read: Read) -> tuple[ModelSection, Any, FixedParams]:
     """Return a sum of models. Biases b_k that members bring along become one bias of the sum, sum_k w_k b_k."""
     first = own.models[0] if own.models else {}
     if "type_map" not in common and "type_map" in first:
         common = {**common, "type_map": first["type_map"]}
-    outer = build(ModelSection, common, "model")
+    shared = build(ModelSection, common, "model")
     members, given = [], {}
     for number, each in enumerate(own.models):
-        inherited = {} if each.get("type") == "frozen" else {"type_map": list(outer.type_map)}
+        inherited = {} if each.get("type") == "frozen" else {"type_map": list(shared.type_map)}
         try:
             _, member, theirs = read({**inherited, **each})
         except InputError as error:
@@ -138,7 +144,7 @@ def _linear(own: LinearSection, common: dict[str, Any], read: Read) -> tuple[Mod
         given.update({f"models/{number}/{path}": value for path, value in theirs.items()})
     weights = own.weights if isinstance(own.weights, str) else tuple(own.weights)
     try:
-        model = LinearModel(outer.type_map, tuple(members), **_options(outer), weights=weights)
+        model = LinearModel(shared.type_map, tuple(members), **_options(shared), weights=weights)
     except ValueError as error:
         raise InputError(f"model: {error}") from error
     total = np.zeros((1, model.ntypes, 1))
@@ -147,25 +153,25 @@ def _linear(own: LinearSection, common: dict[str, Any], read: Read) -> tuple[Mod
         if path in given:
             total = total + weight * given[path]
             given[path] = 0.0 * given[path]
-    return outer, model, {**given, "out_bias": total}
+    return shared, model, {**given, "out_bias": total}
 
 
-def with_table(outer: ModelSection, model: StandardModel) -> tuple[Any, Given]:
+def with_table(shared: ModelSection, model: StandardModel) -> tuple[Any, FixedParams]:
     """Return the model of a section with `use_srtab`: a Deep Potential, replaced by a pair table at short distances."""
-    missing = [name for name in ("smin_alpha", "sw_rmin", "sw_rmax") if getattr(outer, name) is None]
+    missing = [name for name in ("smin_alpha", "sw_rmin", "sw_rmax") if getattr(shared, name) is None]
     if missing:
         raise InputError(f"model/{missing[0]}: required with use_srtab, but missing")
     most = 1 if slots.find_automatic(model) else sum(model.layout().sel)  # 1: placeholder for an automatic sel
     table, params = read_table(
-        str(outer.use_srtab), max(slots.find_cutoffs(model)), most, outer.type_map, "model/use_srtab"
+        str(shared.use_srtab), max(slots.find_cutoffs(model)), most, shared.type_map, "model/use_srtab"
     )
     options = {
         name: getattr(model, name) for name in ("pair_exclude_types", "atom_exclude_types", "rcond", "preset_out_bias")
     }
     bare = replace(model, pair_exclude_types=(), atom_exclude_types=())
-    numbers = {name: getattr(outer, name) for name in ("smin_alpha", "sw_rmin", "sw_rmax")}
+    numbers = {name: getattr(shared, name) for name in ("smin_alpha", "sw_rmin", "sw_rmax")}
     try:
-        whole = ZblModel(outer.type_map, (bare, table), **options, **numbers, add_bias=outer.srtab_add_bias)
+        whole = ZblModel(shared.type_map, (bare, table), **options, **numbers, add_bias=shared.srtab_add_bias)
     except ValueError as error:
         raise InputError(f"model: {error}") from error
     return whole, {f"models/1/{path}": value for path, value in flatten(params).items()}

@@ -1,13 +1,12 @@
-"""Tables of file formats and backends. Modules are imported on use, so that reading a `.dp` loads no framework."""
+"""Table of file formats. Modules are imported on use, so that reading a `.dp` loads no framework."""
 
 from __future__ import annotations
 
-import importlib
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from deepmd.array_model.errors import InputError
+from deepmd.backends import framework
 from deepmd.io.atomic import check_output
 from deepmd.io.model_file import ModelFile
 
@@ -34,55 +33,6 @@ WRITABLE = tuple(suffix for suffix, row in FORMATS.items() if row[2])
 
 LAMMPS = (".pth", ".savedmodel", ".savedmodeltf")
 """Formats that the `pair_style deepmd` of DeePMD-kit reads."""
-
-
-class Backend(NamedTuple):
-    """A backend.
-
-    Attributes
-    ----------
-    names : accepted names; the first one names its folder in `deepmd/adapters`
-    package, extra : its framework, and the extra that installs the framework; "" if it has none
-    trains : whether it has a trainer
-    """
-
-    names: tuple[str, ...]
-    package: str = ""
-    extra: str = ""
-    trains: bool = False
-
-
-BACKENDS = {
-    backend.names[0]: backend
-    for backend in (
-        Backend(("numpy", "np", "dp", "dpmodel")),
-        Backend(("torch", "pt", "pytorch"), "torch", "torch", trains=True),
-        Backend(("tf", "tensorflow"), "tensorflow", "tf", trains=True),
-    )
-}
-
-
-def backend_name(name: str) -> str:
-    """Return the canonical name of a backend."""
-    for canonical, backend in BACKENDS.items():
-        if name.lower() in backend.names:
-            return canonical
-    known = ", ".join(each for backend in BACKENDS.values() for each in backend.names)
-    raise InputError(f"unknown backend {name!r}. Known: {known}")
-
-
-def framework(module: str, backend: str) -> Any:
-    """Import a module of an adapter; raise InputError with installation advice if the framework is missing."""
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        _, package, extra, _ = BACKENDS[backend]
-        if error.name is None or error.name.split(".")[0] != package:
-            raise
-        raise InputError(
-            f"the {backend} backend needs the package {package!r}, which is not installed: "
-            f"pip install 'deepmd[{extra}]'"
-        ) from error
 
 
 def suffix_of(path: str | os.PathLike[str]) -> str:

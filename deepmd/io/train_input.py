@@ -1,6 +1,7 @@
 """input.json: reading, checking, defaults (docs/input.md). Frameworks are not needed.
 
-Sections: sections.py. Models of models: combinations.py. Inputs of old DeePMD-kit versions: kit/old_input.py.
+Sections: sections.py. Models of models: combinations.py. The way back: write_input.py. Inputs of old DeePMD-kit
+versions: kit/old_input.py.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,13 +21,12 @@ from deepmd.array_model.contracts import Model
 from deepmd.array_model.descriptors.hybrid import Hybrid
 from deepmd.array_model.descriptors.se_e2_a_typed import SeE2ATyped
 from deepmd.array_model.errors import InputError, nearest
-from deepmd.array_model.fittings.net import Fitting
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.registry import canonical, lookup
 from deepmd.array_model.type_embedding import TypeEmbedding
-from deepmd.io.checking import build, check_finite, given, rename, without_comments
+from deepmd.io.checking import build, check_finite, rename, without_comments
 from deepmd.io.combinations import SECTIONS as COMBINATIONS
-from deepmd.io.combinations import Given, read_combination, with_table
+from deepmd.io.combinations import FixedParams, preset_bias, read_combination, with_table
 from deepmd.io.kit_table import from_kit
 from deepmd.io.sections import (
     LEARNING_RATES,
@@ -54,15 +54,15 @@ class TrainInput:
     Attributes
     ----------
     model : configuration; `sel` of a descriptor may still be "auto"
-    given : {path: array}: parameters that the input determines, of pair tables and frozen models
-    section : the other keys of `model`
+    fixed_params : {path: array}, parameters that the input determines, of pair tables and frozen models
+    model_section : the other keys of `model`
     combination : section `model` as given, if it describes more than a descriptor and a fitting net; else None
     data, validation, training, learning_rate, optimizer, loss, validating : the sections
     """
 
     model: Model
-    given: Given
-    section: ModelSection
+    fixed_params: FixedParams
+    model_section: ModelSection
     combination: dict[str, Any] | None
     data: DataSection
     validation: ValidationSection | None
@@ -71,73 +71,6 @@ class TrainInput:
     optimizer: AdamSection
     loss: Loss
     validating: ValidatingSection
-
-    def with_model(self, model: Model) -> TrainInput:
-        """Return the input with another model, such as the model with a resolved `sel`."""
-        return replace(self, model=model)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the whole input with all defaults written out, as in `out.json`."""
-        training = asdict(self.training)
-        validation = None if self.validation is None else asdict(self.validation)
-        data = asdict(self.data)
-        tree = {
-            "model": self.model_dict(),
-            "learning_rate": {"type": _name(self.learning_rate, LEARNING_RATES), **asdict(self.learning_rate)},
-            "optimizer": {"type": _name(self.optimizer, OPTIMIZERS), **asdict(self.optimizer)},
-            "loss": {"type": self.loss.kind, **given(self.loss)},
-            "training": {"training_data": data, "validation_data": validation, **training},
-            "validating": asdict(self.validating),
-        }
-        tree["training"] = {key: value for key, value in tree["training"].items() if value is not None}
-        return json.loads(json.dumps(tree))  # type: ignore[no-any-return]
-
-    def model_dict(self) -> dict[str, Any]:
-        """Return the section `model` with all defaults written out, as every model file stores it."""
-        if self.combination is not None:
-            return self.combination
-        model = self.model
-        assert isinstance(model, StandardModel)
-        assert isinstance(model.fitting, Fitting)
-        table = ("use_srtab", "smin_alpha", "sw_rmin", "sw_rmax", "srtab_add_bias")
-        tree = {
-            **{key: value for key, value in asdict(self.section).items() if key not in table},
-            "descriptor": descriptor_section(model.descriptor),
-            "fitting_net": {"type": model.fitting.kind, **asdict(model.fitting)},
-        }
-        for part in descriptors_of(model):
-            if isinstance(part, SeE2ATyped):  # one type embedding for all
-                tree["type_embedding"] = asdict(part.types)
-        if not tree["fitting_net"]["exclude_types"]:
-            del tree["fitting_net"]["exclude_types"]  # unknown to DeePMD-kit's input
-        return json.loads(json.dumps(tree))  # type: ignore[no-any-return]
-
-
-UNSET = ("stripped_type_embedding", "temperature", "ln_eps")
-"""Options of descriptors that are left out of sections if they are None."""
-
-
-def descriptor_section(descriptor: Any) -> dict[str, Any]:
-    """Return the input section of a descriptor with all defaults written out.
-
-    The type embedding of `SeE2ATyped` has a section of its own.
-    """
-    if isinstance(descriptor, Hybrid):
-        return {"type": descriptor.kind, "list": [descriptor_section(member) for member in descriptor.members]}
-    typed = isinstance(descriptor, SeE2ATyped)
-    left_out = {
-        *getattr(descriptor, "fixed", ()),
-        *(item.name for item in fields(descriptor) if not item.init),
-        *(("types",) if typed else ()),
-    }
-    tree = {
-        name: value
-        for name, value in asdict(descriptor).items()
-        if name not in left_out and not (value is None and name in UNSET)
-    }
-    if tree.get("evaluation") == "auto":
-        del tree["evaluation"]  # unknown to DeePMD-kit's input
-    return {"type": "se_e2_a" if typed else descriptor.kind, **tree}
 
 
 SECTIONS = ("model", "learning_rate", "optimizer", "loss", "training", "validating")
@@ -188,12 +121,12 @@ def parse_input(tree: dict[str, Any]) -> TrainInput:
     training = dict(tree["training"])
     data = training.pop("training_data", {})
     validation = training.pop("validation_data", None)
-    section, model, determined = _model(tree["model"])
+    model_section, model, fixed_params = _model(tree["model"])
     return TrainInput(
         model=model,
-        given=determined,
-        combination=None if model.kind == "standard" and not determined else json.loads(json.dumps(tree["model"])),
-        section=section,
+        fixed_params=fixed_params,
+        combination=None if model.kind == "standard" and not fixed_params else json.loads(json.dumps(tree["model"])),
+        model_section=model_section,
         data=build(DataSection, data, "training/training_data", KEYS["training/training_data"]),
         validation=None
         if validation is None
@@ -234,11 +167,6 @@ def _loss(section: Any, model: Model) -> Loss:
     return loss.with_target(Target.of(model))
 
 
-def _name(section: Any, kinds: Mapping[str, type]) -> str:
-    """Return the `type` of a section, by its class."""
-    return next(name for name, cls in kinds.items() if type(section) is cls)
-
-
 def _part(section: Any, kind: str, where: str, default: str | None) -> Any:
     """Build a descriptor or a fitting net from its section."""
     if not isinstance(section, dict):
@@ -257,7 +185,7 @@ def _part(section: Any, kind: str, where: str, default: str | None) -> Any:
     return build(cls, section, where, KEYS["model/descriptor" if kind == "descriptor" else where])
 
 
-def _model(section: Any) -> tuple[ModelSection, Any, Given]:
+def _model(section: Any) -> tuple[ModelSection, Any, FixedParams]:
     """Build a model from its section; return the other keys, the model, and parameters that the section determines."""
     if not isinstance(section, dict):
         raise InputError(f"model: must be an object with keys, got {section!r}")
@@ -276,25 +204,23 @@ def _model(section: Any) -> tuple[ModelSection, Any, Given]:
     descriptor = _part(parts["descriptor"], "descriptor", "model/descriptor", None)
     if (types := section.pop("type_embedding", None)) is not None:
         descriptor = _typed(descriptor, types)
-    outer = build(ModelSection, section, "model", KEYS["model"])
-    _check_types(outer, descriptor, fitting)
+    shared = build(ModelSection, section, "model", KEYS["model"])
+    _check_types(shared, descriptor, fitting)
     if fitting.needs_equivariant and not descriptor.widths.equivariant:
         raise InputError(
             f"model/fitting_net: type {fitting.kind!r} needs a descriptor with equivariant features; "
             f"{descriptor.kind!r} has none"
         )
     model = StandardModel(
-        type_map=outer.type_map,
+        type_map=shared.type_map,
         descriptor=descriptor,
         fitting=fitting,
-        pair_exclude_types=outer.pair_exclude_types,
-        atom_exclude_types=_without_output(outer, fitting),
+        pair_exclude_types=shared.pair_exclude_types,
+        atom_exclude_types=_types_without_output(shared, fitting),
         rcond=fitting.rcond,
-        preset_out_bias=None
-        if outer.preset_out_bias is None
-        else {key: list(value) for key, value in outer.preset_out_bias.items()},
+        preset_out_bias=preset_bias(shared),
     )
-    return (outer, model, {}) if outer.use_srtab is None else (outer, *with_table(outer, model))
+    return (shared, model, {}) if shared.use_srtab is None else (shared, *with_table(shared, model))
 
 
 def _typed(descriptor: Any, section: Any) -> Any:
@@ -317,41 +243,48 @@ def _typed(descriptor: Any, section: Any) -> Any:
         raise InputError(f"model/type_embedding: {error}") from error
 
 
-def _without_output(outer: ModelSection, fitting: Any) -> tuple[int, ...]:
-    """Return the types without output: `atom_exclude_types`, and types that `sel_type` leaves out."""
+def _chosen_types(fitting: Any) -> tuple[int, ...] | None:
+    """Return `sel_type` of a fitting net, the types with an output; None: all."""
     chosen = getattr(fitting, "sel_type", None)
-    kept = range(len(outer.type_map)) if chosen is None else (chosen,) if isinstance(chosen, int) else chosen
-    return tuple(sorted({*outer.atom_exclude_types, *(set(range(len(outer.type_map))) - set(kept))}))
+    return (chosen,) if isinstance(chosen, int) else chosen
 
 
-def _check_types(outer: ModelSection, descriptor: Any, fitting: Any) -> None:
+def _types_without_output(shared: ModelSection, fitting: Any) -> tuple[int, ...]:
+    """Return the types without output: `atom_exclude_types`, and all but `sel_type` of the fitting net."""
+    types = set(range(len(shared.type_map)))
+    chosen = _chosen_types(fitting)
+    return tuple(sorted({*shared.atom_exclude_types, *(types - set(types if chosen is None else chosen))}))
+
+
+def _check_types(shared: ModelSection, descriptor: Any, fitting: Any) -> None:
     """Raise InputError if lists by type do not have the length of the type map, or a type does not exist."""
-    ntypes = len(outer.type_map)
+    ntypes = len(shared.type_map)
     parts: tuple[Any, ...] = descriptors_of(descriptor)  # Any: options differ by kind
     places = (
         ["model/descriptor"] if parts == (descriptor,) else [f"model/descriptor/list/{k}" for k in range(len(parts))]
     )
     for place, part in zip(places, parts, strict=True):
         if not part.mixed and not isinstance(part.sel, str) and len(part.sel) != ntypes:
-            raise InputError(f"{place}/sel: has {len(part.sel)} entries, type_map has {ntypes}: {list(outer.type_map)}")
+            raise InputError(
+                f"{place}/sel: has {len(part.sel)} entries, type_map has {ntypes}: {list(shared.type_map)}"
+            )
     for name in ("atom_ener", "scale"):
         values = getattr(fitting, name, None)
         if isinstance(values, tuple) and (len(values) > ntypes or (name == "scale" and len(values) < ntypes)):
             raise InputError(f"model/fitting_net/{name}: has {len(values)} entries, type_map has {ntypes}")
-    chosen = getattr(fitting, "sel_type", None)
     used = {
         **{
             f"{place}/exclude_types": [t for pair in part.exclude_types for t in pair]
             for place, part in zip(places, parts, strict=True)
         },
-        "model/pair_exclude_types": [t for pair in outer.pair_exclude_types for t in pair],
-        "model/atom_exclude_types": list(outer.atom_exclude_types),
-        "model/fitting_net/sel_type": [] if chosen is None else [chosen] if isinstance(chosen, int) else list(chosen),
+        "model/pair_exclude_types": [t for pair in shared.pair_exclude_types for t in pair],
+        "model/atom_exclude_types": list(shared.atom_exclude_types),
+        "model/fitting_net/sel_type": list(_chosen_types(fitting) or ()),
     }
     for where, types in used.items():
         wrong = [t for t in types if not 0 <= t < ntypes]
         if wrong:
             raise InputError(
                 f"{where}: type {wrong[0]} does not exist; "
-                f"types are 0..{ntypes - 1} for type_map {list(outer.type_map)}"
+                f"types are 0..{ntypes - 1} for type_map {list(shared.type_map)}"
             )

@@ -12,7 +12,7 @@ import pytest
 from deepmd.adapters.contracts import Evaluator, evaluate_module
 from deepmd.array_model.contracts import Model
 from deepmd.array_model.spectral import Plan
-from deepmd.io.formats import BACKENDS
+from deepmd.backends import BACKENDS
 
 NAMES = tuple(BACKENDS)
 """All backends; each has derivatives, unlike strict.py."""

@@ -16,13 +16,14 @@ from deepmd.array_model.components import in_precision
 from deepmd.array_model.conditions import CONDITIONS
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
+from deepmd.backends import framework
 from deepmd.data.batch import Frames
 from deepmd.data.output_statistics import energy_bias, fit_energies, type_counts
 from deepmd.data.selection import systems_of
 from deepmd.data.systems import load_system
 from deepmd.host import plain
 from deepmd.io.atomic import check_output
-from deepmd.io.formats import framework, load_model, save_model
+from deepmd.io.formats import load_model, save_model
 from deepmd.io.model_file import ModelFile
 from deepmd.train.checkpoints import locate
 

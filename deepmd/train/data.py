@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from deepmd.array_model.errors import InputError
 from deepmd.data.batch import data_of
@@ -64,7 +65,7 @@ def resolve_sel(
     """
     known = None if source is None else source.min_nbor_dist
     if source is not None:
-        options = options.with_model(slots.take_sel(options.model, source.model))
+        options = replace(options, model=slots.take_sel(options.model, source.model))
     model, automatic = options.model, slots.find_automatic(options.model)
     if skip:
         if automatic:
@@ -80,7 +81,7 @@ def resolve_sel(
     most = counts[max(counts)]
     log.info("training data with min nbor dist: %f", distance)
     log.info("training data with max nbor size: %s", most)
-    options = options.with_model(slots.resolve_sel(model, counts.__getitem__))
+    options = replace(options, model=slots.resolve_sel(model, counts.__getitem__))
     layout = options.model.layout()
     if automatic:
         log.info("sel is %s", list(layout.sel))

@@ -59,8 +59,11 @@ class Planner:
         """Extend the domain of the expansions to all pairs of a batch; `step` updates are done."""
         start = domain_start(self.plan)
         if batch.closest < start:
-            text = "step %d: two atoms are %.3f Angstrom apart, nearer than the expansions of the embedding nets reach"
-            log.info(f"{text} (%.3f)", step, batch.closest, start)
+            log.info(
+                "step %d: two atoms are %.3f Angstrom apart, "
+                "nearer than the expansions of the embedding nets reach (%.3f)",
+                *(step, batch.closest, start),
+            )
             self.closest = batch.closest
             self._replan(trainer, step)
 

@@ -18,15 +18,16 @@ from deepmd.array_model.components import trainable_flags
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flatten
+from deepmd.backends import BACKENDS
 from deepmd.data.sampling import Sampler
 from deepmd.data.selection import files_of
 from deepmd.data.statistics import sample
 from deepmd.data.systems import count_types, elements_of, find_systems
 from deepmd.io.atomic import write_text
-from deepmd.io.formats import BACKENDS
 from deepmd.io.model_file import ModelFile
 from deepmd.io.sections import AdamWSection
 from deepmd.io.train_input import TrainInput, parse_input, read_input
+from deepmd.io.write_input import input_tree, model_tree
 from deepmd.losses import Target
 from deepmd.train.bias import fitted_bias
 from deepmd.train.checkpoints import locate
@@ -88,10 +89,10 @@ def prepare(
         check_same_model(options, source)
         params = source.params
     options = replace(options, loss=options.loss.with_target(Target.of(options.model, params)))
-    content = ModelFile(options.model, params, options.model_dict(), distance)
+    content = ModelFile(options.model, params, model_tree(options), distance)
 
     def refit(params: Params) -> Params:
-        return fitted_bias(content.with_params(params), sample(sampler, options.section.data_bias_nsample))
+        return fitted_bias(content.with_params(params), sample(sampler, options.model_section.data_bias_nsample))
 
     if isinstance(start, FineTune):
         params = refit(params)
@@ -116,7 +117,7 @@ def prepare(
     if old:
         write_text(COMPATIBLE, json.dumps(tree, indent=4) + "\n")
         log.info("the input has the layout of an old DeePMD-kit version; in today's it is %s", COMPATIBLE)
-    write_text(output, json.dumps(options.as_dict(), indent=4) + "\n")
+    write_text(output, json.dumps(input_tree(options), indent=4) + "\n")
     threads = os.environ.get("OMP_NUM_THREADS", "unset")
     log.info(
         "deepmd %s, %s backend, Python %s, OMP_NUM_THREADS=%s", __version__, backend, platform.python_version(), threads
@@ -183,7 +184,7 @@ def _make_task(
     """Return the task of the trainer; `checkpoint` names the restart in errors."""
     model, optimizer = options.model, options.optimizer
     shared = find_shared(model, params)
-    fixed = {*options.given, *shared}
+    fixed = {*options.fixed_params, *shared}
     trainable = tuple(path for path in trainable_paths(params, trainable_flags(model)) if path not in fixed)
     if not trainable and numb_steps > 0:
         raise InputError("model: nothing is trainable. Without training, numb_steps = 0 writes the model as it is")

@@ -19,6 +19,7 @@ from deepmd.host import plain
 from deepmd.io.formats import backend_of, load_model
 from deepmd.io.model_file import ModelFile, model_to_dict
 from deepmd.io.train_input import TrainInput
+from deepmd.io.write_input import model_tree
 from deepmd.train.checkpoints import locate
 from deepmd.train.trainable import tie_shared_vectors
 
@@ -71,18 +72,18 @@ def load_start(start: Start, backend: str) -> tuple[ModelFile | None, Progress |
 
 
 def initial_params(options: TrainInput, sampler: Sampler) -> Params:
-    """Return fresh parameters with the statistics of the data; parameters of `options.given` replace fresh ones."""
+    """Return fresh parameters with the statistics of the data, replaced by those of `options.fixed_params`."""
     model = options.model
     params = tie_shared_vectors(model, model.init(np.random.default_rng, xp=plain))
-    params = replace_leaves(params, {**flatten(params), **options.given})
+    params = replace_leaves(params, {**flatten(params), **options.fixed_params})
     new = flatten(params)
-    if set(new) - {"out_std"} <= set(options.given):
+    if set(new) - {"out_std"} <= set(options.fixed_params):
         return params  # pair tables and frozen models give every parameter
-    known = set(options.given) - {"out_bias"}
+    known = set(options.fixed_params) - {"out_bias"}
 
     def compute() -> dict[str, np.ndarray]:
-        frames = statistics.sample(sampler, options.section.data_stat_nbatch)
-        after = flatten(statistics.apply_statistics(model, params, frames, options.section.data_stat_protect))
+        frames = statistics.sample(sampler, options.model_section.data_stat_nbatch)
+        after = flatten(statistics.apply_statistics(model, params, frames, options.model_section.data_stat_protect))
         return {
             path.replace("/", "."): leaf
             for path, leaf in after.items()
@@ -90,7 +91,7 @@ def initial_params(options: TrainInput, sampler: Sampler) -> Params:
         }
 
     # key of the model alone, as in DeePMD-kit, because statistics may come from other, larger data
-    key = key_of(_statistics_keys(options.model_dict()))
+    key = key_of(_statistics_keys(model_tree(options)))
     kept = load_or_compute(options.training.stat_file, options.training.stat_file_mode, key, compute)
     out: Params = replace_leaves(params, {path: kept.get(path.replace("/", "."), leaf) for path, leaf in new.items()})
     return out

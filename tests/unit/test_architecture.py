@@ -27,6 +27,7 @@ LAYERS = {
     "version": 0,
     "forks": 0,
     "array_model": 0,
+    "backends": 1,
     "losses": 1,
     "host": 1,
     "process": 1,

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deepmd import cli
-from deepmd.cli_options import BACKEND_FLAGS
-from deepmd.io.formats import BACKENDS, backend_name
+from deepmd import cli, cli_options
+from deepmd.backends import BACKENDS, backend_name
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 MODEL = str(GOLDEN / "se_e2_a" / "model.dp")
@@ -73,10 +72,9 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
 
 
 def test_backend_flags_are_the_names_of_backends() -> None:
-    assert {flag for flags in BACKEND_FLAGS.values() for flag in flags} == {
-        name for backend in BACKENDS.values() for name in backend.names
-    }
-    assert all(backend_name(flag) == name for name, flags in BACKEND_FLAGS.items() for flag in flags)
+    for name, backend in BACKENDS.items():
+        for flag in backend.names:
+            assert cli_options.common().parse_args([f"--{flag}"]).backend == backend_name(flag) == name
 
 
 @pytest.mark.parametrize(

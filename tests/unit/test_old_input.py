@@ -6,7 +6,8 @@ import pytest
 from support import options
 
 from deepmd.array_model.errors import InputError
-from deepmd.io.train_input import descriptor_section, parse_input
+from deepmd.io.train_input import parse_input
+from deepmd.io.write_input import descriptor_section, input_tree
 from deepmd.kit.old_input import upgrade_old_input
 
 FLAT = {
@@ -136,7 +137,7 @@ def test_the_result_is_an_input(given):
     options = parse_input(json.loads(json.dumps(tree)))
     assert options.data.batch_size in (1, (1, 2))
     assert upgrade_old_input(tree) == (tree, False)
-    assert upgrade_old_input(options.as_dict()) == (options.as_dict(), False)
+    assert upgrade_old_input(input_tree(options)) == (input_tree(options), False)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from support import options
 from deepmd.array_model.components import descriptors_of
 from deepmd.array_model.errors import InputError
 from deepmd.io.train_input import parse_input, read_json
+from deepmd.io.write_input import input_tree, model_tree
 
 GOOD = {
     "_comment": "kept out",
@@ -40,7 +41,7 @@ def test_aliases_comments_and_defaults():
 
 def test_what_is_written_out_reads_back_the_same():
     options = parse_input(GOOD)
-    assert parse_input(json.loads(json.dumps(options.as_dict()))) == options
+    assert parse_input(json.loads(json.dumps(input_tree(options)))) == options
 
 
 def with_evaluation(value):
@@ -53,16 +54,16 @@ def test_evaluation_is_automatic_and_then_not_written_out():
     """DeePMD-kit would refuse a key that it does not know."""
     assert parse_input(GOOD) == parse_input(with_evaluation("auto"))
     assert [part.evaluation for part in descriptors_of(parse_input(GOOD).model)] == ["auto"]
-    assert "evaluation" not in parse_input(with_evaluation("auto")).as_dict()["model"]["descriptor"]
-    assert "evaluation" not in parse_input(GOOD).model_dict()["descriptor"]
+    assert "evaluation" not in input_tree(parse_input(with_evaluation("auto")))["model"]["descriptor"]
+    assert "evaluation" not in model_tree(parse_input(GOOD))["descriptor"]
 
 
 @pytest.mark.parametrize("value", ["direct", "spectral"])
 def test_evaluation_that_is_asked_for(value):
     given = parse_input(with_evaluation(value))
     assert [part.evaluation for part in descriptors_of(given.model)] == [value]
-    assert given.model_dict()["descriptor"]["evaluation"] == value
-    assert parse_input(given.as_dict()) == given
+    assert model_tree(given)["descriptor"]["evaluation"] == value
+    assert parse_input(input_tree(given)) == given
 
 
 @pytest.mark.parametrize("value", ["spektral", "Direct", "", "64"])
@@ -134,8 +135,8 @@ def test_what_dee_pmd_kit_writes_out_is_read():
 def test_types_of_sections_are_written_out(section, value):
     options = parse_input({**GOOD, section: value})
     assert options != parse_input(GOOD)
-    assert options.as_dict()[section].items() >= value.items()
-    assert parse_input(options.as_dict()) == options
+    assert input_tree(options)[section].items() >= value.items()
+    assert parse_input(input_tree(options)) == options
 
 
 def test_adamw_decays_by_default():

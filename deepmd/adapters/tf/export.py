@@ -1,6 +1,6 @@
 """`.pb`: a frozen graph of stock operations that runs without this package (docs/layouts.md#pb).
 
-Neighbour search: `deepmd/data/search.py`. Model and derivatives: `graph.py`.
+Neighbour search: `deepmd/data/search.py`. Model and derivatives: `program.py`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from deepmd.adapters.evaluation import assemble
 from deepmd.adapters.getters import getters_of, types_with_output
-from deepmd.adapters.tf.graph import exact_values, in_32_bits, limit_checks, require
-from deepmd.adapters.tf.namespace import xp
+from deepmd.adapters.tf.graph import in_32_bits
+from deepmd.adapters.tf.namespace import require, xp
+from deepmd.adapters.tf.program import exact_values, limit_checks
 from deepmd.array_model.conditions import CONDITIONS
 from deepmd.array_model.contracts import Model
 from deepmd.array_model.errors import InputError

@@ -1,4 +1,7 @@
-"""TensorFlow graphs: placeholders of a batch, sessions, outputs of a model, checks of what exported files are fed."""
+"""TensorFlow graphs of evaluators and trainers: placeholders of a batch, sessions, outputs of a model.
+
+Programs in exported files: program.py.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,14 @@ from deepmd import forks, process
 from deepmd.adapters.evaluation import NEEDS_GRADIENT, assemble, components
 from deepmd.adapters.tf.namespace import inference, xp
 from deepmd.array_model.components import narrow_bfloat16
-from deepmd.array_model.conditions import CONDITIONS, Conditions
+from deepmd.array_model.conditions import Conditions
 from deepmd.array_model.contracts import Model
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.neighbours import SIZES, Neighbours, field_types, unflatten_neighbours
 from deepmd.array_model.spectral import Plan
 from deepmd.array_model.tree import flatten, map_leaves, replace_leaves
-from deepmd.plan.plans import PLAN, direct_plan, domain_start, tables_of, with_tables
+from deepmd.plan.plans import PLAN, tables_of, with_tables
 
 
 def check_process() -> None:
@@ -120,46 +123,13 @@ def gradients(model: Model, value_Nd: Any, neighbours: Neighbours, wanted: froze
     ]
 
 
-def exact_values(
-    model: Model, params: Params, plan: Plan, neighbours: Neighbours, conditions: Conditions, wanted: frozenset[str]
-) -> tuple[Any, Any, list[Any]]:
-    """Return atomic values, features and derivatives (see `gradients`) for any distances: the program of a file.
-
-    Expansions are evaluated if all pairs are inside their domain, otherwise the nets themselves. Each branch contains
-    its derivatives, so that only the branch that runs is differentiated.
-    """
-    tensors, tables = in_graph(model, params, plan, constant)
-    start = domain_start(plan)
-
-    def branch(plan: Plan) -> Callable[[], tuple[Any, ...]]:
-        def outputs() -> tuple[Any, ...]:
-            own = replace(neighbours, disp_NM3=tf.identity(neighbours.disp_NM3))
-            value_Nd, descriptor_ND = model.atomic_output(tensors, own, conditions, plan, xp=xp)
-            return (
-                value_Nd,
-                descriptor_ND,
-                *(gradients(model, value_Nd, own, wanted) if model.output.differentiable else []),
-            )
-
-        return outputs
-
-    expansions = branch(tables)
-    if start > 0.0:
-        square_NM = tf.reduce_sum(neighbours.disp_NM3 * neighbours.disp_NM3, axis=2)
-        nets = branch(direct_plan(model))
-        value_Nd, descriptor_ND, *grads = tf.cond(tf.reduce_all(square_NM >= start * start), expansions, nets)
-    else:
-        value_Nd, descriptor_ND, *grads = expansions()
-    return value_Nd, descriptor_ND, grads
-
-
-def in_graph(model: Model, params: Params, plan: Plan, make: Any) -> tuple[Params, Plan]:
-    """Return parameters and plan as tensors of the current graph: `make(path, array)` makes the node of an array.
+def in_graph(model: Model, params: Params, plan: Plan, node: Callable[[str, np.ndarray], Any]) -> tuple[Params, Plan]:
+    """Return parameters and plan as tensors of the current graph: `node(path, array)` makes the node of an array.
 
     Parameters of parts in bfloat16 are stored in float32, because NumPy has no bfloat16, and cast.
     """
     both = {**params, PLAN: tables_of(plan)}
-    nodes = replace_leaves(both, {path: make(path, array) for path, array in flatten(both).items()})
+    nodes = replace_leaves(both, {path: node(path, array) for path, array in flatten(both).items()})
     tables = nodes.pop(PLAN)
 
     def narrow(part: Any) -> Any:
@@ -171,21 +141,3 @@ def in_graph(model: Model, params: Params, plan: Plan, make: Any) -> tuple[Param
 def constant(path: str, array: np.ndarray) -> Any:
     """Make a parameter a constant."""
     return tf.constant(array, name=f"param/{path}")
-
-
-# -- checks of what an exported file is fed --------------------------------------------------------------------------
-
-
-def require(condition: Any, text: str, given: Any) -> Any:
-    """Make the check that stops a run: a plain operation, where `tf.debugging.Assert` would add functions."""
-    return tf.raw_ops.Assert(condition=condition, data=[text, given], name="check")
-
-
-def limit_checks(name: str, values: Any, argument: str) -> list[Any]:
-    """Make the operations that stop a run whose condition `name` is out of range; `argument` is its name in errors."""
-    checks, limits = [], CONDITIONS[name].limits
-    for column, (quantity, (low, high)) in enumerate(limits.items()):
-        each = tf.reshape(values, [-1, len(limits)])[:, column]
-        inside = tf.reduce_all((each > low - 1) & (each < high + 1))  # values are truncated to integers
-        checks.append(require(inside, f"{argument}: accepted for the {quantity}: {low} to {high}. Given:", each))
-    return checks

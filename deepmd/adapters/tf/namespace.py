@@ -95,10 +95,15 @@ def _searchsorted(x: Any, values: Any, *, side: str) -> Any:
     return op(sorted_inputs=x[None, :], values=values[None, :], out_type=tf.int64)[0]
 
 
-def _checked(x: Any, right: Any, text: str) -> Any:
-    """Return x after a check that stops the run: a plain operation, where `tf.debugging.Assert` would add functions."""
-    data = [text, tf.where(tf.logical_not(right))[0:1, 0]] if right.shape.rank else [text]
-    with tf.control_dependencies([tf.raw_ops.Assert(condition=tf.reduce_all(right), data=data, name="check")]):
+def require(condition: Any, *data: Any) -> Any:
+    """Make the check that stops a run: a plain operation, where `tf.debugging.Assert` would add functions."""
+    return tf.raw_ops.Assert(condition=condition, data=list(data), name="check")
+
+
+def _checked(x: Any, valid: Any, text: str) -> Any:
+    """Return x after a check that stops the run and tells the first entry that is not valid."""
+    data = [text, tf.where(tf.logical_not(valid))[0:1, 0]] if valid.shape.rank else [text]
+    with tf.control_dependencies([require(tf.reduce_all(valid), *data)]):
         return tf.identity(x)
 
 

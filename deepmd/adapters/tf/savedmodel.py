@@ -19,8 +19,9 @@ import tensorflow as tf
 
 from deepmd.adapters.evaluation import assemble
 from deepmd.adapters.getters import getters_of
-from deepmd.adapters.tf.graph import check_process, exact_values, in_32_bits, limit_checks
+from deepmd.adapters.tf.graph import check_process, in_32_bits
 from deepmd.adapters.tf.namespace import xp
+from deepmd.adapters.tf.program import exact_values, limit_checks
 from deepmd.array_model.conditions import CONDITIONS, Conditions
 from deepmd.array_model.contracts import Model
 from deepmd.array_model.errors import InputError

@@ -82,7 +82,7 @@ def _known_deprecation() -> Iterator[None]:
         yield
 
 
-# -- writing --------------------------------------------------------------------------------------------------------
+# -- names of buffers -----------------------------------------------------------------------------------------------
 
 
 def _name_of(path: str) -> str:
@@ -91,6 +91,9 @@ def _name_of(path: str) -> str:
 
 def _path_of(name: str) -> str:
     return name.replace("__", "/")
+
+
+# -- parts that are traced --------------------------------------------------------------------------------------------
 
 
 def _as_tuple(packed: PackedCandidates) -> tuple[torch.Tensor, ...]:
@@ -162,7 +165,7 @@ def _in_two_halves(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 @cache
-def _space() -> Any:
+def _traced_namespace() -> Any:
     """Return the namespace of traces: a product with one matrix is a batched product of two halves.
 
     LAMMPS brings an unoptimised `dgemm`, which replaces torch's in its process and makes a step three times as long
@@ -173,9 +176,11 @@ def _space() -> Any:
         return SimpleNamespace(**{**vars(xp), "matmul": torch.jit.script(_in_two_halves)})
 
 
-def _from_other_ranks(
-    x_NK: torch.Tensor, row_N: torch.Tensor, position_A: torch.Tensor, border: Border
-) -> torch.Tensor:
+_LIBRARY = torch.library.Library("deepmd", "FRAGMENT")
+"""Place of the operator `border_op` where DeePMD-kit's library, which has the operator, is not loaded."""
+
+
+def _halo_exchange(x_NK: torch.Tensor, row_N: torch.Tensor, position_A: torch.Tensor, border: Border) -> torch.Tensor:
     """Halo exchange: features of all atoms (A, K) from features of the centres (N, K); identity without other ranks."""
     send_list, send_proc, recv_proc, send_num, recv_num, communicator, own, foreign = border
     if communicator.numel() == 0:
@@ -191,7 +196,7 @@ def _from_other_ranks(
 
 
 @cache
-def _exchange() -> Any:
+def _compiled_halo_exchange() -> Any:
     """Return the compiled halo exchange.
 
     Its operator `deepmd::border_op` is DeePMD-kit's and is loaded by DeePMD-kit's C++ and Python. Here only its
@@ -200,10 +205,7 @@ def _exchange() -> Any:
     if not hasattr(torch.ops.deepmd, "border_op"):
         _LIBRARY.define("border_op(" + ", ".join(f"Tensor _{k}" for k in range(9)) + ") -> Tensor[]")
     with _known_deprecation():
-        return torch.jit.script(_from_other_ranks)
-
-
-_LIBRARY = torch.library.Library("deepmd", "FRAGMENT")
+        return torch.jit.script(_halo_exchange)
 
 
 class _CutBlock(torch.nn.Module):  # type: ignore[misc]
@@ -243,10 +245,10 @@ class _Core(torch.nn.Module):  # type: ignore[misc]
         )
         plan = with_tables(self.plan, params.pop(PLAN))
         neighbours = replace(_neighbours(arrays), disp_NM3=disp_NM3)
-        space = _space()
+        space = _traced_namespace()
         if self.model.layout().needs_neighbour_features:
             *_, row_N, position_A = arrays
-            exchange = lambda x_NK: _exchange()(x_NK, row_N, position_A, border)  # noqa: E731
+            exchange = lambda x_NK: _compiled_halo_exchange()(x_NK, row_N, position_A, border)  # noqa: E731
             space = SimpleNamespace(**{**vars(space), "halo_exchange": exchange})
         return self.model.atomic_output(cast_bfloat16(self.model, params), neighbours, conditions, plan, xp=space)[0]
 
@@ -257,9 +259,9 @@ class _Derive(torch.nn.Module):  # type: ignore[misc]
     def forward(
         self, grad: torch.Tensor, arrays: tuple[torch.Tensor, ...], num_frames: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        edges, position_A = _neighbours(arrays), arrays[-1]
-        force = derivatives.forces(grad, edges, xp.size(position_A, 0), xp=xp)
-        return xp.take(force, position_A, axis=0), derivatives.virials(grad, edges, num_frames, xp=xp)
+        neighbours, position_A = _neighbours(arrays), arrays[-1]
+        force = derivatives.forces(grad, neighbours, xp.size(position_A, 0), xp=xp)
+        return xp.take(force, position_A, axis=0), derivatives.virials(grad, neighbours, num_frames, xp=xp)
 
 
 class _DeriveAtomic(torch.nn.Module):  # type: ignore[misc]
@@ -270,23 +272,23 @@ class _DeriveAtomic(torch.nn.Module):  # type: ignore[misc]
         self.needs_neighbour_features = needs_neighbour_features
 
     def forward(self, grad: torch.Tensor, moments: torch.Tensor, arrays: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        edges, position_A = _neighbours(arrays), arrays[-1]
+        neighbours, position_A = _neighbours(arrays), arrays[-1]
         num_atoms = xp.size(position_A, 0)
         if self.needs_neighbour_features:
-            virial = derivatives.atomic_virials_of_messages(grad, moments.unbind(), edges, num_atoms, xp=xp)
+            virial = derivatives.atomic_virials_of_messages(grad, moments.unbind(), neighbours, num_atoms, xp=xp)
         else:
-            virial = derivatives.atomic_virials(grad, edges, num_atoms, xp=xp)
+            virial = derivatives.atomic_virials(grad, neighbours, num_atoms, xp=xp)
         return xp.take(virial, position_A, axis=0)
 
 
-def _scripted(content: ModelFile) -> Any:
-    """Trace the parts on a small example and compile the shell around them."""
-    model, (plan, _) = content.model, plan_evaluation(content)
-    layout = model.layout()
+# -- the whole model ------------------------------------------------------------------------------------------------
 
-    # two frames of a dense gas; primes, so that no two sizes agree by chance
+
+def _parts(content: ModelFile, plan: Plan) -> dict[str, tuple[torch.nn.Module, tuple[Any, ...]]]:
+    """Return the parts of the program with the example that each is traced on: two frames of a dense gas."""
+    model, layout = content.model, content.model.layout()
     generator = torch.Generator().manual_seed(0)
-    atoms = 13
+    atoms = 13  # primes, so that no two sizes agree by chance
     coord = layout.rcut * torch.rand((atoms, 3), generator=generator, dtype=torch.float64)
     types, frame = torch.arange(atoms) % model.ntypes, torch.arange(atoms) // 7
     cell = 1.1 * layout.rcut * torch.eye(3, dtype=torch.float64).expand(2, 3, 3)
@@ -295,7 +297,6 @@ def _scripted(content: ModelFile) -> Any:
         name: torch.ones((atoms if CONDITIONS[name].per_atom else 2, size), dtype=torch.float64)
         for name, (size, _) in model.conditions.items()
     }
-
     frames = (coord, types, frame, cell, torch.ones(1, dtype=torch.float64))
     find = _Find(layout, model.ntypes)
     arrays = find(*frames)
@@ -303,7 +304,7 @@ def _scripted(content: ModelFile) -> Any:
     moments = torch.stack([disp] * (3 if layout.needs_neighbour_features else 1))
     alone = (torch.empty(0, dtype=torch.int64),) * 8  # a `Border` without other ranks
     evaluated, tensors = (disp, arrays, conditions, alone), params_to_torch(content.params)
-    examples: dict[str, tuple[torch.nn.Module, tuple[Any, ...]]] = {
+    parts: dict[str, tuple[torch.nn.Module, tuple[Any, ...]]] = {
         "open_cell": (_OpenCell(layout.rcut), (coord,)),
         "find": (find, frames),
         "take_listed": (_TakeListed(layout, model.ntypes), listed),
@@ -312,21 +313,27 @@ def _scripted(content: ModelFile) -> Any:
         "derive": (_Derive(), (disp, arrays, torch.tensor(2))),
         "derive_atomic": (_DeriveAtomic(layout.needs_neighbour_features), (disp, moments, arrays)),
     }
-    start = domain_start(plan)
-    if start > 0.0:  # `nets` shares its tensors with `core`, and torch stores a shared tensor once
-        examples["nets"] = _Core(model, tensors, direct_plan(model)), evaluated
-    parts = {name: _traced(part, inputs) for name, (part, inputs) in examples.items()}
+    if domain_start(plan) > 0.0:  # `nets` shares its tensors with `core`, and torch stores a shared tensor once
+        parts["nets"] = _Core(model, tensors, direct_plan(model)), evaluated
+    return parts
+
+
+def _scripted(content: ModelFile) -> Any:
+    """Trace the parts and compile the shell around them."""
+    model, (plan, _) = content.model, plan_evaluation(content)
+    parts = {name: _traced(part, inputs) for name, (part, inputs) in _parts(content, plan).items()}
     kind = EnergyShell if model.output.scalar else TensorShell
     getters = {name: each for name, each in getters_of(content).items() if not name.startswith("get_default_")}
     shell = kind(
         definition=to_json(content, "torch"),
         getters=getters,
-        layout=layout,
+        layout=model.layout(),
         output=model.output,
         excluded=list(model.atom_exclude_types),
-        domain_start=start,
+        domain_start=domain_start(plan),
         conditions=model.conditions,
-        parts={**parts, "nets": parts.get("nets", parts["core"])},  # last: `core` owns the shared tensors
+        # `nets` after `core`, because torch stores a shared tensor under its first owner
+        parts={**parts, "nets": parts.get("nets", parts["core"])},
     )
     scripted = torch.jit.script(shell.eval())
     for name, (returned, _) in getters.items():

@@ -58,10 +58,10 @@ def _steps(first: torch.Tensor, second: torch.Tensor, factor: torch.Tensor, coun
     return out
 
 
-def _refusing(x: torch.Tensor, right: torch.Tensor, text: str) -> torch.Tensor:
-    """Return x, or raise ValueError with the text and the number of the first entry that is not right."""
-    if not bool(right.all()):
-        raise ValueError(f"{text} {int(right.to(torch.int64).argmin())}" if right.dim() > 0 else text)
+def _refusing(x: torch.Tensor, valid: torch.Tensor, text: str) -> torch.Tensor:
+    """Return x, or raise ValueError with the text and the number of the first entry that is not valid."""
+    if not bool(valid.all()):
+        raise ValueError(f"{text} {int(valid.to(torch.int64).argmin())}" if valid.dim() > 0 else text)
     return x
 
 
@@ -79,9 +79,9 @@ def _recurrence(first: torch.Tensor, second: torch.Tensor, factor: torch.Tensor,
     return out
 
 
-def _checked(x: torch.Tensor, right: torch.Tensor, text: str) -> torch.Tensor:
+def _checked(x: torch.Tensor, valid: torch.Tensor, text: str) -> torch.Tensor:
     refusing = _compiled(_refusing) if torch.jit.is_tracing() else _refusing
-    out: torch.Tensor = refusing(x, right, text)
+    out: torch.Tensor = refusing(x, valid, text)
     return out
 
 

@@ -22,11 +22,11 @@ if TYPE_CHECKING:  # TorchScript needs tuples with types, and mypy rejects compu
     Border = Any
 else:
     NeighbourArrays = NamedTuple("NeighbourArrays", [(name, torch.Tensor) for name in (*FIELDS, "row_N", "position_A")])
-    """Flattened neighbours, and how to return from their order of atoms to the caller's (`PackedCandidates`)."""
+    """Flattened neighbours, and the maps from their order of atoms to the caller's (`PackedCandidates`)."""
 
     Border = tuple[(torch.Tensor,) * 8]
-    """Arguments of `deepmd::border_op`, which fetches features of atoms from other ranks: lists, processes and numbers
-    of what is sent and received, the communicator (empty without other ranks), numbers of own and of foreign atoms."""
+    """Arguments of `deepmd::border_op`, the halo exchange between MPI ranks: send_list, send_proc, recv_proc, send_num,
+    recv_num, communicator (empty without other ranks), numbers of own and of ghost atoms."""
 
 
 class Shell(torch.nn.Module):  # type: ignore[misc]

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from deepmd.adapters.getters import kit_name
 from deepmd.adapters.torch.shell import Shell
 from deepmd.array_model.outputs import Output
 
@@ -17,16 +18,16 @@ class TensorShell(Shell):
     def __init__(self, output: Output, **rest: Any) -> None:
         super().__init__(output=output, **rest)
         tensor = output.name in ("dipole", "polar")
-        self.output = output.label if output.name == "property" else output.name
-        self.total_key = f"global_{self.output}" if tensor else self.output
-        self.atomic_key = self.output if tensor else f"atom_{self.output}"
+        self.kit_name = kit_name(output)
+        self.total_key = f"global_{self.kit_name}" if tensor else self.kit_name
+        self.atomic_key = self.kit_name if tensor else f"atom_{self.kit_name}"
         self.shape = [3, 3] if output.name == "polar" else [output.width]
 
     def _named(self, out: dict[str, torch.Tensor], atype: torch.Tensor, extended: bool) -> dict[str, torch.Tensor]:
         """Return the total (F, ...) and the atomic values (F, n, ...) under DeePMD-kit's names, and `mask` (F, n).
 
-        Dipoles also have `force` (F, n, 3, 3), component before direction, `virial` (F, 3, 9) and `atom_virial` (F, n,
-        3, 9). If `extended`, `force` is named `extended_force` and `atom_virial` `extended_virial`.
+        Dipoles also have `force` (F, n, 3 components, 3 directions), `virial` (F, 3, 9) and `atom_virial` (F, n, 3, 9).
+        If `extended`, `force` is named `extended_force` and `atom_virial` `extended_virial`.
         """
         mask = atype >= 0
         for kind in self.excluded:
@@ -45,9 +46,13 @@ class TensorShell(Shell):
 
     def _common(self, out: dict[str, torch.Tensor], atype: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return outputs of `_named` under the names of `forward_common_lower`."""
-        result = {self.output: out[self.atomic_key], self.output + "_redu": out[self.total_key], "mask": out["mask"]}
+        result = {
+            self.kit_name: out[self.atomic_key],
+            self.kit_name + "_redu": out[self.total_key],
+            "mask": out["mask"],
+        }
         if self.differentiable:
-            result[self.output + "_derv_r"] = out["extended_force"]
-            result[self.output + "_derv_c"] = out["extended_virial"]
-            result[self.output + "_derv_c_redu"] = out["virial"]
+            result[self.kit_name + "_derv_r"] = out["extended_force"]
+            result[self.kit_name + "_derv_c"] = out["extended_virial"]
+            result[self.kit_name + "_derv_c_redu"] = out["virial"]
         return result
