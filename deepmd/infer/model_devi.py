@@ -122,7 +122,12 @@ def calc_model_devi(
     types = np.broadcast_to(np.asarray(atype), (count, force.shape[2]))
     natoms = np.maximum(np.count_nonzero(types >= 0, axis=1), 1)[:, None]
     shapes = {"energy": (count,), "force": force.shape[1:], "virial": (count, 9)}
-    real = {} if real_data is None else {name: _reshaped(name, real_data, shape) for name, shape in shapes.items()}
+    real: dict[str, np.ndarray] = {}
+    if real_data is not None:
+        for name in shapes:
+            if name not in real_data:
+                raise InputError(f"real_data: {name} is missing")
+        real = {name: _reshaped(name, real_data[name], shape) for name, shape in shapes.items()}
     real_f = real.get("force")
     real_v = real["virial"] / natoms if real else None
     real_e = real["energy"] / natoms[:, 0] if real else None
@@ -141,11 +146,9 @@ def calc_model_devi(
     return out
 
 
-def _reshaped(name: str, real_data: dict[str, np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+def _reshaped(name: str, given: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Return a quantity of `real_data` in its shape."""
-    if name not in real_data:
-        raise InputError(f"real_data: {name} is missing")
-    values = np.asarray(real_data[name])
+    values = np.asarray(given)
     if values.size != np.prod(shape):
         raise InputError(f"real_data: {name} has the shape {values.shape}; needed: {shape}")
     return values.reshape(shape)

@@ -13,7 +13,7 @@ from deepmd.array_model.errors import InputError
 from deepmd.data.packing import SelWarning
 from deepmd.data.prediction_errors import QUANTITIES, MeanErrors
 from deepmd.data.selection import systems_of
-from deepmd.infer import DeepEval, DeepPot, inputs, measure_errors
+from deepmd.infer import DeepEval, DeepPot, blocks, measure_errors
 from deepmd.io import load_model, save_model
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -260,9 +260,9 @@ def test_wrong_options(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_blocks_are_bounded() -> None:
-    assert list(inputs.group_frames([3, 3, 9, 1, 1], 6)) == [(0, 2), (2, 3), (3, 5)]
-    assert list(inputs.group_frames([3, 3], None)) == [(0, 2)]
-    assert list(inputs.group_frames([], 6)) == []
+    assert list(blocks.group_frames([3, 3, 9, 1, 1], 6)) == [(0, 2), (2, 3), (3, 5)]
+    assert list(blocks.group_frames([3, 3], None)) == [(0, 2)]
+    assert list(blocks.group_frames([], 6)) == []
     cases = {
         (3,): [[0, 2], [3, 4]],
         (None, 4): [[0, 2, 3, 4]],
@@ -271,8 +271,8 @@ def test_blocks_are_bounded() -> None:
         (8, 2, 3): [[0, 2, 3, 4]],
     }
     for arguments, expected in cases.items():
-        assert [block.tolist() for block in inputs.split_atoms(np.array([0, -1, 1, 0, 1]), *arguments)] == expected
-    assert inputs.split_atoms(np.array([-1]), 3) == []
+        assert [block.tolist() for block in blocks.split_atoms(np.array([0, -1, 1, 0, 1]), *arguments)] == expected
+    assert blocks.split_atoms(np.array([-1]), 3) == []
 
 
 def test_too_many_neighbours_are_told() -> None:
