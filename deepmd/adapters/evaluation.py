@@ -81,7 +81,7 @@ def assemble(
         if not output.intensive:
             return summed
         atoms = xp.segment_sum(
-            model.without_excluded(xp.ones_like(value), neighbours, xp=xp), neighbours.frame_N, num_frames
+            model.zero_excluded_atoms(xp.ones_like(value), neighbours, xp=xp), neighbours.frame_N, num_frames
         )
         return summed / xp.maximum(atoms, xp.ones_like(atoms))
 

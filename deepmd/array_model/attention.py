@@ -24,17 +24,18 @@ def layer_norm(x: Array, params: Params, eps: float, *, xp: Namespace) -> Array:
     return centred / xp.sqrt(variance + eps) * params["w"] + params["b"]
 
 
-SHORTEST = {"float16": 2.0**-12}
-"""Floors of norms other than 1e-12 (docs/theory/mixed.md#gated-attention): the square 1e-24 underflows in float16."""
+NORM_FLOOR, NORM_FLOOR_FLOAT16 = 1e-12, 2.0**-12
+"""Floors of norms (docs/theory/mixed.md#gated-attention); in float16 the square 1e-24 underflows."""
 
 
 def unit(x: Array, precision: str, length: Any = 1.0, *, xp: Namespace) -> Array:
-    """Normalise the vectors of the last axis to a length (..., 1): x length / max(|x|, floor) (see `SHORTEST`).
+    """Normalise the vectors of the last axis to a length (..., 1): x length / max(|x|, floor) (see `NORM_FLOOR`).
 
     Derivatives are finite at zero, because the root is taken of the floor there. Rows of neighbours just within the
     cutoff may be shorter than the floor: their directions fade out.
     """
-    square, least = xp.sum(x * x, axis=-1, keepdims=True), SHORTEST.get(PRECISIONS[precision], 1e-12) ** 2
+    square = xp.sum(x * x, axis=-1, keepdims=True)
+    least = (NORM_FLOOR_FLOAT16 if PRECISIONS[precision] == "float16" else NORM_FLOOR) ** 2
     return x * (length / xp.sqrt(xp.where(square > least, square, least * xp.ones_like(square))))
 
 

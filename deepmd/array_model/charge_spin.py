@@ -33,7 +33,9 @@ def init(embedding: TypeEmbedding, seed: list[int] | None, draw: Draw, *, xp: Na
     return {**tables, "mix_cs_mlp": init_affine((2 * width, width, True), draw(seed_of(2)))}
 
 
-def term(embedding: TypeEmbedding, act: str, params: Params, charge_spin_F2: Array, *, xp: Namespace) -> Array:
+def embed_charge_spin(
+    embedding: TypeEmbedding, act: str, params: Params, charge_spin_F2: Array, *, xp: Namespace
+) -> Array:
     """Return phi([C(charge), S(spin)] W + b) of each frame (F, K); digits behind the decimal point are dropped."""
     index_F2 = xp.astype(charge_spin_F2, xp.int64)
     rows = []

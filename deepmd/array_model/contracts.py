@@ -110,15 +110,15 @@ class Descriptor(Component, Protocol):
     ) -> Features:
         """Features of each centre. `conditions` are those of its frame; `plan` has an entry per leaf descriptor."""
 
-    def sels(self) -> dict[str, tuple[float, Any]]:
+    def slot_options(self) -> dict[str, tuple[float, Any]]:
         """Slot options: {path in the section: (cutoff in Angstrom, value)}. Statistics of the data resolve a text."""
 
-    def with_sels(self, values: dict[str, Any]) -> Descriptor:
-        """Return the descriptor with `values` in place of some of its `sels`."""
+    def with_slots(self, values: dict[str, Any]) -> Descriptor:
+        """Return the descriptor with `values` in place of some of its `slot_options`."""
 
     @property
-    def slot_totals(self) -> tuple[int, ...]:
-        """Slots of each part that has its own statistics."""
+    def part_slots(self) -> tuple[int, ...]:
+        """Slots, summed over sections, of each part that has statistics of its own."""
 
     def raw_rows(self, neighbours: Neighbours, *, xp: Namespace) -> list[Array]:
         """Sample of the statistics: environment rows (N, M, 4) of each such part before normalisation."""
@@ -147,11 +147,11 @@ class FittingNet(Component, Protocol):
         widths: Widths,
         neighbours: Neighbours,
         conditions: Conditions,
-        outer: tuple[Array, Array],
+        bias_and_scale: tuple[Array, Array],
         *,
         xp: Namespace,
     ) -> Array:
-        """Atomic values (N, d), float64; `outer` holds bias and scale (T, d) of the model."""
+        """Atomic values (N, d), float64; `bias_and_scale` holds bias and scale (T, d) of the model."""
 
 
 class Model(Component, Protocol):
@@ -208,7 +208,7 @@ class Model(Component, Protocol):
     ) -> tuple[Array, Array]:
         """Atomic values (N, d) of the output (energies in eV) and features (N, D) of the centres."""
 
-    def without_excluded(self, value_Nd: Array, neighbours: Neighbours, *, xp: Namespace) -> Array:
+    def zero_excluded_atoms(self, value_Nd: Array, neighbours: Neighbours, *, xp: Namespace) -> Array:
         """Return atomic values (N, d) with zeros for atoms of `atom_exclude_types`."""
 
 

@@ -37,38 +37,40 @@ def unite_layouts(layouts: Sequence[Layout], excluded: tuple[tuple[int, int], ..
     )
 
 
-def cut_neighbours(neighbours: Neighbours, outer: Layout, inner: Layout, *, xp: Namespace) -> Neighbours:
-    """Cut neighbours that are packed for `outer` to those that packing for `inner` gives."""
-    if inner.typed:
+def cut_neighbours(neighbours: Neighbours, packed: Layout, wanted: Layout, *, xp: Namespace) -> Neighbours:
+    """Cut neighbours that are packed for `packed` to those that packing for `wanted` gives."""
+    if wanted.typed:
         sections, row = (
-            cut_neighbours(*_half(neighbours, outer, mixed=mixed, xp=xp), _half_layout(inner, mixed=mixed), xp=xp)
+            cut_neighbours(*_half(neighbours, packed, mixed=mixed, xp=xp), _half_layout(wanted, mixed=mixed), xp=xp)
             for mixed in (False, True)
         )
         return _joined(sections, row, xp=xp)
-    neighbours, outer = _matching_half(neighbours, outer, inner, xp=xp)
-    lists = tuple(neighbours.inner[outer.inner.index(each)] for each in inner.inner)
+    neighbours, packed = _matching_half(neighbours, packed, wanted, xp=xp)
+    lists = tuple(neighbours.inner[packed.inner.index(each)] for each in wanted.inner)
     neighbours = replace(neighbours, inner=lists)
-    if inner.rcut < outer.rcut or not set(inner.excluded) <= set(outer.excluded):
-        neighbours = _empty_slots(neighbours, outer, inner, xp=xp)
-    return cut_slots(neighbours, outer, inner, xp=xp)
+    if wanted.rcut < packed.rcut or not set(wanted.excluded) <= set(packed.excluded):
+        neighbours = _empty_slots(neighbours, packed, wanted, xp=xp)
+    return cut_slots(neighbours, packed, wanted, xp=xp)
 
 
-def cut_slots(neighbours: Neighbours, outer: Layout, inner: Layout, *, xp: Namespace) -> Neighbours:
-    """Cut the slots only: cutoff and excluded pairs of types stay those of `outer`."""
-    neighbours, outer = _matching_half(neighbours, outer, inner, xp=xp)
-    if all(mine >= most for mine, most in zip(inner.sel, outer.sel, strict=True)):
+def cut_slots(neighbours: Neighbours, packed: Layout, wanted: Layout, *, xp: Namespace) -> Neighbours:
+    """Cut the slots only: cutoff and excluded pairs of types stay those of `packed`."""
+    neighbours, packed = _matching_half(neighbours, packed, wanted, xp=xp)
+    if all(mine >= most for mine, most in zip(wanted.sel, packed.sel, strict=True)):
         return neighbours
-    return _shortened(neighbours, inner, xp=xp)
+    return _shortened(neighbours, wanted, xp=xp)
 
 
-def _matching_half(neighbours: Neighbours, outer: Layout, inner: Layout, *, xp: Namespace) -> tuple[Neighbours, Layout]:
-    """Return the half that `inner` reads (sections or mixed row) and its layout; all if `outer` has one half only."""
-    return _half(neighbours, outer, mixed=inner.mixed, xp=xp) if outer.typed else (neighbours, outer)
+def _matching_half(
+    neighbours: Neighbours, packed: Layout, wanted: Layout, *, xp: Namespace
+) -> tuple[Neighbours, Layout]:
+    """Return the half that `wanted` reads (sections or mixed row) and its layout; all if `packed` has one half only."""
+    return _half(neighbours, packed, mixed=wanted.mixed, xp=xp) if packed.typed else (neighbours, packed)
 
 
-def _half_layout(both: Layout, *, mixed: bool) -> Layout:
+def _half_layout(layout: Layout, *, mixed: bool) -> Layout:
     """Return the layout of the sections, or of the mixed row, of a layout that has both."""
-    return replace(both, typed=()) if mixed else replace(both, sel=both.typed, mixed=False, typed=())
+    return replace(layout, typed=()) if mixed else replace(layout, sel=layout.typed, mixed=False, typed=())
 
 
 def _half(neighbours: Neighbours, layout: Layout, *, mixed: bool, xp: Namespace) -> tuple[Neighbours, Layout]:
@@ -90,21 +92,21 @@ def _joined(sections: Neighbours, row: Neighbours, *, xp: Namespace) -> Neighbou
     return replace(row, **arrays, type_NM=kinds_NM, widths=(*sections.widths, *row.widths))
 
 
-def _shortened(neighbours: Neighbours, inner: Layout, *, xp: Namespace) -> Neighbours:
+def _shortened(neighbours: Neighbours, wanted: Layout, *, xp: Namespace) -> Neighbours:
     """Keep the nearest `sel` slots of each section, and the empty last slot of a mixed row."""
 
     def kept(array: Array) -> list[Array]:
-        if inner.mixed:
-            width = _limited(neighbours.widths[0] - 1, inner.sel[0])
+        if wanted.mixed:
+            width = _limited(neighbours.widths[0] - 1, wanted.sel[0])
             return [array[:, :-1, ...][:, :width, ...], array[:, -1:, ...]]
-        sections = zip(xp.split(array, neighbours.widths, axis=1), neighbours.widths, inner.sel, strict=True)
+        sections = zip(xp.split(array, neighbours.widths, axis=1), neighbours.widths, wanted.sel, strict=True)
         return [part[:, : _limited(width, sel), ...] for part, width, sel in sections]
 
-    names = (*SLOTS, "type_NM") if inner.mixed else SLOTS
+    names = (*SLOTS, "type_NM") if wanted.mixed else SLOTS
     parts = {name: kept(getattr(neighbours, name)) for name in names}
     widths = tuple(xp.shape(part)[1] for part in parts["mask_NM"])
     arrays = {name: xp.concat(each, axis=1) for name, each in parts.items()}
-    return replace(neighbours, **arrays, widths=(widths[0] + 1,) if inner.mixed else widths)
+    return replace(neighbours, **arrays, widths=(widths[0] + 1,) if wanted.mixed else widths)
 
 
 def _limited(width: Any, sel: int) -> int:
@@ -115,20 +117,20 @@ def _limited(width: Any, sel: int) -> int:
     return min(width, sel) if isinstance(width, int) else sel
 
 
-def _empty_slots(neighbours: Neighbours, outer: Layout, inner: Layout, *, xp: Namespace) -> Neighbours:
-    """Empty the slots of neighbours beyond the cutoff of `inner`, and of the pairs of types that `inner` excludes."""
+def _empty_slots(neighbours: Neighbours, packed: Layout, wanted: Layout, *, xp: Namespace) -> Neighbours:
+    """Empty the slots of neighbours beyond the cutoff of `wanted`, and of the pairs of types that `wanted` excludes."""
     disp_NM3 = xp.stop_gradient(neighbours.disp_NM3)  # for comparisons only
-    kinds_NM = neighbours.type_NM if outer.mixed else section_types(neighbours, xp=xp)
-    keep_NM = xp.logical_not(excluded_slots(neighbours, inner.excluded, kinds_NM, xp=xp))
-    keep_NM = xp.logical_and(keep_NM, xp.sum(disp_NM3 * disp_NM3, axis=-1) <= inner.rcut**2)
+    kinds_NM = neighbours.type_NM if packed.mixed else section_types(neighbours, xp=xp)
+    keep_NM = xp.logical_not(excluded_slots(neighbours, wanted.excluded, kinds_NM, xp=xp))
+    keep_NM = xp.logical_and(keep_NM, xp.sum(disp_NM3 * disp_NM3, axis=-1) <= wanted.rcut**2)
     zero_NM = 0 * neighbours.index_NM
-    far_NM3 = _far(zero_NM, inner.rcut, xp=xp)
+    far_NM3 = _far(zero_NM, wanted.rcut, xp=xp)
     arrays = {
         "disp_NM3": xp.where(xp.expand_dims(keep_NM, axis=-1), neighbours.disp_NM3, far_NM3),
         "mask_NM": xp.logical_and(neighbours.mask_NM, keep_NM),
         "index_NM": xp.where(keep_NM, neighbours.index_NM, zero_NM),
     }
-    if outer.mixed:
+    if packed.mixed:
         arrays["type_NM"] = xp.where(keep_NM, neighbours.type_NM, neighbours.type_NM[:, -1:] + zero_NM)
     return replace(neighbours, **arrays)
 

@@ -28,17 +28,17 @@ def atomic_virials(grad_NM3: Array, edges: Edges, num_atoms: Any, *, xp: Namespa
 
 
 def atomic_virials_of_messages(
-    grad_NM3: Array, moments_3NM3: Sequence[Array], edges: Edges, num_atoms: Any, *, xp: Namespace
+    grad_NM3: Array, moment_grads_3NM3: Sequence[Array], edges: Edges, num_atoms: Any, *, xp: Namespace
 ) -> Array:
     """Return atomic virials (A, 9) in eV of message-passing models: E_i depends on more than the neighbours of i.
 
     W_J,kl = -sum_i dE_i/dr_J,k (r_J - r_i)_l for every atom and image J (docs/theory/conventions.md#atomic-virial).
     An edge d = r_b - r_a with g = dE/dd adds g_k r_a,l - m_l,k to atom a and -(g_k r_b,l - m_l,k) to atom b.
-    `moments_3NM3` holds m_l = d(sum_i E_i r_i,l)/dd for each direction l. Positions r_i lie inside the cell:
+    `moment_grads_3NM3` holds m_l = d(sum_i E_i r_i,l)/dd for each direction l. Positions r_i lie inside the cell:
     atomic virials depend on the image that is chosen, their sum does not.
     """
     shares_a, shares_b = [], []
-    for axis, moment_NM3 in enumerate(moments_3NM3):
+    for axis, moment_NM3 in enumerate(moment_grads_3NM3):
         centre_N11 = xp.expand_dims(edges.in_cell_N3[:, axis : axis + 1], axis=-1)
         # column l of the shares: g r_a,l - m_l of a; g r_b,l - m_l of b, with r_b = r_a + d
         shares_a.append(grad_NM3 * centre_N11 - moment_NM3)

@@ -60,3 +60,8 @@ def environment_adjoint(
 def environment_rows(disp: Array, rcut_smth: float, rcut: float, protection: float, *, xp: Namespace) -> Array:
     """Rows w(r) * (1/(r+p), x/(r+p)^2, y/(r+p)^2, z/(r+p)^2) of displacements (..., 3) in Angstrom; shape (..., 4)."""
     return xp.stack(environment_columns(disp, rcut_smth, rcut, protection, xp=xp), axis=-1)
+
+
+def normalise_rows(rows_NMC: Array, mean_TMC: Array, std_TMC: Array, type_N: Array, *, xp: Namespace) -> Array:
+    """Return (row - mean) / deviation with the statistics of the centre type; M = 1 there: equal in all slots."""
+    return (rows_NMC - xp.take(mean_TMC, type_N, axis=0)) / xp.take(std_TMC, type_N, axis=0)

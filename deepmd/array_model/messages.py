@@ -19,15 +19,15 @@ def check_updates(block: Any) -> None:
             raise ValueError(f"{name} is {getattr(block, name)!r}; accepted: {', '.join(accepted)}")
 
 
-def nested_sels(outer: Any, values: dict[str, Any]) -> Any:
-    """Return the options with other slots in their sections, given as {"section/option": (number,)}."""
+def with_nested_slots(options: Any, values: dict[str, Any]) -> Any:
+    """Return options with other slots in their sections, given as {"section/option": (number,)}."""
     changes: dict[str, dict[str, int]] = {}
     for path, value in values.items():
         section, name = path.split("/")
         (number,) = (value,) if isinstance(value, int) else value
         changes.setdefault(section, {})[name] = number
     return replace(
-        outer, **{section: replace(getattr(outer, section), **numbers) for section, numbers in changes.items()}
+        options, **{section: replace(getattr(options, section), **slots) for section, slots in changes.items()}
     )
 
 

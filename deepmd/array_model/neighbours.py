@@ -182,10 +182,15 @@ def excluded_slots(
     mask_NM = neighbours.mask_NM
     kinds_NM = neighbours.type_NM if kinds_NM is None else kinds_NM
     out_NM = xp.logical_and(mask_NM, xp.logical_not(mask_NM))  # all False
-    for a, b in sorted({pair for both in exclude_types for pair in (both, both[::-1])}):
+    for a, b in sorted({ordered for pair in exclude_types for ordered in (pair, pair[::-1])}):
         centre_N1 = xp.expand_dims(xp.equal(neighbours.type_N, a), axis=1)
         out_NM = xp.where(xp.logical_and(centre_N1, xp.equal(kinds_NM, b)), mask_NM, out_NM)
     return out_NM
+
+
+def zero_rows(rows_NMC: Array, hidden_NM: Array, *, xp: Namespace) -> Array:
+    """Return rows with zeros where the mask is True."""
+    return xp.where(xp.expand_dims(hidden_NM, axis=-1), xp.zeros_like(rows_NMC), rows_NMC)
 
 
 def inner_neighbours(neighbours: Neighbours, number: int, rcut: float, *, xp: Namespace) -> Neighbours:

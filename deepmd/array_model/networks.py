@@ -157,6 +157,11 @@ def init_affine(shape: tuple[int, int, bool], rng: Any) -> Params:
     return {**params, "b": rng.normal(0.0, 1.0, (out,))} if bias else params
 
 
+def init_zeros(sizes: tuple[int, ...], draw: Draw, *, xp: Namespace) -> Array:
+    """Return zeros, made from drawn numbers, because the namespace creates no arrays from sizes."""
+    return xp.zeros_like(draw([0]).normal(size=sizes))
+
+
 def init_net(net: Net, seed: Sequence[int] | None, draw: Draw, first: int = 0) -> Params:
     """Fresh net: affine maps, and time steps N(0.1, 0.001) (docs/theory/networks.md#fresh-weights).
 

@@ -46,7 +46,7 @@ class Repflow:
     sel_reduce_factor: float = 10.0
     sequential_update: bool = False
 
-    names: ClassVar[dict[str, str]] = {"edge_use_dist": "edge_init_use_dist", "use_env_envelope": "use_exp_switch"}
+    aliases: ClassVar[dict[str, str]] = {"edge_use_dist": "edge_init_use_dist", "use_env_envelope": "use_exp_switch"}
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
@@ -92,7 +92,7 @@ class Repflow:
         edge = self.a_dim // (2 * rate) * self.a_compress_e_rate
         return self.a_dim, self.a_dim // rate, edge, edge
 
-    def shapes(self) -> dict[str, tuple[int, int, bool]]:
+    def affine_shapes(self) -> dict[str, tuple[int, int, bool]]:
         """(in, out, has a bias) of the affine maps of a layer, in the order of seeds and of files."""
         n, e, a = self.n_dim, self.e_dim, self.a_dim
         out = {
@@ -133,7 +133,7 @@ class Graph:
     neighbours : edges, of which the first W slots of a row may be angle neighbours
     h_NM3 : directional part of the normalised rows of the edges
     s_NM : switch of each edge, 0 in empty slots
-    columns : W
+    angle_slots : W
     alpha_NW : switch of the angle neighbours, 0 for other edges
     inside_NW : 1 for an angle neighbour, else 0
     """
@@ -141,7 +141,7 @@ class Graph:
     neighbours: Neighbours
     h_NM3: Array
     s_NM: Array
-    columns: Any
+    angle_slots: Any
     alpha_NW: Array
     inside_NW: Array
 
@@ -168,7 +168,7 @@ def edge_rows(block: Repflow, disp_NM3: Array, protection: float, *, xp: Namespa
     return xp.concat([radial_NM1, radial_NM1 / (r_NM1 + protection) * disp_NM3], axis=-1)
 
 
-def run(
+def apply_layers(
     block: Repflow,
     act: str,
     params: Params,
@@ -199,19 +199,19 @@ def run(
         edge_NMe = affine(params["edge_embd"], xp.expand_dims(r_NM, axis=-1), xp=xp)
     else:
         edge_NMe = phi(affine(params["edge_embd"], rows_NM4[:, :, 0:1], xp=xp), xp=xp)
-    columns = neighbours.inner[0]
-    near_NW = first_slots(xp.logical_and(mask_NM, r_NM < block.a_rcut), columns, neighbours, xp=xp)
-    r_NW, one_NW = (first_slots(x, columns, neighbours, xp=xp) for x in (r_NM, one_NM))
+    angle_slots = neighbours.inner[0]
+    near_NW = first_slots(xp.logical_and(mask_NM, r_NM < block.a_rcut), angle_slots, neighbours, xp=xp)
+    r_NW, one_NW = (first_slots(x, angle_slots, neighbours, xp=xp) for x in (r_NM, one_NM))
     alpha_NW = xp.where(
         near_NW, decay(r_NW, block.a_rcut_smth, block.a_rcut, block.use_exp_switch, xp=xp), xp.zeros_like(r_NW)
     )
     graph = Graph(
-        neighbours, rows_NM4[:, :, 1:], s_NM, columns, alpha_NW, xp.where(near_NW, one_NW, xp.zeros_like(one_NW))
+        neighbours, rows_NM4[:, :, 1:], s_NM, angle_slots, alpha_NW, xp.where(near_NW, one_NW, xp.zeros_like(one_NW))
     )
     angle = None
     if block.update_angle:
         # a_jk = (1/sqrt(pi)) (u_j . u_k) (1 - 1e-6) W
-        unit_NW3 = first_slots(disp_NM3, columns, neighbours, xp=xp) / xp.expand_dims(r_NW + 1e-6, axis=-1)
+        unit_NW3 = first_slots(disp_NM3, angle_slots, neighbours, xp=xp) / xp.expand_dims(r_NW + 1e-6, axis=-1)
         cosine_NWW = xp.matmul(unit_NW3, xp.matrix_transpose(unit_NW3)) * ((1.0 - 1e-6) / math.sqrt(math.pi))
         angle = xp.expand_dims(cosine_NWW, axis=-1) * params["angle_embd"]["w"]
     for layer in params["layers"]:
@@ -300,7 +300,7 @@ def _angles(
     W is split, so that nodes and edges have one product per node or edge, not per angle.
     """
     w = layer[name]
-    edge_NWe = first_slots(edge, graph.columns, graph.neighbours, xp=xp)
+    edge_NWe = first_slots(edge, graph.angle_slots, graph.neighbours, xp=xp)
     _, n_width, e_width, _ = block.angle_inputs
     if block.a_compress_rate:
         if block.a_compress_use_split:
@@ -335,7 +335,7 @@ def _edge_angle(
     alpha = graph.alpha_NW  # b_j = sum_k alpha_j alpha_k message_jk / sqrt(divisor of angles)
     weights_NWW = xp.expand_dims(alpha, axis=2) * xp.expand_dims(alpha, axis=1) * block.norms[1] ** -0.5
     inner = xp.sum(message * xp.expand_dims(weights_NWW, axis=-1), axis=2)
-    near, rest = xp.split(edge, (graph.columns, graph.neighbours.widths[0] - graph.columns), axis=1)
+    near, rest = xp.split(edge, (graph.angle_slots, graph.neighbours.widths[0] - graph.angle_slots), axis=1)
     if block.smooth_edge_update:
         filled = xp.concat([inner, xp.zeros_like(rest)], axis=1)
     else:

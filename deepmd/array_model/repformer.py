@@ -90,7 +90,7 @@ class Repformer:
         """Whether layers have the attention of pairs."""
         return self.update_g2_has_attn or self.update_h2
 
-    def shapes(self, last: bool) -> dict[str, tuple[int, int, bool]]:
+    def affine_shapes(self, last: bool) -> dict[str, tuple[int, int, bool]]:
         """(in, out, has a bias) of the affine maps of a layer, by their path in the parameters of the layer.
 
         The last layer does not update pairs and vectors.
@@ -157,7 +157,7 @@ class Surroundings:
     counts_NW: Array
 
 
-def run(
+def apply_layers(
     block: Repformer,
     params: Params,
     g1_ND: Array,
@@ -324,8 +324,8 @@ def _local_attention(
     queries = _heads(affine(layer["mapq"], g1, xp=xp), hidden, block.attn1_nhead, xp=xp)
     keys_values = _heads(affine(layer["mapkv"], near, xp=xp), hidden + block.g1_dim, block.attn1_nhead, xp=xp)
     fade, seen = xp.expand_dims(around.s_NW, axis=1), xp.expand_dims(around.mask_NW, axis=1)
-    for query, both in zip(queries, keys_values, strict=True):
-        key, value = xp.split(both, (hidden, block.g1_dim), axis=2)
+    for query, key_value in zip(queries, keys_values, strict=True):
+        key, value = xp.split(key_value, (hidden, block.g1_dim), axis=2)
         z = xp.matmul(xp.expand_dims(query, axis=1), xp.matrix_transpose(key)) / math.sqrt(hidden)
         out.append(xp.sum(xp.matmul(_weights(z, fade, seen, around, xp=xp), value), axis=1))
     return affine(layer["head_map"], xp.concat(out, axis=1), xp=xp)

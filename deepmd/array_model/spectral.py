@@ -29,6 +29,9 @@ Sizes = tuple[Any, ...]
 CHOICES = ("auto", "direct", "spectral")
 """Accepted values of the option `evaluation`."""
 
+DOMAIN_START = "closest"
+"""Key of the start of the domain among the tables of an expansion, as files store it."""
+
 
 @dataclass(frozen=True)
 class Expansion:
@@ -37,8 +40,8 @@ class Expansion:
     Attributes
     ----------
     terms : number of terms K, even
-    tables : arrays. `closest`: shortest distance of the domain, Angstrom. `scale`: 2 / end of the domain, in units of
-        the argument. In training `nodes` (K,) and `transform` (2K, K), because coefficients follow the nets. At fixed
+    tables : arrays. `DOMAIN_START`: start of the domain, Angstrom. `scale`: 2 / end of the domain, in units of the
+        argument. In training `nodes` (K,) and `transform` (2K, K), because coefficients follow the nets. At fixed
         parameters, for each group of J functions, `coefficients` (J * 2K, G) and `starts` (J, G), the functions at
         x = -1
     """
@@ -74,9 +77,9 @@ def moments(x_NM: Array, rows_NCM: Array, count: int, *, xp: Namespace) -> Array
     x0_NM = xp.stop_gradient(xp.minimum(x_NM, xp.ones_like(x_NM)))
     y_NM = 2.0 * (x0_NM * x0_NM) - 1.0
     basis_NMK = xp.matrix_transpose(xp.recurrence(xp.ones_like(y_NM), y_NM, 2.0 * y_NM, count // 2))
-    both_NCM = xp.concat([rows_NCM, rows_NCM * xp.expand_dims(x0_NM, axis=1)], axis=1)
-    stepped_NCM = both_NCM * xp.expand_dims(x_NM - x0_NM, axis=1)
-    sums = [xp.matmul(rows, basis_NMK) for rows in (both_NCM, stepped_NCM)]
+    doubled_NCM = xp.concat([rows_NCM, rows_NCM * xp.expand_dims(x0_NM, axis=1)], axis=1)
+    stepped_NCM = doubled_NCM * xp.expand_dims(x_NM - x0_NM, axis=1)
+    sums = [xp.matmul(rows, basis_NMK) for rows in (doubled_NCM, stepped_NCM)]
     halves_ = [xp.split(each_NCK, (xp.shape(rows_NCM)[1],) * 2, axis=1) for each_NCK in sums]
     return xp.concat([half for each in halves_ for half in each], axis=2)
 
@@ -112,7 +115,7 @@ def contract_moments(
 
 def contract_with_adjoint(
     x_NM: Array,
-    columns_NCM: Array,
+    rows_NCM: Array,
     widths: Sizes,
     counts: Sizes,
     coefficients: list[list[Array]],
@@ -122,25 +125,25 @@ def contract_with_adjoint(
 ) -> tuple[Array, Any]:
     """Return `contract_moments` for fixed coefficients, and its adjoint.
 
-    The adjoint maps the gradient by the value (N, C, G) to those by x (N, M) and by the columns (N, C, M).
+    The adjoint maps the gradient by the value (N, C, G) to those by x (N, M) and by the rows (N, C, M).
 
     Value: within the domain the K sums of R and x R suffice. Beyond the domain x0 = 1 and all T_m(y) are 1, so one more
     sum, of (x - x0) R, contracts with the sum of all slope coefficients. Adjoint: the gradient contracted with the
     coefficients gives each atom and component c a polynomial P_c and its slope P'_c. The gradient
     by R_cj is P_c(x0_j) + (x_j - x0_j) P'_c(x0_j), the gradient by x_j is sum_c R_cj P'_c(x0_j).
     """
-    atoms, components, width = xp.shape(columns_NCM)
+    atoms, components, width = xp.shape(rows_NCM)
     x0_NM = xp.minimum(x_NM, xp.ones_like(x_NM))
     x0_N1M, step_N1M = xp.expand_dims(x0_NM, axis=1), xp.expand_dims(x_NM - x0_NM, axis=1)
     # R and x0 R of a component beside each other: K/2 even and K/2 odd sums become the K columns of the component
-    rows_NCM = xp.reshape(xp.stack([columns_NCM, columns_NCM * x0_N1M], axis=2), (atoms, 2 * components, width))
+    doubled_NCM = xp.reshape(xp.stack([rows_NCM, rows_NCM * x0_N1M], axis=2), (atoms, 2 * components, width))
     ys = xp.split(2.0 * (x0_NM * x0_NM) - 1.0, widths, axis=1)
     bases = [xp.recurrence(xp.ones_like(y), y, 2.0 * y, count // 2) for y in ys]
-    columns, steps, x0s = (xp.split(array, widths, axis=2) for array in (columns_NCM, step_N1M, x0_N1M))
+    rows, steps, x0s = (xp.split(array, widths, axis=2) for array in (rows_NCM, step_N1M, x0_N1M))
     sums = []
-    for basis_NKM, rows, column, step in zip(bases, xp.split(rows_NCM, widths, axis=2), columns, steps, strict=True):
-        inner = xp.matmul(rows, xp.matrix_transpose(basis_NKM))
-        sums += [xp.reshape(inner, (-1, components, count)), xp.matmul(column, xp.matrix_transpose(step))]
+    for basis_NKM, doubled, row, step in zip(bases, xp.split(doubled_NCM, widths, axis=2), rows, steps, strict=True):
+        inner = xp.matmul(doubled, xp.matrix_transpose(basis_NKM))
+        sums += [xp.reshape(inner, (-1, components, count)), xp.matmul(row, xp.matrix_transpose(step))]
     parts = []
     for each, matrices in zip(xp.split(xp.concat(sums, axis=2), counts, axis=0), coefficients, strict=True):
         ends = [part for c_KG in matrices for part in (c_KG[:count, :], xp.sum(c_KG[count:, :], axis=0, keepdims=True))]
@@ -151,17 +154,17 @@ def contract_with_adjoint(
             xp.matmul(grad, xp.matrix_transpose(xp.concat(matrices, axis=0)))
             for grad, matrices in zip(xp.split(grad_NCG, counts, axis=0), coefficients, strict=True)
         ]
-        by_x, by_columns = [], []
+        by_x, by_rows = [], []
         each = xp.split(xp.concat(parts, axis=0), (2 * count,) * len(bases), axis=2)
         # rows of the 2K coefficients: even and odd part of P, even and odd part of P', each times T_m(y)
-        for sums_NCK, basis_NKM, column, step, x0 in zip(each, bases, columns, steps, x0s, strict=True):
+        for sums_NCK, basis_NKM, row, step, x0 in zip(each, bases, rows, steps, x0s, strict=True):
             halves_NKM = xp.matmul(xp.reshape(sums_NCK, (-1, 4 * components, count // 2)), basis_NKM)
-            halves_NC4M = xp.reshape(halves_NKM, (atoms, components, 4, xp.shape(column)[2]))
+            halves_NC4M = xp.reshape(halves_NKM, (atoms, components, 4, xp.shape(row)[2]))
             even, odd, even_slope, odd_slope = (halves_NC4M[:, :, k, :] for k in range(4))
             slope = even_slope + x0 * odd_slope
-            by_x.append(xp.sum(column * slope, axis=1))
-            by_columns.append(even + x0 * odd + step * slope)
-        return xp.concat(by_x, axis=1), xp.concat(by_columns, axis=2)
+            by_x.append(xp.sum(row * slope, axis=1))
+            by_rows.append(even + x0 * odd + step * slope)
+        return xp.concat(by_x, axis=1), xp.concat(by_rows, axis=2)
 
     return xp.concat(parts, axis=0), adjoint
 

@@ -95,7 +95,7 @@ def make_batch(model: Model, loss: Loss, frames: Frames) -> Batch:
     labels = {
         name: _label(name, shape, frames, packed.atoms, name in available) for name, shape in loss.labels().items()
     }
-    found = loss.found(available)
+    found = loss.find_labelled(available)
     natoms = np.array([np.count_nonzero(system.types_of(frame) >= 0) for system, frame in frames], dtype=np.float64)
     return Batch(packed.neighbours, read_conditions(model, frames, packed.atoms), natoms, labels, found, packed.closest)
 

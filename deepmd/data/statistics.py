@@ -43,7 +43,7 @@ def environment_statistics(model: StandardModel, frames: Frames) -> list[tuple[n
     y and z are pooled for the deviation. Features (N, D) give (T, D).
     """
     # sums run over the slots of the batch, counts over all slots: the slots that a batch lacks are zeros
-    parts = model.descriptor.slot_totals
+    parts = model.descriptor.part_slots
     sums: list[Any] = [0.0] * len(parts)
     pooled = [True] * len(parts)
     for system, frame in frames:

@@ -82,7 +82,7 @@ def build(cls: type[T], section: Any, where: str, not_yet: Mapping[str, Key] | N
 
     Parameters
     ----------
-    cls : dataclass; its attribute `names` maps aliases to fields, `ignored` lists keys that are accepted and dropped
+    cls : dataclass; its attribute `aliases` maps aliases to fields, `ignored` lists keys that are accepted and dropped
     section : dict from the input, without `type`
     where : path of the section in the input, for errors
     not_yet : keys of DeePMD-kit that are not supported
@@ -91,7 +91,7 @@ def build(cls: type[T], section: Any, where: str, not_yet: Mapping[str, Key] | N
         raise InputError(f"{where}: must be an object with keys, got {section!r}")
     ignored = getattr(cls, "ignored", ())
     section = {key: value for key, value in section.items() if key not in ignored}
-    section = rename(section, getattr(cls, "names", {}), where)
+    section = rename(section, getattr(cls, "aliases", {}), where)
     known = [field.name for field in dataclasses.fields(cls) if not field.metadata.get("derived")]  # type: ignore[arg-type]
     not_yet = not_yet or {}
     for key in list(section):
@@ -105,7 +105,7 @@ def build(cls: type[T], section: Any, where: str, not_yet: Mapping[str, Key] | N
                 )
             del section[key]
             continue
-        everything = [*known, *getattr(cls, "names", {}), *not_yet]
+        everything = [*known, *getattr(cls, "aliases", {}), *not_yet]
         raise InputError(f"{where}: unknown key {key!r}.{nearest(key, everything)} Known: {', '.join(known)}")
     for key, kind in typing.get_type_hints(cls).items():
         if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(section.get(key), dict):

@@ -34,7 +34,7 @@ def _classes() -> dict[str, dict[str, type]]:
 
 def _keys(cls: type) -> list[dict[str, Any]]:
     """Return name, type, aliases and default of each option of a class."""
-    names: dict[str, str] = getattr(cls, "names", {})
+    names: dict[str, str] = getattr(cls, "aliases", {})
     out = []
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         if field.metadata.get("derived"):

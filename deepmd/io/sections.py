@@ -51,7 +51,7 @@ class DataSection:
     auto_prob: str = "prob_sys_size"
     sys_probs: tuple[float, ...] | None = None
 
-    names = {"auto_prob_style": "auto_prob", "sys_weights": "sys_probs"}
+    aliases = {"auto_prob_style": "auto_prob", "sys_weights": "sys_probs"}
     ignored: ClassVar[tuple[str, ...]] = ("numb_btch", "numb_batch")
     __pydantic_config__ = FORBID
 
@@ -62,7 +62,7 @@ class ValidationSection(DataSection):
 
     numb_btch: int = 1
 
-    names = {**DataSection.names, "numb_batch": "numb_btch"}
+    aliases = {**DataSection.aliases, "numb_batch": "numb_btch"}
     ignored: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
@@ -205,7 +205,7 @@ class TrainingSection:
     stat_file: PathName | None = None
     stat_file_mode: str = "update"
 
-    names = {
+    aliases = {
         **dict.fromkeys(("stop_batch", "num_step", "num_steps", "numb_step"), "numb_steps"),
         **dict.fromkeys(("num_epoch", "num_epochs", "numb_epochs"), "numb_epoch"),
     }

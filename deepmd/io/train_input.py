@@ -177,7 +177,7 @@ def _part(section: Any, kind: str, where: str, default: str | None) -> Any:
     cls = lookup(kind, canonical(kind, name, where), where)
     section = {key: value for key, value in section.items() if key != "type"}
     if cls is Hybrid:
-        section = rename(section, cls.names, where)
+        section = rename(section, cls.aliases, where)
         members = section.get("members")
         if isinstance(members, list | tuple):
             each = tuple(_part(item, kind, f"{where}/list/{k}", None) for k, item in enumerate(members))

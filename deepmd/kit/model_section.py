@@ -239,7 +239,7 @@ def _merged_part(part: str, where: str, inner: Any, stated: Section, place: str,
     known = {field.name for field in fields(cls)}
     _refuse({key: value for key, value in inner.items() if key not in known}, f"model/{part}", where)
     without = IGNORED_OPTIONS.get(cls.kind, ())
-    meant = {key: value for key, value in rename(inner, cls.names, where).items() if key not in without}
+    meant = {key: value for key, value in rename(inner, cls.aliases, where).items() if key not in without}
     out = {**meant, **stated, "type": cls.kind}
     for name, kind in get_type_hints(cls).items():
         if is_dataclass(kind) and name in out:  # nested section, which a file may state in part
@@ -260,7 +260,7 @@ def _merged_options(cls: Any, inner: Section, stated: Section, where: str) -> Se
     """Return the section in force of options nested in a part."""
     _check_section(inner, where)
     known = {field.name for field in fields(cls)}
-    out = {**rename(inner, getattr(cls, "names", {}), where), **stated}
+    out = {**rename(inner, getattr(cls, "aliases", {}), where), **stated}
     unknown = sorted(key for key in out.keys() - known if out[key] is not None)
     if unknown:
         log.warning(

@@ -56,7 +56,7 @@ class Target:
         )
         return cls(model.output, tuple(model.atom_exclude_types), deviation)
 
-    def term(self, column: str, atomic: bool = False) -> Term:
+    def make_term(self, column: str, atomic: bool = False) -> Term:
         """Return the term of totals, or of atomic values."""
         out = self.output
         names = (out.atomic, out.atomic_label) if atomic else (out.name, out.label)
@@ -73,7 +73,7 @@ class Loss:
     kind: ClassVar[str]
     predicts: ClassVar[tuple[str, ...]] = ()
     """Names of the outputs whose models the loss trains."""
-    names: ClassVar[dict[str, str]] = {}
+    aliases: ClassVar[dict[str, str]] = {}
     """Aliases of options."""
     shows_total: ClassVar[bool] = False
     """Whether the learning curve has a column for the root of the loss, `rmse`."""
@@ -93,7 +93,7 @@ class Loss:
         """Return all terms, on or off, in the order of the loss."""
         raise NotImplementedError
 
-    def weights(self) -> dict[str, Label]:
+    def weight_labels(self) -> dict[str, Label]:
         """Return the data that are weights of terms, not labels."""
         return {}
 
@@ -142,9 +142,9 @@ class Loss:
 
     def labels(self) -> dict[str, Label]:
         """Return the data that the loss reads: labels and weights."""
-        return {**{term.label: term.values for term in self.terms().values()}, **self.weights()}
+        return {**{term.label: term.values for term in self.terms().values()}, **self.weight_labels()}
 
-    def found(self, available: frozenset[str]) -> dict[str, bool]:
+    def find_labelled(self, available: frozenset[str]) -> dict[str, bool]:
         """Return {term: whether its label is available in the data}."""
         return {name: term.label in available for name, term in self.terms().items()}
 
@@ -152,7 +152,7 @@ class Loss:
         """Return the outputs of the model that the loss reads."""
         return frozenset(term.output for term in self.terms().values())
 
-    def columns(self) -> dict[str, str]:
+    def curve_columns(self) -> dict[str, str]:
         """Return {term: its name in the learning curve}."""
         return {name: term.column for name, term in self.terms().items()}
 
@@ -203,7 +203,7 @@ def atomic_square(
     """Mean square of atomic differences over the atoms that have an output; `loss` and `shown` are equal."""
     one_N, _ = _with_output(neighbours, without, natoms_F, xp=xp)
     one_Nd = xp.expand_dims(one_N, axis=-1) + 0.0 * delta_Nd
-    value = xp.sum(delta_Nd * delta_Nd * one_Nd) / xp.maximum(xp.sum(one_Nd), xp.ones_like(xp.sum(one_Nd)))
+    value = xp.sum(delta_Nd * delta_Nd * one_Nd) / _at_least_one(xp.sum(one_Nd), xp=xp)
     return {"loss": value, "shown": value}
 
 
@@ -212,13 +212,18 @@ def total_square(
 ) -> dict[str, Array]:
     """Mean square of differences of totals, sum_F n_F delta_F^2 / sum_F n_F, shown over (mean of n_F)^2.
 
-    n_F is the number of atoms of a frame that have an output.
+    n_F is the number of atoms of a frame that have an output. A batch without such atoms adds 0.
     """
     _, atoms_F = _with_output(neighbours, without, natoms_F, xp=xp)
     atoms_Fd = xp.expand_dims(atoms_F, axis=-1) + 0.0 * delta_Fd
-    number = mean(atoms_F, xp=xp)
-    value = xp.sum(delta_Fd * delta_Fd * atoms_Fd) / xp.sum(atoms_Fd)
+    number = _at_least_one(xp.sum(atoms_F), xp=xp) / xp.sum(xp.ones_like(atoms_F))
+    value = xp.sum(delta_Fd * delta_Fd * atoms_Fd) / _at_least_one(xp.sum(atoms_Fd), xp=xp)
     return {"loss": value, "shown": value / (number * number)}
+
+
+def _at_least_one(count: Array, *, xp: Namespace) -> Array:
+    """Return a number of atoms to divide by, 1 for a batch without: its differences are 0."""
+    return xp.maximum(count, xp.ones_like(count))
 
 
 def _with_output(

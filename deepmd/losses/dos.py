@@ -30,7 +30,7 @@ class DosLoss(OutputLoss):
 
     def every_term(self) -> dict[str, Term]:
         """Return the terms of `COLUMNS`."""
-        return {term: self.target.term(column, atomic=term.startswith("a")) for term, column in COLUMNS.items()}
+        return {term: self.target.make_term(column, atomic=term.startswith("a")) for term, column in COLUMNS.items()}
 
     def difference(self, term: str, delta: Array, label: dict[str, Array], *, xp: Namespace) -> Array:
         """Return differences of densities, or of their cumulative sums, (N, d) or (F, d)."""

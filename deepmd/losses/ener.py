@@ -62,16 +62,16 @@ class EnerLoss(Loss):
         kind = "mae" if self.loss_func == "mae" else "rmse"
         return {name: replace(term, column=f"{kind}_{name}") for name, term in TERMS.items()}
 
-    def weights(self) -> dict[str, Label]:
+    def weight_labels(self) -> dict[str, Label]:
         """Return the weights of forces (`atom_pref`) and of atomic energies (`atom_ener_coeff`)."""
         used = {"atom_pref": "pf" in self.terms(), "atom_ener_coeff": self.enable_atom_ener_coeff}
         sizes = {"atom_pref": (3,), "atom_ener_coeff": ()}
         return {name: Label(sizes[name], per_atom=True, missing=1.0) for name, use in used.items() if use}
 
-    def found(self, available: frozenset[str]) -> dict[str, bool]:
+    def find_labelled(self, available: frozenset[str]) -> dict[str, bool]:
         """Return {term: whether its data are available}; `pf` also needs `atom_pref` or `use_default_pf`."""
         weighted = "atom_pref" in available or self.use_default_pf
-        return {term: found and (term != "pf" or weighted) for term, found in super().found(available).items()}
+        return {term: found and (term != "pf" or weighted) for term, found in super().find_labelled(available).items()}
 
     def needed(self) -> frozenset[str]:
         """Return the outputs of the model that the loss reads."""

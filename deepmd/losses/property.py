@@ -44,7 +44,7 @@ class PropertyLoss(OutputLoss):
 
     def every_term(self) -> dict[str, Term]:
         """Return a term for each metric. The first term carries the loss; the others are only shown."""
-        return {name: self.target.term(name) for name in self.metric}
+        return {name: self.target.make_term(name) for name in self.metric}
 
     def terms(self) -> dict[str, Term]:
         """Return all terms: metrics without a prefactor are shown too."""

@@ -27,12 +27,12 @@ class TensorLoss(OutputLoss):
 
     kind: ClassVar[str] = "tensor"
     predicts: ClassVar[tuple[str, ...]] = ("dipole", "polar")
-    names: ClassVar[dict[str, str]] = {"pref_weight": "pref", "pref_atomic_weight": "pref_atomic"}
+    aliases: ClassVar[dict[str, str]] = {"pref_weight": "pref", "pref_atomic_weight": "pref_atomic"}
 
     def every_term(self) -> dict[str, Term]:
         """Return the terms of atomic values (local) and totals (global)."""
         return {
-            part: self.target.term(f"rmse_{part}_{self.target.output.name}", atomic=part == "local")
+            part: self.target.make_term(f"rmse_{part}_{self.target.output.name}", atomic=part == "local")
             for part in ("local", "global")
         }
 
@@ -41,7 +41,7 @@ class TensorLoss(OutputLoss):
         name = "pref" if term == "global" else "pref_atomic"
         return name, name
 
-    def weights(self) -> dict[str, Label]:
+    def weight_labels(self) -> dict[str, Label]:
         """Return the weights of atoms, `atomic_weight`."""
         return {WEIGHT: Label((), per_atom=True, missing=1.0)} if self.enable_atomic_weight else {}
 

@@ -17,7 +17,7 @@ from deepmd.array_model.contracts import Model
 from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.environment import environment_rows
 from deepmd.array_model.namespace import PRECISIONS, Params, dtype_of
-from deepmd.array_model.spectral import Expansion, Plan
+from deepmd.array_model.spectral import DOMAIN_START, Expansion, Plan
 from deepmd.array_model.tree import map_leaves
 from deepmd.host import plain
 from deepmd.plan import chebyshev
@@ -109,7 +109,7 @@ def expand_nets(
     radial = environment_rows(np.array([start, 0.0, 0.0]), part.rcut_smth, part.rcut, part.env_protection, xp=plain)[0]
     if radial <= 0.0:
         return None, f"the shortest known distance, {closest} Angstrom, is not within the cutoff"
-    scale, groups = np.asarray(2.0 / part.reach(wide, float(radial), xp=plain)), range(len(part.functions(ntypes)))
+    scale, groups = np.asarray(2.0 / part.domain_end(wide, float(radial), xp=plain)), range(len(part.functions(ntypes)))
 
     def values(x_Q: np.ndarray) -> np.ndarray:
         """All functions of all groups at abscissas, (Q, columns)."""
@@ -125,10 +125,10 @@ def expand_nets(
         terms = _add_headroom(terms, tolerance, asked if least is None else least)
     if terms is None:
         return None, f"the embedding nets need more than {chebyshev.MOST_TERMS} terms"
-    if auto and not part.pays(terms):
+    if auto and not part.is_cheaper(terms):
         return None, f"the embedding nets themselves cost less than {terms} terms"
     dtype = dtype_of(part.precision, xp=plain)
-    domain = {"scale": plain.astype(scale, dtype), "closest": plain.astype(np.asarray(start), dtype)}
+    domain = {"scale": plain.astype(scale, dtype), DOMAIN_START: plain.astype(np.asarray(start), dtype)}
     at_nodes = {
         "nodes": part.argument(chebyshev.nodes(terms), scale, xp=plain),
         "transform": chebyshev.constants(terms),

@@ -8,7 +8,7 @@ from dataclasses import replace
 from deepmd.array_model.components import descriptors_of
 from deepmd.array_model.contracts import Model
 from deepmd.array_model.namespace import Params
-from deepmd.array_model.spectral import Plan
+from deepmd.array_model.spectral import DOMAIN_START, Plan
 
 PLAN = "plan"
 """Prefix of a plan's arrays in files and graphs: `plan/PART/NAME`, beside the paths of the parameters."""
@@ -44,7 +44,7 @@ def domain_start(plan: Plan) -> float:
 
     Expansions do not represent the nets for pairs that are nearer.
     """
-    return max((float(expansion.tables["closest"]) for expansion in plan if expansion), default=0.0)
+    return max((float(expansion.tables[DOMAIN_START]) for expansion in plan if expansion), default=0.0)
 
 
 def needs_order(plan: Plan) -> bool:

@@ -22,25 +22,29 @@ MOST = 100.0
 
 def find_automatic(model: Model) -> tuple[str, ...]:
     """Return the values of `sel` that neighbour statistics must resolve."""
-    return tuple(sel for part in descriptors_of(model) for _, sel in part.sels().values() if isinstance(sel, str))
+    return tuple(
+        sel for part in descriptors_of(model) for _, sel in part.slot_options().values() if isinstance(sel, str)
+    )
 
 
 def find_cutoffs(model: Model) -> frozenset[float]:
     """Return the cutoffs (Angstrom) of descriptors, their parts and pair tables: all that `resolve_sel` asks for."""
-    slots = {rcut for part in descriptors_of(model) for rcut, _ in part.sels().values()}
-    return frozenset(slots | {leaf.rcut for _, leaf, _ in leaves(model) if leaf.role != "fitting_net"})
+    cutoffs = {rcut for part in descriptors_of(model) for rcut, _ in part.slot_options().values()}
+    return frozenset(cutoffs | {leaf.rcut for _, leaf, _ in leaves(model) if leaf.role != "fitting_net"})
 
 
 def resolve_sel(model: Model, most: Callable[[float], Sequence[int]]) -> Any:
     """Return the model with every automatic `sel` resolved by `most(rcut)`, the largest neighbour counts by type."""
 
     def part_of(part: Any) -> Any:
-        found = {name: (sel, most(rcut)) for name, (rcut, sel) in part.sels().items() if isinstance(sel, str)}
+        automatic = {
+            name: (sel, most(rcut)) for name, (rcut, sel) in part.slot_options().items() if isinstance(sel, str)
+        }
         values = {
-            name: count_slots(sel, [sum(counts)] if part.mixed else counts) for name, (sel, counts) in found.items()
+            name: count_slots(sel, [sum(counts)] if part.mixed else counts) for name, (sel, counts) in automatic.items()
         }
         try:
-            return part.with_sels(values) if values else part
+            return part.with_slots(values) if values else part
         except ValueError as error:
             raise InputError(f"model/descriptor: with {values} from the neighbours of the data: {error}") from error
 
@@ -55,11 +59,13 @@ def take_sel(model: Model, other: Any) -> Any:
         return model
 
     def part_of(part: Any, their: Any) -> Any:
-        known = their.sels()
-        return part.with_sels({name: known[name][1] for name, (_, sel) in part.sels().items() if isinstance(sel, str)})
+        known = their.slot_options()
+        return part.with_slots(
+            {name: known[name][1] for name, (_, sel) in part.slot_options().items() if isinstance(sel, str)}
+        )
 
-    both = zip(descriptors_of(model), descriptors_of(other), strict=True)
-    return _resize(model, [part_of(*each) for each in both])
+    pairs = zip(descriptors_of(model), descriptors_of(other), strict=True)
+    return _resize(model, [part_of(*pair) for pair in pairs])
 
 
 def _resize(model: Model, descriptors: Sequence[Any]) -> Any:

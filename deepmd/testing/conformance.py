@@ -98,7 +98,7 @@ class ModelAgreement:
     def statistics(cls, model: StandardModel, params: Params, rng: np.random.Generator) -> Params:
         """Return the descriptor's parameters with a mean of the radial column and one deviation for all directions."""
         statistics = []
-        for _ in model.descriptor.slot_totals:
+        for _ in model.descriptor.part_slots:
             mean_T4, std_T4 = np.zeros((model.ntypes, 4)), np.ones((model.ntypes, 4))
             mean_T4[:, 0], std_T4[:, 0] = (
                 rng.uniform(0.02, 0.1, model.ntypes),

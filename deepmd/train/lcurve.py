@@ -12,13 +12,13 @@ NOTE = "# If there is no available reference data, rmse_*_{val,trn} will print n
 
 def columns(loss: Loss) -> list[str]:
     """Return the names of the quantities of a row, sorted: `rmse` if the loss shows it, then one per term."""
-    return [*(["rmse"] if loss.shows_total else []), *sorted(loss.columns().values())]
+    return [*(["rmse"] if loss.shows_total else []), *sorted(loss.curve_columns().values())]
 
 
 def row_quantities(loss: Loss, errors: dict[str, float], found: dict[str, bool]) -> dict[str, float]:
     """Return the quantities of a row from the means of a batch; NaN where the data have no label."""
     out = {"rmse": math.sqrt(errors["loss"]) if errors["loss"] >= 0.0 else math.nan}
-    for term, name in loss.columns().items():
+    for term, name in loss.curve_columns().items():
         value = math.sqrt(errors[term]) if loss.is_square(term) and errors[term] >= 0.0 else errors[term]
         out[name] = value if found[term] else math.nan
     return {name: out[name] for name in columns(loss)}

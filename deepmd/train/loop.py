@@ -196,7 +196,7 @@ def _measure(job: Job, step: int, batch: Batch, prefactors: dict[str, float]) ->
     """Return the quantities of a row on one batch."""
     job.planner.cover(job.trainer, batch, step)
     errors = job.trainer.errors(batch, _mask_prefactors(prefactors, batch))
-    columns = job.options.loss.columns()
+    columns = job.options.loss.curve_columns()
     _check({"loss": errors["loss"], **{column: errors[term] for term, column in columns.items() if batch.found[term]}})
     return lcurve.row_quantities(job.options.loss, errors, batch.found)
 

@@ -108,7 +108,7 @@ def test_automatic_slots(tmp_path, kind):
     with chdir(tmp_path):
         train("input.json", backend="torch")
     descriptor = options(load_model(tmp_path / "model.ckpt.pt").model).descriptor
-    found = [sel for name, (_, sel) in descriptor.sels().items() if "three" not in name]
+    found = [sel for name, (_, sel) in descriptor.slot_options().items() if "three" not in name]
     assert all(isinstance(sel, int) and sel % 4 == 0 for sel in found)
     assert found[0] > found[1] > 0
     written = json.loads((tmp_path / "out.json").read_text())["model"]["descriptor"]

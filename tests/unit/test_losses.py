@@ -122,7 +122,7 @@ def test_only_terms_with_a_prefactor(run):
 def test_weighted_forces_need_their_weights(available, default, expected):
     """Without `atom_pref` in the data there is no such term, unless `use_default_pf` makes the weights one."""
     loss = EnerLoss(start_pref_e=0.0, limit_pref_e=0.0, start_pref_pf=1.0, use_default_pf=default)
-    assert loss.found(frozenset(available)) == expected
+    assert loss.find_labelled(frozenset(available)) == expected
 
 
 @given(st.floats(0.0, 1.0))

@@ -69,6 +69,13 @@ def test_tensor(run, without, weighted):
     assert_close(value, 0.7 * whole + 1.9 * local, "function")
 
 
+def test_a_batch_without_output_counts_as_nothing(run):
+    loss = TensorLoss(pref=0.7, pref_atomic=1.9)
+    errors, value = errors_of(run, loss, Target(OUTPUTS["dipole"], without=(0, 1)))
+    assert [float(each) for term in errors.values() for each in term.values()] == [0.0] * 4
+    assert float(value) == 0.0
+
+
 @pytest.mark.parametrize("without", WITHOUT.values(), ids=WITHOUT)
 def test_dos(run, without):
     prefactors = {"dos": 0.3, "cdf": 1.1, "ados": 2.0, "acdf": 0.6}

@@ -24,7 +24,7 @@ class Descriptor:
     """True: one section holds neighbours of all types. False: each neighbour type has a section."""
     needs_neighbour_features: ClassVar[bool] = False
     """Message passing: the descriptor reads features of neighbours."""
-    names: ClassVar[dict[str, str]] = {}
+    aliases: ClassVar[dict[str, str]] = {}
     """Aliases of options."""
     evaluation: str | int = "direct"  # requested by the input; the plan holds the decision
     dim_chg_spin: int = 0
@@ -48,20 +48,20 @@ class Descriptor:
         raise NotImplementedError
 
     @property
-    def slot_totals(self) -> tuple[int, ...]:
-        """Slots of each part that has its own statistics: one part, or several as in a hybrid."""
+    def part_slots(self) -> tuple[int, ...]:
+        """Slots, summed over sections, of each part that has statistics of its own. A hybrid has several parts."""
         raise NotImplementedError
 
     def layout(self) -> Layout:
         """Packing of the neighbours."""
         raise NotImplementedError
 
-    def sels(self) -> dict[str, tuple[float, Any]]:
+    def slot_options(self) -> dict[str, tuple[float, Any]]:
         """Slot options: {path in the section: (cutoff in Angstrom, value)}. Statistics of the data resolve a text."""
         return {"sel": (self.rcut, self.sel)}  # type: ignore[attr-defined]
 
-    def with_sels(self, values: dict[str, Any]) -> Descriptor:
-        """Return the descriptor with `values` in place of some of its `sels`."""
+    def with_slots(self, values: dict[str, Any]) -> Descriptor:
+        """Return the descriptor with `values` in place of some of its `slot_options`."""
         return replace(self, **values)  # type: ignore[type-var]
 
     def init(self, type_map: tuple[str, ...], draw: Draw, *, xp: Namespace) -> Params:

@@ -10,16 +10,16 @@ from typing import Any, ClassVar
 
 from deepmd.array_model import repformer
 from deepmd.array_model.contracts import Draw, Features, Statistics, Widths
-from deepmd.array_model.descriptors import mixed as mixed_rows
 from deepmd.array_model.descriptors.base import Descriptor
+from deepmd.array_model.descriptors.mixed import cut_statistics
 from deepmd.array_model.descriptors.se_atten import SeAtten
 from deepmd.array_model.descriptors.se_e3_tebd import SeE3Tebd
-from deepmd.array_model.environment import environment_rows, switch
+from deepmd.array_model.environment import environment_rows, normalise_rows, switch
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.messages import affine, init_factor, nested_sels
+from deepmd.array_model.messages import affine, init_factor, with_nested_slots
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
-from deepmd.array_model.neighbours import Layout, Neighbours, excluded_slots, inner_neighbours
-from deepmd.array_model.networks import init_affine
+from deepmd.array_model.neighbours import Layout, Neighbours, excluded_slots, inner_neighbours, zero_rows
+from deepmd.array_model.networks import init_affine, init_zeros
 from deepmd.array_model.repformer import Repformer
 from deepmd.array_model.type_embedding import TypeEmbedding
 
@@ -69,9 +69,9 @@ class Dpa2(Descriptor):
     add_tebd_to_repinit_out: bool = False
     use_econf_tebd: bool = False
     use_tebd_bias: bool = False
-    pair: SeAtten = field(init=False, repr=False, compare=False, metadata={"derived": True})
+    pair_descriptor: SeAtten = field(init=False, repr=False, compare=False, metadata={"derived": True})
     """Repinit: a `se_atten` without attention layers."""
-    three: SeE3Tebd | None = field(init=False, repr=False, compare=False, metadata={"derived": True})
+    three_body_descriptor: SeE3Tebd | None = field(init=False, repr=False, compare=False, metadata={"derived": True})
     """Three-body part; None without `use_three_body`."""
 
     mixed: ClassVar[bool] = True
@@ -92,8 +92,8 @@ class Dpa2(Descriptor):
         slots = [number for _, number in sorted(lists, key=lambda each: each[0]) if isinstance(number, int)]
         if slots != sorted(slots):
             raise ValueError(f"a list with a longer cutoff must not have fewer slots; cutoffs and slots are {lists}")
-        outer = ("precision", "exclude_types", "env_protection", "trainable", "use_econf_tebd")
-        shared: dict[str, Any] = {name: getattr(self, name) for name in outer}
+        common = ("precision", "exclude_types", "env_protection", "trainable", "use_econf_tebd")
+        shared: dict[str, Any] = {name: getattr(self, name) for name in common}
         shared.update(use_tebd_bias=self.use_tebd_bias, concat_output_tebd=False)
         shared.update(
             {
@@ -116,9 +116,9 @@ class Dpa2(Descriptor):
             "rcut_smth": init.three_body_rcut_smth,
             "neuron": init.three_body_neuron,
         }
-        three = SeE3Tebd(**cuts, smooth=self.smooth, **shared)
-        object.__setattr__(self, "pair", pair)
-        object.__setattr__(self, "three", three if init.use_three_body else None)
+        three_body = SeE3Tebd(**cuts, smooth=self.smooth, **shared)
+        object.__setattr__(self, "pair_descriptor", pair)
+        object.__setattr__(self, "three_body_descriptor", three_body if init.use_three_body else None)
 
     @property
     def rcut(self) -> float:  # type: ignore[override]
@@ -137,16 +137,17 @@ class Dpa2(Descriptor):
         return Widths(block.g1_dim + (self.repinit.tebd_dim if self.concat_output_tebd else 0), block.g2_dim)
 
     @property
-    def slot_totals(self) -> tuple[int, ...]:
+    def part_slots(self) -> tuple[int, ...]:
         """Slots of the pair descriptor, of the three-body part if there is one, and of the repformer."""
         if isinstance(self.repformer.nsel, str):
             raise InputError(
                 f"model/descriptor/repformer/nsel: {self.repformer.nsel!r} "
                 "has not been resolved by neighbour statistics"
             )
-        return (self.pair.slots, *((self.three.slots,) if self.three else ()), self.repformer.nsel)
+        three_body = self.three_body_descriptor
+        return (*self.pair_descriptor.slots, *(three_body.slots if three_body else ()), self.repformer.nsel)
 
-    def sels(self) -> dict[str, tuple[float, Any]]:
+    def slot_options(self) -> dict[str, tuple[float, Any]]:
         """Slots of the three parts."""
         init, block = self.repinit, self.repformer
         return {
@@ -155,23 +156,30 @@ class Dpa2(Descriptor):
             "repformer/nsel": (block.rcut, block.nsel),
         }
 
-    def with_sels(self, values: dict[str, Any]) -> Dpa2:
+    def with_slots(self, values: dict[str, Any]) -> Dpa2:
         """Return the descriptor with other slots."""
-        return nested_sels(self, values)  # type: ignore[no-any-return]
+        return with_nested_slots(self, values)  # type: ignore[no-any-return]
 
     def layout(self) -> Layout:
         """Packing of the neighbours: the list of the pair descriptor, with inner lists of the other parts."""
-        slots, *rest = self.slot_totals
-        cutoffs = (*((self.repinit.three_body_rcut,) if self.three else ()), self.repformer.rcut)
+        pair_slots, *inner_slots = self.part_slots
+        cutoffs = (*((self.repinit.three_body_rcut,) if self.three_body_descriptor else ()), self.repformer.rcut)
         return Layout(
-            self.rcut, (slots,), mixed=True, inner=tuple(zip(cutoffs, rest, strict=True)), needs_neighbour_features=True
+            self.rcut,
+            (pair_slots,),
+            mixed=True,
+            inner=tuple(zip(cutoffs, inner_slots, strict=True)),
+            needs_neighbour_features=True,
         )
 
     def init(self, type_map: tuple[str, ...], draw: Draw, *, xp: Namespace) -> Params:
         """Fresh parameters for the types of `type_map` (docs/theory/networks.md#fresh-weights)."""
         block = self.repformer
-        blocks: dict[str, Any] = {"repinit": self.pair, **({"three_body": self.three} if self.three else {})}
-        params: Params = {"type_embedding": self.types().init(type_map, self.seeds(0), draw, xp=xp)}
+        blocks: dict[str, Any] = {
+            "repinit": self.pair_descriptor,
+            **({"three_body": self.three_body_descriptor} if self.three_body_descriptor else {}),
+        }
+        params: Params = {"type_embedding": self.type_embedding().init(type_map, self.seeds(0), draw, xp=xp)}
         for number, (name, part) in enumerate(blocks.items()):
             # parts have seeds of their own, because their seed lists would coincide
             own = replace(part, seed=None if self.seed is None else self.seed + 1000 * (number + 1))
@@ -184,8 +192,7 @@ class Dpa2(Descriptor):
             params["g1_shape_tranform"] = init_affine(self.g1_shape, draw(self.seeds(1)))
         if self.add_tebd_to_repinit_out:
             params["tebd_transform"] = init_affine((self.repinit.tebd_dim, block.g1_dim, False), draw(self.seeds(2)))
-        # the namespace creates no arrays from shapes: zeros are made from drawn numbers
-        zeros = xp.zeros_like(draw([0]).normal(size=(len(type_map), self.slot_totals[-1], 4)))
+        zeros = init_zeros((len(type_map), self.part_slots[-1], 4), draw, xp=xp)
         layers = [self._fresh_layer(number, draw, xp=xp) for number in range(block.nlayers)]
         embedding = init_affine((1, block.g2_dim, True), draw(self.seeds(3)))
         return {**params, "repformers": {"davg": zeros, "dstd": zeros + 1.0, "g2_embd": embedding, "layers": layers}}
@@ -198,26 +205,25 @@ class Dpa2(Descriptor):
         """Whether atom 0 matters in the pair or the three-body part; empty slots of the repformer have no weight."""
         return any(
             part.first_atom_matters(params[name])
-            for name, part in (("repinit", self.pair), ("three_body", self.three))
+            for name, part in (("repinit", self.pair_descriptor), ("three_body", self.three_body_descriptor))
             if part
         )
 
     def raw_rows(self, neighbours: Neighbours, *, xp: Namespace) -> list[Array]:
         """Sample of the statistics: environment rows of each part before normalisation."""
-        out = self.pair.raw_rows(neighbours, xp=xp)
-        if self.three:
-            out += self.three.raw_rows(self._three_pairs(neighbours, xp=xp), xp=xp)
-        near, block = self._near_pairs(neighbours, xp=xp), self.repformer
+        out = self.pair_descriptor.raw_rows(neighbours, xp=xp)
+        if self.three_body_descriptor:
+            out += self.three_body_descriptor.raw_rows(self._three_body_neighbours(neighbours, xp=xp), xp=xp)
+        near, block = self._repformer_neighbours(neighbours, xp=xp), self.repformer
         rows_NM4 = environment_rows(near.disp_NM3, block.rcut_smth, block.rcut, self.env_protection, xp=xp)
-        hidden_NM1 = xp.expand_dims(excluded_slots(near, self.exclude_types, xp=xp), axis=-1)
-        return [*out, xp.where(hidden_NM1, xp.zeros_like(rows_NM4), rows_NM4)]
+        return [*out, zero_rows(rows_NM4, excluded_slots(near, self.exclude_types, xp=xp), xp=xp)]
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
         """Store the deviation of each part, and its mean unless `set_davg_zero`."""
         first, *middle, (mean_T4, std_T4) = statistics
-        params = {**params, "repinit": self.pair.with_statistics(params["repinit"], [first], xp=xp)}
-        if self.three:
-            params["three_body"] = self.three.with_statistics(params["three_body"], middle, xp=xp)
+        params = {**params, "repinit": self.pair_descriptor.with_statistics(params["repinit"], [first], xp=xp)}
+        if self.three_body_descriptor:
+            params["three_body"] = self.three_body_descriptor.with_statistics(params["three_body"], middle, xp=xp)
         own = params["repformers"]
         zeros = xp.zeros_like(own["davg"])
         mean = zeros if self.repformer.set_davg_zero else zeros + xp.expand_dims(mean_T4, axis=1)
@@ -230,29 +236,29 @@ class Dpa2(Descriptor):
             {"type_embedding": params["type_embedding"]},
             self.repformer,
         )
-        start = [self.pair.apply({**params["repinit"], **types}, neighbours, xp=xp).invariant_ND]
-        if self.three:
+        start = [self.pair_descriptor.apply({**params["repinit"], **types}, neighbours, xp=xp).invariant_ND]
+        if self.three_body_descriptor:
             start.append(
-                self.three.apply(
-                    {**params["three_body"], **types}, self._three_pairs(neighbours, xp=xp), xp=xp
+                self.three_body_descriptor.apply(
+                    {**params["three_body"], **types}, self._three_body_neighbours(neighbours, xp=xp), xp=xp
                 ).invariant_ND
             )
         g1_ND = xp.astype(xp.concat(start, axis=1), dtype)
         if self.g1_shape:
             g1_ND = affine(params["g1_shape_tranform"], g1_ND, xp=xp)
-        table_TE = self.types().table(params["type_embedding"], xp=xp)
+        table_TE = self.type_embedding().table(params["type_embedding"], xp=xp)
         type_NE = xp.take(table_TE, neighbours.type_N, axis=0)
         if self.add_tebd_to_repinit_out:
             g1_ND = g1_ND + affine(params["tebd_transform"], type_NE, xp=xp)
 
-        near, own = self._near_pairs(neighbours, xp=xp), params["repformers"]
+        near, own = self._repformer_neighbours(neighbours, xp=xp), params["repformers"]
         disp_NM3 = xp.astype(near.disp_NM3, dtype)
         rows_NM4 = environment_rows(disp_NM3, block.rcut_smth, block.rcut, self.env_protection, xp=xp)
-        rows_NM4 = mixed_rows.normalise_rows(rows_NM4, own["davg"], own["dstd"], near, xp=xp)
+        rows_NM4 = normalise_rows(rows_NM4, *cut_statistics(own, near, xp=xp), near.type_N, xp=xp)
         mask_NM = xp.logical_and(near.mask_NM, xp.logical_not(excluded_slots(near, self.exclude_types, xp=xp)))
         s_NM = switch(xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1)), block.rcut_smth, block.rcut, xp=xp)
         s_NM = xp.where(mask_NM, s_NM, xp.zeros_like(s_NM))
-        g1_ND, equivariant = repformer.run(
+        g1_ND, equivariant = repformer.apply_layers(
             block, own, g1_ND, rows_NM4, disp_NM3, mask_NM, s_NM, self.smooth, near, xp=xp
         )
         out_ND = xp.concat([g1_ND, type_NE], axis=1) if self.concat_output_tebd else g1_ND
@@ -260,36 +266,34 @@ class Dpa2(Descriptor):
 
     @property
     def g1_shape(self) -> tuple[int, int, bool] | None:
-        """Shape of the map from the output of repinit to node features; None if the widths agree."""
-        width = self.pair.widths.invariant + (self.three.widths.invariant if self.three else 0)
+        """(in, out, has a bias) of the map from the output of repinit to node features; None if the widths agree."""
+        width = self.pair_descriptor.widths.invariant + (
+            self.three_body_descriptor.widths.invariant if self.three_body_descriptor else 0
+        )
         return None if width == self.repformer.g1_dim else (width, self.repformer.g1_dim, False)
 
-    @property
-    def last(self) -> list[bool]:
-        """Flags of the layers: True for the last one."""
-        return [number == self.repformer.nlayers - 1 for number in range(self.repformer.nlayers)]
-
-    def types(self) -> TypeEmbedding:
+    def type_embedding(self) -> TypeEmbedding:
         """Options of the type embedding."""
         return TypeEmbedding(
             (self.repinit.tebd_dim,), self.use_econf_tebd, self.use_tebd_bias, self.precision, trainable=self.trainable
         )
 
-    def _three_pairs(self, neighbours: Neighbours, *, xp: Namespace) -> Neighbours:
+    def _three_body_neighbours(self, neighbours: Neighbours, *, xp: Namespace) -> Neighbours:
         return inner_neighbours(neighbours, 0, self.repinit.three_body_rcut, xp=xp)
 
-    def _near_pairs(self, neighbours: Neighbours, *, xp: Namespace) -> Neighbours:
+    def _repformer_neighbours(self, neighbours: Neighbours, *, xp: Namespace) -> Neighbours:
         return inner_neighbours(neighbours, len(neighbours.inner) - 1, self.repformer.rcut, xp=xp)
 
     def _fresh_layer(self, number: int, draw: Draw, *, xp: Namespace) -> Params:
-        block, last = self.repformer, self.last[number]
+        block = self.repformer
+        last = number == block.nlayers - 1
         layer: Params = {}
-        for k, (path, shape) in enumerate(block.shapes(last).items()):
-            *outer, name = path.split("/")
-            place = layer.setdefault(outer[0], {}) if outer else layer
+        for k, (path, shape) in enumerate(block.affine_shapes(last).items()):
+            *section, name = path.split("/")
+            place = layer.setdefault(section[0], {}) if section else layer
             place[name] = init_affine(shape, draw(self.seeds(k, number, 4)))
         if block.update_g2_has_attn and not last:
-            zeros = xp.zeros_like(draw([0]).normal(size=(block.g2_dim,)))
+            zeros = init_zeros((block.g2_dim,), draw, xp=xp)
             layer["attn2_lm"] = {"w": zeros + 1.0, "b": zeros}
         for kind, (name, sizes) in enumerate(block.residuals(last).items()):
             how = block.update_residual, block.update_residual_init

@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 from deepmd.array_model import charge_spin, repflow
 from deepmd.array_model.conditions import Conditions, find_problem
 from deepmd.array_model.contracts import Draw, Features, Statistics, Widths
-from deepmd.array_model.descriptors import mixed as mixed_rows
 from deepmd.array_model.descriptors.base import Descriptor
-from deepmd.array_model.environment import environment_rows
+from deepmd.array_model.descriptors.mixed import cut_statistics
+from deepmd.array_model.environment import environment_rows, normalise_rows
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.messages import init_factor, nested_sels
+from deepmd.array_model.messages import init_factor, with_nested_slots
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
-from deepmd.array_model.neighbours import Layout, Neighbours, excluded_slots
-from deepmd.array_model.networks import activation, check_options, init_affine
+from deepmd.array_model.neighbours import Layout, Neighbours, excluded_slots, zero_rows
+from deepmd.array_model.networks import activation, check_options, init_affine, init_zeros
 from deepmd.array_model.repflow import Repflow
 from deepmd.array_model.spectral import Plan
 from deepmd.array_model.type_embedding import TypeEmbedding
@@ -66,7 +66,7 @@ class Dpa3(Descriptor):
         return self.repflow.e_rcut_smth
 
     @property
-    def slots(self) -> tuple[int, int]:
+    def edge_and_angle_slots(self) -> tuple[int, int]:
         """Slots for edges and for angle neighbours, once resolved."""
         block = self.repflow
         if isinstance(block.e_sel, str) or isinstance(block.a_sel, str):
@@ -87,24 +87,28 @@ class Dpa3(Descriptor):
         return 2 if self.add_chg_spin_ebd else 0
 
     @property
-    def slot_totals(self) -> tuple[int, ...]:
+    def part_slots(self) -> tuple[int, ...]:
         """Slots for edges."""
-        return (self.slots[0],)
+        return self.edge_and_angle_slots[:1]
 
-    def sels(self) -> dict[str, tuple[float, Any]]:
+    def slot_options(self) -> dict[str, tuple[float, Any]]:
         """Slots for edges and for angle neighbours."""
         block = self.repflow
         return {"repflow/e_sel": (block.e_rcut, block.e_sel), "repflow/a_sel": (block.a_rcut, block.a_sel)}
 
-    def with_sels(self, values: dict[str, Any]) -> Dpa3:
+    def with_slots(self, values: dict[str, Any]) -> Dpa3:
         """Return the descriptor with other slots."""
-        return nested_sels(self, values)  # type: ignore[no-any-return]
+        return with_nested_slots(self, values)  # type: ignore[no-any-return]
 
     def layout(self) -> Layout:
         """Packing of the neighbours: the list of the edges, with an inner list of the angle neighbours."""
-        edges, angles = self.slots
+        edge_slots, angle_slots = self.edge_and_angle_slots
         return Layout(
-            self.rcut, (edges,), mixed=True, inner=((self.repflow.a_rcut, angles),), needs_neighbour_features=True
+            self.rcut,
+            (edge_slots,),
+            mixed=True,
+            inner=((self.repflow.a_rcut, angle_slots),),
+            needs_neighbour_features=True,
         )
 
     def init(self, type_map: tuple[str, ...], draw: Draw, *, xp: Namespace) -> Params:
@@ -114,7 +118,7 @@ class Dpa3(Descriptor):
         for number in range(block.nlayers):
             layer: Params = {
                 name: init_affine(shape, draw(self.seeds(k, number, 2)))
-                for k, (name, shape) in enumerate(block.shapes().items())
+                for k, (name, shape) in enumerate(block.affine_shapes().items())
             }
             for kind, (name, sizes) in enumerate(block.residuals().items()):
                 how = block.update_residual, block.update_residual_init
@@ -122,11 +126,11 @@ class Dpa3(Descriptor):
                     init_factor(size, *how, draw(self.seeds(k, kind, number, 3))) for k, size in enumerate(sizes)
                 ]
             layers.append(layer)
-        zeros = xp.zeros_like(draw([0]).normal(size=(len(type_map), self.slots[0], 4)))
+        zeros = init_zeros((len(type_map), self.edge_and_angle_slots[0], 4), draw, xp=xp)
         return {
             "davg": zeros,
             "dstd": zeros + (self.fixed_std or 1.0),
-            "type_embedding": self.types().init(type_map, self.seeds(0), draw, xp=xp),
+            "type_embedding": self.type_embedding().init(type_map, self.seeds(0), draw, xp=xp),
             "edge_embd": init_affine((1, block.e_dim, True), draw(self.seeds(0, 1))),
             "angle_embd": init_affine((1, block.a_dim, False), draw(self.seeds(1, 1))),
             "layers": layers,
@@ -140,13 +144,7 @@ class Dpa3(Descriptor):
     def raw_rows(self, neighbours: Neighbours, *, xp: Namespace) -> list[Array]:
         """Sample of the statistics: environment rows (N, M, 4) before normalisation."""
         rows_NM4 = environment_rows(neighbours.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
-        return [
-            xp.where(
-                xp.expand_dims(excluded_slots(neighbours, self.exclude_types, xp=xp), axis=-1),
-                xp.zeros_like(rows_NM4),
-                rows_NM4,
-            )
-        ]
+        return [zero_rows(rows_NM4, excluded_slots(neighbours, self.exclude_types, xp=xp), xp=xp)]
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
         """Store the deviation of each centre type, unless the options fix it; the mean is always 0."""
@@ -162,19 +160,19 @@ class Dpa3(Descriptor):
         dtype = dtype_of(self.precision, xp=xp)
         disp_NM3 = xp.astype(neighbours.disp_NM3, dtype)
         rows_NM4 = repflow.edge_rows(self.repflow, disp_NM3, self.env_protection, xp=xp)
-        rows_NM4 = mixed_rows.normalise_rows(rows_NM4, params["davg"], params["dstd"], neighbours, xp=xp)
+        rows_NM4 = normalise_rows(rows_NM4, *cut_statistics(params, neighbours, xp=xp), neighbours.type_N, xp=xp)
         mask_NM = xp.logical_and(
             neighbours.mask_NM, xp.logical_not(excluded_slots(neighbours, self.exclude_types, xp=xp))
         )
-        table_TE = self.types().table(params["type_embedding"], xp=xp)
+        table_TE = self.type_embedding().table(params["type_embedding"], xp=xp)
         start_Nn = xp.take(table_TE, neighbours.type_N, axis=0)
         if self.add_chg_spin_ebd:
-            term_Fn = charge_spin.term(
+            vector_Fn = charge_spin.embed_charge_spin(
                 self.frame_embedding(), self.activation_function, params, conditions["charge_spin"], xp=xp
             )
-            start_Nn = start_Nn + xp.take(term_Fn, neighbours.frame_N, axis=0)
+            start_Nn = start_Nn + xp.take(vector_Fn, neighbours.frame_N, axis=0)
         act = activation(self.activation_function)
-        node_Nn, equivariant = repflow.run(
+        node_Nn, equivariant = repflow.apply_layers(
             self.repflow,
             self.activation_function,
             params,
@@ -193,7 +191,7 @@ class Dpa3(Descriptor):
         """Deviation of the rows that the options fix; 0: the data decide."""
         return 0.3 if self.repflow.skip_stat else self.repflow.fix_stat_std
 
-    def types(self) -> TypeEmbedding:
+    def type_embedding(self) -> TypeEmbedding:
         """Options of the type embedding."""
         return TypeEmbedding(
             (self.repflow.n_dim,), self.use_econf_tebd, self.use_tebd_bias, self.precision, trainable=self.trainable

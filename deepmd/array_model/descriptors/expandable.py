@@ -64,7 +64,7 @@ class Expandable(Descriptor):
         """Functions of a centre type, (K, G) each, at values of s before normalisation."""
         raise NotImplementedError
 
-    def reach(self, params: Params, s: float, *, xp: Namespace) -> float:
+    def domain_end(self, params: Params, s: float, *, xp: Namespace) -> float:
         """Return the end of the domain of the argument if s is the largest radial part of a row."""
         return s
 
@@ -72,7 +72,7 @@ class Expandable(Descriptor):
         """Return the argument of the functions at an abscissa: the inverse of `spectral.abscissa`."""
         return (x + 1.0) / scale
 
-    def pays(self, count: int) -> bool:
+    def is_cheaper(self, count: int) -> bool:
         """Break-even: True if an expansion of `count` terms costs less than the nets."""
         return True
 

@@ -29,7 +29,7 @@ class Hybrid(Descriptor):
 
     members: tuple[DescriptorField, ...]
 
-    names = {"list": "members"}
+    aliases = {"list": "members"}
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
@@ -65,9 +65,9 @@ class Hybrid(Descriptor):
         return Widths(sum(widths.invariant for widths in each), sum(widths.equivariant for widths in each))
 
     @property
-    def slot_totals(self) -> tuple[int, ...]:
+    def part_slots(self) -> tuple[int, ...]:
         """Slots of each part of each member."""
-        return tuple(total for member in self.members for total in member.slot_totals)
+        return tuple(total for member in self.members for total in member.part_slots)
 
     def layout(self) -> Layout:
         """Packing of the neighbours: one list for all members."""
@@ -86,7 +86,7 @@ class Hybrid(Descriptor):
         """Store in each member the statistics of its parts."""
         remaining, out = iter(statistics), []
         for member, own in zip(self.members, params["members"], strict=True):
-            out.append(member.with_statistics(own, [next(remaining) for _ in member.slot_totals], xp=xp))
+            out.append(member.with_statistics(own, [next(remaining) for _ in member.part_slots], xp=xp))
         return {"members": out}
 
     def apply_under(

@@ -9,6 +9,7 @@ from deepmd.array_model.contracts import Draw, Features, Statistics, Widths
 from deepmd.array_model.descriptors.base import Descriptor
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.neighbours import Layout, Neighbours, spans
+from deepmd.array_model.networks import init_zeros
 
 OPPOSITE = 1e-4
 """Threshold of 1 + cos(angle between the axes). Below, the axes are opposite and the second axis is replaced."""
@@ -90,11 +91,11 @@ class LocFrame(Descriptor):
         return Widths(4 * sum(self.sel_a) + sum(self.sel_r), 0)
 
     @property
-    def slot_totals(self) -> tuple[int, ...]:
+    def part_slots(self) -> tuple[int, ...]:
         """Number of all slots."""
         return (sum(self.sel),)
 
-    def sels(self) -> dict[str, tuple[float, Any]]:
+    def slot_options(self) -> dict[str, tuple[float, Any]]:
         """Return no options, because slots are never automatic."""
         return {}
 
@@ -104,7 +105,7 @@ class LocFrame(Descriptor):
 
     def init(self, type_map: tuple[str, ...], draw: Draw, *, xp: Namespace) -> Params:
         """Identity statistics (T, D): mean 0, deviation 1."""
-        zeros_TD = xp.zeros_like(draw([0]).normal(size=(len(type_map), self.widths.invariant)))
+        zeros_TD = init_zeros((len(type_map), self.widths.invariant), draw, xp=xp)
         return {"davg": zeros_TD, "dstd": zeros_TD + 1.0}
 
     def flags(self) -> dict[str, Any]:

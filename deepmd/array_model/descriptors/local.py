@@ -14,8 +14,8 @@ from deepmd.array_model.descriptors.base import Descriptor
 from deepmd.array_model.environment import environment_rows
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Array, Namespace, Params
-from deepmd.array_model.neighbours import Neighbours, excluded_slots, section_types
-from deepmd.array_model.networks import check_options
+from deepmd.array_model.neighbours import Neighbours, excluded_slots, section_types, zero_rows
+from deepmd.array_model.networks import check_options, init_zeros
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Local(Descriptor):
     env_protection: float = 0.0
     set_davg_zero: bool = False
 
-    columns: ClassVar[int] = 4
+    num_columns: ClassVar[int] = 4
     """Number of columns of the environment rows that the descriptor reads and normalises."""
-    names = {"n_neuron": "neuron"}
+    aliases = {"n_neuron": "neuron"}
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
@@ -57,39 +57,42 @@ class Local(Descriptor):
             raise ValueError(f"evaluation is {self.evaluation!r}; accepted: {', '.join(spectral.CHOICES)}")
 
     @property
-    def numbers(self) -> tuple[int, ...]:
-        """Entries of `sel`, once resolved."""
+    def resolved_sel(self) -> tuple[int, ...]:
+        """Entries of `sel`; an error if statistics have not resolved a text."""
         if isinstance(self.sel, str):
             raise InputError(f"model/descriptor/sel: {self.sel!r} has not been resolved by neighbour statistics")
         return tuple(self.sel)
 
     @property
-    def slot_totals(self) -> tuple[int, ...]:
+    def slots(self) -> tuple[int, ...]:
+        """Slots of each section, once `sel` is resolved."""
+        return self.resolved_sel
+
+    @property
+    def part_slots(self) -> tuple[int, ...]:
         """Number of all slots."""
-        return (sum(self.numbers),)
+        return (sum(self.slots),)
 
     def no_statistics(self, ntypes: int, draw: Draw, *, xp: Namespace) -> Params:
-        """Return identity statistics (T, S, columns): mean 0, deviation 1."""
-        # the namespace creates no arrays from shapes: zeros are made from drawn numbers
-        zeros = xp.zeros_like(draw([0]).normal(size=(ntypes, sum(self.numbers), self.columns)))
+        """Return identity statistics (T, S, C): mean 0, deviation 1."""
+        zeros = init_zeros((ntypes, sum(self.slots), self.num_columns), draw, xp=xp)
         return {"davg": zeros, "dstd": zeros + 1.0}
 
     def with_statistics(self, params: Params, statistics: list[Statistics], *, xp: Namespace) -> Params:
         """Store mean and deviation of each centre type in all slots; with `set_davg_zero` the mean is 0."""
         ((mean_T4, std_T4),) = statistics
         like = xp.zeros_like(params["davg"])
-        mean, std = (like + xp.expand_dims(values[:, : self.columns], axis=1) for values in (mean_T4, std_T4))
+        mean, std = (like + xp.expand_dims(values[:, : self.num_columns], axis=1) for values in (mean_T4, std_T4))
         return {**params, "davg": like if self.set_davg_zero else mean, "dstd": std}
 
     def raw_rows(self, neighbours: Neighbours, *, xp: Namespace) -> list[Array]:
         """Sample of the statistics: rows (N, M, 4) before normalisation, 0 if empty or excluded."""
         rows_NM4 = environment_rows(neighbours.disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
-        return [self.without_excluded(rows_NM4, neighbours, xp=xp)]
+        return [self.zero_excluded_rows(rows_NM4, neighbours, xp=xp)]
 
-    def without_excluded(self, rows_NMC: Array, neighbours: Neighbours, *, xp: Namespace) -> Array:
+    def zero_excluded_rows(self, rows_NMC: Array, neighbours: Neighbours, *, xp: Namespace) -> Array:
         """Zero the rows of neighbours whose pair of types is among `exclude_types`; empty slots are never excluded."""
         if not self.exclude_types:
             return rows_NMC
         kinds_NM = neighbours.type_NM if self.mixed else section_types(neighbours, xp=xp)
-        hidden_NM = excluded_slots(neighbours, self.exclude_types, kinds_NM, xp=xp)
-        return xp.where(xp.expand_dims(hidden_NM, axis=-1), xp.zeros_like(rows_NMC), rows_NMC)
+        return zero_rows(rows_NMC, excluded_slots(neighbours, self.exclude_types, kinds_NM, xp=xp), xp=xp)

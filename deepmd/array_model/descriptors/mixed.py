@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 from deepmd.array_model.contracts import Draw
 from deepmd.array_model.descriptors.local import Local
-from deepmd.array_model.environment import environment_columns, switch
+from deepmd.array_model.environment import environment_columns, normalise_rows, switch
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
-from deepmd.array_model.neighbours import Layout, Neighbours, excluded_slots, slot_counts
+from deepmd.array_model.neighbours import Layout, Neighbours, excluded_slots, slot_counts, zero_rows
 from deepmd.array_model.networks import Net, init_net
 from deepmd.array_model.type_embedding import TypeEmbedding
 
@@ -39,19 +39,16 @@ class Rows:
     seen_NM: Array
 
 
-def normalise_rows(
-    rows_NM4: Array, davg_TS4: Array, dstd_TS4: Array, neighbours: Neighbours, *, xp: Namespace
-) -> Array:
-    """Return (row - davg) / dstd with the statistics of the centre type and the slot.
+def cut_statistics(params: Params, neighbours: Neighbours, *, xp: Namespace) -> list[Array]:
+    """Return `davg` and `dstd` of the slots of the batch (T, M, 4).
 
     The last slot of a row takes the statistics of the last slot of `sel`.
     """
-    parts = []
-    for table in (davg_TS4, dstd_TS4):
+    out = []
+    for table in (params["davg"], params["dstd"]):
         sizes: tuple[Any, ...] = (neighbours.widths[0] - 1, xp.shape(table)[1] - neighbours.widths[0] + 1)
-        used = xp.concat([xp.split(table, sizes, axis=1)[0], table[:, -1:, :]], axis=1)
-        parts.append(xp.take(used, neighbours.type_N, axis=0))
-    return (rows_NM4 - parts[0]) / parts[1]
+        out.append(xp.concat([xp.split(table, sizes, axis=1)[0], table[:, -1:, :]], axis=1))
+    return out
 
 
 @dataclass(frozen=True)
@@ -81,44 +78,44 @@ class Mixed(Local):
             raise ValueError(f"tebd_dim is {self.tebd_dim}: needs a positive width")
 
     @property
-    def slots(self) -> int:
-        """Slots for neighbours of all types, once resolved."""
-        return sum(self.numbers)
+    def slots(self) -> tuple[int, ...]:
+        """Slots of the one section, for neighbours of all types, once resolved."""
+        return (sum(self.resolved_sel),)
 
     @property
-    def vectors_read(self) -> int:
+    def num_types_read(self) -> int:
         """Number of types whose vectors the nets read."""
         return 2
 
     def layout(self) -> Layout:
         """Packing of the neighbours: one section."""
-        return Layout(self.rcut, (self.slots,), mixed=True)
+        return Layout(self.rcut, self.slots, mixed=True)
 
     def init(self, type_map: tuple[str, ...], draw: Draw, *, xp: Namespace) -> Params:
         """Fresh parameters; `draw(seed_list)` returns a NumPy generator (docs/theory/networks.md#fresh-weights)."""
-        nets = {name: [init_net(net, self.seeds(k, 0), draw)] for k, (name, net) in enumerate(self.shapes().items())}
-        types = self.types().init(type_map, self.seeds(1), draw, xp=xp)
+        nets = {name: [init_net(net, self.seeds(k, 0), draw)] for k, (name, net) in enumerate(self.nets().items())}
+        types = self.type_embedding().init(type_map, self.seeds(1), draw, xp=xp)
         return {**self.no_statistics(len(type_map), draw, xp=xp), **nets, "type_embedding": types}
 
     def rows(self, params: Params, neighbours: Neighbours, *, xp: Namespace) -> Rows:
         """Return the environment of each centre; `davg` and `dstd` (T, S, 4) agree in all slots, so slot 0 is read."""
         disp_NM3 = xp.astype(neighbours.disp_NM3, dtype_of(self.precision, xp=xp))
         columns = environment_columns(disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
-        mean_N4, std_N4 = (xp.take(params[name][:, 0, :], neighbours.type_N, axis=0) for name in ("davg", "dstd"))
-        rows_NM4 = (xp.stack(columns, axis=-1) - xp.expand_dims(mean_N4, axis=1)) / xp.expand_dims(std_N4, axis=1)
+        mean_T14, std_T14 = (params[name][:, 0:1, :] for name in ("davg", "dstd"))
+        rows_NM4 = normalise_rows(xp.stack(columns, axis=-1), mean_T14, std_T14, neighbours.type_N, xp=xp)
         switch_NM = switch(xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1)), self.rcut_smth, self.rcut, xp=xp)
         type_NM, seen_NM = neighbours.type_NM, neighbours.mask_NM
         if self.exclude_types:
             hidden_NM = excluded_slots(neighbours, self.exclude_types, xp=xp)
-            rows_NM4 = self.without_excluded(rows_NM4, neighbours, xp=xp)
+            rows_NM4 = zero_rows(rows_NM4, hidden_NM, xp=xp)
             switch_NM = xp.where(hidden_NM, xp.zeros_like(switch_NM), switch_NM)
             seen_NM = xp.logical_and(seen_NM, xp.logical_not(hidden_NM))
             type_NM = xp.where(hidden_NM, xp.zeros_like(type_NM) + type_NM[:, -1:], type_NM)
-        return Rows(rows_NM4, columns[0], switch_NM, type_NM, slot_counts(switch_NM, self.slots, xp=xp), seen_NM)
+        return Rows(rows_NM4, columns[0], switch_NM, type_NM, slot_counts(switch_NM, sum(self.slots), xp=xp), seen_NM)
 
-    def shapes(self) -> dict[str, Net]:
-        """Shapes of the embedding nets: one that reads scalar and types (concat), or one for each (strip)."""
-        types = self.tebd_dim * self.vectors_read
+    def nets(self) -> dict[str, Net]:
+        """Embedding nets: one that reads scalar and types (concat), or one for each (strip)."""
+        types = self.tebd_dim * self.num_types_read
         widths = (
             {"embeddings": 1 + types}
             if self.tebd_input_mode == "concat"
@@ -128,18 +125,18 @@ class Mixed(Local):
             name: Net(width, self.neuron, self.activation_function, self.resnet_dt) for name, width in widths.items()
         }
 
-    def both(self, types_TE: Array, *, xp: Namespace) -> Array:
+    def concat_type_vectors(self, types_TE: Array, *, xp: Namespace) -> Array:
         """Return [e_neighbour, e_other] of all pairs of types (T * T, 2E), neighbour slowest.
 
         If the nets read the neighbour only, return the table (T, E) itself.
         """
-        if self.vectors_read == 1:
+        if self.num_types_read == 1:
             return types_TE
         neighbour, other = xp.expand_dims(types_TE, axis=1), xp.expand_dims(types_TE, axis=0)
         like = xp.zeros_like(neighbour + other)
         return xp.reshape(xp.concat([neighbour + like, other + like], axis=-1), (-1, 2 * self.tebd_dim))
 
-    def types(self) -> TypeEmbedding:
+    def type_embedding(self) -> TypeEmbedding:
         """Options of the type embedding."""
         return TypeEmbedding(
             (self.tebd_dim,), self.use_econf_tebd, self.use_tebd_bias, self.precision, trainable=self.trainable

@@ -50,7 +50,7 @@ class SeAtten(Mixed, Expandable):
 
     fixed: ClassVar[dict[str, Any]] = {}
     """Options whose value the kind fixes."""
-    names = {"n_axis_neuron": "axis_neuron", "n_neuron": "neuron"}
+    aliases = {"n_axis_neuron": "axis_neuron", "n_neuron": "neuron"}
 
     def __post_init__(self) -> None:
         if self.stripped_type_embedding is not None:
@@ -98,13 +98,13 @@ class SeAtten(Mixed, Expandable):
         Empty slots contribute, with the type of atom 0 of the frame. The last slot of a row counts for all slots that
         are not stored (docs/theory/mixed.md#se_atten).
         """
-        found = self.rows(params, neighbours, xp=xp)
+        rows = self.rows(params, neighbours, xp=xp)
         sum_N4G = (
-            self._spectral(params, neighbours, found, expansion, xp=xp)
+            self._spectral(params, neighbours, rows, expansion, xp=xp)
             if expansion
-            else self._direct(params, neighbours, found, xp=xp)
+            else self._direct(params, neighbours, rows, xp=xp)
         )
-        g_NG4 = xp.matrix_transpose(sum_N4G / float(self.slots))
+        g_NG4 = xp.matrix_transpose(sum_N4G / float(sum(self.slots)))
         d_NGX = xp.matmul(g_NG4, xp.matrix_transpose(g_NG4[:, : self.axis_neuron, :]))
         invariant_ND = xp.reshape(d_NGX, (-1, self.neuron[-1] * self.axis_neuron))
         if self.concat_output_tebd:
@@ -116,7 +116,7 @@ class SeAtten(Mixed, Expandable):
         )
 
     @property
-    def vectors_read(self) -> int:
+    def num_types_read(self) -> int:
         """Number of types whose vectors the nets read."""
         return 1 if self.type_one_side else 2
 
@@ -126,53 +126,55 @@ class SeAtten(Mixed, Expandable):
             name: getattr(self, name)
             for name in ("normalize", "temperature", "scaling_factor", "trainable_ln", "precision")
         }
-        sizes = self.attn_layer, self.neuron[-1], self.attn, self.slots
+        sizes = self.attn_layer, self.neuron[-1], self.attn, sum(self.slots)
         eps = 1e-5 if self.ln_eps is None else self.ln_eps
         return GatedAttention(*sizes, dotr=self.attn_dotr, smooth=self.smooth_type_embedding, ln_eps=eps, **same)
 
     def _vectors(self, params: Params, *, xp: Namespace) -> Array:
         """Vector of each type (T, E)."""
-        return self.types().table(params["type_embedding"], xp=xp)[: xp.shape(params["davg"])[0], :]
+        return self.type_embedding().table(params["type_embedding"], xp=xp)[: xp.shape(params["davg"])[0], :]
 
-    def _direct(self, params: Params, neighbours: Neighbours, found: Rows, *, xp: Namespace) -> Array:
+    def _direct(self, params: Params, neighbours: Neighbours, rows: Rows, *, xp: Namespace) -> Array:
         """Return sum_j R_j (x) G_j over all slots (N, 4, G), with the nets evaluated for every slot."""
         types_TE, pair_NM, rows_NM4, gate_NM = (
             self._vectors(params, xp=xp),
-            found.type_NM,
-            found.rows_NM4,
-            found.switch_NM,
+            rows.type_NM,
+            rows.rows_NM4,
+            rows.switch_NM,
         )
-        if not self.type_one_side:  # row of `both`: neighbour T + centre
+        if not self.type_one_side:  # row of `concat_type_vectors`: neighbour T + centre
             pair_NM = pair_NM * xp.shape(types_TE)[0] + xp.expand_dims(neighbours.type_N, axis=-1)
         if not self.smooth_type_embedding:
-            gate_NM = xp.astype(found.seen_NM, dtype_of(self.precision, xp=xp))
-        g_NMG = self._embed(params, rows_NM4[:, :, 0:1], self.both(types_TE, xp=xp), pair_NM, gate_NM, xp=xp)
+            gate_NM = xp.astype(rows.seen_NM, dtype_of(self.precision, xp=xp))
+        g_NMG = self._embed(
+            params, rows_NM4[:, :, 0:1], self.concat_type_vectors(types_TE, xp=xp), pair_NM, gate_NM, xp=xp
+        )
         if self.attn_layer:
             g_NMG = self.attention().apply(
                 params["attention"],
                 g_NMG,
                 unit(rows_NM4[:, :, 1:], self.precision, xp=xp),
                 gate_NM,
-                found.count_NM,
+                rows.count_NM,
                 xp=xp,
             )
-        return xp.matmul(xp.matrix_transpose(rows_NM4 * xp.expand_dims(found.count_NM, axis=-1)), g_NMG)
+        return xp.matmul(xp.matrix_transpose(rows_NM4 * xp.expand_dims(rows.count_NM, axis=-1)), g_NMG)
 
     def _embed(
-        self, params: Params, s_NM1: Array, both_PE: Array, pair_NM: Array, gate_NM: Array, *, xp: Namespace
+        self, params: Params, s_NM1: Array, vectors_PE: Array, pair_NM: Array, gate_NM: Array, *, xp: Namespace
     ) -> Array:
         """Output of the embedding nets for each slot (N, M, G)."""
 
         def of_pairs(table: Array, width: int) -> Array:
             return xp.reshape(xp.take(table, xp.reshape(pair_NM, (-1,)), axis=0), (*xp.shape(pair_NM), width))
 
-        nets = self.shapes()
+        nets = self.nets()
         if self.tebd_input_mode == "concat":
-            x_NMK = xp.concat([s_NM1, of_pairs(both_PE, xp.shape(both_PE)[1])], axis=-1)
+            x_NMK = xp.concat([s_NM1, of_pairs(vectors_PE, xp.shape(vectors_PE)[1])], axis=-1)
             return apply_net(nets["embeddings"], params["embeddings"][0], x_NMK, xp=xp)
         g_NMG = apply_net(nets["embeddings"], params["embeddings"][0], s_NM1, xp=xp)
         t_NMG = of_pairs(
-            apply_net(nets["embeddings_strip"], params["embeddings_strip"][0], both_PE, xp=xp), self.neuron[-1]
+            apply_net(nets["embeddings_strip"], params["embeddings_strip"][0], vectors_PE, xp=xp), self.neuron[-1]
         )
         return g_NMG * (1.0 + (t_NMG * xp.expand_dims(gate_NM, axis=-1) if self.smooth_type_embedding else t_NMG))
 
@@ -197,40 +199,42 @@ class SeAtten(Mixed, Expandable):
 
     def values(self, params: Params, centre: int, s_K: Array, *, xp: Namespace) -> list[Array]:
         """Functions of a centre type, (K, G) each, at values of s before normalisation."""
-        types_TE, nets = self._vectors(params, xp=xp), self.shapes()
-        both_TE = self.both(types_TE, xp=xp)
+        types_TE, nets = self._vectors(params, xp=xp), self.nets()
+        vectors_TE = self.concat_type_vectors(types_TE, xp=xp)
         if not self.type_one_side:
-            both_TE = xp.reshape(both_TE, (-1, *xp.shape(types_TE)[:1], 2 * self.tebd_dim))[:, centre, :]
+            vectors_TE = xp.reshape(vectors_TE, (-1, *xp.shape(types_TE)[:1], 2 * self.tebd_dim))[:, centre, :]
         s_K1 = self._normalise(params, centre, s_K, xp=xp)
         if self.tebd_input_mode == "concat":
             # [s, e_neighbour, e_centre] of all pairs of types and nodes, (T, K, 1 + E)
-            s_1K1, both_T1E = xp.expand_dims(s_K1, axis=0), xp.expand_dims(both_TE, axis=1)
-            x_TKE = xp.concat([s_1K1 + xp.zeros_like(both_T1E[:, :, 0:1]), both_T1E + xp.zeros_like(s_1K1)], axis=-1)
+            s_1K1, vectors_T1E = xp.expand_dims(s_K1, axis=0), xp.expand_dims(vectors_TE, axis=1)
+            x_TKE = xp.concat(
+                [s_1K1 + xp.zeros_like(vectors_T1E[:, :, 0:1]), vectors_T1E + xp.zeros_like(s_1K1)], axis=-1
+            )
             g_TKG = apply_net(nets["embeddings"], params["embeddings"][0], x_TKE, xp=xp)
             return [g_TKG[neighbour, :, :] for neighbour in range(xp.shape(types_TE)[0])]
         g_KG = apply_net(nets["embeddings"], params["embeddings"][0], s_K1, xp=xp)
-        gates_TG = apply_net(nets["embeddings_strip"], params["embeddings_strip"][0], both_TE, xp=xp)
+        gates_TG = apply_net(nets["embeddings_strip"], params["embeddings_strip"][0], vectors_TE, xp=xp)
         gates = [gates_TG[neighbour, :] for neighbour in range(xp.shape(types_TE)[0])]
         return [g_KG, *(g_KG * gate for gate in gates)] if self._gated else [g_KG * (1.0 + gate) for gate in gates]
 
     def _spectral(
-        self, params: Params, neighbours: Neighbours, found: Rows, expansion: spectral.Expansion, *, xp: Namespace
+        self, params: Params, neighbours: Neighbours, rows: Rows, expansion: spectral.Expansion, *, xp: Namespace
     ) -> Array:
         """Return sum_j R_j (x) G_j over all slots (N, 4, G) from the moments of each neighbour type.
 
         Rows of other types have weight 0 there. Gated functions weigh rows with the switch: empty slots vanish.
         """
-        weights = [found.count_NM] if self._gated else []
+        weights = [rows.count_NM] if self._gated else []
         for neighbour in range(len(neighbours.counts)):
-            here_NM = xp.astype(xp.equal(found.type_NM, neighbour), dtype_of(self.precision, xp=xp))
-            weights.append(here_NM * (found.switch_NM if self._gated else found.count_NM))
+            here_NM = xp.astype(xp.equal(rows.type_NM, neighbour), dtype_of(self.precision, xp=xp))
+            weights.append(here_NM * (rows.switch_NM if self._gated else rows.count_NM))
         # weights of J functions times 4 columns of R, (N, 4 J, M): products with the polynomials give all moments
-        rows_N41M = xp.expand_dims(xp.matrix_transpose(found.rows_NM4), axis=2)
+        rows_N41M = xp.expand_dims(xp.matrix_transpose(rows.rows_NM4), axis=2)
         rows_NCM = xp.reshape(
             rows_N41M * xp.expand_dims(xp.stack(weights, axis=1), axis=1),
-            (-1, 4 * len(weights), *xp.shape(found.s_NM)[1:]),
+            (-1, 4 * len(weights), *xp.shape(rows.s_NM)[1:]),
         )
-        x_NM = spectral.abscissa(found.s_NM, expansion.tables["scale"])
+        x_NM = spectral.abscissa(rows.s_NM, expansion.tables["scale"])
         moments_NCK = spectral.moments(x_NM, rows_NCM, expansion.terms, xp=xp)
         moments_N4K = xp.reshape(moments_NCK, (-1, 4, len(weights) * 2 * expansion.terms))
         parts = []

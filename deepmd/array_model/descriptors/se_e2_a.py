@@ -21,7 +21,7 @@ class SeE2A(OfPairs):
     axis_neuron: int = 4
     type_one_side: bool = False
 
-    names = {"n_axis_neuron": "axis_neuron", "n_neuron": "neuron"}
+    aliases = {"n_axis_neuron": "axis_neuron", "n_neuron": "neuron"}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,7 +58,7 @@ class SeE2A(OfPairs):
             equivariant_NG3=xp.astype(g_NG4[:, :, 1:], xp.float64),
         )
 
-    def term(self, rows: Array, embedding: Callable[[Array], Array], *, xp: Namespace) -> Array:
+    def sum_section(self, rows: Array, embedding: Callable[[Array], Array], *, xp: Namespace) -> Array:
         """Return the sum of R (x) G(s) over a section (N, 4, G)."""
         return xp.matmul(xp.matrix_transpose(rows), embedding(rows[:, :, 0:1]))
 
@@ -72,13 +72,13 @@ class SeE2A(OfPairs):
         shift_NCM = xp.expand_dims(xp.take(params["davg"][:, 0, :], neighbours.type_N, axis=0), axis=-1) * inverse_NCM
         if self.exclude_types:
             shown_N1M = xp.matrix_transpose(
-                self.without_excluded(xp.ones_like(neighbours.disp_NM3[:, :, 0:1]), neighbours, xp=xp)
+                self.zero_excluded_rows(xp.ones_like(neighbours.disp_NM3[:, :, 0:1]), neighbours, xp=xp)
             )
             inverse_NCM, shift_NCM = (
                 xp.astype(shown_N1M, dtype_of(self.precision, xp=xp)) * each for each in (inverse_NCM, shift_NCM)
             )
-        columns, by_rows = (
+        normalise, adjoint = (
             (lambda rows_N4M: rows_N4M * inverse_NCM - shift_NCM),
-            (lambda by_columns: by_columns * inverse_NCM),
+            (lambda by_r_NCM: by_r_NCM * inverse_NCM),
         )
-        return self.sum_moments(params, neighbours, expansion, columns, by_rows, self.rest(params, neighbours), xp=xp)
+        return self.sum_moments(params, neighbours, expansion, normalise, adjoint, self.rest(params, neighbours), xp=xp)

@@ -24,7 +24,7 @@ class SeE2ATyped(SeE2A):
 
     kind = "se_e2_a_typed"
 
-    keys_of_nets = 0
+    types_per_net = 0
     types: TypeEmbedding = field(default_factory=lambda: TypeEmbedding(activation_function="tanh"))
 
     def __post_init__(self) -> None:
@@ -79,8 +79,8 @@ class SeE2ATyped(SeE2A):
             read = [neighbour] if self.type_one_side else [neighbour, centre]
 
             def embedding(s: Array) -> Array:
-                both = [table_TE[number, :] + xp.zeros_like(s) for number in read]
-                return apply_net(self.net(), weights, xp.concat([s, *both], axis=-1), xp=xp)
+                vectors = [table_TE[number, :] + xp.zeros_like(s) for number in read]
+                return apply_net(self.net(), weights, xp.concat([s, *vectors], axis=-1), xp=xp)
 
             return embedding
 

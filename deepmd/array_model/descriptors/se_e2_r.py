@@ -26,7 +26,7 @@ class SeE2R(OfPairs):
 
     type_one_side: bool = True
 
-    columns = 1
+    num_columns = 1
 
     @property
     def widths(self) -> Widths:
@@ -48,7 +48,7 @@ class SeE2R(OfPairs):
         )
         return Features(xp.astype(sum_NG / (SCALE * float(sum(self.slots))), xp.float64), None)
 
-    def term(self, rows: Array, embedding: Callable[[Array], Array], *, xp: Namespace) -> Array:
+    def sum_section(self, rows: Array, embedding: Callable[[Array], Array], *, xp: Namespace) -> Array:
         """Return the sum of G(s) over a section (N, G)."""
         return xp.sum(embedding(rows), axis=1)
 
@@ -58,7 +58,7 @@ class SeE2R(OfPairs):
         Mean and deviation are read from slot 0, because all slots agree. Excluded neighbours have R = 0 in the moments
         and add G(0) each afterwards, because their normalised row is 0.
         """
-        shown_NM1 = self.without_excluded(xp.ones_like(neighbours.disp_NM3[:, :, 0:1]), neighbours, xp=xp)
+        shown_NM1 = self.zero_excluded_rows(xp.ones_like(neighbours.disp_NM3[:, :, 0:1]), neighbours, xp=xp)
         shown_N1M = xp.matrix_transpose(xp.astype(shown_NM1, dtype_of(self.precision, xp=xp)))
         rest = [xp.ones_like(empty) for empty in self.rest(params, neighbours)]
         out_NG = self.sum_moments(params, neighbours, expansion, lambda rows_N4M: shown_N1M, None, rest, xp=xp)[:, 0, :]

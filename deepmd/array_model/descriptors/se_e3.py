@@ -29,7 +29,7 @@ class SeE3(Sectioned):
 
     kind = "se_e3"
 
-    keys_of_nets = 2
+    types_per_net = 2
 
     @property
     def widths(self) -> Widths:
@@ -40,14 +40,14 @@ class SeE3(Sectioned):
         """Fresh parameters; nets of pairs of types a > b are unused and 0."""
         params = super().init(type_map, draw, xp=xp)
         nets = [
-            net if use else map_leaves(xp.zeros_like, net)
-            for net, use in zip(params["embeddings"], self._used, strict=True)
+            net if used else map_leaves(xp.zeros_like, net)
+            for net, used in zip(params["embeddings"], self._net_is_used, strict=True)
         ]
         return {**params, "embeddings": nets}
 
     def flags(self) -> Any:
         """Trainable parameters: the nets of each unordered pair of types."""
-        return {"embeddings": [self.trainable and use for use in self._used]}
+        return {"embeddings": [self.trainable and used for used in self._net_is_used]}
 
     def apply(
         self, params: Params, neighbours: Neighbours, expansion: spectral.Expansion | None = None, *, xp: Namespace
@@ -68,13 +68,13 @@ class SeE3(Sectioned):
         return Features(xp.astype(sum(terms[1:], terms[0]), xp.float64), None)
 
     @property
-    def _used(self) -> list[bool]:
-        """Flag of each net in the order of files (first type fastest): True for pairs of types a <= b."""
+    def _net_is_used(self) -> list[bool]:
+        """Whether each net is used, in the order of files (first type fastest): True for pairs of types a <= b."""
         types = range(len(self.slots))
         return [first <= second for second in types for first in types]
 
     @property
-    def _couples(self) -> list[tuple[int, int]]:
+    def _type_pairs(self) -> list[tuple[int, int]]:
         """Unordered pairs of neighbour types."""
         return [(first, second) for second in range(len(self.slots)) for first in range(second + 1)]
 
@@ -112,7 +112,7 @@ class SeE3(Sectioned):
     ) -> dict[tuple[int, int], tuple[Array, Array]]:
         """Return {(a, b): (scalar products t (N, P) of slots, number of pairs that each stands for (P,))}."""
         slots, out = self._slots(params, neighbours, xp=xp), {}
-        for first, second in (couple for couple in self._couples if self.slots[couple[0]] * self.slots[couple[1]]):
+        for first, second in (pair for pair in self._type_pairs if self.slots[pair[0]] * self.slots[pair[1]]):
             left, right = slots[first], slots[second]
             if first < second:
                 sides = [(left, right)]
@@ -122,9 +122,9 @@ class SeE3(Sectioned):
                     for k, block in enumerate(left)
                 ]
             t, share = [], []
-            for both in sides:
+            for pair in sides:
                 (a_NM3, a_M), (b_NM3, b_M) = (
-                    (xp.concat([r for r, _ in side], axis=1), xp.concat([c for _, c in side], axis=0)) for side in both
+                    (xp.concat([r for r, _ in side], axis=1), xp.concat([c for _, c in side], axis=0)) for side in pair
                 )
                 size = xp.shape(a_M)[0] * xp.shape(b_M)[0]
                 t.append(xp.reshape(xp.matmul(a_NM3, xp.matrix_transpose(b_NM3)), (-1, size)))
@@ -144,17 +144,20 @@ class SeE3(Sectioned):
         self, params: Params, neighbours: Neighbours, expansion: spectral.Expansion, *, xp: Namespace
     ) -> dict[tuple[int, int], Array]:
         """Return the sum of t G(t) over all pairs of slots (N, D) for each pair of types, from moments."""
-        contraction, out = dict(zip(self._couples, self.contractions(params, expansion, 0, xp=xp)[0], strict=True)), {}
-        for couple, (t_NP, share_P) in self._products(params, neighbours, xp=xp).items():
+        contraction, out = (
+            dict(zip(self._type_pairs, self.contractions(params, expansion, 0, xp=xp)[0], strict=True)),
+            {},
+        )
+        for pair, (t_NP, share_P) in self._products(params, neighbours, xp=xp).items():
             moments_NK = spectral.product_moments(t_NP, share_P, expansion.tables["scale"], expansion.terms, xp=xp)
-            out[couple] = xp.matmul(moments_NK, contraction[couple])
+            out[pair] = xp.matmul(moments_NK, contraction[pair])
         return out
 
     # -- expansions: functions of the scalar product, one group for all centre types -------------------------------
 
     def functions(self, ntypes: int) -> tuple[int, ...]:
         """Return the number of unordered pairs of types."""
-        return (len(self._couples),)
+        return (len(self._type_pairs),)
 
     def obstacle(self, ntypes: int, *, auto: bool, stored: bool) -> str:
         """Return the reason not to expand: precision; "" if expanding is fine."""
@@ -167,10 +170,10 @@ class SeE3(Sectioned):
         t_K1, nets = xp.expand_dims(s_K, axis=-1), params["embeddings"]
         return [
             apply_net(self.net(), nets[first + second * len(self.slots)], t_K1, xp=xp)
-            for first, second in self._couples
+            for first, second in self._type_pairs
         ]
 
-    def reach(self, params: Params, s: float, *, xp: Namespace) -> float:
+    def domain_end(self, params: Params, s: float, *, xp: Namespace) -> float:
         """Return a bound of scalar products if s is the largest radial part: ((s + |mean|) max(1 / deviation))^2."""
         mean_T3, std_T3 = params["davg"][:, 0, 1:], params["dstd"][:, 0, 1:]
         longest_T = (s + xp.sqrt(xp.sum(mean_T3 * mean_T3, axis=-1))) * xp.max(1.0 / std_T3, axis=1)
@@ -180,6 +183,6 @@ class SeE3(Sectioned):
         """Return the scalar product at an abscissa."""
         return spectral.product_at(x, scale, xp=xp)
 
-    def pays(self, count: int) -> bool:
+    def is_cheaper(self, count: int) -> bool:
         """Break-even: True if an expansion of `count` terms costs less than the nets."""
         return count <= TERMS_PER_WIDTH * sum(self.neuron)

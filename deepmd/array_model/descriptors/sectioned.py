@@ -15,7 +15,7 @@ from deepmd.array_model import spectral
 from deepmd.array_model.contracts import Draw
 from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.descriptors.local import Local
-from deepmd.array_model.environment import environment_adjoint, environment_columns, environment_rows
+from deepmd.array_model.environment import environment_adjoint, environment_columns, environment_rows, normalise_rows
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.neighbours import Layout, Neighbours, spans
 from deepmd.array_model.networks import Net, apply_net, init_net
@@ -32,11 +32,8 @@ class Sectioned(Local, Expandable):
     A number means "spectral" with at least this number of terms in training.
     """
 
-    keys_of_nets: ClassVar[int] = 1
+    types_per_net: ClassVar[int] = 1
     """Number of types that select a net: 1 for the neighbour, 2 with the centre or another neighbour before it."""
-
-    slots = Local.numbers
-    """Slots of each neighbour type, once resolved."""
 
     def layout(self) -> Layout:
         """Packing of the neighbours: a section per type."""
@@ -48,7 +45,7 @@ class Sectioned(Local, Expandable):
         # nets are stored with the first type fastest, seeds are numbered with the first type slowest
         numbers = [
             sum(t * ntypes**k for k, t in enumerate(types))
-            for types in product(range(ntypes), repeat=self.keys_of_nets)
+            for types in product(range(ntypes), repeat=self.types_per_net)
         ]
         nets = [init_net(self.net(), self.seeds(number), draw) for number in numbers]
         return {**self.no_statistics(ntypes, draw, xp=xp), "embeddings": nets}
@@ -58,26 +55,21 @@ class Sectioned(Local, Expandable):
         return Net(1, self.neuron, self.activation_function, self.resnet_dt)
 
     def rows(self, params: Params, neighbours: Neighbours, *, xp: Namespace) -> list[Array]:
-        """Normalised environment rows of each section (N, width, columns), 0 for excluded neighbours."""
+        """Normalised environment rows of each section (N, width, C), 0 for excluded neighbours."""
         disp_NM3 = xp.astype(neighbours.disp_NM3, dtype_of(self.precision, xp=xp))
         rows_NMC = environment_rows(disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)[
-            :, :, : self.columns
+            :, :, : self.num_columns
         ]
         used = [
             slice(start, start + width) for (start, _), width in zip(spans(self.slots), neighbours.widths, strict=True)
         ]
-        mean_TMC, std_TMC = (
-            xp.concat([params[name][:, part, :] for part in used], axis=1) for name in ("davg", "dstd")
-        )
-        rows_NMC = self.without_excluded(
-            (rows_NMC - xp.take(mean_TMC, neighbours.type_N, axis=0)) / xp.take(std_TMC, neighbours.type_N, axis=0),
-            neighbours,
-            xp=xp,
-        )
+        statistics = [xp.concat([params[name][:, part, :] for part in used], axis=1) for name in ("davg", "dstd")]
+        rows_NMC = normalise_rows(rows_NMC, *statistics, neighbours.type_N, xp=xp)
+        rows_NMC = self.zero_excluded_rows(rows_NMC, neighbours, xp=xp)
         return xp.split(rows_NMC, neighbours.widths, axis=1)  # type: ignore[no-any-return]
 
     def rest(self, params: Params, neighbours: Neighbours) -> list[Array]:
-        """Return the rows -davg/dstd (T, sel - width, columns) of the empty slots of each section beyond its width."""
+        """Return the rows -davg/dstd (T, sel - width, C) of the empty slots of each section beyond its width."""
         empty_TSC = -params["davg"] / params["dstd"]
         return [
             empty_TSC[:, start + width : stop, :]
@@ -89,8 +81,8 @@ class Sectioned(Local, Expandable):
         params: Params,
         neighbours: Neighbours,
         expansion: spectral.Expansion,
-        columns: Any,
-        by_rows: Any,
+        left_factor: Any,
+        left_adjoint: Any,
         rest: list[Array],
         *,
         xp: Namespace,
@@ -99,37 +91,37 @@ class Sectioned(Local, Expandable):
 
         Parameters
         ----------
-        columns : function from environment rows (N, 4, M) before normalisation to R (N, C, M)
-        by_rows : function from a gradient by R to the gradient by the rows; None if R does not depend on the rows
+        left_factor : function from environment rows (N, 4, M) before normalisation to R (N, C, M)
+        left_adjoint : function from a gradient by R to the gradient by the rows; None if R does not depend on the rows
         rest : R of the slots of each section beyond the width of the batch (T, sel - width, C)
         """
         scale, disp_NM3 = expansion.tables["scale"], xp.astype(neighbours.disp_NM3, dtype_of(self.precision, xp=xp))
-        both = [self.contractions(params, expansion, centre, xp=xp) for centre in range(len(self.slots))]
-        how = neighbours.widths, neighbours.counts, [coefficients for coefficients, _ in both], expansion.terms
+        contractions = [self.contractions(params, expansion, centre, xp=xp) for centre in range(len(self.slots))]
+        how = neighbours.widths, neighbours.counts, [coefficients for coefficients, _ in contractions], expansion.terms
         switched = self.rcut_smth, self.rcut, self.env_protection
 
         def differentiated(disp_NM3: Array) -> tuple[Array, Any]:
             rows_N4M, to_disp = environment_adjoint(disp_NM3, *switched, xp=xp)
-            sums_NCG, to_columns = spectral.contract_with_adjoint(
-                spectral.abscissa(rows_N4M[:, 0, :], scale), columns(rows_N4M), *how, xp=xp
+            sums_NCG, to_x_and_r = spectral.contract_with_adjoint(
+                spectral.abscissa(rows_N4M[:, 0, :], scale), left_factor(rows_N4M), *how, xp=xp
             )
 
             def adjoint(grad_NCG: Array) -> Array:
-                by_x_NM, by_columns_NCM = to_columns(grad_NCG)  # x = s scale - 1
-                return to_disp(by_x_NM * scale, by_rows(by_columns_NCM) if by_rows else None)
+                by_x_NM, by_r_NCM = to_x_and_r(grad_NCG)  # x = s scale - 1
+                return to_disp(by_x_NM * scale, left_adjoint(by_r_NCM) if left_adjoint else None)
 
             return sums_NCG, adjoint
 
         if xp.with_adjoint is not None:
             sums_NCG = xp.with_adjoint(differentiated, disp_NM3)
         else:
-            each = environment_columns(disp_NM3, *switched, xp=xp)
+            columns = environment_columns(disp_NM3, *switched, xp=xp)
             sums_NCG = spectral.contract_moments(
-                spectral.abscissa(each[0], scale), columns(xp.stack(each, axis=1)), *how, xp=xp
+                spectral.abscissa(columns[0], scale), left_factor(xp.stack(columns, axis=1)), *how, xp=xp
             )
         # slots beyond the width: s = 0, so G is the function at x = -1, and R sums over the slots
         rests = []
-        for centre, (_, start_JG) in enumerate(both):
+        for centre, (_, start_JG) in enumerate(contractions):
             rest_CJ = xp.stack([xp.sum(rest_TSC[centre, :, :], axis=0) for rest_TSC in rest], axis=1)
             rests.append(xp.matmul(rest_CJ, start_JG))
         return sums_NCG + xp.take(xp.stack(rests, axis=0), neighbours.type_N, axis=0)
@@ -138,13 +130,13 @@ class Sectioned(Local, Expandable):
 class OfPairs(Sectioned):
     """Sectioned descriptors with a net for each pair of types, or with `type_one_side` for each neighbour type.
 
-    A kind defines `term`.
+    A kind defines `sum_section`.
     """
 
     type_one_side: bool
 
     @property
-    def keys_of_nets(self) -> int:  # type: ignore[override]
+    def types_per_net(self) -> int:  # type: ignore[override]
         """Number of types that select a net: 1 (neighbour) or 2 (centre, neighbour)."""
         return 1 if self.type_one_side else 2
 
@@ -159,8 +151,8 @@ class OfPairs(Sectioned):
         s_K1 = self._normalise(params, centre, s_K, xp=xp)
         return [embedding(s_K1) for embedding in self._embeddings(params, centre, xp=xp)]
 
-    def term(self, rows: Array, embedding: Callable[[Array], Array], *, xp: Namespace) -> Array:
-        """Return the contribution of a section (N, ...) from its rows (N, width, columns) and its net."""
+    def sum_section(self, rows: Array, embedding: Callable[[Array], Array], *, xp: Namespace) -> Array:
+        """Return the contribution of a section (N, ...) from its rows (N, width, C) and its net."""
         raise NotImplementedError
 
     def _direct(self, params: Params, neighbours: Neighbours, *, xp: Namespace) -> Array:
@@ -169,7 +161,7 @@ class OfPairs(Sectioned):
 
         def total(centre: int, sections: Sequence[Array]) -> Array:
             each = zip(sections, self._embeddings(params, centre, xp=xp), strict=True)
-            terms = [self.term(x, embedding, xp=xp) for x, embedding in each]
+            terms = [self.sum_section(x, embedding, xp=xp) for x, embedding in each]
             return sum(terms[1:], terms[0])
 
         if self.type_one_side:

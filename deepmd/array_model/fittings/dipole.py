@@ -27,7 +27,7 @@ class DipoleFitting(Fitting):
 
     sel_type: tuple[int, ...] | int | None = None
 
-    names: ClassVar[dict[str, str]] = {**Fitting.names, "dipole_type": "sel_type"}
+    aliases: ClassVar[dict[str, str]] = {**Fitting.aliases, "dipole_type": "sel_type"}
     needs_equivariant: ClassVar[bool] = True
 
     output = DIPOLE

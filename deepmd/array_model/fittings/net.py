@@ -9,7 +9,7 @@ from deepmd.array_model.conditions import Conditions
 from deepmd.array_model.contracts import Draw, Features, Widths
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.neighbours import Neighbours
-from deepmd.array_model.networks import Net, apply_net, check_options, init_net
+from deepmd.array_model.networks import Net, apply_net, check_options, init_net, init_zeros
 from deepmd.array_model.outputs import Output
 
 
@@ -38,7 +38,7 @@ class Fitting:
     children: ClassVar[tuple[str, ...]] = ()
     sections: ClassVar[dict[str, str]] = {}
     float64_params: ClassVar[tuple[str, ...]] = ("bias_atom_e",)
-    names: ClassVar[dict[str, str]] = {"n_neuron": "neuron"}
+    aliases: ClassVar[dict[str, str]] = {"n_neuron": "neuron"}
     needs_equivariant: ClassVar[bool] = False
     """True: the fitting net reads equivariant features, so the descriptor must have some."""
     __pydantic_config__ = {"extra": "forbid"}
@@ -107,10 +107,10 @@ class Fitting:
         """Fresh parameters of `nets` nets (docs/theory/networks.md#fresh-weights)."""
         seeds = [None if self.seed is None else [q, self.seed] for q in range(nets)]
         params: Params = {"nets": [init_net(self.net(widths), seed, draw) for seed in seeds]}
-        params["bias_atom_e"] = xp.zeros_like(draw([0]).normal(size=(ntypes, self.net_width(widths))))
+        params["bias_atom_e"] = init_zeros((ntypes, self.net_width(widths)), draw, xp=xp)
         for name, size in (("fparam", self.numb_fparam), ("aparam", self.numb_aparam)):
             if size:
-                params[f"{name}_avg"] = xp.zeros_like(draw([0]).normal(size=(size,)))
+                params[f"{name}_avg"] = init_zeros((size,), draw, xp=xp)
                 params[f"{name}_inv_std"] = params[f"{name}_avg"] + 1.0
         return {**params, **self.extra_init(ntypes, params["bias_atom_e"][:, 0:1], xp=xp)}
 
@@ -129,18 +129,18 @@ class Fitting:
         widths: Widths,
         neighbours: Neighbours,
         conditions: Conditions,
-        outer: tuple[Array, Array],
+        bias_and_scale: tuple[Array, Array],
         *,
         xp: Namespace,
     ) -> Array:
-        """Atomic values (N, d), float64; `outer` holds bias and scale (T, d) of the model."""
+        """Atomic values (N, d), float64; `bias_and_scale` holds bias and scale (T, d) of the model."""
         f_NK = self._values(params, features.invariant_ND, widths, neighbours, conditions, xp=xp)
         f_NK = f_NK + xp.astype(
             xp.take(params["bias_atom_e"], neighbours.type_N, axis=0), dtype_of(self.precision, xp=xp)
         )
         for excluded in self.exclude_types:
             f_NK = xp.where(xp.expand_dims(xp.equal(neighbours.type_N, excluded), axis=-1), xp.zeros_like(f_NK), f_NK)
-        return self.finish(params, xp.astype(f_NK, xp.float64), features, *outer, neighbours, xp=xp)
+        return self.finish(params, xp.astype(f_NK, xp.float64), features, *bias_and_scale, neighbours, xp=xp)
 
     def _values(
         self,

@@ -36,7 +36,7 @@ class PolarFitting(Fitting):
     shift_diag: bool = True
     sel_type: tuple[int, ...] | int | None = None
 
-    names: ClassVar[dict[str, str]] = {**Fitting.names, "pol_type": "sel_type"}
+    aliases: ClassVar[dict[str, str]] = {**Fitting.aliases, "pol_type": "sel_type"}
     needs_equivariant: ClassVar[bool] = True
 
     output = POLAR

@@ -13,7 +13,7 @@ from deepmd.array_model.neighbours import Layout, Neighbours
 from deepmd.array_model.outputs import ENERGY, Output
 from deepmd.array_model.spectral import Plan
 
-OUTER = ("out_bias", "out_std")
+OUTPUT_PARAMS = ("out_bias", "out_std")
 """Parameters that every model has: bias and scale of the output (1, T, d)."""
 
 
@@ -40,7 +40,7 @@ class Model:
     kind: ClassVar[str]
     children: ClassVar[tuple[str, ...]] = ()
     sections: ClassVar[dict[str, str]] = {}
-    float64_params: ClassVar[tuple[str, ...]] = OUTER
+    float64_params: ClassVar[tuple[str, ...]] = OUTPUT_PARAMS
     precision: ClassVar[str] = "float64"
 
     def flags(self) -> Any:
@@ -94,7 +94,7 @@ class Model:
         """Atomic values (N, d) of the output (energies in eV) and features (N, D) of the centres."""
         raise NotImplementedError
 
-    def without_excluded(self, value_Nd: Array, neighbours: Neighbours, *, xp: Namespace) -> Array:
+    def zero_excluded_atoms(self, value_Nd: Array, neighbours: Neighbours, *, xp: Namespace) -> Array:
         """Return atomic values (N, d) with zeros for atoms of `atom_exclude_types`."""
         for excluded in self.atom_exclude_types:
             value_Nd = xp.where(

@@ -12,7 +12,7 @@ from deepmd.array_model.components import descriptors_of
 from deepmd.array_model.conditions import Conditions
 from deepmd.array_model.contracts import Draw, ModelField
 from deepmd.array_model.cut_neighbours import cut_neighbours, unite_layouts
-from deepmd.array_model.models.base import OUTER, Model
+from deepmd.array_model.models.base import OUTPUT_PARAMS, Model
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.neighbours import Layout, Neighbours
 from deepmd.array_model.spectral import Plan
@@ -66,14 +66,14 @@ class Combination(Model):
     def init(self, draw: Draw, *, xp: Namespace) -> Params:
         """Fresh parameters of all members."""
         members = [model.init(draw, xp=xp) for model in self.models]
-        return {"models": members, **{name: members[0][name] for name in OUTER}}
+        return {"models": members, **{name: members[0][name] for name in OUTPUT_PARAMS}}
 
     def atomic_output(
         self, params: Params, neighbours: Neighbours, conditions: Conditions, plan: Plan, *, xp: Namespace
     ) -> tuple[Array, Array]:
         """Atomic energies (N, 1), eV; no features."""
-        outer, bias_Td = self.layout(), params["out_bias"][0, :, :]
-        lists = [cut_neighbours(neighbours, outer, model.layout(), xp=xp) for model in self.models]
+        layout, bias_Td = self.layout(), params["out_bias"][0, :, :]
+        lists = [cut_neighbours(neighbours, layout, model.layout(), xp=xp) for model in self.models]
         remaining = iter(plan)
         plans = [tuple(next(remaining) for _ in descriptors_of(model)) for model in self.models]
         values = [
@@ -81,7 +81,7 @@ class Combination(Model):
             for model, p, own, each in zip(self.models, params["models"], lists, plans, strict=True)
         ]
         value_Nd = self.add(values, xp.take(bias_Td, neighbours.type_N, axis=0), lists, xp=xp)
-        return self.without_excluded(value_Nd, neighbours, xp=xp), value_Nd[:, :0]
+        return self.zero_excluded_atoms(value_Nd, neighbours, xp=xp), value_Nd[:, :0]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class LinearModel(Combination):
             )
 
     @property
-    def numbers(self) -> list[float]:
+    def member_weights(self) -> list[float]:
         """Weight of each member."""
         count = len(self.models)
         if isinstance(self.weights, str):
@@ -112,4 +112,4 @@ class LinearModel(Combination):
 
     def add(self, values: list[Array], bias_Nd: Array, neighbours: list[Neighbours], *, xp: Namespace) -> Array:
         """Return the weighted sum of the members' values (N, 1), plus the bias."""
-        return sum((weight * value for weight, value in zip(self.numbers, values, strict=True)), bias_Nd)
+        return sum((weight * value for weight, value in zip(self.member_weights, values, strict=True)), bias_Nd)

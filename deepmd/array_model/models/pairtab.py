@@ -9,6 +9,7 @@ from deepmd.array_model.contracts import Draw
 from deepmd.array_model.models.base import Model
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.neighbours import Layout, Neighbours
+from deepmd.array_model.networks import init_zeros
 from deepmd.array_model.spectral import Plan
 
 TABLE = ("vdata", "tab_info", "tab_data")
@@ -46,13 +47,13 @@ class PairTabModel(Model):
     def init(self, draw: Draw, *, xp: Namespace) -> Params:
         """Parameters of a table of zeros."""
         size, columns = self.ntypes, 1 + self.ntypes * (self.ntypes + 1) // 2
-        shapes: dict[str, tuple[int, ...]] = {
+        arrays: dict[str, tuple[int, ...]] = {
             "vdata": (self.intervals + 1, columns),
             "tab_info": (4,),
             "tab_data": (size**2 * self.intervals * 4,),
         }
-        shapes |= {"out_bias": (1, size, 1), "out_std": (1, size, 1)}
-        zeros = {name: xp.zeros_like(draw([0]).normal(size=shape)) for name, shape in shapes.items()}
+        arrays |= {"out_bias": (1, size, 1), "out_std": (1, size, 1)}
+        zeros = {name: init_zeros(sizes, draw, xp=xp) for name, sizes in arrays.items()}
         return {**zeros, "out_std": zeros["out_std"] + 1.0}
 
     def atomic_output(
@@ -77,4 +78,4 @@ class PairTabModel(Model):
         energy_NM = xp.reshape(((a3 * w_P + a2) * w_P + a1) * w_P + a0, xp.shape(u_NM))
         energy_N = 0.5 * xp.sum(xp.where(inside_NM, energy_NM, xp.zeros_like(energy_NM)), axis=-1)
         value_N1 = xp.expand_dims(energy_N, axis=-1) + xp.take(params["out_bias"][0, :, :], neighbours.type_N, axis=0)
-        return self.without_excluded(value_N1, neighbours, xp=xp), value_N1[:, :0]
+        return self.zero_excluded_atoms(value_N1, neighbours, xp=xp), value_N1[:, :0]

@@ -11,6 +11,7 @@ from deepmd.array_model.contracts import DescriptorField, Draw, FittingField
 from deepmd.array_model.models.base import Model
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.neighbours import Layout, Neighbours
+from deepmd.array_model.networks import init_zeros
 from deepmd.array_model.outputs import Output
 from deepmd.array_model.spectral import Plan
 
@@ -50,10 +51,7 @@ class StandardModel(Model):
         descriptor = self.descriptor.init(self.type_map, draw, xp=xp)
         nets = 1 if self.descriptor.mixed_types else self.ntypes
         fitting = self.fitting.init(nets, self.ntypes, self.descriptor.widths, draw, xp=xp)
-        bias = xp.reshape(
-            xp.concat([0.0 * fitting["bias_atom_e"][:, 0:1]] * self.output.width, axis=1),
-            (1, self.ntypes, self.output.width),
-        )
+        bias = init_zeros((1, self.ntypes, self.output.width), draw, xp=xp)
         return in_precision(
             self, {"descriptor": descriptor, "fitting": fitting, "out_bias": bias, "out_std": bias + 1.0}, xp=xp
         )
@@ -63,8 +61,8 @@ class StandardModel(Model):
     ) -> tuple[Array, Array]:
         """Atomic values (N, d) of the output (energies in eV) and features (N, D) of the centres."""
         features = self.descriptor.apply_under(params["descriptor"], neighbours, conditions, plan, xp=xp)
-        outer = params["out_bias"][0, :, :], params["out_std"][0, :, :]
+        bias_and_scale = params["out_bias"][0, :, :], params["out_std"][0, :, :]
         value_Nd = self.fitting.apply(
-            params["fitting"], features, self.descriptor.widths, neighbours, conditions, outer, xp=xp
+            params["fitting"], features, self.descriptor.widths, neighbours, conditions, bias_and_scale, xp=xp
         )
-        return self.without_excluded(value_Nd, neighbours, xp=xp), features.invariant_ND
+        return self.zero_excluded_atoms(value_Nd, neighbours, xp=xp), features.invariant_ND

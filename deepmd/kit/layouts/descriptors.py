@@ -109,7 +109,7 @@ LOCAL = [
     *nets.options(SHARED, REQUIRED),
     option("trainable", default=True, form=FLAG),
     *nets.options(ADDED, UNSET),
-    derived("sel", lambda config: list(config.numbers)),
+    derived("sel", lambda config: list(config.resolved_sel)),
     Row("sel", "sel", Form(None, OPTION.read)),
     derived("env_mat", lambda config: nets.environment(config, config.env_protection)),
     checked("env_mat/use_exp_switch", None, False),
@@ -146,13 +146,13 @@ def _local_params(config: Any, type_map: tuple[str, ...], *, module: str, unifor
     ntypes = len(type_map)
     yield from statistics("", "", module, uniform=uniform)
     if isinstance(config, Sectioned):
-        keys = config.keys_of_nets
+        keys = config.types_per_net
         shapes, expected = {"embeddings": config.net()}, len(config.slots) ** keys
     else:
-        keys, shapes, expected = 0, config.shapes(), 1
+        keys, shapes, expected = 0, config.nets(), 1
         yield derived("ntypes", lambda _: ntypes)
     if isinstance(config, Mixed | SeE2ATyped):
-        types = config.types if isinstance(config, SeE2ATyped) else config.types()
+        types = config.types if isinstance(config, SeE2ATyped) else config.type_embedding()
         yield Row("type_embedding", "type_embedding", parts.types_form(types, type_map), torch="type_embedding")
     for name, net in shapes.items():
         form = nets.embeddings_form(net, config.precision, config.trainable, keys, ntypes, expected)

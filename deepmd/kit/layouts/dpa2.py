@@ -52,7 +52,7 @@ def upgrade(tree: dict[str, Any]) -> dict[str, Any]:
 def params_of(config: Dpa2, type_map: tuple[str, ...]) -> Iterator[Row]:
     """Yield the rows of the parameters, and of entries that repeat options."""
     linear, ntypes = nets.layer_form(PRECISIONS[config.precision], config.trainable), len(type_map)
-    types = parts.types_form(config.types(), type_map)
+    types = parts.types_form(config.type_embedding(), type_map)
     yield derived("ntypes", lambda _: ntypes)
     yield Row("type_embedding", "type_embedding", types, torch="type_embedding")
     if config.g1_shape:
@@ -61,10 +61,13 @@ def params_of(config: Dpa2, type_map: tuple[str, ...]) -> Iterator[Row]:
         yield derived("g1_shape_tranform", lambda _: {"@class": "Identity", "@version": 1})
     if config.add_tebd_to_repinit_out:
         yield Row("tebd_transform", "tebd_transform", linear, torch="tebd_transform")
-    starts = {"repinit": config.pair, **({"three_body": config.three} if config.three else {})}
+    starts = {
+        "repinit": config.pair_descriptor,
+        **({"three_body": config.three_body_descriptor} if config.three_body_descriptor else {}),
+    }
     for path, part in starts.items():
         key, module = PART.get(path, (f"{path}_variable/", f"{path}."))
-        for name, net in part.shapes().items():
+        for name, net in part.nets().items():
             form = nets.embeddings_form(net, config.precision, config.trainable, 0, ntypes, 1)
             yield Row(f"{key}{name}", f"{path}/{name}", form, torch=module + parts.MODULES[name])
         yield derived(f"{key}env_mat", lambda _, part=part: nets.environment(part))  # type: ignore[misc]
@@ -93,7 +96,7 @@ def _layer(config: Dpa2, number: int, last: bool, ntypes: int, linear: Form) -> 
         "precision": precision,
     }
     rows = [derived(key, lambda _: head), newest(key, 2)]
-    maps, heads = block.shapes(last), _heads(block, config.smooth, precision)
+    maps, heads = block.affine_shapes(last), _heads(block, config.smooth, precision)
     for name in {outer: None for outer, _, inner in (each.partition("/") for each in maps) if inner}:
         rows.append(derived(f"{key}/{name}", lambda _, name=name: heads[name]))  # type: ignore[misc]
         rows.append(checked(f"{key}/{name}/attnw_shift", None, SHIFT))

@@ -28,7 +28,7 @@ OPTIONS = [
 def params_of(config: Dpa3, type_map: tuple[str, ...]) -> Iterator[Row]:
     """Yield the rows of the parameters, and of entries that repeat options."""
     block, precision, ntypes = config.repflow, PRECISIONS[config.precision], len(type_map)
-    linear, types = nets.layer_form(precision, config.trainable), parts.types_form(config.types(), type_map)
+    linear, types = nets.layer_form(precision, config.trainable), parts.types_form(config.type_embedding(), type_map)
     options = {name: value for name, value in asdict(block).items() if name != "skip_stat"}
     options["fix_stat_std"] = config.fixed_std
     head = {
@@ -56,6 +56,6 @@ def params_of(config: Dpa3, type_map: tuple[str, ...]) -> Iterator[Row]:
         key, path = f"repflow_variable/repflow_layers/{number}", f"layers/{number}"
         module = f"repflows.layers.{number}"
         yield from (derived(key, lambda _: head), newest(key, 2))
-        for name in block.shapes():
+        for name in block.affine_shapes():
             yield Row(f"{key}/{name}", f"{path}/{name}", linear, torch=f"{module}.{name}")
         yield from parts.factor_rows(key, path, module, block.residuals())

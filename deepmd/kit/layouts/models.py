@@ -9,7 +9,7 @@ from typing import Any
 from deepmd.array_model.contracts import Model
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.fittings.net import Fitting
-from deepmd.array_model.models.base import OUTER
+from deepmd.array_model.models.base import OUTPUT_PARAMS
 from deepmd.array_model.models.base import Model as ModelBase
 from deepmd.array_model.models.linear import Combination
 from deepmd.array_model.models.pairtab import PairTabModel
@@ -70,7 +70,7 @@ def model_to_dict(model: Model, params: Params) -> dict[str, Any]:
         "type": model.kind,
         "@version": layout.version,
         **write_rows(COMMON, model),
-        "@variables": {name: params[name] for name in OUTER},
+        "@variables": {name: params[name] for name in OUTPUT_PARAMS},
         **layout.write(model, params),
         **write_rows(layout.options, model),
     }
@@ -84,7 +84,7 @@ def model_from_dict(tree: dict[str, Any], where: str = "model") -> tuple[Any, Pa
     parts, params = layout.read(tree)
     options = read_rows([*COMMON, *layout.options], tree, what)
     model = build(cls, {**options, **parts}, what)
-    outer = {name: array(find(tree, f"@variables/{name}", what), what) for name in OUTER if name not in params}
+    outer = {name: array(find(tree, f"@variables/{name}", what), what) for name in OUTPUT_PARAMS if name not in params}
     return model, {**outer, **params}
 
 
@@ -118,7 +118,7 @@ def _read_standard(tree: dict[str, Any]) -> Parts:
         raise InputError(f"model: sel has {len(descriptor.slots)} entries, type_map has {ntypes}")
     # zeros, for old files that have the bias in the fitting net only
     none = 0.0 * find(fitting_params, "bias_atom_e", "model/fitting")[None]
-    stored = {name: find(tree, f"@variables/{name}", "model", optional=True) for name in OUTER}
+    stored = {name: find(tree, f"@variables/{name}", "model", optional=True) for name in OUTPUT_PARAMS}
     bias = none if stored["out_bias"] is None else array(stored["out_bias"], "model: out_bias")
     std = none + 1.0 if stored["out_std"] is None else array(stored["out_std"], "model: out_std")
     if fitting.output == ENERGY:
