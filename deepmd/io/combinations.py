@@ -14,7 +14,7 @@ from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.models.zbl import ZblModel
 from deepmd.array_model.tree import flatten
 from deepmd.io.checking import build
-from deepmd.io.pair_table import read_table
+from deepmd.io.pair_table import read_table, sum_slots
 from deepmd.io.sections import FORBID, FileName, ModelSection
 from deepmd.plan import slots
 
@@ -36,13 +36,8 @@ class PairTabSection:
     __pydantic_config__ = FORBID
 
     def __post_init__(self) -> None:
-        if not self.rcut > 0.0 or self.most < 1:
+        if not self.rcut > 0.0 or sum_slots(self.sel) < 1:
             raise ValueError(f"rcut is {self.rcut}, sel {self.sel}; both must be positive")
-
-    @property
-    def most(self) -> int:
-        """Neighbour capacity: slots summed over types."""
-        return self.sel if isinstance(self.sel, int) else sum(self.sel)
 
 
 @dataclass(frozen=True)
@@ -93,7 +88,7 @@ def read_combination(kind: str, section: dict[str, Any], read: Read) -> tuple[Mo
     if kind == "pairtab":
         shared = build(ModelSection, common, "model")
         model, params = read_table(
-            own.tab_file, own.rcut, own.most, shared.type_map, "model/tab_file", **_options(shared)
+            own.tab_file, own.rcut, sum_slots(own.sel), shared.type_map, "model/tab_file", **_options(shared)
         )
         return shared, model, flatten(params)
     return _linear(own, common, read)

@@ -14,6 +14,11 @@ from deepmd.array_model.models.pairtab import PairTabModel
 from deepmd.array_model.namespace import Params
 
 
+def sum_slots(sel: int | tuple[int, ...]) -> int:
+    """Return the slots of all types from the option `sel`: one number, or a number for each type."""
+    return sel if isinstance(sel, int) else sum(sel)
+
+
 def read_table(
     path: str | Path, rcut: float, sel: int, type_map: tuple[str, ...], where: str, **options: Any
 ) -> tuple[PairTabModel, Params]:

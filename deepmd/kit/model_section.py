@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 Section = dict[str, Any]
 
-PARTS = {"descriptor": "descriptor", "fitting_net": "fitting"}
+PARAM_PATHS = {"descriptor": "descriptor", "fitting_net": "fitting"}
 """Parts of a section `model`, and the path of the parameters of each."""
 
 REFUSED_IN_FILES: dict[str, dict[str, tuple[Any, ...]]] = {
@@ -207,12 +207,14 @@ def _merged(definition: Section, found: StatedModel) -> Section:
     _refuse(out, "model", "model")
     kind = canonical("model", definition.get("type", "standard"), "model/type")
     if kind != "standard" or definition.get("use_srtab"):
-        asked = "use_srtab" if kind == "standard" else f"type {kind!r}"
-        raise InputError(f"model: {asked} cannot be read from this kind of file yet. {BY_DP}")
-    for part, place in PARTS.items():
+        option = "use_srtab" if kind == "standard" else f"type {kind!r}"
+        raise InputError(f"model: {option} cannot be read from this kind of file yet. {BY_DP}")
+    for part, place in PARAM_PATHS.items():
         inner, stated = definition.get(part) or {}, found.section.get(part, {})
         out[part] = _merged_part(part, f"model/{part}", inner, stated, place, found)
-    _warn_of_unknown(out, {"type_map", "pair_exclude_types", "atom_exclude_types", "preset_out_bias", *PARTS}, "model")
+    _warn_of_unknown(
+        out, {"type_map", "pair_exclude_types", "atom_exclude_types", "preset_out_bias", *PARAM_PATHS}, "model"
+    )
     return out
 
 
@@ -261,13 +263,7 @@ def _merged_options(cls: Any, inner: Section, stated: Section, where: str) -> Se
     _check_section(inner, where)
     known = {field.name for field in fields(cls)}
     out = {**rename(inner, getattr(cls, "aliases", {}), where), **stated}
-    unknown = sorted(key for key in out.keys() - known if out[key] is not None)
-    if unknown:
-        log.warning(
-            "%s: the file was made with options that are not known here and are passed over: %s",
-            where,
-            ", ".join(unknown),
-        )
+    _warn_of_unknown(out, known, where)
     return {key: value for key, value in out.items() if key in known}
 
 
@@ -279,11 +275,8 @@ def _refuse(section: Section, part: str, where: str) -> None:
 
 
 def _warn_of_unknown(section: Section, known: set[str], where: str) -> None:
-    unknown = sorted(
-        {key for key, value in section.items() if value is not None}
-        - known
-        - {*IGNORED_KEYS[where], *REFUSED_KEYS[where]}
-    )
+    expected = {*known, *IGNORED_KEYS.get(where, ()), *REFUSED_KEYS.get(where, ())}
+    unknown = sorted({key for key, value in section.items() if value is not None} - expected)
     if unknown:
         log.warning(
             "%s: the file was made with options that are not known here and are passed over: %s",
@@ -302,7 +295,7 @@ def _built(part: str, section: Section, where: str) -> Any:
 
 
 def _model(section: Section) -> StandardModel:
-    parts = {place: _built(part, section[part], f"model/{part}") for part, place in PARTS.items()}
+    parts = {place: _built(part, section[part], f"model/{part}") for part, place in PARAM_PATHS.items()}
     names = section.get("type_map")
     if not names or not isinstance(names, list):
         raise InputError(f"model/type_map: the file does not name its elements. {ASK}")

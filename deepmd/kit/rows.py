@@ -20,7 +20,7 @@ REQUIRED, UNSET = object(), object()
 
 
 @dataclass(frozen=True)
-class Form:
+class Conversion:
     """Conversion between a value here and its stored form.
 
     Attributes
@@ -45,7 +45,7 @@ class Row:
     key : keys in the file, joined by "/"; numbers are places in lists
     path : attributes, keys and numbers of the value here, joined by "/"; "": the whole object; None: the value is
         checked only
-    form : conversion of the value
+    conversion : between the value here and its stored form
     default : value here if a file lacks the key or has null; or REQUIRED or UNSET
     old : key in old files
     torch : name of the module in DeePMD-kit's torch that has the parameters
@@ -53,7 +53,7 @@ class Row:
 
     key: str
     path: str | None
-    form: Form
+    conversion: Conversion
     default: Any = REQUIRED
     old: str = ""
     torch: str = ""
@@ -61,7 +61,7 @@ class Row:
 
 def write_rows(rows: Iterable[Row], source: Any) -> dict[str, Any]:
     """Return the stored dict of an object, or of nested dicts and lists."""
-    values = ((row.key, row.form.write(_at(source, row.path or ""))) for row in rows if row.form.write)
+    values = ((row.key, row.conversion.write(_at(source, row.path or ""))) for row in rows if row.conversion.write)
     return nest((key, value) for key, value in values if value is not UNSET)
 
 
@@ -69,13 +69,13 @@ def read_rows(rows: Iterable[Row], tree: Any, what: str) -> dict[str, Any]:
     """Return the values here, as nested dicts and lists."""
     found = []
     for row in rows:
-        if row.form.read is None:
+        if row.conversion.read is None:
             continue
         value = find(tree, row.key, what, row.default is not REQUIRED or bool(row.old))
         if value is None and row.old:
             value = find(tree, row.old, what)
         if value is not None or row.default is REQUIRED:
-            value = row.form.read(value, f"{what}, {row.key}")
+            value = row.conversion.read(value, f"{what}, {row.key}")
         elif row.default is UNSET:
             continue
         else:
@@ -86,22 +86,33 @@ def read_rows(rows: Iterable[Row], tree: Any, what: str) -> dict[str, Any]:
 
 
 def nest(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """Return nested dicts from (path, value) pairs, lists where all keys are numbers. Merges dicts of the same path."""
+    """Return nested dicts from (path, value) pairs, lists where paths have numbers. Merges dicts of the same path."""
     out: dict[str, Any] = {"": {}}
     for path, value in items:
-        *outer, name = ["", *path.split("/")] if path else [""]
-        inner = out
-        for key in outer:
-            inner = inner.setdefault(key, {})
-        inner[name] = {**inner.get(name, {}), **value} if isinstance(value, dict) else value
+        *above, name = ["", *path.split("/")] if path else [""]
+        tree = out
+        for key in above:
+            tree = tree.setdefault(key, _FromPaths())
+        if isinstance(value, dict):
+            same = tree.get(name, {})
+            same.update(value)
+            tree[name] = same
+        else:
+            tree[name] = value
     return _with_lists(out[""])  # type: ignore[no-any-return]
 
 
+class _FromPaths(dict[str, Any]):
+    """Dict whose keys are parts of paths; in dicts that are values, keys of digits are no numbers of a list."""
+
+
 def _with_lists(tree: Any) -> Any:
+    """Return the tree with lists in place of dicts `_FromPaths` whose keys are all numbers."""
     if not isinstance(tree, dict):
         return tree
     values = {key: _with_lists(value) for key, value in tree.items()}
-    return list(values.values()) if values and all(str(key).isdigit() for key in values) else values
+    numbered = isinstance(tree, _FromPaths) and all(str(key).isdigit() for key in values)
+    return list(values.values()) if values and numbered else values
 
 
 def _at(source: Any, path: str) -> Any:
@@ -113,7 +124,7 @@ def _at(source: Any, path: str) -> Any:
     return source
 
 
-# -- forms ------------------------------------------------------------------------------------------------------------
+# -- conversions ------------------------------------------------------------------------------------------------------
 
 
 def with_sequences(kind: type, value: Any) -> Any:
@@ -132,10 +143,10 @@ def array(value: Any, where: str) -> np.ndarray:
     return out
 
 
-OPTION = Form(lambda value: with_sequences(list, value), lambda value, where: with_sequences(tuple, value))
+OPTION = Conversion(lambda value: with_sequences(list, value), lambda value, where: with_sequences(tuple, value))
 """Option: sequences are tuples here, lists in files."""
 
-FLAG = Form(bool, lambda value, where: bool(value))
+FLAG = Conversion(bool, lambda value, where: bool(value))
 
 
 def integer(value: Any, where: str) -> int:
@@ -145,29 +156,29 @@ def integer(value: Any, where: str) -> int:
     return value
 
 
-ARRAY = Form(lambda value: value, array)
-ARRAYS = Form(lambda tree: tree, lambda tree, where: map_leaves(lambda leaf: array(leaf, where), tree))
+ARRAY = Conversion(lambda value: value, array)
+ARRAYS = Conversion(lambda tree: tree, lambda tree, where: map_leaves(lambda leaf: array(leaf, where), tree))
 """Nested dicts and lists of arrays, stored as they are."""
 
 
-def option(key: str, path: str = "", default: Any = REQUIRED, form: Form = OPTION) -> Row:
+def option_row(key: str, path: str = "", default: Any = REQUIRED, conversion: Conversion = OPTION) -> Row:
     """Return the row of an option; `path` is the key by default."""
-    return Row(key, path or key, form, default)
+    return Row(key, path or key, conversion, default)
 
 
-def fixed(key: str, value: Any, *also: Any) -> Row:
+def constant_row(key: str, value: Any, *also: Any) -> Row:
     """Return the row of a constant, written as `value`, and read as `value` or one of `also`."""
-    return Row(key, None, Form(lambda _: value, accept(value, *also)), UNSET)
+    return Row(key, None, Conversion(lambda _: value, accept(value, *also)), UNSET)
 
 
-def derived(key: str, function: Callable[[Any], Any]) -> Row:
+def write_only_row(key: str, function: Callable[[Any], Any]) -> Row:
     """Return a row that is only written: `function` of the whole object, which repeats other entries."""
-    return Row(key, "", Form(function))
+    return Row(key, "", Conversion(function))
 
 
-def checked(key: str, *accepted: Any) -> Row:
+def checked_row(key: str, *accepted: Any) -> Row:
     """Return a row that is only read: its value must be one of `accepted`."""
-    return Row(key, None, Form(None, accept(*accepted)), UNSET)
+    return Row(key, None, Conversion(None, accept(*accepted)), UNSET)
 
 
 def accept(*accepted: Any) -> Callable[[Any, str], Any]:
@@ -183,9 +194,9 @@ def accept(*accepted: Any) -> Callable[[Any, str], Any]:
     return read
 
 
-def newest(key: str, version: int) -> Row:
+def version_row(key: str, version: int) -> Row:
     """Return the row that raises InputError for an inner dict of a version beyond `version`."""
-    return Row(key, None, Form(None, lambda tree, where: check_version(tree, version, where)))
+    return Row(key, None, Conversion(None, lambda tree, where: check_version(tree, version, where)))
 
 
 def check_version(tree: Any, newest: int, what: str) -> None:
@@ -195,7 +206,7 @@ def check_version(tree: Any, newest: int, what: str) -> None:
         raise InputError(f"{what}: stored with version {version!r}; this program reads versions up to {newest}")
 
 
-def statistics(key: str, path: str, torch: str, *, uniform: bool) -> Sequence[Row]:
+def statistics_rows(key: str, path: str, torch: str, *, uniform: bool) -> Sequence[Row]:
     """Return the rows of mean and deviation of the environment (T, S, C).
 
     Parameters
@@ -213,6 +224,6 @@ def statistics(key: str, path: str, torch: str, *, uniform: bool) -> Sequence[Ro
         return values
 
     return [
-        Row(f"{key}@variables/{name}", f"{path}{name}", Form(ARRAY.write, read), torch=torch + theirs)
+        Row(f"{key}@variables/{name}", f"{path}{name}", Conversion(ARRAY.write, read), torch=torch + theirs)
         for name, theirs in (("davg", "mean"), ("dstd", "stddev"))
     ]

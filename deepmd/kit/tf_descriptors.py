@@ -54,20 +54,29 @@ def always(path: str) -> Callable[[re.Match[str], GraphNodes], str]:
     return lambda match, graph: path
 
 
-STATISTICS = {"descrpt_attr/t_avg": always("davg"), "descrpt_attr/t_std": always("dstd")}
+STATISTICS_NAMES = {"descrpt_attr/t_avg": always("davg"), "descrpt_attr/t_std": always("dstd")}
 
 
 # -- se_e2_a --------------------------------------------------------------------------------------------------------
 
-ENVIRONMENT = ("ProdEnvMatA", "DescrptSeA", "ProdEnvMatAMix")
+ENVIRONMENT_OPS = ("ProdEnvMatA", "DescrptSeA", "ProdEnvMatAMix")
 """Names of the operator of environment matrices in all versions of DeePMD-kit."""
 
 
-def _embedding(match: re.Match[str], graph: GraphNodes) -> str:
-    """Nets are numbered centre + neighbour * T, the first type fastest (docs/theory/sectioned.md#order-of-the-nets)."""
-    centre, leaf, layer, neighbour = match.groups()
-    net = int(neighbour) if centre == "all" else int(centre) + int(neighbour) * graph.ntypes
-    return f"embeddings/{net}/layers/{int(layer) - 1}/{LEAVES[leaf]}"
+def _embedding_path(match: re.Match[str], graph: GraphNodes) -> str:
+    """Return the path of an array of an embedding net.
+
+    Nets are numbered first type + second type * T, of centre and neighbour, or of two neighbours in se_e3; "all" stands
+    for all centre types (docs/theory/sectioned.md#order-of-the-nets).
+    """
+    first, second = match["first"], int(match["second"])
+    net = second if first == "all" else int(first) + second * graph.ntypes
+    return f"embeddings/{net}/layers/{int(match['layer']) - 1}/{LEAVES[match['leaf']]}"
+
+
+LAYER = r"(?P<leaf>matrix|bias|idt)_(?P<layer>\d{1,3})"
+PAIR_NET_NAMES = {rf"filter_type_(?P<first>all|\d{{1,4}})/{LAYER}_(?P<second>\d{{1,4}})": _embedding_path}
+TRIPLE_NET_NAMES = {rf"filter_type_all/{LAYER}_(?P<first>\d{{1,4}})_(?P<second>\d{{1,4}})": _embedding_path}
 
 
 def _se_e2_a_stated(graph: GraphNodes) -> Section:
@@ -81,10 +90,10 @@ def one_sided(graph: GraphNodes) -> bool:
 
 def environment_stated(graph: GraphNodes) -> Section:
     """Return `sel` and cutoffs, attributes of the operator of environment matrices of four columns."""
-    node = next((node for node in graph.nodes.values() if node.op in ENVIRONMENT), None)
+    node = next((node for node in graph.nodes.values() if node.op in ENVIRONMENT_OPS), None)
     if node is None:
         raise InputError(
-            f"no operator {' or '.join(ENVIRONMENT)}: the file is cut short, "
+            f"no operator {' or '.join(ENVIRONMENT_OPS)}: the file is cut short, "
             "or not a model of se_e2_a, se_e3 or se_atten"
         )
     # the operator holds both cutoffs, and their difference, in float32
@@ -178,10 +187,7 @@ def without_mean(descriptor: Any, params: Params) -> Params:
 
 SE_E2_A = GraphNames(
     "se_e2_a",
-    {
-        r"filter_type_(all|\d{1,4})/(matrix|bias|idt)_(\d{1,3})_(\d{1,4})": _embedding,
-        **STATISTICS,
-    },
+    {**PAIR_NET_NAMES, **STATISTICS_NAMES},
     {"davg": (-1, 4), "dstd": (-1, 4)},
     _se_e2_a_stated,
     _se_e2_a_guessed,
@@ -190,12 +196,6 @@ SE_E2_A = GraphNames(
 )
 
 # -- se_e2_r and se_e3 ----------------------------------------------------------------------------------------------
-
-
-def _of_triples(match: re.Match[str], graph: GraphNodes) -> str:
-    """Nets are numbered first neighbour + second neighbour * T."""
-    leaf, layer, first, second = match.groups()
-    return f"embeddings/{int(first) + int(second) * graph.ntypes}/layers/{int(layer) - 1}/{LEAVES[leaf]}"
 
 
 def _se_e2_r_stated(graph: GraphNodes) -> Section:
@@ -231,7 +231,7 @@ def _se_e3_stated(graph: GraphNodes) -> Section:
     return {key: value for key, value in _se_e2_a_stated(graph).items() if key != "type_one_side"}
 
 
-def asked(graph: GraphNodes, arrays: Arrays, section: Section) -> Section:
+def refuse_to_guess(graph: GraphNodes, arrays: Arrays, section: Section) -> Section:
     """Raise InputError: `guessed` of kinds whose options only the input of the training tells."""
     raise InputError(f"the file does not tell the options of its descriptor or fitting net. {ASK}")
 
@@ -250,25 +250,19 @@ def _mirrored(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
 
 SE_E2_R = GraphNames(
     "se_e2_r",
-    {
-        r"filter_type_(all|\d{1,4})/(matrix|bias|idt)_(\d{1,3})_(\d{1,4})": _embedding,
-        **STATISTICS,
-    },
+    {**PAIR_NET_NAMES, **STATISTICS_NAMES},
     {"davg": (-1, 1), "dstd": (-1, 1)},
     _se_e2_r_stated,
-    asked,
+    refuse_to_guess,
     _se_e2_a_completed,
     _se_e2_r_finished,
 )
 SE_E3 = GraphNames(
     "se_e3",
-    {
-        r"filter_type_all/(matrix|bias|idt)_(\d{1,3})_(\d{1,4})_(\d{1,4})": _of_triples,
-        **STATISTICS,
-    },
+    {**TRIPLE_NET_NAMES, **STATISTICS_NAMES},
     {"davg": (-1, 4), "dstd": (-1, 4)},
     _se_e3_stated,
-    asked,
+    refuse_to_guess,
     _mirrored,
 )
 
@@ -286,10 +280,10 @@ def _loc_frame_stated(graph: GraphNodes) -> Section:
 LOC_FRAME = GraphNames(
     "loc_frame",
     # (?!) matches no name: without arrays of its own, this kind cannot be recognised in a graph without an input
-    {"(?!)": always(""), **STATISTICS},
+    {"(?!)": always(""), **STATISTICS_NAMES},
     {},
     _loc_frame_stated,
-    asked,
+    refuse_to_guess,
 )
 
 SECTIONED = (SE_E2_A, SE_E2_R, SE_E3, LOC_FRAME)

@@ -10,10 +10,10 @@ import numpy as np
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.kit.model_section import ASK, LEAVES, Section
-from deepmd.kit.tf_descriptors import GraphNames, always, asked
+from deepmd.kit.tf_descriptors import GraphNames, always, refuse_to_guess
 from deepmd.kit.tf_nodes import Arrays, GraphNodes, activation_of, length, required, shapes_of_nets
 
-BIAS = "fitting_attr/t_bias_atom_e"
+BIAS_NAME = "fitting_attr/t_bias_atom_e"
 
 
 def _net(match: re.Match[str], graph: GraphNodes) -> str:
@@ -27,12 +27,12 @@ def _bias(match: re.Match[str], graph: GraphNodes) -> str:
 
     In such older graphs the energy bias is part of the bias of the last layer.
     """
-    used = any(f"{BIAS}/read" in node.input for node in graph.nodes.values())
+    used = any(f"{BIAS_NAME}/read" in node.input for node in graph.nodes.values())
     return "bias_atom_e" if used else ""
 
 
-NETS = {r"(?:layer_(\d{1,3})|final_layer)(?:_type_(\d{1,4}))?/(matrix|bias|idt)": _net}
-CONDITIONS = {
+FITTING_NET_NAMES = {r"(?:layer_(\d{1,3})|final_layer)(?:_type_(\d{1,4}))?/(matrix|bias|idt)": _net}
+CONDITION_NAMES = {
     f"fitting_attr/t_{name}_{theirs}": always(f"{name}_{ours}")
     for name in ("fparam", "aparam")
     for theirs, ours in (("avg", "avg"), ("istd", "inv_std"))
@@ -80,7 +80,7 @@ def for_each_type(graph: GraphNodes) -> bool:
     return any(name.startswith("final_layer_type_") for name in graph.arrays)
 
 
-def unchosen(graph: GraphNodes) -> list[int]:
+def types_without_output(graph: GraphNodes) -> list[int]:
     """Return the types without output: all that `sel_type` leaves out."""
     chosen = graph.integers("model_attr/sel_type")
     return [] if not chosen else [number for number in range(graph.ntypes) if number not in chosen]
@@ -111,7 +111,7 @@ def _completed(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
         for path, array in arrays.items()
         if path.startswith(f"nets/{min(present, default='')}/")
     }
-    absent = {*unchosen(graph)} - present if for_each_type(graph) else set()
+    absent = {*types_without_output(graph)} - present if for_each_type(graph) else set()
     return {
         **arrays,
         **{f"nets/{net}/{rest}": np.zeros_like(array) for net in sorted(absent) for rest, array in template.items()},
@@ -150,17 +150,24 @@ def _doubled(net: Params) -> Params:
     return {**net, "layers": [*net["layers"][:-1], {name: 2.0 * array for name, array in last.items()}]}
 
 
-ENER = GraphNames("ener", {**NETS, BIAS: _bias, **CONDITIONS}, {"bias_atom_e": (1,)}, _stated, _guessed, _completed)
-DIPOLE = GraphNames("dipole", NETS, {}, _stated, _guessed, _completed)
+ENER = GraphNames(
+    "ener",
+    {**FITTING_NET_NAMES, BIAS_NAME: _bias, **CONDITION_NAMES},
+    {"bias_atom_e": (1,)},
+    _stated,
+    _guessed,
+    _completed,
+)
+DIPOLE = GraphNames("dipole", FITTING_NET_NAMES, {}, _stated, _guessed, _completed)
 POLAR = GraphNames(
     "polar",
-    {**NETS, "fitting_attr/t_constant_matrix": always("constant_matrix")},
+    {**FITTING_NET_NAMES, "fitting_attr/t_constant_matrix": always("constant_matrix")},
     {},
     _stated,
-    asked,
+    refuse_to_guess,
     _polar_completed,
     _polar_finished,
 )
-DOS = GraphNames("dos", {**NETS, **CONDITIONS}, {}, _dos_stated, _guessed, _completed)
+DOS = GraphNames("dos", {**FITTING_NET_NAMES, **CONDITION_NAMES}, {}, _dos_stated, _guessed, _completed)
 
 FITTINGS = {names.kind: names for names in (ENER, DIPOLE, POLAR, DOS)}

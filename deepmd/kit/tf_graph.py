@@ -19,7 +19,7 @@ from deepmd.array_model.components import descriptors_of
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.registry import canonical
-from deepmd.io.model_file import ModelFile
+from deepmd.io.model_file import ModelFile, shortest
 from deepmd.kit.model_section import (
     ASK,
     COMPRESSED,
@@ -32,17 +32,17 @@ from deepmd.kit.model_section import (
     section_of_input,
 )
 from deepmd.kit.tf_descriptors import SECTIONED, GraphNames
-from deepmd.kit.tf_fittings import FITTINGS, unchosen
-from deepmd.kit.tf_nodes import MEMBER, Arrays, GraphNodes
+from deepmd.kit.tf_fittings import FITTINGS, types_without_output
+from deepmd.kit.tf_nodes import MEMBER_NAME, Arrays, GraphNodes
 from deepmd.kit.tf_type_vectors import (
     MIXED,
-    TYPED,
-    arranged,
+    SE_E2_A_TYPED,
     check_cutoffs,
-    check_vacuum,
     embedding_options,
     has_types,
     read_types,
+    rearrange_fitting,
+    refuse_assigned_energies,
     table,
     type_arrays,
     width_of,
@@ -50,22 +50,24 @@ from deepmd.kit.tf_type_vectors import (
 )
 
 DESCRIPTORS = {names.kind: names for names in (*SECTIONED, *MIXED)}
-PARTS = {"descriptor": DESCRIPTORS, "fitting_net": FITTINGS}
+KINDS_OF_PARTS = {"descriptor": DESCRIPTORS, "fitting_net": FITTINGS}
 """Kinds by section of `model`."""
 
 MODELS = {None: "ener", "ener": "ener", "dipole": "dipole", "polar": "polar", "global_polar": "polar", "dos": "dos"}
 """Kind of a model in graphs -> kind of its fitting net."""
 
-OUTER = {f"model_attr/{scope}t_out_bias": "out_bias" for scope in ("", "model_attr/")}
+OUTPUT_NAMES = {f"model_attr/{scope}t_out_bias": "out_bias" for scope in ("", "model_attr/")}
 """Arrays of the model itself: name -> our path."""
 
 PATTERNS = [
-    re.compile(pattern) for names in (*DESCRIPTORS.values(), TYPED, *FITTINGS.values()) for pattern in names.arrays
+    re.compile(pattern)
+    for names in (*DESCRIPTORS.values(), SE_E2_A_TYPED, *FITTINGS.values())
+    for pattern in names.arrays
 ]
 
 
 @dataclass(frozen=True)
-class Part:
+class GraphPart:
     """A descriptor, member of a hybrid, or fitting net.
 
     Attributes
@@ -98,9 +100,9 @@ class Part:
 
 def is_parameter(name: str) -> bool:
     """Return whether a constant or variable is a parameter of a model of DeePMD-kit."""
-    if match := MEMBER.fullmatch(name):
+    if match := MEMBER_NAME.fullmatch(name):
         name = match[1] + match[3]
-    return name in OUTER or any(pattern.fullmatch(name) for pattern in PATTERNS)
+    return name in OUTPUT_NAMES or any(pattern.fullmatch(name) for pattern in PATTERNS)
 
 
 def is_foreign(names: Iterable[str]) -> bool:
@@ -158,36 +160,33 @@ def _read(graph: GraphNodes, where: str, input_path: Path | None) -> ModelFile:
         stated, owns = _with_types(graph, descriptors, stated, owns, definition, type_map)
     found = {
         ours: graph.arrays[theirs]
-        for theirs, ours in OUTER.items()
+        for theirs, ours in OUTPUT_NAMES.items()
         if theirs in graph.arrays and kind in ("ener", "dos")
     }
     for part, section, own in zip((*descriptors, fitting), stated, owns, strict=True):
         arrays = part.names.completed(own, {**part.given, **section}, part.graph)
         found.update({f"{part.place}/{path}": array for path, array in arrays.items()})
-    distance = graph.number("train_attr/min_nbor_dist")
-    known = distance is not None and 0.0 < distance < math.inf
+    distance = shortest(graph.number("train_attr/min_nbor_dist"))
     whole: Section = {
         "type_map": list(type_map),
         "descriptor": {"type": "hybrid", "list": stated[:-1]} if graph.members else stated[0],
         "fitting_net": stated[-1],
         "type_embedding": None,  # each descriptor has its own
     }
-    if without := unchosen(graph):
+    if without := types_without_output(graph):
         whole["atom_exclude_types"] = without
     weights = {
         part.place: next((array for path, array in own.items() if "/w" in path), None)
         for part, own in zip((*descriptors, fitting), owns, strict=True)
     }
     size = sum(array.size for array in found.values())
-    content = assemble(
-        definition, StatedModel(whole, lambda model, paths: found, size, weights, distance if known else None), where
-    )
+    content = assemble(definition, StatedModel(whole, lambda model, paths: found, size, weights, distance), where)
     return _finished(content, descriptors, fitting)
 
 
 def _with_types(
     graph: GraphNodes,
-    descriptors: list[Part],
+    descriptors: list[GraphPart],
     stated: list[Section],
     owns: list[Arrays],
     definition: Section,
@@ -198,17 +197,17 @@ def _with_types(
     vectors = table(options, type_arrays(graph), type_map)
     stated, owns = list(stated), list(owns)
     for number, part in enumerate(descriptors):
-        if part.names in (*MIXED, TYPED):
+        if part.names in (*MIXED, SE_E2_A_TYPED):
             stated[number], owns[number] = read_types(part.names, stated[number], owns[number], options, type_map)
     check_cutoffs([(part.names, section, own) for part, section, own in zip(descriptors, stated, owns, strict=False)])
     widths = [width_of(part.names, part.given, own) for part, own in zip(descriptors, owns, strict=False)]
     members = [(part.names, section) for part, section in zip(descriptors, stated, strict=False)]
-    check_vacuum(definition.get("fitting_net") or {}, members)
-    owns[-1], sections = arranged(owns[-1], members, widths, vectors)
+    refuse_assigned_energies(definition.get("fitting_net") or {}, members)
+    owns[-1], sections = rearrange_fitting(owns[-1], members, widths, vectors)
     return [*sections, stated[-1]], owns
 
 
-def _finished(content: ModelFile, descriptors: list[Part], fitting: Part) -> ModelFile:
+def _finished(content: ModelFile, descriptors: list[GraphPart], fitting: GraphPart) -> ModelFile:
     """Return the model with parameters that give the results of the graph."""
     model = content.model
     assert isinstance(model, StandardModel)
@@ -229,7 +228,7 @@ def check_definition(definition: Section) -> None:
     for where, section in members.items():
         if not isinstance(section, dict):
             raise InputError(f"model/{where}: must be an object with keys, got {section!r:.100}")
-        for key, kind in FORMS.items():
+        for key, kind in OPTION_TYPES.items():
             if not isinstance(section.get(key), kind | None):
                 raise InputError(f"model/{where}/{key}: {section[key]!r:.100}; expected: {kind.__name__}")
         pairs = section.get("exclude_types") or ()
@@ -239,7 +238,7 @@ def check_definition(definition: Section) -> None:
         raise InputError(f"model/type_map: {definition['type_map']!r:.100}; expected: a list")
 
 
-FORMS = {"axis_neuron": int, "n_axis_neuron": int, "exclude_types": list, "atom_ener": list}
+OPTION_TYPES = {"axis_neuron": int, "n_axis_neuron": int, "exclude_types": list, "atom_ener": list}
 """Types of options that are read before all others are checked."""
 
 
@@ -266,7 +265,7 @@ def _kind(graph: GraphNodes) -> str:
     return MODELS[kind]
 
 
-def _descriptors(graph: GraphNodes, definition: Section) -> list[Part]:
+def _descriptors(graph: GraphNodes, definition: Section) -> list[GraphPart]:
     """Return the descriptor, or the members of a hybrid."""
     given = definition.get("descriptor") or {}
     if not graph.members:
@@ -288,17 +287,17 @@ def _descriptors(graph: GraphNodes, definition: Section) -> list[Part]:
     ]
 
 
-def _part(part: str, graph: GraphNodes, given: Section, place: str, kind: str = "", where: str = "") -> Part:
+def _part(part: str, graph: GraphNodes, given: Section, place: str, kind: str = "", where: str = "") -> GraphPart:
     """Return a part of the kind that its section states, else of the kind whose names the graph has."""
-    kinds, where = PARTS[part], where or f"model/{part}"
+    kinds, where = KINDS_OF_PARTS[part], where or f"model/{part}"
     if given:
-        asked = canonical(part, kind_of(part, {part: given}), f"{where}/type")
-        if asked not in kinds:
-            raise InputError(f"{where}: {asked!r} cannot be read from graphs. Known: {', '.join(kinds)}")
-        return Part(with_vectors(kinds[asked], graph), graph, place, given, where)
+        stated_kind = canonical(part, kind_of(part, {part: given}), f"{where}/type")
+        if stated_kind not in kinds:
+            raise InputError(f"{where}: {stated_kind!r} cannot be read from graphs. Known: {', '.join(kinds)}")
+        return GraphPart(with_vectors(kinds[stated_kind], graph), graph, place, given, where)
     for names in [kinds[kind]] if kind else kinds.values():
         if any(re.fullmatch(next(iter(names.arrays)), name) for name in graph.arrays):
-            return Part(names, graph, place, given, where)
+            return GraphPart(names, graph, place, given, where)
     raise InputError(
         f"no {part} that is known here: the file is cut short, or a model of another kind. Known: {', '.join(kinds)}"
     )

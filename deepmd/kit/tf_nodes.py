@@ -25,7 +25,7 @@ ACTIVATIONS = {
 }
 """Operators that identify an activation."""
 
-MEMBER = re.compile(r"(filter_type_(?:all|\d{1,4})|descrpt_attr|attention_layer_\d{1,3})_(\d{1,3})(/.*)")
+MEMBER_NAME = re.compile(r"(filter_type_(?:all|\d{1,4})|descrpt_attr|attention_layer_\d{1,3})_(\d{1,3})(/.*)")
 """Names that belong to a member of a hybrid: scope, number of the member, rest."""
 
 
@@ -84,13 +84,13 @@ class GraphNodes:
     @property
     def members(self) -> int:
         """Number of members of a hybrid; 0 for other descriptors."""
-        return 1 + max((int(match[2]) for name in self.arrays if (match := MEMBER.fullmatch(name))), default=-1)
+        return 1 + max((int(match[2]) for name in self.arrays if (match := MEMBER_NAME.fullmatch(name))), default=-1)
 
     def member(self, number: int) -> GraphNodes:
         """Return the graph of a member of a hybrid, named as a model of its own; nodes without a number stay."""
 
         def own(items: Mapping[str, Any]) -> dict[str, Any]:
-            named = {name: MEMBER.fullmatch(name) for name in items}
+            named = {name: MEMBER_NAME.fullmatch(name) for name in items}
             return {
                 match[1] + match[3] if match else name: items[name]
                 for name, match in named.items()
@@ -99,7 +99,9 @@ class GraphNodes:
 
         def others(node: Any) -> bool:
             """Return whether a node makes the environment matrices of another member."""
-            read = [match for name in node.input if (match := MEMBER.fullmatch(name)) and match[1] == "descrpt_attr"]
+            read = [
+                match for name in node.input if (match := MEMBER_NAME.fullmatch(name)) and match[1] == "descrpt_attr"
+            ]
             return bool(read) and int(read[0][2]) != number
 
         nodes = own({name: node for name, node in self.nodes.items() if not others(node)})

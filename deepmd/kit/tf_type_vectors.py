@@ -20,27 +20,27 @@ from deepmd.io.checking import build
 from deepmd.kit.model_section import LEAVES, Section
 from deepmd.kit.tf_descriptors import (
     SE_E2_A,
-    STATISTICS,
+    STATISTICS_NAMES,
     GraphNames,
-    asked,
     environment_stated,
+    refuse_to_guess,
     with_used_steps,
     without_mean,
 )
 from deepmd.kit.tf_fittings import first_layers
 from deepmd.kit.tf_nodes import Arrays, GraphNodes, required
 
-SCOPE = "type_embed_net/"
-VECTORS = "type_embedding/"
+TYPE_EMBEDDING_SCOPE = "type_embed_net/"
+TYPE_EMBEDDING_PATH = "type_embedding/"
 """Path of the type embedding below a descriptor."""
 
-AXIS = 4
+AXIS_NEURON = 4
 """Default of `axis_neuron`."""
 
 
 def has_types(graph: GraphNodes) -> bool:
     """Return whether a model has a type embedding."""
-    return any(name.startswith(SCOPE) for name in graph.arrays)
+    return any(name.startswith(TYPE_EMBEDDING_SCOPE) for name in graph.arrays)
 
 
 # -- the type embedding ---------------------------------------------------------------------------------------------
@@ -48,10 +48,10 @@ def has_types(graph: GraphNodes) -> bool:
 
 def _vector(match: re.Match[str], graph: GraphNodes) -> str:
     leaf, layer = match.groups()
-    return f"{VECTORS}layers/{int(layer) - 1}/{LEAVES[leaf]}"
+    return f"{TYPE_EMBEDDING_PATH}layers/{int(layer) - 1}/{LEAVES[leaf]}"
 
 
-TYPES = {rf"{SCOPE}(matrix|bias|idt)_(\d{{1,3}})": _vector}
+TYPE_EMBEDDING_NAMES = {rf"{TYPE_EMBEDDING_SCOPE}(matrix|bias|idt)_(\d{{1,3}})": _vector}
 
 
 def embedding_options(graph: GraphNodes, given: Section) -> Section:
@@ -59,24 +59,26 @@ def embedding_options(graph: GraphNodes, given: Section) -> Section:
     layers = sorted(
         (int(match[1]), array)
         for name, array in graph.arrays.items()
-        if (match := re.fullmatch(rf"{SCOPE}matrix_(\d+)", name))
+        if (match := re.fullmatch(rf"{TYPE_EMBEDDING_SCOPE}matrix_(\d+)", name))
     )
     if not layers or any(array.ndim != 2 for _, array in layers):
-        raise InputError(f"the weights {SCOPE}matrix_... of the type embedding are missing or no matrices")
-    bent = any(name.startswith(SCOPE) and node.op == "Tanh" for name, node in graph.nodes.items())
+        raise InputError(
+            f"the weights {TYPE_EMBEDDING_SCOPE}matrix_... of the type embedding are missing or no matrices"
+        )
+    bent = any(name.startswith(TYPE_EMBEDDING_SCOPE) and node.op == "Tanh" for name, node in graph.nodes.items())
     return {
         "neuron": [array.shape[1] for _, array in layers],
         "use_econf_tebd": bool(given.get("use_econf_tebd", False)),
-        "use_tebd_bias": any(name.startswith(f"{SCOPE}bias_") for name in graph.arrays),
+        "use_tebd_bias": any(name.startswith(f"{TYPE_EMBEDDING_SCOPE}bias_") for name in graph.arrays),
         "activation_function": given.get("activation_function", "tanh") if given or bent else "Linear",
-        "resnet_dt": any(name.startswith(f"{SCOPE}idt_") for name in graph.arrays),
+        "resnet_dt": any(name.startswith(f"{TYPE_EMBEDDING_SCOPE}idt_") for name in graph.arrays),
         "precision": layers[0][1].dtype.name,
     }
 
 
 def type_arrays(graph: GraphNodes) -> Arrays:
     """Return the parameters of the type embedding, by our paths below a descriptor."""
-    pattern, path_of = next(iter(TYPES.items()))
+    pattern, path_of = next(iter(TYPE_EMBEDDING_NAMES.items()))
     return {
         path_of(match, graph): array for name, array in graph.arrays.items() if (match := re.fullmatch(pattern, name))
     }
@@ -92,7 +94,7 @@ def table(options: Section, arrays: Arrays, type_map: tuple[str, ...]) -> np.nda
     layers: list[dict[str, np.ndarray]] = [{} for _ in options["neuron"]]
     types = build(TypeEmbedding, options, "model/type_embedding")
     for path, array in arrays.items():
-        if path.startswith(VECTORS):
+        if path.startswith(TYPE_EMBEDDING_PATH):
             _, _, layer, leaf = path.split("/")
             if int(layer) >= len(layers):
                 raise InputError(f"the layer {layer} of the type embedding has no weights")
@@ -105,7 +107,7 @@ def table(options: Section, arrays: Arrays, type_map: tuple[str, ...]) -> np.nda
     return out[: len(type_map)]
 
 
-def in_one_layer(vectors: np.ndarray) -> Arrays:
+def fold_into_one_layer(vectors: np.ndarray) -> Arrays:
     """Return the parameters of a type embedding of one linear layer without bias that gives these vectors (T, E).
 
     Inputs are one-hot, so that w is the vectors, minus the identity (two copies for E = 2T) if the layer has a
@@ -114,7 +116,10 @@ def in_one_layer(vectors: np.ndarray) -> Arrays:
     ntypes, width = vectors.shape
     ((_, _, shortcut),) = Net(ntypes, (width,), "Linear", False).widths()
     one = np.eye(ntypes)
-    return {f"{VECTORS}layers/0/w": vectors - (np.concatenate([one, one], axis=1)[:, :width] if shortcut else 0.0)}
+    return {
+        f"{TYPE_EMBEDDING_PATH}layers/0/w": vectors
+        - (np.concatenate([one, one], axis=1)[:, :width] if shortcut else 0.0)
+    }
 
 
 # -- se_atten -------------------------------------------------------------------------------------------------------
@@ -135,12 +140,12 @@ def _norm(match: re.Match[str], graph: GraphNodes) -> str:
     return f"attention/{layer}/norm/{ {'gamma': 'w', 'beta': 'b'}[name] }"
 
 
-ATTENTION = {
+ATTENTION_NAMES = {
     r"attention_layer_(\d{1,3})/c_(query|key|value|out)/(matrix|bias)": _map,
     r"attention_layer_(\d{1,3})/layer_normalization/(gamma|beta)": _norm,
 }
-NETS = {r"filter_type_all/(matrix|bias|idt)_(\d{1,3})(_two_side_ebd|_one_side_ebd)?": _net}
-SIZES = {"davg": (-1, 4), "dstd": (-1, 4)}
+EMBEDDING_NET_NAMES = {r"filter_type_all/(matrix|bias|idt)_(\d{1,3})(_two_side_ebd|_one_side_ebd)?": _net}
+STATISTICS_SIZES = {"davg": (-1, 4), "dstd": (-1, 4)}
 
 
 def _stated(graph: GraphNodes) -> Section:
@@ -166,7 +171,7 @@ def _temperature(graph: GraphNodes) -> float:
     return float((graph.number(node.name) or 1.0) ** -0.5)
 
 
-def _refused(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
+def _refuse_smooth_types(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
     """Raise InputError: the switch of smooth type embeddings differs in other formats."""
     raise InputError(
         "model/descriptor: smooth_type_embedding (se_atten_v2 has it always). In these graphs what it turns off at the "
@@ -178,7 +183,7 @@ def _refused(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
 def _completed(arrays: Arrays, section: Section, graph: GraphNodes) -> Arrays:
     """Join the query, key and value maps of each attention layer to `in_proj`."""
     if section.get("smooth_type_embedding"):
-        _refused(arrays, section, graph)
+        _refuse_smooth_types(arrays, section, graph)
     out = with_used_steps(arrays, section, graph)
     if section.get("attn_dotr", True) and any(path.startswith("attention/") for path in out):
         raise InputError(
@@ -212,20 +217,28 @@ def _finished(descriptor: Any, params: Params) -> Params:
 
 
 SE_ATTEN = GraphNames(
-    "se_atten", {**NETS, **STATISTICS, **ATTENTION, **TYPES}, SIZES, _stated, asked, _completed, _finished
+    "se_atten",
+    {**EMBEDDING_NET_NAMES, **STATISTICS_NAMES, **ATTENTION_NAMES, **TYPE_EMBEDDING_NAMES},
+    STATISTICS_SIZES,
+    _stated,
+    refuse_to_guess,
+    _completed,
+    _finished,
 )
-SE_ATTEN_V2 = GraphNames("se_atten_v2", SE_ATTEN.arrays, SIZES, _stated, asked, _refused)
+SE_ATTEN_V2 = GraphNames(
+    "se_atten_v2", SE_ATTEN.arrays, STATISTICS_SIZES, _stated, refuse_to_guess, _refuse_smooth_types
+)
 
 
 # -- se_e2_a --------------------------------------------------------------------------------------------------------
 
 
-TYPED = GraphNames(
+SE_E2_A_TYPED = GraphNames(
     "se_e2_a_typed",
-    {**NETS, **STATISTICS, **TYPES},
-    SIZES,
+    {**EMBEDDING_NET_NAMES, **STATISTICS_NAMES, **TYPE_EMBEDDING_NAMES},
+    STATISTICS_SIZES,
     environment_stated,
-    asked,
+    refuse_to_guess,
     with_used_steps,
     without_mean,
 )
@@ -234,8 +247,8 @@ MIXED = (SE_ATTEN, SE_ATTEN_V2)
 
 
 def with_vectors(names: GraphNames, graph: GraphNodes) -> GraphNames:
-    """Return `TYPED` in place of se_e2_a if the model has a type embedding: one net reads the type vectors then."""
-    return TYPED if names is SE_E2_A and has_types(graph) else names
+    """Return `SE_E2_A_TYPED` in place of se_e2_a if the model has a type embedding: one net reads type vectors then."""
+    return SE_E2_A_TYPED if names is SE_E2_A and has_types(graph) else names
 
 
 def read_types(
@@ -244,13 +257,13 @@ def read_types(
     """Return section and arrays of a descriptor with its own type embedding.
 
     The type embedding of se_atten is one linear layer. Other type embeddings are replaced by one linear layer with the
-    same vectors (`in_one_layer`).
+    same vectors (`fold_into_one_layer`).
     """
     width = options["neuron"][-1]
     strip = "embeddings_strip/0/layers/0/w"
     first = required(arrays, strip if strip in arrays else "embeddings/0/layers/0/w")
     section = {**section, "type_one_side": len(first) in (width, 1 + width)}
-    if names is TYPED:
+    if names is SE_E2_A_TYPED:
         return {**section, "types": options}, arrays
     own = {
         "tebd_dim": width,
@@ -258,8 +271,8 @@ def read_types(
         **{name: options[name] for name in ("use_econf_tebd", "use_tebd_bias")},
     }
     if len(options["neuron"]) > 1 or options["activation_function"] != "Linear" or options["resnet_dt"]:
-        kept = {path: array for path, array in arrays.items() if not path.startswith(VECTORS)}
-        one = in_one_layer(table(options, arrays, type_map))
+        kept = {path: array for path, array in arrays.items() if not path.startswith(TYPE_EMBEDDING_PATH)}
+        one = fold_into_one_layer(table(options, arrays, type_map))
         arrays, own = (
             {**kept, **{path: array.astype(first.dtype) for path, array in one.items()}},
             {**own, "use_econf_tebd": False, "use_tebd_bias": False},
@@ -283,14 +296,14 @@ def check_cutoffs(descriptors: list[tuple[GraphNames, Section, Arrays]]) -> None
 # -- what the fitting net reads -------------------------------------------------------------------------------------
 
 
-def one_net(members: list[tuple[GraphNames, Section]]) -> bool:
+def has_one_fitting_net(members: list[tuple[GraphNames, Section]]) -> bool:
     """Return whether other formats have one fitting net for all types; these graphs do with any type embedding."""
-    return any(names in (*MIXED, TYPED) for names, _ in members)
+    return any(names in (*MIXED, SE_E2_A_TYPED) for names, _ in members)
 
 
-def check_vacuum(fitting: Section, members: list[tuple[GraphNames, Section]]) -> None:
+def refuse_assigned_energies(fitting: Section, members: list[tuple[GraphNames, Section]]) -> None:
     """Raise InputError for energies in `atom_ener` if the fitting net reads type vectors."""
-    if one_net(members) and any(energy is not None for energy in fitting.get("atom_ener") or ()):
+    if has_one_fitting_net(members) and any(energy is not None for energy in fitting.get("atom_ener") or ()):
         raise InputError(
             "model/fitting_net/atom_ener: with a type embedding. What these graphs subtract for an isolated atom "
             "has the "
@@ -298,15 +311,15 @@ def check_vacuum(fitting: Section, members: list[tuple[GraphNames, Section]]) ->
         )
 
 
-def arranged(
+def rearrange_fitting(
     fitting: Arrays, members: list[tuple[GraphNames, Section]], widths: list[int], vectors: np.ndarray
 ) -> tuple[Arrays, list[Section]]:
-    """Return the fitting nets for features in the order of all other formats, and the sections of the descriptors.
+    """Rearrange the fitting nets for features in the order of all other formats; return also the descriptors' sections.
 
-    In other formats every member of kind `TYPED` appends the type vector; if there is none, the last member of `MIXED`
-    does. The first vector takes the weights of the vector in the graph, and weights of further vectors are zero.
-    Without members of these kinds other formats have one fitting net for each type: weights times vector go into its
-    bias.
+    In other formats every member of kind `SE_E2_A_TYPED` appends the type vector; if there is none, the last member of
+    `MIXED` does. The first vector takes the weights of the vector in the graph, and weights of further vectors are
+    zero. Without members of these kinds other formats have one fitting net for each type: weights times vector go into
+    its bias.
 
     Parameters
     ----------
@@ -314,10 +327,10 @@ def arranged(
     widths : widths of the features of each member, without type vectors
     vectors : vectors of all types (T, E); in these graphs the vector of the centre follows the features of all members
     """
-    typed = [names is TYPED for names, _ in members]
+    typed = [names is SE_E2_A_TYPED for names, _ in members]
     last = max((number for number, (names, _) in enumerate(members) if names in MIXED), default=-1)
     appends = [typed[number] or (number == last and not any(typed)) for number in range(len(members))]
-    single = one_net(members)
+    single = has_one_fitting_net(members)
     sections = [
         {**section, "concat_output_tebd": appends[k]} if names in MIXED else section
         for k, (names, section) in enumerate(members)
@@ -352,7 +365,7 @@ def width_of(names: GraphNames, section: Section, arrays: Arrays) -> int:
     path = min((path for path in arrays if re.fullmatch(pattern, path)), default="embeddings/0/layers/0/w")
     last = required(arrays, path).shape[1]
     return int(
-        last * (section.get("axis_neuron", section.get("n_axis_neuron")) or AXIS)
-        if names in (*MIXED, TYPED, SE_E2_A)
+        last * (section.get("axis_neuron", section.get("n_axis_neuron")) or AXIS_NEURON)
+        if names in (*MIXED, SE_E2_A_TYPED, SE_E2_A)
         else last
     )

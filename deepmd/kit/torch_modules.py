@@ -6,7 +6,6 @@ Another kind of descriptor or fitting net is another row of `DESCRIPTORS` or `FI
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -23,8 +22,8 @@ from deepmd.array_model.outputs import ENERGY
 from deepmd.array_model.registry import canonical, lookup
 from deepmd.io.bounded import check_arrays
 from deepmd.io.checking import build
-from deepmd.io.model_file import ModelFile
-from deepmd.io.pair_table import of_splines
+from deepmd.io.model_file import ModelFile, shortest
+from deepmd.io.pair_table import of_splines, sum_slots
 from deepmd.io.torch_archive import CLASS
 from deepmd.kit.layouts.descriptors import layout_of
 from deepmd.kit.layouts.fittings import PARAMS as FITTING_PARAMS
@@ -61,22 +60,26 @@ class ModuleNames:
     sections: Mapping[str, tuple[str, Mapping[str, str]]] = field(default_factory=dict)
 
 
-TYPES = {name: f"type_embedding.{name}" for name in ("use_tebd_bias", "use_econf_tebd")}
-ATTENTION = {"attn": "attn_dim", "smooth_type_embedding": "smooth"}
-REPINIT = {"nsel": "repinit.nnei", "use_three_body": "use_three_body", "three_body_sel": "repinit_three_body.nnei"}
-REPINIT |= {f"three_body_{name}": f"repinit_three_body.{name}" for name in ("neuron", "rcut", "rcut_smth")}
-OF_DPA2 = {"repinit": ("repinit.", REPINIT), "repformer": ("repformers.", {"nsel": "repformers.nnei"})}
+TYPE_EMBEDDING_ATTRIBUTES = {name: f"type_embedding.{name}" for name in ("use_tebd_bias", "use_econf_tebd")}
+SE_ATTEN_ATTRIBUTES = {"attn": "attn_dim", "smooth_type_embedding": "smooth"}
+REPINIT_ATTRIBUTES = {
+    "nsel": "repinit.nnei",
+    "use_three_body": "use_three_body",
+    "three_body_sel": "repinit_three_body.nnei",
+}
+REPINIT_ATTRIBUTES |= {f"three_body_{name}": f"repinit_three_body.{name}" for name in ("neuron", "rcut", "rcut_smth")}
+DPA2_SECTIONS = {"repinit": ("repinit.", REPINIT_ATTRIBUTES), "repformer": ("repformers.", {"nsel": "repformers.nnei"})}
 
 DESCRIPTORS = {
     # class: its names
     "DescrptSeA": ModuleNames("se_e2_a", "sea."),
     "DescrptSeR": ModuleNames("se_e2_r"),
     "DescrptSeT": ModuleNames("se_e3", "seat."),
-    "DescrptDPA1": ModuleNames("se_atten", "se_atten.", ATTENTION),
-    "DescrptSeAttenV2": ModuleNames("se_atten_v2", "se_atten.", ATTENTION),
-    "DescrptDPA2": ModuleNames("dpa2", sections=OF_DPA2),
+    "DescrptDPA1": ModuleNames("se_atten", "se_atten.", SE_ATTEN_ATTRIBUTES),
+    "DescrptSeAttenV2": ModuleNames("se_atten_v2", "se_atten.", SE_ATTEN_ATTRIBUTES),
+    "DescrptDPA2": ModuleNames("dpa2", sections=DPA2_SECTIONS),
     "DescrptDPA3": ModuleNames("dpa3", sections={"repflow": ("repflows.", {})}),
-    "DescrptSeTTebd": ModuleNames("se_e3_tebd", "se_ttebd.", TYPES),
+    "DescrptSeTTebd": ModuleNames("se_e3_tebd", "se_ttebd.", TYPE_EMBEDDING_ATTRIBUTES),
 }
 FITTINGS = {
     "EnergyFittingNet": ModuleNames("ener"),
@@ -86,24 +89,24 @@ FITTINGS = {
     "PropertyFittingNet": ModuleNames("property", options={"property_name": "var_name"}),
 }
 
-HYBRID, MEMBERS = "DescrptHybrid", "descrpt_list."
+HYBRID_CLASS, MEMBERS_ATTRIBUTE = "DescrptHybrid", "descrpt_list."
 """Class of a hybrid, and the attribute that has its members."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Place of a part of the model: module (with a trailing dot), kinds by class, path of our parameters."""
+class PartModule:
+    """Part of the model: its module (with a trailing dot), kinds by class, path of our parameters."""
 
     module: str
     kinds: Mapping[str, ModuleNames]
     path: str
 
 
-PARTS = {
-    "descriptor": Place("atomic_model.descriptor.", DESCRIPTORS, "descriptor"),
-    "fitting_net": Place("atomic_model.fitting_net.", FITTINGS, "fitting"),
+PART_MODULES = {
+    "descriptor": PartModule("atomic_model.descriptor.", DESCRIPTORS, "descriptor"),
+    "fitting_net": PartModule("atomic_model.fitting_net.", FITTINGS, "fitting"),
 }
-"""Parts of a section `model`."""
+"""Parts of a section `model`, with their modules."""
 
 COMBINATIONS = {"LinearEnergyAtomicModel": "linear", "DPZBLLinearEnergyAtomicModel": "zbl"}
 """Classes of models that combine other models -> our kinds."""
@@ -114,7 +117,7 @@ OF_ZBL = ("use_srtab", "sw_rmin", "sw_rmax", "smin_alpha", "srtab_add_bias")
 SMIN_ALPHA = 0.1
 """`smin_alpha` (Angstrom) in training and evaluation by DeePMD-kit's torch, whatever its input says."""
 
-TRAINING = {"seed", "trainable", "rcond"}
+TRAINING_OPTIONS = {"seed", "trainable", "rcond"}
 """Options without effect after training; modules use these names for other attributes."""
 
 
@@ -222,7 +225,7 @@ def _table(values: Mapping[str, Any], definition: Section) -> ModelFile:
         raise InputError(f"the file has a pair table without {', '.join(missing)}")
     options = build(TableOptions, stated, "model")
     info, data = arrays.pop("tab_info"), arrays.pop("tab_data")
-    model, params = of_splines(info, data, options.rcut, options.slots, options.type_map)
+    model, params = of_splines(info, data, options.rcut, sum_slots(options.sel), options.type_map)
     return ModelFile(model, {**params, **arrays})
 
 
@@ -234,25 +237,24 @@ class TableOptions:
     rcut: float
     sel: int | tuple[int, ...]
 
-    @property
-    def slots(self) -> int:
-        """Neighbour capacity: slots summed over types."""
-        return self.sel if isinstance(self.sel, int) else sum(self.sel)
-
 
 def _distance(values: Mapping[str, Any]) -> float | None:
     """Return the shortest distance of the training data, Angstrom, or None if it is unknown."""
     distance = values.get("min_nbor_dist")
-    known = isinstance(distance, np.ndarray) and distance.size == 1 and 0.0 < distance.item() < math.inf
-    return float(distance.item()) if known else None  # type: ignore[union-attr]
+    return shortest(float(distance.item())) if isinstance(distance, np.ndarray) and distance.size == 1 else None
 
 
 def _standard(values: Mapping[str, Any], definition: Section, path: Path) -> ModelFile:
-    outer = ("type_map", "pair_exclude_types", "atom_exclude_types")
-    section = {name: found for name in outer if (found := values.get(f"atomic_model.{name}")) is not None}
-    section |= {part: _part(part, place.module, values, definition.get(part) or {}) for part, place in PARTS.items()}
-    weights = {place.path: _first_weights(values, place.module) for place in PARTS.values()}
-    module, path_of = PARTS["descriptor"].module + MEMBERS, PARTS["descriptor"].path + "/members/"
+    common = ("type_map", "pair_exclude_types", "atom_exclude_types")
+    section = {name: found for name in common if (found := values.get(f"atomic_model.{name}")) is not None}
+    section |= {
+        part: _part(part, place.module, values, definition.get(part) or {}) for part, place in PART_MODULES.items()
+    }
+    weights = {place.path: _first_weights(values, place.module) for place in PART_MODULES.values()}
+    module, path_of = (
+        PART_MODULES["descriptor"].module + MEMBERS_ATTRIBUTE,
+        PART_MODULES["descriptor"].path + "/members/",
+    )
     weights |= {f"{path_of}{k}": _first_weights(values, f"{module}{k}.") for k in _numbers(values, module)}
     size = sum(value.size for value in values.values() if isinstance(value, np.ndarray))
     tables = any(".compress_data." in name and isinstance(v, np.ndarray) and v.size for name, v in values.items())
@@ -282,11 +284,11 @@ def _arrays(model: StandardModel, paths: Iterable[str], values: Mapping[str, Any
     names = {"out_bias": "atomic_model.out_bias", "out_std": "atomic_model.out_std"}
     if model.fitting.output == ENERGY:  # energies are never scaled
         del names["out_std"]
-    descriptor, fitting = PARTS["descriptor"], PARTS["fitting_net"]
+    descriptor, fitting = PART_MODULES["descriptor"], PART_MODULES["fitting_net"]
     rows = [(fitting.module, fitting.path, FITTING_PARAMS)]
     for number, part in enumerate(descriptors_of(model.descriptor)):
         several = isinstance(model.descriptor, Hybrid)
-        module = f"{descriptor.module}{MEMBERS}{number}." if several else descriptor.module
+        module = f"{descriptor.module}{MEMBERS_ATTRIBUTE}{number}." if several else descriptor.module
         path = f"{descriptor.path}/members/{number}" if several else descriptor.path
         rows.append((module, path, list(layout_of(type(part)).params(part, model.type_map))))
     for path in paths:
@@ -296,7 +298,7 @@ def _arrays(model: StandardModel, paths: Iterable[str], values: Mapping[str, Any
     # a `.pth` has lists of nets under two names, a checkpoint under one
     other = {path: name.replace("._networks.", ".networks.") for path, name in names.items()}
     found = {path: values.get(name, values.get(other[path])) for path, name in names.items()}
-    modules = tuple(place.module for place in PARTS.values())
+    modules = tuple(place.module for place in PART_MODULES.values())
     known = {*names.values(), *other.values()}
     left = {name for name in values if name.startswith(modules) and name.endswith(tuple(LEAVES))} - known
     if left := {name for name in left if isinstance(values[name], np.ndarray)}:
@@ -311,10 +313,10 @@ def _name_of(path: str, below: str, rows: Iterable[Row]) -> str:
     for row in rows:
         start = f"{below}/{row.path}"
         if row.torch and (path == start or path.startswith(f"{start}/")):
-            *outer, leaf = path.removeprefix(start).split("/")
+            *above, leaf = path.removeprefix(start).split("/")
             # embeddings/0/layers/1/w -> filter_layers._networks.0.layers.1.matrix
-            rest = [*outer[1:], {ours: theirs for theirs, ours in LEAVES.items()}.get(leaf, leaf)] if leaf else []
-            return f"{row.torch}.{row.form.torch}{'.'.join(rest)}" if rest else row.torch
+            rest = [*above[1:], {ours: theirs for theirs, ours in LEAVES.items()}.get(leaf, leaf)] if leaf else []
+            return f"{row.torch}.{row.conversion.torch}{'.'.join(rest)}" if rest else row.torch
     return ""
 
 
@@ -329,7 +331,7 @@ def _part(part: str, module: str, values: Mapping[str, Any], inner: Any, where: 
     """
     where, cls = where or f"model/{part}", values.get(f"{module}{CLASS}")
     stated = inner if isinstance(inner, dict) else {}
-    if cls == HYBRID or (cls is None and stated.get("type") == "hybrid"):
+    if cls == HYBRID_CLASS or (cls is None and stated.get("type") == "hybrid"):
         return {"type": "hybrid", "list": _members(part, module, values, stated.get("list"))}
     names = _names(part, cls, stated)
     if names is None:
@@ -337,7 +339,7 @@ def _part(part: str, module: str, values: Mapping[str, Any], inner: Any, where: 
         raise InputError(f"{where}: {kind} cannot be read from .pth and .pt files yet. {BY_DP}")
     config = lookup(part, names.kind, part)
     out: Section = {"type": names.kind}
-    for name in {option.name for option in fields(config)} - TRAINING - {*names.sections}:
+    for name in {option.name for option in fields(config)} - TRAINING_OPTIONS - {*names.sections}:
         attribute = names.options.get(name, name)
         value = values.get(f"{module}{names.block}{attribute}", values.get(f"{module}{attribute}"))
         if value is not None and not isinstance(
@@ -353,11 +355,13 @@ def _part(part: str, module: str, values: Mapping[str, Any], inner: Any, where: 
 
 def _members(part: str, module: str, values: Mapping[str, Any], sections: Any) -> list[Section]:
     """Return the sections of the members of a hybrid that modules state."""
-    numbers = _numbers(values, f"{module}{MEMBERS}")
+    numbers = _numbers(values, f"{module}{MEMBERS_ATTRIBUTE}")
     given = sections if isinstance(sections, list) else [{}] * len(numbers)
     _check_numbers(numbers, given, f"model/{part}/list")
     each = enumerate(given)
-    return [_part(part, f"{module}{MEMBERS}{k}.", values, inner, f"model/{part}/list/{k}") for k, inner in each]
+    return [
+        _part(part, f"{module}{MEMBERS_ATTRIBUTE}{k}.", values, inner, f"model/{part}/list/{k}") for k, inner in each
+    ]
 
 
 def _numbers(values: Mapping[str, Any], module: str) -> list[int]:
@@ -373,7 +377,7 @@ def _check_numbers(numbers: list[int], given: list[Any], where: str) -> None:
 
 def _names(part: str, cls: Any, stated: Section) -> ModuleNames | None:
     """Return the names of a part: by the class of its module, or by its section (checkpoints store no classes)."""
-    kinds = PARTS[part].kinds
+    kinds = PART_MODULES[part].kinds
     if cls is not None:
         return kinds.get(str(cls))
     kind = canonical(part, kind_of(part, {part: stated}), f"model/{part}/type")

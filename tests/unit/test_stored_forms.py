@@ -19,6 +19,7 @@ from deepmd.array_model.tree import flatten
 from deepmd.host import plain
 from deepmd.io.model_file import ModelFile, from_json, from_tree, to_json, to_tree
 from deepmd.kit.layouts import model_to_dict
+from deepmd.kit.rows import nest
 
 
 @dataclass(frozen=True)
@@ -92,3 +93,11 @@ def test_a_kind_of_model_needs_a_form(plug_ins):
     content = content_of(DESCRIPTORS["sections"], Other)
     with pytest.raises(InputError, match="model other: no form for files is known"):
         model_to_dict(content.model, content.params)
+
+
+def test_keys_of_digits_are_numbers_of_a_list_in_paths_only():
+    assert nest([("layers/0", {"w": 1}), ("layers/1", {"w": 2})]) == {"layers": [{"w": 1}, {"w": 2}]}
+    assert nest([("preset", {"0": 1.5}), ("", {"tables": {"1": {"2": 3}}})]) == {
+        "preset": {"0": 1.5},
+        "tables": {"1": {"2": 3}},
+    }

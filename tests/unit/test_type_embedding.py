@@ -11,7 +11,7 @@ from deepmd.array_model.errors import InputError
 from deepmd.array_model.tree import flatten, map_leaves
 from deepmd.array_model.type_embedding import TypeEmbedding
 from deepmd.host import plain
-from deepmd.kit.layouts.parts import read_types, types_form
+from deepmd.kit.layouts.parts import read_types, types_conversion
 
 TYPES = ("O", "H", "Cu")
 CONFIGS = {
@@ -43,7 +43,7 @@ def test_table(config):
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_stored_form(config):
     params = params_of(config)
-    form = types_form(config, TYPES)
+    form = types_conversion(config, TYPES)
     stored = form.write(params)
     assert read_types(stored, "here") == config
     read = form.read(stored, "here")
@@ -53,7 +53,7 @@ def test_stored_form(config):
 
 
 def test_another_embedding_than_that_of_the_options():
-    form, other = (types_form(CONFIGS[name], TYPES) for name in ("plain", "doubled"))
+    form, other = (types_conversion(CONFIGS[name], TYPES) for name in ("plain", "doubled"))
     with pytest.raises(InputError, match=r"here: the stored type embedding .* is not that of the descriptor"):
         other.read(form.write(params_of(CONFIGS["plain"])), "here")
 

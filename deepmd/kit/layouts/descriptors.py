@@ -1,4 +1,4 @@
-"""Descriptors in `.dp` files: a `Layout` for each kind that DeePMD-kit has (docs/layouts.md#local-descriptors).
+"""Descriptors in `.dp` files: a row of `LAYOUTS` for each kind that DeePMD-kit has (docs/layouts.md#local-descriptors).
 
 Plug-ins are stored as they are.
 """
@@ -26,15 +26,15 @@ from deepmd.kit.rows import (
     OPTION,
     REQUIRED,
     UNSET,
-    Form,
+    Conversion,
     Row,
     check_version,
-    checked,
-    derived,
-    fixed,
-    option,
+    checked_row,
+    constant_row,
+    option_row,
     read_rows,
-    statistics,
+    statistics_rows,
+    write_only_row,
     write_rows,
 )
 
@@ -42,7 +42,7 @@ NOT_STORED = ("seed", "evaluation")
 
 
 @dataclass(frozen=True)
-class Layout:
+class DescriptorLayout:
     """Stored form of a kind of descriptor.
 
     Attributes
@@ -102,30 +102,30 @@ SHARED = ("rcut", "rcut_smth", "neuron", "activation_function", "resnet_dt", "pr
 ADDED = ("exclude_types", "set_davg_zero", "env_protection")
 """Options that old files lack."""
 
-OF_TYPES = {"use_econf_tebd": False, "use_tebd_bias": True}
+TYPE_DEFAULTS = {"use_econf_tebd": False, "use_tebd_bias": True}
 """Options that are read from the stored type embedding, and their values if an old file lacks them."""
 
 LOCAL = [
-    *nets.options(SHARED, REQUIRED),
-    option("trainable", default=True, form=FLAG),
-    *nets.options(ADDED, UNSET),
-    derived("sel", lambda config: list(config.resolved_sel)),
-    Row("sel", "sel", Form(None, OPTION.read)),
-    derived("env_mat", lambda config: nets.environment(config, config.env_protection)),
-    checked("env_mat/use_exp_switch", None, False),
+    *nets.option_rows(SHARED, REQUIRED),
+    option_row("trainable", default=True, conversion=FLAG),
+    *nets.option_rows(ADDED, UNSET),
+    write_only_row("sel", lambda config: list(config.resolved_sel)),
+    Row("sel", "sel", Conversion(None, OPTION.read)),
+    write_only_row("env_mat", lambda config: nets.environment(config, config.env_protection)),
+    checked_row("env_mat/use_exp_switch", None, False),
 ]
-SPIN = fixed("spin", None)
+SPIN = constant_row("spin", None)
 OF_NET_COUNT = [
-    Row("type_one_side", "type_one_side", Form(OPTION.write)),
-    checked("type_one_side", None, True, False),
-    Row("embeddings/ndim", "type_one_side", Form(None, lambda ndim, where: ndim != 2), True),
+    Row("type_one_side", "type_one_side", Conversion(OPTION.write)),
+    checked_row("type_one_side", None, True, False),
+    Row("embeddings/ndim", "type_one_side", Conversion(None, lambda ndim, where: ndim != 2), True),
 ]
 """`type_one_side` of se_e2_r follows from the number of nets, because DeePMD-kit's torch ignores the stored option."""
 
 
 def _local(
     kind: str, module: str, names: Sequence[str], *more: Row, version: int = 2, newest: int = 2, uniform: bool = True
-) -> Layout:
+) -> DescriptorLayout:
     """Return the layout of a strictly local descriptor.
 
     Parameters
@@ -135,71 +135,76 @@ def _local(
     more : further rows of options
     uniform : statistics must be the same in all slots, because one slot stands for all empty slots
     """
-    own = nets.options([name for name in names if name not in OF_TYPES], REQUIRED)
-    written = [Row(name, name, Form(OPTION.write)) for name in names if name in OF_TYPES]
+    own = nets.option_rows([name for name in names if name not in TYPE_DEFAULTS], REQUIRED)
+    written = [Row(name, name, Conversion(OPTION.write)) for name in names if name in TYPE_DEFAULTS]
     options = [*LOCAL, *own, *written, *more]
-    return Layout(kind, options, partial(_local_params, module=module, uniform=uniform), version, newest)
+    return DescriptorLayout(kind, options, partial(_local_params, module=module, uniform=uniform), version, newest)
 
 
 def _local_params(config: Any, type_map: tuple[str, ...], *, module: str, uniform: bool) -> Iterator[Row]:
     """Yield the rows of statistics, type embedding, nets and attention layers."""
     ntypes = len(type_map)
-    yield from statistics("", "", module, uniform=uniform)
+    yield from statistics_rows("", "", module, uniform=uniform)
     if isinstance(config, Sectioned):
         keys = config.types_per_net
         shapes, expected = {"embeddings": config.net()}, len(config.slots) ** keys
     else:
         keys, shapes, expected = 0, config.nets(), 1
-        yield derived("ntypes", lambda _: ntypes)
+        yield write_only_row("ntypes", lambda _: ntypes)
     if isinstance(config, Mixed | SeE2ATyped):
         types = config.types if isinstance(config, SeE2ATyped) else config.type_embedding()
-        yield Row("type_embedding", "type_embedding", parts.types_form(types, type_map), torch="type_embedding")
+        yield Row("type_embedding", "type_embedding", parts.types_conversion(types, type_map), torch="type_embedding")
     for name, net in shapes.items():
-        form = nets.embeddings_form(net, config.precision, config.trainable, keys, ntypes, expected)
-        yield Row(name, name, form, torch=module + parts.MODULES[name])
+        conversion = nets.embeddings_conversion(net, config.precision, config.trainable, keys, ntypes, expected)
+        yield Row(name, name, conversion, torch=module + parts.MODULES[name])
     if isinstance(config, SeAtten):
         yield from parts.attention_rows(config.attention(), config.trainable)
 
 
-def _read_only(key: str, path: str, default: Any = REQUIRED, read: Any = OPTION.read) -> Row:
-    return Row(key, path, Form(None, read), default)
+def _read_only_row(key: str, path: str, default: Any = REQUIRED, read: Any = OPTION.read) -> Row:
+    return Row(key, path, Conversion(None, read), default)
 
 
-TYPED = [_read_only(f"type_embedding/{name}", name, default) for name, default in OF_TYPES.items()]
-EPS = [derived("ln_eps", lambda config: config.attention().ln_eps), _read_only("ln_eps", "ln_eps", UNSET)]
-ATTENTION = (
+READ_TYPE_OPTIONS = [_read_only_row(f"type_embedding/{name}", name, default) for name, default in TYPE_DEFAULTS.items()]
+EPS = [write_only_row("ln_eps", lambda config: config.attention().ln_eps), _read_only_row("ln_eps", "ln_eps", UNSET)]
+SE_ATTEN_OPTIONS = (
     *("axis_neuron", "tebd_dim", "attn", "attn_layer", "attn_dotr", "attn_mask", "scaling_factor", "normalize"),
     *("temperature", "trainable_ln", "type_one_side", "concat_output_tebd", "use_econf_tebd", "use_tebd_bias"),
 )
-TRIPLES = ("tebd_dim", "tebd_input_mode", "smooth", "concat_output_tebd", "use_econf_tebd")
-PAIRS = ("axis_neuron", "type_one_side")
-VECTORS = _read_only("type_embedding", "types", read=parts.read_types)
+SE_E3_TEBD_OPTIONS = ("tebd_dim", "tebd_input_mode", "smooth", "concat_output_tebd", "use_econf_tebd")
+SE_E2_A_OPTIONS = ("axis_neuron", "type_one_side")
+READ_TYPE_EMBEDDING = _read_only_row("type_embedding", "types", read=parts.read_types)
 
 LAYOUTS = {
     # version 3 adds the tables of a compressed model, which are redundant beside its nets
-    "se_e2_a": _local("se_e2_a", "sea.", PAIRS, SPIN, newest=3, uniform=False),
-    "se_e2_a_typed": _local("se_e2_a_typed", "", PAIRS, SPIN, VECTORS, newest=3, uniform=False),
+    "se_e2_a": _local("se_e2_a", "sea.", SE_E2_A_OPTIONS, SPIN, newest=3, uniform=False),
+    "se_e2_a_typed": _local("se_e2_a_typed", "", SE_E2_A_OPTIONS, SPIN, READ_TYPE_EMBEDDING, newest=3, uniform=False),
     "se_e2_r": _local("se_r", "", (), SPIN, *OF_NET_COUNT, uniform=False),
     "se_e3": _local("se_e3", "seat.", ()),
-    "se_e3_tebd": _local("se_e3_tebd", "se_ttebd.", TRIPLES, *TYPED, version=1, newest=1),
+    "se_e3_tebd": _local("se_e3_tebd", "se_ttebd.", SE_E3_TEBD_OPTIONS, *READ_TYPE_OPTIONS, version=1, newest=1),
     "se_atten": _local(
-        "dpa1", "se_atten.", (*ATTENTION, "tebd_input_mode", "smooth_type_embedding"), SPIN, *TYPED, *EPS
+        "dpa1",
+        "se_atten.",
+        (*SE_ATTEN_OPTIONS, "tebd_input_mode", "smooth_type_embedding"),
+        SPIN,
+        *READ_TYPE_OPTIONS,
+        *EPS,
     ),
-    "se_atten_v2": _local("se_atten_v2", "se_atten.", ATTENTION, SPIN, *TYPED, *EPS),
+    "se_atten_v2": _local("se_atten_v2", "se_atten.", SE_ATTEN_OPTIONS, SPIN, *READ_TYPE_OPTIONS, *EPS),
     # version 4 adds the tables of a compressed model
-    "dpa2": Layout("dpa2", dpa2.OPTIONS, dpa2.params_of, 3, 4, dpa2.upgrade),
-    "dpa3": Layout("dpa3", dpa3.OPTIONS, dpa3.params_of, 2, 2),
+    "dpa2": DescriptorLayout("dpa2", dpa2.OPTIONS, dpa2.params_of, 3, 4, dpa2.upgrade),
+    "dpa3": DescriptorLayout("dpa3", dpa3.OPTIONS, dpa3.params_of, 2, 2),
 }
 
 
-def layout_of(cls: type[Descriptor]) -> Layout:
+def layout_of(cls: type[Descriptor]) -> DescriptorLayout:
     """Return the layout of a kind. Options and parameters of plug-ins, and of loc_frame, are stored as they are."""
     if cls.kind in LAYOUTS:
         return LAYOUTS[cls.kind]
     names = [each.name for each in fields(cls) if each.init and each.name not in NOT_STORED]  # type: ignore[arg-type]
     if not issubclass(cls, Sectioned | Mixed):
         row = Row("@variables", "", ARRAYS)
-        return Layout(cls.kind, nets.options(names, UNSET), lambda config, type_map: [row])
+        return DescriptorLayout(cls.kind, nets.option_rows(names, UNSET), lambda config, type_map: [row])
     known = {*SHARED, *ADDED, "sel", "trainable", "ln_eps"}
-    more = [*(TYPED if issubclass(cls, Mixed) else ()), *(EPS if issubclass(cls, SeAtten) else ())]
+    more = [*(READ_TYPE_OPTIONS if issubclass(cls, Mixed) else ()), *(EPS if issubclass(cls, SeAtten) else ())]
     return _local(cls.kind, "", [name for name in names if name not in known], *more)

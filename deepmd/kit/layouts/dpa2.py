@@ -11,12 +11,19 @@ from deepmd.array_model.descriptors.dpa2 import Dpa2, Repinit
 from deepmd.array_model.namespace import PRECISIONS
 from deepmd.array_model.repformer import Repformer
 from deepmd.kit.layouts import nets, parts
-from deepmd.kit.rows import FLAG, UNSET, Form, Row, checked, derived, newest, option, statistics
+from deepmd.kit.rows import (
+    FLAG,
+    UNSET,
+    Conversion,
+    Row,
+    checked_row,
+    option_row,
+    statistics_rows,
+    version_row,
+    write_only_row,
+)
 
 LAYERS = "repformers_variable/repformer_layers"
-PART = {"three_body": ("repinit_three_body_variable/", "repinit_three_body.")}
-"""Key and torch module of the three-body part of the repinit block."""
-
 NEW = ("use_sqrt_nnei", "g1_out_conv", "g1_out_mlp")
 """Options of the repformer that files before version 3 lack; there all are false."""
 
@@ -32,13 +39,13 @@ def _options_of(block: Repformer) -> dict[str, Any]:
 
 
 OPTIONS = [
-    Row("repinit_args", "repinit", Form(asdict, parts.options_below(Repinit))),
-    Row("repformer_args", "repformer", Form(_options_of, parts.options_below(Repformer))),
-    *nets.options(["concat_output_tebd", "precision", "smooth", "exclude_types", "env_protection"], UNSET),
-    option("trainable", default=True, form=FLAG),
-    *nets.options(["add_tebd_to_repinit_out"], UNSET),
-    option("use_econf_tebd", default=False),
-    option("use_tebd_bias", default=True),
+    Row("repinit_args", "repinit", Conversion(asdict, parts.options_below(Repinit))),
+    Row("repformer_args", "repformer", Conversion(_options_of, parts.options_below(Repformer))),
+    *nets.option_rows(["concat_output_tebd", "precision", "smooth", "exclude_types", "env_protection"], UNSET),
+    option_row("trainable", default=True, conversion=FLAG),
+    *nets.option_rows(["add_tebd_to_repinit_out"], UNSET),
+    option_row("use_econf_tebd", default=False),
+    option_row("use_tebd_bias", default=True),
 ]
 
 
@@ -51,35 +58,37 @@ def upgrade(tree: dict[str, Any]) -> dict[str, Any]:
 
 def params_of(config: Dpa2, type_map: tuple[str, ...]) -> Iterator[Row]:
     """Yield the rows of the parameters, and of entries that repeat options."""
-    linear, ntypes = nets.layer_form(PRECISIONS[config.precision], config.trainable), len(type_map)
-    types = parts.types_form(config.type_embedding(), type_map)
-    yield derived("ntypes", lambda _: ntypes)
+    linear, ntypes = nets.layer_conversion(PRECISIONS[config.precision], config.trainable), len(type_map)
+    types = parts.types_conversion(config.type_embedding(), type_map)
+    yield write_only_row("ntypes", lambda _: ntypes)
     yield Row("type_embedding", "type_embedding", types, torch="type_embedding")
-    if config.g1_shape:
+    if config.g1_shape:  # "tranform" [sic], as DeePMD-kit names it
         yield Row("g1_shape_tranform", "g1_shape_tranform", linear, torch="g1_shape_tranform")
     else:
-        yield derived("g1_shape_tranform", lambda _: {"@class": "Identity", "@version": 1})
+        yield write_only_row("g1_shape_tranform", lambda _: {"@class": "Identity", "@version": 1})
     if config.add_tebd_to_repinit_out:
         yield Row("tebd_transform", "tebd_transform", linear, torch="tebd_transform")
-    starts = {
-        "repinit": config.pair_descriptor,
-        **({"three_body": config.three_body_descriptor} if config.three_body_descriptor else {}),
-    }
-    for path, part in starts.items():
-        key, module = PART.get(path, (f"{path}_variable/", f"{path}."))
+    descriptors = (
+        ("repinit", "repinit", config.pair_descriptor),
+        ("three_body", "repinit_three_body", config.three_body_descriptor),
+    )
+    for path, stem, part in descriptors:
+        if part is None:
+            continue
+        key, module = f"{stem}_variable/", f"{stem}."
         for name, net in part.nets().items():
-            form = nets.embeddings_form(net, config.precision, config.trainable, 0, ntypes, 1)
-            yield Row(f"{key}{name}", f"{path}/{name}", form, torch=module + parts.MODULES[name])
-        yield derived(f"{key}env_mat", lambda _, part=part: nets.environment(part))  # type: ignore[misc]
-        yield from statistics(key, f"{path}/", module, uniform=True)
+            conversion = nets.embeddings_conversion(net, config.precision, config.trainable, 0, ntypes, 1)
+            yield Row(f"{key}{name}", f"{path}/{name}", conversion, torch=module + parts.MODULES[name])
+        yield write_only_row(f"{key}env_mat", lambda _, part=part: nets.environment(part))  # type: ignore[misc]
+        yield from statistics_rows(key, f"{path}/", module, uniform=True)
     yield Row("repformers_variable/g2_embd", "repformers/g2_embd", linear, torch="repformers.g2_embd")
-    yield derived("repformers_variable/env_mat", lambda _: nets.environment(config.repformer))
-    yield from statistics("repformers_variable/", "repformers/", "repformers.", uniform=False)
+    yield write_only_row("repformers_variable/env_mat", lambda _: nets.environment(config.repformer))
+    yield from statistics_rows("repformers_variable/", "repformers/", "repformers.", uniform=False)
     for number in range(config.repformer.nlayers):
         yield from _layer(config, number, number == config.repformer.nlayers - 1, ntypes, linear)
 
 
-def _layer(config: Dpa2, number: int, last: bool, ntypes: int, linear: Form) -> list[Row]:
+def _layer(config: Dpa2, number: int, last: bool, ntypes: int, linear: Conversion) -> list[Row]:
     """Return the rows of a layer of the repformer."""
     block, precision = config.repformer, PRECISIONS[config.precision]
     key, path, module = f"{LAYERS}/{number}", f"repformers/layers/{number}", f"repformers.layers.{number}"
@@ -95,16 +104,16 @@ def _layer(config: Dpa2, number: int, last: bool, ntypes: int, linear: Form) -> 
         "smooth": config.smooth,
         "precision": precision,
     }
-    rows = [derived(key, lambda _: head), newest(key, 2)]
+    rows = [write_only_row(key, lambda _: head), version_row(key, 2)]
     maps, heads = block.affine_shapes(last), _heads(block, config.smooth, precision)
-    for name in {outer: None for outer, _, inner in (each.partition("/") for each in maps) if inner}:
-        rows.append(derived(f"{key}/{name}", lambda _, name=name: heads[name]))  # type: ignore[misc]
-        rows.append(checked(f"{key}/{name}/attnw_shift", None, SHIFT))
+    for name in dict.fromkeys(path.partition("/")[0] for path in maps if "/" in path):
+        rows.append(write_only_row(f"{key}/{name}", lambda _, name=name: heads[name]))  # type: ignore[misc]
+        rows.append(checked_row(f"{key}/{name}/attnw_shift", None, SHIFT))
     rows += [
         Row(f"{key}/{name}", f"{path}/{name}", linear, torch=f"{module}.{name.replace('/', '.')}") for name in maps
     ]
     if block.update_g2_has_attn and not last:
-        norm = nets.norm_form(options["ln_eps"], block.trainable_ln, precision)
+        norm = nets.norm_conversion(options["ln_eps"], block.trainable_ln, precision)
         rows.append(Row(f"{key}/attn2_lm", f"{path}/attn2_lm", norm, torch=f"{module}.attn2_lm"))
     return [*rows, *parts.factor_rows(key, path, module, block.residuals(last))]
 

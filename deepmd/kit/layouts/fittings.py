@@ -17,67 +17,71 @@ from deepmd.kit.rows import (
     ARRAY,
     OPTION,
     UNSET,
-    Form,
+    Conversion,
     Row,
     array,
     check_version,
-    derived,
-    fixed,
+    constant_row,
     integer,
-    option,
+    option_row,
     read_rows,
+    write_only_row,
     write_rows,
 )
 
 COMMON = [each.name for each in fields(Fitting) if each.name != "seed"]
 """Options that every file has."""
 
-CONDITIONS = ("fparam_avg", "fparam_inv_std", "aparam_avg", "aparam_inv_std")
+CONDITION_STATISTICS = ("fparam_avg", "fparam_inv_std", "aparam_avg", "aparam_inv_std")
 """Statistics of frame and atomic parameters; null in files of models without such parameters."""
 
 PARAMS = [
-    Row("nets", "nets", Form(None, None, "_networks."), torch="filter_layers"),
+    Row("nets", "nets", Conversion(None, None, "_networks."), torch="filter_layers"),
     *(
         Row(f"@variables/{name}", name, ARRAY, torch=name)
-        for name in ("bias_atom_e", *CONDITIONS, "scale", "constant_matrix")
+        for name in ("bias_atom_e", *CONDITION_STATISTICS, "scale", "constant_matrix")
     ),
 ]
 """Rows of the parameters; `fitting_to_dict` knows the form of the nets."""
 
 WIDTHS = [
-    Row("dim_descrpt", "invariant", Form(None, integer)),
-    Row("embedding_width", "equivariant", Form(None, integer), 0),
+    Row("dim_descrpt", "invariant", Conversion(None, integer)),
+    Row("embedding_width", "equivariant", Conversion(None, integer), 0),
 ]
 """Rows of the widths of the descriptor's features."""
 
-REFUSED = [fixed("spin", None), fixed("dim_case_embd", 0, None), fixed("tot_ener_zero", False, None)]
+REFUSED = [
+    constant_row("spin", None),
+    constant_row("dim_case_embd", 0, None),
+    constant_row("tot_ener_zero", False, None),
+]
 
 
 @dataclass(frozen=True)
-class Layout:
+class FittingLayout:
     """Version and own options of a kind."""
 
     version: int
     options: Sequence[Row] = ()
 
 
-ATOM_ENER = Row("atom_ener", "atom_ener", Form(None, OPTION.read), UNSET)
-SMOOTH = [derived(f"{letter}_differentiable", lambda _: True) for letter in "rc"]
-PROPERTY = [option("var_name", "property_name", UNSET), *nets.options(["task_dim", "intensive"], UNSET)]
+ATOM_ENER = Row("atom_ener", "atom_ener", Conversion(None, OPTION.read), UNSET)
+SMOOTH = [write_only_row(f"{letter}_differentiable", lambda _: True) for letter in "rc"]
+PROPERTY = [option_row("var_name", "property_name", UNSET), *nets.option_rows(["task_dim", "intensive"], UNSET)]
 
 LAYOUTS = {
-    "ener": Layout(4, [ATOM_ENER]),
-    "dipole": Layout(4, SMOOTH),
-    "polar": Layout(5, nets.options(["fit_diag", "shift_diag"], UNSET)),
-    "dos": Layout(4, [option("dim_out", "numb_dos", UNSET)]),
-    "property": Layout(6, [*PROPERTY, option("distinguish_types", default=False)]),
+    "ener": FittingLayout(4, [ATOM_ENER]),
+    "dipole": FittingLayout(4, SMOOTH),
+    "polar": FittingLayout(5, nets.option_rows(["fit_diag", "shift_diag"], UNSET)),
+    "dos": FittingLayout(4, [option_row("dim_out", "numb_dos", UNSET)]),
+    "property": FittingLayout(6, [*PROPERTY, option_row("distinguish_types", default=False)]),
 }
 
 
-def layout_of(cls: type[Fitting]) -> Layout:
+def layout_of(cls: type[Fitting]) -> FittingLayout:
     """Return the layout of a kind; own options of plug-ins are stored as they are."""
     own = [each.name for each in fields(cls) if each.name not in (*COMMON, "seed")]
-    return LAYOUTS.get(cls.kind) or Layout(1, nets.options(own, UNSET))
+    return LAYOUTS.get(cls.kind) or FittingLayout(1, nets.option_rows(own, UNSET))
 
 
 def fitting_to_dict(
@@ -94,11 +98,11 @@ def fitting_to_dict(
         "@version": layout.version,
         "ntypes": ntypes,
         "dim_descrpt": widths.invariant,
-        **write_rows(nets.options(COMMON, UNSET), fitting),
+        **write_rows(nets.option_rows(COMMON, UNSET), fitting),
         "mixed_types": mixed,
         "nets": _nets(fitting, widths, mixed, ntypes).write(params["nets"]),  # type: ignore[misc]
         "@variables": {
-            **dict.fromkeys(("case_embd", *CONDITIONS)),
+            **dict.fromkeys(("case_embd", *CONDITION_STATISTICS)),
             **{key: value for key, value in params.items() if key != "nets"},
         },
         "type_map": list(type_map),
@@ -116,7 +120,7 @@ def fitting_from_dict(tree: dict[str, Any]) -> tuple[Fitting, Params]:
     cls: type[Fitting] = lookup("fitting_net", find(tree, "type", "model/fitting_net"), "model/fitting_net")
     layout, what = layout_of(cls), f"fitting {cls.kind}"
     check_version(tree, layout.version, what)
-    rows = [*nets.options(COMMON, UNSET), *REFUSED, *layout.options]
+    rows = [*nets.option_rows(COMMON, UNSET), *REFUSED, *layout.options]
     fitting = build(cls, read_rows(rows, tree, what), what)
     widths = Widths(**read_rows(WIDTHS, tree, what))
     stored = _nets(fitting, widths, False, 0).read(find(tree, "nets", what), what)  # type: ignore[misc]
@@ -127,7 +131,7 @@ def fitting_from_dict(tree: dict[str, Any]) -> tuple[Fitting, Params]:
     return fitting, {"nets": stored, **arrays}
 
 
-def _nets(fitting: Fitting, widths: Widths, mixed: bool, ntypes: int) -> Form:
+def _nets(fitting: Fitting, widths: Widths, mixed: bool, ntypes: int) -> Conversion:
     """Return the stored form of the nets: one net, or one for each type."""
-    form = nets.net_form(fitting.net(widths), fitting.precision, fitting.layer_flags())
-    return nets.nets_form(form, "fitting_network", 0 if mixed else 1, ntypes)
+    conversion = nets.net_conversion(fitting.net(widths), fitting.precision, fitting.layer_flags())
+    return nets.nets_conversion(conversion, "fitting_network", 0 if mixed else 1, ntypes)

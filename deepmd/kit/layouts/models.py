@@ -26,18 +26,18 @@ from deepmd.kit.rows import (
     FLAG,
     OPTION,
     UNSET,
-    Form,
+    Conversion,
     Row,
     array,
     check_version,
-    checked,
-    derived,
-    option,
+    checked_row,
+    option_row,
     read_rows,
+    write_only_row,
     write_rows,
 )
 
-COMMON = nets.options([each.name for each in fields(ModelBase)], UNSET)
+COMMON = nets.option_rows([each.name for each in fields(ModelBase)], UNSET)
 """Options that every file has."""
 
 Parts = tuple[dict[str, Any], Params]
@@ -45,7 +45,7 @@ Parts = tuple[dict[str, Any], Params]
 
 
 @dataclass(frozen=True)
-class Layout:
+class ModelLayout:
     """Stored form of a kind of model, besides the common keys.
 
     Attributes
@@ -84,11 +84,13 @@ def model_from_dict(tree: dict[str, Any], where: str = "model") -> tuple[Any, Pa
     parts, params = layout.read(tree)
     options = read_rows([*COMMON, *layout.options], tree, what)
     model = build(cls, {**options, **parts}, what)
-    outer = {name: array(find(tree, f"@variables/{name}", what), what) for name in OUTPUT_PARAMS if name not in params}
-    return model, {**outer, **params}
+    output_params = {
+        name: array(find(tree, f"@variables/{name}", what), what) for name in OUTPUT_PARAMS if name not in params
+    }
+    return model, {**output_params, **params}
 
 
-def _layout(kind: str) -> Layout:
+def _layout(kind: str) -> ModelLayout:
     if kind not in LAYOUTS:
         raise InputError(
             f"model {kind}: no form for files is known. Known: {', '.join(LAYOUTS)}; "
@@ -170,22 +172,22 @@ def _step(value: Any, where: str) -> float:
     return float(value)
 
 
-NUMBER = Form(lambda value: value, _number)
-WEIGHTS = Row("weights", "weights", Form(OPTION.write, _weights))
+NUMBER = Conversion(lambda value: value, _number)
+WEIGHTS = Row("weights", "weights", Conversion(OPTION.write, _weights))
 ZBL = [
-    derived("weights", lambda _: "mean"),
-    *(option(name, form=NUMBER) for name in ("sw_rmin", "sw_rmax", "smin_alpha")),
+    write_only_row("weights", lambda _: "mean"),
+    *(option_row(name, conversion=NUMBER) for name in ("sw_rmin", "sw_rmax", "smin_alpha")),
     # DeePMD-kit's files lack the key, which means true
-    option("srtab_add_bias", "add_bias", True, Form(lambda value: UNSET if value else False, FLAG.read)),
+    option_row("srtab_add_bias", "add_bias", True, Conversion(lambda value: UNSET if value else False, FLAG.read)),
 ]
 GRID = [
-    option("rmin", "start", form=NUMBER),
-    option("rmax", "stop", form=NUMBER),
-    option("hh", "step", form=Form(NUMBER.write, _step)),
-    option("nspline", "intervals", form=Form(NUMBER.write, _intervals)),
+    option_row("rmin", "start", conversion=NUMBER),
+    option_row("rmax", "stop", conversion=NUMBER),
+    option_row("hh", "step", conversion=Conversion(NUMBER.write, _step)),
+    option_row("nspline", "intervals", conversion=Conversion(NUMBER.write, _intervals)),
 ]
 TABLE = [Row(f"@variables/{name}", name, ARRAY) for name in ("vdata", "tab_info", "tab_data")]
-RANGE = [option("rcut", form=NUMBER), option("sel", form=Form(NUMBER.write, _slots))]
+RANGE = [option_row("rcut", conversion=NUMBER), option_row("sel", conversion=Conversion(NUMBER.write, _slots))]
 
 
 def _pairtab(model: PairTabModel, params: Params) -> dict[str, Any]:
@@ -196,13 +198,13 @@ def _pairtab(model: PairTabModel, params: Params) -> dict[str, Any]:
 def _read_pairtab(tree: dict[str, Any]) -> Parts:
     what, table = "model pairtab: tab", find(tree, "tab", "model pairtab")
     check_version(table, 1, what)
-    types = [checked("ntypes", len(find_list(tree, "type_map", "model pairtab")))]
+    types = [checked_row("ntypes", len(find_list(tree, "type_map", "model pairtab")))]
     return read_rows([*types, *GRID], table, what), read_rows(TABLE, table, what)
 
 
 LAYOUTS = {
-    "standard": Layout(_standard, _read_standard, version=2),
-    "linear": Layout(_members, _read_members, [WEIGHTS], version=3),
-    "zbl": Layout(_members, _read_members, ZBL, version=2),
-    "pairtab": Layout(_pairtab, _read_pairtab, RANGE, version=2),
+    "standard": ModelLayout(_standard, _read_standard, version=2),
+    "linear": ModelLayout(_members, _read_members, [WEIGHTS], version=3),
+    "zbl": ModelLayout(_members, _read_members, ZBL, version=2),
+    "pairtab": ModelLayout(_pairtab, _read_pairtab, RANGE, version=2),
 }

@@ -11,29 +11,33 @@ from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import PRECISIONS, Params
 from deepmd.array_model.networks import Net
 from deepmd.io.checking import find, find_list
-from deepmd.kit.rows import OPTION, Form, Row, array, check_version, option
+from deepmd.kit.rows import OPTION, Conversion, Row, array, check_version, option_row
 
-PRECISION = Form(lambda name: PRECISIONS[name], lambda name, where: name)
-ENVIRONMENT = ("rcut", "rcut_smth")
+PRECISION = Conversion(lambda name: PRECISIONS[name], lambda name, where: name)
+ENVIRONMENT_OPTIONS = ("rcut", "rcut_smth")
 """Options that the dict of an environment matrix repeats."""
 
 
-def options(names: Sequence[str], default: Any) -> list[Row]:
+def option_rows(names: Sequence[str], default: Any) -> list[Row]:
     """Return the rows of options that are stored under their own names."""
-    forms = {"precision": PRECISION}
-    return [option(name, default=default, form=forms.get(name, OPTION)) for name in names]
+    conversions = {"precision": PRECISION}
+    return [option_row(name, default=default, conversion=conversions.get(name, OPTION)) for name in names]
 
 
 def environment(config: Any, protection: float = 0.0) -> dict[str, Any]:
     """Return the dict of an environment matrix."""
-    return {**{name: getattr(config, name) for name in ENVIRONMENT}, "protection": protection, "use_exp_switch": False}
+    return {
+        **{name: getattr(config, name) for name in ENVIRONMENT_OPTIONS},
+        "protection": protection,
+        "use_exp_switch": False,
+    }
 
 
 # -- layers -----------------------------------------------------------------------------------------------------------
 
 
-def layer_form(precision: str, trainable: bool, activation: str = "none", resnet: bool = False) -> Form:
-    """Return the form of one layer; by default of a linear map, which has no time step."""
+def layer_conversion(precision: str, trainable: bool, activation: str = "none", resnet: bool = False) -> Conversion:
+    """Return the conversion of one layer; by default of a linear map, which has no time step."""
 
     def write(params: Params) -> dict[str, Any]:
         arrays = {name: params.get(name) for name in ("w", "b", "idt")}
@@ -65,30 +69,30 @@ def layer_form(precision: str, trainable: bool, activation: str = "none", resnet
         # some backends of DeePMD-kit store biases and time steps with a unit axis
         return {name: value if name == "w" else np.reshape(value, -1) for name, value in arrays.items()}
 
-    return Form(write, read)
+    return Conversion(write, read)
 
 
-def norm_form(eps: float, trainable: bool, precision: str) -> Form:
-    """Return the form of a layer norm."""
+def norm_conversion(eps: float, trainable: bool, precision: str) -> Conversion:
+    """Return the conversion of a layer norm."""
     head = {"@class": "LayerNorm", "@version": 1, "eps": eps, "trainable": trainable}
 
     def read(tree: Any, where: str) -> Params:
         return {name: array(find(tree, f"@variables/{name}", where), where) for name in ("w", "b")}
 
-    return Form(lambda params: {**head, "precision": PRECISIONS[precision], "@variables": params}, read)
+    return Conversion(lambda params: {**head, "precision": PRECISIONS[precision], "@variables": params}, read)
 
 
 # -- nets -------------------------------------------------------------------------------------------------------------
 
 
-def net_form(net: Net, precision: str, trainable: Sequence[bool]) -> Form:
-    """Return the form of a net: `FittingNetwork` if it has an output width, else `EmbeddingNetwork`."""
-    layers = [layer_form(precision, flag, net.activation_function, True) for flag in trainable[: len(net.neuron)]]
+def net_conversion(net: Net, precision: str, trainable: Sequence[bool]) -> Conversion:
+    """Return the conversion of a net: `FittingNetwork` if it has an output width, else `EmbeddingNetwork`."""
+    layers = [layer_conversion(precision, flag, net.activation_function, True) for flag in trainable[: len(net.neuron)]]
     if net.out_dim is not None:
-        layers.append(layer_form(precision, trainable[-1]))
+        layers.append(layer_conversion(precision, trainable[-1]))
 
     def write(params: Params) -> dict[str, Any]:
-        stored = [form.write(layer) for form, layer in zip(layers, params["layers"], strict=True)]  # type: ignore[misc]
+        stored = [conversion.write(layer) for conversion, layer in zip(layers, params["layers"], strict=True)]  # type: ignore[misc]
         tail = {"precision": PRECISIONS[precision], "layers": stored}
         common = {
             "in_dim": net.in_dim,
@@ -112,13 +116,15 @@ def net_form(net: Net, precision: str, trainable: Sequence[bool]) -> Form:
             expected = f"the expected {net.in_dim} -> {list(net.neuron)}"
             raise InputError(f"{where}: stored widths {width} -> {neuron} differ from {expected}")
         each = zip(layers, stored, strict=True)
-        return {"layers": [form.read(tree, f"{where}, layer {k}") for k, (form, tree) in enumerate(each)]}  # type: ignore[misc]
+        return {"layers": [conversion.read(tree, f"{where}, layer {k}") for k, (conversion, tree) in enumerate(each)]}  # type: ignore[misc]
 
-    return Form(write, read)
+    return Conversion(write, read)
 
 
-def nets_form(form: Form, kind: str, ndim: int, ntypes: int, expected: int | None = None) -> Form:
-    """Return the form of a `NetworkCollection`: nets of one shape by `ndim` types, of which the first varies fastest.
+def nets_conversion(
+    conversion: Conversion, kind: str, ndim: int, ntypes: int, expected: int | None = None
+) -> Conversion:
+    """Return the conversion of a `NetworkCollection`: nets of one shape by `ndim` types, the first varying fastest.
 
     Parameters
     ----------
@@ -129,7 +135,7 @@ def nets_form(form: Form, kind: str, ndim: int, ntypes: int, expected: int | Non
 
     def write(params: list[Params]) -> dict[str, Any]:
         head = {"@class": "NetworkCollection", "@version": 1, "ndim": ndim, "ntypes": ntypes, "network_type": kind}
-        return {**head, "networks": [form.write(net) for net in params]}  # type: ignore[misc]
+        return {**head, "networks": [conversion.write(net) for net in params]}  # type: ignore[misc]
 
     def read(tree: Any, where: str) -> list[Params]:
         stored = find_list(tree, "networks", where)
@@ -138,12 +144,14 @@ def nets_form(form: Form, kind: str, ndim: int, ntypes: int, expected: int | Non
             reason = "a compressed model, with tables in their place. Needed: the model from before the compression"
             text = f"expected {expected} embedding nets, the file has {present}{'' if present else f': {reason}'}"
             raise InputError(f"{where.rpartition(', ')[0] or where}: {text}")
-        return [form.read(item, f"{where}, net {k}") for k, item in enumerate(stored)]  # type: ignore[misc]
+        return [conversion.read(item, f"{where}, net {k}") for k, item in enumerate(stored)]  # type: ignore[misc]
 
-    return Form(write, read, "_networks.")
+    return Conversion(write, read, "_networks.")
 
 
-def embeddings_form(net: Net, precision: str, trainable: bool, ndim: int, ntypes: int, expected: int) -> Form:
-    """Return the form of embedding nets."""
-    form = net_form(net, precision, [trainable] * len(net.neuron))
-    return nets_form(form, "embedding_network", ndim, ntypes, expected)
+def embeddings_conversion(
+    net: Net, precision: str, trainable: bool, ndim: int, ntypes: int, expected: int
+) -> Conversion:
+    """Return the conversion of embedding nets."""
+    conversion = net_conversion(net, precision, [trainable] * len(net.neuron))
+    return nets_conversion(conversion, "embedding_network", ndim, ntypes, expected)

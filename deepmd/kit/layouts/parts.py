@@ -15,14 +15,14 @@ from deepmd.io.checking import build, find
 from deepmd.kit.layouts import nets
 from deepmd.kit.rows import (
     UNSET,
-    Form,
+    Conversion,
     Row,
     array,
     check_version,
-    checked,
-    derived,
+    checked_row,
     read_rows,
     with_sequences,
+    write_only_row,
     write_rows,
 )
 
@@ -36,12 +36,14 @@ def _read_factors(stored: Any, where: str) -> list[Any]:
     return [array(item, where) for item in stored]
 
 
-FACTORS = Form(lambda values: values, _read_factors)
+FACTORS = Conversion(lambda values: values, _read_factors)
 
-OF_TYPES = [
-    *nets.options([each.name for each in fields(TypeEmbedding) if each.name not in ("seed", "use_tebd_bias")], UNSET),
-    *nets.options(["use_tebd_bias"], True),
-    checked("padding", None, True),
+TYPE_OPTIONS = [
+    *nets.option_rows(
+        [each.name for each in fields(TypeEmbedding) if each.name not in ("seed", "use_tebd_bias")], UNSET
+    ),
+    *nets.option_rows(["use_tebd_bias"], True),
+    checked_row("padding", None, True),
 ]
 """Rows of the options of a type embedding."""
 
@@ -69,18 +71,18 @@ def factor_rows(key: str, path: str, module: str, names: Iterable[str]) -> list[
 def read_types(tree: Any, where: str) -> TypeEmbedding:
     """Return the options of a stored type embedding."""
     check_version(tree, 2, where)
-    return build(TypeEmbedding, read_rows(OF_TYPES, tree, where), where)
+    return build(TypeEmbedding, read_rows(TYPE_OPTIONS, tree, where), where)
 
 
-def types_form(types: TypeEmbedding, type_map: tuple[str, ...], *, named: bool = True) -> Form:
-    """Return the form of the parameters of a type embedding; the stored options must be the same.
+def types_conversion(types: TypeEmbedding, type_map: tuple[str, ...], *, named: bool = True) -> Conversion:
+    """Return the conversion of the parameters of a type embedding; the stored options must be the same.
 
     Parameters
     ----------
     named : files repeat the names of the types
     """
     flags, net = [types.trainable] * len(types.neuron), types.net(len(type_map))
-    form = nets.net_form(net, types.precision, flags)
+    conversion = nets.net_conversion(net, types.precision, flags)
     vectors = ("neuron", "use_econf_tebd", "use_tebd_bias")
 
     def write(params: Params) -> dict[str, Any]:
@@ -89,33 +91,33 @@ def types_form(types: TypeEmbedding, type_map: tuple[str, ...], *, named: bool =
             "@version": 2,
             "ntypes": len(type_map),
             "padding": True,
-            **write_rows(OF_TYPES, types),
+            **write_rows(TYPE_OPTIONS, types),
             "type_map": list(type_map) if named else None,
-            "embedding": form.write(params),  # type: ignore[misc]
+            "embedding": conversion.write(params),  # type: ignore[misc]
         }
 
     def read(tree: Any, where: str) -> Params:
         stored = read_types(tree, where)
         if any(getattr(stored, name) != getattr(types, name) for name in vectors):
             raise InputError(f"{where}: the stored type embedding {stored} is not that of the descriptor, {types}")
-        net = form.read(find(tree, "embedding", where), where)  # type: ignore[misc]
+        net = conversion.read(find(tree, "embedding", where), where)  # type: ignore[misc]
         return {**net, "inputs": types.inputs(type_map)}
 
-    return Form(write, read, "embedding.embedding_net.")
+    return Conversion(write, read, "embedding.embedding_net.")
 
 
 def charge_spin_rows(embedding: TypeEmbedding) -> list[Row]:
     """Return the rows of the embedding of charge and spin."""
-    tables = {name: types_form(embedding, names_of(limits), named=False) for name, limits in TABLES.items()}
-    mix = nets.layer_form(embedding.precision, embedding.trainable)
-    return [Row(name, name, form, torch=name) for name, form in {**tables, "mix_cs_mlp": mix}.items()]
+    tables = {name: types_conversion(embedding, names_of(limits), named=False) for name, limits in TABLES.items()}
+    mix = nets.layer_conversion(embedding.precision, embedding.trainable)
+    return [Row(name, name, conversion, torch=name) for name, conversion in {**tables, "mix_cs_mlp": mix}.items()]
 
 
 def attention_rows(attention: GatedAttention, trainable: bool) -> Iterator[Row]:
     """Return the rows of the attention layers, a `NeighborGatedAttention`."""
     layer, norm = (
-        nets.layer_form(attention.precision, trainable),
-        nets.norm_form(attention.ln_eps, attention.trainable_ln, attention.precision),
+        nets.layer_conversion(attention.precision, trainable),
+        nets.norm_conversion(attention.ln_eps, attention.trainable_ln, attention.precision),
     )
     common = {
         "nnei": attention.slots,
@@ -130,15 +132,15 @@ def attention_rows(attention: GatedAttention, trainable: bool) -> Iterator[Row]:
     inner = {**common, "smooth": attention.smooth, "num_heads": 1, "bias": True}
     top = "attention_layers"
     head = {"@class": "NeighborGatedAttention", "@version": 1, "layer_num": attention.layers, **stack}
-    yield from (derived(top, lambda _: head), checked(f"{top}/layer_num", attention.layers))
+    yield from (write_only_row(top, lambda _: head), checked_row(f"{top}/layer_num", attention.layers))
     if not attention.layers:
-        yield Row(f"{top}/{top}", "attention", Form(lambda _: [], lambda stored, where: []))
+        yield Row(f"{top}/{top}", "attention", Conversion(lambda _: [], lambda stored, where: []))
     for number in range(attention.layers):
         key, module = f"{top}/{top}/{number}", f"se_atten.dpa1_attention.attention_layers.{number}."
         place = f"attention/{number}"
-        yield from (derived(key, lambda _: stack), derived(f"{key}/attention_layer", lambda _: inner))
+        yield from (write_only_row(key, lambda _: stack), write_only_row(f"{key}/attention_layer", lambda _: inner))
         for name in ("num_heads", "do_mask", "bias", "smooth"):
-            yield checked(f"{key}/attention_layer/{name}", inner[name])
+            yield checked_row(f"{key}/attention_layer/{name}", inner[name])
         for name in attention.nets:
             stem = f"attention_layer/{name}"
             yield Row(f"{key}/{stem}", f"{place}/{name}/layers/0", layer, torch=f"{module}{stem.replace('/', '.')}")
