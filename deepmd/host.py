@@ -43,7 +43,7 @@ def split(x: Any, sizes: tuple[int, ...], *, axis: int) -> list[Any]:
     return [x[(*before, slice(start, stop))] for start, stop in spans(sizes)]
 
 
-def recurrence(first: np.ndarray, second: np.ndarray, factor: np.ndarray, count: int) -> np.ndarray:
+def chebyshev_rows(first: np.ndarray, second: np.ndarray, factor: np.ndarray, count: int) -> np.ndarray:
     """Three-term recurrence y_{k+1} = factor * y_k - y_{k-1} of y_0 and y_1 (N, M): all terms as (N, count, M)."""
     out = np.empty((len(first), count, first.shape[1]), dtype=first.dtype)
     for k in range(count):
@@ -83,7 +83,7 @@ def numpy_namespace(standard: Any, **own: Any) -> SimpleNamespace:
         "float16": np.float16,
         "matmul": folded_matmul(standard.matmul),
         "halo_exchange": lambda x: x,
-        "recurrence": recurrence,
+        "chebyshev_rows": chebyshev_rows,
         "shape": shape,
         "sigmoid": lambda x: 0.5 * (1.0 + standard.tanh(0.5 * x)),
         "silut": lambda x, threshold: composed_silut(x, threshold, xp=SimpleNamespace(**names)),

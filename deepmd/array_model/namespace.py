@@ -59,7 +59,7 @@ EXTRAS = {
     "bfloat16": "likewise; a namespace without it maps it to float32",
     "halo_exchange": "features of all local and ghost atoms from those of the centres: identity in Python; MPI "
     "communication in files run by LAMMPS",
-    "recurrence": "y_{k+1} = f y_k - y_{k-1}, all terms in a new axis before the last; derivatives do not see it, "
+    "chebyshev_rows": "y_{k+1} = f y_k - y_{k-1}, all terms in a new axis before the last; derivatives do not see it, "
     "so nothing keeps the steps",
     "shape": "sizes as Python ints where known and scalar tensors elsewhere; in TensorFlow graphs `.shape` has None",
     "segment_sum": "scatter-add of rows, the adjoint of take; the standard has no scatter",

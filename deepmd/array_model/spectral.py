@@ -76,7 +76,7 @@ def moments(x_NM: Array, rows_NCM: Array, count: int, *, xp: Namespace) -> Array
     """
     x0_NM = xp.stop_gradient(xp.minimum(x_NM, xp.ones_like(x_NM)))
     y_NM = 2.0 * (x0_NM * x0_NM) - 1.0
-    basis_NMK = xp.matrix_transpose(xp.recurrence(xp.ones_like(y_NM), y_NM, 2.0 * y_NM, count // 2))
+    basis_NMK = xp.matrix_transpose(xp.chebyshev_rows(xp.ones_like(y_NM), y_NM, 2.0 * y_NM, count // 2))
     doubled_NCM = xp.concat([rows_NCM, rows_NCM * xp.expand_dims(x0_NM, axis=1)], axis=1)
     stepped_NCM = doubled_NCM * xp.expand_dims(x_NM - x0_NM, axis=1)
     sums = [xp.matmul(rows, basis_NMK) for rows in (doubled_NCM, stepped_NCM)]
@@ -138,7 +138,7 @@ def contract_with_adjoint(
     # R and x0 R of a component beside each other: K/2 even and K/2 odd sums become the K columns of the component
     doubled_NCM = xp.reshape(xp.stack([rows_NCM, rows_NCM * x0_N1M], axis=2), (atoms, 2 * components, width))
     ys = xp.split(2.0 * (x0_NM * x0_NM) - 1.0, widths, axis=1)
-    bases = [xp.recurrence(xp.ones_like(y), y, 2.0 * y, count // 2) for y in ys]
+    bases = [xp.chebyshev_rows(xp.ones_like(y), y, 2.0 * y, count // 2) for y in ys]
     rows, steps, x0s = (xp.split(array, widths, axis=2) for array in (rows_NCM, step_N1M, x0_N1M))
     sums = []
     for basis_NKM, doubled, row, step in zip(bases, xp.split(doubled_NCM, widths, axis=2), rows, steps, strict=True):
@@ -210,7 +210,7 @@ def product_moments(t_NP: Array, share_P: Array, scale: Array, count: int, *, xp
     # (t - t0) x'(t0) with x' = 1/(span sqrt(BEND^2 + t^2))
     step_NP = (t_NP - t0_NP) / (span * xp.sqrt(BEND**2 + t0_NP * t0_NP))
     y_NP = 2.0 * (x0_NP * x0_NP) - 1.0
-    basis_NPK = xp.matrix_transpose(xp.recurrence(xp.ones_like(y_NP), y_NP, 2.0 * y_NP, count // 2))
+    basis_NPK = xp.matrix_transpose(xp.chebyshev_rows(xp.ones_like(y_NP), y_NP, 2.0 * y_NP, count // 2))
     row_NP = t_NP * share_P
     rows_N2P = xp.stack([row_NP, row_NP * x0_NP], axis=1)
     sums = [xp.matmul(rows, basis_NPK) for rows in (rows_N2P, rows_N2P * xp.expand_dims(step_NP, axis=1))]

@@ -7,6 +7,7 @@ cost `vesin` hours, memory or the process, and come here.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,14 +17,20 @@ from deepmd.data.limits import SLACK
 MOST_BINS = 2.0**40
 """Most bins along one direction: wider bins find the same neighbours, and float64 numbers bins exactly."""
 
-PART = 2**21
-"""Chunk size: most candidate pairs of a run of centres, and eight times the most bins around these centres."""
-
-Pairs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""The centres (P,), ascending, their neighbours (P,), r_j - r_i (P, 3) and its length (P,), Angstrom."""
+MOST_CANDIDATES = 2**21
+"""Most candidate pairs of a run of centres, and eight times the most bins around these centres."""
 
 
-def pairs_by_bins(points: np.ndarray, cell: np.ndarray, cutoff: float) -> Iterator[Pairs]:
+class PairArrays(NamedTuple):
+    """Centres i (P,), ascending, neighbours j (P,), r_j - r_i (P, 3) and its length (P,), Angstrom."""
+
+    i: np.ndarray
+    j: np.ndarray
+    disp: np.ndarray
+    dist: np.ndarray
+
+
+def pairs_by_bins(points: np.ndarray, cell: np.ndarray, cutoff: float) -> Iterator[PairArrays]:
     """Yield all pairs nearer than the cutoff (Angstrom), periodic images included, one run of centres after another.
 
     Parameters
@@ -46,7 +53,7 @@ def pairs_by_bins(points: np.ndarray, cell: np.ndarray, cutoff: float) -> Iterat
     order = np.argsort(number_A, kind="stable")
     number_sorted = number_A[order]
 
-    def found(first: int, last: int) -> Iterator[Pairs]:
+    def find_pairs(first: int, last: int) -> Iterator[PairArrays]:
         """Yield the pairs of the centres first <= i < last, in halves where there are too many candidates."""
         # a bin beyond the border of the cell is bin `target` of image floor(target / bins)
         target_3NB = np.moveaxis(bin_A3[first:last, None] + steps_B3, -1, 0)
@@ -63,9 +70,9 @@ def pairs_by_bins(points: np.ndarray, cell: np.ndarray, cutoff: float) -> Iterat
         number = np.ravel_multi_index(tuple(rank[centre, step] for rank in rank_3NB), sizes)
         start = np.searchsorted(number_sorted, number)
         count = np.searchsorted(number_sorted, number, side="right") - start
-        if count.sum() > PART and last - first > 1:
-            yield from found(first, (first + last) // 2)
-            yield from found((first + last) // 2, last)
+        if count.sum() > MOST_CANDIDATES and last - first > 1:
+            yield from find_pairs(first, (first + last) // 2)
+            yield from find_pairs((first + last) // 2, last)
             return
         # the atoms of a bin are a run of `order`: candidates are start + 0, ..., start + count - 1
         source = np.repeat(np.arange(len(count)), count)
@@ -76,8 +83,8 @@ def pairs_by_bins(points: np.ndarray, cell: np.ndarray, cutoff: float) -> Iterat
         disp = points[j] - points[i] + shift @ cell
         square = np.einsum("pk,pk->p", disp, disp)
         kept = np.flatnonzero((square < cutoff * cutoff) & ((i != j) | shift.any(axis=1)))
-        yield i[kept], j[kept], disp[kept], np.sqrt(square[kept])
+        yield PairArrays(i[kept], j[kept], disp[kept], np.sqrt(square[kept]))
 
-    run = max(1, PART // (8 * len(steps_B3)))
+    run = max(1, MOST_CANDIDATES // (8 * len(steps_B3)))
     for first in range(0, len(points), run):
-        yield from found(first, min(first + run, len(points)))
+        yield from find_pairs(first, min(first + run, len(points)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from deepmd.array_model.namespace import Array, Namespace
 from deepmd.data.limits import FARTHEST, FLATTEST
 
-PLACED = 4.0 * FARTHEST
+LONGEST_PER_FLATNESS = 4.0 * FARTHEST
 """Largest length of a lattice vector or position, Angstrom, over the flatness of the cell.
 
 Beyond, rounding moves atoms by 1e-8 Angstrom.
@@ -25,7 +25,7 @@ def searchable(
     coord_A3 = xp.checked(coord_A3, out_A < FARTHEST, text)
     size_A = xp.maximum(out_A, xp.take(xp.max(_lengths(cell_F33, xp=xp), axis=1), frame_A, axis=0))
     text = "box is so skewed, or the atom so far from it, that rounding hides its place; give shorter vectors. Atom:"
-    return xp.checked(coord_A3, size_A < PLACED * xp.take(flatness_F, frame_A, axis=0), text), cell_F33
+    return xp.checked(coord_A3, size_A < LONGEST_PER_FLATNESS * xp.take(flatness_F, frame_A, axis=0), text), cell_F33
 
 
 def _cross(u: Array, v: Array, *, xp: Namespace) -> Array:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepmd.array_model.errors import InputError
-from deepmd.data.bins import Pairs, pairs_by_bins
+from deepmd.data.bins import PairArrays, pairs_by_bins
 from deepmd.data.lattice import images_within, reduced, spacing
 from deepmd.data.limits import FARTHEST, FLATTEST, LARGEST, MOST_NEIGHBOURS
 from deepmd.process import import_without
@@ -96,24 +96,23 @@ def find_neighbours(structures: Sequence[Structure], rcut: float) -> PairList:
     for structure in structures:
         real = np.flatnonzero(structure.types >= 0)
         blocks = list(_checked(structure, real, cutoff))
-        i, j, disp, dist = blocks[0] if len(blocks) == 1 else _joined(blocks)
-        parts.append((_numbered(i, real, offset), _numbered(j, real, offset), disp, dist))
+        i, j, disp, dist = blocks[0] if len(blocks) == 1 else _join_pairs(blocks)
+        parts.append(PairArrays(_numbered(i, real, offset), _numbered(j, real, offset), disp, dist))
         offset += len(structure.types)
-    i, j, disp, dist = parts[0] if len(parts) == 1 else _joined(parts)
+    i, j, disp, dist = parts[0] if len(parts) == 1 else _join_pairs(parts)
     types = np.concatenate([np.asarray(s.types, dtype=np.int64) for s in structures])
     frame = np.repeat(np.arange(len(structures)), [len(s.types) for s in structures])
     return PairList(i, j, disp, dist, types, frame, len(structures), np.concatenate([_inside(s) for s in structures]))
 
 
-def _joined(blocks: Sequence[Pairs]) -> Pairs:
-    i, j, disp, dist = (np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
-    return i, j, disp, dist
+def _join_pairs(blocks: Sequence[PairArrays]) -> PairArrays:
+    return PairArrays(*(np.concatenate(arrays) for arrays in zip(*blocks, strict=True)))
 
 
 # -- one frame ------------------------------------------------------------------------------------------------------
 
 
-def _checked(structure: Structure, real: np.ndarray, cutoff: float) -> Iterator[Pairs]:
+def _checked(structure: Structure, real: np.ndarray, cutoff: float) -> Iterator[PairArrays]:
     """Yield the pairs of the real atoms (numbers among the real atoms), one run of centres after another."""
 
     def refuse(what: str, number: str) -> None:
@@ -128,7 +127,7 @@ def _checked(structure: Structure, real: np.ndarray, cutoff: float) -> Iterator[
     if cell is not None:  # fractional coordinates in (-1, 1), where float64 is fine enough
         points = points - np.trunc(points @ np.linalg.inv(cell)) @ cell
     if not len(real) or _ordinary(points, cell, cutoff):
-        blocks: Iterator[Pairs] = iter([_by_vesin(points, cell, cutoff)])
+        blocks: Iterator[PairArrays] = iter([_by_vesin(points, cell, cutoff)])
     else:
         own = 0.0 if cell is None else images_within(cell, cutoff)
         if own > MOST_NEIGHBOURS:
@@ -139,8 +138,8 @@ def _checked(structure: Structure, real: np.ndarray, cutoff: float) -> Iterator[
         # open boundary: a cell so large that images are farther than any cutoff
         blocks = pairs_by_bins(points, 8.0 * FARTHEST * np.eye(3) if cell is None else cell, cutoff)
     for block in blocks:
-        centres = np.arange(block[0][0], block[0][-1] + 2) if len(block[0]) else np.zeros(1)
-        counts = np.diff(np.searchsorted(block[0], centres))
+        centres = np.arange(block.i[0], block.i[-1] + 2) if len(block.i) else np.zeros(1)
+        counts = np.diff(np.searchsorted(block.i, centres))
         if counts.max(initial=0) > MOST_NEIGHBOURS:
             refuse(f"atom {real[centres[np.argmax(counts)]]}", f"{counts.max()}")
         yield block
@@ -179,7 +178,7 @@ FEW_ATOMS = 2**16
 """Below 2**16 atoms indices fit uint16, which NumPy sorts with a two-pass radix sort."""
 
 
-def _by_vesin(points: np.ndarray, cell: np.ndarray | None, cutoff: float) -> Pairs:
+def _by_vesin(points: np.ndarray, cell: np.ndarray | None, cutoff: float) -> PairArrays:
     """Return all pairs sorted by centre.
 
     Below `FEW_ATOMS` vesin finds each pair once, and (j, i, -disp) is added here, in half the time of a full list.
@@ -190,11 +189,10 @@ def _by_vesin(points: np.ndarray, cell: np.ndarray | None, cutoff: float) -> Pai
     i, j, disp, dist = search.compute(points=points, box=box, periodic=cell is not None, quantities="ijDd")
     i, j = (found.view(np.int64) if found.dtype == np.uint64 else found.astype(np.int64) for found in (i, j))
     if whole:
-        return i, j, disp, dist
+        return PairArrays(i, j, disp, dist)
     order = np.argsort(np.concatenate([i, j]).astype(np.uint16), kind="stable")
     pairs = ((i, j), (j, i), (disp, -disp), (dist, dist))
-    i, j, disp, dist = (np.take(np.concatenate(both), order, axis=0) for both in pairs)
-    return i, j, disp, dist
+    return PairArrays(*(np.take(np.concatenate(both), order, axis=0) for both in pairs))
 
 
 def _inside(structure: Structure) -> np.ndarray:

@@ -75,7 +75,7 @@ def _none(model: Model, frames: Frames) -> BiasAndScale:
 def _mean(model: Model, frames: Frames) -> BiasAndScale:
     """Return the mean of the atomic labels of each type; without atomic labels the least-squares fit of the totals."""
     bias, std = _none(model, frames)
-    counts, total = with_output(model, frames)
+    counts, total = labelled_totals(model, frames)
     if len(counts):
         bias, *_ = np.linalg.lstsq(counts, total, rcond=model.rcond)
     atomic = [(system, frame) for system, frame in frames if model.output.atomic_label in system.data]
@@ -88,13 +88,13 @@ def _mean(model: Model, frames: Frames) -> BiasAndScale:
     return bias, std
 
 
-def _mean_and_deviation(model: Model, frames: Frames) -> BiasAndScale:
+def _property(model: Model, frames: Frames) -> BiasAndScale:
     """Return bias and scale of a property.
 
     With `distinguish_types` the bias is the least-squares fit by type, the scale the deviation of the residual.
     Otherwise they are mean and deviation over frames, of the value per atom if the property is a sum over atoms.
     """
-    counts, total = with_output(model, frames)
+    counts, total = labelled_totals(model, frames)
     if not len(counts):
         return _none(model, frames)
     natoms = counts.sum(axis=1, keepdims=True)
@@ -111,7 +111,7 @@ def _mean_and_deviation(model: Model, frames: Frames) -> BiasAndScale:
     return bias, np.tile(std, (model.ntypes, 1))
 
 
-def with_output(model: Model, frames: Frames) -> BiasAndScale:
+def labelled_totals(model: Model, frames: Frames) -> tuple[np.ndarray, np.ndarray]:
     """Return numbers of atoms with an output by type (F, T), and labels (F, d), of frames with a label of the total."""
     labelled = [(system, frame) for system, frame in frames if model.output.label in system.data]
     counts = type_counts(labelled, model.ntypes).reshape(-1, model.ntypes)
@@ -121,16 +121,16 @@ def with_output(model: Model, frames: Frames) -> BiasAndScale:
     return counts[used], np.array(labels).reshape(-1, model.output.width)[used]
 
 
-KINDS: dict[str, Callable[[Any, Frames], BiasAndScale]] = {
+FUNCTIONS: dict[str, Callable[[Any, Frames], BiasAndScale]] = {
     "energy": _energy,
     "dipole": _none,
     "polar": _mean,
     "dos": _mean,
-    "property": _mean_and_deviation,
+    "property": _property,
 }
 """Function that computes bias and scale, by output."""
 
 
 def output_statistics(model: Model, frames: Frames) -> BiasAndScale:
     """Return bias and scale (T, d) of each type."""
-    return KINDS[model.output.name](model, frames)
+    return FUNCTIONS[model.output.name](model, frames)

@@ -57,22 +57,22 @@ def pack_candidates(
     pair_NC, mask_NC = _nearest(
         found.dist_NC, xp.logical_and(found.mask_NC, kind_NC >= 0), row_N, layout.row_limit, xp=xp
     )
-    # `part_NC`: section of each neighbour; `near_NC`: mask with excluded neighbours, whose slots may have to stay empty
-    part_NC, near_NC = _entries(kind_NC, pair_NC, xp=xp), mask_NC
+    # `section_NC`: section of each neighbour; `near_NC`: mask that keeps excluded neighbours, as slots may stay empty
+    section_NC, near_NC = _entries(kind_NC, pair_NC, xp=xp), mask_NC
     for a, b in {*layout.excluded, *((b, a) for a, b in layout.excluded)}:
-        both_NC = xp.logical_and(xp.expand_dims(xp.equal(type_N, a), axis=1), xp.equal(part_NC, b))
-        mask_NC = xp.logical_and(mask_NC, xp.logical_not(both_NC))
+        excluded_NC = xp.logical_and(xp.expand_dims(xp.equal(type_N, a), axis=1), xp.equal(section_NC, b))
+        mask_NC = xp.logical_and(mask_NC, xp.logical_not(excluded_NC))
     if layout.mixed:
-        one_NC = xp.zeros_like(part_NC) + len(layout.typed)
-        part_NC = xp.concat([part_NC, one_NC], axis=1) if layout.typed else one_NC
+        one_NC = xp.zeros_like(section_NC) + len(layout.typed)
+        section_NC = xp.concat([section_NC, one_NC], axis=1) if layout.typed else one_NC
     if layout.typed:  # every neighbour twice: in its section, without holes of excluded neighbours, and in the row
         pair_NC, near_NC, mask_NC = (
             xp.concat(both, axis=1) for both in ((pair_NC, pair_NC), (mask_NC, near_NC), (mask_NC, mask_NC))
         )
     slot_NC, mask_NC, widths = _slots(
-        part_NC, mask_NC, near_NC if layout.needs_neighbour_features else mask_NC, layout, xp=xp
+        section_NC, mask_NC, near_NC if layout.needs_neighbour_features else mask_NC, layout, xp=xp
     )
-    last_NC = xp.logical_and(mask_NC, xp.equal(part_NC, len(layout.sections) - 1))
+    last_NC = xp.logical_and(mask_NC, xp.equal(section_NC, len(layout.sections) - 1))
     inner = _inner(_entries(found.dist_NC, pair_NC, xp=xp), last_NC, slot_NC - spans(widths)[-1][0], layout, xp=xp)
     pair_NM, mask_NM = _placed(pair_NC, slot_NC, mask_NC, spans(widths)[-1][1], xp=xp)
     disp_NM = [
@@ -84,7 +84,7 @@ def pack_candidates(
     is_centre_A = xp.segment_sum(xp.ones_like(atom_N), atom_N, xp.size(type_A, 0)) > 0
     atoms_A = xp.argsort(xp.where(is_centre_A, type_A, xp.zeros_like(type_A) + ntypes), axis=0)
     position_A = xp.segment_sum(xp.counting(xp.size(type_A, 0), like=atoms_A), atoms_A, xp.size(type_A, 0))
-    kind_NM = part_NC[:, :0]
+    kind_NM = section_NC[:, :0]
     if layout.mixed:
         kind_NM = _kinds(type_A, frame_A, atom_N, _entries(kind_NC, pair_NM, xp=xp), mask_NM, xp=xp)
     in_cell_N3 = xp.take(found.in_cell_A3, atom_N, axis=0)
@@ -122,17 +122,19 @@ def _nearest(dist_NC: Array, mask_NC: Array, row_N: Array, limit: int, *, xp: Na
 
 
 def _slots(
-    part_NC: Array, mask_NC: Array, counted_NC: Array, layout: Layout, *, xp: Namespace
+    section_NC: Array, mask_NC: Array, counted_NC: Array, layout: Layout, *, xp: Namespace
 ) -> tuple[Array, Array, tuple[Array, ...]]:
     """Return the slot of each neighbour, the mask of neighbours with a slot, and the widths of sections (longest row).
 
     Neighbours that are in `counted_NC` but not in `mask_NC` leave their slots empty.
     """
-    slot_NC, kept_NC, widths, start = xp.zeros_like(part_NC), xp.zeros_like(part_NC), [], 0
-    for section, sel in enumerate(layout.sections):
+    slot_NC, kept_NC, widths, start = xp.zeros_like(section_NC), xp.zeros_like(section_NC), [], 0
+    for number, sel in enumerate(layout.sections):
         # rank of a neighbour: number of counted neighbours of its section up to this one, in order of distance
-        hit_NC = xp.logical_and(mask_NC, xp.equal(part_NC, section))
-        rank_NC = xp.cumulative_sum(xp.astype(xp.logical_and(counted_NC, xp.equal(part_NC, section)), xp.int64), axis=1)
+        hit_NC = xp.logical_and(mask_NC, xp.equal(section_NC, number))
+        rank_NC = xp.cumulative_sum(
+            xp.astype(xp.logical_and(counted_NC, xp.equal(section_NC, number)), xp.int64), axis=1
+        )
         hit_NC = xp.logical_and(hit_NC, rank_NC <= sel)
         widths.append(_longest(rank_NC, hit_NC, xp=xp))
         slot_NC = xp.where(hit_NC, rank_NC - 1 + start, slot_NC)

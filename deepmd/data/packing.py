@@ -58,14 +58,14 @@ def pack(
     row_of[centres] = np.arange(len(centres))
 
     row = row_of[neighbours.i]
-    section = np.zeros(len(types), dtype=np.int64) if layout.mixed else types
+    section_of = np.zeros(len(types), dtype=np.int64) if layout.mixed else types
     inside = (row >= 0) & (neighbours.dist <= layout.rcut)
     pair, dist, j = np.arange(len(row)), neighbours.dist, neighbours.j
     if not inside.all():
         pair = np.flatnonzero(inside)
         row, dist, j = row[pair], dist[pair], j[pair]
-    part = section[j]
-    pair, row, part = _nearest(pair, row, part, dist, layout, ordered=ordered)
+    section = section_of[j]
+    pair, row, section = _nearest(pair, row, section, dist, layout, ordered=ordered)
 
     sections = len(layout.sections)
     # message passing: ranks before the exclusion of pairs, so that an excluded neighbour leaves its slot empty
@@ -73,20 +73,20 @@ def pack(
     for a, b in layout.excluded:
         type_i, type_j = types[neighbours.i[pair]], types[neighbours.j[pair]]
         keep = ~(((type_i == a) & (type_j == b)) | ((type_i == b) & (type_j == a)))
-        pair, row, part, slot = pair[keep], row[keep], part[keep], slot[keep]
+        pair, row, section, slot = pair[keep], row[keep], section[keep], slot[keep]
     counted = slot
     if layout.typed:
-        pair, row, part = _once_more(pair, row, types[neighbours.j[pair]], layout.typed)
+        pair, row, section = _once_more(pair, row, types[neighbours.j[pair]], layout.typed)
     # slot: rank of a neighbour in its section of its row; column = start of the section + slot
-    slot = _rank(row * sections + part)
+    slot = _rank(row * sections + section)
     if layout.needs_neighbour_features:  # the mixed row, which comes last
         slot[len(slot) - len(counted) :] = counted
-    used = [int(slot[part == section].max(initial=-1)) + 1 for section in range(sections)]
+    used = [int(slot[section == number].max(initial=-1)) + 1 for number in range(sections)]
     # the last slot of a mixed row stands for all that remain of `sel`
     widths = (*used[:-1], used[-1] + layout.mixed)
-    near, last = neighbours.dist[pair], part == sections - 1
+    near, last = neighbours.dist[pair], section == sections - 1
     inner = tuple(int(slot[last & (slot < sel) & (near <= rcut)].max(initial=-1)) + 1 for rcut, sel in layout.inner)
-    column = np.array([start for start, _ in spans(widths)], dtype=np.int64)[part] + slot
+    column = np.array([start for start, _ in spans(widths)], dtype=np.int64)[section] + slot
 
     # numbering of the A atoms: the centres, then atoms that are neighbours only
     index_of = row_of.copy()
@@ -127,7 +127,7 @@ def pack(
 
 
 def _nearest(
-    pair: np.ndarray, row: np.ndarray, part: np.ndarray, dist: np.ndarray, layout: Layout, *, ordered: bool
+    pair: np.ndarray, row: np.ndarray, section: np.ndarray, dist: np.ndarray, layout: Layout, *, ordered: bool
 ) -> tuple[np.ndarray, ...]:
     """Sort pairs by (row, section, distance) and keep those that fit into `sel`.
 
@@ -135,32 +135,32 @@ def _nearest(
     lexsort, which takes several times as long. Distances that agree to about ten digits may then come in either order.
     If order is of no account, groups below 2**16 fit uint16, which NumPy sorts with a two-pass radix sort.
     """
-    group = row * len(layout.sel) + part
+    group = row * len(layout.sel) + section
     count = np.bincount(group, minlength=1)
     count = np.append(count, np.zeros(-len(count) % len(layout.sel), dtype=np.int64)).reshape(-1, len(layout.sel))
     if (count <= layout.sel).all():
         by_group = not ordered and len(count) * len(layout.sel) <= 2**16
         order = np.argsort(group.astype(np.uint16) if by_group else group + dist * (0.5 / layout.rcut), kind="stable")
-        return pair[order], row[order], part[order]
+        return pair[order], row[order], section[order]
     # overflow: first the nearest `row_limit` of each row, then the nearest `sel` of each section
     overflow = count.sum(axis=1).max() > layout.row_limit
     _warn(count.max(axis=0), layout)
     if overflow:
         order = np.lexsort((dist, row))
         order = order[_rank(row[order]) < layout.row_limit]
-        pair, row, part, dist = pair[order], row[order], part[order], dist[order]
-    order = np.lexsort((dist, part, row))
-    pair, row, part = pair[order], row[order], part[order]
-    fits = _rank(row * len(layout.sel) + part) < np.asarray(layout.sel)[part]
-    return pair[fits], row[fits], part[fits]
+        pair, row, section, dist = pair[order], row[order], section[order], dist[order]
+    order = np.lexsort((dist, section, row))
+    pair, row, section = pair[order], row[order], section[order]
+    fits = _rank(row * len(layout.sel) + section) < np.asarray(layout.sel)[section]
+    return pair[fits], row[fits], section[fits]
 
 
 def _once_more(pair: np.ndarray, row: np.ndarray, kind: np.ndarray, typed: tuple[int, ...]) -> tuple[np.ndarray, ...]:
     """Repeat pairs that are sorted by (row, distance): first in sections of neighbour types, then in the mixed row."""
     order = np.lexsort((kind, row))
     order = order[_rank(row[order] * len(typed) + kind[order]) < np.asarray(typed)[kind[order]]]
-    part = np.concatenate([kind[order], np.full(len(pair), len(typed))])
-    return np.concatenate([pair[order], pair]), np.concatenate([row[order], row]), part
+    section = np.concatenate([kind[order], np.full(len(pair), len(typed))])
+    return np.concatenate([pair[order], pair]), np.concatenate([row[order], row]), section
 
 
 def _warn(most: np.ndarray, layout: Layout) -> None:

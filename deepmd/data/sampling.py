@@ -12,8 +12,8 @@ import numpy as np
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.data.systems import System
 
-BLOCK = 4096
-"""Systems drawn by one generator: draw d is entry d % BLOCK of the generator of block d // BLOCK."""
+DRAWS_PER_GENERATOR = 4096
+"""Systems drawn by one generator: draw d is entry d % DRAWS_PER_GENERATOR of generator d // DRAWS_PER_GENERATOR."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class SamplingRule:
         return count_batches(self.systems, self.batch_size)
 
     @property
-    def epoch(self) -> int:
-        """Steps until every system has been visited completely, on average."""
+    def steps_per_epoch(self) -> int:
+        """Steps until every frame of every system has been in a batch, on average."""
         draws = max(n / p for n, p in zip(self.num_batches, self.probability, strict=True) if p > 0.0)
         return math.ceil(draws / max(self.mixed, 1))
 
@@ -60,50 +60,59 @@ def make_rule(
     where: str,
 ) -> SamplingRule:
     """Return the rule that the options of a data section describe; errors name the section `where`."""
-    kept, sizes, mixed = _sizes(systems, batch_size, f"{where}/batch_size")
+    place = f"{where}/batch_size"
+    form, number = _parse_batch_size(batch_size, place) if isinstance(batch_size, str) else ("", 0)
+    kept = _filter_systems(systems, number, place) if form == "filter" else list(systems)
+    if isinstance(batch_size, str):
+        sizes = [_size_batch(form, number, system) for system in kept]
+    else:
+        sizes = _check_sizes(batch_size, len(kept), place)
     if sys_probs is not None:
         if len(kept) != len(systems):
             raise InputError(f"{where}/sys_probs: cannot be combined with batch_size 'filter:N', which drops systems")
-        probability = _given(sys_probs, count_batches(kept, sizes), f"{where}/sys_probs")
+        probability = _complete_probabilities(sys_probs, count_batches(kept, sizes), f"{where}/sys_probs")
     else:
-        probability = _automatic(auto_prob, count_batches(kept, sizes), f"{where}/auto_prob")
+        probability = _weigh_systems(auto_prob, count_batches(kept, sizes), f"{where}/auto_prob")
+    mixed = number if form == "mixed" else 0
     return SamplingRule(tuple(kept), tuple(sizes), tuple(float(p) for p in probability), mixed)
 
 
-def _sizes(
-    systems: Sequence[System], batch_size: int | str | Sequence[int], where: str
-) -> tuple[list[System], list[int], int]:
-    """Return the systems that stay under `batch_size`, their batch sizes, and `mixed` of the rule."""
-    systems = list(systems)
-    if isinstance(batch_size, int):
-        sizes = [batch_size] * len(systems)
-    elif not isinstance(batch_size, str):
-        sizes = list(batch_size)
-        if len(sizes) != len(systems):
-            raise InputError(f"{where}: has {len(sizes)} entries for {len(systems)} systems")
-    else:
-        rule, _, text = batch_size.partition(":")
-        known = ("auto", "mixed", "max", "filter")
-        if rule not in known or (rule != "auto" and not text) or (text and not (text.isdecimal() and int(text))):
-            accepted = f"number, list, auto, auto:N, mixed:N, max:N, filter:N.{nearest(rule, known)}"
-            raise InputError(f"{where}: {batch_size!r} is not understood. Accepted: {accepted}")
-        number = int(text or 32)
-        if rule == "mixed":
-            return systems, [1] * len(systems), number
-        if rule == "filter":
-            systems = [system for system in systems if system.num_atoms <= number]
-            if not systems:
-                raise InputError(f"{where}: {batch_size!r} leaves no system")
-        if rule == "auto":
-            sizes = [math.ceil(number / system.num_atoms) for system in systems]
-        else:
-            sizes = [max(1, number // system.num_atoms) for system in systems]
+def _parse_batch_size(text: str, where: str) -> tuple[str, int]:
+    """Return form and number of a `batch_size` that is a text, "FORM:N" or "auto" (N = 32)."""
+    form, _, number = text.partition(":")
+    known = ("auto", "mixed", "max", "filter")
+    if form not in known or (form != "auto" and not number) or (number and not (number.isdecimal() and int(number))):
+        accepted = f"number, list, auto, auto:N, mixed:N, max:N, filter:N.{nearest(form, known)}"
+        raise InputError(f"{where}: {text!r} is not understood. Accepted: {accepted}")
+    return form, int(number or 32)
+
+
+def _filter_systems(systems: Sequence[System], most: int, where: str) -> list[System]:
+    """Return the systems of at most `most` atoms."""
+    kept = [system for system in systems if system.num_atoms <= most]
+    if not kept:
+        raise InputError(f"{where}: 'filter:{most}' leaves no system")
+    return kept
+
+
+def _size_batch(form: str, number: int, system: System) -> int:
+    """Return the frames of a batch of a system: "auto" at least `number` atoms, "max" and "filter" at most."""
+    if form == "mixed":  # one frame each of systems that are drawn frame by frame
+        return 1
+    return math.ceil(number / system.num_atoms) if form == "auto" else max(1, number // system.num_atoms)
+
+
+def _check_sizes(batch_size: int | Sequence[int], count: int, where: str) -> list[int]:
+    """Return a batch size for each of `count` systems from one number, or from a number for each."""
+    sizes = [batch_size] * count if isinstance(batch_size, int) else list(batch_size)
+    if len(sizes) != count:
+        raise InputError(f"{where}: has {len(sizes)} entries for {count} systems")
     if min(sizes) < 1:
         raise InputError(f"{where}: a batch needs at least one frame, got {min(sizes)}")
-    return systems, sizes, 0
+    return sizes
 
 
-def _given(sys_probs: Sequence[float], batches: Sequence[int], where: str) -> np.ndarray:
+def _complete_probabilities(sys_probs: Sequence[float], batches: Sequence[int], where: str) -> np.ndarray:
     """Return the given probabilities; negative entries share the rest in proportion to their numbers of batches."""
     probability = np.array(sys_probs, dtype=np.float64)
     if len(probability) != len(batches):
@@ -119,29 +128,31 @@ def _given(sys_probs: Sequence[float], batches: Sequence[int], where: str) -> np
     return probability
 
 
-def _automatic(rule: str, batches: Sequence[int], where: str) -> np.ndarray:
-    """Return the probabilities of `auto_prob`: uniform, or by numbers of batches, in blocks of systems with weights."""
+def _weigh_systems(auto_prob: str, batches: Sequence[int], where: str) -> np.ndarray:
+    """Return the probabilities of `auto_prob`: uniform, or by numbers of batches, in runs of systems with weights."""
     weights = np.array(batches, dtype=np.float64)
-    head, *blocks = rule.split(";")
-    if head == "prob_uniform" and not blocks:
+    head, *runs = auto_prob.split(";")
+    if head == "prob_uniform" and not runs:
         return np.full(len(weights), 1.0 / len(weights))
     if head != "prob_sys_size":
         known = ("prob_uniform", "prob_sys_size")
         accepted = f"{', '.join(known)}, prob_sys_size;start:end:weight;...{nearest(head, known)}"
-        raise InputError(f"{where}: {rule!r} is not understood. Accepted: {accepted}")
-    if not blocks:
+        raise InputError(f"{where}: {auto_prob!r} is not understood. Accepted: {accepted}")
+    if not runs:
         return np.asarray(weights / weights.sum())
     probability = np.zeros(len(weights))
-    for block in blocks:
+    for run in runs:
         try:
-            start, end, weight = (kind(text) for kind, text in zip((int, int, float), block.split(":"), strict=True))
+            start, end, weight = (kind(text) for kind, text in zip((int, int, float), run.split(":"), strict=True))
         except ValueError as error:
-            raise InputError(f"{where}: the block {block!r} is not start:end:weight") from error
+            raise InputError(f"{where}: the block {run!r} is not start:end:weight") from error
         if not 0 <= start < end <= len(weights) or not 0.0 <= weight < math.inf:
-            raise InputError(f"{where}: the block {block!r} does not fit {len(weights)} systems")
+            raise InputError(f"{where}: the block {run!r} does not fit {len(weights)} systems")
         probability[start:end] = weight * weights[start:end] / weights[start:end].sum()
     if not 0.0 < probability.sum() < math.inf:
-        raise InputError(f"{where}: the weights of {rule!r} sum to {probability.sum():g}; accepted: a positive number")
+        raise InputError(
+            f"{where}: the weights of {auto_prob!r} sum to {probability.sum():g}; accepted: a positive number"
+        )
     return np.asarray(probability / probability.sum())
 
 
@@ -151,7 +162,7 @@ class Sampler:
     def __init__(self, rule: SamplingRule, seed: int) -> None:
         self.rule = rule
         self._seed = seed
-        self._visits_before: list[np.ndarray] = [np.zeros(len(rule.systems), dtype=np.int64)]
+        self._draws_before: list[np.ndarray] = [np.zeros(len(rule.systems), dtype=np.int64)]
         self._order = lru_cache(maxsize=4 * len(rule.systems))(self._draw_order)
         self._systems = lru_cache(maxsize=2)(self._draw_systems)
 
@@ -160,32 +171,34 @@ class Sampler:
         out = []
         per_step = max(self.rule.mixed, 1)
         for draw in range(step * per_step, (step + 1) * per_step):
-            system, visit = self._visit(draw)
-            out += [(self.rule.systems[system], int(frame)) for frame in self.visit(system, visit)]
+            system, batch = self._locate_draw(draw)
+            out += [(self.rule.systems[system], int(frame)) for frame in self.batch_frames(system, batch)]
         return out
 
-    def visit(self, system: int, visit: int) -> np.ndarray:
-        """Return the frames of batch `visit` of a system: each epoch is a new permutation of its frames."""
+    def batch_frames(self, system: int, batch: int) -> np.ndarray:
+        """Return the frames of a batch of a system; each pass over its frames is a new permutation."""
         size, frames = self.rule.batch_size[system], self.rule.systems[system].num_frames
-        per_epoch = max(frames // size, 1)
-        order = self._order(system, visit // per_epoch)
-        start = (visit % per_epoch) * size
+        per_pass = max(frames // size, 1)
+        order = self._order(system, batch // per_pass)
+        start = (batch % per_pass) * size
         return order[start : start + size]
 
-    def _draw_order(self, system: int, epoch: int) -> np.ndarray:
-        return np.random.default_rng([1, system, epoch, self._seed]).permutation(self.rule.systems[system].num_frames)
+    def _draw_order(self, system: int, number: int) -> np.ndarray:
+        """Return the order of the frames of a system in a pass."""
+        return np.random.default_rng([1, system, number, self._seed]).permutation(self.rule.systems[system].num_frames)
 
-    def _draw_systems(self, block: int) -> np.ndarray:
-        return np.random.default_rng([0, block, self._seed]).choice(
-            len(self.rule.systems), size=BLOCK, p=self.rule.probability
+    def _draw_systems(self, generator: int) -> np.ndarray:
+        """Return the systems of all draws of a generator."""
+        return np.random.default_rng([0, generator, self._seed]).choice(
+            len(self.rule.systems), size=DRAWS_PER_GENERATOR, p=self.rule.probability
         )
 
-    def _visit(self, draw: int) -> tuple[int, int]:
-        """Return the system of a draw, and how many earlier draws gave the same system."""
-        block, offset = divmod(draw, BLOCK)
-        while len(self._visits_before) <= block:
-            drawn = self._systems(len(self._visits_before) - 1)
-            self._visits_before.append(self._visits_before[-1] + np.bincount(drawn, minlength=len(self.rule.systems)))
-        drawn = self._systems(block)
+    def _locate_draw(self, draw: int) -> tuple[int, int]:
+        """Return the system of a draw, and how many earlier draws gave the same system: the number of its batch."""
+        generator, offset = divmod(draw, DRAWS_PER_GENERATOR)
+        while len(self._draws_before) <= generator:
+            drawn = self._systems(len(self._draws_before) - 1)
+            self._draws_before.append(self._draws_before[-1] + np.bincount(drawn, minlength=len(self.rule.systems)))
+        drawn = self._systems(generator)
         system = int(drawn[offset])
-        return system, int(self._visits_before[block][system] + np.count_nonzero(drawn[:offset] == system))
+        return system, int(self._draws_before[generator][system] + np.count_nonzero(drawn[:offset] == system))

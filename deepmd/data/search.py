@@ -34,7 +34,7 @@ MOST_BINS = 2.0**16
 MOST_AROUND = 2.0**15
 """Most bins to search around an atom. A lattice whose shortest vectors need more has too many neighbours."""
 
-LOOKED_AT = 2**12
+MOST_TRIED_PER_ATOM = 2**12
 """Bound of memory: most bins searched, and most candidate pairs, for A atoms in units of A + 2,000."""
 
 NOWHERE = 2**62
@@ -89,7 +89,7 @@ def candidates(
     rcut : cutoff, Angstrom
     periodic : 0 for the cells of open boundaries, where `in_cell_A3` are the positions as given; otherwise 1
     """
-    real_A, most = type_A >= 0, LOOKED_AT * (xp.size(coord_A3, 0) + 2000)
+    real_A, most = type_A >= 0, MOST_TRIED_PER_ATOM * (xp.size(coord_A3, 0) + 2000)
     coord_A3, cell_F33 = searchable(coord_A3, real_A, frame_A, cell_F33, xp=xp)
     inverse_F33 = inverse(cell_F33, xp=xp)
     spacing_F3 = 1.0 / xp.sqrt(xp.sum(inverse_F33 * inverse_F33, axis=1))  # between lattice planes
@@ -114,8 +114,8 @@ def candidates(
     steps_B3 = _steps(xp.astype(reach_3, xp.int64), xp=xp)
     around = xp.size(steps_B3, 0)
     text = "box is so small for so many atoms that each has too many neighbours"
-    looked_at = xp.sum(xp.zeros_like(type_A)) + around * xp.size(coord_A3, 0)
-    steps_1B3 = xp.expand_dims(xp.checked(steps_B3, looked_at <= most, text), axis=0)
+    tried = xp.sum(xp.zeros_like(type_A)) + around * xp.size(coord_A3, 0)
+    steps_1B3 = xp.expand_dims(xp.checked(steps_B3, tried <= most, text), axis=0)
     target_AB3 = xp.expand_dims(bin_A3, axis=1) + steps_1B3
     image_AB3 = target_AB3 // xp.expand_dims(bins_A3, axis=1)
     target_AB3 = target_AB3 - image_AB3 * xp.expand_dims(bins_A3, axis=1)

@@ -31,7 +31,7 @@ def sample(sampler: Sampler, num_batches: int) -> list[tuple[System, int]]:
     """Return the frames of the first `num_batches` batches of every system, each frame once."""
     out = []
     for number, system in enumerate(sampler.rule.systems):
-        frames = np.concatenate([sampler.visit(number, visit) for visit in range(num_batches)])
+        frames = np.concatenate([sampler.batch_frames(number, batch) for batch in range(num_batches)])
         out += [(system, int(frame)) for frame in dict.fromkeys(frames.tolist())]
     return out
 

@@ -42,7 +42,7 @@ SCALARS = ("energy", "atom_ener", "atom_pref", "atom_ener_coeff", "atomic_weight
 """Data without an axis for their values."""
 
 
-TENSORS = ("atom_dipole", "atom_polarizability")
+OUTPUT_ATOMS_ONLY = ("atom_dipole", "atom_polarizability")
 """Data that may be stored only for atoms whose type has an output."""
 
 
@@ -147,7 +147,7 @@ def load_system(
     path : a folder, or `file.hdf5#/group`
     type_map : element names of the model
     names : data to read where present; a mapping gives the width of each (for properties of any name)
-    without : types without atomic output; `TENSORS` may be stored for the other atoms only
+    without : types without atomic output; `OUTPUT_ATOMS_ONLY` may be stored for the other atoms only
     """
     with open_storage(str(path)) as storage:
         widths = names if isinstance(names, Mapping) else {name: WIDTHS[name] for name in names}
@@ -190,7 +190,7 @@ def _load(storage: Storage, type_map: Sequence[str], widths: Mapping[str, Width]
             continue
         if any(file is None for file in found):
             raise InputError(f"{where}: {name}.npy is missing in {sets[found.index(None)]} but present in other sets")
-        kept = np.flatnonzero(with_output) if name in TENSORS and types.ndim == 1 else np.arange(natoms)
+        kept = np.flatnonzero(with_output) if name in OUTPUT_ATOMS_ONLY and types.ndim == 1 else np.arange(natoms)
         files = [(file, n) for file, n in zip(found, frames, strict=True) if file]
         data[name] = np.concatenate([_label(storage, file, name, width, (n, natoms), kept) for file, n in files])
     if np.any(data.pop("numb_copy", np.ones(1)) != 1):

@@ -34,7 +34,7 @@ def _split(x: Any, sizes: tuple[int, ...], *, axis: int) -> list[Any]:
     return [x[(*(slice(None),) * axis, slice(start, stop), ...)] for start, stop in spans(sizes)]
 
 
-def _recurrence(first: Any, second: Any, factor: Any, count: int) -> Any:
+def _chebyshev_rows(first: Any, second: Any, factor: Any, count: int) -> Any:
     terms = [first, second]
     while len(terms) < count:
         terms.append(factor * terms[-1] - terms[-2])
@@ -46,7 +46,7 @@ xp: Any = SimpleNamespace(
     float16=standard.float32,
     bfloat16=standard.float32,
     halo_exchange=lambda x: x,
-    recurrence=_recurrence,
+    chebyshev_rows=_chebyshev_rows,
     shape=lambda x: x.shape,
     segment_sum=_segment_sum,
     sigmoid=_sigmoid,

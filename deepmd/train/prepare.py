@@ -98,7 +98,7 @@ def prepare(
         params = refit(params)
     numb_steps = options.training.numb_steps
     if numb_steps is None:
-        numb_steps = math.ceil((options.training.numb_epoch or 0.0) * data.epoch)
+        numb_steps = math.ceil((options.training.numb_epoch or 0.0) * data.steps_per_epoch)
     done = progress.step if progress else 0
     if done > numb_steps:
         raise InputError(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deepmd.array_model.errors import InputError
-from deepmd.data.sampling import BLOCK, Sampler, make_rule
+from deepmd.data.sampling import DRAWS_PER_GENERATOR, Sampler, make_rule
 from deepmd.data.systems import System
 
 
@@ -98,7 +98,7 @@ def test_an_epoch_visits_every_frame_once():
 
 @pytest.mark.parametrize(("batch_size", "steps"), [(1, 33), ("mixed:3", 11), ("mixed:5", 7)])
 def test_steps_of_an_epoch_draw_each_frame_once_on_average(batch_size, steps):
-    assert plan(batch_size).epoch == steps
+    assert plan(batch_size).steps_per_epoch == steps
 
 
 def test_epochs_and_seeds_differ():
@@ -110,15 +110,17 @@ def test_epochs_and_seeds_differ():
 
 def test_every_epoch_has_an_order_of_its_own():
     sampler = Sampler(plan(systems=(system(3, 50),)), seed=1)
-    orders = [tuple(int(sampler.visit(0, 50 * epoch + k)[0]) for k in range(50)) for epoch in range(5)]
+    orders = [tuple(int(sampler.batch_frames(0, 50 * epoch + k)[0]) for k in range(50)) for epoch in range(5)]
     assert len({*orders, tuple(range(50))}) == 6
 
 
 @pytest.mark.parametrize("batch_size", [1, "mixed:3"])
 def test_any_step_can_be_asked_for_directly(batch_size):
-    steps = [0, 7, BLOCK - 1, BLOCK, 2 * BLOCK + 5]
+    steps = [0, 7, DRAWS_PER_GENERATOR - 1, DRAWS_PER_GENERATOR, 2 * DRAWS_PER_GENERATOR + 5]
     walked = Sampler(plan(batch_size), seed=3)
-    walk = {step: [(s.num_atoms, frame) for s, frame in walked.frames(step)] for step in range(2 * BLOCK + 6)}
+    walk = {
+        step: [(s.num_atoms, frame) for s, frame in walked.frames(step)] for step in range(2 * DRAWS_PER_GENERATOR + 6)
+    }
     for step in reversed(steps):
         fresh = Sampler(plan(batch_size), seed=3)
         assert [(s.num_atoms, frame) for s, frame in fresh.frames(step)] == walk[step]
@@ -133,7 +135,7 @@ def test_systems_are_drawn_with_their_probability_and_without_skipping_frames():
 
 def test_no_frame_is_skipped_where_a_new_block_of_steps_begins():
     sampler = Sampler(plan(sys_probs=(0.1, 0.2, 0.7)), seed=0)
-    drawn = [sampler.frames(step)[0] for step in range(3 * BLOCK + 500)]
+    drawn = [sampler.frames(step)[0] for step in range(3 * DRAWS_PER_GENERATOR + 500)]
     for each, frames in zip(SYSTEMS, (7, 6, 20), strict=True):
         visited = [frame for s, frame in drawn if s is each]
         assert all(

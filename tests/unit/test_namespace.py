@@ -47,7 +47,7 @@ EXAMPLES = {
     "minimum": [((A, B), {}, np.minimum(A, B))],
     "ones_like": [((A,), {}, np.ones((4, 3))), ((TYPES,), {}, np.ones(4, dtype=np.int64))],
     "halo_exchange": [((A,), {}, A)],
-    "recurrence": [
+    "chebyshev_rows": [
         *(((np.ones((4, 3)), X, 2.0 * X, count), {}, CHEBYSHEV[:, :count]) for count in (1, 2, 3, 6)),
         *(((np.ones_like(x), x, 2.0 * x, 3), {}, np.zeros((len(x), 3, x.shape[1]))) for x in (A[:0], A[:, :0])),
         ((A, B, A, 3), {}, np.stack([A, B, A * B - A], axis=1)),
@@ -94,7 +94,7 @@ EXAMPLES = {
 CALLS = [
     pytest.param(name, *call, id=f"{name}-{k}") for name, calls in EXAMPLES.items() for k, call in enumerate(calls)
 ]
-UNKNOWN_SIZES = [call for call in CALLS if call.values[0] in ("recurrence", "split", "stack")]
+UNKNOWN_SIZES = [call for call in CALLS if call.values[0] in ("chebyshev_rows", "split", "stack")]
 
 
 def each_of(result, expected):
@@ -230,7 +230,7 @@ def test_tensorflow_makes_no_derivatives_of_the_terms_of_a_recurrence():
         with graph.as_default():
             x = tf.compat.v1.placeholder(tf.float64, [None, 3])
             cut_off = xp.stop_gradient(x)
-            terms = xp.recurrence(xp.ones_like(x), cut_off, 2.0 * cut_off, count) * xp.expand_dims(x, axis=1)
+            terms = xp.chebyshev_rows(xp.ones_like(x), cut_off, 2.0 * cut_off, count) * xp.expand_dims(x, axis=1)
             before = len(graph.get_operations())
             tf.gradients(tf.reduce_sum(terms), x)
         sizes.append(len(graph.get_operations()) - before)

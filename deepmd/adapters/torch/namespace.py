@@ -1,6 +1,6 @@
 """torch as the namespace of physics and of the neighbour search: `xp`, and `inference` for evaluations.
 
-`with_adjoint` and `segment_sum` are others in evaluations; `silut`, `recurrence` and `checked` are others in traces.
+`with_adjoint` and `segment_sum` are others in evaluations; `silut`, `chebyshev_rows` and `checked` in traces.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _compiled(function: Any) -> Any:
         return torch.jit.script(function)
 
 
-def _recurrence(first: torch.Tensor, second: torch.Tensor, factor: torch.Tensor, count: int) -> torch.Tensor:
+def _chebyshev_rows(first: torch.Tensor, second: torch.Tensor, factor: torch.Tensor, count: int) -> torch.Tensor:
     steps = _compiled(_steps) if torch.jit.is_tracing() else _steps
     out: torch.Tensor = steps(first, second, factor, count)
     return out
@@ -99,7 +99,7 @@ xp: Any = SimpleNamespace(
         "matmul": torch.matmul,  # without the standard's promotion, because precisions agree
         "nonzero": standard.nonzero,
         "halo_exchange": lambda x: x,
-        "recurrence": _recurrence,
+        "chebyshev_rows": _chebyshev_rows,
         "searchsorted": _searchsorted,
         "segment_sum": _segment_sum,
         "shape": lambda x: tuple(x.shape),
