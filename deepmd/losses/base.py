@@ -222,7 +222,7 @@ def total_square(
 
 
 def _at_least_one(count: Array, *, xp: Namespace) -> Array:
-    """Return a number of atoms to divide by, 1 for a batch without: its differences are 0."""
+    """Return a number of atoms to divide by: at least 1, as a batch may have none."""
     return xp.maximum(count, xp.ones_like(count))
 
 
