@@ -20,7 +20,7 @@ from deepmd.array_model.contracts import Model
 from deepmd.array_model.descriptors.expandable import Expandable
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params, dtype_of
-from deepmd.array_model.spectral import Expansion, Plan
+from deepmd.array_model.spectral import DOMAIN_START, Expansion, Plan
 from deepmd.array_model.tree import flatten, map_leaves, paths
 from deepmd.host import plain
 from deepmd.io.checking import check_finite, find, find_list
@@ -226,7 +226,7 @@ def _expansion_from_tree(tree: dict[str, Any], part: Any, ntypes: int, where: st
     if not isinstance(part, Expandable):
         raise InputError(f"expansion: {where}: stored for {part.kind}, which has none")
     # K terms: coefficients (J * 2K, G) and starts (J, G) of the J functions of a group (array_model/spectral.py)
-    expected: dict[str, tuple[int, ...]] = {"scale": (), "closest": ()}
+    expected: dict[str, tuple[int, ...]] = {"scale": (), DOMAIN_START: ()}
     for group, functions in enumerate(part.functions(ntypes)):
         expected.update(
             {
