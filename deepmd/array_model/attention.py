@@ -24,18 +24,17 @@ def layer_norm(x: Array, params: Params, eps: float, *, xp: Namespace) -> Array:
     return centred / xp.sqrt(variance + eps) * params["w"] + params["b"]
 
 
-NORM_FLOOR, NORM_FLOOR_FLOAT16 = 1e-12, 2.0**-12
-"""Floors of norms (docs/theory/mixed.md#gated-attention); in float16 the square 1e-24 underflows."""
+NORM_FLOORS = {**dict.fromkeys(("float64", "float32", "bfloat16"), 1e-12), "float16": 2.0**-12}
+"""Floors of norms by precision (docs/theory/mixed.md#gated-attention): the square 1e-24 underflows in float16."""
 
 
 def unit(x: Array, precision: str, length: Any = 1.0, *, xp: Namespace) -> Array:
-    """Normalise the vectors of the last axis to a length (..., 1): x length / max(|x|, floor) (see `NORM_FLOOR`).
+    """Normalise the vectors of the last axis to a length (..., 1): x length / max(|x|, floor) (see `NORM_FLOORS`).
 
     Derivatives are finite at zero, because the root is taken of the floor there. Rows of neighbours just within the
     cutoff may be shorter than the floor: their directions fade out.
     """
-    square = xp.sum(x * x, axis=-1, keepdims=True)
-    least = (NORM_FLOOR_FLOAT16 if PRECISIONS[precision] == "float16" else NORM_FLOOR) ** 2
+    square, least = xp.sum(x * x, axis=-1, keepdims=True), NORM_FLOORS[PRECISIONS[precision]] ** 2
     return x * (length / xp.sqrt(xp.where(square > least, square, least * xp.ones_like(square))))
 
 

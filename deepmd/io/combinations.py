@@ -143,7 +143,7 @@ def _linear(own: LinearSection, common: dict[str, Any], read: Read) -> tuple[Mod
     except ValueError as error:
         raise InputError(f"model: {error}") from error
     total = np.zeros((1, model.ntypes, 1))
-    for number, weight in enumerate(model.numbers):
+    for number, weight in enumerate(model.member_weights):
         path = f"models/{number}/out_bias"
         if path in given:
             total = total + weight * given[path]

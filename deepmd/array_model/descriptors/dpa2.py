@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 from deepmd.array_model import repformer
 from deepmd.array_model.contracts import Draw, Features, Statistics, Widths
 from deepmd.array_model.descriptors.base import Descriptor
-from deepmd.array_model.descriptors.mixed import cut_statistics
+from deepmd.array_model.descriptors.mixed import normalise_by_slot
 from deepmd.array_model.descriptors.se_atten import SeAtten
 from deepmd.array_model.descriptors.se_e3_tebd import SeE3Tebd
-from deepmd.array_model.environment import environment_rows, normalise_rows, switch
+from deepmd.array_model.environment import environment_rows, switch
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.messages import affine, init_factor, with_nested_slots
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
@@ -254,7 +254,7 @@ class Dpa2(Descriptor):
         near, own = self._repformer_neighbours(neighbours, xp=xp), params["repformers"]
         disp_NM3 = xp.astype(near.disp_NM3, dtype)
         rows_NM4 = environment_rows(disp_NM3, block.rcut_smth, block.rcut, self.env_protection, xp=xp)
-        rows_NM4 = normalise_rows(rows_NM4, *cut_statistics(own, near, xp=xp), near.type_N, xp=xp)
+        rows_NM4 = normalise_by_slot(rows_NM4, own, near, xp=xp)
         mask_NM = xp.logical_and(near.mask_NM, xp.logical_not(excluded_slots(near, self.exclude_types, xp=xp)))
         s_NM = switch(xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1)), block.rcut_smth, block.rcut, xp=xp)
         s_NM = xp.where(mask_NM, s_NM, xp.zeros_like(s_NM))
@@ -285,8 +285,7 @@ class Dpa2(Descriptor):
         return inner_neighbours(neighbours, len(neighbours.inner) - 1, self.repformer.rcut, xp=xp)
 
     def _fresh_layer(self, number: int, draw: Draw, *, xp: Namespace) -> Params:
-        block = self.repformer
-        last = number == block.nlayers - 1
+        block, last = self.repformer, number + 1 >= self.repformer.nlayers
         layer: Params = {}
         for k, (path, shape) in enumerate(block.affine_shapes(last).items()):
             *section, name = path.split("/")

@@ -12,8 +12,8 @@ from deepmd.array_model import charge_spin, repflow
 from deepmd.array_model.conditions import Conditions, find_problem
 from deepmd.array_model.contracts import Draw, Features, Statistics, Widths
 from deepmd.array_model.descriptors.base import Descriptor
-from deepmd.array_model.descriptors.mixed import cut_statistics
-from deepmd.array_model.environment import environment_rows, normalise_rows
+from deepmd.array_model.descriptors.mixed import normalise_by_slot
+from deepmd.array_model.environment import environment_rows
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.messages import init_factor, with_nested_slots
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
@@ -160,7 +160,7 @@ class Dpa3(Descriptor):
         dtype = dtype_of(self.precision, xp=xp)
         disp_NM3 = xp.astype(neighbours.disp_NM3, dtype)
         rows_NM4 = repflow.edge_rows(self.repflow, disp_NM3, self.env_protection, xp=xp)
-        rows_NM4 = normalise_rows(rows_NM4, *cut_statistics(params, neighbours, xp=xp), neighbours.type_N, xp=xp)
+        rows_NM4 = normalise_by_slot(rows_NM4, params, neighbours, xp=xp)
         mask_NM = xp.logical_and(
             neighbours.mask_NM, xp.logical_not(excluded_slots(neighbours, self.exclude_types, xp=xp))
         )

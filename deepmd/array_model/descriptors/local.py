@@ -57,16 +57,11 @@ class Local(Descriptor):
             raise ValueError(f"evaluation is {self.evaluation!r}; accepted: {', '.join(spectral.CHOICES)}")
 
     @property
-    def resolved_sel(self) -> tuple[int, ...]:
-        """Entries of `sel`; an error if statistics have not resolved a text."""
+    def slots(self) -> tuple[int, ...]:
+        """Slots of each section; an error if statistics have not resolved a `sel` that is a text."""
         if isinstance(self.sel, str):
             raise InputError(f"model/descriptor/sel: {self.sel!r} has not been resolved by neighbour statistics")
         return tuple(self.sel)
-
-    @property
-    def slots(self) -> tuple[int, ...]:
-        """Slots of each section, once `sel` is resolved."""
-        return self.resolved_sel
 
     @property
     def part_slots(self) -> tuple[int, ...]:

@@ -39,16 +39,16 @@ class Rows:
     seen_NM: Array
 
 
-def cut_statistics(params: Params, neighbours: Neighbours, *, xp: Namespace) -> list[Array]:
-    """Return `davg` and `dstd` of the slots of the batch (T, M, 4).
+def normalise_by_slot(rows_NM4: Array, params: Params, neighbours: Neighbours, *, xp: Namespace) -> Array:
+    """Return (row - davg) / dstd with the statistics of the centre type and the slot.
 
     The last slot of a row takes the statistics of the last slot of `sel`.
     """
-    out = []
+    parts = []
     for table in (params["davg"], params["dstd"]):
         sizes: tuple[Any, ...] = (neighbours.widths[0] - 1, xp.shape(table)[1] - neighbours.widths[0] + 1)
-        out.append(xp.concat([xp.split(table, sizes, axis=1)[0], table[:, -1:, :]], axis=1))
-    return out
+        parts.append(xp.concat([xp.split(table, sizes, axis=1)[0], table[:, -1:, :]], axis=1))
+    return normalise_rows(rows_NM4, parts[0], parts[1], neighbours.type_N, xp=xp)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Mixed(Local):
     @property
     def slots(self) -> tuple[int, ...]:
         """Slots of the one section, for neighbours of all types, once resolved."""
-        return (sum(self.resolved_sel),)
+        return (sum(super().slots),)
 
     @property
     def num_types_read(self) -> int:
@@ -101,8 +101,13 @@ class Mixed(Local):
         """Return the environment of each centre; `davg` and `dstd` (T, S, 4) agree in all slots, so slot 0 is read."""
         disp_NM3 = xp.astype(neighbours.disp_NM3, dtype_of(self.precision, xp=xp))
         columns = environment_columns(disp_NM3, self.rcut_smth, self.rcut, self.env_protection, xp=xp)
-        mean_T14, std_T14 = (params[name][:, 0:1, :] for name in ("davg", "dstd"))
-        rows_NM4 = normalise_rows(xp.stack(columns, axis=-1), mean_T14, std_T14, neighbours.type_N, xp=xp)
+        rows_NM4 = normalise_rows(
+            xp.stack(columns, axis=-1),
+            params["davg"][:, 0:1, :],
+            params["dstd"][:, 0:1, :],
+            neighbours.type_N,
+            xp=xp,
+        )
         switch_NM = switch(xp.sqrt(xp.sum(disp_NM3 * disp_NM3, axis=-1)), self.rcut_smth, self.rcut, xp=xp)
         type_NM, seen_NM = neighbours.type_NM, neighbours.mask_NM
         if self.exclude_types:

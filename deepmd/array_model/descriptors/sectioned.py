@@ -63,8 +63,10 @@ class Sectioned(Local, Expandable):
         used = [
             slice(start, start + width) for (start, _), width in zip(spans(self.slots), neighbours.widths, strict=True)
         ]
-        statistics = [xp.concat([params[name][:, part, :] for part in used], axis=1) for name in ("davg", "dstd")]
-        rows_NMC = normalise_rows(rows_NMC, *statistics, neighbours.type_N, xp=xp)
+        mean_TMC, std_TMC = (
+            xp.concat([params[name][:, part, :] for part in used], axis=1) for name in ("davg", "dstd")
+        )
+        rows_NMC = normalise_rows(rows_NMC, mean_TMC, std_TMC, neighbours.type_N, xp=xp)
         rows_NMC = self.zero_excluded_rows(rows_NMC, neighbours, xp=xp)
         return xp.split(rows_NMC, neighbours.widths, axis=1)  # type: ignore[no-any-return]
 

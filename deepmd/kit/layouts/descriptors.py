@@ -109,7 +109,7 @@ LOCAL = [
     *nets.option_rows(SHARED, REQUIRED),
     option_row("trainable", default=True, conversion=FLAG),
     *nets.option_rows(ADDED, UNSET),
-    write_only_row("sel", lambda config: list(config.resolved_sel)),
+    write_only_row("sel", lambda config: list(config.sel)),
     Row("sel", "sel", Conversion(None, OPTION.read)),
     write_only_row("env_mat", lambda config: nets.environment(config, config.env_protection)),
     checked_row("env_mat/use_exp_switch", None, False),
