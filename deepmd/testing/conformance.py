@@ -68,7 +68,7 @@ class ModelAgreement:
     backends: ClassVar[Sequence[str]] = backends.NAMES
     stored: ClassVar[bool] = True
     deviations: ClassVar[tuple[float, float]] = (0.04, 0.08)
-    _references: ClassVar[dict[tuple[type, str], tuple[Subject, dict[str, Results]]]] = {}
+    _references: ClassVar[dict[tuple[type, str], Subject]] = {}
 
     @classmethod
     def marks(cls, name: str, backend: str) -> Sequence[pytest.MarkDecorator]:
@@ -145,17 +145,19 @@ class ModelAgreement:
     @classmethod
     def reference(cls, request: pytest.FixtureRequest) -> Subject:
         """Return the model evaluated by NumPy in float64, for tests that need no other backend."""
-        return cls.subject_of(request.param, "numpy").wide
+        return cls.wide_of(request.param)
+
+    @classmethod
+    def wide_of(cls, name: str) -> Subject:
+        """Return a configuration on NumPy in float64, made once for all tests, which leave its arrays as they are."""
+        if (cls, name) not in cls._references:
+            cls._references[cls, name] = cls.subject_of(name, "numpy").wide
+        return cls._references[cls, name]
 
     @classmethod
     def expected(cls, name: str, system: str) -> Results:
         """Return the results of the reference of a configuration for a system, evaluated once for all backends."""
-        if (cls, name) not in cls._references:
-            cls._references[cls, name] = cls.subject_of(name, "numpy").reference, {}
-        reference, known = cls._references[cls, name]
-        if system not in known:
-            known[system] = reference(reference.systems[system])
-        return known[system]
+        return cls.wide_of(name).reference.results_of(system)
 
     # -- backends ---------------------------------------------------------------------------------------------------
 
@@ -193,8 +195,8 @@ class ModelAgreement:
         old, new = flatten(reference.params), flatten(content.params)
         assert old.keys() == new.keys()
         assert all(np.array_equal(old[path], new[path]) and old[path].dtype == new[path].dtype for path in old)
-        samples = reference.systems["several_frames"]
-        compare(Subject(content.model, content.params, "numpy")(samples), reference.reference(samples), reference)
+        again = Subject(content.model, content.params, "numpy")(reference.systems["several_frames"])
+        compare(again, self.expected(reference.name, "several_frames"), reference)
 
     def test_forces(self, reference: Subject) -> None:
         """Forces are minus the finite differences of the energy, or of each component of the model's output."""
@@ -209,7 +211,7 @@ class ModelAgreement:
                 [sample.changed(coord=sample.structure.coord + shift) for shift in shifts], frozenset({output.name})
             )[output.name]
             slope = (total[:size] - total[size:]).reshape(-1, 3, output.width).swapaxes(1, 2) / (2.0 * STEP)
-            force = reference([sample])["force"]
+            force = reference.results_of(name)["force"]
             assert_close(force, -slope.reshape(force.shape), "finite difference", reference.precision, what=name)
 
 
@@ -224,7 +226,7 @@ class ModelConformance(ModelAgreement):
         moved = [sample.changed(coord=sample.structure.coord + np.array([0.3, -1.7, 8.1])) for sample in samples]
         compare(
             without_image_dependence(reference, reference(moved)),
-            without_image_dependence(reference, reference(samples)),
+            without_image_dependence(reference, reference.results_of("several_frames")),
             reference,
         )
 
@@ -232,10 +234,9 @@ class ModelConformance(ModelAgreement):
         """Under rotation and reflection energies and features are invariant, forces and virials covariant."""
         turn = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
         for matrix in (turn, -turn):
-            samples = reference.systems["several_frames"]
             compare(
-                reference([sample.mapped(matrix) for sample in samples]),
-                rotate_results(reference(samples), matrix),
+                reference([sample.mapped(matrix) for sample in reference.systems["several_frames"]]),
+                rotate_results(reference.results_of("several_frames"), matrix),
                 reference,
             )
 
@@ -245,24 +246,25 @@ class ModelConformance(ModelAgreement):
         order = np.random.default_rng(4).permutation(sample.natoms)
         expected = {
             name: values if name in ("energy", "virial") else values[order]
-            for name, values in reference([sample]).items()
+            for name, values in reference.results_of("one_frame").items()
         }
         compare(reference([sample.selected(order)]), expected, reference)
 
     def test_periodic_images(self, reference: Subject) -> None:
         """Results do not depend on which periodic image of an atom is given."""
-        for sample in (*reference.systems["triclinic_small"], *reference.systems["left_handed"]):
+        for name in ("triclinic_small", "left_handed"):
+            (sample,) = reference.systems[name]
             jumps = np.random.default_rng(5).integers(-3, 4, sample.structure.coord.shape)
             compare(
                 reference([sample.changed(coord=sample.structure.coord + jumps @ sample.cell)]),
-                reference([sample]),
+                reference.results_of(name),
                 reference,
             )
 
     def test_replicated_cell(self, reference: Subject) -> None:
         """A doubled cell has twice the energy and virial, and repeats the atomic results."""
         (sample,) = reference.systems["triclinic_small"]
-        single = reference([sample])
+        single = reference.results_of("triclinic_small")
         expected = {
             name: 2.0 * values if name in ("energy", "virial") else np.concatenate([values, values])
             for name, values in single.items()
@@ -276,32 +278,28 @@ class ModelConformance(ModelAgreement):
     def test_neighbour_order(self, reference: Subject) -> None:
         """Results do not depend on the order of slots in a section if all its slots have equal statistics."""
         samples = reference.systems["several_frames"]
-        packed = reference.pack(samples)
-        compare(
-            reference(samples, packed=reordered(packed, 6, reference.model.layout().rcut)),
-            reference(samples, packed=packed),
-            reference,
-        )
+        packed = reordered(reference.pack(samples), 6, reference.model.layout().rcut)
+        compare(reference(samples, packed=packed), reference.results_of("several_frames"), reference)
 
     def test_empty_slots(self, reference: Subject) -> None:
         """Additional empty slots, up to `sel`, change nothing."""
         layout = reference.model.layout()
-        for samples in (reference.systems["several_frames"], reference.systems["one_atom"]):
+        for name in ("several_frames", "one_atom"):
+            samples = reference.systems[name]
             packed = reference.pack(samples)
             some = [min(sel, width + 2) for width, sel in zip(packed.neighbours.widths, layout.sections, strict=True)]
             for widths in (some, layout.sections):
-                compare(
-                    reference(samples, packed=widened(packed, widths, layout.rcut)),
-                    reference(samples, packed=packed),
-                    reference,
-                )
+                wider = reference(samples, packed=widened(packed, widths, layout.rcut))
+                compare(wider, reference.results_of(name), reference)
 
     def test_batched(self, reference: Subject) -> None:
         """Frames of a batch do not influence each other."""
-        samples = [*reference.systems["several_frames"], *reference.systems["virtual"]]
-        alone = [reference([sample]) for sample in samples]
+        single = ("triclinic_small", "one_atom", "open", "left_handed")
+        ghosts = reference.systems["virtual"][0]
+        alone = [*(reference.results_of(name) for name in single), reference([ghosts])]
         expected = {name: np.concatenate([results[name] for results in alone]) for name in alone[0]}
-        compare(reference(samples), expected, reference)
+        samples = [sample for name in single for sample in reference.systems[name]]
+        compare(reference([*samples, ghosts]), expected, reference)
 
     def test_virtual_atoms(self, reference: Subject) -> None:
         """Virtual atoms have zero results and do not influence other atoms."""
@@ -319,15 +317,10 @@ class ModelConformance(ModelAgreement):
     def test_isolated_atoms(self, reference: Subject) -> None:
         """Atoms beyond each other's cutoff have the results of single atoms, and no forces."""
         (sample,) = reference.systems["no_neighbours"]
-        alone = [reference([sample.selected(np.array([k]))]) for k in range(sample.natoms)]
-        results = reference([sample])
+        alone = reference([sample.selected(np.array([k])) for k in range(sample.natoms)])
+        results = reference.results_of("no_neighbours")
         for name in ("atom_energy", "descriptor"):
-            assert_close(
-                results[name],
-                np.concatenate([one[name] for one in alone]),
-                QUANTITY.get(name, "energy"),
-                reference.precision,
-            )
+            assert_close(results[name], alone[name], QUANTITY.get(name, "energy"), reference.precision)
         assert not any(results[name].any() for name in NEEDS_GRADIENT)
 
     # -- smoothness and derivatives ---------------------------------------------------------------------------------

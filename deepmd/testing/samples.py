@@ -190,6 +190,8 @@ class Subject:
     @cached_property
     def reference(self) -> Subject:
         """The model evaluated by NumPy in float64, with direct evaluation of its nets."""
+        if self.is_reference and self.chosen is None:
+            return self
         wide = self.wide
         direct = exchange_descriptors(
             wide.model, (ask_evaluation(part, "direct") for part in descriptors_of(wide.model))
@@ -205,6 +207,18 @@ class Subject:
     def systems(self) -> dict[str, list[Sample]]:
         """Systems for the model's cutoff and types."""
         return systems(self.model.layout().rcut, self.model.ntypes)
+
+    @cached_property
+    def _known(self) -> dict[str, Results]:
+        return {}
+
+    def results_of(self, system: str) -> Results:
+        """Return the results for one of `systems`, evaluated once; their arrays are read-only."""
+        if system not in self._known:
+            self._known[system] = self(self.systems[system])
+            for values in self._known[system].values():
+                values.flags.writeable = False
+        return self._known[system]
 
     def pack(self, samples: Sequence[Sample]) -> Packed:
         """Pack samples for the model, without warnings of overflow."""
