@@ -23,6 +23,7 @@ MODELS["property of one type"] = replace(MODELS["property"], atom_exclude_types=
 
 
 class TestFittings(ModelAgreement):
+    on_tensorflow = ("dipole",)
     configs = MODELS
 
     def test_rotation(self, reference):

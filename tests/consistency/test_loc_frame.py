@@ -100,6 +100,7 @@ class TestOthers(Frames, DescriptorAgreement):
     """Three types, one without slots; lists of one kind only."""
 
     type_map = ("O", "H", "C")
+    on_tensorflow = ("three types",)
     configs = {
         "three types": LocFrame((3, 0, 2), (2, 0, 4), 3.0, (0, 0, 1, 0, 2, 0, 0, 0, 0, 1, 0, 0, 1, 2, 1, 0, 0, 0)),
         "all whole": LocFrame((3, 3, 3), (0, 0, 0), 3.0),

@@ -77,6 +77,7 @@ def test_nets_of_assigned_types_vanish_without_neighbours(atom_ener, subtracted)
 
 
 class TestConditions(ModelConformance):
+    on_tensorflow = ("base",)
     configs = {
         name: replace(MODEL, fitting=fitting)
         for name, fitting in variants(
@@ -139,6 +140,7 @@ class TestEverythingAtOnce(ModelConformance):
 
 
 class TestMixedPrecision(ModelAgreement):
+    on_tensorflow = ("mixed",)
     configs = {
         "mixed": replace(
             MODEL, descriptor=replace(DESCRIPTOR, precision="float32"), fitting=replace(FITTING, precision="float16")

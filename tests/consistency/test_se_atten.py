@@ -21,7 +21,6 @@ MEAN = replace(SMOOTH, set_davg_zero=False)
 
 
 class TestSeAtten(DescriptorConformance):
-    on_tensorflow = ("smooth",)
     configs = {
         "none": BASE,
         "smooth": SMOOTH,
@@ -30,6 +29,7 @@ class TestSeAtten(DescriptorConformance):
 
 
 class TestMean(DescriptorAgreement):
+    on_tensorflow = ("smooth",)
     type_map = ("O", "H", "C")
     configs = {
         "smooth": replace(MEAN, exclude_types=((0, 2), (1, 1))),
@@ -85,6 +85,7 @@ class TestFollowing(TestSpectralOptions):
     """Expansions whose coefficients follow the nets, as in training."""
 
     stored = False
+    on_tensorflow = ("mean",)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ class TestFollowing(TestTypedOptions):
     """Expansions whose coefficients follow the nets, as in training."""
 
     stored = False
+    on_tensorflow = ("expanded",)
     configs = {"expanded": TestTypedOptions.configs["expanded"]}
 
 

@@ -23,6 +23,7 @@ class TestSeE2R(DescriptorConformance):
 
 class TestThreeTypes(DescriptorAgreement):
     type_map = ("O", "H", "C")
+    on_tensorflow = ("base",)
     configs = variants(replace(BASE, sel=(16, 0, 16), exclude_types=((0, 2), (1, 1))), type_one_side=[False])
 
 
@@ -51,6 +52,7 @@ class TestFollowing(TestSpectral):
     """Expansions whose coefficients follow the nets, as in training."""
 
     stored = False
+    on_tensorflow = ("excluded",)
     configs = {"excluded": replace(BASE, evaluation="spectral", exclude_types=((0, 1),))}
 
 

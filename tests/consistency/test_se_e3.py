@@ -26,6 +26,7 @@ BASE = SeE3(sel=(8, 8), rcut=3.0, rcut_smth=0.5, neuron=(2, 4))
 
 
 class TestSeE3(DescriptorConformance):
+    on_tensorflow = ("base",)
     configs = variants(replace(BASE, sel=(24, 24)), exclude_types=[((0, 1),)])
 
 
@@ -73,6 +74,7 @@ class TestFollowing(TestSpectralOptions):
     """Expansions whose coefficients follow the nets, as in training."""
 
     stored = False
+    on_tensorflow = ("three",)
     configs = {"three": TestSpectralOptions.configs["three"]}
 
 

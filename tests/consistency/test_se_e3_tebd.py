@@ -20,6 +20,7 @@ class TestSeE3Tebd(DescriptorConformance):
 
 class TestThreeTypes(DescriptorAgreement):
     type_map = ("O", "H", "C")
+    on_tensorflow = ("base",)
     configs = variants(
         replace(BASE, set_davg_zero=False, exclude_types=((0, 2), (1, 1))), sel=[4], use_econf_tebd=[True]
     )

@@ -32,6 +32,7 @@ class TestSpectral(DescriptorConformance):
 
 
 class TestTwoSided(DescriptorConformance):
+    on_tensorflow = ("base",)
     deviations = REALISTIC
     configs = variants(TWO_SIDED, exclude_types=[((0, 0),)], env_protection=[0.1])
 
@@ -46,6 +47,7 @@ class TestFollowing(TestSpectral):
     """Expansions whose coefficients follow the nets, as in training."""
 
     stored = False
+    on_tensorflow = ("base",)
     configs = {**variants(BASE, precision=["float32"]), "two-sided": TWO_SIDED}
 
 
