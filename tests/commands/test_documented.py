@@ -11,6 +11,7 @@ import subprocess
 import sys
 from contextlib import chdir
 
+import numpy as np
 import pytest
 from commands.documented import LINES, ROOT, lines_of
 from support import require
@@ -118,13 +119,15 @@ def test_structure_for_lammps_is_that_of_the_script(tmp_path):
 
 @pytest.fixture
 def place(tmp_path):
-    """The folder of the water example with a training of one step of a small model."""
+    """The folder of the water example with three frames of each system and one step of training of a small model."""
     tree = json.loads((ROOT / "examples/water/input.json").read_text())
-    tree["model"]["descriptor"].update(neuron=[2, 4], axis_neuron=2, rcut=4.0, sel=[24, 40])
-    tree["model"]["fitting_net"]["neuron"] = [4]
+    tree["model"]["descriptor"].update(neuron=[2], axis_neuron=2, rcut=4.0, sel=[24, 40])
+    tree["model"]["fitting_net"]["neuron"] = [2]
     tree["training"].update(numb_steps=1, disp_freq=1, save_freq=1)
     (tmp_path / "input.json").write_text(json.dumps(tree))
     shutil.copytree(ROOT / "examples/water/data", tmp_path / "data")
+    for array in (tmp_path / "data").rglob("*.npy"):
+        np.save(array, np.load(array)[:3])
     return tmp_path
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -83,8 +84,14 @@ MOST_PHYSICS, MOST_WITH_MESSAGES = 2370, 3180  # with the tables of inputs: fiel
 PASSING_MESSAGES = {"dpa2.py", "dpa3.py", "repformer.py", "repflow.py", "messages.py", "charge_spin.py"}
 
 
+@cache
 def parse(path):
     return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def nodes_of(path):
+    return tuple(ast.walk(parse(path)))
 
 
 def name_of(path):
@@ -96,19 +103,22 @@ def layer_of(path):
     return Path(parts[0]).stem
 
 
-def imported(tree):
+@cache
+def imported(path):
     """Every module that is imported anywhere in a file, function bodies included; `from a import b` counts as a.b."""
-    for node in ast.walk(tree):
+    modules = []
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, node.lineno) for alias in node.names)
+            modules += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"line {node.lineno}: relative import; write the whole path"
-            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+            modules += [(f"{node.module}.{alias.name}", node.lineno) for alias in node.names]
+    return modules
 
 
 def import_problems(path):
     own = layer_of(path)
-    for module, line in imported(parse(path)):
+    for module, line in imported(path):
         top, _, rest = module.partition(".")
         where = f"{name_of(path)}:{line}: imports {module}"
         if top in FRAMEWORKS and FRAMEWORKS[top] not in path.as_posix():
@@ -128,13 +138,11 @@ def import_problems(path):
 
 
 def surface_problems(path):
-    tree = parse(path)
+    nodes = nodes_of(path)
     allowed = {*REQUIRED, *(SEARCH if path in SEARCHING else ())}
-    plans = [
-        function for function in ast.walk(tree) if isinstance(function, ast.FunctionDef) and function.name in ON_HOST
-    ]
+    plans = [function for function in nodes if isinstance(function, ast.FunctionDef) and function.name in ON_HOST]
     on_host = {node for function in plans for node in ast.walk(function)}
-    for node in ast.walk(tree):
+    for node in nodes:
         where = f"{name_of(path)}:{getattr(node, 'lineno', 0)}"
         if isinstance(node, ast.Attribute):
             if isinstance(node.value, ast.Name) and node.value.id == "xp":
@@ -156,7 +164,7 @@ def surface_problems(path):
 
 
 def comparison_problems(path):
-    for function in ast.walk(parse(path)):
+    for function in nodes_of(path):
         if not isinstance(function, ast.FunctionDef) or "xp" not in [arg.arg for arg in function.args.kwonlyargs]:
             continue
         for node in ast.walk(function):
@@ -176,7 +184,7 @@ def length_problems(path):
     text = path.read_text(encoding="utf-8")
     if text.count("\n") > MAX_LINES:
         yield f"{name_of(path)}: {text.count(chr(10))} lines, at most {MAX_LINES}"
-    for node in ast.walk(ast.parse(text)):
+    for node in nodes_of(path):
         if isinstance(node, ast.FunctionDef):
             arguments = [*node.args.posonlyargs, *node.args.args]
             defaults = [None] * (len(arguments) - len(node.args.defaults)) + node.args.defaults
@@ -202,9 +210,7 @@ def test_imports_point_one_way():
 def test_nobody_imports(folder):
     """Suites are for tests; functions of `kit` are found by `io/kit_table.py`, so that the rest does without."""
     outside = [path for path in FILES if layer_of(path) != folder]
-    assert not [
-        path for path in outside for module, _ in imported(parse(path)) if module.startswith(f"deepmd.{folder}")
-    ]
+    assert not [path for path in outside for module, _ in imported(path) if module.startswith(f"deepmd.{folder}")]
 
 
 def test_table_of_kit():
@@ -226,7 +232,7 @@ def test_physics_is_short():
     Whoever needs more should look first for what is no physics.
     """
     files = {
-        path: sum(isinstance(node, ast.stmt) for node in ast.walk(parse(path)))
+        path: sum(isinstance(node, ast.stmt) for node in nodes_of(path))
         for path in (ROOT / "array_model").rglob("*.py")
         if path.name != "contracts.py"  # declarations
     }

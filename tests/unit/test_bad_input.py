@@ -339,10 +339,14 @@ def test_foreign_model_files(place, capsys, suffix, content):
     fails(place, capsys, ["test", "-m", f"foreign{suffix}", "-s", "water"], f"foreign{suffix}")
 
 
-@pytest.mark.parametrize("suffix", [".dp", ".yaml", ".pth", ".pb"])
+WRITTEN = ROOT / "tests" / "files_of_older_versions" / "se_e2_a"
+WHOLE = [MODEL, MODEL.with_suffix(".yaml"), WRITTEN / "model.pth", WRITTEN / "model.pb"]
+
+
+@pytest.mark.parametrize("file", WHOLE, ids=lambda file: file.suffix)
 @pytest.mark.parametrize("part", [0.3, 0.9])
-def test_truncated_model_files(place, file_of, capsys, suffix, part):
-    whole = file_of("se_e2_a", suffix).read_bytes()
+def test_truncated_model_files(place, capsys, file, part):
+    whole, suffix = file.read_bytes(), file.suffix
     (place / f"cut{suffix}").write_bytes(whole[: int(part * len(whole))])
     fails(place, capsys, ["test", "-m", f"cut{suffix}", "-s", "water"], f"cut{suffix}")
 

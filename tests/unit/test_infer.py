@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support import options
+from support import mark_slow, options
 
 from deepmd.array_model.errors import InputError
 from deepmd.data.packing import SelWarning
@@ -46,14 +47,16 @@ def conditioned() -> DeepPot:
     return DeepPot(GOLDEN / "se_e2_a_fparam" / "model.dp")
 
 
+CHECKED = [
+    *product(CASES, ["numpy"], ["direct", "spectral"]),
+    *product(["se_e2_a_fparam", "se_e2_a_float32"], ["torch", "tf"], ["direct", "spectral"]),
+]
+ON_TF = [("se_e2_a_fparam", "tf", "spectral"), ("se_e2_a_float32", "tf", "direct")]
+
+
 @pytest.mark.parametrize(
-    ("case", "backend"),
-    [
-        *((case, "numpy") for case in CASES),
-        *((case, backend) for case in ("se_e2_a_fparam", "se_e2_a_float32") for backend in ("torch", "tf")),
-    ],
+    ("case", "backend", "evaluation"), mark_slow(CHECKED, [row for row in CHECKED if row[1] != "tf" or row in ON_TF])
 )
-@pytest.mark.parametrize("evaluation", ["direct", "spectral"])
 @pytest.mark.filterwarnings("ignore::deepmd.data.packing.SelWarning")
 def test_golden_cases(case: str, backend: str, evaluation: str) -> None:
     pytest.importorskip(PACKAGES[backend])
