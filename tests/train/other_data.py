@@ -10,7 +10,7 @@ DESCRIPTOR = {
     "sel": [12, 20],
     "rcut": 4.0,
     "rcut_smth": 0.5,
-    "neuron": [3, 6],
+    "neuron": [4],
     "axis_neuron": 2,
     "type_one_side": True,
     "seed": 1,
@@ -60,7 +60,7 @@ def other_input(kind, train, validation, **training):
         "model": {
             "type_map": ["O", "H"],
             "descriptor": DESCRIPTOR,
-            "fitting_net": {"neuron": [4, 4], "seed": 2, **fitting},
+            "fitting_net": {"neuron": [4], "seed": 2, **fitting},
         },
         "learning_rate": {"start_lr": 5e-3, "stop_lr": 1e-4},
         "loss": loss,

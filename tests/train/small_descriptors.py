@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SMALL = {"rcut": 3.0, "rcut_smth": 1.0, "neuron": [2, 4], "seed": 1}
+SMALL = {"rcut": 3.0, "rcut_smth": 1.0, "neuron": [4], "seed": 1}
 
 DISTANCES = {"type": "se_e2_r", "sel": [12, 20], **SMALL}
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import chdir
@@ -29,9 +30,10 @@ def small_input(**training):
                 "rcut_smth": 1.0,
                 "neuron": [3, 6],
                 "axis_neuron": 2,
+                "type_one_side": True,
                 "seed": 1,
             },
-            "fitting_net": {"neuron": [6, 6], "seed": 2},
+            "fitting_net": {"neuron": [6], "seed": 2},
         },
         "learning_rate": {"start_lr": 5e-3, "stop_lr": 1e-4, "decay_steps": 3},
         "loss": {"start_pref_v": 0.1, "limit_pref_v": 1.0},
@@ -47,6 +49,14 @@ def small_input(**training):
     }
 
 
+def few_frames(folder, name, count):
+    """Copy the first frames of a water system; return its path."""
+    folder = Path(shutil.copytree(WATER / name, folder))
+    for path in (folder / "set.000").glob("*.npy"):
+        np.save(path, np.load(path)[:count])
+    return str(folder)
+
+
 def run(folder, tree, backend, **options):
     """Train in this process; return the unrounded rows of the learning curve."""
     folder.mkdir(exist_ok=True)
@@ -58,16 +68,20 @@ def run(folder, tree, backend, **options):
     return rows
 
 
-def run_killed(folder, tree, backend, die, restart=None):
-    """Train in another process that kills itself; return its exit status."""
-    folder.mkdir(exist_ok=True)
-    (folder / "input.json").write_text(json.dumps(tree))
-    task = {"folder": str(folder), "backend": backend, "die": die, "restart": restart}
+def run_killed(folders, tree, backend):
+    """Train in processes that kill themselves, {folder: where}; return the signals that ended them."""
+    for folder in folders:
+        folder.mkdir(exist_ok=True)
+        (folder / "input.json").write_text(json.dumps(tree))
+    task = {"backend": backend, "folders": {str(folder): die for folder, die in folders.items()}}
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).parent / "driver.py"), json.dumps(task)], env=environment, check=False
+        [sys.executable, str(Path(__file__).parent / "driver.py"), json.dumps(task)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        check=True,
     )
-    return done.returncode
+    return json.loads(done.stdout)
 
 
 def largest_difference(rows, others):

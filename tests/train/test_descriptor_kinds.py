@@ -5,7 +5,7 @@ from contextlib import chdir
 
 import numpy as np
 import pytest
-from support import mark_slow, options
+from support import mark_slow, options, require
 from tolerances import assert_close
 from train.small_descriptors import DISTANCES, KINDS, SMALL, TYPED
 from train.small_training import WATER, largest_difference, run, small_input
@@ -17,28 +17,49 @@ from deepmd.io import convert, load_model
 from deepmd.train.main import train
 
 SAME = 1e-8
+SOME, ALL = (".yaml", ".dp"), (".pth", ".yaml", ".pb", ".dp")
 
 
 def input_of(kind, **training):
-    tree = small_input(numb_steps=20, disp_freq=5, save_freq=20, **training)
+    tree = small_input(numb_steps=5, disp_freq=2, save_freq=5, **training)
     tree["model"]["descriptor"], tree["model"]["data_stat_nbatch"] = KINDS[kind], 1
     del tree["training"]["validation_data"]
     tree["training"]["training_data"]["systems"] = [str(WATER / "water_330a")]
     return tree
 
 
-@pytest.mark.parametrize("kind", mark_slow(KINDS, ["loc_frame", "se_e3", "se_atten", "hybrid"]))
-def test_both_backends_walk_the_same_path_and_files_are_equal(tmp_path, kind):
-    pytest.importorskip("torch")
-    pytest.importorskip("tensorflow")
-    rows = {backend: run(tmp_path / backend, input_of(kind), backend) for backend in ("torch", "tf")}
-    assert largest_difference(rows["torch"], rows["tf"]) < SAME
-    source = tmp_path / "torch" / "model.ckpt.pt"
+@pytest.fixture(scope="module", params=KINDS)
+def trained(request, tmp_path_factory):
+    """A kind, where torch trained it, and the rows of its learning curve."""
+    require("torch")
+    folder = tmp_path_factory.mktemp("kind")
+    return request.param, folder, run(folder, input_of(request.param), "torch")
+
+
+@pytest.mark.parametrize("trained", mark_slow(KINDS, ["se_atten", "hybrid"]), indirect=True)
+def test_both_backends_walk_the_same_path(trained, tmp_path):
+    require("tensorflow")
+    kind, _, rows = trained
+    assert largest_difference(rows, run(tmp_path, input_of(kind), "tf")) < SAME
+
+
+@pytest.mark.parametrize(
+    ("trained", "suffixes"),
+    mark_slow(
+        [(kind, suffixes) for kind in KINDS for suffixes in (SOME, ALL)],
+        [*((kind, SOME) for kind in ("loc_frame", "se_atten", "hybrid")), ("se_e3", ALL)],
+    ),
+    indirect=["trained"],
+)
+def test_files_are_equal(trained, tmp_path, suffixes):
+    """Native files of the others hold what DeePMD-kit has computed: tests/golden."""
+    _, folder, _ = trained
+    source = folder / "model.ckpt.pt"
     system = load_system(WATER / "water_330b", ("O", "H"), ())
     frame = system.coord[:1], system.cell[:1], system.types
     expected = DeepPot(str(source)).eval(*frame, atomic=True)
     previous = source
-    for suffix in (".pth", ".yaml", ".pb", ".dp"):  # each from the one before
+    for suffix in suffixes:  # each from the one before
         target = tmp_path / f"model{suffix}"
         convert(previous, target)
         for name, value, other in zip("efvav", expected, DeepPot(str(target)).eval(*frame, atomic=True), strict=False):

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support import options, require
+from support import mark_slow, options, require
 from train.conversions import CHECKPOINTS, FORMATS, PAIRS, same_file
 from train.small_descriptors import MESSAGES
 from train.small_training import WATER, largest_difference, run, small_input
@@ -24,19 +24,19 @@ AUTOMATIC = {"dpa2": {"repinit": ["nsel"], "repformer": ["nsel"]}, "dpa3": {"rep
 
 
 def input_of(kind, **training):
-    tree = small_input(numb_steps=20, disp_freq=5, save_freq=20, **training)
+    tree = small_input(**{"numb_steps": 4, "disp_freq": 2, "save_freq": 4, **training})
     tree["model"]["descriptor"], tree["model"]["data_stat_nbatch"] = json.loads(json.dumps(MESSAGES[kind])), 1
     del tree["training"]["validation_data"]
     tree["training"]["training_data"]["systems"] = [str(WATER / "water_330a")]
     return tree
 
 
-@pytest.mark.parametrize("kind", MESSAGES)
+@pytest.mark.parametrize("kind", mark_slow(MESSAGES, ["dpa3"]))
 def test_both_backends_walk_the_same_path(tmp_path, kind):
     require("torch")
     require("tensorflow")
     rows = {backend: run(tmp_path / backend, input_of(kind), backend) for backend in ("torch", "tf")}
-    assert len(rows["torch"]) == 5
+    assert len(rows["torch"]) == 3
     assert largest_difference(rows["torch"], rows["tf"]) < 1e-8
 
 
@@ -59,9 +59,10 @@ def test_charge_and_spin(tmp_path, backends):
     for backend in backends:
         require({"torch": "torch", "tf": "tensorflow"}[backend])
     tree = with_charge_and_spin(tmp_path, [[1.0, 2.0], [-1.0, 0.0], [0.0, 3.0]])
+    tree["training"].update(numb_steps=10, save_freq=10)
     rows = [run(tmp_path / backend, tree, backend) for backend in backends]
     assert largest_difference(rows[0], rows[-1]) < 1e-8
-    content = load_model(tmp_path / "torch/model.ckpt-20.pt")
+    content = load_model(tmp_path / "torch/model.ckpt-10.pt")
     trained = content.params["descriptor"]
     fresh = replace(options(content.model).descriptor, seed=1).init(
         ("O", "H"), np.random.default_rng, xp=plain
@@ -71,8 +72,8 @@ def test_charge_and_spin(tmp_path, backends):
         assert np.flatnonzero(np.any(now["w"] != once["w"], axis=1)).tolist() == values
     for backend in backends:
         suffix = ".pt" if backend == "torch" else ""
-        convert(tmp_path / backend / f"model.ckpt-20{suffix}", tmp_path / "model.dp")
-        same_file(tmp_path / "model.dp", tmp_path / backend / f"model.ckpt-20{suffix}")
+        convert(tmp_path / backend / f"model.ckpt-10{suffix}", tmp_path / "model.dp")
+        same_file(tmp_path / "model.dp", tmp_path / backend / f"model.ckpt-10{suffix}")
     errors = measure_errors(tmp_path / "model.dp", system=str(tmp_path / "data"), numb_test=2)
     assert errors["energy"][1] > 0.0
 
@@ -126,9 +127,7 @@ def test_every_conversion(tmp_path, kind):
     require("tensorflow")
     files = {}
     for backend, name in CHECKPOINTS.items():
-        tree = input_of(kind)
-        tree["training"].update(numb_steps=3, save_freq=3)
-        run(tmp_path / backend, tree, backend)
+        run(tmp_path / backend, input_of(kind, numb_steps=3, save_freq=3), backend)
         files[backend] = tmp_path / backend / name
     for suffix in FORMATS:
         files[suffix] = tmp_path / f"model{suffix}"

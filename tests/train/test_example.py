@@ -2,11 +2,13 @@
 
 import json
 
+import pytest
 from train.small_training import WATER, largest_difference, largest_parameter_difference, run
 
 SAME_PATH = 1e-8
 
 
+@pytest.mark.slow
 def test_fifty_steps_of_the_example_agree(tmp_path):
     tree = json.loads((WATER.parent / "input.json").read_text())
     tree["training"].update(numb_steps=50, disp_freq=5, save_freq=50)

@@ -11,7 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from train.small_training import WATER, largest_difference, largest_parameter_difference, run, small_input
+from train.small_training import (
+    WATER,
+    few_frames,
+    largest_difference,
+    largest_parameter_difference,
+    run,
+    small_input,
+)
 
 from deepmd.array_model.errors import InputError
 from deepmd.cli import main
@@ -113,7 +120,21 @@ def test_a_restart_of_a_checkpoint_from_elsewhere_moves_those_that_are_here(firs
     assert {name: before[name] for name in OLD} == {name: snapshot(folder)[f"model.ckpt.bak-0/{name}"] for name in OLD}
 
 
-def test_files_of_every_kind(tmp_path):
+@pytest.fixture(scope="module")
+def validated(tmp_path_factory):
+    """Return the input of a training that keeps its three best models; few frames decide which."""
+    few = few_frames(tmp_path_factory.mktemp("data") / "few", "water_330b", 3)
+
+    def tree(numb_steps, seed=1, **training):
+        tree = small_input(**{"numb_steps": numb_steps, "disp_freq": 1, "save_freq": 2, "seed": seed, **training})
+        tree["training"]["validation_data"]["systems"] = [few]
+        tree["validating"] = {"full_validation": True, "validation_freq": 1, "full_val_start": 0.0, "max_best_ckpt": 3}
+        return tree
+
+    return tree
+
+
+def test_files_of_every_kind(tmp_path, validated):
     """Checkpoints in a folder of their own, of TensorFlow, the best ones, and a file where a link would be."""
     save = {"save_dir": "kept", "save_ckpt": "m"}
     (tmp_path / "kept").mkdir()
@@ -123,9 +144,7 @@ def test_files_of_every_kind(tmp_path):
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "kept/m-5"\n')
     (tmp_path / "m.index").symlink_to("kept/m-5.index")
     (tmp_path / "kept" / "m-5.pth").write_text("a model file")
-    tree = small_input(numb_steps=2, disp_freq=1, save_freq=2, **save)
-    tree["validating"] = {"full_validation": True, "validation_freq": 1, "full_val_start": 0.0}
-    run(tmp_path, tree, "torch")
+    run(tmp_path, validated(2, **save), "torch")
     found = snapshot(tmp_path / "kept" / "m.bak-0")
     assert {Path(name).name: name.encode() for name in names}.items() <= found.items()
     assert found["checkpoint"] == b'model_checkpoint_path: "m-5"\n'
@@ -134,14 +153,7 @@ def test_files_of_every_kind(tmp_path):
     assert len((tmp_path / "val.log").read_text().splitlines()) == 3
 
 
-def validated(numb_steps, seed=1, **training):
-    """A training that keeps its three best models."""
-    tree = small_input(**{"numb_steps": numb_steps, "disp_freq": 1, "save_freq": 2, "seed": seed, **training})
-    tree["validating"] = {"full_validation": True, "validation_freq": 1, "full_val_start": 0.0, "max_best_ckpt": 3}
-    return tree
-
-
-def test_a_restart_goes_on_with_the_files_beside_its_checkpoint(tmp_path):
+def test_a_restart_goes_on_with_the_files_beside_its_checkpoint(tmp_path, validated):
     """Another training with its curves and best models is where the restart writes."""
     run(tmp_path, validated(4), "torch")
     curves = {name: (tmp_path / name).read_text() for name in ("lcurve.out", "val.log")}
@@ -163,7 +175,7 @@ def test_a_restart_goes_on_with_the_files_beside_its_checkpoint(tmp_path):
     assert {int(name.partition("-")[2].partition(".")[0]) for name in best} == kept & {5, 6}
 
 
-def test_a_best_model_that_has_gone_does_not_count(tmp_path, monkeypatch):
+def test_a_best_model_that_has_gone_does_not_count(tmp_path, validated, monkeypatch):
     saved = FullValidation._keep
 
     def keep(self, step, value, save):
@@ -223,7 +235,7 @@ def test_a_file_is_moved_once_whatever_its_names(tmp_path):
     assert before.items() <= snapshot(tmp_path).items()
 
 
-def test_a_curve_on_another_file_system(folder):
+def test_a_curve_on_another_file_system(folder, validated):
     with tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
         for name in ("lcurve.out", "val.log"):
             (Path(memory) / name).write_text("of another training\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from deepmd.data.systems import load_system
 from deepmd.infer import DeepEval, measure_errors
 from deepmd.io import convert, load_model
 from deepmd.io.train_input import parse_input
-from deepmd.train.main import freeze
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
 
@@ -40,22 +40,24 @@ def place(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def trained(place, request):
-    """A kind, where it was trained by torch, and the rows of its learning curve."""
-    kind = request.param
-    return kind, place, run(place / f"{kind}_torch", other_input(kind, place / "train", place / "validation"), "torch")
+@pytest.fixture(scope="module")
+def trained(place):
+    """Train a kind by torch, once; return the rows of its learning curve."""
+    return cache(
+        lambda kind: run(place / f"{kind}_torch", other_input(kind, place / "train", place / "validation"), "torch")
+    )
 
 
-def test_curve(trained):
-    kind, _, rows = trained
+@pytest.mark.parametrize("kind", KINDS)
+def test_curve(trained, kind):
+    rows = trained(kind)
     assert [*rows[0][1]] == COLUMNS[kind]
     assert len(rows) == 6
 
 
-@pytest.mark.parametrize("trained", mark_slow(KINDS, ["dipole"]), indirect=True)
-def test_same_curve(trained):
-    kind, place, rows = trained
+@pytest.mark.parametrize("kind", mark_slow(KINDS, ["dipole"]))
+def test_same_curve(trained, place, kind):
+    rows = trained(kind)
     others = run(place / f"{kind}_tf", other_input(kind, place / "train", place / "validation"), "tf")
     assert largest_difference(rows, others) < 1e-8
     assert (
@@ -64,31 +66,56 @@ def test_same_curve(trained):
     )
 
 
-def test_files(trained):
-    """What was trained predicts the same from every format, on every backend."""
-    kind, place, _ = trained
-    folder = place / f"{kind}_torch"
-    source = freeze(str(folder / "model.ckpt.pt"), str(folder / "model.dp"))
-    content = load_model(source)
+@pytest.fixture(scope="module")
+def written(trained, place):
+    """Write what was trained in a format, once."""
+
+    @cache
+    def write(kind, suffix):
+        trained(kind)
+        path = place / f"{kind}{suffix}"
+        convert(place / f"{kind}_torch" / "model.ckpt.pt", path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def predictions(place):
+    """Predict everything for the frames of the training, by a file."""
     frame = {"coords": np.load(place / "train/set.000/coord.npy"), "cells": np.load(place / "train/set.000/box.npy")}
     types = np.loadtxt(place / "train/type.raw", dtype=int)
 
-    def predictions(path, **options):
+    def predict(path, **options):
         with DeepEval(path, **options) as potential:
             full = {"dipole": "eval_full"}.get(potential.output.name, "eval")
             out = getattr(potential, full)(**frame, atom_types=types, atomic=True)
             return out if isinstance(out, tuple) else (out,)
 
+    return predict
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"),
+    mark_slow(
+        [(kind, suffix) for kind in KINDS for suffix in (".yaml", ".pb")],
+        [*((kind, ".yaml") for kind in KINDS), ("dos", ".pb")],
+    ),
+)
+def test_files(written, predictions, kind, suffix):
+    """What was trained predicts the same from every format, on every backend."""
+    source, path = written(kind, ".dp"), written(kind, suffix)
+    assert load_model(path).model == load_model(source).model
+    for one, two in zip(predictions(path), predictions(source, evaluation="direct"), strict=True):
+        assert_close(one, two, "spectral", what=suffix)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks(written, predictions, kind):
+    source = written(kind, ".dp")
     expected = predictions(source, evaluation="direct")
-    for suffix in (".pb", ".yaml"):
-        path = folder / f"model{suffix}"
-        convert(source, path)
-        again = load_model(path)
-        assert again.model == content.model
-        for one, two in zip(predictions(path), expected, strict=True):
-            assert_close(one, two, "spectral", what=suffix)
     for one, two in zip(predictions(source, auto_batch_size=4), expected, strict=True):
-        assert_close(one, two, "spectral", what="blocks")
+        assert_close(one, two, "spectral")
 
 
 def by_script(path, frame, types, output, without):
@@ -139,12 +166,16 @@ def by_graph(path, frame, types, output, without):
     )
 
 
-@pytest.mark.parametrize("run_file", [by_script, by_graph])
-def test_native_files_by_themselves(trained, run_file):
+@pytest.mark.parametrize(
+    ("kind", "run_file"),
+    mark_slow(
+        [(kind, run_file) for kind in KINDS for run_file in (by_script, by_graph)],
+        [*((kind, by_script) for kind in KINDS if kind != "extensive"), ("dipole", by_graph), ("dos", by_graph)],
+    ),
+)
+def test_native_files_by_themselves(written, place, kind, run_file):
     """`.pth` and `.pb` give the same numbers to programs without this package."""
-    kind, place, _ = trained
-    path = place / f"{kind}_torch" / ("alone.pth" if run_file is by_script else "alone.pb")
-    convert(place / f"{kind}_torch" / "model.ckpt.pt", path)
+    path = written(kind, ".pth" if run_file is by_script else ".pb")
     frame = {
         name: np.load(place / f"train/set.000/{file}.npy") for name, file in (("coords", "coord"), ("cells", "box"))
     }
@@ -176,8 +207,9 @@ TESTED = {
 DETAILS = {"dipole": ["d.out"], "polar": ["d.out"], "dos": [f"d.dos.out.{k}" for k in range(4)]}
 
 
-def test_dp_test(trained, caplog):
-    kind, place, _ = trained
+@pytest.mark.parametrize("kind", KINDS)
+def test_dp_test(trained, place, caplog, kind):
+    trained(kind)
     folder = place / f"{kind}_torch"
     with caplog.at_level(logging.INFO, logger="deepmd"):
         errors = measure_errors(

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from support import TF_LATER
+from support import TF_LATER, mark_slow
 from train.small_training import largest_difference, largest_parameter_difference, run, small_input
 
 from deepmd.adapters.contracts import checkpoint_module
@@ -26,11 +26,13 @@ UNBROKEN = 1e-10  # a restart
 def input_with(evaluation, activation_function="tanh", *, large_steps=False, numb_steps=20):
     """The small input with another way to evaluate the embedding nets; None: without the key."""
     tree = small_input(numb_steps=numb_steps)
+    del tree["training"]["validation_data"]
     tree["model"]["descriptor"].update(
         {"activation_function": activation_function, **({"evaluation": evaluation} if evaluation else {})}
     )
     if large_steps:
         tree["learning_rate"].update(start_lr=0.1, stop_lr=0.05)
+        tree["model"]["descriptor"]["type_one_side"], tree["model"]["fitting_net"]["neuron"] = False, [6, 6]
     return tree
 
 
@@ -50,19 +52,21 @@ def log_of_the_trainer(caplog):
     caplog.set_level(logging.INFO, logger=planning.__name__)
 
 
-@pytest.mark.parametrize("backend", TF_LATER)
-def test_expansions_and_nets_walk_the_same_path(tmp_path, backend):
-    inputs = {evaluation: input_with(evaluation, numb_steps=200) for evaluation in ("direct", "spectral")}
+@pytest.mark.parametrize(
+    ("backend", "numb_steps"), mark_slow([("torch", 20), ("torch", 200), ("tf", 200)], [("torch", 20)])
+)
+def test_expansions_and_nets_walk_the_same_path(tmp_path, backend, numb_steps):
+    inputs = {evaluation: input_with(evaluation, numb_steps=numb_steps) for evaluation in ("direct", "spectral")}
     for tree in inputs.values():
-        tree["learning_rate"]["decay_steps"] = 20
-        tree["training"]["save_freq"] = 100
+        tree["learning_rate"]["decay_steps"] = numb_steps // 10
+        tree["training"]["save_freq"] = numb_steps // 2
     rows = {evaluation: run(tmp_path / evaluation, tree, backend) for evaluation, tree in inputs.items()}
-    assert len(rows["direct"]) == 101
+    assert len(rows["direct"]) == numb_steps // 2 + 1
     assert largest_difference(rows["direct"], rows["spectral"]) < SAME_PATH
     files = [tmp_path / evaluation / f"model.ckpt{ENDING[backend]}" for evaluation in rows]
     assert 0.0 < largest_parameter_difference(*files) < SAME_PATH
-    assert terms_at(tmp_path / "direct", 200, backend) == 0
-    assert terms_at(tmp_path / "spectral", 200, backend) > 0
+    assert terms_at(tmp_path / "direct", numb_steps, backend) == 0
+    assert terms_at(tmp_path / "spectral", numb_steps, backend) > 0
 
 
 @pytest.mark.parametrize("backend", TF_LATER)
@@ -70,7 +74,7 @@ def test_members_of_a_hybrid_are_expanded_unless_the_input_says_otherwise(tmp_pa
     """The same path with expansions of both members, of one, and of none."""
     rows = {}
     for name, choices in {"both": (None, "auto"), "one": ("direct", None), "none": ("direct", "direct")}.items():
-        tree = small_input(numb_steps=20)
+        tree = input_with(None, numb_steps=6)
         angles = tree["model"]["descriptor"]
         distances = {"type": "se_e2_r", "sel": [16, 32], "rcut": 3.5, "rcut_smth": 1.0, "neuron": [2, 4], "seed": 3}
         members = [
@@ -79,7 +83,7 @@ def test_members_of_a_hybrid_are_expanded_unless_the_input_says_otherwise(tmp_pa
         ]
         tree["model"]["descriptor"] = {"type": "hybrid", "list": members}
         rows[name] = run(tmp_path / name, tree, backend)
-        assert (terms_at(tmp_path / name, 20, backend) == 0) == (name == "none")
+        assert (terms_at(tmp_path / name, 6, backend) == 0) == (name == "none")
     assert largest_difference(rows["both"], rows["none"]) < SAME_PATH
     assert largest_difference(rows["one"], rows["none"]) < SAME_PATH
     assert rows["both"] != rows["one"] != rows["none"]
@@ -97,16 +101,25 @@ def no_headroom():
         yield
 
 
+def growing(numb_steps=20):
+    """Twenty steps or, because TensorFlow builds a graph for each growth, a few larger ones."""
+    tree = input_with("spectral", large_steps=numb_steps == 20, numb_steps=numb_steps)
+    if numb_steps < 20:
+        tree["learning_rate"].update(start_lr=0.3, stop_lr=0.2)
+        tree["training"].update(save_freq=2, disp_freq=1)
+    return tree
+
+
 @pytest.fixture(scope="module")
 def grow(tmp_path_factory):
     """Train on a backend with steps so large that more terms are needed on the way; return folder and rows."""
 
     @cache
-    def once(backend):
+    def once(backend, numb_steps=20):
         folder = tmp_path_factory.mktemp(backend)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(planning, "CHECK_FREQ", 2)
-            return folder, run(folder, input_with("spectral", large_steps=True), backend)
+            return folder, run(folder, growing(numb_steps), backend)
 
     return once
 
@@ -121,23 +134,32 @@ def test_terms_are_added_when_the_weights_grow(grow, tmp_path, backend):
     assert largest_difference(rows, direct) < SAME_PATH
 
 
-@pytest.mark.parametrize(("backend", "step"), [("torch", 5), ("torch", 10), ("torch", 15), ("tf", 10)])
-def test_a_restart_goes_on_as_if_unbroken(grow, tmp_path, monkeypatch, caplog, backend, step):
+@pytest.mark.parametrize(
+    ("backend", "step", "numb_steps"),
+    mark_slow(
+        [("torch", 5, 20), ("torch", 10, 20), ("torch", 15, 20), ("tf", 4, 5), ("tf", 10, 20)],
+        [("torch", 5, 20), ("torch", 10, 20), ("torch", 15, 20), ("tf", 4, 5)],
+    ),
+)
+def test_a_restart_goes_on_as_if_unbroken(grow, tmp_path, monkeypatch, caplog, backend, step, numb_steps):
     monkeypatch.setattr(planning, "CHECK_FREQ", 2)
-    folder, rows = grow(backend)
+    folder, rows = grow(backend, numb_steps)
     caplog.clear()  # the first test of a backend has trained just now
-    again = run(
-        tmp_path,
-        input_with("spectral", large_steps=True),
-        backend,
-        restart=str(folder / f"model.ckpt-{step}{ENDING[backend]}"),
-    )
+    again = run(tmp_path, growing(numb_steps), backend, restart=str(folder / f"model.ckpt-{step}{ENDING[backend]}"))
     assert largest_difference(again, [row for row in rows if row[0] > step]) < UNBROKEN
     assert (
         largest_parameter_difference(tmp_path / f"model.ckpt{ENDING[backend]}", folder / f"model.ckpt{ENDING[backend]}")
         < UNBROKEN
     )
     assert f"expansions of {terms_at(folder, step, backend)} terms" in logged(caplog)[0]
+
+
+def test_both_backends_grow_alike(grow):
+    """The optimizer goes on with its moments in the graph of more terms."""
+    (torch, torch_rows), (tf, tf_rows) = (grow(backend, 5) for backend in BACKENDS)
+    assert terms_at(tf, 2, "tf") < terms_at(tf, 4, "tf") == terms_at(torch, 4, "torch")
+    assert largest_difference(torch_rows, tf_rows) < UNBROKEN
+    assert largest_parameter_difference(torch / "model.ckpt.pt", tf / "model.ckpt.index") < UNBROKEN
 
 
 @pytest.mark.parametrize("more", [40, None])
@@ -148,7 +170,7 @@ def test_terms_of_a_restart_are_those_of_the_checkpoint(grow, tmp_path, caplog, 
     content, progress = module.load_training(source)
     terms = max(progress.terms) + more if more else 0
     module.save_pt(tmp_path / "model.ckpt-10.pt", content, replace(progress, terms=(terms,)))
-    run(tmp_path, input_with("spectral", large_steps=True), "torch", restart=str(tmp_path / "model.ckpt-10.pt"))
+    run(tmp_path, growing(), "torch", restart=str(tmp_path / "model.ckpt-10.pt"))
     assert terms_at(tmp_path, 20, "torch") == terms
     assert [f"of {terms} terms" in text for text in logged(caplog)] == ([True] if more else [])
 
@@ -203,17 +225,17 @@ def test_each_part_of_a_plan_that_changes_is_told(monkeypatch, caplog, before, a
 
 @pytest.mark.parametrize(("evaluation", "level"), [("spectral", "WARNING"), ("auto", "INFO"), (None, "INFO")])
 def test_nets_without_expansion_are_trained_directly(tmp_path, caplog, evaluation, level):
-    rows = run(tmp_path / "asked", input_with(evaluation, "relu"), "torch")
+    rows = run(tmp_path / "asked", input_with(evaluation, "relu", numb_steps=2), "torch")
     told = [record for record in caplog.records if record.name == planning.__name__]
     assert [(record.levelname, record.getMessage()) for record in told] == [
         (level, "embedding nets are evaluated directly: the embedding nets need more than 512 terms")
     ]
-    assert terms_at(tmp_path / "asked", 20, "torch") == 0
-    assert rows == run(tmp_path / "direct", input_with("direct", "relu"), "torch")
+    assert terms_at(tmp_path / "asked", 2, "torch") == 0
+    assert rows == run(tmp_path / "direct", input_with("direct", "relu", numb_steps=2), "torch")
 
 
 def test_direct_evaluation_is_nothing_to_talk_about(tmp_path, caplog):
-    run(tmp_path, input_with("direct"), "torch")
+    run(tmp_path, input_with("direct", numb_steps=2), "torch")
     assert logged(caplog) == []
 
 
@@ -227,7 +249,11 @@ def test_unknown_values_are_refused_before_anything_happens(tmp_path, evaluation
 
 
 @pytest.mark.parametrize(
-    ("backend", "evaluation"), [*(("torch", each) for each in (None, "auto", "spectral", "direct")), ("tf", None)]
+    ("backend", "evaluation"),
+    [
+        *(("torch", each) for each in (None, "auto", "spectral", "direct")),
+        pytest.param("tf", None, marks=pytest.mark.slow),  # both checkpoints store the same text
+    ],
 )
 def test_files_have_the_key_only_where_it_says_something(tmp_path, backend, evaluation):
     """DeePMD-kit refuses inputs with keys that it does not know."""

@@ -3,11 +3,12 @@
 import json
 import math
 import re
+import signal
 from contextlib import chdir
 
 import numpy as np
 import pytest
-from support import TF_LATER, options
+from support import TF_LATER, mark_slow, options
 from train.small_training import WATER, largest_difference, largest_parameter_difference, run, run_killed, small_input
 
 from deepmd.array_model.errors import InputError
@@ -84,7 +85,7 @@ def test_tensorflow_checkpoint_is_one_of_tensorflow(trained):
         tf.compat.v1.train.import_meta_graph(str(folder / "model.ckpt-14.meta"))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", TF_LATER)
 def test_retention_keeps_the_newest(tmp_path, backend):
     run(tmp_path, small_input(numb_steps=5, save_freq=1, max_ckpt_keep=2), backend)
     steps = sorted(
@@ -94,30 +95,31 @@ def test_retention_keeps_the_newest(tmp_path, backend):
 
 
 @pytest.mark.parametrize(
-    ("backend", "die"),
+    ("backend", "deaths"),
     [
-        pytest.param("torch", ["row", 6], marks=pytest.mark.slow),  # after the second checkpoint
-        ("torch", ["write", 2]),  # half of the second checkpoint is written
-        ("torch", ["link", 2]),  # the second checkpoint is complete, nothing points to it
-        pytest.param("tf", ["row", 6], marks=pytest.mark.slow),
-        ("tf", ["rename", 11]),  # between the files of the second checkpoint
-        pytest.param("tf", ["link", 5], marks=pytest.mark.slow),  # between its links
+        # half of the second checkpoint is written; it is complete, but nothing points to it
+        ("torch", [("write", 2), ("link", 2)]),
+        ("tf", [("rename", 11)]),  # between the files of the second checkpoint
+        pytest.param("torch", [("row", 6)], marks=pytest.mark.slow),  # after the second checkpoint
+        pytest.param("tf", [("row", 6), ("link", 5)], marks=pytest.mark.slow),  # and between its links
     ],
 )
-def test_a_killed_training_continues_as_if_unbroken(trained, tmp_path, backend, die):
+def test_a_killed_training_continues_as_if_unbroken(trained, tmp_path, backend, deaths):
     unbroken, rows = trained[backend]
-    assert run_killed(tmp_path, small_input(), backend, die) == -9
-    step = int(re.search(r"-(\d+)", checkpoints.newest(tmp_path).name)[1])
-    assert step in (5, 10)
-    again = run(tmp_path, small_input(), backend, restart=str(tmp_path))
-    assert largest_difference(again, [row for row in rows if row[0] > step]) < UNBROKEN
-    assert (
-        largest_parameter_difference(
-            tmp_path / f"model.ckpt{ENDING[backend]}", unbroken / f"model.ckpt{ENDING[backend]}"
+    folders = {tmp_path / f"{event} {count}": (event, count) for event, count in deaths}
+    assert run_killed(folders, small_input(), backend) == [signal.SIGKILL] * len(deaths)
+    for folder in folders:
+        step = int(re.search(r"-(\d+)", checkpoints.newest(folder).name)[1])
+        assert step in (5, 10)
+        again = run(folder, small_input(), backend, restart=str(folder))
+        assert largest_difference(again, [row for row in rows if row[0] > step]) < UNBROKEN
+        assert (
+            largest_parameter_difference(
+                folder / f"model.ckpt{ENDING[backend]}", unbroken / f"model.ckpt{ENDING[backend]}"
+            )
+            < UNBROKEN
         )
-        < UNBROKEN
-    )
-    assert (tmp_path / "lcurve.out").read_text() == (unbroken / "lcurve.out").read_text()
+        assert (folder / "lcurve.out").read_text() == (unbroken / "lcurve.out").read_text()
 
 
 def test_restart_at_the_end_leaves_everything_alone(trained, tmp_path):
@@ -128,7 +130,7 @@ def test_restart_at_the_end_leaves_everything_alone(trained, tmp_path):
     assert (tmp_path / "lcurve.out").read_text() == before
 
 
-@pytest.mark.parametrize(("backend", "other"), [("torch", "tf"), ("tf", "torch")])
+@pytest.mark.parametrize(("backend", "other"), mark_slow([("torch", "tf"), ("tf", "torch")], [("torch", "tf")]))
 def test_init_model_takes_the_parameters_of_the_other_backend(trained, tmp_path, backend, other):
     source = trained[other][0] / f"model.ckpt-14{ENDING[other]}"
     run(tmp_path, small_input(numb_steps=0), backend, init_model=str(source))
@@ -214,13 +216,15 @@ def test_freeze_takes_the_newest_checkpoint_of_a_folder(trained, tmp_path, backe
     ],
 )
 def test_options_of_a_training(tmp_path, backend, change):
-    tree = small_input(numb_steps=3, disp_freq=1)
-    del tree["training"]["validation_data"]
+    tree, start = small_input(numb_steps=3, disp_freq=1), small_input(numb_steps=0)
+    for each in (tree, start):
+        each["model"]["fitting_net"]["neuron"] = [6, 6]
+        del each["training"]["validation_data"]
     for section, values in change.items():
         for key, value in values.items():
             old = tree.setdefault(section, {}).get(key)
             tree[section][key] = {**old, **value} if isinstance(old, dict) else value
-    run(tmp_path, small_input(numb_steps=0), backend)
+    run(tmp_path, start, backend)
     before = load_model(tmp_path / f"model.ckpt-0{ENDING[backend]}").params
     run(tmp_path, tree, backend)
     after = load_model(tmp_path / f"model.ckpt-3{ENDING[backend]}").params
