@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
+
 import hypothesis
 import pytest
-from support import RUNNERS
+from support import RUNNERS, require
+
+from deepmd.io import convert
+
+GOLDEN = Path(__file__).parent / "golden"
+PACKAGES = {".pth": "torch", ".pb": "tensorflow", ".savedmodel": "tensorflow"}
 
 hypothesis.settings.register_profile("quick", derandomize=True, deadline=None, database=None, max_examples=40)
 hypothesis.settings.load_profile("quick")
@@ -18,3 +26,18 @@ def run(request):
     """
     runner = getattr(RUNNERS, request.param)
     return lambda function, *arguments, dynamic=1: runner(function, arguments, dynamic)
+
+
+@pytest.fixture(scope="session")
+def file_of(tmp_path_factory):
+    """Our file of a stored case in a format, written once for all tests, which only read it: file_of(case, suffix)."""
+
+    @cache
+    def write(case, suffix):
+        if suffix in PACKAGES:
+            require(PACKAGES[suffix])
+        path = tmp_path_factory.mktemp(case) / f"model{suffix}"
+        convert(GOLDEN / case / "model.dp", path)
+        return path
+
+    return write

@@ -160,11 +160,12 @@ DETOURS = (
 
 LONG_WALKS = ("se_e2_a_fparam",)
 
-QUICK_WAYS = (
-    *("dipole", "property", "dpa2", "se_e2_r", "se_atten_strip", "se_atten_attn", "hybrid", "loc_frame_rule"),
-    *("pairtab", "zbl", "se_e2_a_fparam"),
+FILES = (
+    *((case, ".pth") for case in ("se_e2_r", "se_atten_strip", "se_atten_attn", "hybrid", "loc_frame_rule")),
+    *((case, suffix) for case in ("dipole", "property", "zbl") for suffix in (".pth", ".pb")),
 )
-"""Cases that go through every format in quick tests."""
+"""Native files of quick tests: every branch of the writers, together with those of tests/unit/test_native_files.py
+(parameters of frames and atoms, charge and spin) and of tests/unit/test_message_files.py."""
 
 KINDS = {**dict.fromkeys(WALKS, WALK), **dict.fromkeys(DETOURS, DETOUR), **dict.fromkeys(LONG_WALKS, LONG_WALK)}
 """Way of each case."""

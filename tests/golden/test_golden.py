@@ -30,12 +30,16 @@ from deepmd.data.packing import SelWarning, pack
 from deepmd.plan.expansions import ask_evaluation, choose_plan
 from deepmd.testing.samples import Subject
 
-EXPANDED_ON_TF = ("se_e2_a", "se_e2_a_two_side", "se_e2_a_float32", "se_e3", "se_atten", "se_atten_strip", "hybrid")
+EXPANDED_ON_TF = ("se_e2_a", "se_e2_a_float32", "se_atten_strip", "hybrid")
 NETS_ON_TF = (
-    *("se_e2_a_fparam", "se_e2_r", "se_atten_attn", "se_atten_masked", "se_e3_tebd", "loc_frame_rule", "dpa2", "dpa3"),
-    *("dipole", "polar", "dos", "property"),
+    *("se_e2_a_fparam", "se_e2_r", "se_atten_attn", "se_e3_tebd", "loc_frame_rule", "dpa2"),
+    *("polar", "dos", "property"),
 )
-"""Cases of quick tests with TensorFlow, where a graph is built for each in a second or more."""
+"""Cases of quick tests with TensorFlow, where a graph is built for each in a second or more.
+
+Those of dpa3 and of dipoles are compared as files (tests/unit/test_native_files.py, test_golden_conversions.py), that
+of se_e3 with other backends (tests/consistency/test_se_e3.py).
+"""
 
 EVALUATED = [
     (case, backend, how)
@@ -109,11 +113,11 @@ def test_equals_deepmd_kit(golden, boundary):
         assert_close(values, expected[key].reshape(shape), "golden", CASES.get(case, "float64"), floor=0.0, what=name)
 
 
-def test_overflow_is_told(golden):
-    case, subject, stored = golden
+@pytest.mark.parametrize("case", [*CASES, *OPTIONS])
+def test_overflow_is_told(case):
+    layout, stored = content_of(case).model.layout(), stored_in(case)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SelWarning)
-        layout = subject.model.layout()
         pack(
             find_neighbours([Structure(stored["pbc/coord"], stored["pbc/cell"], stored["pbc/type"])], layout.rcut),
             layout,
@@ -137,7 +141,7 @@ def test_nets_without_expansion_are_evaluated_directly(case, factor):
 
 @pytest.mark.parametrize(
     ("case", "factor", "backend"),
-    mark_slow(GROWN, [row for row in GROWN if row[2] != "tf" or row[:2] == ("se_e2_a", 2.0)]),
+    mark_slow(GROWN, [row for row in GROWN if row[2] == "numpy" or row == ("se_e2_a", 2.0, "torch")]),
 )
 def test_expansion_equals_nets(case, factor, backend):
     content = content_of(case)

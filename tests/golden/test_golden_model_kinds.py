@@ -11,7 +11,8 @@ from tolerances import assert_close
 
 from deepmd.testing.samples import Subject
 
-QUICK = [*product(MODEL_CASES, ("numpy", "torch")), ("pairtab", "tf"), ("linear", "tf"), ("zbl", "tf")]
+QUICK = [*product(MODEL_CASES, ("numpy", "torch")), ("pairtab", "tf")]
+"""The graph of zbl is compared as a file (test_golden_conversions.py)."""
 
 
 @pytest.fixture(

@@ -2,31 +2,14 @@
 
 import json
 import shutil
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from deepmd.io import convert
-
 ROOT = Path(__file__).parents[2]
 WATER = ROOT / "examples" / "water" / "data" / "water_330a"
-GOLDEN = ROOT / "tests" / "golden"
 MODEL = ROOT / "tests" / "golden" / "se_e2_a" / "model.dp"
-
-
-@pytest.fixture(scope="session")
-def file_of(tmp_path_factory):
-    """Our file of a stored case in a format, written once for all tests, which only read it: file_of(case, suffix)."""
-
-    @cache
-    def write(case, suffix):
-        path = tmp_path_factory.mktemp(case) / f"model{suffix}"
-        convert(GOLDEN / case / "model.dp", path)
-        return path
-
-    return write
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -71,3 +72,13 @@ def lower(case: str, boundary: str) -> dict[str, np.ndarray]:
         **extended(data["coord"], data["type"], data.get("cell")),
         **{key: data[key] for key in ("fparam", "aparam") if key in data},
     }
+
+
+def session_of(path: Path):
+    """A session with the graph of a `.pb`; TensorFlow does not rewrite the graph, which takes longer than a run."""
+    tf = pytest.importorskip("tensorflow")
+    with tf.Graph().as_default() as graph:
+        tf.compat.v1.import_graph_def(tf.compat.v1.GraphDef.FromString(path.read_bytes()), name="")
+    config = tf.compat.v1.ConfigProto()
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    return tf.compat.v1.Session(graph=graph, config=config)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import replace
+from functools import cache
 from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -36,7 +38,7 @@ from deepmd.host import plain
 from deepmd.infer.compress import compress_model, measure_deviations
 from deepmd.infer.deep_pot import DeepEval, ExpansionWarning
 from deepmd.io import convert, load_model, save_model
-from deepmd.io.model_file import ModelFile, from_tree, plan_evaluation, to_tree
+from deepmd.io.model_file import ModelFile, from_json, from_tree, plan_evaluation, to_json, to_tree
 from deepmd.plan.plans import count_terms, domain_start, map_tables
 from deepmd.testing import ModelConformance
 from deepmd.testing.conformance import REALISTIC
@@ -90,8 +92,19 @@ def source(folder, case="se_e2_a_two_side", **descriptor):
     return folder / "m.dp"
 
 
+@cache
+def compressed_once(case, **options):
+    """A model before and after, as bytes; compressing it takes a while."""
+    with TemporaryDirectory() as name:
+        before = source(Path(name), case)
+        return before.read_bytes(), compress_model(before, Path(name) / "c.dp", **options).read_bytes()
+
+
 def compressed(folder, case="se_e2_a_two_side", **options):
-    return compress_model(source(folder, case), folder / "c.dp", **options)
+    """Save a model as `m.dp` and compressed as `c.dp`; return the path of the latter."""
+    for name, content in zip(("m.dp", "c.dp"), compressed_once(case, **options), strict=True):
+        (folder / name).write_bytes(content)
+    return folder / "c.dp"
 
 
 def terms_of(path):
@@ -139,7 +152,11 @@ def same(content, other):
 # -- numbers ----------------------------------------------------------------------------------------------------------
 
 
-QUICK = [("se_e2_a_fparam", "tf"), ("hybrid", "tf"), *product(CASES, ("numpy", "torch"))]
+QUICK = [
+    *((case, "numpy") for case in CASES if case.startswith("se_e2_a") or case in ("hybrid", "linear")),
+    *(("se_e2_a_float32", "torch"), ("hybrid", "torch"), ("se_e2_a_fparam", "tf")),
+]
+"""The others: tests/golden/test_golden_compression.py, by NumPy, and the rows of test_golden.py with expansions."""
 
 
 @pytest.mark.parametrize(("case", "backend"), mark_slow(product(CASES, BACKENDS), QUICK))
@@ -185,19 +202,22 @@ def test_an_input_that_asked_for_direct_evaluation(tmp_path):
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "case",
-    mark_slow(
-        ["se_e2_a_fparam", "se_e2_a_float32", "se_e2_a_two_side", "hybrid", "linear", "zbl"],
-        quick=["se_e2_a_fparam"],
-    ),
-)
-def test_every_format_keeps_the_expansion(tmp_path, case):
-    """Around all formats, with tables that could not be made again from the networks."""
+FORMATS = (".yaml", ".pth", ".pb", ".savedmodel", ".dp")
+FEW = (".yaml", ".pth", ".dp")
+"""tests/unit/test_native_files.py has a compressed `.pb`, test_savedmodel.py a compressed SavedModel."""
+KEPT = [
+    *((case, FORMATS) for case in ("se_e2_a_fparam", "se_e2_a_float32", "se_e2_a_two_side", "hybrid", "linear", "zbl")),
+    ("se_e2_a_float32", FEW),
+]
+
+
+@pytest.mark.parametrize(("case", "formats"), mark_slow(KEPT, [("se_e2_a_float32", FEW)]))
+def test_every_format_keeps_the_expansion(tmp_path, case, formats):
+    """Around formats, with tables that could not be made again from the networks."""
     path = altered(compressed(tmp_path, case), 1.25)
     arguments, options, _ = inputs(case)
     first, wanted = load_model(path), DeepPot(path).eval(*arguments, **options)
-    for suffix in (".yaml", ".pth", ".pb", ".savedmodel", ".dp"):
+    for suffix in formats:
         if suffix in PACKAGES:
             pytest.importorskip(PACKAGES[suffix])
         convert(path, tmp_path / f"next{suffix}")
@@ -207,7 +227,7 @@ def test_every_format_keeps_the_expansion(tmp_path, case):
             assert_close(value, reference, "golden", precision_of(path), what=suffix)
 
 
-@pytest.mark.parametrize("suffix", [".dp", ".yaml", ".pth", ".pb"])
+@pytest.mark.parametrize("suffix", mark_slow([".dp", ".yaml", ".pth", ".pb"], [".dp", ".pth"]))
 def test_each_format_is_compressed_to_the_same(tmp_path, suffix):
     if suffix in PACKAGES:
         pytest.importorskip(PACKAGES[suffix])
@@ -337,7 +357,7 @@ def test_the_distance_comes_from_the_data_where_the_file_has_none(tmp_path):
 
 def test_what_is_logged(tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="deepmd"):
-        path = compressed(tmp_path)
+        path = compress_model(source(tmp_path), tmp_path / "c.dp")
     (terms,), distance = terms_of(path), inputs("se_e2_a_two_side")[2]
     assert f"descriptor (se_e2_a): number of terms: {terms}" in caplog.text
     assert (
@@ -397,7 +417,10 @@ NONE = {
 
 
 @pytest.mark.parametrize(
-    ("suffix", "name"), [(".dp", "kinks"), (".pth", "mixed"), pytest.param(".pb", "mixed", marks=pytest.mark.slow)]
+    ("suffix", "name"),
+    mark_slow(
+        [(".dp", "kinks"), (".dp", "mixed"), (".pth", "mixed"), (".pb", "mixed")], [(".dp", "kinks"), (".dp", "mixed")]
+    ),
 )
 def test_parts_without_expansion_stay_as_they_are(tmp_path, caplog, suffix, name):
     """In a sum of a hybrid with one member that has none, a descriptor that has one, and a table."""
@@ -420,6 +443,8 @@ def test_parts_without_expansion_stay_as_they_are(tmp_path, caplog, suffix, name
         wanted[evaluation] = DeepPot(path, evaluation=evaluation).eval(*arguments, atomic=True)
     for value, reference in zip(wanted[None], wanted["direct"], strict=True):
         assert_close(value, reference, "spectral")
+    content, where = load_model(path), "as native files store it"
+    same(from_json(to_json(content, "torch"), flatten(content.arrays), where), content)
     changed = DeepPot(altered(path, 1.5)).eval(*arguments)[0]
     assert abs(changed - wanted["direct"][0]).max() > 1e-3 * abs(wanted["direct"][0]).max()
 
@@ -433,12 +458,18 @@ FITTINGS = {
 }
 
 
+OTHERS = {"se_atten": ATTENTIVE, "both": Hybrid((NEAR, ATTENTIVE)), "hybrid": Hybrid((NEAR, FAR))}
+
+
 @pytest.mark.parametrize(
-    "descriptor", [ATTENTIVE, Hybrid((NEAR, ATTENTIVE)), Hybrid((NEAR, FAR))], ids=["se_atten", "both", "hybrid"]
+    ("fitting", "descriptor"),
+    mark_slow(
+        product(FITTINGS, OTHERS),
+        [("dipole", "both"), ("polar", "hybrid"), ("dos", "se_atten"), ("property", "hybrid")],
+    ),
 )
-@pytest.mark.parametrize("fitting", FITTINGS)
 def test_every_fitting_net_with_other_descriptors_than_its_golden_case(tmp_path, fitting, descriptor):
-    model = StandardModel(("O", "H"), descriptor, FITTINGS[fitting])
+    model = StandardModel(("O", "H"), OTHERS[descriptor], FITTINGS[fitting])
     save_model(tmp_path / "m.dp", ModelFile(model, Realistic.parameters(model), {}, inputs("hybrid")[2]))
     path = compress_model(tmp_path / "m.dp", tmp_path / "c.dp")
     assert all(terms_of(path))
@@ -500,7 +531,7 @@ def test_statistics_that_differ_between_slots(tmp_path):
 @pytest.mark.parametrize("extrapolate", [0.0, 0.5, -3.0, float("nan"), float("inf")])
 def test_wrong_range(tmp_path, extrapolate):
     with pytest.raises(InputError, match=rf"extrapolate is {extrapolate}; accepted: a number of at least 1"):
-        compressed(tmp_path, extrapolate=extrapolate)
+        compress_model(tmp_path / "m.dp", tmp_path / "c.dp", extrapolate=extrapolate)
 
 
 def test_a_range_that_no_expansion_covers(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import FRAMEWORKS
+from support import FRAMEWORKS, mark_slow
 
 from deepmd import infer
 from deepmd.array_model.errors import InputError
@@ -43,7 +43,7 @@ def test_a_copy_gives_the_same(case, how):
     assert np.array_equal(values(COPIES[how](model)), values(model))  # of one that has been used
 
 
-@pytest.mark.parametrize("backend", FRAMEWORKS)
+@pytest.mark.parametrize("backend", mark_slow(FRAMEWORKS, ["numpy", "torch"]))
 def test_a_copy_keeps_its_options(backend):
     model = DeepPot(MODEL, backend=backend, evaluation="direct")
     other = COPIES["pickle"](model)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support import FRAMEWORKS, options
+from support import FRAMEWORKS, mark_slow, options
 from tolerances import assert_close
 
 from deepmd.array_model.errors import InputError
@@ -57,7 +58,7 @@ def dimer(*distances):
 # --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", FRAMEWORKS)
+@pytest.mark.parametrize("backend", mark_slow(FRAMEWORKS, ["numpy", "torch"]))
 def test_results_do_not_depend_on_it(frame, backend):
     direct = DeepPot(MODEL, backend=backend, evaluation="direct")
     spectral_ = DeepPot(MODEL, backend=backend, evaluation="spectral")
@@ -124,8 +125,13 @@ def test_no_expansion_is_told_to_those_who_asked(saved, frame):
 # -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("closest", "start"), [(None, UNKNOWN_DISTANCE), (1.5, 1.5 * MARGIN)])
-@pytest.mark.parametrize("backend", FRAMEWORKS)
+OUTSIDE = [(backend, *row) for backend in FRAMEWORKS for row in ((None, UNKNOWN_DISTANCE), (1.5, 1.5 * MARGIN))]
+
+
+@pytest.mark.parametrize(
+    ("backend", "closest", "start"),
+    mark_slow(OUTSIDE, [row for row in OUTSIDE if row[0] != "tf" or row[1] is None]),
+)
 def test_pairs_outside_are_counted_and_told_once(saved, backend, closest, start):
     potential = DeepPot(saved(min_nbor_dist=closest), backend=backend)
     potential.eval(*dimer(1.001 * start, 2.0))
@@ -157,8 +163,10 @@ def test_virtual_atoms_are_nowhere():
     assert potential.outside == 0
 
 
-@pytest.mark.parametrize("backend", FRAMEWORKS)
-@pytest.mark.parametrize("closest", [None, 2.0])
+@pytest.mark.parametrize(
+    ("backend", "closest"),
+    mark_slow(product(FRAMEWORKS, [None, 2.0]), product(["numpy", "torch"], [None, 2.0])),
+)
 def test_the_nets_are_evaluated_outside_of_the_domain(saved, backend, closest):
     """Some blocks have a nearer pair, some not; all are those of the nets."""
     path = saved(min_nbor_dist=closest)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from support import FRAMEWORKS, mark_slow
 from tolerances import assert_close
 
 from deepmd import DeepPot
@@ -52,14 +54,25 @@ def assert_same_model(path, other):
         np.testing.assert_array_equal(leaf, leaves[name], err_msg=name)
 
 
-@pytest.mark.parametrize("backend", ["numpy", "torch", "tf"])
+@pytest.mark.parametrize(
+    ("kit", "backend"),
+    mark_slow(
+        product(PACKAGES, FRAMEWORKS), [*((each, "numpy") for each in PACKAGES), (".pth", "torch"), (".pb", "tf")]
+    ),
+    indirect=["kit"],
+)
 def test_equals_what_deepmd_kit_computes(kit, backend):
     pytest.importorskip({"tf": "tensorflow"}.get(backend, backend))
     assert_equals_stored(kit, backend)
 
 
-@pytest.mark.parametrize("suffix", PACKAGES)
+@pytest.mark.parametrize(
+    ("kit", "suffix"),
+    mark_slow(product(PACKAGES, repeat=2), [(".dp", ".yaml"), (".yaml", ".dp"), (".pth", ".pth"), (".pb", ".pb")]),
+    indirect=["kit"],
+)
 def test_to_each_of_ours_and_back(tmp_path, kit, suffix):
+    """What is read is the same whatever the format, so that quick tests read and write each of them once."""
     pytest.importorskip(PACKAGES[suffix])
     convert(kit, tmp_path / f"a{suffix}")
     convert(tmp_path / f"a{suffix}", tmp_path / "b.dp")

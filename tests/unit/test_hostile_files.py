@@ -11,11 +11,13 @@ import warnings
 import zipfile
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from support import mark_slow
 
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.tree import flatten, replace_leaves
@@ -361,8 +363,13 @@ def damaged(content, value):
     return replace(content, params=replace_leaves(content.params, {**leaves, path: array}))
 
 
-@pytest.mark.parametrize("suffix", [".dp", ".yaml", ".pth", ".pb"])
-@pytest.mark.parametrize("value", [np.nan, -np.inf])
+@pytest.mark.parametrize(
+    ("suffix", "value"),
+    mark_slow(
+        product([".dp", ".yaml", ".pth", ".pb"], [np.nan, -np.inf]),
+        [(".dp", np.nan), (".dp", -np.inf), (".yaml", np.nan), (".pth", -np.inf)],
+    ),
+)
 def test_parameters_that_are_no_numbers(tmp_path, suffix, value):
     path = tmp_path / f"m{suffix}"
     save_model(path, damaged(load_model(FOLDER / "model.dp"), value))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import differences, options, require, stored_tree
+from support import differences, mark_slow, options, require, stored_tree
 from tolerances import assert_close
 
 from deepmd import DeepPot
@@ -28,6 +28,8 @@ COMPILED = (
     *("dpa3_compress_2", "dpa3_sequential_smooth", "dpa3_use_dist_exp_switch"),
 )
 """Cases that are written as TorchScript, which takes seconds each."""
+QUICK = ("dpa2_three_excluded", "dpa3_charge_spin")
+"""One of dpa2 with every part and excluded types, one of dpa3; physics is written once, and NumPy compares all."""
 QUANTITIES = ("energy", "force", "virial", "atom_energy", "atom_virial")
 needs_torchscript = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
 OLD = Dpa2(
@@ -107,7 +109,7 @@ def agree(found, expected, names):
 
 @needs_torchscript
 @pytest.mark.parametrize("boundary", ["pbc", "nopbc"])
-@pytest.mark.parametrize("case", COMPILED)
+@pytest.mark.parametrize("case", mark_slow(COMPILED, QUICK))
 def test_torchscript(compiled, case, boundary):
     coord, types, cell, expected = of_case(case, boundary)
     box = None if cell is None else require("torch").tensor(cell.reshape(1, 9))
@@ -133,12 +135,13 @@ def test_torchscript_of_a_vector(compiled):
 
 
 @needs_torchscript
-@pytest.mark.parametrize("case", ["dpa2", "dpa3"])
+@pytest.mark.parametrize("case", QUICK)
 def test_torchscript_with_images(compiled, case):
     coord, types, cell, expected = of_case(case, "pbc")
     _, module = compiled(case)
     extended, kinds, nlist, owner = images(coord, types, cell, module.get_rcut())
-    found = module.forward_lower(extended, kinds, nlist, owner, None, None, True)
+    more = {"charge_spin": require("torch").tensor(expected["charge_spin"])} if "charge_spin" in expected else {}
+    found = module.forward_lower(extended, kinds, nlist, owner, None, None, True, **more)
     agree(
         {**found, "extended_force": found["extended_force"][:, : types.shape[1]]},
         expected,
@@ -152,7 +155,7 @@ def test_torchscript_with_images(compiled, case):
 
 
 @needs_torchscript
-@pytest.mark.parametrize("case", COMPILED)
+@pytest.mark.parametrize("case", mark_slow(COMPILED, QUICK))
 def test_torchscript_is_read_back(compiled, case):
     expected, found = (flatten(load_model(path).params) for path in (GOLDEN / case / "model.dp", compiled(case)[0]))
     assert expected.keys() == found.keys()
@@ -218,7 +221,7 @@ def test_charge_and_spin_in_torchscript(compiled):
     ):
         with pytest.raises(torch.jit.Error, match=text):
             module(coord, types, charge_spin=None if given is None else torch.tensor(given))
-    _, without = compiled("dpa3")
+    _, without = compiled("dpa2_three_excluded")
     assert (without.get_dim_chg_spin(), without.has_chg_spin_ebd()) == (0, False)
 
 
@@ -243,9 +246,8 @@ def test_default_charge_and_spin(tmp_path):
 
 
 def test_charge_and_spin_of_an_evaluation():
-    coord, types, _, _ = (
-        each.numpy() if hasattr(each, "numpy") else each for each in of_case("dpa3_charge_spin", "nopbc")
-    )
+    frame = np.load(GOLDEN / "dpa3_charge_spin" / "expected.npz")
+    coord, types = frame["nopbc/coord"][None, :5], frame["nopbc/type"][None, :5]
     with DeepPot(GOLDEN / "dpa3_charge_spin" / "model.dp") as potential:
         assert potential.has_chg_spin_ebd()
         assert not potential.has_default_chg_spin()

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from functools import cache
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from support import mark_slow, options
+from support import differences, mark_slow, options
 from tolerances import TOLERANCES, assert_close
-from unit.native_inputs import GOLDEN, KEYS, extended, golden, lower, random_frames, whole
+from unit.native_inputs import GOLDEN, KEYS, extended, golden, lower, random_frames, session_of, whole
 
 from deepmd import DeepPot
 from deepmd.array_model.errors import InputError
@@ -25,6 +27,7 @@ from deepmd.plan.expansions import choose_plan
 from deepmd.plan.plans import map_tables
 
 CASES = sorted(path.name for path in GOLDEN.glob("se_e2_a*"))
+"""Stored cases, in slow tests. Models of quick tests say more and have the numbers of two of them (`SOURCE`)."""
 PACKAGES = {".pth": "torch", ".pb": "tensorflow"}
 
 # torch says of TorchScript as a whole that it is deprecated; C++ programs read no other format yet
@@ -114,46 +117,56 @@ def first_frame(size: str, boundary: str) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 SIZES = {"3 atoms, 1 frame": (1, 3), "7 atoms, 2 frames": (2, 7), "1 atom": (1, 1)}
-SIZED = ["se_e2_a", "se_e2_a_two_side", "direct", "compressed"]
-NEAR = ["se_e2_a", "compressed"]
+QUICK, SLOW = ("with_default", "direct", "compressed"), (*CASES, "two_side_direct")
+"""Models of quick tests and, evaluated by another process, of slow tests."""
+
+STORED = ["with_default", "direct", *CASES]
+"""Models whose results DeePMD-kit has computed."""
+
+SIZED = ["compressed", "se_e2_a", "se_e2_a_two_side", "two_side_direct"]
+NEAR = ["compressed", "se_e2_a"]
 
 
-def jobs() -> dict[str, tuple[str, dict[str, np.ndarray]]]:
+def jobs(models: tuple[str, ...]) -> dict[str, tuple[str, dict[str, np.ndarray]]]:
     """Model and inputs of all that the other process is to evaluate."""
-    both = ("pbc", "nopbc")
-    out = {f"{case} {b}": (case, whole(case, b)) for case in CASES for b in both}
-    out.update({f"{case} {b} lower": (case, lower(case, b)) for case in CASES for b in both})
-    for case in SIZED:
+    both, stored = ("pbc", "nopbc"), [model for model in STORED if model in models]
+    out = {f"{name} {b}": (name, whole(case_of(name), b)) for name in stored for b in both}
+    out.update({f"{name} {b} lower": (name, lower(case_of(name), b)) for name in stored for b in both})
+    for case in (each for each in SIZED if each in models):
         out.update(
             {f"{case} {b} {size}": (case, random_frames(*SIZES[size], b == "pbc")) for b in both for size in SIZES}
         )
         out.update(
             {f"{case} {b} {size} lower": (case, extended(*first_frame(size, b))) for b in both for size in SIZES}
         )
-    for case in NEAR:
+    for case in (each for each in NEAR if each in models):
         near = near_frame()
         out[f"{case} near"] = (case, near)
         out[f"{case} near lower"] = (case, extended(near["coord"][0], near["atype"][0], near["box"].reshape(3, 3)))
-    data = whole("se_e2_a_fparam", "pbc")
-    out["default fparam"] = ("with_default", {key: value for key, value in data.items() if key != "fparam"})
+    if "with_default" in models:
+        data = whole("se_e2_a_fparam", "pbc")
+        out["default fparam"] = ("with_default", {key: value for key, value in data.items() if key != "fparam"})
     return out
 
 
 def with_default():
-    """A model that knows the frame parameters of the stored result as its default."""
+    """A model that knows the frame parameters of the stored result as its default, and the shortest distance."""
     content = load_model(GOLDEN / "se_e2_a_fparam" / "model.dp")
     default = tuple(float(value) for value in golden("se_e2_a_fparam", "pbc")["fparam"].ravel())
     return replace(
         content,
         model=replace(options(content.model), fitting=replace(options(content.model).fitting, default_fparam=default)),
+        min_nbor_dist=0.875,
     )
 
 
-def direct():
+def direct(case: str = "se_e2_a_float32"):
     """A model whose input asked for direct evaluation."""
-    return replace(
-        load_model(GOLDEN / "se_e2_a_two_side" / "model.dp"), definition={"descriptor": {"evaluation": "direct"}}
-    )
+    return replace(load_model(GOLDEN / case / "model.dp"), definition={"descriptor": {"evaluation": "direct"}})
+
+
+def two_side_direct():
+    return direct("se_e2_a_two_side")
 
 
 def compressed():
@@ -169,7 +182,13 @@ def compressed():
     return replace(content, plan=map_tables(scale, plan))
 
 
-MADE = {"with_default": with_default, "direct": direct, "compressed": compressed}
+MADE = {"with_default": with_default, "direct": direct, "compressed": compressed, "two_side_direct": two_side_direct}
+SOURCE = {"with_default": "se_e2_a_fparam", "direct": "se_e2_a_float32"}
+
+
+def case_of(name: str) -> str:
+    """The stored case whose numbers a model gives."""
+    return SOURCE.get(name, name)
 
 
 def stored_model(name: str):
@@ -177,60 +196,64 @@ def stored_model(name: str):
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory, file_of):
-    """Results of all jobs by job and key for a suffix, evaluated once, and the folder of the files."""
-    done = {}
+def written(tmp_path_factory):
+    """A model's file in a format, written once, all files of a format in one folder: written(name, suffix)."""
+    folder_of = cache(lambda suffix: tmp_path_factory.mktemp("native"))
 
-    def get(suffix):
-        if suffix not in done:
-            folder = tmp_path_factory.mktemp("native")
-            for case in CASES:
-                shutil.copy(file_of(case, suffix), folder / f"{case}{suffix}")
-            for name, make in MADE.items():
-                save_model(folder / f"{name}{suffix}", make())
-            table = jobs()
-            np.savez(
-                folder / "inputs.npz",
-                **{f"{name}|{key}": value for name, (_, given) in table.items() for key, value in given.items()},
-            )
-            (folder / "jobs.json").write_text(
-                json.dumps([{"name": n, "model": m, "keys": list(g)} for n, (m, g) in table.items()])
-            )
-            script = RUN_PTH if suffix == ".pth" else RUN_PB
-            clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-            ran = subprocess.run(
-                [sys.executable, "-c", script, str(folder)],
-                cwd=folder,
-                env=clean,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert ran.returncode == 0, ran.stderr
-            done[suffix] = {"folder": folder, **np.load(folder / f"{suffix[1:]}.npz")}
-        return done[suffix]
+    @cache
+    def write(name, suffix):
+        path = folder_of(suffix) / f"{name}{suffix}"
+        save_model(path, stored_model(name))
+        return path
 
-    return get
+    return write
 
 
-def dtype_of(case: str) -> str:
-    return "float32" if "float32" in case else "float64"
+@pytest.fixture(scope="module")
+def results(written):
+    """Results of a model's jobs by job and key for a suffix: results(suffix, model).
+
+    The models of quick tests are evaluated once in one process, the others in another.
+    """
+
+    @cache
+    def evaluated(suffix, models):
+        (folder,) = {written(name, suffix).parent for name in models}
+        table = jobs(models)
+        np.savez(
+            folder / "inputs.npz",
+            **{f"{name}|{key}": value for name, (_, given) in table.items() for key, value in given.items()},
+        )
+        (folder / "jobs.json").write_text(
+            json.dumps([{"name": n, "model": m, "keys": list(g)} for n, (m, g) in table.items()])
+        )
+        script = RUN_PTH if suffix == ".pth" else RUN_PB
+        clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        command = [sys.executable, "-c", script, str(folder)]
+        ran = subprocess.run(command, cwd=folder, env=clean, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr
+        return dict(np.load(folder / f"{suffix[1:]}.npz"))
+
+    return lambda suffix, model: evaluated(suffix, QUICK if model in QUICK else SLOW)
+
+
+def dtype_of(name: str) -> str:
+    return "float32" if "float32" in case_of(name) else "float64"
 
 
 @pytest.mark.parametrize("boundary", ["pbc", "nopbc"])
-@pytest.mark.parametrize("case", CASES)
-def test_agrees_with_stored_results(results, suffix, case, boundary):
-    got, want = results(suffix), golden(case, boundary)
+@pytest.mark.parametrize("name", mark_slow(STORED, [name for name in STORED if name in QUICK]))
+def test_agrees_with_stored_results(results, suffix, name, boundary):
+    got, want = results(suffix, name), golden(case_of(name), boundary)
     for key in (*KEYS, "descriptor") if suffix == ".pb" else KEYS:
-        assert_close(
-            got[f"{case} {boundary}|{key}"].reshape(want[key].shape), want[key], "golden", dtype_of(case), what=key
-        )
+        values = got[f"{name} {boundary}|{key}"].reshape(want[key].shape)
+        assert_close(values, want[key], "golden", dtype_of(name), what=key)
 
 
-def folded(results, name: str, owner: np.ndarray, natoms: int) -> dict[str, np.ndarray]:
+def folded(results, model: str, job: str, owner: np.ndarray, natoms: int) -> dict[str, np.ndarray]:
     """Results of `forward_lower` with those of images added to their owners."""
     got = {
-        key: results(".pth")[f"{name}|{key}"][0]
+        key: results(".pth", model)[f"{model} {job} lower|{key}"][0]
         for key in ("energy", "extended_force", "virial", "atom_energy", "extended_virial")
     }
     for key, extended_key in (("force", "extended_force"), ("atom_virial", "extended_virial")):
@@ -240,13 +263,13 @@ def folded(results, name: str, owner: np.ndarray, natoms: int) -> dict[str, np.n
 
 
 @pytest.mark.parametrize("boundary", ["pbc", "nopbc"])
-@pytest.mark.parametrize("case", CASES)
-def test_a_neighbour_list_with_skin_gives_the_same(results, case, boundary):
+@pytest.mark.parametrize("name", mark_slow(STORED, [name for name in STORED if name in QUICK]))
+def test_a_neighbour_list_with_skin_gives_the_same(results, name, boundary):
     pytest.importorskip("torch")
-    want = golden(case, boundary)
-    got = folded(results, f"{case} {boundary} lower", lower(case, boundary)["mapping"][0], len(want["type"]))
+    case, want = case_of(name), golden(case_of(name), boundary)
+    got = folded(results, name, boundary, lower(case, boundary)["mapping"][0], len(want["type"]))
     for key in KEYS:
-        assert_close(got[key].reshape(want[key].shape), want[key], "golden", dtype_of(case), what=key)
+        assert_close(got[key].reshape(want[key].shape), want[key], "golden", dtype_of(name), what=key)
 
 
 def reference(tmp_path: Path, case: str, evaluation: str | None = None) -> DeepPot:
@@ -256,25 +279,27 @@ def reference(tmp_path: Path, case: str, evaluation: str | None = None) -> DeepP
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("boundary", ["pbc", "nopbc"])
-@pytest.mark.parametrize("case", SIZED)
+@pytest.mark.parametrize("case", mark_slow(SIZED, ["compressed"]))
 def test_one_file_at_all_sizes(results, tmp_path, suffix, case, boundary, size):
     """Few and no atoms of a type, virtual atoms, several frames with cells of their own, no neighbours."""
     inputs = random_frames(*SIZES[size], boundary == "pbc")
     with reference(tmp_path, case, None if case == "compressed" else "direct") as potential:
         values = potential.eval(inputs["coord"], inputs.get("box"), inputs["atype"], atomic=True, mixed_type=True)
     for key, want in zip(KEYS, values, strict=True):
-        assert_close(results(suffix)[f"{case} {boundary} {size}|{key}"].reshape(want.shape), want, "spectral", what=key)
+        assert_close(
+            results(suffix, case)[f"{case} {boundary} {size}|{key}"].reshape(want.shape), want, "spectral", what=key
+        )
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("boundary", ["pbc", "nopbc"])
-@pytest.mark.parametrize("case", SIZED)
+@pytest.mark.parametrize("case", mark_slow(SIZED, ["compressed"]))
 def test_a_neighbour_list_at_all_sizes(results, tmp_path, case, boundary, size):
     pytest.importorskip("torch")
     coord, types, cell = first_frame(size, boundary)
     with reference(tmp_path, case, None if case == "compressed" else "direct") as potential:
         values = potential.eval(coord[None], None if cell is None else cell[None], types, atomic=True)
-    got = folded(results, f"{case} {boundary} {size} lower", extended(coord, types, cell)["mapping"][0], len(types))
+    got = folded(results, case, f"{boundary} {size}", extended(coord, types, cell)["mapping"][0], len(types))
     for key, want in zip(KEYS, values, strict=True):
         assert_close(got[key].reshape(want[0].shape), want[0], "spectral", what=key)
 
@@ -282,7 +307,8 @@ def test_a_neighbour_list_at_all_sizes(results, tmp_path, case, boundary, size):
 def test_a_missing_frame_parameter_takes_its_default(results, suffix):
     want = golden("se_e2_a_fparam", "pbc")
     for key in KEYS:
-        assert_close(results(suffix)[f"default fparam|{key}"].reshape(want[key].shape), want[key], "golden", what=key)
+        values = results(suffix, "with_default")[f"default fparam|{key}"].reshape(want[key].shape)
+        assert_close(values, want[key], "golden", what=key)
 
 
 def test_stored_coefficients_are_what_a_file_evaluates(results, suffix, tmp_path):
@@ -290,11 +316,12 @@ def test_stored_coefficients_are_what_a_file_evaluates(results, suffix, tmp_path
     inputs = random_frames(2, 7, True)
     with reference(tmp_path, "compressed", "direct") as potential:
         energy = potential.eval(inputs["coord"], inputs["box"], inputs["atype"], mixed_type=True)[0]
-    difference = np.abs(results(suffix)["compressed pbc 7 atoms, 2 frames|energy"].reshape(energy.shape) - energy)
+    got = results(suffix, "compressed")["compressed pbc 7 atoms, 2 frames|energy"]
+    difference = np.abs(got.reshape(energy.shape) - energy)
     assert difference.min() > 1e3 * TOLERANCES["float64"]["spectral"] * np.abs(energy).max()
 
 
-@pytest.mark.parametrize("case", NEAR)
+@pytest.mark.parametrize("case", mark_slow(NEAR, ["compressed"]))
 def test_nets_are_what_a_file_evaluates_outside_of_the_domain(results, suffix, tmp_path, case):
     """By a pair of atoms nearer than the expansions reach.
 
@@ -304,10 +331,10 @@ def test_nets_are_what_a_file_evaluates_outside_of_the_domain(results, suffix, t
     with reference(tmp_path, case, "direct") as potential:
         values = potential.eval(near["coord"], near["box"], near["atype"][0], atomic=True)
     for key, want in zip(KEYS, values, strict=True):
-        assert_close(results(suffix)[f"{case} near|{key}"].reshape(want.shape), want, "spectral", what=key)
+        assert_close(results(suffix, case)[f"{case} near|{key}"].reshape(want.shape), want, "spectral", what=key)
     if suffix == ".pth":
         owner = extended(near["coord"][0], near["atype"][0], near["box"].reshape(3, 3))["mapping"][0]
-        got = folded(results, f"{case} near lower", owner, near["atype"].size)
+        got = folded(results, case, "near", owner, near["atype"].size)
         assert_close(got["force"], values[1][0], "spectral", what="force")
 
 
@@ -325,26 +352,27 @@ def names_of_arrays(path: Path) -> set[str]:
     return {node.name.removeprefix("param/") for node in nodes if node.name.startswith("param/")}
 
 
-@pytest.mark.parametrize(("name", "expanded"), [("se_e2_a_two_side", True), ("compressed", True), ("direct", False)])
-def test_the_graph_holds_the_expansion_and_the_nets(results, suffix, name, expanded):
-    content, path = stored_model(name), results(suffix)["folder"] / f"{name}{suffix}"
+@pytest.mark.parametrize(("name", "expanded"), [("with_default", True), ("compressed", True), ("direct", False)])
+def test_the_graph_holds_the_expansion_and_the_nets(written, suffix, name, expanded):
+    content, path = stored_model(name), written(name, suffix)
     tables = {"scale", "closest", *(f"{kind}/{centre}" for kind in ("coefficients", "starts") for centre in range(2))}
     assert names_of_arrays(path) == {
         *flatten(content.params),
         *(f"plan/0/{each}" for each in tables if expanded),
     }
-    assert (load_model(path).plan is not None) == (name == "compressed")
+    found = load_model(path)
+    assert (found.plan is not None) == (name == "compressed")
+    assert differences(flatten(found.arrays), flatten(content.arrays)) == []
 
 
 # -- what a file says about itself
 # --------------------------------------------------------------------------------------
 
 
-def test_pth_getters(tmp_path):
+def test_pth_getters(written):
     torch = pytest.importorskip("torch")
     content = with_default()
-    save_model(tmp_path / "m.pth", content)
-    module = torch.jit.load(str(tmp_path / "m.pth"))
+    module = torch.jit.load(str(written("with_default", ".pth")))
     facts = {
         name: getattr(module, name)()
         for name in ("get_ntypes", "get_dim_fparam", "get_dim_aparam", "get_dim_chg_spin", "get_nnei")
@@ -369,18 +397,17 @@ def test_pth_getters(tmp_path):
     assert "model" in json.loads(module.get_definition())
 
 
-def test_pb_attributes(tmp_path):
+def test_pb_attributes(written):
     tf = pytest.importorskip("tensorflow")
-    content = replace(load_model(GOLDEN / "se_e2_a" / "model.dp"), min_nbor_dist=0.875)
-    save_model(tmp_path / "m.pb", content)
-    graph = tf.compat.v1.GraphDef.FromString((tmp_path / "m.pb").read_bytes())
+    content = with_default()
+    graph = tf.compat.v1.GraphDef.FromString(written("with_default", ".pb").read_bytes())
     constants = {node.name: tf.make_ndarray(node.attr["value"].tensor) for node in graph.node if node.op == "Const"}
     assert constants["descrpt_attr/rcut"].dtype == np.float64
     expected = {
         "descrpt_attr/rcut": 4.0,
         "descrpt_attr/ntypes": 2,
-        "fitting_attr/dfparam": 0,
-        "fitting_attr/daparam": 0,
+        "fitting_attr/dfparam": 2,
+        "fitting_attr/daparam": 1,
         "fitting_attr/aparam_nall": False,
         "model_attr/tmap": b"O H",
         "model_attr/model_type": b"ener",
@@ -517,35 +544,39 @@ def test_pb_refuses_bad_input(pb_session, changes, text):
         pb_session.run("o_energy:0", {f"{key}:0": value for key, value in {**given, **changes}.items()})
 
 
+def charged_feed(frame, charge_spin) -> dict[str, Any]:
+    """What a graph of dpa3 with charge and spin is fed for a stored frame."""
+    natoms, box = len(frame["type"]), frame.get("cell", np.zeros(0)).ravel()
+    return {
+        "t_coord:0": frame["coord"].ravel(),
+        "t_type:0": frame["type"],
+        "t_natoms:0": [natoms, natoms, 0, 0],
+        "t_box:0": box,
+        "t_mesh:0": [0] * (6 if box.size else 1),
+        "t_charge_spin:0": charge_spin,
+    }
+
+
+@pytest.mark.parametrize("boundary", ["pbc", "nopbc"])
+def test_pb_of_messages_agrees_with_stored_results(charged_session, boundary):
+    frame = golden("dpa3_charge_spin", boundary)
+    found = charged_session.run({key: f"o_{key}:0" for key in KEYS}, charged_feed(frame, frame["charge_spin"].ravel()))
+    for key in KEYS:
+        assert_close(found[key].reshape(frame[key].shape), frame[key], "golden", what=key)
+
+
 @pytest.mark.parametrize(
     ("given", "text"),
     [([100.0, 0.0], "for the charge: -100 to 99"), ([-1.0, -1.0], "for the spin: 0 to 99"), ([-100.9, 99.9], "")],
 )
 def test_pb_refuses_charge_and_spin_without_a_vector(charged_session, given, text):
     tf = pytest.importorskip("tensorflow")
-    frame = golden("dpa3_charge_spin", "nopbc")
-    natoms = len(frame["type"])
-    feed = {
-        "t_coord": frame["coord"].ravel(),
-        "t_type": frame["type"],
-        "t_natoms": [natoms, natoms, 0, 0],
-        "t_box": [],
-        "t_mesh": [0],
-    }
-    feed = {f"{key}:0": value for key, value in {**feed, "t_charge_spin": given}.items()}
+    feed = charged_feed(golden("dpa3_charge_spin", "nopbc"), given)
     if not text:
         assert np.isfinite(charged_session.run("o_energy:0", feed)).all()
         return
     with pytest.raises(tf.errors.InvalidArgumentError, match=text):
         charged_session.run("o_energy:0", feed)
-
-
-def session_of(path):
-    """Return a session with the graph of a `.pb`."""
-    tf = pytest.importorskip("tensorflow")
-    with tf.Graph().as_default() as graph:
-        tf.compat.v1.import_graph_def(tf.compat.v1.GraphDef.FromString(path.read_bytes()), name="")
-    return tf.compat.v1.Session(graph=graph)
 
 
 @pytest.fixture(scope="module")
@@ -554,8 +585,9 @@ def charged_session(file_of):
 
 
 @pytest.fixture(scope="module")
-def pb_session(file_of):
-    return session_of(file_of("se_e2_a", ".pb"))
+def pb_session(written):
+    pytest.importorskip("tensorflow")
+    return session_of(written("compressed", ".pb"))
 
 
 # -- reading back -----------------------------------------------------------------------------------------------------
@@ -567,8 +599,12 @@ def of_precision(precision: str):
     return replace(content, model=model, min_nbor_dist=0.1 + 0.2)
 
 
-@pytest.mark.parametrize("precision", mark_slow(["float64", "float32", "float16", "bfloat16"], ["bfloat16"]))
+PRECISIONS = ("float64", "float32", "float16", "bfloat16")
+
+
+@pytest.mark.parametrize(("suffix", "precision"), mark_slow(product(PACKAGES, PRECISIONS), [(".pth", "bfloat16")]))
 def test_nothing_is_lost(tmp_path, suffix, precision):
+    pytest.importorskip(PACKAGES[suffix])
     save_model(tmp_path / "a.dp", of_precision(precision))
     convert(tmp_path / "a.dp", tmp_path / f"b{suffix}")
     convert(tmp_path / f"b{suffix}", tmp_path / "c.dp")
@@ -582,8 +618,8 @@ def test_nothing_is_lost(tmp_path, suffix, precision):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
-def test_a_file_that_is_cut_short(tmp_path, file_of, suffix, share):
-    path, data = tmp_path / f"m{suffix}", file_of("se_e2_a", suffix).read_bytes()
+def test_a_file_that_is_cut_short(tmp_path, written, suffix, share):
+    path, data = tmp_path / f"m{suffix}", written("compressed", suffix).read_bytes()
     path.write_bytes(data[: int(share * len(data))])
     with pytest.raises(InputError, match=r"m\.p"):
         load_model(path)
@@ -642,10 +678,10 @@ def test_graphs_of_others(tmp_path):
         load_model(save("model_attr/definition"))
 
 
-def test_a_constant_that_claims_to_be_huge_is_refused(tmp_path, file_of):
+def test_a_constant_that_claims_to_be_huge_is_refused(tmp_path, written):
     tf = pytest.importorskip("tensorflow")
     path = tmp_path / "m.pb"
-    graph = tf.compat.v1.GraphDef.FromString(file_of("se_e2_a", ".pb").read_bytes())
+    graph = tf.compat.v1.GraphDef.FromString(written("compressed", ".pb").read_bytes())
     node = next(node for node in graph.node if node.name == "param/out_bias")
     node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(1.0, tf.float64, [1]))
     node.attr["value"].tensor.tensor_shape.dim[0].size = 2**50

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from deepmd import DeepPot
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.tree import flatten
 from deepmd.io.formats import convert, load_model, save_model
+from deepmd.plan.expansions import choose_plan
 from deepmd.train.main import freeze
 
 CASES = ("se_e2_a_fparam", "dpa2", "dpa3")
@@ -29,8 +30,17 @@ tensorflow = pytest.importorskip("tensorflow")
 
 
 @pytest.fixture(scope="module", params=mark_slow(CASES, ["se_e2_a_fparam"]))
-def written(request, file_of):
-    path = file_of(request.param, ".savedmodel")
+def written(request, tmp_path_factory):
+    """Case, path and functions; the file of nets with expansions stores them, as `dp compress` does."""
+    path, content = (
+        tmp_path_factory.mktemp("written") / "model.savedmodel",
+        load_model(GOLDEN / request.param / "model.dp"),
+    )
+    path.mkdir()
+    for name in ("saved_model.pb", "older"):
+        (path / name).write_bytes(b"older")
+    plan, _ = choose_plan(content.model, content.params, None, stored=True)
+    save_model(path, replace(content, plan=plan if any(plan) else None))
     return request.param, path, tensorflow.saved_model.load(str(path))
 
 
@@ -168,6 +178,7 @@ def test_nothing_is_lost(written):
     assert before.model == after.model
     first, second = flatten(before.params), flatten(after.params)
     assert all(np.array_equal(first[name], second[name]) for name in {*first, *second})
+    assert (after.plan is not None) == (case == "se_e2_a_fparam")
 
 
 def test_it_is_no_folder_of_a_training(written, tmp_path):
@@ -178,12 +189,12 @@ def test_it_is_no_folder_of_a_training(written, tmp_path):
     )
 
 
-def test_what_is_there_is_replaced(written, tmp_path):
+def test_what_was_there_is_replaced(written):
+    """What was there looked like a SavedModel."""
     _, path, _ = written
-    shutil.copytree(path, tmp_path / "other.savedmodel")
-    convert(GOLDEN / "se_e2_a" / "model.dp", tmp_path / "other.savedmodel")
-    assert load_model(tmp_path / "other.savedmodel").model == load_model(GOLDEN / "se_e2_a" / "model.dp").model
-    assert [entry.name for entry in tmp_path.iterdir()] == ["other.savedmodel"]
+    assert not (path / "older").exists()
+    assert (path / "saved_model.pb").read_bytes() != b"older"
+    assert [entry.name for entry in path.parent.iterdir()] == ["model.savedmodel"]
 
 
 @pytest.mark.filterwarnings("ignore::deepmd.infer.inputs.OrderWarning")
