@@ -498,7 +498,7 @@ def test_what_the_input_says_of_each_part(tmp_path):
     content = replace(load_model(path), definition={"type": "linear_ener", "models": sections})
     near, far, other = count_terms(plan_evaluation(content)[0])
     assert near == 0
-    assert far == other > 0
+    assert min(far, other) > 0
 
 
 # -- what cannot be compressed ----------------------------------------------------------------------------------------
