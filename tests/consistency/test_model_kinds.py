@@ -112,7 +112,7 @@ def test_members_do_not_notice_each_other(name, backend):
     alone = [Subject(member, own, "numpy")(samples) for member, own in zip(model.models, params["models"], strict=True)]
     for name, value in whole(samples).items():
         if name != "descriptor":
-            expected = sum(weight * each[name] for weight, each in zip(model.numbers, alone, strict=True))
+            expected = sum(weight * each[name] for weight, each in zip(model.member_weights, alone, strict=True))
             assert_close(value, expected, "energy", what=name)
 
 
