@@ -16,6 +16,9 @@ from deepmd.array_model.neighbours import Layout, Neighbours
 from deepmd.array_model.outputs import Output
 from deepmd.array_model.spectral import Plan
 
+STRICT = {"extra": "forbid", "allow_inf_nan": False}
+"""`__pydantic_config__` of options: unknown keys, NaN and infinity are errors (`deepmd/io/checking.py` builds them)."""
+
 Draw = Callable[[list[int] | None], Any]
 """`draw(seeds)` returns a NumPy generator (docs/theory/networks.md#fresh-weights)."""
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from deepmd.array_model.contracts import STRICT
 from deepmd.array_model.environment import environment_rows, switch
 from deepmd.array_model.messages import add_updates, affine, check_updates, first_slots, symmetrise, take_features
 from deepmd.array_model.namespace import Array, Namespace, Params
@@ -47,7 +48,7 @@ class Repflow:
     sequential_update: bool = False
 
     aliases: ClassVar[dict[str, str]] = {"edge_use_dist": "edge_init_use_dist", "use_env_envelope": "use_exp_switch"}
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         for name, rcut, smooth in (("e", self.e_rcut, self.e_rcut_smth), ("a", self.a_rcut, self.a_rcut_smth)):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepmd.array_model.attention import SHIFT, layer_norm, presence
+from deepmd.array_model.contracts import STRICT
 from deepmd.array_model.messages import add_updates, affine, check_updates, symmetrise, take_features
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.neighbours import Neighbours, slot_counts
@@ -48,7 +49,7 @@ class Repformer:
     g1_out_mlp: bool = True
     ln_eps: float | None = None
 
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         activation(self.activation_function)

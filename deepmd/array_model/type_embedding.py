@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deepmd.array_model.contracts import Draw
+from deepmd.array_model.contracts import STRICT, Draw
 from deepmd.array_model.electrons import configuration
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.networks import Net, apply_net, check_options, init_net
@@ -27,7 +27,7 @@ class TypeEmbedding:
     seed: int | None = None
     """Seed of fresh parameters if the embedding has a section of its own in the input."""
 
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         check_options(self)

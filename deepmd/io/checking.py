@@ -71,6 +71,12 @@ def rename(section: dict[str, Any], aliases: Mapping[str, str], where: str) -> d
     return out
 
 
+def check_object(section: Any, where: str) -> None:
+    """Raise InputError unless a section is a dict."""
+    if not isinstance(section, dict):
+        raise InputError(f"{where}: must be an object with keys, got {section!r}")
+
+
 def options_of(instance: Any) -> dict[str, Any]:
     """Return the options of a config dataclass, without fields that are derived from elsewhere."""
     derived = [field.name for field in dataclasses.fields(instance) if field.metadata.get("derived")]
@@ -87,8 +93,7 @@ def build(cls: type[T], section: Any, where: str, not_yet: Mapping[str, Key] | N
     where : path of the section in the input, for errors
     not_yet : keys of DeePMD-kit that are not supported
     """
-    if not isinstance(section, dict):
-        raise InputError(f"{where}: must be an object with keys, got {section!r}")
+    check_object(section, where)
     ignored = getattr(cls, "ignored", ())
     section = {key: value for key, value in section.items() if key not in ignored}
     section = rename(section, getattr(cls, "aliases", {}), where)

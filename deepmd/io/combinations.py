@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.array_model.contracts import STRICT
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.array_model.models.linear import LinearModel
 from deepmd.array_model.models.standard import StandardModel
@@ -15,7 +16,7 @@ from deepmd.array_model.models.zbl import ZblModel
 from deepmd.array_model.tree import flatten
 from deepmd.io.checking import build
 from deepmd.io.pair_table import read_table, sum_slots
-from deepmd.io.sections import FORBID, FileName, ModelSection
+from deepmd.io.sections import FileName, ModelSection
 from deepmd.plan import slots
 
 FixedParams = dict[str, np.ndarray]
@@ -33,7 +34,7 @@ class PairTabSection:
     rcut: float
     sel: int | tuple[int, ...]
 
-    __pydantic_config__ = FORBID
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if not self.rcut > 0.0 or sum_slots(self.sel) < 1:
@@ -46,7 +47,7 @@ class FrozenSection:
 
     model_file: FileName
 
-    __pydantic_config__ = FORBID
+    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class LinearSection:
     weights: str | tuple[float, ...]
     shared_dict: dict[str, Any] | None = None
 
-    __pydantic_config__ = FORBID
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if self.shared_dict:

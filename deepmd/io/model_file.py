@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.array_model import models
 from deepmd.array_model.components import descriptors_with, exchange_descriptors, in_precision
 from deepmd.array_model.contracts import Model
 from deepmd.array_model.descriptors.expandable import Expandable
@@ -28,8 +27,6 @@ from deepmd.io.kit_table import from_kit
 from deepmd.plan.expansions import ask_evaluation, choose_plan
 from deepmd.plan.plans import PLAN, tables_of, with_tables
 from deepmd.version import __version__
-
-assert models  # imported for its registrations
 
 
 @dataclass(frozen=True)

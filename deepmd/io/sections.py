@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator
 
-FORBID = {"extra": "forbid"}
+from deepmd.array_model.contracts import STRICT
 
 DEFAULT_STOP_LR = 5e-8
 
@@ -53,7 +53,7 @@ class DataSection:
 
     aliases = {"auto_prob_style": "auto_prob", "sys_weights": "sys_probs"}
     ignored: ClassVar[tuple[str, ...]] = ("numb_btch", "numb_batch")
-    __pydantic_config__ = FORBID
+    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class LearningRate:
     warmup_start_factor: float = 0.0
     scale_by_worker: str = "linear"
 
-    __pydantic_config__ = FORBID
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if self.start_lr <= 0.0:
@@ -162,7 +162,7 @@ class AdamSection:
     adam_beta2: float = 0.999
     weight_decay: float = 0.0
 
-    __pydantic_config__ = FORBID
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if not (0.0 <= self.adam_beta1 < 1.0 and 0.0 <= self.adam_beta2 < 1.0):
@@ -209,7 +209,7 @@ class TrainingSection:
         **dict.fromkeys(("stop_batch", "num_step", "num_steps", "numb_step"), "numb_steps"),
         **dict.fromkeys(("num_epoch", "num_epochs", "numb_epochs"), "numb_epoch"),
     }
-    __pydantic_config__ = FORBID
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if (self.numb_steps is None) == (self.numb_epoch is None):
@@ -244,7 +244,7 @@ class ValidatingSection:
     full_val_file: FileName = "val.log"
     full_val_start: float = 0.5
 
-    __pydantic_config__ = FORBID
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if min(self.validation_freq, self.max_best_ckpt) < 1 or self.full_val_start < 0.0:
@@ -273,7 +273,7 @@ class ModelSection:
     sw_rmax: float | None = None
     srtab_add_bias: bool = True
 
-    __pydantic_config__ = FORBID
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if not self.type_map or len(set(self.type_map)) != len(self.type_map):

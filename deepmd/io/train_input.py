@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 import yaml
 
-from deepmd.array_model import models
 from deepmd.array_model.components import descriptors_of, exchange_descriptors, fittings_of
 from deepmd.array_model.contracts import Model
 from deepmd.array_model.descriptors.hybrid import Hybrid
@@ -24,7 +23,7 @@ from deepmd.array_model.errors import InputError, nearest
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.registry import canonical, lookup
 from deepmd.array_model.type_embedding import TypeEmbedding
-from deepmd.io.checking import build, check_finite, rename, without_comments
+from deepmd.io.checking import build, check_finite, check_object, rename, without_comments
 from deepmd.io.combinations import SECTIONS as COMBINATIONS
 from deepmd.io.combinations import FixedParams, preset_bias, read_combination, with_table
 from deepmd.io.kit_table import from_kit
@@ -40,9 +39,8 @@ from deepmd.io.sections import (
     ValidationSection,
 )
 from deepmd.losses import LOSSES, Loss, Target
-from deepmd.unsupported import KEYS, KINDS
-
-assert models  # imported for its registrations
+from deepmd.unsupported import KEYS
+from deepmd.unsupported import KINDS as UNSUPPORTED
 
 T = TypeVar("T")
 
@@ -55,7 +53,7 @@ class TrainInput:
     ----------
     model : configuration; `sel` of a descriptor may still be "auto"
     fixed_params : {path: array}, parameters that the input determines, of pair tables and frozen models
-    model_section : the other keys of `model`
+    model_section : the keys of `model` besides its parts: type map, statistics, exclusions
     combination : section `model` as given, if it describes more than a descriptor and a fitting net; else None
     data, validation, training, learning_rate, optimizer, loss, validating : the sections
     """
@@ -116,34 +114,33 @@ def parse_input(tree: dict[str, Any]) -> TrainInput:
     for key in ("model", "learning_rate", "training"):
         if key not in tree:
             raise InputError(f"section {key!r} is missing")
-    if not isinstance(tree["training"], dict):
-        raise InputError(f"training: must be an object with keys, got {tree['training']!r}")
+    check_object(tree["training"], "training")
     training = dict(tree["training"])
     data = training.pop("training_data", {})
     validation = training.pop("validation_data", None)
-    model_section, model, fixed_params = _model(tree["model"])
+    model_section, model, fixed_params = _build_model(tree["model"])
+    as_json = json.loads(json.dumps(tree["model"]))  # lists for tuples, because files keep the section as JSON
     return TrainInput(
         model=model,
         fixed_params=fixed_params,
-        combination=None if model.kind == "standard" and not fixed_params else json.loads(json.dumps(tree["model"])),
+        combination=None if model.kind == "standard" and not fixed_params else as_json,
         model_section=model_section,
         data=build(DataSection, data, "training/training_data", KEYS["training/training_data"]),
         validation=None
         if validation is None
         else build(ValidationSection, validation, "training/validation_data", KEYS["training/validation_data"]),
         training=build(TrainingSection, training, "training", KEYS["training"]),
-        learning_rate=_chosen(tree["learning_rate"], "learning_rate", LEARNING_RATES, "exp"),
-        optimizer=_chosen(tree.get("optimizer", {}), "optimizer", OPTIMIZERS, "Adam"),
-        loss=_loss(tree.get("loss", {}), model),
+        learning_rate=_build_by_type(tree["learning_rate"], "learning_rate", LEARNING_RATES, "exp"),
+        optimizer=_build_by_type(tree.get("optimizer", {}), "optimizer", OPTIMIZERS, "Adam"),
+        loss=_build_loss(tree.get("loss", {}), model),
         validating=build(ValidatingSection, tree.get("validating", {}), "validating", KEYS["validating"]),
     )
 
 
-def _chosen(section: Any, where: str, kinds: Mapping[str, type[T]], default: str) -> T:
+def _build_by_type(section: Any, where: str, kinds: Mapping[str, type[T]], default: str) -> T:
     """Build the dataclass that the `type` of a section names."""
-    if not isinstance(section, dict):
-        raise InputError(f"{where}: must be an object with keys, got {section!r}")
-    kind, later = str(section.get("type", default)), KINDS[where]  # str: a list or an object is an unknown type
+    check_object(section, where)
+    kind, later = str(section.get("type", default)), UNSUPPORTED[where]  # str: a list or an object is an unknown type
     if kind in later:
         text = f"{kind!r} is known, but not supported yet ({later[kind]})"
         raise InputError(f"{where}/type: {text}. Accepted: {', '.join(kinds)}")
@@ -154,12 +151,12 @@ def _chosen(section: Any, where: str, kinds: Mapping[str, type[T]], default: str
     return build(kinds[kind], {key: value for key, value in section.items() if key != "type"}, where, KEYS.get(where))
 
 
-def _loss(section: Any, model: Model) -> Loss:
+def _build_loss(section: Any, model: Model) -> Loss:
     """Build the loss; its default type follows from what the model predicts."""
     suited = [kind for kind, cls in LOSSES.items() if model.output.name in cls.predicts]
     if not suited:
         raise InputError(f"loss: none is for models of {model.output.name}. Known: {', '.join(LOSSES)}")
-    loss = _chosen(section, "loss", LOSSES, suited[0])
+    loss = _build_by_type(section, "loss", LOSSES, suited[0])
     if loss.kind not in suited:
         kinds = [f"fitting_net type {fitting.kind!r}" for fitting in fittings_of(model)]  # sums of tables have none
         what = kinds[0] if kinds else f"type {model.kind!r}"
@@ -167,10 +164,9 @@ def _loss(section: Any, model: Model) -> Loss:
     return loss.with_target(Target.of(model))
 
 
-def _part(section: Any, kind: str, where: str, default: str | None) -> Any:
+def _build_part(section: Any, kind: str, where: str, default: str | None) -> Any:
     """Build a descriptor or a fitting net from its section."""
-    if not isinstance(section, dict):
-        raise InputError(f"{where}: must be an object with keys, got {section!r}")
+    check_object(section, where)
     name = section.get("type", default)
     if name is None:
         raise InputError(f"{where}/type: required, but missing")
@@ -180,19 +176,18 @@ def _part(section: Any, kind: str, where: str, default: str | None) -> Any:
         section = rename(section, cls.aliases, where)
         members = section.get("members")
         if isinstance(members, list | tuple):
-            each = tuple(_part(item, kind, f"{where}/list/{k}", None) for k, item in enumerate(members))
+            each = tuple(_build_part(item, kind, f"{where}/list/{k}", None) for k, item in enumerate(members))
             section["members"] = each
     return build(cls, section, where, KEYS["model/descriptor" if kind == "descriptor" else where])
 
 
-def _model(section: Any) -> tuple[ModelSection, Any, FixedParams]:
+def _build_model(section: Any) -> tuple[ModelSection, Any, FixedParams]:
     """Build a model from its section; return the other keys, the model, and parameters that the section determines."""
-    if not isinstance(section, dict):
-        raise InputError(f"model: must be an object with keys, got {section!r}")
+    check_object(section, "model")
     section = rename(section, {}, "model")
     kind = section.pop("type", "standard")
     if kind in COMBINATIONS:
-        return read_combination(kind, section, _model)
+        return read_combination(kind, section, _build_model)
     if canonical("model", kind, "model/type") != "standard":  # kinds that inputs describe by other keys
         raise InputError(f"model/type: {kind!r} is no type of an input. Accepted: standard, {', '.join(COMBINATIONS)}")
     parts = {}
@@ -200,10 +195,10 @@ def _model(section: Any) -> tuple[ModelSection, Any, FixedParams]:
         if key not in section:
             raise InputError(f"model/{key}: required, but missing")
         parts[key] = section.pop(key)
-    fitting = _part(parts["fitting_net"], "fitting_net", "model/fitting_net", "ener")
-    descriptor = _part(parts["descriptor"], "descriptor", "model/descriptor", None)
+    fitting = _build_part(parts["fitting_net"], "fitting_net", "model/fitting_net", "ener")
+    descriptor = _build_part(parts["descriptor"], "descriptor", "model/descriptor", None)
     if (types := section.pop("type_embedding", None)) is not None:
-        descriptor = _typed(descriptor, types)
+        descriptor = _add_type_embedding(descriptor, types)
     shared = build(ModelSection, section, "model", KEYS["model"])
     _check_types(shared, descriptor, fitting)
     if fitting.needs_equivariant and not descriptor.widths.equivariant:
@@ -223,7 +218,7 @@ def _model(section: Any) -> tuple[ModelSection, Any, FixedParams]:
     return (shared, model, {}) if shared.use_srtab is None else (shared, *with_table(shared, model))
 
 
-def _typed(descriptor: Any, section: Any) -> Any:
+def _add_type_embedding(descriptor: Any, section: Any) -> Any:
     """Return the descriptor with the type embedding of the model: members of type se_e2_a become SeE2ATyped."""
     parts = descriptors_of(descriptor)
     if any(part.mixed for part in parts) or not any(part.kind == "se_e2_a" for part in parts):
@@ -231,8 +226,7 @@ def _typed(descriptor: Any, section: Any) -> Any:
         raise InputError(
             f"model/type_embedding: is for descriptors of type se_e2_a, and hybrids of these; not for {kinds}"
         )
-    if not isinstance(section, dict):
-        raise InputError(f"model/type_embedding: must be an object with keys, got {section!r}")
+    check_object(section, "model/type_embedding")
     types = build(TypeEmbedding, {"activation_function": "tanh", **section}, "model/type_embedding")
     try:
         return exchange_descriptors(
@@ -243,7 +237,7 @@ def _typed(descriptor: Any, section: Any) -> Any:
         raise InputError(f"model/type_embedding: {error}") from error
 
 
-def _chosen_types(fitting: Any) -> tuple[int, ...] | None:
+def _selected_types(fitting: Any) -> tuple[int, ...] | None:
     """Return `sel_type` of a fitting net, the types with an output; None: all."""
     chosen = getattr(fitting, "sel_type", None)
     return (chosen,) if isinstance(chosen, int) else chosen
@@ -252,7 +246,7 @@ def _chosen_types(fitting: Any) -> tuple[int, ...] | None:
 def _types_without_output(shared: ModelSection, fitting: Any) -> tuple[int, ...]:
     """Return the types without output: `atom_exclude_types`, and all but `sel_type` of the fitting net."""
     types = set(range(len(shared.type_map)))
-    chosen = _chosen_types(fitting)
+    chosen = _selected_types(fitting)
     return tuple(sorted({*shared.atom_exclude_types, *(types - set(types if chosen is None else chosen))}))
 
 
@@ -279,7 +273,7 @@ def _check_types(shared: ModelSection, descriptor: Any, fitting: Any) -> None:
         },
         "model/pair_exclude_types": [t for pair in shared.pair_exclude_types for t in pair],
         "model/atom_exclude_types": list(shared.atom_exclude_types),
-        "model/fitting_net/sel_type": list(_chosen_types(fitting) or ()),
+        "model/fitting_net/sel_type": list(_selected_types(fitting) or ()),
     }
     for where, types in used.items():
         wrong = [t for t in types if not 0 <= t < ntypes]

@@ -15,7 +15,6 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
-from deepmd.array_model import models
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.registry import canonical, lookup
@@ -25,8 +24,6 @@ from deepmd.io.checking import build, rename, without_comments
 from deepmd.io.model_file import ModelFile, ShapeBudget, from_json, to_json
 from deepmd.io.train_input import read_json
 from deepmd.unsupported import KEYS
-
-assert models  # imported for its registrations
 
 log = logging.getLogger(__name__)
 

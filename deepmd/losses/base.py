@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from deepmd.array_model.contracts import Model
+from deepmd.array_model.contracts import STRICT, Model
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.outputs import ENERGY, Output
@@ -77,7 +77,7 @@ class Loss:
     """Aliases of options."""
     shows_total: ClassVar[bool] = False
     """Whether the learning curve has a column for the root of the loss, `rmse`."""
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         for term in self.every_term():

@@ -56,14 +56,18 @@ def halves(count: int) -> np.ndarray:
 def terms_needed(values: Callable[[np.ndarray], np.ndarray], tolerance: float) -> int | None:
     """Return the number of terms, a multiple of 8, that represent functions on [-1, 1] to a tolerance.
 
-    None if more than `MOST_TERMS` are needed. `values(nodes)` returns the functions (len(nodes), columns). Coefficients
-    c_k are neglected from where k^2 |c_k| stays below `tolerance` times the largest, because slopes obey |T_k'| <= k^2.
+    None if more than `MOST_TERMS` are needed, or if values are not finite. `values(nodes)` returns the functions
+    (len(nodes), columns). Coefficients c_k are neglected from where k^2 |c_k| stays below `tolerance` times the largest
+    k^2 |c_k|, because slopes obey |T_k'| <= k^2.
     """
     count = 64
     while count <= 2 * MOST_TERMS:
-        sizes = np.abs(transform(count) @ values(nodes(count))).max(axis=1)
+        at_nodes = values(nodes(count))
+        if not np.all(np.isfinite(at_nodes)):
+            return None
+        sizes = np.abs(transform(count) @ at_nodes).max(axis=1)
         weighted = sizes * np.maximum(np.arange(count), 1) ** 2
-        beyond = np.flatnonzero(~(weighted <= tolerance * weighted.max()))  # `not <=`: NaN counts as too large
+        beyond = np.flatnonzero(weighted > tolerance * weighted.max())
         needed = int(beyond.max(initial=0)) + 1
         if needed <= min(count // 2, MOST_TERMS):
             return 8 * math.ceil(needed / 8)

@@ -16,7 +16,7 @@ from deepmd.array_model.models.linear import Combination
 from deepmd.array_model.models.pairtab import PairTabModel
 from deepmd.array_model.models.zbl import ZblModel
 
-MOST = 100.0
+MAX_RATIO = 100.0
 """Largest RATIO of "auto:RATIO", because more slots only take memory."""
 
 
@@ -28,21 +28,20 @@ def find_automatic(model: Model) -> tuple[str, ...]:
 
 
 def find_cutoffs(model: Model) -> frozenset[float]:
-    """Return the cutoffs (Angstrom) of descriptors, their parts and pair tables: all that `resolve_sel` asks for."""
+    """Return the cutoffs (Angstrom) of all descriptors, their parts and pair tables, also of fixed `sel`."""
     cutoffs = {rcut for part in descriptors_of(model) for rcut, _ in part.slot_options().values()}
     return frozenset(cutoffs | {leaf.rcut for _, leaf, _ in leaves(model) if leaf.role != "fitting_net"})
 
 
-def resolve_sel(model: Model, most: Callable[[float], Sequence[int]]) -> Any:
-    """Return the model with every automatic `sel` resolved by `most(rcut)`, the largest neighbour counts by type."""
+def resolve_sel(model: Model, max_neighbours: Callable[[float], Sequence[int]]) -> Any:
+    """Return the model with every automatic `sel` resolved by `max_neighbours(rcut)`, the largest counts by type."""
 
     def part_of(part: Any) -> Any:
-        automatic = {
-            name: (sel, most(rcut)) for name, (rcut, sel) in part.slot_options().items() if isinstance(sel, str)
-        }
-        values = {
-            name: count_slots(sel, [sum(counts)] if part.mixed else counts) for name, (sel, counts) in automatic.items()
-        }
+        values = {}
+        for name, (rcut, sel) in part.slot_options().items():
+            if isinstance(sel, str):
+                counts = max_neighbours(rcut)
+                values[name] = count_slots(sel, [sum(counts)] if part.mixed else counts)
         try:
             return part.with_slots(values) if values else part
         except ValueError as error:
@@ -69,7 +68,7 @@ def take_sel(model: Model, other: Any) -> Any:
 
 
 def _resize(model: Model, descriptors: Sequence[Any]) -> Any:
-    """Return the model with other descriptors, and with their slots for the tables beside Deep Potentials."""
+    """Exchange the descriptors, then resize the table of each ZBL model to the slots of its Deep Potential."""
     return _resize_tables(exchange_descriptors(model, descriptors))
 
 
@@ -84,14 +83,14 @@ def _resize_tables(model: Any) -> Any:
     return model
 
 
-def count_slots(sel: str, most: Sequence[int]) -> tuple[int, ...]:
-    """Return the slots of "auto" or "auto:RATIO": the observed maximum times the ratio (1.1), rounded up to 4."""
+def count_slots(sel: str, counts: Sequence[int]) -> tuple[int, ...]:
+    """Return the slots of "auto" or "auto:RATIO": floor(ratio (1.1) times count), rounded up to a multiple of 4."""
     head, _, text = sel.partition(":")
     try:
         ratio = float(text or 1.1)
     except ValueError:
         ratio = 0.0
-    if head != "auto" or not 0.0 < ratio <= MOST:
-        accepted = f"a list with one number per type, auto, auto:RATIO with a RATIO of at most {MOST:g}"
+    if head != "auto" or not 0.0 < ratio <= MAX_RATIO:
+        accepted = f"a list with one number per type, auto, auto:RATIO with a RATIO of at most {MAX_RATIO:g}"
         raise InputError(f"model/descriptor/sel: {sel!r} is not understood. Accepted: {accepted}")
-    return tuple(max(4 * ((int(ratio * count) + 3) // 4), 4) for count in most)
+    return tuple(max(4 * ((int(ratio * count) + 3) // 4), 4) for count in counts)

@@ -60,6 +60,7 @@ def assert_close(
     if not expected.size:
         return
     actual, expected = actual.astype(np.float64), expected.astype(np.float64)
+    assert np.all(np.isfinite(expected)), f"{label}: the expected values are not finite"
     assert np.all(np.isfinite(actual)), f"{label}: not finite"
     difference, size = np.abs(actual - expected), np.abs(expected)
     scale = max(float(size.max()), floor)

@@ -49,7 +49,7 @@ def load_data(options: TrainInput, section: DataSection, folders: Sequence[str],
     return rule
 
 
-def resolve_sel(
+def prepare_sel(
     options: TrainInput, systems: Sequence[System], source: ModelFile | None, skip: bool
 ) -> tuple[TrainInput, float | None]:
     """Replace an automatic `sel` by numbers, and find the shortest distance between two atoms.

@@ -31,7 +31,7 @@ from deepmd.io.write_input import input_tree, model_tree
 from deepmd.losses import Target
 from deepmd.train.bias import fitted_bias
 from deepmd.train.checkpoints import locate
-from deepmd.train.data import find_folders, load_data, log_summary, resolve_sel
+from deepmd.train.data import find_folders, load_data, log_summary, prepare_sel
 from deepmd.train.loop import Job
 from deepmd.train.other_training import OtherTraining
 from deepmd.train.places import COMPATIBLE, OUTPUT, check_places, go_on
@@ -80,7 +80,7 @@ def prepare(
     data = load_data(options, options.data, folders, DATA)
     more = None if options.validation is None else load_data(options, options.validation, more_folders, VALIDATION)
 
-    options, distance = resolve_sel(options, data.systems, source, skip_neighbor_stat)
+    options, distance = prepare_sel(options, data.systems, source, skip_neighbor_stat)
     seed = progress.seed if progress else _seed(options)
     sampler = Sampler(data, seed)
     if source is None:

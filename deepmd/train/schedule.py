@@ -47,17 +47,25 @@ def _exponential(options: ExpDecay, start: float, stop: float, steps: int) -> Ra
 
 def _cosine(start: float, stop: float, steps: int) -> Rate:
     """Half a period of a cosine from start_lr to stop_lr."""
-    return lambda t: stop + 0.5 * (start - stop) * (1.0 + math.cos(math.pi * min(t / max(steps, 1), 1.0)))
+    return lambda t: _half_cosine(start, stop, min(t / max(steps, 1), 1.0))
+
+
+def _half_cosine(start: float, stop: float, part: float) -> float:
+    """Value from `start` at part 0 to `stop` at part 1."""
+    return stop + 0.5 * (start - stop) * (1.0 + math.cos(math.pi * part))
 
 
 def _stable(options: StableDecay, start: float, stop: float, steps: int, numb_steps: int) -> Rate:
-    """start_lr, and in the last `decay_phase_ratio` of all steps a decay to stop_lr: of a cosine, of lr or of 1/lr."""
-    phase = max(int(options.decay_phase_ratio * numb_steps), 1)
+    """start_lr, then a decay to stop_lr (of a cosine, of lr or of 1/lr) in the last `decay_phase_ratio` of all steps.
+
+    The decay begins after the warm-up at the earliest.
+    """
+    phase = min(max(int(options.decay_phase_ratio * numb_steps), 1), max(steps, 1))
 
     def lr(t: int) -> float:
         part = min(max((t - (steps - phase)) / phase, 0.0), 1.0)
         if options.decay_type == "cosine":
-            return stop + 0.5 * (start - stop) * (1.0 + math.cos(math.pi * part))
+            return _half_cosine(start, stop, part)
         if options.decay_type == "linear":
             return start + (stop - start) * part
         return 1.0 / (part / stop + (1.0 - part) / start) if stop > 0.0 else start * (1.0 - part)

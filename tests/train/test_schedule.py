@@ -53,6 +53,17 @@ def test_warm_up_is_linear_and_the_decay_follows(warm):
     assert lr(190) == pytest.approx(1e-3 * (1e-3) ** (90 / 900))
 
 
+@pytest.mark.parametrize("decay_type", ["linear", "cosine", "inverse_linear"])
+@pytest.mark.parametrize("warmup", [6, 9])
+def test_a_decay_phase_longer_than_the_steps_after_the_warm_up_begins_there(warmup, decay_type):
+    lr = learning_rate(
+        StableDecay(start_lr=1e-3, stop_lr=1e-5, warmup_steps=warmup, decay_phase_ratio=0.5, decay_type=decay_type),
+        10,
+    )
+    assert lr(warmup) == pytest.approx(1e-3)
+    assert lr(10) == pytest.approx(1e-5)
+
+
 def test_warm_up_as_long_as_the_training():
     with pytest.raises(InputError, match="warm-up"):
         learning_rate(ExpDecay(start_lr=1e-3, warmup_steps=100), 100)

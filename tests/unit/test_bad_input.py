@@ -63,6 +63,8 @@ INPUTS = [
     ("trainning", {}, ["unknown section 'trainning'", "Did you mean 'training'?"]),
     ("nvnmd", {"enable": True}, ["nvnmd", "not supported yet"]),
     ("model", [1], ["model: must be an object", "[1]"]),
+    ("loss/start_pref_e", "nan", ["loss/start_pref_e", "finite"]),
+    ("model/descriptor/env_protection", "inf", ["model/descriptor/env_protection", "finite"]),
     ("model/type", "zbl", ["model/type", "'zbl'", "Accepted: standard, pairtab"]),
     ("model/type_map", ..., ["model/type_map", "required"]),
     ("model/type_map", ["O", "O"], ["type_map", "each once"]),

@@ -199,6 +199,11 @@ def test_no_neglected_coefficient_counts_and_no_term_is_kept_in_vain(slope):
     assert_close(chebyshev.chebval(x, c), function(x), "spectral")
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_functions_that_are_not_finite_have_no_expansion(wrong):
+    assert series.terms_needed(lambda nodes: np.where(nodes > 0.9, wrong, nodes)[:, None], 1e-10) is None
+
+
 def test_steeper_functions_need_more_terms():
     counts = [needed(lambda x, slope=slope: np.tanh(slope * x)) for slope in (1.0, 2.0, 4.0, 8.0, 16.0)]
     assert counts == sorted(set(counts))

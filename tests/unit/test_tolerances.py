@@ -29,3 +29,8 @@ def test_what_cancels_is_compared_with_the_rest():
     assert_close(np.array([[1.0, 1e-14]]), expected, "virial", floor=0.0)
     with pytest.raises(AssertionError, match="differs"):
         assert_close(np.array([[1.0, 1e-12]]), expected, "virial", floor=0.0)
+
+
+def test_infinite_expected_values_hide_nothing():
+    with pytest.raises(AssertionError, match="expected values are not finite"):
+        assert_close(np.array([1.0, 2.0, 99.0]), np.array([np.inf, 2.0, 3.0]), "function")

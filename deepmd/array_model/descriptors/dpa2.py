@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from deepmd.array_model import repformer
-from deepmd.array_model.contracts import Draw, Features, Statistics, Widths
+from deepmd.array_model.contracts import STRICT, Draw, Features, Statistics, Widths
 from deepmd.array_model.descriptors.base import Descriptor
 from deepmd.array_model.descriptors.mixed import normalise_by_slot
 from deepmd.array_model.descriptors.se_atten import SeAtten
@@ -48,7 +48,7 @@ class Repinit:
     three_body_rcut: float = 4.0
     three_body_rcut_smth: float = 0.5
 
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Dpa2(Descriptor):
 
     mixed: ClassVar[bool] = True
     needs_neighbour_features: ClassVar[bool] = True
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         init, block = self.repinit, self.repformer

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from deepmd.array_model import charge_spin, repflow
 from deepmd.array_model.conditions import Conditions, find_problem
-from deepmd.array_model.contracts import Draw, Features, Statistics, Widths
+from deepmd.array_model.contracts import STRICT, Draw, Features, Statistics, Widths
 from deepmd.array_model.descriptors.base import Descriptor
 from deepmd.array_model.descriptors.mixed import normalise_by_slot
 from deepmd.array_model.environment import environment_rows
@@ -46,7 +46,7 @@ class Dpa3(Descriptor):
 
     mixed: ClassVar[bool] = True
     needs_neighbour_features: ClassVar[bool] = True
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from deepmd.array_model.conditions import Conditions
-from deepmd.array_model.contracts import DescriptorField, Draw, Features, Statistics, Widths
+from deepmd.array_model.contracts import STRICT, DescriptorField, Draw, Features, Statistics, Widths
 from deepmd.array_model.cut_neighbours import cut_slots, unite_layouts
 from deepmd.array_model.descriptors.base import Descriptor
 from deepmd.array_model.namespace import Array, Namespace, Params
@@ -30,7 +30,7 @@ class Hybrid(Descriptor):
     members: tuple[DescriptorField, ...]
 
     aliases = {"list": "members"}
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if not self.members or any(isinstance(member, Hybrid) for member in self.members):

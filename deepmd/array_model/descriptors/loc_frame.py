@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from deepmd.array_model.contracts import Draw, Features, Statistics, Widths
+from deepmd.array_model.contracts import STRICT, Draw, Features, Statistics, Widths
 from deepmd.array_model.descriptors.base import Descriptor
 from deepmd.array_model.namespace import Array, Namespace, Params
 from deepmd.array_model.neighbours import Layout, Neighbours, spans
@@ -42,7 +42,7 @@ class LocFrame(Descriptor):
 
     precision = "default"
     exclude_types: ClassVar[tuple[tuple[int, int], ...]] = ()
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         ntypes, rule = len(self.sel_a), self.axis_rule

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from deepmd.array_model import spectral
-from deepmd.array_model.contracts import Draw, Statistics
+from deepmd.array_model.contracts import STRICT, Draw, Statistics
 from deepmd.array_model.descriptors.base import Descriptor
 from deepmd.array_model.environment import environment_rows
 from deepmd.array_model.errors import InputError
@@ -41,7 +41,7 @@ class Local(Descriptor):
     num_columns: ClassVar[int] = 4
     """Number of columns of the environment rows that the descriptor reads and normalises."""
     aliases = {"n_neuron": "neuron"}
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         check_options(self)

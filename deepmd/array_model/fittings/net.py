@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from deepmd.array_model.conditions import Conditions
-from deepmd.array_model.contracts import Draw, Features, Widths
+from deepmd.array_model.contracts import STRICT, Draw, Features, Widths
 from deepmd.array_model.namespace import Array, Namespace, Params, dtype_of
 from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.networks import Net, apply_net, check_options, init_net, init_zeros
@@ -41,7 +41,7 @@ class Fitting:
     aliases: ClassVar[dict[str, str]] = {"n_neuron": "neuron"}
     needs_equivariant: ClassVar[bool] = False
     """True: the fitting net reads equivariant features, so the descriptor must have some."""
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         check_options(self)
