@@ -92,10 +92,8 @@ class DeepEval(ModelFacts):
             raise InputError(f"{model_file}: no class of deepmd.infer is for models of {output}")
         if cls is not DeepEval and output not in cls.outputs:
             others = ", ".join(kind.__name__ for kind in suited)
-            own = " or ".join(cls.outputs)
-            raise InputError(
-                f"{model_file}: {cls.__name__} is for models of {own}; this one predicts {output}. Use {others}"
-            )
+            own = f"is for models of {' or '.join(cls.outputs)}" if cls.outputs else "is a base class"
+            raise InputError(f"{model_file}: {cls.__name__} {own}; this one predicts {output}. Use {others}")
         instance: DeepEval = object.__new__(suited[0] if cls is DeepEval else cls)
         instance._content = content
         return instance

@@ -1,4 +1,4 @@
-"""DeepDipole, DeepPolar, DeepDOS, DeepProperty: models of other quantities than energies."""
+"""DeepDipole, DeepPolar, DeepDOS, DeepProperty: models of other quantities than energies. Base class: deep_pot.py."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class DeepGlobalPolar(DeepPolar):
     atomic_unless_told = False
 
 
-class _Vector(DeepEval):
+class _ValuesOfFrames(DeepEval):
     """Base class of models of d values for each frame and each atom."""
 
     always_both: ClassVar[bool] = False
@@ -142,7 +142,7 @@ class _Vector(DeepEval):
         return tuple(out[name] for name in names)
 
 
-class DeepDOS(_Vector):
+class DeepDOS(_ValuesOfFrames):
     """A model of densities of states; arguments as for `DeepEval`."""
 
     outputs = ("dos",)
@@ -158,7 +158,7 @@ class DeepDOS(_Vector):
         return self.numb_dos
 
 
-class DeepProperty(_Vector):
+class DeepProperty(_ValuesOfFrames):
     """A model of a property; arguments as for `DeepEval`."""
 
     outputs = ("property",)

@@ -8,16 +8,16 @@ import numpy as np
 
 TOLERANCES = {
     "float64": {
-        "function": 1e-13,
+        "function": 1e-13,  # one function of a namespace, of any unit
         "energy": 1e-12,
         "descriptor": 1e-12,
         "force": 1e-11,
         "virial": 1e-11,
         "finite difference": 1e-6,
-        "order": 1e-9,
-        "golden": 1e-10,
-        "spectral": 1e-10,
-        "gradient": 1e-8,
+        "order": 1e-9,  # distances of displacements in another order
+        "golden": 1e-10,  # against stored results of DeePMD-kit
+        "spectral": 1e-10,  # expansions of embedding nets against the nets
+        "gradient": 1e-8,  # derivatives of a loss by parameters
     },
     "float32": {
         "function": 1e-6,
@@ -47,7 +47,7 @@ Rounding errors of terms that cancel are relative to the terms, not to their sum
 """
 
 FLOOR = 1e-2
-"""Smallest scale (eV, eV/Angstrom) that differences are relative to, because forces that cancel are not quite zero."""
+"""Smallest scale, in the unit of the quantity, of a relative difference: forces that cancel are not quite zero."""
 
 
 def assert_close(

@@ -112,7 +112,7 @@ def _size(x: Any, axis: int) -> Any:
     return tf.shape(x, out_type=tf.int64)[axis] if static is None else static
 
 
-def _recurrence(first: Any, second: Any, factor: Any, count: int) -> Any:
+def _chebyshev_rows(first: Any, second: Any, factor: Any, count: int) -> Any:
     """Return the terms y_k = factor y_{k-1} - y_{k-2} of a Chebyshev recurrence (N, count, M), without derivatives.
 
     Nothing differentiates the terms (docs/design.md#embedding-nets-as-expansions). Without the custom gradient
@@ -158,7 +158,7 @@ xp: Any = SimpleNamespace(
     nonzero=_nonzero,
     ones_like=tf.ones_like,
     halo_exchange=lambda x: x,
-    chebyshev_rows=_recurrence,
+    chebyshev_rows=_chebyshev_rows,
     reshape=tf.reshape,
     searchsorted=_searchsorted,
     segment_sum=_segment_sum,
