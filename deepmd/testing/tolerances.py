@@ -14,7 +14,7 @@ TOLERANCES = {
         "force": 1e-11,
         "virial": 1e-11,
         "finite difference": 1e-6,
-        "order": 1e-9,  # distances of displacements in another order
+        "order": 1e-9,  # distances by which neighbours are sorted
         "golden": 1e-10,  # against stored results of DeePMD-kit
         "spectral": 1e-10,  # expansions of embedding nets against the nets
         "gradient": 1e-8,  # derivatives of a loss by parameters
