@@ -46,14 +46,19 @@ KEPT_BYTES = 2**30
 """Size of the cache of packed single frames, bytes."""
 
 
-def data_of(output: Output, loss: Loss | None = None) -> dict[str, Width]:
-    """Return {name: widths} of the data that a model and its loss read: conditions, labels, weights."""
+def data_of(model: Model, loss: Loss | None = None) -> dict[str, Width]:
+    """Return {name: widths} of the data that a model and its loss read: conditions, labels, weights.
+
+    Other files beside them are not opened, whatever they hold.
+    """
+    output: Output = model.output
     labels = {output.label: Label((output.width,)), output.atomic_label: Label((output.width,), per_atom=True)}
     if loss is not None:
         labels.update(loss.labels())
     widths = {name: math.prod(label.sizes) for name, label in labels.items()}
     return {
-        **{name: WIDTHS[name] for name in (*CONDITIONS, *([] if loss is None else ["numb_copy"]))},
+        **{name: WIDTHS[name] for name, (dim, _) in model.conditions.items() if dim},
+        **({} if loss is None else {"numb_copy": WIDTHS["numb_copy"]}),
         **{name: (0, widths[name]) if label.per_atom else (widths[name], 0) for name, label in labels.items()},
     }
 

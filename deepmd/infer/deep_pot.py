@@ -17,6 +17,7 @@ import numpy as np
 from deepmd.adapters.contracts import EvaluateModule, evaluate_module
 from deepmd.adapters.evaluation import ExactEvaluator
 from deepmd.array_model.conditions import CONDITIONS, Conditions
+from deepmd.array_model.contracts import Model
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.array_model.spectral import CHOICES, Plan
 from deepmd.backends import backend_name
@@ -153,6 +154,11 @@ class DeepEval(ModelFacts):
             coords, cells, atom_types, mixed_type, fparam=fparam, aparam=aparam, charge_spin=charge_spin
         )
         return self._run(frames, frozenset({"descriptor"}))["descriptor"]
+
+    @property
+    def model(self) -> Model:
+        """Configuration of the model."""
+        return self._content.model
 
     def conditions_in(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return the entries of `data` for the conditions that the model asks for, as arguments of `eval`."""

@@ -105,7 +105,7 @@ def _read(potential: DeepEval, folder: str, atomic: bool, shuffled: bool) -> Sys
     `numb_copy` is read (and refused by `load_system`) with shuffled frames only, because DeePMD-kit repeats frames only
     then.
     """
-    names = data_of(potential.output)
+    names = data_of(potential.model)
     if not atomic:
         del names[potential.output.atomic_label]
     if isinstance(potential, DeepPot):

@@ -36,7 +36,7 @@ def find_folders(section: DataSection | None, where: str) -> list[str]:
 
 def load_data(options: TrainInput, section: DataSection, folders: Sequence[str], where: str) -> SamplingRule:
     """Read systems, and return the rule by which batches are drawn from the systems."""
-    names, labels = data_of(options.model.output, options.loss), options.loss.labels()
+    names, labels = data_of(options.model, options.loss), options.loss.labels()
     systems = [load_system(path, options.model.type_map, names, options.model.atom_exclude_types) for path in folders]
     if not any(label in system.data for system in systems for label in labels):
         raise InputError(f"{where}: no system has any of the labels that the loss reads ({', '.join(labels)})")

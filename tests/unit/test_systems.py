@@ -1,17 +1,23 @@
 """Reading systems."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from deepmd.array_model.descriptors.se_e2_a import SeE2A
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.outputs import ENERGY
+from deepmd.array_model.fittings.energy import EnergyFitting
+from deepmd.array_model.models.standard import StandardModel
 from deepmd.data.batch import data_of
 from deepmd.data.systems import elements_of, find_systems, load_system
 from deepmd.losses import EnerLoss
+
+FITTING = EnergyFitting(neuron=(2,))
+MODEL = StandardModel(("O", "H"), SeE2A(sel=(8, 8), rcut=4.0, rcut_smth=1.0, neuron=(4,)), FITTING)
 
 
 def write(folder, types, frames=2, names=("O", "H"), box=True, **data):
@@ -394,7 +400,15 @@ def test_copies_of_frames(tmp_path):
     np.save(folder / "set.000" / "numb_copy.npy", np.array([[1], [3]]))
     assert load_system(folder, ["O", "H"], ("energy",)).num_frames == 2
     with pytest.raises(InputError, match=r"numb_copy\.npy, frames that count several times, is not supported"):
-        load_system(folder, ["O", "H"], data_of(ENERGY, EnerLoss()))
+        load_system(folder, ["O", "H"], data_of(MODEL, EnerLoss()))
+
+
+@pytest.mark.parametrize("name", ["fparam", "aparam", "charge_spin"])
+def test_conditions_that_a_model_does_not_ask_for_are_not_judged(tmp_path, name):
+    folder = write(tmp_path / "a", [0], **{name: np.full((2, 5, 7), np.nan)})
+    assert name not in load_system(folder, ["O", "H"], data_of(MODEL, EnerLoss())).data
+    asking = replace(MODEL, fitting=replace(FITTING, numb_fparam=2))
+    assert {*data_of(asking, EnerLoss())} - {*data_of(MODEL, EnerLoss())} == {"fparam"}
 
 
 def test_both_spellings_of_a_label(tmp_path):
