@@ -258,17 +258,16 @@ def _check_types(shared: ModelSection, descriptor: Any, fitting: Any) -> None:
         ["model/descriptor"] if parts == (descriptor,) else [f"model/descriptor/list/{k}" for k in range(len(parts))]
     )
     for place, part in zip(places, parts, strict=True):
-        if not part.mixed and not isinstance(part.sel, str) and len(part.sel) != ntypes:
-            raise InputError(
-                f"{place}/sel: has {len(part.sel)} entries, type_map has {ntypes}: {list(shared.type_map)}"
-            )
+        sel = getattr(part, "sel", None)  # descriptors of plug-ins may have other options
+        if not part.mixed and isinstance(sel, tuple) and len(sel) != ntypes:
+            raise InputError(f"{place}/sel: has {len(sel)} entries, type_map has {ntypes}: {list(shared.type_map)}")
     for name in ("atom_ener", "scale"):
         values = getattr(fitting, name, None)
         if isinstance(values, tuple) and (len(values) > ntypes or (name == "scale" and len(values) < ntypes)):
             raise InputError(f"model/fitting_net/{name}: has {len(values)} entries, type_map has {ntypes}")
     used = {
         **{
-            f"{place}/exclude_types": [t for pair in part.exclude_types for t in pair]
+            f"{place}/exclude_types": [t for pair in getattr(part, "exclude_types", ()) for t in pair]
             for place, part in zip(places, parts, strict=True)
         },
         "model/pair_exclude_types": [t for pair in shared.pair_exclude_types for t in pair],

@@ -45,7 +45,7 @@ def train(
     on_row : called with each row of the learning curve, unrounded
     """
     kinds = ((Take, init_model), (Continue, restart), (Take, init_frz_model), (FineTune, finetune))
-    starts = [kind(path) for kind, path in kinds if path is not None]
+    starts = [kind(path) for kind, path in kinds if path]
     if len(starts) > 1:
         raise InputError("--init-model, --restart, --init-frz-model and --finetune exclude each other")
     job = prepare(

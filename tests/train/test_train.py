@@ -33,6 +33,13 @@ def trained(tmp_path_factory):
     return out
 
 
+def test_an_empty_file_to_start_from_is_none(tmp_path):
+    """As scripts pass it on; it is not the newest checkpoint of the folder."""
+    tree = small_input(numb_steps=2)
+    rows = run(tmp_path, tree, "torch")
+    assert run(tmp_path, tree, "torch", init_model="", restart="") == rows
+
+
 def test_both_backends_walk_the_same_path(trained):
     (torch, torch_rows), (tf, tf_rows) = trained["torch"], trained["tf"]
     assert largest_difference(torch_rows, tf_rows) < SAME_PATH

@@ -116,8 +116,9 @@ def _read_standard(tree: dict[str, Any]) -> Parts:
     descriptor, descriptor_params = descriptor_from_dict(find(tree, "descriptor", "model"), "model/descriptor")
     fitting, fitting_params = fitting_from_dict(find(tree, "fitting", "model"))
     ntypes = len(find_list(tree, "type_map", "model"))
-    if not descriptor.mixed and len(descriptor.slots) != ntypes:
-        raise InputError(f"model: sel has {len(descriptor.slots)} entries, type_map has {ntypes}")
+    slots = getattr(descriptor, "slots", None)  # descriptors of plug-ins may have other options
+    if not descriptor.mixed and slots is not None and len(slots) != ntypes:
+        raise InputError(f"model: sel has {len(slots)} entries, type_map has {ntypes}")
     # zeros, for old files that have the bias in the fitting net only
     none = 0.0 * find(fitting_params, "bias_atom_e", "model/fitting")[None]
     stored = {name: find(tree, f"@variables/{name}", "model", optional=True) for name in OUTPUT_PARAMS}
