@@ -27,7 +27,7 @@ def input_tree(options: TrainInput) -> dict[str, Any]:
     """Return the whole input with every default written out, but a combination of models as it was given."""
     validation = None if options.validation is None else asdict(options.validation)
     training = {"training_data": asdict(options.data), "validation_data": validation, **asdict(options.training)}
-    return _plain(
+    return _as_json(
         {
             "model": model_tree(options),
             "learning_rate": {"type": _type_of(options.learning_rate, LEARNING_RATES), **asdict(options.learning_rate)},
@@ -56,7 +56,7 @@ def model_tree(options: TrainInput) -> dict[str, Any]:
             tree["type_embedding"] = asdict(part.types)
     if not tree["fitting_net"]["exclude_types"]:
         del tree["fitting_net"]["exclude_types"]  # DeePMD-kit's input does not know it
-    return _plain(tree)
+    return _as_json(tree)
 
 
 def descriptor_section(descriptor: Any) -> dict[str, Any]:
@@ -87,6 +87,6 @@ def _type_of(section: Any, kinds: Mapping[str, type]) -> str:
     return next(name for name, cls in kinds.items() if type(section) is cls)
 
 
-def _plain(tree: dict[str, Any]) -> dict[str, Any]:
+def _as_json(tree: dict[str, Any]) -> dict[str, Any]:
     """Return a tree with lists in place of tuples, as JSON has them."""
     return json.loads(json.dumps(tree))  # type: ignore[no-any-return]

@@ -295,11 +295,11 @@ class ModelConformance(ModelAgreement):
     def test_batched(self, reference: Subject) -> None:
         """Frames of a batch do not influence each other."""
         single = ("triclinic_small", "one_atom", "open", "left_handed")
-        ghosts = reference.systems["virtual"][0]
-        alone = [*(reference.results_of(name) for name in single), reference([ghosts])]
+        with_virtual = reference.systems["virtual"][0]
+        alone = [*(reference.results_of(name) for name in single), reference([with_virtual])]
         expected = {name: np.concatenate([results[name] for results in alone]) for name in alone[0]}
         samples = [sample for name in single for sample in reference.systems[name]]
-        compare(reference([*samples, ghosts]), expected, reference)
+        compare(reference([*samples, with_virtual]), expected, reference)
 
     def test_virtual_atoms(self, reference: Subject) -> None:
         """Virtual atoms have zero results and do not influence other atoms."""

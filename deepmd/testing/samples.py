@@ -95,7 +95,7 @@ def systems(rcut: float, ntypes: int) -> dict[str, list[Sample]]:
     frame, small = make_sample(1, 7, box, ntypes), make_sample(2, 3, skewed, ntypes)
     cluster = make_sample(3, 6, box, ntypes, periodic=False)
     single = make_sample(4, 1, skewed, ntypes)
-    ghosts = frame.changed(types=np.where(np.arange(7) % 3 == 0, -1, frame.structure.types))
+    with_virtual = frame.changed(types=np.where(np.arange(7) % 3 == 0, -1, frame.structure.types))
     far = make_sample(5, 3, 40.0 * box, ntypes, periodic=False)
     return {
         "one_frame": [frame],
@@ -107,7 +107,7 @@ def systems(rcut: float, ntypes: int) -> dict[str, list[Sample]]:
         "one_atom_periodic": [single],
         "no_neighbours": [far],
         "shuffled": [frame.selected(np.random.default_rng(9).permutation(7))],
-        "virtual": [ghosts, small],
+        "virtual": [with_virtual, small],
     }
 
 
@@ -282,7 +282,7 @@ def with_columns(packed: Packed, columns: Sequence[np.ndarray], widths: Sequence
             new.append((neighbours.type_NM[rows, chosen], none + neighbours.type_NM[:, -1:]))
         parts.append([np.concatenate(both, axis=1) for both in new])
     disp, mask, index, *kinds = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
-    new_pairs = replace(
+    changed = replace(
         neighbours,
         disp_NM3=disp,
         mask_NM=mask,
@@ -290,7 +290,7 @@ def with_columns(packed: Packed, columns: Sequence[np.ndarray], widths: Sequence
         widths=tuple(widths),
         type_NM=(kinds or [neighbours.type_NM])[0],
     )
-    return replace(packed, neighbours=new_pairs)
+    return replace(packed, neighbours=changed)
 
 
 def widened(packed: Packed, widths: Sequence[int], rcut: float) -> Packed:

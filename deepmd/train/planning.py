@@ -62,7 +62,9 @@ class Planner:
             log.info(
                 "step %d: two atoms are %.3f Angstrom apart, "
                 "nearer than the expansions of the embedding nets reach (%.3f)",
-                *(step, batch.closest, start),
+                step,
+                batch.closest,
+                start,
             )
             self.closest = batch.closest
             self._replan(trainer, step)
