@@ -1,4 +1,4 @@
-"""Settings of the running process: memory allocator, thread counts, optional imports. Imports no framework."""
+"""Settings of the running process: memory allocator, threads, device, optional imports. Imports no framework."""
 
 from __future__ import annotations
 
@@ -46,6 +46,36 @@ def threads(name: str) -> int:
             f"in the environment it is {given!r}"
         )
     return number
+
+
+CPU = "cpu"
+"""Name of the processor as a device; the others are `cuda:N`."""
+
+
+def choose_device(asked: str | None, count: int) -> str:
+    """Return the device to run on: "cpu", or "cuda:N" with the number N of a CUDA device.
+
+    Parameters
+    ----------
+    asked : "cpu", "cuda" or "cuda:N"; None: as the environment variable DEVICE says, or else CUDA where there is one.
+        The environment variable LOCAL_RANK is the N of "cuda", by default 0
+    count : number of CUDA devices that the framework sees; CUDA_VISIBLE_DEVICES limits what it sees
+    """
+    name = "environment variable DEVICE" if asked is None else "device"
+    given = os.environ.get("DEVICE", "") if asked is None else asked
+    device = str(given).strip().lower() or ("cuda" if count else CPU)
+    if device == "cuda" and count:
+        rank = os.environ.get("LOCAL_RANK", "").strip() or "0"
+        if rank not in map(str, range(count)):
+            raise InputError(
+                f"environment variable LOCAL_RANK: is {rank!r}, accepted: 0 to {count - 1}, the number of a CUDA device"
+            )
+        return f"cuda:{rank}"
+    accepted = [CPU, *(f"cuda:{number}" for number in range(count))]
+    if device not in accepted:
+        known = ", ".join([*accepted, "cuda"]) if count else f"{CPU}, because no CUDA device is seen"
+        raise InputError(f"{name}: is {given!r}, accepted: {known}")
+    return device
 
 
 def import_without(name: str, other: str) -> Any:

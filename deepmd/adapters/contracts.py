@@ -46,8 +46,8 @@ class Evaluator(Protocol):
 class MakeEvaluator(Protocol):
     """Function `evaluator` of a module `evaluate`."""
 
-    def __call__(self, model: Model, params: Params, plan: Plan, /) -> Evaluator:
-        """Return the evaluator of a model."""
+    def __call__(self, model: Model, params: Params, plan: Plan, /, device: str | None = None) -> Evaluator:
+        """Return the evaluator of a model on a device; None: as the environment says (`choose_device`)."""
 
 
 class Trainer(Protocol):
@@ -81,9 +81,15 @@ class EvaluateModule(Protocol):
     FEWEST_ATOMS: int
     """Break-even: atoms per worker from which a system is cut into blocks that run side by side."""
 
+    OUT_OF_MEMORY: tuple[type[Exception], ...]
+    """Exceptions of an evaluation whose block does not fit on its device; smaller blocks are tried then."""
+
     evaluator: MakeEvaluator
 
-    def workers(self) -> int:
+    def choose_device(self, asked: str | None = None) -> str:
+        """Return the device that evaluations run on, "cpu" or "cuda:N" (see `deepmd.process.choose_device`)."""
+
+    def workers(self, device: str) -> int:
         """Return the number of blocks of atoms to evaluate side by side."""
 
     def side_by_side(self) -> AbstractContextManager[None]:

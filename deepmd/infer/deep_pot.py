@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import warnings
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar, Self
+from functools import partial
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from deepmd.backends import backend_name
 from deepmd.data.neighbours import PairList, find_neighbours
 from deepmd.data.packing import Packed, pack
 from deepmd.data.systems import System
-from deepmd.infer.blocks import block_limit, group_frames, select_centres, split_atoms
+from deepmd.infer.blocks import BlockLimit, block_limit, group_frames, halve_centres, select_centres, split_atoms
 from deepmd.infer.inputs import (
     EvalInput,
     check_cells,
@@ -48,6 +49,18 @@ class ExpansionWarning(UserWarning):
     """Expansions were asked for and are impossible, or a pair of atoms is nearer than their domain."""
 
 
+Results = tuple[np.ndarray, dict[str, np.ndarray]]
+"""Atoms of a block, centres first, and its outputs in their order."""
+
+
+class _Group(NamedTuple):
+    """Consecutive frames that are evaluated together: their neighbours, all frames, the first one of the group."""
+
+    neighbours: PairList
+    frames: EvalInput
+    first: int
+
+
 class DeepEval(ModelFacts):
     """A model read from a file.
 
@@ -58,7 +71,8 @@ class DeepEval(ModelFacts):
     model_file : `.dp`, `.yaml`, `.pth`, `.pt`, `.pb`, or the prefix of a TensorFlow checkpoint; the suffix decides
         which backend runs it
     auto_batch_size : largest number of centre atoms of a block. True: DP_INFER_BATCH_SIZE (environment variable;
-        default 768); False: no limit. Changes memory, not results
+        default 768 on the processor, on another device as many as it holds); False: no limit. Blocks that do not fit
+        on a device are divided. Changes memory, not results
     neighbor_list : must be None; neighbours are found by the `vesin` package
     head : must be None; models with several heads are not supported yet
     nlist_backend : "auto" or "vesin", which mean the same
@@ -67,9 +81,12 @@ class DeepEval(ModelFacts):
     evaluation : "direct" evaluates the embedding nets for every pair of atoms. "spectral" evaluates their expansions,
         exact to 1e-10 (float32: 1e-6) and faster, and warns where expansions are impossible. "auto" evaluates
         expansions where they are possible and cheaper. Default: as in the input of the training
+    device : "cpu", "cuda" or "cuda:N". Default: the environment variable DEVICE, without it CUDA where the backend
+        finds a device, otherwise the processor. LOCAL_RANK (environment variable) is the N of "cuda", by default 0
 
     Attributes
     ----------
+    device : device that runs the model, "cpu" or "cuda:N"
     evaluation : "direct", or the number of terms of the expansions
     outside : number of pairs of atoms so far that were nearer than the domain of the expansions. Blocks of atoms with
         such a pair take longer, because the nets themselves are evaluated there
@@ -110,6 +127,7 @@ class DeepEval(ModelFacts):
         no_jit: bool = False,
         backend: str | None = None,
         evaluation: str | None = None,
+        device: str | None = None,
     ) -> None:
         if head is not None:
             raise InputError(
@@ -120,10 +138,10 @@ class DeepEval(ModelFacts):
             raise InputError(
                 f"{given}: neighbours are found by vesin; accepted: neighbor_list None, nlist_backend 'auto' or 'vesin'"
             )
-        self._block_limit = block_limit(auto_batch_size)
         self.model_path = str(model_file)
         self.backend = backend_of(model_file) if backend is None else backend_name(backend)
-        self._adapter()  # fails now if the framework is not installed
+        self.device = self._adapter().choose_device(device)  # fails now if the framework is not installed
+        self._block_limit = block_limit(auto_batch_size, self.device)
         plan = _choose_plan(self._content, evaluation)
         self.evaluation: str | int = max(count_terms(plan), default=0) or "direct"
         self._layout, self._ordered = self._content.model.layout(), needs_order(plan)
@@ -186,7 +204,9 @@ class DeepEval(ModelFacts):
             raise InputError(f"{self.model_path}: the model has been closed")
         adapter, content = self._adapter(), self._content
         if self._evaluate is None:
-            self._evaluate = ExactEvaluator(adapter.evaluator, content.model, content.params, self._open)
+            self._evaluate = ExactEvaluator(
+                partial(adapter.evaluator, device=self.device), content.model, content.params, self._open
+            )
         count, natoms = frames.types.shape
         output, asked = self._content.model.output, wanted
         if output.intensive:  # the mean over all atoms is taken at the end, because blocks can only be summed
@@ -212,24 +232,8 @@ class DeepEval(ModelFacts):
                 name: array[first:last] if name in per_frame else array[first * natoms : last * natoms]
                 for name, array in out.items()
             }
-            workers = adapter.workers()
-            # message passing reads features of all atoms of a frame, so that the atoms stay in one block
-            limit = None if self._layout.needs_neighbour_features else self._block_limit
-            parts = split_atoms(neighbours.types, limit, workers, adapter.FEWEST_ATOMS)
-            # packed lazily by this thread, because packing threads would wait for the interpreter lock; at most
-            # workers + 1 blocks are in flight, which bounds memory
-            packed = (self._packed(neighbours, centres, frames, first) for centres in parts)
-            if len(parts) == 1:
-                self._add(rows, *self._block(*next(packed), neighbours.num_frames, wanted))
-                continue
-            with adapter.side_by_side(), ThreadPoolExecutor(workers) as pool:
-                running: deque[Any] = deque()
-                for block in packed:
-                    running.append(pool.submit(self._block, *block, neighbours.num_frames, wanted))
-                    if len(running) > workers:
-                        self._add(rows, *running.popleft().result())
-                for done in running:  # in the order of the blocks, so that sums are reproducible
-                    self._add(rows, *done.result())
+            for atoms, results in self._evaluated(adapter, _Group(neighbours, frames, first), wanted):
+                self._add(rows, atoms, results)
         out = {
             name: array if name in per_frame else array.reshape(count, natoms, array.shape[1])
             for name, array in out.items()
@@ -239,11 +243,33 @@ class DeepEval(ModelFacts):
             out[output.name] = out[output.atomic].sum(axis=1) / np.maximum(counted, 1)[:, None]
         return check_results({name: out[name] for name in asked}, self.model_path)
 
-    def _packed(
-        self, neighbours: PairList, centres: np.ndarray, frames: EvalInput, first: int
-    ) -> tuple[Packed, Conditions]:
+    def _evaluated(self, adapter: EvaluateModule, group: _Group, wanted: frozenset[str]) -> Iterator[Results]:
+        """Yield the results of the blocks of a group, in the order of the blocks, so that sums are reproducible."""
+        workers = adapter.workers(self.device)
+        # message passing reads features of all atoms of a frame, so that the atoms stay in one block
+        limit = BlockLimit(None) if self._layout.needs_neighbour_features else self._block_limit
+        types = group.neighbours.types
+        parts = split_atoms(types, limit, workers, adapter.FEWEST_ATOMS)
+        evaluate = partial(self._block, adapter, group, wanted)
+        # packed lazily by this thread, because packing threads would wait for the interpreter lock; at most
+        # workers + 1 blocks are in flight, which bounds memory
+        packed = ((centres, self._packed(group, centres)) for centres in parts)
+        for centres, block in packed:
+            if len(centres) == np.count_nonzero(types >= 0):
+                yield from evaluate(centres, block)
+                return
+            with adapter.side_by_side(), ThreadPoolExecutor(workers) as pool:
+                running = deque([pool.submit(evaluate, centres, block)])
+                for each in packed:
+                    running.append(pool.submit(evaluate, *each))
+                    if len(running) > workers:
+                        yield from running.popleft().result()
+                for done in running:
+                    yield from done.result()
+
+    def _packed(self, group: _Group, centres: np.ndarray) -> tuple[Packed, Conditions]:
         """Return the packed neighbours of the centres of one block, and the conditions of its frames or centres."""
-        model = self._content.model
+        model, (neighbours, frames, first) = self._content.model, group
         own = select_centres(neighbours, centres)
         packed = pack(own, self._layout, model.ntypes, centres=centres, ordered=self._ordered)
         frame, atom = np.divmod(packed.atoms[: len(centres)], frames.types.shape[1])
@@ -254,12 +280,37 @@ class DeepEval(ModelFacts):
         }
 
     def _block(
-        self, packed: Packed, conditions: Conditions, num_frames: int, wanted: frozenset[str]
-    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Evaluate one block; return its atoms, centres first, and the results in their order."""
+        self,
+        adapter: EvaluateModule,
+        group: _Group,
+        wanted: frozenset[str],
+        centres: np.ndarray,
+        block: tuple[Packed, Conditions],
+    ) -> list[Results]:
+        """Evaluate one block; return its atoms, centres first, and the results in their order.
+
+        A block that does not fit on its device is evaluated in halves.
+        """
         assert self._evaluate is not None
+        packed, conditions = block
         evaluate = self._evaluate.at(packed.closest)
-        return packed.atoms, evaluate(packed.neighbours, conditions, len(packed.atoms), num_frames, wanted)
+        try:
+            results = evaluate(packed.neighbours, conditions, len(packed.atoms), packed.num_frames, wanted)
+            self._block_limit.passed(len(centres))
+            return [(packed.atoms, results)]
+        except adapter.OUT_OF_MEMORY:
+            self._block_limit.failed(len(centres))
+        # outside of `except`, because the exception keeps the tensors of the block
+        whole = group.frames.types.shape[1] if self._layout.needs_neighbour_features else 1
+        halves = halve_centres(centres, whole)
+        if len(halves) == 1:
+            raise InputError(
+                f"{self.model_path}: {len(centres)} atom{'s' * (len(centres) > 1)} that must be evaluated together do "
+                f"not fit into the memory of {self.device}. The processor may have more: device='cpu' or DEVICE=cpu"
+            )
+        return [
+            each for half in halves for each in self._block(adapter, group, wanted, half, self._packed(group, half))
+        ]
 
     def _add(self, out: dict[str, np.ndarray], atoms: np.ndarray, results: dict[str, np.ndarray]) -> None:
         """Add the results of a block to `out`, whose rows are the atoms (or frames) of the group."""

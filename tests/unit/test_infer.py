@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from support import mark_slow, options
+from tolerances import assert_close
 
+from deepmd.adapters.numpy import evaluate as numpy_backend
 from deepmd.array_model.errors import InputError
 from deepmd.data.packing import SelWarning
 from deepmd.data.prediction_errors import QUANTITIES, MeanErrors
 from deepmd.data.selection import systems_of
 from deepmd.infer import DeepEval, DeepPot, blocks, measure_errors
+from deepmd.infer.blocks import BlockLimit
 from deepmd.io import load_model, save_model
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -263,19 +267,71 @@ def test_wrong_options(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_blocks_are_bounded() -> None:
-    assert list(blocks.group_frames([3, 3, 9, 1, 1], 6)) == [(0, 2), (2, 3), (3, 5)]
-    assert list(blocks.group_frames([3, 3], None)) == [(0, 2)]
-    assert list(blocks.group_frames([], 6)) == []
-    cases = {
+    assert list(blocks.group_frames([3, 3, 9, 1, 1], BlockLimit(6))) == [(0, 2), (2, 3), (3, 5)]
+    assert list(blocks.group_frames([3, 3], BlockLimit(None))) == [(0, 2)]
+    assert list(blocks.group_frames([], BlockLimit(6))) == []
+    cases: dict[tuple[Any, ...], Any] = {
         (3,): [[0, 2], [3, 4]],
         (None, 4): [[0, 2, 3, 4]],
         (3, 3): [[0, 2], [3], [4]],
         (8, 2, 2): [[0, 2], [3, 4]],
         (8, 2, 3): [[0, 2, 3, 4]],
     }
-    for arguments, expected in cases.items():
-        assert [block.tolist() for block in blocks.split_atoms(np.array([0, -1, 1, 0, 1]), *arguments)] == expected
-    assert blocks.split_atoms(np.array([-1]), 3) == []
+    for (limit, *workers), expected in cases.items():
+        found = blocks.split_atoms(np.array([0, -1, 1, 0, 1]), BlockLimit(limit), *workers)
+        assert [block.tolist() for block in found] == expected
+    assert list(blocks.split_atoms(np.array([-1]), BlockLimit(3))) == []
+
+
+class SmallDevice:
+    """The NumPy backend as a device that holds at most `room` centres."""
+
+    OUT_OF_MEMORY = (MemoryError,)
+    FEWEST_ATOMS = 1
+    side_by_side = staticmethod(numpy_backend.side_by_side)
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.sizes: list[int] = []
+
+    def choose_device(self, asked: str | None = None) -> str:
+        return "cuda:0"
+
+    def workers(self, device: str) -> int:
+        return 1
+
+    def evaluator(self, *arguments: Any, device: str | None = None) -> Any:
+        evaluate = numpy_backend.evaluator(*arguments)
+
+        def bounded(neighbours: Any, *rest: Any) -> Any:
+            self.sizes.append(len(neighbours.type_N))
+            if len(neighbours.type_N) > self.room:
+                raise MemoryError
+            return evaluate(neighbours, *rest)
+
+        return bounded
+
+
+@pytest.mark.parametrize(("case", "room"), [("se_e2_a", 5), ("dpa3", 10)])
+def test_blocks_grow_to_what_a_device_holds(case: str, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of centres, or of whole frames where atoms exchange messages. The second evaluation knows the device."""
+    grid = 1.5 * np.array(list(np.ndindex(3, 2, 2)))[:10]
+    coord = grid + np.random.default_rng(1).uniform(0.0, 0.5, (4, 10, 3))
+    arguments = coord, None, [0, 1] * 5
+    expected = DeepPot(GOLDEN / case / "model.dp").eval(*arguments)
+    device = SmallDevice(room)
+    monkeypatch.setattr(blocks, "DEFAULT_BATCH_SIZE", 2)
+    monkeypatch.setattr(DeepEval, "_adapter", lambda self: device)
+    model = DeepPot(GOLDEN / case / "model.dp")
+    for known in (False, True):
+        device.sizes.clear()
+        for name, found, wanted in zip(("energy", "force", "virial"), model.eval(*arguments), expected, strict=True):
+            assert_close(found, wanted, name)
+        assert (max(device.sizes) <= room) == known
+        assert sum(size for size in device.sizes if size <= room) == 40
+    device.room = 0
+    with pytest.raises(InputError, match="do not fit into the memory of cuda:0"):
+        model.eval(*arguments)
 
 
 def test_too_many_neighbours_are_told() -> None:

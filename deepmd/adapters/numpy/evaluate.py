@@ -15,16 +15,25 @@ from deepmd.adapters.evaluation import NEEDS_GRADIENT, assemble
 from deepmd.adapters.numpy.namespace import differentiable
 from deepmd.array_model.conditions import Conditions
 from deepmd.array_model.contracts import Model
+from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.spectral import Plan
 from deepmd.host import plain
-from deepmd.process import keep_memory
+from deepmd.process import CPU, keep_memory
 
 FEWEST_ATOMS = 1
+OUT_OF_MEMORY: tuple[type[Exception], ...] = ()
 
 
-def workers() -> int:
+def choose_device(asked: str | None = None) -> str:
+    """Return "cpu"; the environment variable DEVICE is for the other backends."""
+    if asked not in (None, CPU):
+        raise InputError(f"device: is {asked!r}, accepted by the numpy backend: {CPU}")
+    return CPU
+
+
+def workers(device: str) -> int:
     """Return 1 block of atoms at once, because the linear algebra has threads of its own."""
     return 1
 
@@ -35,8 +44,9 @@ def side_by_side() -> Iterator[None]:
     yield
 
 
-def evaluator(model: Model, params: Params, plan: Plan) -> Evaluator:
+def evaluator(model: Model, params: Params, plan: Plan, device: str | None = None) -> Evaluator:
     """Return the evaluator of a model (see `deepmd.adapters.contracts.Evaluator`)."""
+    choose_device(device)
     keep_memory()
 
     def evaluate(

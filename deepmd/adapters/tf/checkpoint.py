@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from deepmd.adapters.tf.graph import session
 from deepmd.adapters.training import FORMATS, Progress, read_progress
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.tree import flatten
@@ -36,7 +37,7 @@ def save_checkpoint(prefix: Path, content: ModelFile, progress: Progress, graph:
     except OSError as error:
         raise InputError(f"{prefix}: cannot be written: {error.strerror}") from error
     try:
-        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        with tf.Graph().as_default() as saving, session(saving) as running:
             names = list(tensors)
             nodes = [
                 tf.compat.v1.placeholder(tf.string if isinstance(value, bytes) else value.dtype)
@@ -45,7 +46,7 @@ def save_checkpoint(prefix: Path, content: ModelFile, progress: Progress, graph:
             save = tf.raw_ops.SaveV2(
                 prefix=str(folder / "new"), tensor_names=names, shape_and_slices=[""] * len(names), tensors=nodes
             )
-            session.run(save, dict(zip(nodes, tensors.values(), strict=True)))
+            running.run(save, dict(zip(nodes, tensors.values(), strict=True)))
         with graph.as_default():
             tf.compat.v1.train.export_meta_graph(str(folder / "new.meta"))
         for ending in ENDINGS:

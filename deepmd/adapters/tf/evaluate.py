@@ -12,6 +12,7 @@ import tensorflow as tf
 from deepmd.adapters.contracts import Evaluator
 from deepmd.adapters.tf.graph import (
     check_process,
+    choose_device,
     constant,
     feed,
     in_graph,
@@ -25,16 +26,22 @@ from deepmd.array_model.contracts import Model
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.neighbours import Neighbours
 from deepmd.array_model.spectral import Plan
-from deepmd.process import keep_memory
+from deepmd.process import CPU, keep_memory
+
+__all__ = ["FEWEST_ATOMS", "OUT_OF_MEMORY", "choose_device", "evaluator", "side_by_side", "workers"]
 
 FEWEST_ATOMS = 64
 """Break-even: atoms per worker from which a system is cut into blocks that run side by side."""
 
 
-def workers() -> int:
-    """Return the number of blocks of atoms to run side by side; blocks share the threads of the session."""
+OUT_OF_MEMORY = (tf.errors.ResourceExhaustedError,)
+"""What an evaluation raises if its block does not fit on its device."""
+
+
+def workers(device: str) -> int:
+    """Return the number of blocks of atoms to run side by side; blocks share the session, a device is busy with one."""
     check_process()
-    return threads() or os.cpu_count() or 1
+    return (threads() or os.cpu_count() or 1) if device == CPU else 1
 
 
 @contextmanager
@@ -43,7 +50,7 @@ def side_by_side() -> Iterator[None]:
     yield
 
 
-def evaluator(model: Model, params: Params, plan: Plan) -> Evaluator:
+def evaluator(model: Model, params: Params, plan: Plan, device: str | None = None) -> Evaluator:
     """Return the evaluator of a model (see `deepmd.adapters.contracts.Evaluator`)."""
     check_process()
     keep_memory()
@@ -51,7 +58,7 @@ def evaluator(model: Model, params: Params, plan: Plan) -> Evaluator:
     with graph.as_default():
         inputs = placeholders(model)
         outputs = predictions(model, *in_graph(model, params, plan, constant), inputs, training=False)
-    running = session(graph, blocks=True)
+    running = session(graph, blocks=True, device=device)
 
     def evaluate(
         neighbours: Neighbours, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]

@@ -40,8 +40,16 @@ def threads() -> int:
     return process.threads(process.INTRA) or process.threads("OMP_NUM_THREADS")
 
 
-def session(graph: Any, *, blocks: bool = False) -> Any:
-    """Return a session that honours the thread settings of the environment.
+def choose_device(asked: str | None = None) -> str:
+    """Return the device to run on (see `deepmd.process.choose_device`)."""
+    return process.choose_device(asked, len(tf.config.list_physical_devices("GPU")))
+
+
+def session(graph: Any, *, blocks: bool = False, device: str | None = None) -> Any:
+    """Return a session on a device that honours the thread settings of the environment.
+
+    Operations that have no kernel for the device run on the processor. The session takes memory of the device as it
+    needs it, because other processes may use the device too.
 
     With `blocks`, as many runs as threads share the session, and each operation has one thread: operations that divide
     themselves as well would wait for each other (docs/design.md#blocks).
@@ -51,6 +59,12 @@ def session(graph: Any, *, blocks: bool = False) -> Any:
     if blocks and intra > 1:
         inter, intra = inter or intra, 1
     config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=intra, inter_op_parallelism_threads=inter)
+    config.gpu_options.allow_growth = True
+    chosen = choose_device(device)
+    if chosen == process.CPU:
+        config.device_count["GPU"] = 0
+    else:
+        config.gpu_options.visible_device_list = chosen.removeprefix("cuda:")
     # no rewriting: the first run takes longer, and later runs are no faster (docs/benchmarks.md#where-the-time-goes)
     config.graph_options.rewrite_options.disable_meta_optimizer = True
     return tf.compat.v1.Session(graph=graph, config=config)

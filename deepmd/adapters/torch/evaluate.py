@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from deepmd.adapters.torch.arrays import (
     params_to_torch,
     to_numpy,
 )
+from deepmd.adapters.torch.device import CPU, choose_device
 from deepmd.adapters.torch.namespace import inference, xp
 from deepmd.array_model.conditions import Conditions
 from deepmd.array_model.contracts import Model
@@ -79,9 +81,13 @@ def honour_threads() -> None:
             torch.set_num_interop_threads(inter)
 
 
-def workers() -> int:
-    """Return the number of blocks of atoms to evaluate side by side."""
-    return int(torch.get_num_threads())
+OUT_OF_MEMORY = (torch.OutOfMemoryError,)
+"""What an evaluation raises if its block does not fit on its device."""
+
+
+def workers(device: str) -> int:
+    """Return the number of blocks of atoms to evaluate side by side; a device is busy with one."""
+    return int(torch.get_num_threads()) if device == CPU.type else 1
 
 
 @contextmanager
@@ -99,16 +105,18 @@ def side_by_side() -> Iterator[None]:
         torch.set_num_threads(number)
 
 
-def evaluator(model: Model, params: Params, plan: Plan) -> Evaluator:
+def evaluator(model: Model, params: Params, plan: Plan, device: str | None = None) -> Evaluator:
     """Return the evaluator of a model (see `deepmd.adapters.contracts.Evaluator`)."""
     keep_memory()
     honour_threads()
-    tensors, plan = cast_bfloat16(model, params_to_torch(params)), map_tables(params_to_torch, plan)
+    place = torch.device(choose_device(device))
+    to_device = partial(params_to_torch, device=place)
+    tensors, plan = cast_bfloat16(model, to_device(params)), map_tables(to_device, plan)
 
     def evaluate(
         neighbours: Neighbours, conditions: Conditions, num_atoms: int, num_frames: int, wanted: frozenset[str]
     ) -> dict[str, np.ndarray]:
-        inputs = neighbours_to_torch(neighbours), conditions_to_torch(conditions)
+        inputs = neighbours_to_torch(neighbours, place), conditions_to_torch(conditions, place)
         outputs = predict(model, tensors, *inputs, plan, num_atoms, num_frames, wanted, training=False)
         return {name: to_numpy(value) for name, value in outputs.items()}
 

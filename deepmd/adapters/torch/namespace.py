@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from array_api_compat import torch as standard
 
+from deepmd.adapters.torch.arrays import to_numpy
+from deepmd.adapters.torch.device import CPU
 from deepmd.adapters.torch.silut import silut
 from deepmd.array_model.namespace import STANDARD
 from deepmd.array_model.networks import composed_silut
@@ -134,13 +136,13 @@ class _WithAdjoint(torch.autograd.Function):  # type: ignore[misc]
 
 
 def _counted_sum(rows: torch.Tensor, segments: torch.Tensor, num: Any) -> torch.Tensor:
-    """Scatter-add by NumPy unless the result is differentiated.
+    """Scatter-add; on the processor by NumPy unless the result is differentiated.
 
     np.bincount with weights is several times as fast as torch's index_add (row eval-192 of docs/benchmarks.md).
     """
-    if rows.requires_grad or rows.dtype != torch.float64:
+    if rows.requires_grad or rows.dtype != torch.float64 or rows.device != CPU:
         return _segment_sum(rows, segments, num)
-    return torch.from_numpy(segment_sum(rows.numpy(), segments.numpy(), num))
+    return torch.from_numpy(segment_sum(to_numpy(rows), to_numpy(segments), num))
 
 
 inference = SimpleNamespace(**{**vars(xp), "with_adjoint": _WithAdjoint.apply, "segment_sum": _counted_sum})

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
+from deepmd.adapters.torch.device import CPU
 from deepmd.array_model.networks import silut_constants
 
 
@@ -21,8 +22,13 @@ def silut(x: torch.Tensor, threshold: float) -> torch.Tensor:
 
 
 def _reached(x: torch.Tensor, threshold: float) -> bool:
-    """Return whether any value is on the tanh branch or NaN; usually none is, and the branch is skipped."""
-    return not math.isinf(threshold) and x.numel() > 0 and not float(x.amax()) < threshold
+    """Return whether any value may be on the tanh branch or be NaN; usually none is, and the branch is skipped.
+
+    On a device the branch is always evaluated, because the answer would wait for the work that is under way.
+    """
+    if math.isinf(threshold) or x.numel() == 0:
+        return False
+    return x.device != CPU or not float(x.amax()) < threshold
 
 
 def _continued(x: torch.Tensor, threshold: float) -> tuple[torch.Tensor, float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from deepmd.adapters.torch.arrays import (
     to_torch,
 )
 from deepmd.adapters.torch.checkpoint import save_pt
+from deepmd.adapters.torch.device import CPU, choose_device
 from deepmd.adapters.torch.evaluate import honour_threads, predict
 from deepmd.adapters.torch.namespace import xp
 from deepmd.adapters.training import Progress, Task
@@ -33,10 +35,10 @@ class TorchTrainer:
     """See `deepmd.adapters.contracts.Trainer`."""
 
     def __init__(self, task: Task, params: Params, plan: Plan) -> None:
-        self._task = task
+        self._task, self._device = task, torch.device(choose_device())
         self.replan(plan)
         self._wanted = task.loss.needed()
-        leaves = flatten(params_to_torch(params))
+        leaves = flatten(params_to_torch(params, self._device))
         self._params = replace_leaves(params, {path: leaves[task.shared.get(path, path)] for path in leaves})
         self._trained = {path: leaves[path].requires_grad_() for path in task.trainable}
         wide = all(leaf.dtype in (torch.float32, torch.float64) for leaf in self._trained.values())
@@ -54,7 +56,7 @@ class TorchTrainer:
 
     def replan(self, plan: Plan) -> None:
         """Replace the plan of the embedding nets."""
-        self._plan = map_tables(params_to_torch, plan)
+        self._plan = map_tables(partial(params_to_torch, device=self._device), plan)
 
     def step(self, batch: Batch, lr: float, prefactors: dict[str, float], number: int) -> float:
         """Make one update."""
@@ -98,9 +100,10 @@ class TorchTrainer:
         if not moments:
             return
         for path, leaf in self._trained.items():
-            m, v = (torch.tensor(moments[f"{name}/{path}"]) for name in "mv")
+            m, v = (torch.tensor(moments[f"{name}/{path}"], device=self._device) for name in "mv")
+            counter = self._device if self._optimizer.defaults["fused"] else CPU  # where the kernel looks for it
             self._optimizer.state[leaf] = {
-                "step": torch.tensor(float(number), dtype=torch.float32),
+                "step": torch.tensor(float(number), dtype=torch.float32, device=counter),
                 "exp_avg": m,
                 "exp_avg_sq": v,
             }
@@ -114,9 +117,13 @@ class TorchTrainer:
     def _evaluate(
         self, batch: Batch, prefactors: dict[str, float]
     ) -> tuple[torch.Tensor, dict[str, dict[str, torch.Tensor]]]:
-        neighbours, conditions = neighbours_to_torch(batch.neighbours), conditions_to_torch(batch.conditions)
-        labels = {name: to_torch(array) for name, array in batch.labels.items()}
-        natoms = to_torch(batch.natoms_F)
+        device = self._device
+        neighbours, conditions = (
+            neighbours_to_torch(batch.neighbours, device),
+            conditions_to_torch(batch.conditions, device),
+        )
+        labels = {name: to_torch(array, device) for name, array in batch.labels.items()}
+        natoms = to_torch(batch.natoms_F, device)
         sizes = len(batch.neighbours.type_N), len(batch.natoms_F)
         params = cast_bfloat16(self._task.model, self._params)
         prediction = predict(
