@@ -195,7 +195,9 @@ def test_arguments_of_the_model_reach_it() -> None:
 
 @pytest.mark.parametrize(("word", "meant"), [("evaluaton", "'evaluation'"), ("Backend", "'backend'"), ("restart", "")])
 def test_unknown_arguments_are_refused(word: str, meant: str) -> None:
-    with pytest.raises(InputError, match=rf"unknown argument '{word}'. Accepted: model, .*evaluation, label.*{meant}"):
+    with pytest.raises(
+        InputError, match=rf"unknown argument '{word}'. Accepted: model, .*evaluation, .*label.*{meant}"
+    ):
         DP(MODEL, **{word: "direct"})
     calc = DP(MODEL)
     with pytest.raises(InputError, match=f"unknown argument '{word}'"):
