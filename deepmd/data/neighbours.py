@@ -62,11 +62,18 @@ class PairList:
     in_cell: np.ndarray
 
 
+def has_volume(cells: np.ndarray) -> np.ndarray:
+    """Return whether each of the cells (..., 3, 3) has a volume."""
+    largest = np.abs(cells).max(axis=-1)
+    sound = np.all((largest > 1.0 / LARGEST) & (largest < LARGEST), axis=-1)
+    scaled = np.where(sound[..., None, None], cells, 0.0) / np.where(sound[..., None], largest, 1.0)[..., None]
+    out: np.ndarray = np.abs(np.linalg.det(scaled)) >= FLATTEST
+    return out
+
+
 def check_cell(cell: np.ndarray, where: str) -> None:
     """Raise InputError for a cell without volume; `where` names it."""
-    largest = np.abs(cell).max(axis=1)
-    sound = np.all((largest > 1.0 / LARGEST) & (largest < LARGEST))
-    if not (sound and abs(np.linalg.det(cell / largest[:, None])) >= FLATTEST):
+    if not has_volume(cell):
         raise InputError(
             f"{where}: the cell {cell.tolist()} has no volume; "
             "give three independent lattice vectors in rows, or none for an open boundary"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepmd.array_model.outputs import Output
+from deepmd.data.systems import Values
 
 MeanErrors = dict[str, tuple[float, float]]
 """Mean absolute and root mean square error of each quantity that has labels."""
@@ -70,10 +71,10 @@ QUANTITIES: dict[str, Quantity] = {
 """Compared quantities in the order of printing."""
 
 
-def labels_of(output: Output, data: Arrays) -> dict[str, np.ndarray]:
+def labels_of(output: Output, data: Mapping[str, Values]) -> dict[str, np.ndarray]:
     """Return the labels among data by output: (F, ...) of frames, (F, n, ...) of atoms."""
     names = {output.name: output.label, output.atomic: output.atomic_label, "force": "force", "virial": "virial"}
-    return {name: data[label] for name, label in names.items() if label in data}
+    return {name: np.asarray(data[label]) for name, label in names.items() if label in data}
 
 
 def compare(label: Arrays, predicted: Arrays, counted: np.ndarray, cell: np.ndarray | None) -> dict[str, Pair]:

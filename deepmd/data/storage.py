@@ -6,7 +6,9 @@ Read access only. `systems.py` checks and combines the arrays.
 from __future__ import annotations
 
 import logging
+import math
 import stat
+import tokenize
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ import h5py
 import numpy as np
 
 from deepmd.array_model.errors import InputError
+from deepmd.data.frame_arrays import Dataset, Mapped, Stored, version_of
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +47,8 @@ class Storage(Protocol):
     def sets(self) -> list[str]:
         """Return the names of the sets, sorted; raise InputError for a `set.*` that is no folder."""
 
-    def array(self, *parts: str) -> np.ndarray:
-        """Return a stored array, unchecked."""
+    def array(self, *parts: str) -> Stored:
+        """Return a stored array, whose size is checked against its file and whose numbers are not read."""
 
     def systems(self, patterns: Sequence[str] | None) -> list[str]:
         """Return the sorted paths of the systems below. Without `patterns` (of `Path.rglob`) this system counts, too.
@@ -92,11 +95,11 @@ class Folder:
                 raise InputError(f"{part}: {NO_SET}")
         return [part.name for part in found]
 
-    def array(self, *parts: str) -> np.ndarray:
+    def array(self, *parts: str) -> Stored:
         """See `Storage`."""
         try:
-            return np.asarray(np.load(self._path.joinpath(*parts), allow_pickle=False))
-        except (OSError, ValueError, EOFError) as error:
+            return _npy(self._path.joinpath(*parts))
+        except DAMAGED as error:
             raise InputError(f"{self.name(*parts)}: not a readable .npy file: {error}") from error
 
     def systems(self, patterns: Sequence[str] | None) -> list[str]:
@@ -118,6 +121,25 @@ class Folder:
             elif folder and path.is_symlink() and not path.name.startswith("set."):
                 log.warning(NOT_SEARCHED, path)
         return sorted(found)
+
+
+DAMAGED = (OSError, ValueError, TypeError, SyntaxError, OverflowError, MemoryError, RecursionError, tokenize.TokenError)
+"""What NumPy raises for damaged headers."""
+
+
+def _npy(path: Path) -> Mapped:
+    """Return the array of a .npy file, after its header."""
+    with path.open("rb") as file:
+        major, _ = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+        start, size = file.tell(), path.stat().st_size
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    needed = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or needed > size - start:
+        raise ValueError(f"its header claims the shape {shape}, {needed:.3g} bytes, and {size - start} follow")
+    return Mapped(str(path), shape, dtype, start, fortran, version_of(path))
 
 
 def _mode(path: Path) -> int:
@@ -154,7 +176,7 @@ class Group:
         """See `Storage`."""
         if not self.has(name):
             raise InputError(f"{self.name(name)}: no such dataset")
-        values = np.asarray(self.array(name)).reshape(-1).tolist()
+        values = np.asarray(self._read(name)).reshape(-1).tolist()
         texts = [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values]
         return [word for text in texts for word in text.split()]
 
@@ -166,15 +188,29 @@ class Group:
                 raise InputError(f"{self.name(part)}: {NO_SET}")
         return found
 
-    def array(self, *parts: str) -> np.ndarray:
+    def array(self, *parts: str) -> Stored:
         """See `Storage`."""
-        dataset = self._group["/".join(parts)]
+        dataset = self._dataset("/".join(parts))
+        file, offset = dataset.file.filename, dataset.id.get_offset()
+        plain = dataset.id.get_type() == h5py.h5t.py_create(dataset.dtype)
+        if offset is not None and plain and dataset.id.get_create_plist().get_external_count() == 0:
+            return Mapped(file, dataset.shape, dataset.dtype, offset, False, version_of(file))
+        return Dataset(file, dataset.name, dataset.shape, dataset.dtype, version_of(file))
+
+    def _dataset(self, name: str) -> Any:
+        """Return a dataset with a shape that its file can hold."""
+        dataset = self._group[name]
+        if dataset.shape is None:
+            raise InputError(f"{self.name(name)}: not a readable dataset: it holds nothing")
         if dataset.nbytes > MOST_COMPRESSED * max(Path(dataset.file.filename).stat().st_size, 1):
-            raise InputError(f"{self.name(*parts)}: claims {dataset.nbytes:.3g} bytes, more than its file can hold")
+            raise InputError(f"{self.name(name)}: claims {dataset.nbytes:.3g} bytes, more than its file can hold")
+        return dataset
+
+    def _read(self, name: str) -> Any:
         try:
-            return np.asarray(dataset[()])
+            return self._dataset(name)[()]
         except (OSError, ValueError) as error:
-            raise InputError(f"{self.name(*parts)}: not a readable dataset: {error}") from error
+            raise InputError(f"{self.name(name)}: not a readable dataset: {error}") from error
 
     def systems(self, patterns: Sequence[str] | None) -> list[str]:
         """See `Storage`."""

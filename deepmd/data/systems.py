@@ -1,21 +1,26 @@
 """Systems in the DeePMD npy layout: `type.raw`, `type_map.raw`, `nopbc`, `set.*/NAME.npy` (docs/input.md#data).
 
-Files are read through `storage.py`, from folders and HDF5 groups alike.
+Files are read through `storage.py`, from folders and HDF5 groups alike. Shapes, types and cells are checked at once, other
+numbers when a frame is used (`frame_arrays.py`).
 """
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from deepmd.array_model.conditions import CONDITIONS
 from deepmd.array_model.errors import InputError, nearest
-from deepmd.data.limits import FARTHEST
-from deepmd.data.neighbours import Structure, check_cell, check_positions
+from deepmd.data.frame_arrays import Convert, FrameArray, Part
+from deepmd.data.neighbours import Structure, check_cell, has_volume
 from deepmd.data.storage import Storage, open_storage
+
+Values = np.ndarray | FrameArray
+"""Values of the frames of a system, in memory or in files."""
 
 Width = tuple[int | None, int | None]
 """Values per frame and values per atom, one of them 0; None: any number of values."""
@@ -63,10 +68,10 @@ class System:
     """
 
     path: str
-    types: np.ndarray
-    coord: np.ndarray
-    cell: np.ndarray | None
-    data: dict[str, np.ndarray]
+    types: Values
+    coord: Values
+    cell: Values | None
+    data: Mapping[str, Values]
     sets: tuple[int, ...]
 
     @property
@@ -86,8 +91,7 @@ class System:
 
     def types_of(self, frame: int) -> np.ndarray:
         """Return the types of the atoms (n,) of one frame."""
-        out: np.ndarray = self.types[frame] if self.mixed else self.types
-        return out
+        return np.asarray(self.types[frame] if self.mixed else self.types)
 
     def structure(self, frame: int) -> Structure:
         """Return one frame without its labels."""
@@ -155,8 +159,8 @@ def load_system(
 
 
 def _load(storage: Storage, type_map: Sequence[str], widths: Mapping[str, Width], without: Sequence[int]) -> System:
-    types = _types(storage, type_map)
-    where, natoms = storage.where, len(types)
+    alike = _types(storage, type_map)
+    where, natoms = storage.where, len(alike)
     sets = storage.sets()
     if not sets:
         hint = (
@@ -166,23 +170,27 @@ def _load(storage: Storage, type_map: Sequence[str], widths: Mapping[str, Width]
         )
         raise InputError(f"{where}: holds no set.* folder with .npy files{hint}")
 
-    coord = [_array(storage, (part, "coord.npy"), 3 * natoms) for part in sets]
-    frames = tuple(len(array) for array in coord)
+    coord = [_part(storage, (part, "coord.npy"), 3 * natoms) for part in sets]
+    frames = tuple(part.frames for part in coord)
     cell = None
     if not storage.has("nopbc"):
         hint = "; put an empty file 'nopbc' beside type.raw if the boundary is open"
-        parts = [_array(storage, (part, "box.npy"), 9, n, hint) for part, n in zip(sets, frames, strict=True)]
-        cell = np.concatenate(parts).reshape(-1, 3, 3)
-        for number, each in enumerate(cell):
-            check_cell(each, f"{where}: box of frame {number}")
+        parts = [_part(storage, (part, "box.npy"), 9, n, hint) for part, n in zip(sets, frames, strict=True)]
+        cell = FrameArray(parts, (3, 3))
+        for first, block in cell.blocks():
+            for number in np.flatnonzero(~has_volume(block)):
+                check_cell(block[number], f"{where}: box of frame {first + number}")
+    types: Values = alike
     if any(storage.has(part, "real_atom_types.npy") for part in sets):
-        parts = [_real_types(storage, *each, natoms, type_map) for each in zip(sets, frames, strict=True)]
-        types = np.concatenate(parts)
-    elif types.max() >= len(type_map):
+        numbering = _numbering(storage, type_map)
+        parts = [_real_types(storage, *each, natoms, numbering, type_map) for each in zip(sets, frames, strict=True)]
+        types = FrameArray(parts, (natoms,), np.int64)
+        for _ in types.blocks():  # checks every frame
+            pass
+    elif alike.max() >= len(type_map):
         raise InputError(
-            f"{storage.name('type.raw')}: type {types.max()} is beyond the model's type_map {list(type_map)}"
+            f"{storage.name('type.raw')}: type {alike.max()} is beyond the model's type_map {list(type_map)}"
         )
-    with_output = (types >= 0) & ~np.isin(types, without)
     data = {}
     for name, width in widths.items():
         found = [_find(storage, part, name) for part in sets]
@@ -190,16 +198,24 @@ def _load(storage: Storage, type_map: Sequence[str], widths: Mapping[str, Width]
             continue
         if any(file is None for file in found):
             raise InputError(f"{where}: {name}.npy is missing in {sets[found.index(None)]} but present in other sets")
-        kept = np.flatnonzero(with_output) if name in OUTPUT_ATOMS_ONLY and types.ndim == 1 else np.arange(natoms)
+        some = name in OUTPUT_ATOMS_ONLY and types.ndim == 1
+        kept = np.flatnonzero((alike >= 0) & ~np.isin(alike, without)) if some else np.arange(natoms)
         files = [(file, n) for file, n in zip(found, frames, strict=True) if file]
-        data[name] = np.concatenate([_label(storage, file, name, width, (n, natoms), kept) for file, n in files])
-    if np.any(data.pop("numb_copy", np.ones(1)) != 1):
+        data[name] = _join([_label(storage, file, name, width, (n, natoms), kept) for file, n in files])
+    copies = data.pop("numb_copy", None)
+    if copies is not None and any(np.any(block != 1) for _, block in copies.blocks()):
         wanted = "accepted: 1 for every frame. Write a frame several times where it shall count more"
         raise InputError(f"{where}: numb_copy.npy, frames that count several times, is not supported; {wanted}")
-    system = System(where, types, np.concatenate(coord).reshape(sum(frames), -1, 3), cell, data, frames)
-    for frame in np.flatnonzero((np.abs(system.coord) >= FARTHEST).any(axis=(1, 2))):
-        check_positions(system.structure(int(frame)))
-    return system
+    return System(where, types, FrameArray(coord, (natoms, 3)), cell, data, frames)
+
+
+def _join(labels: Sequence[tuple[Part, tuple[int, ...]]]) -> FrameArray:
+    """Join the label of all sets, which have values of one shape."""
+    (first, shape), *more = labels
+    for part, other in more:
+        if other != shape:
+            raise InputError(f"{part.name}: has values of shape {other} per frame, {first.name} of shape {shape}")
+    return FrameArray([part for part, _ in labels], shape)
 
 
 def _types(storage: Storage, type_map: Sequence[str]) -> np.ndarray:
@@ -210,25 +226,27 @@ def _types(storage: Storage, type_map: Sequence[str]) -> np.ndarray:
         raise InputError(f"{file}: must hold one integer per atom: {error}") from error
     if len(types) == 0:
         raise InputError(f"{file}: holds no atom")
-    return _renumbered(storage, types, type_map, file)
+    return _numbering(storage, type_map)(types, file)
 
 
-def _renumbered(storage: Storage, types: np.ndarray, type_map: Sequence[str], file: str) -> np.ndarray:
-    """Return the types in the numbering of the model; negative types stay."""
+def _numbering(storage: Storage, type_map: Sequence[str]) -> Callable[[np.ndarray, str], np.ndarray]:
+    """Return the function of types and their file to the numbering of the model; negative types stay."""
     if not storage.has("type_map.raw"):
-        return types
-    elements = _elements(storage)
+        return lambda types, file: types
+    elements, listed = _elements(storage), storage.name("type_map.raw")
     _check_once(type_map, "the model's type_map")
-    if types.max() >= len(elements):
-        raise InputError(f"{file}: type {types.max()} has no name in type_map.raw, which lists {elements}")
-    for element in elements:
-        if element not in type_map:
-            known = f"the model's type_map {list(type_map)}"
-            raise InputError(
-                f"{storage.name('type_map.raw')}: element {element!r} is not in {known}.{nearest(element, type_map)}"
-            )
-    renumber = np.array([list(type_map).index(element) for element in elements], dtype=np.int64)
-    return np.where(types >= 0, renumber[types], types)
+
+    def renumber(types: np.ndarray, file: str) -> np.ndarray:
+        if types.max() >= len(elements):
+            raise InputError(f"{file}: type {types.max()} has no name in type_map.raw, which lists {elements}")
+        for element in elements:
+            if element not in type_map:
+                known = f"the model's type_map {list(type_map)}"
+                raise InputError(f"{listed}: element {element!r} is not in {known}.{nearest(element, type_map)}")
+        numbers = np.array([list(type_map).index(element) for element in elements], dtype=np.int64)
+        return np.where(types >= 0, numbers[types], types)
+
+    return renumber
 
 
 def _elements(storage: Storage) -> list[str]:
@@ -243,19 +261,31 @@ def _check_once(elements: Sequence[str], where: str) -> None:
         raise InputError(f"{where}: lists {twice[0]!r} {elements.count(twice[0])} times; accepted: each element once")
 
 
-def _real_types(storage: Storage, part: str, frames: int, natoms: int, type_map: Sequence[str]) -> np.ndarray:
-    """Read the types (frames, natoms) of a mixed_type set; -1 fills up frames with fewer atoms."""
+def _real_types(
+    storage: Storage,
+    part: str,
+    frames: int,
+    natoms: int,
+    numbering: Callable[[np.ndarray, str], np.ndarray],
+    type_map: Sequence[str],
+) -> Part:
+    """Return the types (frames, natoms) of a mixed_type set; -1 fills up frames with fewer atoms."""
     place = (part, "real_atom_types.npy")
-    values = _array(storage, place, natoms, frames)
-    types = values.astype(np.int64)
-    if np.any(types != values):
-        raise InputError(f"{storage.name(*place)}: must hold whole numbers, the types of the atoms and -1 for no atom")
-    types = _renumbered(storage, types, type_map, storage.name(*place))
-    if types.max() >= len(type_map):
-        raise InputError(f"{storage.name(*place)}: type {types.max()} is beyond the model's type_map {list(type_map)}")
-    if not np.all((types >= 0).any(axis=1)):
-        raise InputError(f"{storage.name(*place)}: frame {int(np.argmin((types >= 0).any(axis=1)))} has no atom")
-    return types
+    file = storage.name(*place)
+
+    def convert(values: np.ndarray, first: int) -> np.ndarray:
+        types = values.astype(np.int64)
+        if np.any(types != values):
+            raise InputError(f"{file}: must hold whole numbers, the types of the atoms and -1 for no atom")
+        types = numbering(types, file)
+        if types.max() >= len(type_map):
+            raise InputError(f"{file}: type {types.max()} is beyond the model's type_map {list(type_map)}")
+        real = (types >= 0).any(axis=1)
+        if not real.all():
+            raise InputError(f"{file}: frame {first + int(np.argmin(real))} has no atom")
+        return types
+
+    return _part(storage, place, natoms, frames, convert=convert)
 
 
 def _find(storage: Storage, part: str, name: str) -> tuple[str, str] | None:
@@ -268,10 +298,15 @@ def _find(storage: Storage, part: str, name: str) -> tuple[str, str] | None:
     return found[0] if found else None
 
 
-def _array(
-    storage: Storage, place: tuple[str, str], width: int | None, frames: int | None = None, hint: str = ""
-) -> np.ndarray:
-    """Read an array (frames, width); `frames` None accepts any number of frames.
+def _part(
+    storage: Storage,
+    place: tuple[str, str],
+    width: int | None,
+    frames: int | None = None,
+    hint: str = "",
+    convert: Convert | None = None,
+) -> Part:
+    """Return the values (frames, width) of a file; `frames` and `width` None accept any number.
 
     The axis of frames may be missing for a single frame, as `raw_to_set` leaves such arrays.
     """
@@ -282,50 +317,47 @@ def _array(
             f"; {raw} is there: .raw files have to become .npy files in {place[0]} first" if storage.has(raw) else hint
         )
         raise InputError(f"{file}: missing{hint}")
-    array = storage.array(*place)
-    if array.dtype.kind not in "fiu":
-        raise InputError(f"{file}: holds {array.dtype} values, expected numbers")
-    array = array.astype(np.float64)
+    stored = storage.array(*place)
+    if stored.dtype.kind not in "fiu":
+        raise InputError(f"{file}: holds {stored.dtype} values, expected numbers")
     wanted = f"({'frames' if frames is None else frames}, {'k' if width is None else width})"
-    shape = array.shape
+    shape, size = stored.shape, math.prod(stored.shape)
     if frames is None:
-        if array.size == 0:
+        if size == 0:
             raise InputError(f"{file}: has shape {shape}, thus holds no frame; remove the set")
-        frames = len(array) if array.ndim > 1 else 1
-    if frames == 1 and (array.ndim < 2 or array.size == width):
-        array = array.reshape(1, -1)
-    if array.ndim == 0 or len(array) != frames or (width is not None and array.size != frames * width):
+        frames = shape[0] if len(shape) > 1 else 1
+    single = frames == 1 and (len(shape) < 2 or size == width)
+    if not (single or shape[:1] == (frames,)) or (width is not None and size != frames * width):
         raise InputError(f"{file}: has shape {shape}, expected {wanted}: frames x values")
-    if not np.all(np.isfinite(array)):
-        bad = int(np.flatnonzero(~np.isfinite(array.reshape(frames, -1)).all(axis=1))[0])
-        raise InputError(f"{file}: frame {bad} holds NaN or infinity")
-    return array.reshape(frames, -1)
+    return Part(file, stored, frames, convert)
 
 
 def _label(
     storage: Storage, place: tuple[str, str], name: str, width: Width, sizes: tuple[int, int], kept: np.ndarray
-) -> np.ndarray:
-    """Read a label: (frames, k) or (frames, atoms, k), without the last axis for `SCALARS`.
+) -> tuple[Part, tuple[int, ...]]:
+    """Return a label and the shape of its values: (k,) or (atoms, k), without the last axis for `SCALARS`.
 
     A label may be stored for the atoms `kept` only.
     """
     (frames, natoms), (per_frame, per_atom) = sizes, width
-    file = storage.name(*place)
     if per_atom == 0:
-        array = _array(storage, place, per_frame, frames)
-        return array[:, 0] if name in SCALARS else array
+        part = _part(storage, place, per_frame, frames)
+        return part, () if name in SCALARS else (part.width,)
+    some = len(kept) * (per_atom or 0)
+    if some and len(kept) < natoms and storage.has(*place) and math.prod(storage.array(*place).shape) == frames * some:
+
+        def scatter(values: np.ndarray, first: int) -> np.ndarray:
+            out = np.zeros((len(values), natoms, per_atom or 0))
+            out[:, kept] = values.reshape(len(values), len(kept), -1)
+            return out
+
+        return _part(storage, place, some, frames, convert=scatter), (natoms, per_atom or 0)
+    part = _part(storage, place, None if name == "atom_pref" or not per_atom else per_atom * natoms, frames)
     if name == "atom_pref":  # stored once per atom or once per component
-        array = _array(storage, place, None, frames)
-        if array.shape[1] == 3 * natoms:
-            array = array.reshape(frames, natoms, 3)[:, :, 0]
-        if array.shape[1] != natoms:
-            raise InputError(f"{file}: has {array.shape[1]} values per frame, expected {natoms} or {3 * natoms}")
-        return array
-    if per_atom and len(kept) < natoms and storage.array(*place).size == frames * len(kept) * per_atom:
-        out = np.zeros((frames, natoms, per_atom))
-        out[:, kept] = _array(storage, place, per_atom * len(kept), frames).reshape(frames, len(kept), per_atom)
-        return out
-    array = _array(storage, place, None if per_atom is None else per_atom * natoms, frames)
-    if array.shape[1] % natoms:
-        raise InputError(f"{file}: has {array.shape[1]} values per frame, expected a multiple of the {natoms} atoms")
-    return array if name in SCALARS else array.reshape(frames, natoms, -1)
+        if part.width not in (natoms, 3 * natoms):
+            raise InputError(f"{part.name}: has {part.width} values per frame, expected {natoms} or {3 * natoms}")
+        return replace(part, convert=lambda values, first: values[:, :: part.width // natoms]), (natoms,)
+    if part.width % natoms:
+        wanted = f"a multiple of the {natoms} atoms"
+        raise InputError(f"{part.name}: has {part.width} values per frame, expected {wanted}")
+    return part, (natoms,) if name in SCALARS else (natoms, part.width // natoms)

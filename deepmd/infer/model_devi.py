@@ -207,7 +207,7 @@ def make_model_devi(
         real = (
             {
                 "virial": np.zeros((data.num_frames, 9)),
-                **{name: data.data[name] for name in labels if name in data.data},
+                **{name: np.asarray(data.data[name]) for name in labels if name in data.data},
             }
             if labels
             else None

@@ -56,8 +56,9 @@ def full_errors(
             frames = [(system, frame) for frame in range(system.num_frames)]
             predicted = evaluate(frames, frozenset(label))
             _check_finite(predicted, system)
+            cell = None if system.cell is None else np.asarray(system.cell)
             real = np.array([system.types_of(frame) >= 0 for _, frame in frames])
-            found.append((system.num_frames, errors_of(compare(label, predicted, real, system.cell), real)))
+            found.append((system.num_frames, errors_of(compare(label, predicted, real, cell), real)))
     average = average_errors(found)
     return {
         f"{metric}:{kind}": value

@@ -123,7 +123,12 @@ def main() -> None:
         system = load_system(training["validation_data"]["systems"][0], options["model"]["type_map"])
         predictions = compare(files, system)
         learning_curve(Path("lcurve.out"), Path("learning_curve.png"))
-        parity(system.data, predictions, system.num_atoms, Path("parity.png"))
+        parity(
+            {name: np.asarray(each) for name, each in system.data.items()},
+            predictions,
+            system.num_atoms,
+            Path("parity.png"),
+        )
     relative = os.path.relpath(output)
     Console().print(
         f"Written: {relative}/learning_curve.png, {relative}/parity.png, {relative}/water.pth, .pb, .dp", soft_wrap=True

@@ -253,7 +253,7 @@ def mixed_copy(folder, name, extra=1):
     for label in ("coord", "force"):
         array = system.coord if label == "coord" else system.data[label]
         np.save(part / f"{label}.npy", np.pad(array[:, order], [*pad, (0, 0)]).reshape(system.num_frames, -1))
-    np.save(part / "box.npy", system.cell.reshape(-1, 9))
+    np.save(part / "box.npy", np.asarray(system.cell).reshape(-1, 9))
     np.save(part / "energy.npy", system.data["energy"])
     np.save(part / "virial.npy", system.data["virial"])
     (folder / "type.raw").write_text("0\n" * (system.num_atoms + extra))
