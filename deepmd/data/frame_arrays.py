@@ -153,14 +153,14 @@ class FrameArray:
         return self.shape[0]
 
     def __getitem__(self, frames: Any) -> Any:
+        if isinstance(frames, int | np.integer):
+            frame = range(len(self))[frames]
+            return self._read(frame, frame + 1)[0]
         if isinstance(frames, slice):
             chosen = range(len(self))[frames]
             if chosen.step == 1:
                 return self._read(chosen.start, max(chosen.start, chosen.stop))
             frames = chosen
-        elif np.ndim(frames) == 0:
-            frame = range(len(self))[frames]
-            return self._read(frame, frame + 1)[0]
         rows = [self[frame] for frame in frames]
         return np.array(rows, dtype=self.dtype).reshape(len(rows), *self.shape[1:])
 

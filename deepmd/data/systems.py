@@ -1,7 +1,7 @@
 """Systems in the DeePMD npy layout: `type.raw`, `type_map.raw`, `nopbc`, `set.*/NAME.npy` (docs/input.md#data).
 
-Files are read through `storage.py`, from folders and HDF5 groups alike. Shapes, types and cells are checked at once, other
-numbers when a frame is used (`frame_arrays.py`).
+Files are read through `storage.py`, from folders and HDF5 groups alike. Shapes, types and cells are checked at once,
+other numbers when a frame is used (`frame_arrays.py`).
 """
 
 from __future__ import annotations

@@ -251,7 +251,7 @@ def mixed_copy(folder, name, extra=1):
         np.pad(np.tile(1 - system.types[order], (system.num_frames, 1)), pad, constant_values=-1),
     )
     for label in ("coord", "force"):
-        array = system.coord if label == "coord" else system.data[label]
+        array = np.asarray(system.coord if label == "coord" else system.data[label])
         np.save(part / f"{label}.npy", np.pad(array[:, order], [*pad, (0, 0)]).reshape(system.num_frames, -1))
     np.save(part / "box.npy", np.asarray(system.cell).reshape(-1, 9))
     np.save(part / "energy.npy", system.data["energy"])
