@@ -42,8 +42,15 @@ class Batch:
 
 Frames = Sequence[tuple[System, int]]
 
-KEPT_BYTES = 2**30
-"""Size of the cache of packed single frames, bytes."""
+KEPT_BYTES = 2**24
+"""Size of the cache of packed single frames, bytes.
+
+Memory must not grow with the data, and of many frames few come again soon: 1 GiB saved no measurable time
+(benchmarks/memory.py). 16 MiB hold 27 frames of 192 atoms.
+"""
+
+BATCH_BYTES = 2**12
+"""Size of the objects of a batch beside its numbers, bytes."""
 
 
 def data_of(model: Model, loss: Loss | None = None) -> dict[str, Width]:
@@ -106,7 +113,7 @@ def make_batch(model: Model, loss: Loss, frames: Frames) -> Batch:
 
 
 class Preparation:
-    """Factory of batches with a cache of single-frame batches, up to `KEPT_BYTES`, because every frame comes again.
+    """Factory of batches with a cache of single-frame batches, up to `KEPT_BYTES`, for data of few frames.
 
     Finding and packing neighbours of 192 atoms takes 2.2 ms (docs/benchmarks.md#where-the-time-goes).
     """
@@ -123,7 +130,7 @@ class Preparation:
             return self._kept[key]
         batch = make_batch(self._model, self._loss, frames)
         arrays = (*vars(batch.neighbours).values(), *batch.labels.values())
-        size = sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
+        size = BATCH_BYTES + sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
         if len(frames) == 1 and size <= self._room:
             self._kept[key] = batch
             self._room -= size

@@ -59,3 +59,14 @@ def files_of(systems: Iterable[str]) -> Iterator[Path]:
     for system in systems:
         folder = Path(system.partition("#")[0])
         yield from (folder, folder / "nopbc", *folder.glob("*.raw"), *folder.glob("set.*"), *folder.glob("set.*/*"))
+
+
+def identify_data(systems: Iterable[str]) -> list[list[str | int]]:
+    """Return groups, files, sizes and times of the last change of systems, which tell whether data have changed."""
+    found: list[list[str | int]] = []
+    for system in systems:
+        found.append([system.partition("#")[2]])
+        for path in sorted(path.resolve() for path in files_of([system]) if path.is_file()):
+            status = path.stat()
+            found[-1] += [str(path), status.st_size, status.st_mtime_ns]
+    return found

@@ -31,14 +31,17 @@ def is_hdf5(path: str) -> bool:
     return Path(path).suffix.lower() in (".h5", ".hdf5")
 
 
-def load_or_compute(path: str | None, mode: str, key: str, compute: Callable[[], Arrays]) -> Arrays:
+def load_or_compute(
+    path: str | None, mode: str, key: str, compute: Callable[[], Arrays], *, required: bool = True
+) -> Arrays:
     """Return the arrays stored under `key`, or compute and store them.
 
     Parameters
     ----------
     path : `.h5` and `.hdf5` are files, anything else is a folder; None: nothing is stored
-    mode : "update" computes and stores missing arrays; under "read" missing arrays are an error
+    mode : "update" computes and stores missing arrays; under "read" nothing is stored
     key : see `key_of`
+    required : whether arrays that are missing under "read" are an error; otherwise they are computed
     """
     if path is None:
         return compute()
@@ -49,6 +52,8 @@ def load_or_compute(path: str | None, mode: str, key: str, compute: Callable[[],
             check_finite(found)
             log.info("statistics of the data are taken from %s", path)
             return found
+        if mode == "read" and not required:
+            return compute()
         if mode == "read":
             raise InputError(
                 f"training/stat_file: {path} holds no statistics for this model, and stat_file_mode is read"

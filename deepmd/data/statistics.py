@@ -124,17 +124,26 @@ def _adapted(model: Model, params: Params, frames: Frames, protect: float) -> Pa
     return out
 
 
-def neighbour_statistics(systems: Sequence[System], rcut: float, ntypes: int) -> tuple[float, list[int]]:
-    """Return the shortest distance (Angstrom) and the largest number of neighbours of each type within `rcut`."""
-    shortest, most = np.inf, np.zeros(ntypes, dtype=np.int64)
+def neighbour_statistics(
+    systems: Sequence[System], cutoffs: Sequence[float], ntypes: int
+) -> tuple[float, dict[float, list[int]]]:
+    """Return the shortest distance (Angstrom), and by cutoff the largest number of neighbours of each type within it.
+
+    All cutoffs share one search. One frame after another is read.
+    """
+    widest = max(cutoffs)
+    shortest, most = np.inf, np.zeros((len(cutoffs), ntypes), dtype=np.int64)
     for system in systems:
         for frame in range(system.num_frames):
-            found = find_neighbours([system.structure(frame)], rcut)
+            found = find_neighbours([system.structure(frame)], widest)
             if len(found.dist) == 0:
                 continue
             shortest = min(shortest, float(found.dist.min()))
             if shortest < 1e-6:
                 raise InputError(f"{system.path}: two atoms of frame {frame} are at the same place")
-            counts = np.bincount(found.i * ntypes + found.types[found.j], minlength=len(found.types) * ntypes)
-            most = np.maximum(most, counts.reshape(-1, ntypes).max(axis=0))
-    return shortest, most.tolist()
+            pair = found.i * ntypes + found.types[found.j]
+            for number, rcut in enumerate(cutoffs):
+                near = pair if rcut == widest else pair[found.dist <= rcut]
+                counts = np.bincount(near, minlength=len(found.types) * ntypes)
+                most[number] = np.maximum(most[number], counts.reshape(-1, ntypes).max(axis=0))
+    return shortest, dict(zip(cutoffs, most.tolist(), strict=True))

@@ -124,7 +124,7 @@ def _distance_of_data(content: ModelFile, source: Path, training_script: str | o
         raise InputError(f"{source}: does not tell the shortest distance of its training data; {what}")
     model, rcut = content.model, content.model.layout().rcut
     systems = [load_system(folder, model.type_map, names=()) for folder in systems_of(train_data=str(training_script))]
-    shortest, _ = neighbour_statistics(systems, rcut, model.ntypes)
+    shortest, _ = neighbour_statistics(systems, [rcut], model.ntypes)
     if not shortest < rcut:
         raise InputError(
             f"{training_script}: no two atoms of the training data are within the cutoff of {rcut} Angstrom"

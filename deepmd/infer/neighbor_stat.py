@@ -33,7 +33,7 @@ def show_neighbours(system: str, rcut: float, type_map: Sequence[str] | None = N
     elements = elements or [str(number) for number in range(count_types(folders))]
     systems = [load_system(folder, elements, names=()) for folder in folders]
     if mixed_type:
-        systems = [replace(each, types=np.minimum(each.types, 0)) for each in systems]
-    shortest, most = neighbour_statistics(systems, rcut, 1 if mixed_type else len(elements))
+        systems = [replace(each, types=np.minimum(np.asarray(each.types), 0)) for each in systems]
+    shortest, counts = neighbour_statistics(systems, [rcut], 1 if mixed_type else len(elements))
     log.info("min_nbor_dist: %f", shortest)
-    log.info("max_nbor_size: [%s]", " ".join(str(number) for number in most))
+    log.info("max_nbor_size: [%s]", " ".join(str(number) for number in counts[rcut]))

@@ -7,9 +7,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from deepmd.array_model.errors import InputError
 from deepmd.data.batch import data_of
 from deepmd.data.sampling import SamplingRule, make_rule
+from deepmd.data.selection import identify_data
+from deepmd.data.stat_file import key_of, load_or_compute
 from deepmd.data.statistics import neighbour_statistics
 from deepmd.data.systems import System, find_systems, load_system
 from deepmd.io.model_file import ModelFile, shortest
@@ -74,10 +78,7 @@ def prepare_sel(
                 "that --skip-neighbor-stat leaves out; give numbers"
             )
         return options, known
-    distance, counts = math.inf, {}
-    for rcut in slots.find_cutoffs(model):
-        nearest, counts[rcut] = neighbour_statistics(systems, rcut, model.ntypes)
-        distance = min(distance, nearest)
+    distance, counts = _search(options, systems)
     most = counts[max(counts)]
     log.info("training data with min nbor dist: %f", distance)
     log.info("training data with max nbor size: %s", most)
@@ -92,6 +93,22 @@ def prepare_sel(
             most,
         )
     return options, shortest(known, distance)
+
+
+def _search(options: TrainInput, systems: Sequence[System]) -> tuple[float, dict[float, list[int]]]:
+    """Return `neighbour_statistics` of the training data, from `stat_file` if they are there."""
+    model, training = options.model, options.training
+    cutoffs = sorted(slots.find_cutoffs(model))
+
+    def compute() -> dict[str, np.ndarray]:
+        distance, counts = neighbour_statistics(systems, cutoffs, model.ntypes)
+        known = {"shortest": np.array(distance)} if math.isfinite(distance) else {}  # none within the cutoffs
+        return {**known, "neighbours": np.array([counts[rcut] for rcut in cutoffs])}
+
+    key = key_of(["neighbours", cutoffs, model.type_map, identify_data(system.path for system in systems)])
+    found = load_or_compute(training.stat_file, training.stat_file_mode, key, compute, required=False)
+    counts = dict(zip(cutoffs, found["neighbours"].tolist(), strict=True))
+    return float(found.get("shortest", math.inf)), counts
 
 
 def log_summary(name: str, rule: SamplingRule) -> None:

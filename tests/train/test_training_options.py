@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 from contextlib import chdir
 
@@ -19,6 +20,7 @@ from train.small_training import (
 )
 
 from deepmd.array_model.errors import InputError
+from deepmd.data.statistics import neighbour_statistics
 from deepmd.data.systems import load_system
 from deepmd.infer import DeepPot, measure_errors
 from deepmd.io import load_model
@@ -407,6 +409,29 @@ def test_stored_statistics_are_used(tmp_path, place):
     run(tmp_path / "d", tree, "torch")
     tree["training"]["stat_file_mode"] = "read"
     run(tmp_path / "e", tree, "torch")
+
+
+@pytest.mark.parametrize("place", ["stat.hdf5", "stat"])
+def test_neighbours_of_the_same_data_are_searched_once(tmp_path, monkeypatch, place):
+    searched = []
+
+    def search(systems, cutoffs, ntypes):
+        searched.append([system.path for system in systems])
+        return neighbour_statistics(systems, cutoffs, ntypes)
+
+    monkeypatch.setattr("deepmd.train.data.neighbour_statistics", search)
+    data = shutil.copytree(WATER / "water_330b", tmp_path / "water")
+    tree = options({}, numb_steps=0, stat_file=str(tmp_path / place))
+    tree["training"]["training_data"]["systems"] = [str(data)]
+    tree["model"]["descriptor"]["sel"] = "auto"
+    models = []
+    for number in range(3):
+        run(tmp_path / f"{number}", tree, "torch", skip_neighbor_stat=False)
+        models.append(newest(tmp_path / f"{number}"))
+        if number == 1:
+            (data / "set.000/coord.npy").touch()
+    assert searched == [[str(data)]] * 2  # the second training takes what the first has stored
+    assert len({(model.model.descriptor.sel, model.min_nbor_dist) for model in models}) == 1
 
 
 def test_scalars_for_tensorboard(tmp_path):

@@ -245,16 +245,17 @@ def test_a_sample_has_each_frame_once(systems):
 
 def test_neighbour_statistics_by_loops(systems):
     system = replace(systems[1], coord=systems[1].coord[:1], cell=systems[1].cell[:1])
-    distance, most = statistics.neighbour_statistics([system], 4.0, 2)
+    distance, most = statistics.neighbour_statistics([system], [3.0, 4.0], 2)
     images = np.array([(a, b, c) for a in (-1, 0, 1) for b in (-1, 0, 1) for c in (-1, 0, 1)]) @ system.cell[0]
-    counts, shortest = np.zeros((95, 2), dtype=int), np.inf
+    counts, shortest = {rcut: np.zeros((95, 2), dtype=int) for rcut in (3.0, 4.0)}, np.inf
     for i, centre in enumerate(system.coord[0]):
         for image in images:
             gaps = np.linalg.norm(system.coord[0] + image - centre, axis=1)
             for j in np.flatnonzero((gaps <= 4.0) & (gaps > 1e-9)):
-                counts[i, system.types[j]] += 1
+                for rcut in counts:
+                    counts[rcut][i, system.types[j]] += gaps[j] <= rcut
                 shortest = min(shortest, gaps[j])
-    assert most == counts.max(axis=0).tolist()
+    assert most == {rcut: each.max(axis=0).tolist() for rcut, each in counts.items()}
     assert distance == pytest.approx(shortest)
 
 
