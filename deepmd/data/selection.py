@@ -58,7 +58,14 @@ def files_of(systems: Iterable[str]) -> Iterator[Path]:
     """Yield the files of systems, in folders or as HDF5 files, because no output may replace them."""
     for system in systems:
         folder = Path(system.partition("#")[0])
-        yield from (folder, folder / "nopbc", *folder.glob("*.raw"), *folder.glob("set.*"), *folder.glob("set.*/*"))
+        yield from (
+            folder,
+            folder / "nopbc",
+            *folder.glob("*.raw"),
+            *folder.glob("*.mdb"),
+            *folder.glob("set.*"),
+            *folder.glob("set.*/*"),
+        )
 
 
 def identify_data(systems: Iterable[str]) -> list[list[str | int]]:

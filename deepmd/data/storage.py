@@ -19,6 +19,7 @@ import numpy as np
 
 from deepmd.array_model.errors import InputError
 from deepmd.data.frame_arrays import Dataset, Mapped, Stored, version_of
+from deepmd.data.lmdb_storage import LmdbStorage, is_data_set
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +32,16 @@ NOT_SEARCHED = "%s: is a link, below which no systems are looked for; name it am
 
 
 class Storage(Protocol):
-    """Read access to one system."""
+    """Read access to one system.
+
+    Attributes
+    ----------
+    where : name in errors
+    has_records : whether a frame is a record, so that reading one kind of value of all frames reads everything
+    """
 
     where: str
+    has_records: bool
 
     def name(self, *parts: str) -> str:
         """Return the name of a file in errors."""
@@ -60,6 +68,8 @@ class Storage(Protocol):
 
 class Folder:
     """A system in a folder."""
+
+    has_records = False
 
     def __init__(self, path: str) -> None:
         self.where = path
@@ -157,6 +167,8 @@ def _mode(path: Path) -> int:
 class Group:
     """A system in an HDF5 group, whose datasets have the names of files: `type.raw`, `set.000/coord.npy`."""
 
+    has_records = False
+
     def __init__(self, path: str, group: Any) -> None:
         self.where = path
         self._group = group
@@ -245,7 +257,9 @@ class Group:
 def open_storage(path: str) -> Iterator[Storage]:
     """Yield the storage of a system."""
     file, hash_, inner = path.partition("#")
-    if Path(path).is_dir():
+    if is_data_set(file):
+        yield LmdbStorage(path)
+    elif Path(path).is_dir():
         yield Folder(path)
     elif hash_ or Path(path).is_file():
         with _hdf5(file) as root:
@@ -254,7 +268,7 @@ def open_storage(path: str) -> Iterator[Storage]:
                 raise InputError(f"{path}: the file holds no group {inner!r}. It holds: {', '.join(list(root)[:10])}")
             yield Group(path if inner else f"{file}#/", group)
     else:
-        raise InputError(f"{path}: no such folder or HDF5 file")
+        raise InputError(f"{path}: no such folder, HDF5 file or LMDB data set")
 
 
 @contextmanager

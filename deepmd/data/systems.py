@@ -175,17 +175,24 @@ def _load(storage: Storage, type_map: Sequence[str], widths: Mapping[str, Width]
     cell = None
     if not storage.has("nopbc"):
         hint = "; put an empty file 'nopbc' beside type.raw if the boundary is open"
-        parts = [_part(storage, (part, "box.npy"), 9, n, hint) for part, n in zip(sets, frames, strict=True)]
+
+        def check_cells(values: np.ndarray, first: int) -> np.ndarray:
+            cells = values.reshape(-1, 3, 3)
+            for number in np.flatnonzero(~has_volume(cells)):
+                check_cell(cells[number], f"{where}: box of frame {first + number}")
+            return cells
+
+        check = check_cells if storage.has_records else None  # records: when a frame is used
+        parts = [_part(storage, (part, "box.npy"), 9, n, hint, check) for part, n in zip(sets, frames, strict=True)]
         cell = FrameArray(parts, (3, 3))
-        for first, block in cell.blocks():
-            for number in np.flatnonzero(~has_volume(block)):
-                check_cell(block[number], f"{where}: box of frame {first + number}")
+        for first, block in () if storage.has_records else cell.blocks():
+            check_cells(block, first)
     types: Values = alike
     if any(storage.has(part, "real_atom_types.npy") for part in sets):
         numbering = _numbering(storage, type_map)
         parts = [_real_types(storage, *each, natoms, numbering, type_map) for each in zip(sets, frames, strict=True)]
         types = FrameArray(parts, (natoms,), np.int64)
-        for _ in types.blocks():  # checks every frame
+        for _ in () if storage.has_records else types.blocks():  # checks every frame
             pass
     elif alike.max() >= len(type_map):
         raise InputError(

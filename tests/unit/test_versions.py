@@ -9,7 +9,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-RUNS = ("torch", "tf", "ase", "plot", "tensorboard", "test")
+RUNS = ("torch", "tf", "ase", "plot", "tensorboard", "lmdb", "test")
 """Extras that the tests need."""
 
 NO_BUILD = {"torch": "its lower versions are offered with CUDA libraries of gigabytes only"}
