@@ -74,10 +74,10 @@ def _strict(function, args, dynamic):
 
     def back(array):
         assert type(array) is type(standard.zeros(1)), f"left the standard: {type(array)}"
-        return np.asarray(array)
+        return strict.to_numpy(array)
 
     with strict.flags():
-        return convert(function(*convert(args, standard.asarray), xp=strict.xp), back)
+        return convert(function(*convert(args, strict.from_numpy), xp=strict.xp), back)
 
 
 def _torch(function, args, dynamic):

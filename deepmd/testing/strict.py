@@ -1,4 +1,8 @@
-"""The array API standard and nothing else, by array-api-strict: what passes here runs on any conforming framework."""
+"""The array API standard and nothing else, by array-api-strict: what passes here runs on any conforming framework.
+
+Arrays are on a device that is not the default one, and an operation with arrays of both raises: physics makes every
+array on the device of its inputs.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +25,22 @@ from deepmd.array_model.tree import map_leaves
 from deepmd.host import plain
 from deepmd.plan.plans import map_tables
 
+DEVICE = standard.Device("device1")
+
+
+def from_numpy(array: np.ndarray) -> Any:
+    """Return an array of the device."""
+    return standard.asarray(array, device=DEVICE)
+
+
+def to_numpy(array: Any) -> np.ndarray:
+    """Return the NumPy array of an array of the device."""
+    assert array.device == DEVICE, f"an array is on {array.device}"
+    return np.asarray(array.to_device(standard.Device("CPU_DEVICE")))
+
 
 def _segment_sum(rows: Any, segments: Any, num: int) -> Any:
-    return standard.asarray(plain.segment_sum(np.asarray(rows), np.asarray(segments), num))
+    return from_numpy(plain.segment_sum(to_numpy(rows), to_numpy(segments), num))
 
 
 def _sigmoid(x: Any) -> Any:
@@ -70,7 +87,7 @@ def to_strict(tree: Any) -> Any:
         return replace(tree, **{field.name: to_strict(getattr(tree, field.name)) for field in fields(tree)})
     if isinstance(tree, dict | list):
         return map_leaves(to_strict, tree)
-    return standard.asarray(tree) if isinstance(tree, np.ndarray) else tree
+    return from_numpy(tree) if isinstance(tree, np.ndarray) else tree
 
 
 def evaluate(
@@ -87,4 +104,4 @@ def evaluate(
         inputs = to_strict(neighbours), to_strict(conditions)
         value_Nd, descriptor_ND = model.atomic_output(to_strict(params), *inputs, map_tables(to_strict, plan), xp=xp)
         outputs = assemble(model, value_Nd, descriptor_ND, [], inputs[0], 0, num_frames, wanted - NEEDS_GRADIENT, xp=xp)
-    return {name: np.asarray(value) for name, value in outputs.items()}
+    return {name: to_numpy(value) for name, value in outputs.items()}

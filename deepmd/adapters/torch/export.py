@@ -18,18 +18,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from deepmd.adapters.getters import getters_of
+from deepmd.adapters.getters import Getters, getters_of
 from deepmd.adapters.torch.arrays import cast_bfloat16, params_to_torch
 from deepmd.adapters.torch.energy_shell import EnergyShell
 from deepmd.adapters.torch.namespace import xp
-from deepmd.adapters.torch.shell import Border, NeighbourArrays
+from deepmd.adapters.torch.shell import Border, NeighbourArrays, Shell
 from deepmd.adapters.torch.tensor_shell import TensorShell
 from deepmd.array_model import derivatives
 from deepmd.array_model.conditions import CONDITIONS
 from deepmd.array_model.contracts import Model
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
-from deepmd.array_model.neighbours import ARRAYS, Layout, Neighbours, flatten_neighbours, unflatten_neighbours
+from deepmd.array_model.neighbours import ARRAYS, SIZES, Layout, Neighbours, flatten_neighbours, unflatten_neighbours
 from deepmd.array_model.spectral import Plan
 from deepmd.array_model.tree import flatten, paths, replace_leaves
 from deepmd.data import search
@@ -97,8 +97,14 @@ def _path_of(name: str) -> str:
 
 
 def _as_tuple(packed: PackedCandidates) -> tuple[torch.Tensor, ...]:
-    """Return the fields of `NeighbourArrays`; traces return plain tuples."""
+    """Return the fields of `NeighbourArrays`, sizes on the processor; traces return plain tuples.
+
+    One copy fetches all sizes, because each one that the processor asked a device for would be a wait of its own.
+    """
     arrays = flatten_neighbours(packed.neighbours, xp=xp)
+    sizes = torch.cat([arrays[name] for name in SIZES]).cpu()
+    lengths = [len(getattr(packed.neighbours, name)) for name in SIZES]
+    arrays |= dict(zip(SIZES, sizes.split(lengths), strict=True))
     return tuple(NeighbourArrays(**arrays, row_N=packed.row_N, position_A=packed.position_A))
 
 
@@ -320,13 +326,26 @@ def _parts(content: ModelFile, plan: Plan) -> dict[str, tuple[torch.nn.Module, t
 
 def _scripted(content: ModelFile) -> Any:
     """Trace the parts and compile the shell around them."""
-    model, (plan, _) = content.model, plan_evaluation(content)
+    plan, _ = plan_evaluation(content)
     parts = {name: _traced(part, inputs) for name, (part, inputs) in _parts(content, plan).items()}
+    scripted = torch.jit.script(_shell(content, plan, parts))
+    for name, (returned, _) in _getters(content).items():
+        annotation = returned.__name__ if isinstance(returned, type) else str(returned)
+        scripted.define(f"def {name}(self) -> {annotation}:\n    return self._{name}\n")
+    return scripted
+
+
+def _getters(content: ModelFile) -> Getters:
+    return {name: each for name, each in getters_of(content).items() if not name.startswith("get_default_")}
+
+
+def _shell(content: ModelFile, plan: Plan, parts: dict[str, torch.nn.Module]) -> Shell:
+    """Return the shell around the parts."""
+    model = content.model
     kind = EnergyShell if model.output.scalar else TensorShell
-    getters = {name: each for name, each in getters_of(content).items() if not name.startswith("get_default_")}
-    shell = kind(
+    return kind(
         definition=to_json(content, "torch"),
-        getters=getters,
+        getters=_getters(content),
         layout=model.layout(),
         output=model.output,
         excluded=list(model.atom_exclude_types),
@@ -334,12 +353,7 @@ def _scripted(content: ModelFile) -> Any:
         conditions=model.conditions,
         # `nets` after `core`, because torch stores a shared tensor under its first owner
         parts={**parts, "nets": parts.get("nets", parts["core"])},
-    )
-    scripted = torch.jit.script(shell.eval())
-    for name, (returned, _) in getters.items():
-        annotation = returned.__name__ if isinstance(returned, type) else str(returned)
-        scripted.define(f"def {name}(self) -> {annotation}:\n    return self._{name}\n")
-    return scripted
+    ).eval()
 
 
 def _traced(part: torch.nn.Module, inputs: tuple[Any, ...]) -> Any:

@@ -14,8 +14,9 @@ from deepmd.array_model.conditions import CONDITIONS, Asked
 from deepmd.array_model.neighbours import FIELDS, Layout
 from deepmd.array_model.outputs import Output
 
-BLOCK = 256
-"""Centres per block: intermediates stay in the processor's caches, and memory does not grow with the atoms."""
+BLOCK, DEVICE_BLOCK = 256, 4096
+"""Centres per block on the processor, whose caches hold the intermediates, and on other devices, which 400,000
+neighbours keep busy (an estimate). Memory does not grow with the atoms."""
 
 if TYPE_CHECKING:  # TorchScript needs tuples with types, and mypy rejects computed ones
     NeighbourArrays = Any
@@ -60,7 +61,8 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         self.domain_start = domain_start
         self.warned = False
         self.needs_features = layout.needs_neighbour_features
-        self.block_size = 2**31 if self.needs_features else BLOCK  # message passing: centres read features of centres
+        # centres per block; one block for message passing, where centres read features of centres
+        self.block_size, self.device_block_size = (2**31, 2**31) if self.needs_features else (BLOCK, DEVICE_BLOCK)
         self.dim = output.width
         self.differentiable = output.differentiable
         self.intensive = output.intensive
@@ -194,11 +196,11 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         """Find the neighbours of all atoms."""
         coord_A3, type_A, frame_A = self._atoms(coord, atype)
         with torch.no_grad():
-            cell, periodic = self.open_cell(coord_A3), torch.zeros(1, dtype=torch.float64)
+            cell, periodic = self.open_cell(coord_A3), coord_A3.new_zeros([1])
             if box is not None and box.numel() > 0:
-                cell, periodic = box.detach().reshape(-1, 3, 3).to(torch.float64), torch.ones(1, dtype=torch.float64)
+                cell, periodic = box.detach().reshape(-1, 3, 3).to(torch.float64), coord_A3.new_ones([1])
             cell_F33 = cell.expand(coord.size(0), 3, 3)
-            return NeighbourArrays(*self.find(coord_A3, type_A, frame_A, cell_F33, periodic.to(coord_A3.device)))
+            return NeighbourArrays(*self.find(coord_A3, type_A, frame_A, cell_F33, periodic))
 
     def _listed(
         self, coord: torch.Tensor, atype: torch.Tensor, nlist: torch.Tensor, mapping: torch.Tensor | None, shared: bool
@@ -286,11 +288,11 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         blocks: list[torch.Tensor] = []
         grads: list[torch.Tensor] = []
         before = torch.is_grad_enabled()
-        num_centres, device = found.centre_N.size(0), found.centre_N.device
-        for start in range(0, max(num_centres, 1), self.block_size):
-            a, b = start, min(start + self.block_size, num_centres)
-            ends = torch.tensor(a, device=device), torch.tensor(b, device=device)
-            block = NeighbourArrays(*self.cut_block(found, ends[0], ends[1]))
+        num_centres = found.centre_N.size(0)
+        block_size = self.block_size if found.centre_N.device.type == "cpu" else self.device_block_size
+        for start in range(0, max(num_centres, 1), block_size):
+            a, b = start, min(start + block_size, num_centres)
+            block = NeighbourArrays(*self.cut_block(found, torch.tensor(a), torch.tensor(b)))
             inside: dict[str, torch.Tensor] = {}
             for name, values in conditions.items():
                 inside[name] = values[a:b] if self.per_atom[name] else values
@@ -360,7 +362,7 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
         """
         if disp.numel() == 0:
             return torch.zeros([disp.size(0)], dtype=torch.bool, device=disp.device)
-        first = torch.clamp(widths.cumsum(0) - widths, max=disp.size(1) - 1)
+        first = torch.clamp(widths.cumsum(0) - widths, max=disp.size(1) - 1).to(disp.device)
         squares = disp.index_select(1, first).square().sum(dim=2)
         return (squares < self.domain_start * self.domain_start).any(dim=1)
 
