@@ -76,7 +76,12 @@ class SecondDevice(TorchDispatchMode):
         if name in ("_to_copy", "copy_"):
             here = own[0] if name == "copy_" else here
             self.sent += here and not own[-1]
-        elif any(own) and any(not each and tensor.dim() for each, tensor in zip(own, tensors, strict=True)):
+        elif any(own) and any(
+            # CUDA too accepts numbers on the processor, but not in fused kernels. What torch itself calls "meta"
+            # (torch.tensor(1.0, device="meta")) has no numbers
+            not each and (tensor.dim() or name.startswith("_fused") or tensor.device.type == DEVICE)
+            for each, tensor in zip(own, tensors, strict=True)
+        ):
             raise RuntimeError(f"{function.name()} mixes tensors of the processor and of the device")
         masks = name.startswith("index") and any(tensor.dtype in (torch.bool, torch.uint8) for tensor in tensors[1:])
         if any(own) and (name in WAITING or masks or (own[-1] and not here)):

@@ -208,6 +208,18 @@ def test_trainings_stay_on_their_device(case):
         assert_close(found, wanted, "force", precision_of(case))
 
 
+def test_silut_does_not_ask_the_device_for_its_branch():
+    torch = require("torch")
+    from deepmd.adapters.torch.namespace import xp
+
+    x = 3.0 * torch.randn(40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = xp.silut(x, 1.5)
+    with on_second_device() as device:
+        found = xp.silut(x.to(device.name), 1.5)
+        assert not device.waits
+        assert_close(found.cpu(), expected, "function")
+
+
 def loss_of(model, params):
     """The loss of a model with all its terms on."""
     kind = next(kind for kind in LOSSES.values() if model.output.name in kind.predicts)
@@ -283,7 +295,7 @@ def compare_programs(found, expected):
             assert_close(found[method][name].cpu(), value.detach(), "energy", what=f"{method}: {name}")
 
 
-@pytest.mark.parametrize("case", PROGRAMS)
+@pytest.mark.parametrize("case", mark_slow(PROGRAMS, quick=("se_e2_a", "dpa3_charge_spin", "dipole", "zbl")))
 def test_exported_programs_stay_on_their_device(case):
     content = content_of(case)
     expected = run_program(shell_of(content), case)

@@ -343,7 +343,7 @@ def _shell(content: ModelFile, plan: Plan, parts: dict[str, torch.nn.Module]) ->
     """Return the shell around the parts."""
     model = content.model
     kind = EnergyShell if model.output.scalar else TensorShell
-    return kind(
+    shell: Shell = kind(
         definition=to_json(content, "torch"),
         getters=_getters(content),
         layout=model.layout(),
@@ -353,7 +353,8 @@ def _shell(content: ModelFile, plan: Plan, parts: dict[str, torch.nn.Module]) ->
         conditions=model.conditions,
         # `nets` after `core`, because torch stores a shared tensor under its first owner
         parts={**parts, "nets": parts.get("nets", parts["core"])},
-    ).eval()
+    )
+    return shell.eval()  # type: ignore[no-any-return]
 
 
 def _traced(part: torch.nn.Module, inputs: tuple[Any, ...]) -> Any:

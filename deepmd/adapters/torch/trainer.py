@@ -103,7 +103,7 @@ class TorchTrainer:
             m, v = (torch.tensor(moments[f"{name}/{path}"], device=self._device) for name in "mv")
             counter = self._device if self._optimizer.defaults["fused"] else CPU  # where the kernel looks for it
             self._optimizer.state[leaf] = {
-                "step": torch.tensor(float(number), dtype=torch.float32, device=counter),
+                "step": torch.full((), float(number), dtype=torch.float32, device=counter),
                 "exp_avg": m,
                 "exp_avg_sq": v,
             }
