@@ -4,7 +4,7 @@ ENV := .venv
 BIN := $(ENV)/bin
 READY := $(ENV)/.ready
 
-.PHONY: demo test test-slow test-all test-commands test-versions test-lowest test-newest dist lint bench bench-lammps interop clean
+.PHONY: demo test test-slow test-all test-gpu test-commands test-versions test-lowest test-newest dist lint bench bench-lammps interop clean
 
 # torch first and alone: an exact version finds the CPU build where one is offered
 $(READY): pyproject.toml constraints.txt
@@ -29,6 +29,11 @@ test: lint
 # the rest of them: every conversion of every kind, TensorFlow for every option, the longest trainings
 test-slow: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadscope -m slow
+
+# torch's on a CUDA device, with the tolerances of the others; without a device they say so and are skipped
+GPU_WORKERS ?= 4
+test-gpu: $(READY)
+	DEVICE=cuda OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(GPU_WORKERS) --dist loadscope -m "gpu and not slow"
 
 # both
 test-all: lint

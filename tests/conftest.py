@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +18,21 @@ PACKAGES = {".pth": "torch", ".pb": "tensorflow", ".savedmodel": "tensorflow"}
 
 hypothesis.settings.register_profile("quick", derandomize=True, deadline=None, database=None, max_examples=40)
 hypothesis.settings.load_profile("quick")
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are selected by their marks
+def pytest_collection_modifyitems(items):
+    """Mark the tests of torch `gpu`. If DEVICE asks for CUDA and there is none, they are skipped."""
+    asked, without = os.environ.get("DEVICE", ""), False
+    if asked.lower().startswith("cuda") and importlib.util.find_spec("torch"):
+        import torch
+
+        without = not torch.cuda.is_available()
+    for item in items:
+        if "torch" in item.nodeid or ("/train/" in item.nodeid and "tf" not in item.nodeid):
+            item.add_marker(pytest.mark.gpu)
+            if without:
+                item.add_marker(pytest.mark.skip(reason=f"DEVICE is {asked!r}, and torch finds no CUDA device"))
 
 
 @pytest.fixture(params=list(vars(RUNNERS)))

@@ -82,12 +82,11 @@ def _strict(function, args, dynamic):
 
 def _torch(function, args, dynamic):
     torch = require("torch")
+    from deepmd.adapters.torch.arrays import to_numpy
+    from deepmd.adapters.torch.device import choose_device
     from deepmd.adapters.torch.namespace import xp
 
-    return convert(
-        function(*convert(args, lambda array: torch.from_numpy(array.copy())), xp=xp),
-        lambda tensor: tensor.detach().numpy(),
-    )
+    return convert(function(*convert(args, lambda array: torch.tensor(array, device=choose_device())), xp=xp), to_numpy)
 
 
 def _tf_graph(function, args, dynamic):

