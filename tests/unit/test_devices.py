@@ -6,6 +6,7 @@ physics (`deepmd/testing/strict.py`).
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from deepmd.adapters.contracts import evaluate_module
 from deepmd.adapters.training import Adam, Task
 from deepmd.array_model.components import trainable_flags
 from deepmd.array_model.errors import InputError
+from deepmd.cli import main
 from deepmd.data.batch import Batch
 from deepmd.io.model_file import plan_evaluation
 from deepmd.losses import LOSSES, Target, ener
@@ -79,6 +81,26 @@ def test_every_backend_checks_the_device_first(backend, package, file_of):
     with pytest.raises(InputError, match=r"device: is 'gpu', accepted.*: cpu"):
         DeepPot(path, backend=backend, device="gpu")
     assert DeepPot(path, backend=backend, device="cpu").device == "cpu"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train input.json",
+        "test -m model.pth -s water",
+        "model-devi -m model.pth model.pth -s water",
+        "change-bias model.pth -s water",
+        "eval-desc -m model.pth -s water -o .",
+    ],
+)
+def test_every_command_runs_on_the_device_of_the_environment(command, place, file_of, monkeypatch, capsys):
+    """A device that is not there stops all of them, with one message."""
+    require("torch")
+    (place / "model.pth").symlink_to(file_of("se_e2_a", ".pth"))
+    monkeypatch.chdir(place)
+    set_environment({"DEVICE": "gpu"}, monkeypatch)
+    assert main(command.split()) == 2
+    assert "environment variable DEVICE: is 'gpu', accepted: cpu" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("device", "hidden", "visible"), [("cpu", {"GPU": 0}, ""), ("cuda:1", {}, "1")])
@@ -270,21 +292,19 @@ def shell_of(content):
     return shell
 
 
-def run_program(program, case, device=None):
+def run_program(program, case, name="cpu", device=None):
     """Run a program with its search for neighbours and with a list: {method: {name: tensor}}, {method: its waits}."""
     import torch
 
-    given = {name: array for name, array in golden(case, "pbc").items() if name == "charge_spin"}
+    given = {key: array for key, array in golden(case, "pbc").items() if key == "charge_spin"}
     found, waits = {}, {}
     for method, inputs in (("forward", whole(case, "pbc")), ("forward_lower", lower(case, "pbc"))):
         if method == "forward_lower":
-            inputs |= {f"extended_{name}": inputs.pop(name) for name in ("coord", "atype")}
-        tensors = {name: torch.tensor(array) for name, array in {**inputs, **given}.items()}
-        if device:
-            tensors = {name: tensor.to(device.name) for name, tensor in tensors.items()}
-            device.waits.clear()
+            inputs |= {f"extended_{key}": inputs.pop(key) for key in ("coord", "atype")}
+        tensors = {key: torch.tensor(array).to(name) for key, array in {**inputs, **given}.items()}
+        before = Counter(device.waits if device else {})
         found[method] = getattr(program, method)(**tensors, do_atomic_virial=True)
-        waits[method] = dict(device.waits) if device else {}
+        waits[method] = dict((device.waits if device else before) - before)
     return found, waits
 
 
@@ -302,7 +322,7 @@ def test_exported_programs_stay_on_their_device(case):
     program = shell_of(content)
     with on_second_device() as device:
         program.to(device.name)
-        found, waits = run_program(program, case, device)
+        found, waits = run_program(program, case, device.name, device)
         compare_programs(found, expected[0])
     charged = CONDITION_WAITS if case == "dpa3_charge_spin" else {}
     for column, method in enumerate(("forward", "forward_lower")):
@@ -318,11 +338,24 @@ def test_files_stay_on_their_device(case, file_of):
     expected, _ = run_program(torch.jit.load(path), case)
     program = torch.jit.load(path)
     with on_second_device() as device:
-        found, waits = run_program(program.to(device.name), case, device)
+        found, waits = run_program(program.to(device.name), case, device.name, device)
         compare_programs(found, expected)
     charged = sum(CONDITION_WAITS.values()) if case == "dpa3_charge_spin" else 0
     for column, method in enumerate(("forward", "forward_lower")):
         assert sum(waits[method].values()) <= sum(row[column] for row in WAITS.values()) + charged
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", ["se_e2_a", "dpa3", "dipole"])
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
+def test_files_run_on_cuda(case, file_of):
+    torch = require("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("torch finds no CUDA device")
+    path = file_of(case, ".pth")
+    expected, _ = run_program(torch.jit.load(path), case)
+    found, _ = run_program(torch.jit.load(path, map_location="cuda"), case, "cuda")
+    compare_programs(found, expected)
 
 
 def test_one_function_makes_numpy_arrays():
