@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -332,6 +333,16 @@ def test_blocks_grow_to_what_a_device_holds(case: str, room: int, monkeypatch: p
     device.room = 0
     with pytest.raises(InputError, match="do not fit into the memory of cuda:0"):
         model.eval(*arguments)
+
+
+def test_pickles_choose_a_device_of_their_own() -> None:
+    with pytest.MonkeyPatch.context() as elsewhere:
+        elsewhere.setattr(DeepEval, "_adapter", lambda self: SmallDevice(9))
+        pickled = pickle.dumps(DeepPot(GOLDEN / "se_e2_a" / "model.dp"))
+    model = pickle.loads(pickled)
+    assert model.device == "cuda:0"
+    model.eval(**call(golden("se_e2_a")))
+    assert model.device == "cpu"
 
 
 def test_too_many_neighbours_are_told() -> None:
