@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepmd.array_model.outputs import Output
-from deepmd.data.systems import Values
 
 MeanErrors = dict[str, tuple[float, float]]
 """Mean absolute and root mean square error of each quantity that has labels."""
@@ -71,10 +70,10 @@ QUANTITIES: dict[str, Quantity] = {
 """Compared quantities in the order of printing."""
 
 
-def labels_of(output: Output, data: Mapping[str, Values]) -> dict[str, np.ndarray]:
+def labels_of(output: Output, data: Arrays) -> dict[str, np.ndarray]:
     """Return the labels among data by output: (F, ...) of frames, (F, n, ...) of atoms."""
     names = {output.name: output.label, output.atomic: output.atomic_label, "force": "force", "virial": "virial"}
-    return {name: np.asarray(data[label]) for name, label in names.items() if label in data}
+    return {name: data[label] for name, label in names.items() if label in data}
 
 
 def compare(label: Arrays, predicted: Arrays, counted: np.ndarray, cell: np.ndarray | None) -> dict[str, Pair]:
@@ -128,8 +127,18 @@ def average_errors(found: Sequence[tuple[int, MeanErrors]]) -> MeanErrors:
     average: MeanErrors = {}
     for quantity in QUANTITIES:
         rows = [(frames, *errors[quantity]) for frames, errors in found if quantity in errors]
-        total = sum(frames for frames, _, _ in rows)
-        if total:
-            mae = sum(frames * mae for frames, mae, _ in rows) / total
-            average[quantity] = mae, math.sqrt(sum(frames * rmse**2 for frames, _, rmse in rows) / total)
+        if sum(frames for frames, _, _ in rows):
+            average[quantity] = _average(rows)
     return average
+
+
+def join_errors(runs: Sequence[tuple[Mapping[str, int], MeanErrors]]) -> MeanErrors:
+    """Join the errors of runs of frames of one system; each run has the number of frames or atoms by quantity."""
+    return {name: _average([(sizes[name], *errors[name]) for sizes, errors in runs]) for name in runs[0][1]}
+
+
+def _average(rows: Sequence[tuple[int, float, float]]) -> tuple[float, float]:
+    """Return the mean absolute and root mean square error of rows of weights and errors."""
+    total = sum(weight for weight, _, _ in rows) or 1  # errors of nothing are zero
+    mae = sum(weight * mae for weight, mae, _ in rows) / total
+    return mae, math.sqrt(sum(weight * rmse**2 for weight, _, rmse in rows) / total)

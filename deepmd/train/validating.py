@@ -17,7 +17,15 @@ from deepmd.adapters.contracts import checkpoint_module, evaluate_module
 from deepmd.adapters.frames import FramesEvaluator
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.outputs import ENERGY
-from deepmd.data.prediction_errors import QUANTITIES, average_errors, compare, errors_of, labels_of
+from deepmd.data.prediction_errors import (
+    QUANTITIES,
+    MeanErrors,
+    average_errors,
+    compare,
+    errors_of,
+    join_errors,
+    labels_of,
+)
 from deepmd.data.systems import System
 from deepmd.io.model_file import ModelFile
 from deepmd.io.train_input import TrainInput
@@ -37,6 +45,9 @@ METRICS = {
 MOST_ATOMS = 1024
 """Most atoms of frames that are evaluated together."""
 
+RUN_ATOMS = 2**16
+"""Atoms of the frames whose labels and predictions are in memory together."""
+
 
 def full_errors(
     content: ModelFile, backend: str, systems: Sequence[System], metrics: Iterable[str]
@@ -51,14 +62,12 @@ def full_errors(
     evaluate = FramesEvaluator(make, content, MOST_ATOMS)
     found = []
     for system in systems:
-        label = {name: each for name, each in labels_of(ENERGY, system.data).items() if name in outputs}
-        if label:
-            frames = [(system, frame) for frame in range(system.num_frames)]
-            predicted = evaluate(frames, frozenset(label))
-            _check_finite(predicted, system)
-            cell = None if system.cell is None else np.asarray(system.cell)
-            real = np.array([system.types_of(frame) >= 0 for _, frame in frames])
-            found.append((system.num_frames, errors_of(compare(label, predicted, real, cell), real)))
+        size = max(1, RUN_ATOMS // system.num_atoms)
+        runs = [
+            _errors_of_run(evaluate, system, slice(first, first + size), outputs)
+            for first in range(0, system.num_frames, size)
+        ]
+        found.append((system.num_frames, join_errors(runs)))
     average = average_errors(found)
     return {
         f"{metric}:{kind}": value
@@ -67,13 +76,26 @@ def full_errors(
     }
 
 
-def _check_finite(predicted: dict[str, np.ndarray], system: System) -> None:
+def _errors_of_run(
+    evaluate: FramesEvaluator, system: System, run: slice, outputs: set[str]
+) -> tuple[dict[str, int], MeanErrors]:
+    """Return the errors of consecutive frames, and the numbers of frames or atoms they are means of."""
+    label = labels_of(ENERGY, {name: values[run] for name, values in system.data.items()})
+    label = {name: each for name, each in label.items() if name in outputs}
+    if not label:
+        return {}, {}
+    frames = [(system, frame) for frame in range(system.num_frames)[run]]
+    predicted = evaluate(frames, frozenset(label))
     for name, values in predicted.items():
-        bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
+        bad = run.start + np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
         if len(bad):
             raise InputError(
                 f"full validation: {name} is NaN or infinite in frames {bad[0]} to {bad[-1]} of {system.path}"
             )
+    real = np.array([system.types_of(frame) >= 0 for _, frame in frames])
+    pairs = compare(label, predicted, real, None if system.cell is None else system.cell[run])
+    sizes = {name: int(real.sum()) if each.ndim == 3 else len(frames) for name, (each, _) in pairs.items()}
+    return sizes, errors_of(pairs, real)
 
 
 class FullValidation:

@@ -87,6 +87,11 @@ def test_bench_of_training(work):
     assert "dpa3, ours, torch" in python(work, "benchmarks/dpa.py", *options, *places)
 
 
+def test_bench_of_memory(tmp_path):
+    options = ["--frames", 3, "--times", 1, 2, "--atoms", 24, "--steps", 1, "--rounds", 1]
+    assert "ms a frame" in python(tmp_path, "benchmarks/memory.py", *options)
+
+
 @needs_kit
 def test_bench_with_deepmd_kit(work):
     quick(work, "benchmarks/run.py", "compressed-192", kit=True)

@@ -5,6 +5,7 @@ import math
 import shutil
 import sys
 from contextlib import chdir
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -26,6 +27,7 @@ from deepmd.infer import DeepPot, measure_errors
 from deepmd.io import load_model
 from deepmd.train import checkpoints
 from deepmd.train.bias import change_bias, predicted_energies
+from deepmd.train.validating import full_errors
 
 BACKENDS = ["torch", "tf"]
 ENDING = {"torch": ".pt", "tf": ".index"}
@@ -151,6 +153,20 @@ def test_full_validation_equals_dp_test(data, trained, backend):
         expected = [1e3 * value for name in ("energy/natoms", "force", "stress") for value in errors[name]]
         np.testing.assert_allclose(table[table[:, 0] == step][0, 1:], expected, rtol=2e-6)
     assert len(list(folder.glob(f"best.ckpt-*{ENDING[backend]}"))) == 1
+
+
+def test_full_validation_does_not_depend_on_the_runs_of_frames(trained, monkeypatch):
+    """Runs of one frame, with different numbers of atoms, give the errors of all frames at once."""
+    water = load_system(WATER / "water_330b", ["O", "H"])
+    types = np.tile(water.types, (3, 1))
+    types[1, 30:] = types[2, 3:60] = -1
+    data = {name: values[:3] for name, values in water.data.items()}
+    system = replace(water, types=types, coord=water.coord[:3], cell=water.cell[:3], data=data)
+    errors = []
+    for atoms in (10**6, 1):
+        monkeypatch.setattr("deepmd.train.validating.RUN_ATOMS", atoms)
+        errors.append(full_errors(newest(trained["torch"][0]), "torch", [system], "EFS"))
+    assert errors[0] == pytest.approx(errors[1], rel=1e-12)
 
 
 def test_full_validation_goes_on_after_a_restart(data, tmp_path):
