@@ -63,8 +63,8 @@ def repeat_set(source: Path, folder: Path, times: int) -> float:
     return size / 1e9
 
 
-def train(folder: Path, data: Path, steps: int, backend: str) -> tuple[float, float]:
-    """Train; return the peak of RssAnon in MB, and the seconds from the start to the row of the first step."""
+def train(folder: Path, data: Path, steps: int, backend: str) -> tuple[float, float, float]:
+    """Train; return the peak of RssAnon in MB, and seconds and processor time to the row of the first step."""
     tree: dict[str, Any] = {
         "model": {
             "type_map": ["O", "H"],
@@ -84,7 +84,7 @@ def train(folder: Path, data: Path, steps: int, backend: str) -> tuple[float, fl
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     (folder / "input.json").write_text(json.dumps(tree))
-    curve, peak, first = folder / "lcurve.out", 0.0, 0.0
+    curve, peak, first, work = folder / "lcurve.out", 0.0, 0.0, 0.0
     command = [sys.executable, "-m", "deepmd", f"--{backend}", "train", "--skip-neighbor-stat", "input.json"]
     begin = time.perf_counter()
     with (folder / "log").open("w") as log:
@@ -92,11 +92,17 @@ def train(folder: Path, data: Path, steps: int, backend: str) -> tuple[float, fl
         while process.poll() is None:
             peak = max(peak, _anonymous(process.pid))
             if not first and curve.exists() and len(curve.read_text().splitlines()) > 1:
-                first = time.perf_counter() - begin
+                first, work = time.perf_counter() - begin, _processor_time(process.pid)
             time.sleep(POLL_SECONDS)
     if process.returncode or not first:
         raise SystemExit(f"the training failed:\n{(folder / 'log').read_text()[-2000:]}")
-    return peak, first
+    return peak, first, work
+
+
+def _processor_time(pid: int) -> float:
+    """Return the processor time of a process and its threads, s."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _anonymous(pid: int) -> float:
@@ -122,15 +128,16 @@ def main() -> None:
         place = Path(name)
         write_set(place / "data-0", options.frames, options.atoms)
         sizes = {times: repeat_set(place / "data-0", place / f"data-{times}", times) for times in options.times}
-        rows: dict[int, list[tuple[float, float]]] = {times: [] for times in options.times}
+        rows: dict[int, list[tuple[float, float, float]]] = {times: [] for times in options.times}
         for _ in range(options.rounds):
             for times, found in rows.items():
                 found.append(train(place / "run", place / f"data-{times}", options.steps, options.backend))
-        print(f"| frames of {options.atoms} atoms | GB | anonymous memory, MB | to the first step, s |")
-        print("|---:|---:|---:|---:|")
+        print(f"| frames of {options.atoms} atoms | GB | memory, MB | to the first step, s | processor time, s |")
+        print("|---:|---:|---:|---:|---:|")
         for times, found in rows.items():
-            peak, first = max(each for each, _ in found), min(each for _, each in found)
-            print(f"| {times * options.frames:,} | {sizes[times]:.2f} | {peak:.0f} | {first:.2f} |")
+            peaks, firsts, works = zip(*found, strict=True)
+            row = (f"{times * options.frames:,}", f"{sizes[times]:.2f}", f"{max(peaks):.0f}")
+            print("|", " | ".join((*row, f"{min(firsts):.2f}", f"{min(works):.2f}")), "|")
         system = load_system(place / "data-0", ["O", "H"], ())
         begin = time.perf_counter()
         neighbour_statistics([system], [CUTOFF], 2)
