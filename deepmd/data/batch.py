@@ -42,15 +42,11 @@ class Batch:
 
 Frames = Sequence[tuple[System, int]]
 
-KEPT_BYTES = 2**24
-"""Size of the cache of packed single frames, bytes.
+KEPT_FRAMES, KEPT_BYTES = 1000, 2**26
+"""Bounds of the cache of packed single frames, so that memory does not grow with the data (benchmarks/memory.py).
 
-Memory must not grow with the data, and of many frames few come again soon: 1 GiB saved no measurable time
-(benchmarks/memory.py). 16 MiB hold 27 frames of 192 atoms.
+64 MiB hold 110 frames of 192 atoms.
 """
-
-BATCH_BYTES = 2**12
-"""Size of the objects of a batch beside its numbers, bytes."""
 
 
 def data_of(model: Model, loss: Loss | None = None) -> dict[str, Width]:
@@ -113,7 +109,7 @@ def make_batch(model: Model, loss: Loss, frames: Frames) -> Batch:
 
 
 class Preparation:
-    """Factory of batches with a cache of single-frame batches, up to `KEPT_BYTES`, for data of few frames.
+    """Factory of batches with a cache of single-frame batches, for data of few frames.
 
     Finding and packing neighbours of 192 atoms takes 2.2 ms (docs/benchmarks.md#where-the-time-goes).
     """
@@ -130,8 +126,8 @@ class Preparation:
             return self._kept[key]
         batch = make_batch(self._model, self._loss, frames)
         arrays = (*vars(batch.neighbours).values(), *batch.labels.values())
-        size = BATCH_BYTES + sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
-        if len(frames) == 1 and size <= self._room:
+        size = sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
+        if len(frames) == 1 and len(self._kept) < KEPT_FRAMES and size <= self._room:
             self._kept[key] = batch
             self._room -= size
         return batch

@@ -68,6 +68,18 @@ def test_batches_of_data_larger_than_a_bound_of_memory(tmp_path):
     np.testing.assert_array_equal(first.neighbours.disp_NM3, last.neighbours.disp_NM3)
 
 
+@pytest.mark.parametrize(("bound", "value"), [("KEPT_FRAMES", 2), ("KEPT_BYTES", 0)])
+def test_packed_frames_are_kept_up_to_a_bound(tmp_path, monkeypatch, bound, value):
+    monkeypatch.setattr(f"deepmd.data.batch.{bound}", value)
+    coord = RNG.uniform(0.0, 4.0, (4, 3 * 20))
+    system = load_system(write(tmp_path / "a", [{"coord": coord, "energy": np.zeros(4)}], 20), ["O"])
+    prepare = Preparation(MODEL, EnerLoss())
+    batches = [prepare([(system, frame)]) for frame in range(4)]
+    assert [prepare([(system, frame)]) is batch for frame, batch in enumerate(batches)] == [
+        frame < value for frame in range(4)
+    ]
+
+
 @pytest.mark.parametrize("dtype", ["<f8", ">f8", "<f4", "<f2", "<i4"])
 @pytest.mark.parametrize("stored", ["C", "F", "contiguous", "compressed"])
 def test_frames_are_those_of_the_whole_array(tmp_path, dtype, stored):
