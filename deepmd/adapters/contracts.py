@@ -56,8 +56,11 @@ class Trainer(Protocol):
     def replan(self, plan: Plan) -> None:
         """Replace the plan of the embedding nets; parameters and state of the optimizer stay."""
 
-    def step(self, batch: Batch, lr: float, prefactors: dict[str, float], number: int) -> float:
-        """Make update `number` (from 1) and return the loss before the update."""
+    def step(self, batch: Batch, lr: float, prefactors: dict[str, float], number: int) -> None:
+        """Make update `number` (from 1), without waiting for its result."""
+
+    def failure(self) -> tuple[int, float] | None:
+        """Return number and loss of the first update whose loss was not finite; None if all were. Waits for updates."""
 
     def errors(self, batch: Batch, prefactors: dict[str, float]) -> dict[str, float]:
         """Return `loss` and the mean shown for each term (see `Loss.errors`)."""

@@ -16,6 +16,7 @@ from deepmd.array_model.contracts import Model
 from deepmd.array_model.errors import InputError
 from deepmd.io.checking import check_finite
 from deepmd.losses import Loss
+from deepmd.world import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Task:
     trainable : paths of the trainable parameters
     loss, adam : the loss and the constants of the optimizer
     shared : {copy: original} of tied parameters, by path. Only the original is trained, with the sum of all gradients
+    world : the processes that train the model together
     """
 
     model: Model
@@ -55,6 +57,7 @@ class Task:
     loss: Loss
     adam: Adam
     shared: dict[str, str] = field(default_factory=dict)
+    world: World = ALONE
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class Batch:
     labels : array of each name of `Loss.labels()`, atoms in the order of `neighbours`; `Label.missing` without data
     found : whether the data have the label of each term of the loss
     closest : shortest distance between two atoms, Angstrom
+    weight : of its sums in a loss over several processes; 0 for a process without a frame of its own
     """
 
     neighbours: Neighbours
@@ -38,6 +39,7 @@ class Batch:
     labels: dict[str, np.ndarray]
     found: dict[str, bool]
     closest: float
+    weight: float = 1.0
 
 
 Frames = Sequence[tuple[System, int]]

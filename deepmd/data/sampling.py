@@ -58,8 +58,12 @@ def make_rule(
     auto_prob: str,
     sys_probs: Sequence[float] | None,
     where: str,
+    processes: int = 1,
 ) -> SamplingRule:
-    """Return the rule that the options of a data section describe; errors name the section `where`."""
+    """Return the rule that the options of a data section describe; errors name the section `where`.
+
+    The batch size of the options is that of one process. Batches of the rule are those of all `processes` together.
+    """
     place = f"{where}/batch_size"
     form, number = _parse_batch_size(batch_size, place) if isinstance(batch_size, str) else ("", 0)
     kept = _filter_systems(systems, number, place) if form == "filter" else list(systems)
@@ -67,13 +71,14 @@ def make_rule(
         sizes = [_size_batch(form, number, system) for system in kept]
     else:
         sizes = _check_sizes(batch_size, len(kept), place)
+    mixed = number * processes if form == "mixed" else 0
+    sizes = sizes if mixed else [size * processes for size in sizes]
     if sys_probs is not None:
         if len(kept) != len(systems):
             raise InputError(f"{where}/sys_probs: cannot be combined with batch_size 'filter:N', which drops systems")
         probability = _complete_probabilities(sys_probs, count_batches(kept, sizes), f"{where}/sys_probs")
     else:
         probability = _weigh_systems(auto_prob, count_batches(kept, sizes), f"{where}/auto_prob")
-    mixed = number if form == "mixed" else 0
     return SamplingRule(tuple(kept), tuple(sizes), tuple(float(p) for p in probability), mixed)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from deepmd.array_model.errors import InputError
 from deepmd.io.atomic import replacing
 from deepmd.io.checking import check_finite
+from deepmd.world import ALONE, World
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,13 @@ def is_hdf5(path: str) -> bool:
 
 
 def load_or_compute(
-    path: str | None, mode: str, key: str, compute: Callable[[], Arrays], *, required: bool = True
+    path: str | None,
+    mode: str,
+    key: str,
+    compute: Callable[[], Arrays],
+    *,
+    required: bool = True,
+    world: World = ALONE,
 ) -> Arrays:
     """Return the arrays stored under `key`, or compute and store them.
 
@@ -42,12 +49,14 @@ def load_or_compute(
     mode : "update" computes and stores missing arrays; under "read" nothing is stored
     key : see `key_of`
     required : whether arrays that are missing under "read" are an error; otherwise they are computed
+    world : the processes that call this together; one of them reads and writes
     """
     if path is None:
         return compute()
     hdf5 = is_hdf5(path)
     try:
-        found = _from_hdf5(path, key) if hdf5 else _from_folder(path, key)
+        found = (_from_hdf5 if hdf5 else _from_folder)(path, key) if world.leads else None
+        found = world.from_leader(found)
         if found is not None:
             check_finite(found)
             log.info("statistics of the data are taken from %s", path)
@@ -59,7 +68,8 @@ def load_or_compute(
                 f"training/stat_file: {path} holds no statistics for this model, and stat_file_mode is read"
             )
         arrays = compute()
-        _to_hdf5(path, key, arrays) if hdf5 else _to_folder(path, key, arrays)
+        if world.leads:
+            (_to_hdf5 if hdf5 else _to_folder)(path, key, arrays)
     except InputError:
         raise
     except (OSError, ValueError) as error:

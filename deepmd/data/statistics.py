@@ -19,6 +19,7 @@ from deepmd.data.output_statistics import output_statistics
 from deepmd.data.sampling import Sampler
 from deepmd.data.systems import System
 from deepmd.host import plain
+from deepmd.world import ALONE, World
 
 SMALLEST_STD = 1e-2
 """Lower bound of deviations."""
@@ -36,25 +37,39 @@ def sample(sampler: Sampler, num_batches: int) -> list[tuple[System, int]]:
     return out
 
 
-def environment_statistics(model: StandardModel, frames: Frames) -> list[tuple[np.ndarray, np.ndarray]]:
+def environment_statistics(
+    model: StandardModel, frames: Frames, world: World = ALONE
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return mean and deviation by centre type, a pair for each part of the descriptor with statistics of its own.
 
     Rows (N, M, 4) give (T, 4) over all slots, empty slots counted as zeros: the mean is (radial mean, 0, 0, 0), and x,
-    y and z are pooled for the deviation. Features (N, D) give (T, D).
+    y and z are pooled for the deviation. Features (N, D) give (T, D). Each process of `world` takes a share of the
+    frames.
     """
-    # sums run over the slots of the batch, counts over all slots: the slots that a batch lacks are zeros
-    parts = model.descriptor.part_slots
-    sums: list[Any] = [0.0] * len(parts)
-    pooled = [True] * len(parts)
-    for system, frame in frames:
-        neighbours = pack_frames(model, [(system, frame)]).neighbours
-        for part, rows in enumerate(model.descriptor.raw_rows(neighbours, xp=plain)):
-            pooled[part] = rows.ndim == 3
-            each = [rows[neighbours.type_N == kind] for kind in range(model.ntypes)]
-            sums[part] = sums[part] + np.stack(
-                [_of_rows(own, parts[part]) if pooled[part] else _of_features(own) for own in each], axis=1
-            )
-    return [_mean_and_deviation(*pair) for pair in zip(sums, pooled, strict=True)]
+    shares = [share for share in world.gather(_sums(model, world.share(frames))) if share]
+    return [
+        _mean_and_deviation(sum(array for array, _ in part), pooled=part[0][1]) for part in zip(*shares, strict=True)
+    ]
+
+
+def _sums(model: StandardModel, frames: Frames) -> list[tuple[np.ndarray, bool]]:
+    """Return sums, sums of squares and counts (3, T, columns) of each part, and whether x, y and z are pooled.
+
+    Sums run over the slots of a frame, counts over all slots: the slots that a frame lacks are zeros.
+    """
+    out: list[tuple[np.ndarray, bool]] = []
+    for item in frames:
+        neighbours = pack_frames(model, [item]).neighbours
+        each = []
+        for rows, slots in zip(
+            model.descriptor.raw_rows(neighbours, xp=plain), model.descriptor.part_slots, strict=True
+        ):
+            pooled = rows.ndim == 3
+            by_type = [rows[neighbours.type_N == kind] for kind in range(model.ntypes)]
+            sums = [_of_rows(own, slots) if pooled else _of_features(own) for own in by_type]
+            each.append((np.stack(sums, axis=1), pooled))
+        out = [(total + new, pooled) for (total, _), (new, pooled) in zip(out, each, strict=True)] if out else each
+    return out
 
 
 def _of_rows(rows: np.ndarray, slots: int) -> np.ndarray:
@@ -83,23 +98,25 @@ def _mean_and_deviation(sums: Any, pooled: bool) -> tuple[np.ndarray, np.ndarray
     return mean[:, [0, 1, 1, 1]], std[:, [0, 1, 1, 1]]
 
 
-def apply_statistics(model: Model, params: Params, frames: Frames, protect: float) -> Params:
+def apply_statistics(model: Model, params: Params, frames: Frames, protect: float, world: World = ALONE) -> Params:
     """Return the parameters with the statistics of a sample of frames: inputs, and bias and scale of the output.
 
-    `protect` is the lower bound of the deviations of frame and atomic parameters.
+    `protect` is the lower bound of the deviations of frame and atomic parameters; the processes of `world` share the
+    work.
     """
     bias_Td, std_Td = output_statistics(model, frames)
-    return {**_adapted(model, params, frames, protect), "out_bias": bias_Td[None], "out_std": std_Td[None]}
+    return {**_adapted(model, params, frames, protect, world), "out_bias": bias_Td[None], "out_std": std_Td[None]}
 
 
-def _adapted(model: Model, params: Params, frames: Frames, protect: float) -> Params:
+def _adapted(model: Model, params: Params, frames: Frames, protect: float, world: World) -> Params:
     """Return the parameters with the statistics of inputs: environment rows, frame and atomic parameters.
 
     Members of a combination get input statistics only, because bias and scale are those of the combination.
     """
     if isinstance(model, Combination):
         members = [
-            _adapted(member, own, frames, protect) for member, own in zip(model.models, params["models"], strict=True)
+            _adapted(member, own, frames, protect, world)
+            for member, own in zip(model.models, params["models"], strict=True)
         ]
         return {**params, "models": members}
     if "descriptor" not in params:
@@ -107,7 +124,7 @@ def _adapted(model: Model, params: Params, frames: Frames, protect: float) -> Pa
     assert isinstance(model, StandardModel)
     params = dict(params)
     params["descriptor"] = model.descriptor.with_statistics(
-        params["descriptor"], environment_statistics(model, frames), xp=plain
+        params["descriptor"], environment_statistics(model, frames, world), xp=plain
     )
     fitting = dict(params["fitting"])
     each = [

@@ -120,7 +120,8 @@ class Loss:
     ) -> TermErrors:
         """Return the contribution of each term to the loss, and its displayed mean.
 
-        `natoms_F` is the number of real atoms of each frame.
+        `natoms_F` is the number of real atoms of each frame. Sums over the batch are `xp.sum` without `axis`, because
+        in a training of several processes these run over the parts of all.
         """
         raise NotImplementedError
 

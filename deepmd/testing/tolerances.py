@@ -18,6 +18,7 @@ TOLERANCES = {
         "golden": 1e-10,  # against stored results of DeePMD-kit
         "spectral": 1e-10,  # expansions of embedding nets against the nets
         "gradient": 1e-8,  # derivatives of a loss by parameters
+        "processes": 1e-10,  # a training by several processes against that by one
     },
     "float32": {
         "function": 1e-6,

@@ -20,6 +20,7 @@ from deepmd.io.model_file import ModelFile, shortest
 from deepmd.io.sections import DataSection
 from deepmd.io.train_input import TrainInput
 from deepmd.plan import slots
+from deepmd.world import World
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +39,15 @@ def find_folders(section: DataSection | None, where: str) -> list[str]:
     return found
 
 
-def load_data(options: TrainInput, section: DataSection, folders: Sequence[str], where: str) -> SamplingRule:
-    """Read systems, and return the rule by which batches are drawn from the systems."""
+def load_data(
+    options: TrainInput, section: DataSection, folders: Sequence[str], where: str, processes: int = 1
+) -> SamplingRule:
+    """Read systems, and return the rule by which batches of all processes are drawn from the systems."""
     names, labels = data_of(options.model, options.loss), options.loss.labels()
     systems = [load_system(path, options.model.type_map, names, options.model.atom_exclude_types) for path in folders]
     if not any(label in system.data for system in systems for label in labels):
         raise InputError(f"{where}: no system has any of the labels that the loss reads ({', '.join(labels)})")
-    rule = make_rule(systems, section.batch_size, section.auto_prob, section.sys_probs, where)
+    rule = make_rule(systems, section.batch_size, section.auto_prob, section.sys_probs, where, processes)
     for label in labels if rule.mixed else ():  # a batch trains only on labels that all its frames have
         without = [system.path for system in rule.systems if label not in system.data]
         if 0 < len(without) < len(rule.systems):
@@ -54,7 +57,7 @@ def load_data(options: TrainInput, section: DataSection, folders: Sequence[str],
 
 
 def prepare_sel(
-    options: TrainInput, systems: Sequence[System], source: ModelFile | None, skip: bool
+    options: TrainInput, systems: Sequence[System], source: ModelFile | None, skip: bool, world: World
 ) -> tuple[TrainInput, float | None]:
     """Replace an automatic `sel` by numbers, and find the shortest distance between two atoms.
 
@@ -62,6 +65,7 @@ def prepare_sel(
     ----------
     source : the file to start from, whose `sel` takes precedence over the data
     skip : use no neighbour statistics of the data
+    world : the processes that share the systems out
 
     Returns
     -------
@@ -78,7 +82,7 @@ def prepare_sel(
                 "that --skip-neighbor-stat leaves out; give numbers"
             )
         return options, known
-    distance, counts = _search(options, systems)
+    distance, counts = _search(options, systems, world)
     most = counts[max(counts)]
     log.info("training data with min nbor dist: %f", distance)
     log.info("training data with max nbor size: %s", most)
@@ -95,18 +99,20 @@ def prepare_sel(
     return options, shortest(known, distance)
 
 
-def _search(options: TrainInput, systems: Sequence[System]) -> tuple[float, dict[float, list[int]]]:
+def _search(options: TrainInput, systems: Sequence[System], world: World) -> tuple[float, dict[float, list[int]]]:
     """Return `neighbour_statistics` of the training data, from `stat_file` if they are there."""
     model, training = options.model, options.training
     cutoffs = sorted(slots.find_cutoffs(model))
 
     def compute() -> dict[str, np.ndarray]:
-        distance, counts = neighbour_statistics(systems, cutoffs, model.ntypes)
+        shares = world.gather(neighbour_statistics(systems[world.rank :: world.size], cutoffs, model.ntypes))
+        distance = min(each for each, _ in shares)
         known = {"shortest": np.array(distance)} if math.isfinite(distance) else {}  # none within the cutoffs
-        return {**known, "neighbours": np.array([counts[rcut] for rcut in cutoffs])}
+        most = np.max([[counts[rcut] for rcut in cutoffs] for _, counts in shares], axis=0)
+        return {**known, "neighbours": most}
 
     key = key_of(["neighbours", cutoffs, model.type_map, identify_data(system.path for system in systems)])
-    found = load_or_compute(training.stat_file, training.stat_file_mode, key, compute, required=False)
+    found = load_or_compute(training.stat_file, training.stat_file_mode, key, compute, required=False, world=world)
     counts = dict(zip(cutoffs, found["neighbours"].tolist(), strict=True))
     return float(found.get("shortest", math.inf)), counts
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from deepmd.adapters.contracts import Trainer
 from deepmd.adapters.training import Progress
@@ -28,11 +31,17 @@ from deepmd.train.planning import Planner
 from deepmd.train.stopping import make_stop, stop_requests
 from deepmd.train.tensorboard import ScalarLog
 from deepmd.train.validating import FullValidation
+from deepmd.world import ALONE, PeerError, World
 
 log = logging.getLogger(__name__)
 
 MOST_NAMED = 8
 """Frames of a system that an error names."""
+
+
+class Located(InputError):
+    """An error that names the step and its batch."""
+
 
 Row = dict[str, float]
 OnRow = Callable[[int, Row, Row | None, float], None]
@@ -52,12 +61,15 @@ class Job:
     planner : plan of the embedding nets, which follows the weights and the data
     train, validation : samplers
     lr : learning rate for the update after t steps
+    prefactors : prefactors of the loss at a learning rate
     done, numb_steps : updates made before, and in all
     seed : seed of the training sampler
     others : files of another training, which are moved before the first checkpoint is written
     go_on : command that continues the training from its newest checkpoint
     finish : function of the parameters after the last step, if any
     full : full validation, if any
+    world : the processes that train together; the first writes
+    locks : locks of the files that are written, which end with the training
     """
 
     options: TrainInput
@@ -68,6 +80,7 @@ class Job:
     train: Sampler
     validation: Sampler | None
     lr: Callable[[int], float]
+    prefactors: Callable[[float], dict[str, float]]
     done: int
     numb_steps: int
     seed: int
@@ -75,6 +88,8 @@ class Job:
     go_on: str
     finish: Callable[[Params], Params] | None = None
     full: FullValidation | None = None
+    world: World = ALONE
+    locks: ExitStack = field(default_factory=ExitStack)
 
 
 def run(job: Job, on_row: OnRow | None = None) -> None:
@@ -88,7 +103,7 @@ def run(job: Job, on_row: OnRow | None = None) -> None:
         SIGINT or SIGTERM came. The step was finished and a checkpoint written.
     """
     clock = Clock(job.done, job.numb_steps)
-    with ExitStack() as stack:
+    with job.locks, ExitStack() as stack:
         if job.full:
             stack.enter_context(closing(job.full))
         if job.done == job.numb_steps > 0:
@@ -100,12 +115,12 @@ def run(job: Job, on_row: OnRow | None = None) -> None:
 
 def _train(job: Job, on_row: OnRow | None, clock: Clock, stack: ExitStack) -> None:
     """Make the updates; `stack` closes files, threads and handlers."""
-    options, training = job.options, job.options.training
-    board = ScalarLog(training.tensorboard_log_dir) if training.tensorboard else None
-    prepare, prepare_validation = (Preparation(job.content.model, options.loss) for _ in range(2))
-    curve = stack.enter_context(closing(_open_curve(job))) if training.disp_training else None
+    training, world = job.options.training, job.world
+    board = ScalarLog(training.tensorboard_log_dir) if training.tensorboard and world.leads else None
+    prepare, prepare_validation = (_Shares(job) for _ in range(2))
+    curve = stack.enter_context(closing(_open_curve(job))) if training.disp_training and world.leads else None
     pool = stack.enter_context(ThreadPoolExecutor(max_workers=1))
-    advance = stack.enter_context(progress_bar(job.done, job.numb_steps))
+    advance = stack.enter_context(progress_bar(job.done, job.numb_steps)) if world.leads else lambda step: None
     asked = stack.enter_context(stop_requests())
     following = job.train.frames(job.done)
     upcoming = pool.submit(prepare, following)
@@ -115,21 +130,25 @@ def _train(job: Job, on_row: OnRow | None, clock: Clock, stack: ExitStack) -> No
             following = job.train.frames(step)
             upcoming = pool.submit(prepare, following)
         lr = job.lr(step - 1)
-        prefactors = options.loss.prefactors(lr / options.learning_rate.start_lr)
+        prefactors = job.prefactors(lr)
+        shown = training.disp_training and (step == 1 or step % training.disp_freq == 0)
+        logged = training.tensorboard and step % training.tensorboard_freq == 0
+        validated = job.full is not None and job.full.due(step)
         with _locate_errors(step, frames):
-            job.planner.cover(job.trainer, batch, step - 1)
-            _check({"loss": job.trainer.step(batch, lr, _mask_prefactors(prefactors, batch), step)})
+            _cover(job, step - 1, batch)
+            job.trainer.step(batch, lr, _mask_prefactors(prefactors, batch), step)
+            if shown or logged or validated or job.planner.due(step):
+                _check_updates(job)
             job.planner.follow(job.trainer, step)
-            shown = curve is not None and (step == 1 or step % training.disp_freq == 0)
-            logged = board is not None and step % training.tensorboard_freq == 0
             train = _measure(job, step, batch, prefactors) if shown or logged else {}
         if board and logged:
             board.add(step, {**{f"{name}_trn": value for name, value in train.items()}, "lr": lr})
-        if curve and shown:
+        if shown:
             validation = _measure_validation(job, step, prefactors, prepare_validation)
             if board and validation is not None:
                 board.add(step, {f"{name}_val": value for name, value in validation.items()})
-            curve.add(lcurve.row(step, train, validation, lr))
+            if curve:
+                curve.add(lcurve.row(step, train, validation, lr))
             log.info(lcurve.log_line(step, "trn", train, lr))
             if validation is not None:
                 log.info(lcurve.log_line(step, "val", validation, None))
@@ -138,10 +157,11 @@ def _train(job: Job, on_row: OnRow | None, clock: Clock, stack: ExitStack) -> No
             if on_row:
                 on_row(step, train, validation, lr)
         with _locate_errors(step, frames):
-            if job.full and job.full.due(step):
+            if job.full and validated:
                 _validate(job, job.full, step)
-            stop, last = asked(), step == job.numb_steps
+            stop, last = _agreed_stop(world, asked()), step == job.numb_steps
             if last or stop is not None or step % training.save_freq == 0:
+                _check_updates(job)
                 if not train:  # a checkpoint must evaluate: finite parameters may overflow in use
                     _measure(job, step, batch, prefactors)
                 _save(job, step)
@@ -162,11 +182,44 @@ def _open_curve(job: Job) -> Rows:
     return Rows(place, "".join([*head, *rows]), job.others)
 
 
+class _Shares:
+    """Preparation of this process's part of a batch of all processes."""
+
+    def __init__(self, job: Job) -> None:
+        self._world, self._prepare = job.world, Preparation(job.content.model, job.options.loss)
+
+    def __call__(self, frames: Frames) -> Batch:
+        """Return the part; a process without a part gets a frame of another, with weight 0."""
+        share = self._world.share(frames)
+        return self._prepare(share) if share else replace(self._prepare(frames[:1]), weight=0.0)
+
+
+def _cover(job: Job, step: int, batch: Batch) -> None:
+    """Extend the expansions of every process to the shortest distance that any has in its part of a batch."""
+    job.planner.cover(job.trainer, job.world.smallest(batch.closest), step)
+
+
+def _agreed_stop(world: World, asked: signal.Signals | None) -> signal.Signals | None:
+    """Return the signal that asks any process to stop, so that all stop after the same step."""
+    number = world.smallest(math.inf if asked is None else asked)
+    return signal.Signals(int(number)) if math.isfinite(number) else None
+
+
+def _check_updates(job: Job) -> None:
+    """Raise InputError if the loss of an update was not finite; name the step and its batch."""
+    if failure := job.trainer.failure():
+        step, loss = failure
+        with _locate_errors(step, job.train.frames(step - 1)):
+            _check({"loss": loss})
+
+
 @contextmanager
 def _locate_errors(step: int, frames: Frames) -> Iterator[None]:
-    """Add the step and its batch to an InputError."""
+    """Add the step and its batch to an InputError that does not name them."""
     try:
         yield
+    except (Located, PeerError):
+        raise
     except InputError as error:
         systems: dict[str, list[str]] = {}
         for system, frame in frames:
@@ -175,7 +228,7 @@ def _locate_errors(step: int, frames: Frames) -> Iterator[None]:
             f"frame{'s' * (len(each) > 1)} {', '.join(each[:MOST_NAMED])}{' ...' * (len(each) > MOST_NAMED)} of {path}"
             for path, each in systems.items()
         )
-        raise InputError(
+        raise Located(
             f"step {step}: {error}. Batch: {batch}. Training stops; nothing was written since the last checkpoint. "
             "Check the labels for wrong units and outliers, or lower learning_rate/start_lr"
         ) from error
@@ -194,14 +247,14 @@ def _check(values: Row) -> None:
 
 def _measure(job: Job, step: int, batch: Batch, prefactors: dict[str, float]) -> Row:
     """Return the quantities of a row on one batch."""
-    job.planner.cover(job.trainer, batch, step)
+    _cover(job, step, batch)
     errors = job.trainer.errors(batch, _mask_prefactors(prefactors, batch))
     columns = job.options.loss.curve_columns()
     _check({"loss": errors["loss"], **{column: errors[term] for term, column in columns.items() if batch.found[term]}})
     return lcurve.row_quantities(job.options.loss, errors, batch.found)
 
 
-def _measure_validation(job: Job, step: int, prefactors: dict[str, float], prepare: Preparation) -> Row | None:
+def _measure_validation(job: Job, step: int, prefactors: dict[str, float], prepare: _Shares) -> Row | None:
     """Return the quantities of a row on validation batches, weighted by atoms; None without validation data."""
     if job.validation is None or job.options.validation is None:
         return None
@@ -212,7 +265,7 @@ def _measure_validation(job: Job, step: int, prefactors: dict[str, float], prepa
     for draw in range(first, first + number):
         frames = job.validation.frames(draw)
         batch = prepare(frames)
-        weight = float(batch.natoms_F.mean())
+        weight = sum(np.count_nonzero(system.types_of(frame) >= 0) for system, frame in frames) / len(frames)
         with _locate_errors(step, frames):
             values = _measure(job, step, batch, prefactors)
         total = {name: total.get(name, 0.0) + weight * value for name, value in values.items()}
@@ -235,6 +288,8 @@ def _save(job: Job, step: int) -> None:
     if job.finish and step == job.numb_steps:
         params = job.finish(params)
     content, progress = _state(job, step, params)
+    if not job.world.leads:
+        return
     training, prefix = job.options.training, prefix_of(job.options)
     job.others.move()
     name = job.trainer.save(prefix, content, progress)

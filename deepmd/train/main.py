@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from deepmd.array_model.errors import InputError
+from deepmd.backends import framework
 from deepmd.io.formats import LAMMPS, WRITABLE, backend_of, check_target, load_model, save_model
 from deepmd.train.checkpoints import locate
 from deepmd.train.loop import OnRow, run
 from deepmd.train.places import OUTPUT
 from deepmd.train.prepare import prepare
-from deepmd.train.start import Continue, FineTune, Fresh, Take
+from deepmd.train.start import Continue, FineTune, Fresh, Newest, Start, Take
+from deepmd.world import ALONE, World, processes, restarted
+
+FAILED = 2
+"""Exit code of a process that fails after another one has reported."""
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +44,7 @@ def train(
     input_path : input.json
     backend : "torch" or "tf"
     init_model, init_frz_model : checkpoint or model file of any format to take the parameters from
-    restart : checkpoint of the same backend to continue
+    restart : checkpoint of the same backend to continue; "auto": the newest of this training, or start if there is none
     finetune : checkpoint or model file to take the parameters from; energy biases are fitted to the new data
     use_pretrain_script : take the `model` section of the file to start from, but for the type map
     output : file of the input with all defaults
@@ -45,18 +52,50 @@ def train(
     on_row : called with each row of the learning curve, unrounded
     """
     kinds = ((Take, init_model), (Continue, restart), (Take, init_frz_model), (FineTune, finetune))
-    starts = [kind(path) for kind, path in kinds if path]
+    starts: list[Start] = [Newest(Fresh()) if path == restart == "auto" else kind(path) for kind, path in kinds if path]
     if len(starts) > 1:
         raise InputError("--init-model, --restart, --init-frz-model and --finetune exclude each other")
-    job = prepare(
-        input_path,
-        starts[0] if starts else Fresh(),
-        backend=backend,
-        use_pretrain_script=use_pretrain_script,
-        output=output,
-        skip_neighbor_stat=skip_neighbor_stat,
-    )
-    run(job, on_row)
+    start = starts[0] if starts else Fresh()
+    if restarted() and not isinstance(start, Newest):
+        start = Newest(start)
+    with _together(backend) as world:
+        job = prepare(
+            input_path,
+            start,
+            world,
+            backend=backend,
+            use_pretrain_script=use_pretrain_script,
+            output=output,
+            skip_neighbor_stat=skip_neighbor_stat,
+        )
+        run(job, on_row)
+
+
+@contextmanager
+def _together(backend: str) -> Iterator[World]:
+    """Yield the processes that train together. Only the first logs; of a failure the first that fails reports."""
+    number = processes()
+    if number == 1:
+        yield ALONE
+        return
+    if backend != "torch":
+        raise InputError(
+            f"the {backend} backend trains in one process, and torchrun has started {number}. Train with torch "
+            "(dp --pt train) and freeze to .pb: the model is the same"
+        )
+    world: World = framework("deepmd.adapters.torch.world", backend).join()
+    package, level = logging.getLogger("deepmd"), logging.getLogger("deepmd").level
+    if not world.leads:
+        package.setLevel(logging.ERROR)
+    try:
+        yield world
+        world.leave()
+    except InputError as error:
+        if world.reports():
+            raise
+        raise SystemExit(FAILED) from error  # another process says why
+    finally:
+        package.setLevel(level)
 
 
 def freeze(checkpoint: str = ".", output: str = "frozen_model", backend: str | None = None) -> Path:

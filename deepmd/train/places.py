@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from deepmd.array_model.errors import InputError
 from deepmd.data.stat_file import is_hdf5
 from deepmd.io.atomic import check_output, is_stream, real
 from deepmd.io.train_input import TrainInput
 from deepmd.train.tensorboard import import_tensorboard
+
+log = logging.getLogger(__name__)
 
 OUTPUT = "out.json"
 """Default file of the complete input."""
@@ -78,6 +84,25 @@ def check_places(
     stat = training.stat_file
     if stat is not None and (is_hdf5(stat) or Path(stat).exists()):  # a missing folder is made with its parents
         check_output(stat, "training/stat_file", reads=reads, folder=not is_hdf5(stat))
+
+
+def lock_places(options: TrainInput, locks: ExitStack) -> None:
+    """Lock the checkpoints and curves against a second training, until `locks` is closed or this process ends."""
+    places = {"training/save_ckpt": str(prefix_of(options)), **curves_of(options)}
+    for name, place in places.items():
+        if is_stream(place):
+            continue
+        file = real(place)
+        lock = FileLock(file.with_name(f".{file.name}.lock"), timeout=0)
+        try:
+            locks.enter_context(lock)
+        except Timeout as error:
+            raise InputError(
+                f"{name}: {place} is written by another training, which still runs; "
+                "accepted: another name, another folder, or to wait for its end"
+            ) from error
+        except (NotImplementedError, OSError) as error:
+            log.warning("%s: %s cannot be locked against a second training: %s", name, place, error)
 
 
 def go_on(

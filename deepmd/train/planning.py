@@ -12,7 +12,6 @@ from deepmd.adapters.contracts import Trainer
 from deepmd.array_model.components import descriptors_of
 from deepmd.array_model.contracts import Model
 from deepmd.array_model.namespace import Params
-from deepmd.data.batch import Batch
 from deepmd.plan.expansions import choose_plan
 from deepmd.plan.plans import count_terms, domain_start
 
@@ -55,24 +54,28 @@ class Planner:
         """Terms of each part, 0 where its nets are evaluated directly."""
         return count_terms(self.plan)
 
-    def cover(self, trainer: Trainer, batch: Batch, step: int) -> None:
-        """Extend the domain of the expansions to all pairs of a batch; `step` updates are done."""
+    def cover(self, trainer: Trainer, closest: float, step: int) -> None:
+        """Extend the domain of the expansions to the shortest distance of a batch (Angstrom) after `step` updates."""
         start = domain_start(self.plan)
-        if batch.closest < start:
+        if closest < start:
             log.info(
                 "step %d: two atoms are %.3f Angstrom apart, "
                 "nearer than the expansions of the embedding nets reach (%.3f)",
                 step,
-                batch.closest,
+                closest,
                 start,
             )
-            self.closest = batch.closest
+            self.closest = closest
             self._replan(trainer, step)
 
     def follow(self, trainer: Trainer, step: int) -> None:
         """Add terms where the weights have grown, every `CHECK_FREQ` updates."""
-        if step % CHECK_FREQ == 0 and any(self.terms):
+        if self.due(step):
             self._replan(trainer, step)
+
+    def due(self, step: int) -> bool:
+        """Return whether `follow` looks at the weights after this step."""
+        return step % CHECK_FREQ == 0 and any(self.terms)
 
     def _replan(self, trainer: Trainer, step: int) -> None:
         plan, reason = choose_plan(self._model, trainer.params(), self.closest, stored=False, before=self.terms)

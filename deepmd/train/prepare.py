@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import platform
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -34,13 +35,14 @@ from deepmd.train.checkpoints import locate
 from deepmd.train.data import find_folders, load_data, log_summary, prepare_sel
 from deepmd.train.loop import Job
 from deepmd.train.other_training import OtherTraining
-from deepmd.train.places import COMPATIBLE, OUTPUT, check_places, go_on
+from deepmd.train.places import COMPATIBLE, OUTPUT, check_places, go_on, lock_places
 from deepmd.train.planning import Planner
-from deepmd.train.schedule import learning_rate
-from deepmd.train.start import Continue, FineTune, Start, check_same_model, initial_params, load_start
+from deepmd.train.schedule import learning_rate, scaled
+from deepmd.train.start import Continue, FineTune, Start, check_same_model, initial_params, load_start, resolve
 from deepmd.train.trainable import find_shared, trainable_paths
 from deepmd.train.validating import FullValidation
 from deepmd.version import __version__
+from deepmd.world import World, restartable
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ DATA, VALIDATION = "training/training_data", "training/validation_data"
 def prepare(
     input_path: str | os.PathLike[str],
     start: Start,
+    world: World,
     *,
     backend: str = "torch",
     use_pretrain_script: bool = False,
@@ -58,13 +61,14 @@ def prepare(
 ) -> Job:
     """Check an input, read its data, write the completed input, and return the training as a job.
 
-    Arguments and errors as for `deepmd.train.main.train`.
+    Arguments and errors as for `deepmd.train.main.train`. `world`: the processes that train together.
     """
     training = [name for name, row in BACKENDS.items() if row.trains]
     if backend not in training:
         raise InputError(f"the {backend} backend does not train; backends that do: {', '.join(training)}")
     make_trainer = trainer_module(backend).trainer  # a missing package is an error before anything is read
     tree, old = read_input(input_path)
+    start = resolve(start, tree, backend, world)
     source, progress = load_start(start, backend)
     if use_pretrain_script:
         tree = _with_definition(tree, source)
@@ -76,15 +80,18 @@ def prepare(
     started = [] if start.path is None else [locate(start.path)]
     tables = [leaf for leaf in flatten(tree["model"]).values() if isinstance(leaf, str)]  # and frozen models among them
     reads = [input_path, *started, *tables, *files_of([*folders, *more_folders])]
-    check_places(options, checkpoint_module(backend).ENDINGS, output, old, reads)
-    data = load_data(options, options.data, folders, DATA)
+    locks = ExitStack()
+    if world.leads:
+        check_places(options, checkpoint_module(backend).ENDINGS, output, old, reads)
+        lock_places(options, locks)
+    data = load_data(options, options.data, folders, DATA, world.size)
     more = None if options.validation is None else load_data(options, options.validation, more_folders, VALIDATION)
 
-    options, distance = prepare_sel(options, data.systems, source, skip_neighbor_stat)
-    seed = progress.seed if progress else _seed(options)
+    options, distance = prepare_sel(options, data.systems, source, skip_neighbor_stat, world)
+    seed = progress.seed if progress else world.from_leader(_seed(options))
     sampler = Sampler(data, seed)
     if source is None:
-        params = initial_params(options, sampler)
+        params = initial_params(options, sampler, world)
     else:
         check_same_model(options, source)
         params = source.params
@@ -92,7 +99,8 @@ def prepare(
     content = ModelFile(options.model, params, model_tree(options), distance)
 
     def refit(params: Params) -> Params:
-        return fitted_bias(content.with_params(params), sample(sampler, options.model_section.data_bias_nsample))
+        frames = sample(sampler, options.model_section.data_bias_nsample)
+        return world.from_leader(fitted_bias(content.with_params(params), frames) if world.leads else params)
 
     if isinstance(start, FineTune):
         params = refit(params)
@@ -105,23 +113,34 @@ def prepare(
             f"training/numb_steps: {numb_steps}, but the checkpoint {start.path} is at step {done} already"
         )
 
-    task = _make_task(options, params, progress, numb_steps, f"--restart {start.path}")
+    task = _make_task(options, params, progress, numb_steps, f"--restart {start.path}", world)
     planner = Planner(options.model, params, distance, progress.terms if progress else None)
     trainer = make_trainer(task, params, planner.plan)
     if progress:
         trainer.restore(progress.moments, progress.step)
     others = OtherTraining(options, started[0] if isinstance(start, Continue) else None, done)
+    if world.leads and restartable():
+        others.move()  # because processes that are started again continue the checkpoint that they find
     full = None
     if options.validating.full_validation:
-        full = FullValidation(options, () if more is None else more.systems, backend, numb_steps, done, others)
-    if old:
+        full = FullValidation(options, () if more is None else more.systems, backend, numb_steps, done, others, world)
+    if old and world.leads:
         write_text(COMPATIBLE, json.dumps(tree, indent=4) + "\n")
         log.info("the input has the layout of an old DeePMD-kit version; in today's it is %s", COMPATIBLE)
-    write_text(output, json.dumps(input_tree(options), indent=4) + "\n")
+    if world.leads:
+        write_text(output, json.dumps(input_tree(options), indent=4) + "\n")
     threads = os.environ.get("OMP_NUM_THREADS", "unset")
     log.info(
         "deepmd %s, %s backend, Python %s, OMP_NUM_THREADS=%s", __version__, backend, platform.python_version(), threads
     )
+    rate = scaled(options.learning_rate, world.size)
+    if world.size > 1:
+        log.info(
+            "%d processes; a batch is that of all together. start_lr is %g, scaled by the rule %r of scale_by_worker",
+            world.size,
+            rate.start_lr,
+            rate.scale_by_worker,
+        )
     for name, each in (("training", data), ("validation", more)):
         if each is not None:
             log_summary(name, each)
@@ -136,7 +155,8 @@ def prepare(
         planner=planner,
         train=sampler,
         validation=None if more is None else Sampler(more, seed + 1),
-        lr=learning_rate(options.learning_rate, numb_steps),
+        lr=learning_rate(rate, numb_steps),
+        prefactors=lambda lr: options.loss.prefactors(lr / rate.start_lr),
         done=done,
         numb_steps=numb_steps,
         seed=seed,
@@ -144,6 +164,8 @@ def prepare(
         go_on=go_on(options, backend, input_path, output, use_pretrain_script),
         finish=refit if options.training.change_bias_after_training else None,
         full=full,
+        world=world,
+        locks=locks,
     )
 
 
@@ -179,7 +201,12 @@ def _seed(options: TrainInput) -> int:
 
 
 def _make_task(
-    options: TrainInput, params: Params, progress: Progress | None, numb_steps: int, checkpoint: str
+    options: TrainInput,
+    params: Params,
+    progress: Progress | None,
+    numb_steps: int,
+    checkpoint: str,
+    world: World,
 ) -> Task:
     """Return the task of the trainer; `checkpoint` names the restart in errors."""
     model, optimizer = options.model, options.optimizer
@@ -202,4 +229,4 @@ def _make_task(
         decoupled=isinstance(optimizer, AdamWSection),
         max_norm=options.training.gradient_max_norm or 0.0,
     )
-    return Task(model, trainable, options.loss, adam, shared)
+    return Task(model, trainable, options.loss, adam, shared, world)

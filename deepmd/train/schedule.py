@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from deepmd.array_model.errors import InputError
 from deepmd.io.sections import CosineDecay, ExpDecay, LearningRate, StableDecay
 
 Rate = Callable[[int], float]
+
+
+def scaled(options: LearningRate, processes: int) -> LearningRate:
+    """Return the options with start_lr scaled by the rule `scale_by_worker` for a number of processes."""
+    factor = {"none": 1.0, "linear": processes, "sqrt": math.sqrt(processes)}[options.scale_by_worker]
+    return replace(options, start_lr=options.start_lr * factor)
 
 
 def learning_rate(options: LearningRate, numb_steps: int) -> Rate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,10 +19,12 @@ from deepmd.data.stat_file import key_of, load_or_compute
 from deepmd.host import plain
 from deepmd.io.formats import backend_of, load_model
 from deepmd.io.model_file import ModelFile, model_to_dict
+from deepmd.io.sections import TrainingSection
 from deepmd.io.train_input import TrainInput
 from deepmd.io.write_input import model_tree
 from deepmd.train.checkpoints import locate
 from deepmd.train.trainable import tie_shared_vectors
+from deepmd.world import World
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,28 @@ class FineTune:
     path: str
 
 
-Start = Fresh | Continue | Take | FineTune
+@dataclass(frozen=True)
+class Newest:
+    """The newest checkpoint of the training itself; if there is none, another start."""
+
+    otherwise: Fresh | Continue | Take | FineTune
+    path: ClassVar[None] = None
 
 
-def load_start(start: Start, backend: str) -> tuple[ModelFile | None, Progress | None]:
+Start = Fresh | Continue | Take | FineTune | Newest
+
+
+def resolve(start: Start, tree: dict[str, Any], backend: str, world: World) -> Fresh | Continue | Take | FineTune:
+    """Return the checkpoint or other start that `Newest` means for an input."""
+    if not isinstance(start, Newest):
+        return start
+    section = tree.get("training")
+    named = section.get("save_ckpt", TrainingSection.save_ckpt) if isinstance(section, dict) else ""
+    newest = f"{named}{checkpoint_module(backend).ENDINGS[-1]}"
+    return Continue(newest) if world.from_leader(Path(newest).is_file()) else start.otherwise
+
+
+def load_start(start: Fresh | Continue | Take | FineTune, backend: str) -> tuple[ModelFile | None, Progress | None]:
     """Return the model that a training starts from, and the progress of the training that is continued, if any."""
     if start.path is None:
         return None, None
@@ -71,10 +92,11 @@ def load_start(start: Start, backend: str) -> tuple[ModelFile | None, Progress |
     return loaded
 
 
-def initial_params(options: TrainInput, sampler: Sampler) -> Params:
+def initial_params(options: TrainInput, sampler: Sampler, world: World) -> Params:
     """Return fresh parameters with the statistics of the data, replaced by those of `options.fixed_params`."""
     model = options.model
-    params = tie_shared_vectors(model, model.init(np.random.default_rng, xp=plain))
+    # the weights of process 0, because an input without seed gives each process others
+    params = world.from_leader(tie_shared_vectors(model, model.init(np.random.default_rng, xp=plain)))
     params = replace_leaves(params, {**flatten(params), **options.fixed_params})
     new = flatten(params)
     if set(new) - {"out_std"} <= set(options.fixed_params):
@@ -83,7 +105,8 @@ def initial_params(options: TrainInput, sampler: Sampler) -> Params:
 
     def compute() -> dict[str, np.ndarray]:
         frames = statistics.sample(sampler, options.model_section.data_stat_nbatch)
-        after = flatten(statistics.apply_statistics(model, params, frames, options.model_section.data_stat_protect))
+        protect = options.model_section.data_stat_protect
+        after = flatten(statistics.apply_statistics(model, params, frames, protect, world))
         return {
             path.replace("/", "."): leaf
             for path, leaf in after.items()
@@ -92,7 +115,7 @@ def initial_params(options: TrainInput, sampler: Sampler) -> Params:
 
     # key of the model alone, as in DeePMD-kit, because statistics may come from other, larger data
     key = key_of(_statistics_keys(model_tree(options)))
-    kept = load_or_compute(options.training.stat_file, options.training.stat_file_mode, key, compute)
+    kept = load_or_compute(options.training.stat_file, options.training.stat_file_mode, key, compute, world=world)
     out: Params = replace_leaves(params, {path: kept.get(path.replace("/", "."), leaf) for path, leaf in new.items()})
     return out
 

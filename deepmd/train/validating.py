@@ -31,6 +31,7 @@ from deepmd.io.model_file import ModelFile
 from deepmd.io.train_input import TrainInput
 from deepmd.losses import EnerLoss
 from deepmd.train.other_training import OtherTraining, Rows
+from deepmd.world import ALONE, World
 
 log = logging.getLogger(__name__)
 
@@ -50,25 +51,25 @@ RUN_ATOMS = 2**16
 
 
 def full_errors(
-    content: ModelFile, backend: str, systems: Sequence[System], metrics: Iterable[str]
+    content: ModelFile, backend: str, systems: Sequence[System], metrics: Iterable[str], world: World = ALONE
 ) -> dict[str, float]:
     """Return `METRIC:MAE` and `METRIC:RMSE` over all frames of systems, as `dp test` averages them; eV and Angstrom.
 
-    NaN where no system has labels.
+    NaN where no system has labels. The processes of `world` share the systems out.
     """
     names = {metric: METRICS[metric][0] for metric in metrics}
     outputs = {QUANTITIES[name].output for name in names.values()}
     make = evaluate_module(backend).evaluator
     evaluate = FramesEvaluator(make, content, MOST_ATOMS)
     found = []
-    for system in systems:
+    for system in systems[world.rank :: world.size]:
         size = max(1, RUN_ATOMS // system.num_atoms)
         runs = [
             _errors_of_run(evaluate, system, slice(first, first + size), outputs)
             for first in range(0, system.num_frames, size)
         ]
         found.append((system.num_frames, join_errors(runs)))
-    average = average_errors(found)
+    average = average_errors([each for share in world.gather(found) for each in share])
     return {
         f"{metric}:{kind}": value
         for metric, name in names.items()
@@ -108,6 +109,7 @@ class FullValidation:
     backend : the backend that trains
     numb_steps, done : steps in all, and steps finished before; log rows after step `done` are dropped
     others : files of another training, one of which may be in the place of the log
+    world : the processes that train together; the first writes
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class FullValidation:
         numb_steps: int,
         done: int,
         others: OtherTraining,
+        world: World,
     ) -> None:
         section, loss = options.validating, options.loss
         self._metric = section.validation_metric.upper()
@@ -135,11 +138,12 @@ class FullValidation:
             )
         virial = "V" if self._metric[0] == "V" else "S"
         self._metrics = [metric for metric in ("E", "F", virial) if METRICS[metric][1] in loss.terms()]
-        self._options, self._systems, self._backend = section, systems, backend
+        self._options, self._systems, self._backend, self._world = section, systems, backend, world
         self._endings = checkpoint_module(backend).ENDINGS
         self._begin = _begin(section.full_val_start, numb_steps)
         self._folder = Path(section.save_best_dir or ".")
-        self._known = self._open(done, others)
+        self._rows: Rows | None = None
+        self._known = self._open(done, others) if world.leads else {}
 
     def due(self, step: int) -> bool:
         """Return whether to validate after this step."""
@@ -150,7 +154,9 @@ class FullValidation:
 
         A prediction that is not finite is an error before anything is written.
         """
-        errors = full_errors(content, self._backend, self._systems, self._metrics)
+        errors = full_errors(content, self._backend, self._systems, self._metrics, self._world)
+        if self._rows is None:
+            return errors
         self._rows.add(f"{step:7d}" + "".join(f" {1e3 * value:14.6e}" for value in errors.values()) + "\n")
         parts = (f"{name} = {1e3 * value:.4g} {METRICS[name[0]][2]}" for name, value in errors.items())
         log.info("full validation at step %d: %s", step, ", ".join(parts))
@@ -161,7 +167,8 @@ class FullValidation:
 
     def close(self) -> None:
         """Close the log."""
-        self._rows.close()
+        if self._rows is not None:
+            self._rows.close()
 
     def _open(self, start: int, others: OtherTraining) -> dict[int, float]:
         """Begin the log, with the rows of the continued training; return {step: metric} of the best checkpoints."""

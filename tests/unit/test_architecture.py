@@ -29,6 +29,7 @@ LAYERS = {
     "forks": 0,
     "array_model": 0,
     "backends": 1,
+    "world": 1,
     "losses": 1,
     "host": 1,
     "process": 1,

@@ -27,6 +27,7 @@ class TfTrainer:
 
     def __init__(self, task: Task, params: Params, plan: Plan) -> None:
         self._task = task
+        self._failure: tuple[int, float] | None = None
         self._build(params, plan)
 
     def _build(self, params: Params, plan: Plan) -> None:
@@ -69,7 +70,7 @@ class TfTrainer:
         self._build(params, plan)
         self._assign({f"adam/{name}": array for name, array in moments.items()})
 
-    def step(self, batch: Batch, lr: float, prefactors: dict[str, float], number: int) -> float:
+    def step(self, batch: Batch, lr: float, prefactors: dict[str, float], number: int) -> None:
         """Make one update."""
         adam = self._task.adam
         values = {
@@ -80,7 +81,12 @@ class TfTrainer:
         }
         fed = {self._scalars[name]: value for name, value in values.items()}
         loss, _ = self._session.run([self._loss, self._update], {**self._feed(batch, prefactors), **fed})
-        return float(loss)
+        if self._failure is None and not np.isfinite(loss):
+            self._failure = number, float(loss)
+
+    def failure(self) -> tuple[int, float] | None:
+        """Return the first update whose loss was not finite."""
+        return self._failure
 
     def errors(self, batch: Batch, prefactors: dict[str, float]) -> dict[str, float]:
         """Return the loss and the mean shown for each term."""

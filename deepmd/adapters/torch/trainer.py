@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,6 +44,7 @@ class TorchTrainer:
         self._params = replace_leaves(params, {path: leaves[task.shared.get(path, path)] for path in leaves})
         self._trained = {path: leaves[path].requires_grad_() for path in task.trainable}
         wide = all(leaf.dtype in (torch.float32, torch.float64) for leaf in self._trained.values())
+        self._failure = torch.zeros(2, dtype=torch.float64)
         adam = task.adam
         kind = torch.optim.AdamW if adam.decoupled else torch.optim.Adam
         self._optimizer = kind(
@@ -58,17 +61,25 @@ class TorchTrainer:
         """Replace the plan of the embedding nets."""
         self._plan = map_tables(partial(params_to_torch, device=self._device), plan)
 
-    def step(self, batch: Batch, lr: float, prefactors: dict[str, float], number: int) -> float:
+    def step(self, batch: Batch, lr: float, prefactors: dict[str, float], number: int) -> None:
         """Make one update."""
         loss, _ = self._evaluate(batch, prefactors)
         gradients = torch.autograd.grad(loss, list(self._trained.values()), allow_unused=True, materialize_grads=True)
+        gradients = self._task.world.sums(gradients)
         for leaf, gradient in zip(self._trained.values(), gradients, strict=True):
             leaf.grad = gradient
         if self._task.adam.max_norm > 0.0:
             torch.nn.utils.clip_grad_norm_(self._trained.values(), self._task.adam.max_norm)
         self._optimizer.param_groups[0]["lr"] = lr
         self._optimizer.step()
-        return float(loss.detach())
+        loss = loss.detach().to(torch.float64)
+        first = torch.isfinite(self._failure[1]) & ~torch.isfinite(loss)
+        self._failure = torch.where(first, torch.stack([loss.new_full((), number), loss]), self._failure)
+
+    def failure(self) -> tuple[int, float] | None:
+        """Return the first update whose loss was not finite."""
+        number, loss = self._failure.tolist()
+        return (int(number), loss) if number else None
 
     def errors(self, batch: Batch, prefactors: dict[str, float]) -> dict[str, float]:
         """Return the loss and the mean shown for each term."""
@@ -129,8 +140,20 @@ class TorchTrainer:
         prediction = predict(
             self._task.model, params, neighbours, conditions, self._plan, *sizes, self._wanted, training=True
         )
-        errors = self._task.loss.errors(prediction, labels, neighbours, natoms, xp=xp)
+        errors = self._task.loss.errors(prediction, labels, neighbours, natoms, xp=self._over_processes(batch.weight))
         return total(errors, prefactors), errors
+
+    def _over_processes(self, weight: float) -> Any:
+        """Return the namespace of the loss: sums over a batch run over the parts of all processes."""
+        world = self._task.world
+        if world.size == 1:
+            return xp
+
+        def summed(x: torch.Tensor, **axis: Any) -> torch.Tensor:
+            own: torch.Tensor = xp.sum(x, **axis)
+            return own if axis else world.total(own, weight)
+
+        return SimpleNamespace(**{**vars(xp), "sum": summed})
 
 
 def trainer(task: Task, params: Params, plan: Plan) -> TorchTrainer:

@@ -1,0 +1,115 @@
+"""Several processes of a training, by torch.distributed: NCCL between GPUs, gloo between processors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from deepmd.world import PeerError, World
+
+T = TypeVar("T")
+
+LONGEST_WAIT = timedelta(hours=2)
+"""Longest wait for another process that lives, for instance while it fits biases. A dead one is noticed at once."""
+
+
+class TorchWorld(World):
+    """The processes that `torchrun` has started (see `World`); arrays are tensors, of this process's device."""
+
+    def __init__(self) -> None:
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        with _peers():
+            self._store, self.rank, self.size = next(iter(dist.rendezvous("env://")))
+            dist.init_process_group(
+                backend, store=self._store, rank=self.rank, world_size=self.size, timeout=LONGEST_WAIT
+            )
+
+    def gather(self, value: T) -> list[T]:
+        """See `World`."""
+        out: list[Any] = [None] * self.size
+        with _peers():
+            dist.all_gather_object(out, value)
+        return out
+
+    def from_leader(self, value: T) -> T:
+        """See `World`."""
+        out = [value]
+        with _peers():
+            dist.broadcast_object_list(out, src=0)
+        return out[0]
+
+    def smallest(self, value: float) -> float:
+        """See `World`."""
+        number = torch.tensor(value, dtype=torch.float64)
+        with _peers():
+            dist.all_reduce(number, dist.ReduceOp.MIN)
+        return float(number)
+
+    def total(self, x: torch.Tensor, weight: float) -> torch.Tensor:
+        """See `World`."""
+        out: torch.Tensor = _Total.apply(x * weight)
+        return out
+
+    def sums(self, arrays: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """See `World`. Arrays of one precision travel together."""
+        out = list(arrays)
+        for dtype in {array.dtype for array in arrays}:
+            chosen = [k for k, array in enumerate(arrays) if array.dtype == dtype]
+            buffer = torch.cat([arrays[k].reshape(-1) for k in chosen])
+            _add(buffer)
+            parts = buffer.split([arrays[k].numel() for k in chosen])
+            for k, part in zip(chosen, parts, strict=True):
+                out[k] = part.view(arrays[k].shape)
+        return out
+
+    def reports(self) -> bool:
+        """See `World`."""
+        try:
+            return bool(self._store.add("failed", 1) == 1)
+        except RuntimeError:  # the store died with the process that held it
+            return True
+
+    def leave(self) -> None:
+        """See `World`."""
+        dist.destroy_process_group()
+
+
+class _Total(torch.autograd.Function):  # type: ignore[misc]
+    """Sum over processes. Its derivative by the share of this process is 1."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        total = x.clone()
+        _add(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return grad
+
+
+def _add(tensor: torch.Tensor) -> None:
+    with _peers():
+        dist.all_reduce(tensor)
+
+
+@contextmanager
+def _peers() -> Iterator[None]:
+    """Say what a broken connection means."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        raise PeerError(
+            "another process of this training has ended or cannot be reached. --restart auto goes on from the newest "
+            f"checkpoint, and torchrun --max-restarts 1 does so by itself ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def join() -> World:
+    """Return the processes of this training, of which this is one."""
+    return TorchWorld()

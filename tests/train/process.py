@@ -1,0 +1,35 @@
+"""One process of a training, started by torchrun: python process.py JSON writes its rows to rows.json.
+
+JSON: `die`, rank and step at which the process kills itself in its first life, and `arguments` of the command line.
+"""
+
+import functools
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import deepmd.train.main
+from deepmd import cli
+
+
+def run(task: dict) -> int:
+    """Run the command; return its exit code."""
+    rank, again = int(os.environ["RANK"]), os.environ["TORCHELASTIC_RESTART_COUNT"] != "0"
+    rows = []
+
+    def note(step, *row):
+        rows.append([step, *row])
+        if [rank, step] == task.get("die") and not again:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    deepmd.train.main.train = functools.partial(deepmd.train.main.train, on_row=note)
+    code = cli.main(["--pt", "train", "input.json", "--skip-neighbor-stat", *task.get("arguments", [])])
+    if rank == 0:
+        Path("rows.json").write_text(json.dumps(rows))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(run(json.loads(sys.argv[1])))
