@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +69,6 @@ class Job:
     finish : function of the parameters after the last step, if any
     full : full validation, if any
     world : the processes that train together; the first writes
-    locks : locks of the files that are written, which end with the training
     """
 
     options: TrainInput
@@ -89,7 +88,6 @@ class Job:
     finish: Callable[[Params], Params] | None = None
     full: FullValidation | None = None
     world: World = ALONE
-    locks: ExitStack = field(default_factory=ExitStack)
 
 
 def run(job: Job, on_row: OnRow | None = None) -> None:
@@ -103,7 +101,7 @@ def run(job: Job, on_row: OnRow | None = None) -> None:
         SIGINT or SIGTERM came. The step was finished and a checkpoint written.
     """
     clock = Clock(job.done, job.numb_steps)
-    with job.locks, ExitStack() as stack:
+    with ExitStack() as stack:
         if job.full:
             stack.enter_context(closing(job.full))
         if job.done == job.numb_steps > 0:

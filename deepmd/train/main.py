@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from deepmd.array_model.errors import InputError
@@ -58,11 +58,12 @@ def train(
     start = starts[0] if starts else Fresh()
     if restarted() and not isinstance(start, Newest):
         start = Newest(start)
-    with _together(backend) as world:
+    with _together(backend) as world, ExitStack() as locks:
         job = prepare(
             input_path,
             start,
             world,
+            locks,
             backend=backend,
             use_pretrain_script=use_pretrain_script,
             output=output,

@@ -96,6 +96,7 @@ def lock_places(options: TrainInput, locks: ExitStack) -> None:
         lock = FileLock(file.with_name(f".{file.name}.lock"), timeout=0)
         try:
             locks.enter_context(lock)
+            locks.callback(Path(lock.lock_file).unlink, missing_ok=True)
         except Timeout as error:
             raise InputError(
                 f"{name}: {place} is written by another training, which still runs; "

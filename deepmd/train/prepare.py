@@ -53,6 +53,7 @@ def prepare(
     input_path: str | os.PathLike[str],
     start: Start,
     world: World,
+    locks: ExitStack,
     *,
     backend: str = "torch",
     use_pretrain_script: bool = False,
@@ -61,7 +62,8 @@ def prepare(
 ) -> Job:
     """Check an input, read its data, write the completed input, and return the training as a job.
 
-    Arguments and errors as for `deepmd.train.main.train`. `world`: the processes that train together.
+    Arguments and errors as for `deepmd.train.main.train`. `world`: the processes that train together. `locks`: receives
+    locks of the files that the training writes.
     """
     training = [name for name, row in BACKENDS.items() if row.trains]
     if backend not in training:
@@ -80,7 +82,6 @@ def prepare(
     started = [] if start.path is None else [locate(start.path)]
     tables = [leaf for leaf in flatten(tree["model"]).values() if isinstance(leaf, str)]  # and frozen models among them
     reads = [input_path, *started, *tables, *files_of([*folders, *more_folders])]
-    locks = ExitStack()
     if world.leads:
         check_places(options, checkpoint_module(backend).ENDINGS, output, old, reads)
         lock_places(options, locks)
@@ -165,7 +166,6 @@ def prepare(
         finish=refit if options.training.change_bias_after_training else None,
         full=full,
         world=world,
-        locks=locks,
     )
 
 

@@ -92,6 +92,10 @@ def test_bench_of_memory(tmp_path):
     assert "ms a frame" in python(tmp_path, "benchmarks/memory.py", *options)
 
 
+def test_bench_of_processes(work):
+    assert "| 2 | 8,113,456 |" in python(work, "benchmarks/processes.py", "--processes", 2, "--steps", 2)
+
+
 @needs_kit
 def test_bench_with_deepmd_kit(work):
     quick(work, "benchmarks/run.py", "compressed-192", kit=True)

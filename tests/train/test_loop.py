@@ -52,7 +52,9 @@ class Recorder:
     def step(self, batch, lr, prefactors, number):
         assert number == len(self.updates) + 1
         self.updates.append((lr, prefactors))
-        return 0.0
+
+    def failure(self):
+        return None
 
     def errors(self, batch, prefactors):
         energy = float(batch.labels["energy"].mean())

@@ -124,7 +124,7 @@ def test_processes_walk_the_path_of_one(alone, kind, processes):
 def test_a_restart_may_have_another_number_of_processes(alone, kind):
     folder, expected = alone(kind)
     together = folder / "restarted"
-    launch(together, tree_of(kind, folder, 1) | {}, 4, arguments=["-o", "first.json"], code=1, die=[3, 25])
+    launch(together, tree_of(kind, folder, 1), 4, arguments=["-o", "first.json"], code=1, die=[3, 25])
     assert (together / "model.ckpt-20.pt").exists()
     tree = tree_of(kind, folder, 2)
     rows, _ = launch(together, tree, 2, arguments=["--restart", "model.ckpt-20.pt"])
@@ -149,7 +149,7 @@ def test_the_death_of_a_process_ends_the_training_with_one_message(tmp_path):
     require("torch")
     _, out = launch(tmp_path / "run", tree_of("se_e2_a", tmp_path, 1), 2, code=1, die=[1, 12])
     assert len(re.findall("dp: error: .*another process of this training has ended", out)) == 1
-    assert "Traceback" not in out.partition("torch.distributed.elastic")[0]
+    assert not re.search(r'File ".*/deepmd/', out)  # torchrun adds a traceback of its own
     assert (tmp_path / "run" / "model.ckpt-10.pt").exists()
 
 
@@ -173,10 +173,10 @@ def test_an_error_of_one_process_is_reported_once(tmp_path):
     """NaN in the part of the second process: the message names the step and the batch, as with one process."""
     require("torch")
     tree = tree_of("se_e2_a", tmp_path, 1)
-    system = tmp_path / "data" / "s0" / "set.000" / "energy.npy"
-    energy = np.load(system)
-    energy[3] = 1e300
-    np.save(system, energy)
+    file = tmp_path / "data" / "s0" / "set.000" / "force.npy"
+    force = np.load(file)
+    force[3] = 1e300
+    np.save(file, force)
     _, out = launch(tmp_path / "run", tree, 2, code=1)
     (message,) = re.findall("dp: error: .*", out)
     assert re.search(r"step \d+: the loss is (inf|nan)\. Batch: frames? .*\b3\b.* of .*s0", message)
@@ -210,7 +210,7 @@ def test_a_batch_script_may_set_slurm_ntasks(monkeypatch, tmp_path):
 
 
 def test_tensorflow_trains_in_one_process(monkeypatch, tmp_path):
-    require("tf")
+    require("tensorflow")
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=r"one process, and torchrun has started 2.*dp --pt train.*freeze to \.pb"):
@@ -229,7 +229,8 @@ def test_a_second_training_of_the_same_files_is_refused(tmp_path, option):
     child = os.fork()
     if child == 0:
         os.chdir(tmp_path)
-        lock_places(parse_input(small_input(**other)), ExitStack())
+        locks = ExitStack()
+        lock_places(parse_input(small_input(**other)), locks)
         os.write(told, b"locked")
         signal.pause()
     try:
