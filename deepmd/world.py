@@ -54,10 +54,6 @@ class World:
         """Return the smallest value of all processes."""
         return value
 
-    def total(self, x: Any, weight: float) -> Any:
-        """Return the sum over processes of weight times x; derivatives are those of the share of this process."""
-        return x
-
     def sums(self, arrays: Sequence[Any]) -> Sequence[Any]:
         """Return the sum over processes of each array."""
         return arrays

@@ -121,7 +121,7 @@ class Loss:
         """Return the contribution of each term to the loss, and its displayed mean.
 
         `natoms_F` is the number of real atoms of each frame. Sums over the batch are `xp.sum` without `axis`, because
-        in a training of several processes these run over the parts of all.
+        in a training of several processes these run over the parts of all; what they add up depends on no other sum.
         """
         raise NotImplementedError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +29,7 @@ from deepmd.array_model.spectral import Plan
 from deepmd.array_model.tree import flatten, map_leaves, replace_leaves
 from deepmd.data.batch import Batch
 from deepmd.io.model_file import ModelFile
-from deepmd.losses import total
+from deepmd.losses import TermErrors, total
 from deepmd.plan.plans import map_tables
 from deepmd.process import keep_memory
 
@@ -140,20 +141,49 @@ class TorchTrainer:
         prediction = predict(
             self._task.model, params, neighbours, conditions, self._plan, *sizes, self._wanted, training=True
         )
-        errors = self._task.loss.errors(prediction, labels, neighbours, natoms, xp=self._over_processes(batch.weight))
+        errors = self._over_processes(
+            partial(self._task.loss.errors, prediction, labels, neighbours, natoms), batch.weight
+        )
         return total(errors, prefactors), errors
 
-    def _over_processes(self, weight: float) -> Any:
-        """Return the namespace of the loss: sums over a batch run over the parts of all processes."""
-        world = self._task.world
-        if world.size == 1:
-            return xp
+    def _over_processes(self, errors: Callable[..., TermErrors], weight: float) -> TermErrors:
+        """Return the errors of a loss whose sums over the batch (`xp.sum` without axis) run over all processes.
 
-        def summed(x: torch.Tensor, **axis: Any) -> torch.Tensor:
-            own: torch.Tensor = xp.sum(x, **axis)
-            return own if axis else world.total(own, weight)
+        The loss is evaluated twice: for the sums of this process, which go to the others in one message, and with the
+        sums of all. The loss of a step depends on this process by its own sums, so their derivatives are its share.
+        """
+        if self._task.world.size == 1:
+            return errors(xp=xp)
+        own: list[torch.Tensor] = []
 
-        return SimpleNamespace(**{**vars(xp), "sum": summed})
+        def note(x: torch.Tensor, **axis: Any) -> torch.Tensor:
+            total: torch.Tensor = xp.sum(x, **axis)
+            if not axis:
+                own.append(weight * total.to(torch.float64))
+            return total
+
+        with torch.no_grad():
+            errors(xp=SimpleNamespace(**{**vars(xp), "sum": note}))
+        (totals,) = self._task.world.sums([torch.stack(own)])
+        following = iter(totals)
+
+        def replaced(x: torch.Tensor, **axis: Any) -> torch.Tensor:
+            total: torch.Tensor = xp.sum(x, **axis)
+            return total if axis else _Replaced.apply(weight * total, next(following).to(total.dtype))
+
+        return errors(xp=SimpleNamespace(**{**vars(xp), "sum": replaced}))
+
+
+class _Replaced(torch.autograd.Function):  # type: ignore[misc]
+    """The second argument, with the derivatives of the first."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return grad, None
 
 
 def trainer(task: Task, params: Params, plan: Plan) -> TorchTrainer:

@@ -50,18 +50,14 @@ class TorchWorld(World):
             dist.all_reduce(number, dist.ReduceOp.MIN)
         return float(number)
 
-    def total(self, x: torch.Tensor, weight: float) -> torch.Tensor:
-        """See `World`."""
-        out: torch.Tensor = _Total.apply(x * weight)
-        return out
-
     def sums(self, arrays: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """See `World`. Arrays of one precision travel together."""
         out = list(arrays)
         for dtype in {array.dtype for array in arrays}:
             chosen = [k for k, array in enumerate(arrays) if array.dtype == dtype]
             buffer = torch.cat([arrays[k].reshape(-1) for k in chosen])
-            _add(buffer)
+            with _peers():
+                dist.all_reduce(buffer)
             parts = buffer.split([arrays[k].numel() for k in chosen])
             for k, part in zip(chosen, parts, strict=True):
                 out[k] = part.view(arrays[k].shape)
@@ -77,25 +73,6 @@ class TorchWorld(World):
     def leave(self) -> None:
         """See `World`."""
         dist.destroy_process_group()
-
-
-class _Total(torch.autograd.Function):  # type: ignore[misc]
-    """Sum over processes. Its derivative by the share of this process is 1."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        total = x.clone()
-        _add(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
-        return grad
-
-
-def _add(tensor: torch.Tensor) -> None:
-    with _peers():
-        dist.all_reduce(tensor)
 
 
 @contextmanager
