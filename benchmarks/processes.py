@@ -67,7 +67,6 @@ def run(steps: int) -> dict[str, float]:
             row["bytes"] = sum(gradient.nbytes for gradient in gradients)
             row["gradients"] = median_ms(lambda: world.sums(gradients))
             row["sums of the loss"] = median_ms(lambda: world.sums([ten]))
-            row["smallest"] = median_ms(lambda: world.smallest(1.0))
 
     TorchTrainer.step = timed  # type: ignore[method-assign, assignment]
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
@@ -88,8 +87,8 @@ def main() -> None:
         if os.environ["RANK"] == "0":
             args.worker.write_text(json.dumps(row))
         return
-    print("| processes | bytes of a gradient | sum of gradients, ms | sums of the loss, ms | smallest, ms | step, ms |")
-    print("|---|---|---|---|---|---|")
+    print("| processes | bytes of a gradient | sum of gradients, ms | sums of the loss, ms | step, ms |")
+    print("|---|---|---|---|---|")
     for number in args.processes:
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "row.json"
@@ -98,7 +97,7 @@ def main() -> None:
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             subprocess.run(command, check=True, env=environment, stderr=subprocess.DEVNULL)
             row = json.loads(output.read_text())
-        times = " | ".join(f"{row[name]:.2f}" for name in ("gradients", "sums of the loss", "smallest", "step"))
+        times = " | ".join(f"{row[name]:.2f}" for name in ("gradients", "sums of the loss", "step"))
         print(f"| {number} | {row['bytes']:,.0f} | {times} |")
 
 

@@ -69,6 +69,7 @@ class Job:
     finish : function of the parameters after the last step, if any
     full : full validation, if any
     world : the processes that train together; the first writes
+    covered : whether the expansions reach the shortest distance of the training data from the start
     """
 
     options: TrainInput
@@ -88,6 +89,7 @@ class Job:
     finish: Callable[[Params], Params] | None = None
     full: FullValidation | None = None
     world: World = ALONE
+    covered: bool = False
 
 
 def run(job: Job, on_row: OnRow | None = None) -> None:
@@ -133,12 +135,12 @@ def _train(job: Job, on_row: OnRow | None, clock: Clock, stack: ExitStack) -> No
         logged = training.tensorboard and step % training.tensorboard_freq == 0
         validated = job.full is not None and job.full.due(step)
         with _locate_errors(step, frames):
-            _cover(job, step - 1, batch)
+            _cover(job, step - 1, batch, known=job.covered)
             job.trainer.step(batch, lr, _mask_prefactors(prefactors, batch), step)
             if shown or logged or validated or job.planner.due(step):
                 _check_updates(job)
             job.planner.follow(job.trainer, step)
-            train = _measure(job, step, batch, prefactors) if shown or logged else {}
+            train = _measure(job, step, batch, prefactors, known=job.covered) if shown or logged else {}
         if board and logged:
             board.add(step, {**{f"{name}_trn": value for name, value in train.items()}, "lr": lr})
         if shown:
@@ -161,7 +163,7 @@ def _train(job: Job, on_row: OnRow | None, clock: Clock, stack: ExitStack) -> No
             if last or stop is not None or step % training.save_freq == 0:
                 _check_updates(job)
                 if not train:  # a checkpoint must evaluate: finite parameters may overflow in use
-                    _measure(job, step, batch, prefactors)
+                    _measure(job, step, batch, prefactors, known=job.covered)
                 _save(job, step)
         advance(step)
         if stop is not None and not last:
@@ -192,15 +194,18 @@ class _Shares:
         return self._prepare(share) if share else replace(self._prepare(frames[:1]), weight=0.0)
 
 
-def _cover(job: Job, step: int, batch: Batch) -> None:
-    """Extend the expansions of every process to the shortest distance that any has in its part of a batch."""
-    job.planner.cover(job.trainer, job.world.smallest(batch.closest), step)
+def _cover(job: Job, step: int, batch: Batch, *, known: bool) -> None:
+    """Extend the expansions of every process to the shortest distance that any has in its part of a batch.
+
+    `known` : the expansions reach the shortest distance of the data already, so that no process has to ask the others.
+    """
+    job.planner.cover(job.trainer, batch.closest if known else job.world.smallest(batch.closest), step)
 
 
 def _agreed_stop(world: World, asked: signal.Signals | None) -> signal.Signals | None:
-    """Return the signal that asks any process to stop, so that all stop after the same step."""
-    number = world.smallest(math.inf if asked is None else asked)
-    return signal.Signals(int(number)) if math.isfinite(number) else None
+    """Return the signal that has asked any process to stop, so that all stop after the same step."""
+    number = world.largest_before(asked or 0)
+    return signal.Signals(number) if number else None
 
 
 def _check_updates(job: Job) -> None:
@@ -243,9 +248,9 @@ def _check(values: Row) -> None:
             raise InputError(f"the {name} is {value}")
 
 
-def _measure(job: Job, step: int, batch: Batch, prefactors: dict[str, float]) -> Row:
-    """Return the quantities of a row on one batch."""
-    _cover(job, step, batch)
+def _measure(job: Job, step: int, batch: Batch, prefactors: dict[str, float], *, known: bool) -> Row:
+    """Return the quantities of a row on one batch (`known`: see `_cover`)."""
+    _cover(job, step, batch, known=known)
     errors = job.trainer.errors(batch, _mask_prefactors(prefactors, batch))
     columns = job.options.loss.curve_columns()
     _check({"loss": errors["loss"], **{column: errors[term] for term, column in columns.items() if batch.found[term]}})
@@ -265,7 +270,7 @@ def _measure_validation(job: Job, step: int, prefactors: dict[str, float], prepa
         batch = prepare(frames)
         weight = sum(np.count_nonzero(system.types_of(frame) >= 0) for system, frame in frames) / len(frames)
         with _locate_errors(step, frames):
-            values = _measure(job, step, batch, prefactors)
+            values = _measure(job, step, batch, prefactors, known=False)
         total = {name: total.get(name, 0.0) + weight * value for name, value in values.items()}
         atoms += weight
     return {name: value / atoms for name, value in total.items()}

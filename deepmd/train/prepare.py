@@ -166,6 +166,7 @@ def prepare(
         finish=refit if options.training.change_bias_after_training else None,
         full=full,
         world=world,
+        covered=not skip_neighbor_stat,
     )
 
 

@@ -1,6 +1,7 @@
 """One process of a training, started by torchrun: python process.py JSON writes its rows to rows.json.
 
-JSON: `die`, rank and step at which the process kills itself in its first life, and `arguments` of the command line.
+JSON: `die`, rank and step at which the process sends itself a `signal` (SIGKILL) in its first life; `arguments` of the
+command line.
 """
 
 import functools
@@ -22,7 +23,7 @@ def run(task: dict) -> int:
     def note(step, *row):
         rows.append([step, *row])
         if [rank, step] == task.get("die") and not again:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.Signals[task.get("signal", "SIGKILL")])
 
     deepmd.train.main.train = functools.partial(deepmd.train.main.train, on_row=note)
     code = cli.main(["--pt", "train", "input.json", "--skip-neighbor-stat", *task.get("arguments", [])])

@@ -153,6 +153,14 @@ def test_the_death_of_a_process_ends_the_training_with_one_message(tmp_path):
     assert (tmp_path / "run" / "model.ckpt-10.pt").exists()
 
 
+def test_all_stop_when_one_is_asked_to(tmp_path):
+    """The request of one process reaches the others beside the next step, and all stop after the step after that."""
+    require("torch")
+    _, out = launch(tmp_path / "run", tree_of("se_e2_a", tmp_path, 1), 2, code=1, die=[1, 12], signal="SIGTERM")
+    assert "stopped by SIGTERM after step 13; to go on: dp --pt train input.json --restart model.ckpt" in out
+    assert (tmp_path / "run" / "model.ckpt-13.pt").exists()
+
+
 @pytest.mark.slow
 def test_torchrun_goes_on_after_a_death(alone):
     """The curve is that of an unbroken training; checkpoints of another training there are not taken for its own."""

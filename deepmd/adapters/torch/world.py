@@ -28,6 +28,7 @@ class TorchWorld(World):
             dist.init_process_group(
                 backend, store=self._store, rank=self.rank, world_size=self.size, timeout=LONGEST_WAIT
             )
+        self._value, self._under_way = torch.tensor(0), None
 
     def gather(self, value: T) -> list[T]:
         """See `World`."""
@@ -49,6 +50,15 @@ class TorchWorld(World):
         with _peers():
             dist.all_reduce(number, dist.ReduceOp.MIN)
         return float(number)
+
+    def largest_before(self, value: int) -> int:
+        """See `World`."""
+        with _peers():
+            if self._under_way:
+                self._under_way.wait()
+            before, self._value = int(self._value), torch.tensor(value)
+            self._under_way = dist.all_reduce(self._value, dist.ReduceOp.MAX, async_op=True)
+        return before
 
     def sums(self, arrays: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """See `World`. Arrays of one precision travel together."""
@@ -72,6 +82,8 @@ class TorchWorld(World):
 
     def leave(self) -> None:
         """See `World`."""
+        if self._under_way:
+            self._under_way.wait()
         dist.destroy_process_group()
 
 
