@@ -4,7 +4,7 @@ ENV := .venv
 BIN := $(ENV)/bin
 READY := $(ENV)/.ready
 
-.PHONY: demo test test-slow test-all test-gpu test-commands test-versions test-lowest test-newest dist lint bench bench-lammps interop clean
+.PHONY: demo test test-slow test-all test-gpu test-cuda-build test-commands test-versions test-lowest test-newest dist lint bench bench-lammps interop clean
 
 # torch first and alone: an exact version finds the CPU build where one is offered
 $(READY): pyproject.toml constraints.txt
@@ -93,6 +93,20 @@ bench-lammps: $(READY)
 interop: $(READY)
 	$(BIN)/python -m pytest -q tests/interop $(INTEROP)
 	$(BIN)/python tests/interop/table.py
+
+# A build of torch for CUDA beside TensorFlow, in an environment of its own. It needs no GPU. uv takes that build where
+# pip takes the one for processors; make test-cuda-build CUDA_TESTS=tests/unit runs other tests there.
+CUDA_BUILD := .venv-cuda-build
+CUDA_TESTS ?= tests/cuda_build
+$(CUDA_BUILD)/.ready: constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(CUDA_BUILD)
+	$(CUDA_BUILD)/bin/python -m pip install --quiet uv
+	$(CUDA_BUILD)/bin/uv pip install --quiet --python $(CUDA_BUILD)/bin/python torch==2.13.0
+	$(CUDA_BUILD)/bin/uv pip install --quiet --python $(CUDA_BUILD)/bin/python -c constraints.txt -e '.[torch,tf,ase,plot,test]'
+	touch $@
+
+test-cuda-build: $(CUDA_BUILD)/.ready
+	OMP_NUM_THREADS=1 $(CUDA_BUILD)/bin/python -m pytest -q -n $(WORKERS) --dist loadscope -m "not slow" $(CUDA_TESTS)
 
 # every command that README, docs, examples and this file name, at its smallest size
 test-commands: $(READY)

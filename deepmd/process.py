@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import os
@@ -90,3 +91,13 @@ def import_without(name: str, other: str) -> Any:
         return importlib.import_module(name)
     finally:
         del sys.modules[other]
+
+
+def load_triton() -> None:
+    """Load triton, if it is installed, which has to come before TensorFlow.
+
+    TensorFlow 2.20 and later, loaded first, kill the process (SIGSEGV) when triton is loaded. Builds of torch for GPUs
+    bring triton, and torch.optim loads it (`make test-cuda-build`).
+    """
+    with contextlib.suppress(ImportError):
+        importlib.import_module("triton")

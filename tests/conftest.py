@@ -12,7 +12,9 @@ import pytest
 from support import RUNNERS, require
 
 from deepmd.io import convert
+from deepmd.process import load_triton
 
+load_triton()  # tests import TensorFlow themselves
 GOLDEN = Path(__file__).parent / "golden"
 PACKAGES = {".pth": "torch", ".pb": "tensorflow", ".savedmodel": "tensorflow"}
 

@@ -45,7 +45,7 @@ class TorchTrainer:
         self._params = replace_leaves(params, {path: leaves[task.shared.get(path, path)] for path in leaves})
         self._trained = {path: leaves[path].requires_grad_() for path in task.trainable}
         wide = all(leaf.dtype in (torch.float32, torch.float64) for leaf in self._trained.values())
-        self._failure = torch.zeros(2, dtype=torch.float64)
+        self._failure = torch.zeros(2, dtype=torch.float64, device=self._device)
         adam = task.adam
         kind = torch.optim.AdamW if adam.decoupled else torch.optim.Adam
         self._optimizer = kind(

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from deepmd.adapters.torch.device import choose_device
 from deepmd.world import PeerError, World
 
 T = TypeVar("T")
@@ -22,7 +23,10 @@ class TorchWorld(World):
     """The processes that `torchrun` has started (see `World`); arrays are tensors, of this process's device."""
 
     def __init__(self) -> None:
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        device = torch.device(choose_device())
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         with _peers():
             self._store, self.rank, self.size = next(iter(dist.rendezvous("env://")))
             dist.init_process_group(
