@@ -62,7 +62,7 @@ def train_options(parser: Parser) -> None:
     parser.add_argument("INPUT", help="input file, JSON or YAML")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("-i", "--init-model", metavar="CKPT", help="start from the weights of this checkpoint")
-    start.add_argument("-r", "--restart", metavar="CKPT", help="continue the training of this checkpoint")
+    start.add_argument("-r", "--restart", metavar="CKPT", help="continue this checkpoint; auto: the newest, if any")
     start.add_argument("-f", "--init-frz-model", metavar="MODEL", help="start from the weights of this model file")
     start.add_argument(
         "-t",

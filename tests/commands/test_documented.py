@@ -71,9 +71,16 @@ def check_folder(line):
     assert (ROOT / folder).is_dir() or (line.page.parent / folder).is_dir()
 
 
+def check_torchrun(line):
+    found = require("torch.distributed.run").get_args_parser().parse_args(line.arguments)
+    assert (found.training_script, found.no_python) == ("dp", True)
+    cli._parse(found.training_script_args)
+
+
 CHECKS = {
     **{"dp": check_dp, "make": check_make, "python": check_python, "cd": check_folder},
     **dict.fromkeys(("lmp", "mpirun"), check_lammps),
+    "torchrun": check_torchrun,
     **dict.fromkeys(("pip", "apt", "git", "pre-commit"), lambda line: None),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -50,6 +51,17 @@ def test_support_table(tmp_path):
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     start(tmp_path, sys.executable, "tests/support_table.py")
     assert (tmp_path / "docs/support.md").read_text() == (ROOT / "docs/support.md").read_text()
+
+
+def test_torchrun(tmp_path):
+    words = ("torchrun", "--nproc_per_node=4", "--no-python", "dp", "--pt", "train", "input.json")
+    assert " ".join(words) in (ROOT / "docs/scaling.md").read_text()
+    (tmp_path / "data").symlink_to(ROOT / "examples/water/data")
+    tree = json.loads((ROOT / "examples/water/input.json").read_text())
+    tree["training"]["numb_steps"] = 1
+    (tmp_path / "input.json").write_text(json.dumps(tree))
+    start(tmp_path, *words)
+    assert (tmp_path / "model.ckpt-1.pt").exists()
 
 
 # -- benchmarks -------------------------------------------------------------------------------------------------------
