@@ -101,7 +101,8 @@ def prepare(
 
     def refit(params: Params) -> Params:
         frames = sample(sampler, options.model_section.data_bias_nsample)
-        return world.from_leader(fitted_bias(content.with_params(params), frames) if world.leads else params)
+        fitted = fitted_bias(content.with_params(params), frames, backend=backend) if world.leads else params
+        return world.from_leader(fitted)
 
     if isinstance(start, FineTune):
         params = refit(params)

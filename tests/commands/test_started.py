@@ -26,7 +26,11 @@ needs_kit = pytest.mark.skipif(
 
 def start(folder, *words, kit=False):
     """Run a program in a folder, with or without DeePMD-kit; return what it prints."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{KIT / 'bin'}:{os.environ['PATH']}"}
+    ours = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{ours}:{KIT / 'bin'}:{os.environ['PATH']}"}
+    environment.pop("PYTHONPATH", None)  # `lmp` is a Python program of DeePMD-kit, whose package is `deepmd` too
+    if words[0] in (sys.executable, "torchrun"):
+        environment["PYTHONPATH"] = str(ROOT)
     environment |= {"DEEPMD_KIT_ENV": str(KIT)} if kit else {"BENCH_OURS_ONLY": "1"}
     done = subprocess.run(
         [str(word) for word in words], cwd=folder, env=environment, capture_output=True, text=True, check=False
