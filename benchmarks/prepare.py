@@ -11,7 +11,7 @@ import numpy as np
 from sides import ROOT, Side, run
 
 from deepmd.array_model.errors import InputError
-from deepmd.data.systems import find_systems, load_system
+from deepmd.data.systems import System, find_systems, load_system
 from deepmd.io import load_model, save_model
 
 NATOMS, FRAMES, STEPS = 192, 20, 300
@@ -43,37 +43,58 @@ class Workplace:
     descriptor : options in place of those of examples/water; no compressed files then
     steps : how long to train the model, unless `quick`. Few for models that are slow to train and have no
         expansion, whose terms are chosen after training
+    precision : of descriptor and fitting net
     """
 
     def __init__(
-        self, root: Path, data: Path | None, quick: bool, descriptor: dict[str, Any] | None = None, steps: int = STEPS
+        self,
+        root: Path,
+        data: Path | None,
+        quick: bool,
+        descriptor: dict[str, Any] | None = None,
+        steps: int = STEPS,
+        precision: str = "float64",
     ) -> None:
         self.steps = STEPS // 10 if quick else steps
         self.source = data or SHIPPED / "data"
         self.descriptor = descriptor
+        self.precision = precision
         settings = f"{self.source.resolve()} {self.steps}" + (json.dumps(descriptor) if descriptor else "")
+        settings += precision if precision != "float64" else ""
         name = hashlib.sha256(settings.encode()).hexdigest()[:8]
         self.folder = (root / name).resolve()
         self.missing: dict[tuple[str, str], str] = {}
-        self._prepare_data()
+        try:
+            self._sources = [load_system(path, TYPE_MAP) for path in find_systems(str(self.source))]
+        except InputError as error:
+            raise SystemExit(f"data to measure with: {error}") from error
+        self._systems = self.systems()
 
     def structure(self, natoms: int) -> Path:
         """Return a file with one frame of this many atoms."""
         path = self.folder / f"data/{natoms}.npz"
         if not path.exists():
-            self._save_structure(path, round((natoms / NATOMS) ** (1 / 3)))
+            self._save_structure(path, _edge(natoms))
         return path
 
-    def write_input(self, path: Path, steps: int, disp_freq: int, batch: int = 1) -> None:
+    def systems(self, natoms: int = NATOMS) -> list[Path]:
+        """Return folders with training systems of this many atoms, 192 times a cube; the largest have two frames."""
+        folders = [self.folder / f"data/{natoms}/{k}" for k in range(len(self._sources))]
+        for system, folder in zip(self._sources, folders, strict=True):
+            if not (folder / "type_map.raw").exists():
+                _save_system(system, folder, _edge(natoms), max(2, FRAMES * NATOMS // natoms))
+        return folders
+
+    def write_input(self, path: Path, steps: int, disp_freq: int, batch: int = 1, natoms: int = NATOMS) -> None:
         """Write the input of examples/water, or with another descriptor, for these data."""
         options = json.loads((SHIPPED / "input.json").read_text())
         if self.descriptor:
             options["model"]["descriptor"] = copy.deepcopy(self.descriptor)
         for section in (options["model"]["fitting_net"], *_simple(options["model"]["descriptor"])):
-            section["seed"] = 1
+            section.update(seed=1, precision=self.precision)
         training = options["training"]
         training.update(numb_steps=steps, disp_freq=disp_freq, save_freq=10**9, seed=1)
-        training["training_data"] = {"systems": [str(path) for path in self._systems], "batch_size": batch}
+        training["training_data"] = {"systems": [str(path) for path in self.systems(natoms)], "batch_size": batch}
         del training["validation_data"]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(options, indent=4))
@@ -139,45 +160,48 @@ class Workplace:
             self.missing[side.name, target] = f"dp {words[0]}: {error}"
             print(f"{side.name}: no {target}: {error}")
 
-    def _prepare_data(self) -> None:
-        """Write training systems of 192 atoms: frames repeated along their third axis."""
-        try:
-            systems = [load_system(path, TYPE_MAP) for path in find_systems(str(self.source))]
-        except InputError as error:
-            raise SystemExit(f"data to measure with: {error}") from error
-        self._systems = [self.folder / f"data/{k}" for k in range(len(systems))]
-        for system, folder in zip(systems, self._systems, strict=True):
-            times, rest = divmod(NATOMS, system.num_atoms)
-            if rest or system.cell is None:
-                raise SystemExit(
-                    f"{system.path}: {system.num_atoms} atoms; "
-                    f"accepted: periodic systems whose number of atoms divides {NATOMS}"
-                )
-            if (folder / "type_map.raw").exists():
-                continue
-            shutil.rmtree(folder, ignore_errors=True)
-            (folder / "set.000").mkdir(parents=True)
-            some = np.linspace(0, system.num_frames - 1, FRAMES).astype(int)
-            coord, cell = _repeat(system.coord[some], system.cell[some], (1, 1, times))
-            labels: dict[str, np.ndarray] = {
-                name: times * system.data[name][some] for name in ("energy", "virial") if name in system.data
-            }
-            arrays: dict[str, np.ndarray] = {
-                "coord": coord,
-                "box": cell,
-                "force": np.tile(system.data["force"][some], (1, times, 1)),
-                **labels,
-            }
-            for name, array in arrays.items():
-                np.save(folder / "set.000" / f"{name}.npy", array.reshape(FRAMES, -1))
-            np.savetxt(folder / "type.raw", np.tile(system.types, times), fmt="%d")
-            (folder / "type_map.raw").write_text("\n".join(TYPE_MAP) + "\n")
-
     def _save_structure(self, path: Path, times: int) -> None:
         system = load_system(self._systems[0], TYPE_MAP)
         assert system.cell is not None  # as that of every system that was written here
         coord, cell = _repeat(system.coord[:1], system.cell[:1], (times,) * 3)
         np.savez(path, coord=coord, cell=cell.reshape(1, 9), types=np.tile(system.types, times**3))
+
+
+def _edge(natoms: int) -> int:
+    """Return how often the cell of 192 atoms is repeated along each axis."""
+    edge: int = round((natoms / NATOMS) ** (1 / 3))
+    return edge
+
+
+def _save_system(system: System, folder: Path, edge: int, frames: int) -> None:
+    """Write a training system of 192 atoms, or of an edge cubed times as many.
+
+    Frames are repeated along their third axis to 192 atoms, then along all axes.
+    """
+    times, rest = divmod(NATOMS, system.num_atoms)
+    if rest or system.cell is None:
+        raise SystemExit(
+            f"{system.path}: {system.num_atoms} atoms; "
+            f"accepted: periodic systems whose number of atoms divides {NATOMS}"
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "set.000").mkdir(parents=True)
+    some = np.linspace(0, system.num_frames - 1, frames).astype(int)
+    coord, cell = _repeat(system.coord[some], system.cell[some], (edge, edge, edge * times))
+    copies = edge**3 * times
+    labels: dict[str, np.ndarray] = {
+        name: copies * system.data[name][some] for name in ("energy", "virial") if name in system.data
+    }
+    arrays: dict[str, np.ndarray] = {
+        "coord": coord,
+        "box": cell,
+        "force": np.tile(system.data["force"][some], (1, copies, 1)),
+        **labels,
+    }
+    for name, array in arrays.items():
+        np.save(folder / "set.000" / f"{name}.npy", array.reshape(frames, -1))
+    np.savetxt(folder / "type.raw", np.tile(system.types, copies), fmt="%d")
+    (folder / "type_map.raw").write_text("\n".join(TYPE_MAP) + "\n")
 
 
 def _simple(descriptor: dict[str, Any]) -> list[dict[str, Any]]:

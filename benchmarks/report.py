@@ -63,6 +63,9 @@ def _table(headings: list[str], lines: list[list[str]]) -> str:
 def comparison(rows: list[dict[str, Any]]) -> str:
     """Each of ours beside its fastest rival, as shipped and with allocator settings."""
     lines = []
+    variants = {f"{KIT} as shipped": "", f"{KIT} with allocator settings": WITH}
+    if not any(contestant["allocator"] for row in rows for contestant in row["contestants"].values()):
+        variants = {KIT: ""}
     for row in rows:
         for name, contestant in row["contestants"].items():
             if (
@@ -72,8 +75,8 @@ def comparison(rows: list[dict[str, Any]]) -> str:
             ):
                 continue
             line = [f"{row['title']}, {row['unit']}", name, number(_median(row, name))]
-            for names in ([*contestant["against"]], [each + WITH for each in contestant["against"]]):
-                rival = _fastest(row, names)
+            for variant in variants.values():
+                rival = _fastest(row, [each + variant for each in contestant["against"]])
                 line += (
                     [
                         f"{number(_median(row, rival))} ({rival.removeprefix(KIT + ' ').removesuffix(WITH)})",
@@ -83,32 +86,33 @@ def comparison(rows: list[dict[str, Any]]) -> str:
                     else ["", ""]
                 )
             lines.append(line)
-    return (
-        _table(["work", "ours", "", f"{KIT} as shipped", "ratio", f"{KIT} with allocator settings", "ratio"], lines)
-        if lines
-        else ""
-    )
+    headings = ["work", "ours", "", *(heading for variant in variants for heading in (variant, "ratio"))]
+    return _table(headings, lines) if lines else ""
 
 
-def _everything(rows: list[dict[str, Any]]) -> str:
+def everything(rows: list[dict[str, Any]]) -> str:
+    """Every contestant: median, spread, peaks of memory, or why it failed; the device's where a sample has it."""
     lines = []
+    peaks = {"peak_memory": "peak memory, GB", "peak_device_memory": "of the device, GB"}
+    samples = [sample for row in rows for each in row["contestants"].values() for sample in each["samples"]]
+    if not any("peak_device_memory" in sample for sample in samples):
+        del peaks["peak_device_memory"]
     for row in rows:
         for name in row["contestants"]:
             values = _values(row, name)
             error = f"fails: {_error(row, name)}" if _error(row, name) else ""
             if values:
                 spread = f"{number(min(values.values()))} to {number(max(values.values()))}"
-                memory = f"{_median(row, name, 'peak_memory') / GIGA:.2f}"
                 result = [
                     number(median(values.values())),
                     spread,
-                    memory,
+                    *(f"{_median(row, name, key) / GIGA:.2f}" if _values(row, name, key) else "" for key in peaks),
                     f"{len(values)}, then {error}" if error else str(len(values)),
                 ]
             else:
-                result = [error or "not measured", "", "", ""]
+                result = [error or "not measured", "", "", *("" for _ in peaks)]
             lines.append([row["title"], name, row["unit"], *result])
-    return _table(["work", "program", "unit", "median", "smallest to largest", "peak memory, GB", "processes"], lines)
+    return _table(["work", "program", "unit", "median", "smallest to largest", *peaks.values(), "processes"], lines)
 
 
 def agreement(rows: list[dict[str, Any]]) -> str:
@@ -136,7 +140,8 @@ def conditions(results: dict[str, Any]) -> str:
     machine, settings = results["machine"], results["settings"]
     lines = [
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory'] / GIGA:.0f} GB, {machine['system']}",
-        f"{settings['threads']} threads, float64, data: {settings['data']}"
+        *([f"device: {settings['device']}"] if "device" in settings else []),
+        f"{settings['threads']} threads, data: {settings['data']}"
         + (", QUICK: numbers mean nothing" if settings["quick"] else ""),
         *(
             f"{name}: " + ", ".join(f"{k} {v}" for k, v in machine[side].items())
@@ -234,7 +239,7 @@ def write(results: dict[str, Any], docs: Path) -> None:
         agreement(rows),
         _plots(rows, docs.with_suffix("")),
         "### Every measurement",
-        _everything(rows),
+        everything(rows),
     ]
     put(docs, MARKERS, parts)
 

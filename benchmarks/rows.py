@@ -14,7 +14,7 @@ class Contestant:
     ----------
     name : as in the tables
     side : "ours" or "theirs"
-    target : model file, or backend to train with
+    target : model file in the folder of its side, or backend to train with
     allocator : with the allocator settings in its environment
     against : names of the contestants it is compared with
     """
@@ -34,7 +34,8 @@ class Row:
     ----------
     name : for --only
     title : for the tables
-    kind : "train", "eval" (energy, forces, virial; repeated in one process), "cold" (once, from process start)
+    kind : "train", "eval" (energy, forces, virial; repeated in one process), "cold" (once, from process start),
+        "lammps" (steps in the LAMMPS of DeePMD-kit, whose files are targets of "theirs")
     unit : of the values
     natoms, batch : atoms of a frame, frames of a training step
     threads : 0 for those of the run

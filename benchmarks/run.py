@@ -141,10 +141,13 @@ def play(
             play_round(row, sides, results, args, place_of(row))
 
 
-def _arguments(description: str | None, stem: str) -> argparse.Namespace:
+def _arguments(description: str | None, stem: str, quick: bool) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--quick", action="store_true", help="small sizes, few repetitions, two rounds: to see that everything works"
+        "--quick",
+        action="store_true",
+        default=quick,
+        help="small sizes, few repetitions, two rounds: to see that everything works",
     )
     parser.add_argument(
         "--only", nargs="+", default=["*"], metavar="ROW", help="rows to measure, with wildcards: eval-* train"
@@ -196,6 +199,8 @@ def command(
     every_row: Callable[[bool], list[Row]],
     prepare: Callable[[argparse.Namespace, dict[str, Side], list[Row]], Callable[[Row], Workplace]],
     write: Callable[[dict[str, Any], Path], None],
+    device: tuple[str, dict[str, str]] | None = None,
+    quick: bool = False,
 ) -> None:
     """Do what the command line says.
 
@@ -205,8 +210,10 @@ def command(
     every_row : returns all rows; with True the quick ones
     prepare : makes the models, and returns a function from a row to where its models are
     write : writes the tables of results to a page
+    device : its name, and variables of the environment by which programs find it. None: the processor
+    quick : whether --quick is implied
     """
-    args = _arguments(description, stem)
+    args = _arguments(description, stem, quick)
     if args.report:
         write(json.loads(args.output.read_text()), args.docs)
         return
@@ -219,8 +226,9 @@ def command(
     if other is None:
         print("without DeePMD-kit (DEEPMD_KIT_ENV would name an environment that has it)")
         rows = [
-            dataclasses.replace(row, contestants=tuple(each for each in row.contestants if each.side == "ours"))
+            dataclasses.replace(row, contestants=contestants)
             for row in rows
+            if (contestants := tuple(each for each in row.contestants if each.side == "ours"))
         ]
     sides = {"ours": own} | ({"theirs": other} if other else {})
     args.output.parent.mkdir(parents=True, exist_ok=True)
@@ -228,9 +236,12 @@ def command(
         "threads": args.threads,
         "quick": args.quick,
         "data": "examples/water" if args.data is None else args.data.name,
+        **({"device": device[0]} if device else {}),
     }
     results = Results(args.output, {"machine": machine(own, other), "settings": settings}, args.fresh)
     place_of = prepare(args, sides, rows)
+    if device:  # models are made on the processor, which every build of a framework has
+        sides = {name: side.on(device[1]) for name, side in sides.items()}
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         play(rows, sides, results, args, place_of)

@@ -5,11 +5,13 @@ import dataclasses
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ NOT_INHERITED = (
     "TORCH",
     "PYTHONPATH",
     "LD_LIBRARY_PATH",
+    "DEVICE",
+    "LOCAL_RANK",
 )
 """Variables of the shell that would change what is measured."""
 
@@ -46,11 +50,15 @@ print(json.dumps(found))
 """
 
 POLL_SECONDS = 0.005
+DEVICE_POLL_SECONDS = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """One program: `ours` or `theirs`, its Python, its `dp`, and what its processes need in their environment."""
+    """One program: `ours` or `theirs`, its Python, its `dp`, and what its processes need in their environment.
+
+    They run on the processor, unless these variables name a CUDA device in CUDA_VISIBLE_DEVICES.
+    """
 
     name: str
     python: str
@@ -68,6 +76,10 @@ class Side:
             | self.variables
             | (ALLOCATOR if allocator else {})
         )
+
+    def on(self, device: dict[str, str]) -> "Side":
+        """Return this program on the device that variables name."""
+        return dataclasses.replace(self, variables=self.variables | device)
 
     def versions(self) -> dict[str, str]:
         """Versions of Python and of the packages that do the work."""
@@ -152,6 +164,42 @@ def run(
     if process.returncode:
         raise RuntimeError(_reason(process.returncode, log.read_text(errors="replace")))
     return seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+@contextlib.contextmanager
+def watch_device(side: Side) -> Iterator[dict[str, int]]:
+    """Fill what is yielded with `peak_device_memory`: bytes that are held of the CUDA device of a side meanwhile.
+
+    What was held before is subtracted. nvidia-smi counts every framework alike, and what its allocator keeps. On the
+    processor, and where nvidia-smi tells no number, nothing is filled.
+    """
+    peak: dict[str, int] = {}
+    device = side.variables.get("CUDA_VISIBLE_DEVICES", "")
+    before = _device_memory(device) if device and shutil.which("nvidia-smi") else None
+    if before is None:
+        yield peak
+        return
+    used, done = [before], threading.Event()
+
+    def poll() -> None:
+        while not done.wait(DEVICE_POLL_SECONDS):
+            used.append(_device_memory(device) or 0)
+
+    thread = threading.Thread(target=poll)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        thread.join()
+        peak["peak_device_memory"] = max(used) - before
+
+
+def _device_memory(device: str) -> int | None:
+    """Return bytes of a CUDA device that are held by all processes, or None if nvidia-smi does not tell."""
+    query = ["nvidia-smi", f"--id={device}", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    text = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
+    return int(text) * 2**20 if text.isdecimal() else None
 
 
 def _reason(code: int, text: str) -> str:

@@ -57,7 +57,7 @@ def training(backend: str, folder: Path) -> Work:
     """Return a function that makes a training step on one of some prepared batches."""
     options = parse_input(json.loads((folder / "ours/input.json").read_text()))
     content = load_model(folder / "ours/model.dp")
-    systems = [load_system(path, options.model.type_map) for path in find_systems(str(folder / "data"))]
+    systems = [load_system(path, options.model.type_map) for path in find_systems(str(folder / "data/192"))]
     sampler = Sampler(make_rule(systems, 1, "prob_sys_size", None, "data"), 1)
     task = Task(
         options.model, tuple(trainable_paths(content.params, trainable_flags(options.model))), options.loss, Adam()

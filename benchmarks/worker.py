@@ -36,12 +36,15 @@ def main() -> None:
     potential = DeepPot(model)
     load = time.perf_counter() - begin
 
+    torch = sys.modules.get("torch")
+    wait = torch.cuda.synchronize if torch is not None and torch.cuda.is_initialized() else lambda: None
     results: tuple[Any, ...] = ()
 
     def call() -> float:
         nonlocal results
         start = time.perf_counter()
         results = potential.eval(coord, cell, types)
+        wait()
         return time.perf_counter() - start
 
     warm_up = [call() for _ in range(WARM_UP)]

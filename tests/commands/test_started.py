@@ -117,6 +117,36 @@ def test_bench_with_deepmd_kit(work):
     quick(work, "benchmarks/run.py", "compressed-192", kit=True)
 
 
+def test_bench_gpu(work):
+    """Without a device; rows are told apart by their precision."""
+    quick(work, "benchmarks/gpu.py", "train-192-float32", "eval-192-*")
+
+
+@needs_kit
+def test_bench_gpu_with_deepmd_kit(work):
+    quick(work, "benchmarks/gpu.py", "lammps-192-float32", kit=True)
+
+
+NVIDIA_SMI = """#!/bin/sh
+echo >> calls
+case $(wc -l < calls) in 1) echo 100;; 2) echo 700;; *) echo 300;; esac
+"""
+WATCH = """
+import pathlib, sides, time
+with sides.watch_device(sides.ours().on({"CUDA_VISIBLE_DEVICES": "0"})) as peak:
+    while pathlib.Path("calls").read_text().count("\\n") < 3:
+        time.sleep(0.1)
+print(peak["peak_device_memory"] // 2**20)
+"""
+
+
+def test_memory_of_a_device_is_the_peak_less_what_was_held_before(tmp_path):
+    (tmp_path / "nvidia-smi").write_text(NVIDIA_SMI)
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    paths = [f"PATH={tmp_path}:{os.environ['PATH']}", f"PYTHONPATH={ROOT / 'benchmarks'}"]
+    assert start(tmp_path, "env", *paths, sys.executable, "-c", WATCH) == "600\n"
+
+
 @needs_kit
 def test_bench_lammps(work):
     options = ["--quick", "--rounds", 1, "--steps", 2, "--sizes", 192, "--runs", "2 threads"]
