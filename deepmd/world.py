@@ -96,9 +96,9 @@ def processes() -> int:
     return 1
 
 
-def restarted() -> bool:
-    """Return whether `torchrun` has started the processes again, because one of them died."""
-    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+def restarts() -> int:
+    """Return how many times `torchrun` has started the processes again, because one of them died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 def restartable() -> bool:

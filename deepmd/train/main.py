@@ -16,7 +16,7 @@ from deepmd.train.loop import OnRow, run
 from deepmd.train.places import OUTPUT
 from deepmd.train.prepare import prepare
 from deepmd.train.start import Continue, FineTune, Fresh, Newest, Start, Take
-from deepmd.world import ALONE, World, processes, restarted
+from deepmd.world import ALONE, World, processes, restarts
 
 FAILED = 2
 """Exit code of a process that fails after another one has reported."""
@@ -56,7 +56,7 @@ def train(
     if len(starts) > 1:
         raise InputError("--init-model, --restart, --init-frz-model and --finetune exclude each other")
     start = starts[0] if starts else Fresh()
-    if restarted() and not isinstance(start, Newest):
+    if restarts() and not isinstance(start, Newest):
         start = Newest(start)
     with _together(backend) as world, ExitStack() as locks:
         job = prepare(

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from deepmd.adapters.torch.device import choose_device
-from deepmd.world import PeerError, World
+from deepmd.world import PeerError, World, restarts
 
 T = TypeVar("T")
 
@@ -28,7 +28,9 @@ class TorchWorld(World):
             torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         with _peers():
-            self._store, self.rank, self.size = next(iter(dist.rendezvous("env://")))
+            store, self.rank, self.size = next(iter(dist.rendezvous("env://")))
+            # apart from what processes that died have left, because torchrun keeps one store for all restarts
+            self._store = dist.PrefixStore(f"restart {restarts()}", store)
             dist.init_process_group(
                 backend, store=self._store, rank=self.rank, world_size=self.size, timeout=LONGEST_WAIT
             )
