@@ -153,6 +153,7 @@ def test_the_death_of_a_process_ends_the_training_with_one_message(tmp_path):
     assert (tmp_path / "run" / "model.ckpt-10.pt").exists()
 
 
+@pytest.mark.slow
 def test_all_stop_when_one_is_asked_to(tmp_path):
     """The request of one process reaches the others beside the next step, and all stop after the step after that."""
     require("torch")
