@@ -70,6 +70,14 @@ class Mapped:
         return np.asarray(np.memmap(self.file, self.dtype, "r", self.offset, self.shape, order))  # type: ignore[call-overload]
 
 
+def open_hdf5(file: str) -> h5py.File:
+    """Open a file of data for reading, without a lock, because others may write to it while a dataset stays open.
+
+    HDF5 refuses to open a file twice in a process, once with and once without a lock.
+    """
+    return h5py.File(file, "r", locking=False)
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Dataset of an HDF5 file, in chunks or compressed."""
@@ -81,8 +89,8 @@ class Dataset:
     version: Version
 
     def open(self) -> Any:
-        """See `Stored`. No lock: others may write to the file later."""
-        return h5py.File(self.file, "r", locking=False)[self.name]
+        """See `Stored`."""
+        return open_hdf5(self.file)[self.name]
 
 
 @lru_cache(maxsize=MOST_OPEN)

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from deepmd.array_model.errors import InputError
-from deepmd.data.frame_arrays import Dataset, Mapped, Stored, version_of
+from deepmd.data.frame_arrays import Dataset, Mapped, Stored, open_hdf5, version_of
 from deepmd.data.lmdb_storage import LmdbStorage, is_data_set
 
 log = logging.getLogger(__name__)
@@ -276,7 +276,7 @@ def _hdf5(file: str) -> Iterator[Any]:
     if not Path(file).is_file():
         raise InputError(f"{file}: no such HDF5 file")
     try:
-        root = h5py.File(file, "r")
+        root = open_hdf5(file)
     except OSError as error:
         raise InputError(f"{file}: neither a folder nor a readable HDF5 file: {error}") from error
     with root:

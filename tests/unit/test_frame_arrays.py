@@ -168,14 +168,17 @@ def test_compressed_data_in_threads_and_in_a_forked_process(tmp_path):
     file = Path(tmp_path / "data.hdf5")
     whole = RNG.normal(size=(50, 6))
     with h5py.File(file, "w") as root:
-        root["type.raw"], root["nopbc"] = [0, 0], True
+        root["type.raw"] = [0, 0]
         root.create_dataset("set.0/coord.npy", data=whole, compression="gzip", chunks=(7, 6))
+        cells = np.tile(9.0 * np.eye(3).ravel(), (50, 1))  # cells are read while the file is open to look at it
+        root.create_dataset("set.0/box.npy", data=cells, compression="gzip")
     coord = load_system(f"{file}#/", ["O"]).coord
 
     def agrees(frame):
         return np.array_equal(coord[frame].ravel(), whole[frame])
 
     assert agrees(0)
+    assert load_system(f"{file}#/", ["O"]).num_frames == 50  # once more, while a dataset is open
     child = os.fork()
     if child == 0:
         os._exit(0 if all(map(agrees, range(50))) else 1)
