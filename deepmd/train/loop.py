@@ -167,6 +167,7 @@ def _train(job: Job, on_row: OnRow | None, clock: Clock, stack: ExitStack) -> No
                 _save(job, step)
         advance(step)
         if stop is not None and not last:
+            world.from_leader(None)  # it has saved: torchrun ends all others as soon as one process has ended
             message = f"stopped by {stop.name} after step {step}; to go on: {job.go_on}"
             log.warning(message)
             raise make_stop(stop, message)

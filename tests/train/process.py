@@ -1,7 +1,7 @@
 """One process of a training, started by torchrun: python process.py JSON writes its rows to rows.json.
 
 JSON: `die`, rank and step at which the process sends itself a `signal` (SIGKILL) in its first life; `arguments` of the
-command line.
+command line; `saving`, seconds that a checkpoint takes longer.
 """
 
 import functools
@@ -9,22 +9,29 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import deepmd.train.main
 from deepmd import cli
+from deepmd.adapters.torch.trainer import TorchTrainer
 
 
 def run(task: dict) -> int:
     """Run the command; return its exit code."""
     rank, again = int(os.environ["RANK"]), os.environ["TORCHELASTIC_RESTART_COUNT"] != "0"
-    rows = []
+    rows, save = [], TorchTrainer.save
+
+    def save_slowly(*args):
+        time.sleep(task.get("saving", 0))
+        return save(*args)
 
     def note(step, *row):
         rows.append([step, *row])
         if [rank, step] == task.get("die") and not again:
             os.kill(os.getpid(), signal.Signals[task.get("signal", "SIGKILL")])
 
+    TorchTrainer.save = save_slowly
     deepmd.train.main.train = functools.partial(deepmd.train.main.train, on_row=note)
     code = cli.main(["--pt", "train", "input.json", "--skip-neighbor-stat", *task.get("arguments", [])])
     if rank == 0:

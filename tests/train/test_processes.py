@@ -119,6 +119,20 @@ def test_processes_walk_the_path_of_one(alone, kind, processes):
     assert f"{processes} processes" in out
 
 
+@pytest.mark.parametrize("order", [("float32", "float64"), ("float64", "float32")])
+def test_every_process_sends_the_sums_of_two_precisions_in_the_same_order(monkeypatch, order):
+    """That of the arrays. A set of two precisions has another order in each process, which then wait or abort."""
+    torch = require("torch")
+    from deepmd.adapters.torch.world import TorchWorld
+
+    sent = []
+    monkeypatch.setattr("torch.distributed.all_reduce", sent.append)
+    arrays = [torch.arange(number, dtype=getattr(torch, name)) for name in (*order, order[0]) for number in (2, 3)]
+    out = TorchWorld.sums(object.__new__(TorchWorld), arrays)
+    assert [each.dtype for each in sent] == [getattr(torch, name) for name in order]
+    assert all(map(torch.equal, out, arrays))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["se_e2_a", "dpa1"])
 def test_a_restart_may_have_another_number_of_processes(alone, kind):
@@ -154,10 +168,17 @@ def test_the_death_of_a_process_ends_the_training_with_one_message(tmp_path):
 
 
 @pytest.mark.slow
-def test_all_stop_when_one_is_asked_to(tmp_path):
-    """The request of one process reaches the others beside the next step, and all stop after the step after that."""
+@pytest.mark.parametrize("asked", [0, 1])
+def test_all_stop_when_one_is_asked_to(tmp_path, asked):
+    """The request of one process reaches the others beside the next step, and all stop after the step after that.
+
+    They wait for the checkpoint: as soon as one has ended, torchrun sends SIGTERM to the others, and a second signal
+    ends the process that was asked.
+    """
     require("torch")
-    _, out = launch(tmp_path / "run", tree_of("se_e2_a", tmp_path, 1), 2, code=1, die=[1, 12], signal="SIGTERM")
+    tree = tree_of("se_e2_a", tmp_path, 1)
+    tree["training"]["save_freq"] = STEPS
+    _, out = launch(tmp_path / "run", tree, 2, code=1, die=[asked, 12], signal="SIGTERM", saving=5)
     assert "stopped by SIGTERM after step 13; to go on: dp --pt train input.json --restart model.ckpt" in out
     assert (tmp_path / "run" / "model.ckpt-13.pt").exists()
 

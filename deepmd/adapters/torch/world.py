@@ -69,7 +69,7 @@ class TorchWorld(World):
     def sums(self, arrays: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """See `World`. Arrays of one precision travel together."""
         out = list(arrays)
-        for dtype in {array.dtype for array in arrays}:
+        for dtype in dict.fromkeys(array.dtype for array in arrays):  # no set: its order differs between processes
             chosen = [k for k, array in enumerate(arrays) if array.dtype == dtype]
             buffer = torch.cat([arrays[k].reshape(-1) for k in chosen])
             with _peers():
