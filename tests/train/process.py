@@ -1,7 +1,7 @@
 """One process of a training, started by torchrun: python process.py JSON writes its rows to rows.json.
 
 JSON: `die`, rank and step at which the process sends itself a `signal` (SIGKILL) in its first life; `arguments` of the
-command line; `saving`, seconds that a checkpoint takes longer.
+command line; `saving`, seconds that a checkpoint takes longer; `times`, trainings one after another (1).
 """
 
 import functools
@@ -33,7 +33,8 @@ def run(task: dict) -> int:
 
     TorchTrainer.save = save_slowly
     deepmd.train.main.train = functools.partial(deepmd.train.main.train, on_row=note)
-    code = cli.main(["--pt", "train", "input.json", "--skip-neighbor-stat", *task.get("arguments", [])])
+    command = ["--pt", "train", "input.json", "--skip-neighbor-stat", *task.get("arguments", [])]
+    code = max(cli.main(command) for _ in range(task.get("times", 1)))
     if rank == 0:
         Path("rows.json").write_text(json.dumps(rows))
     return code

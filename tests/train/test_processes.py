@@ -146,6 +146,17 @@ def test_a_restart_may_have_another_number_of_processes(alone, kind):
 
 
 @pytest.mark.slow
+def test_the_same_processes_train_twice(tmp_path):
+    """They do not wait for the addresses of the first training."""
+    require("torch")
+    tree = tree_of("se_e2_a", tmp_path, 1)
+    tree["training"]["numb_steps"] = 2
+    rows, _ = launch(tmp_path / "run", tree, 2, times=2)
+    assert len(rows) == 4
+    assert rows[:2] == rows[2:]
+
+
+@pytest.mark.slow
 def test_two_nodes(alone):
     folder, expected = alone("se_e2_a")
     with socket.socket() as free:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,6 +20,10 @@ LONGEST_WAIT = timedelta(hours=2)
 """Longest wait for another process that lives, for instance while it fits biases. A dead one is noticed at once."""
 
 
+_trainings = itertools.count()
+"""Trainings of this process, which each process counts alike."""
+
+
 class TorchWorld(World):
     """The processes that `torchrun` has started (see `World`); arrays are tensors, of this process's device."""
 
@@ -29,8 +34,8 @@ class TorchWorld(World):
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         with _peers():
             store, self.rank, self.size = next(iter(dist.rendezvous("env://")))
-            # apart from what processes that died have left, because torchrun keeps one store for all restarts
-            self._store = dist.PrefixStore(f"restart {restarts()}", store)
+            # torchrun keeps one store for all: addresses of processes that died and of trainings before stay in it
+            self._store = dist.PrefixStore(f"restart {restarts()}, training {next(_trainings)}", store)
             dist.init_process_group(
                 backend, store=self._store, rank=self.rank, world_size=self.size, timeout=LONGEST_WAIT
             )
