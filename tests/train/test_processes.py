@@ -284,6 +284,13 @@ def test_a_second_training_of_the_same_files_is_refused(tmp_path, option):
     assert run(tmp_path, tree, "torch")
 
 
+def test_a_curve_with_the_name_of_the_checkpoints_is_locked_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with ExitStack() as locks:
+        lock_places(parse_input(small_input(save_ckpt="run", disp_file="./run")), locks)
+        assert [path.name for path in tmp_path.iterdir()] == [".run.lock"]
+
+
 @pytest.mark.parametrize(("rule", "factor"), [("none", 1.0), ("linear", 4.0), ("sqrt", 2.0)])
 def test_the_learning_rate_of_four_processes(rule, factor):
     """The rule scales start_lr; the last rate stays, unless it is given as a part of start_lr."""
