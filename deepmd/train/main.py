@@ -91,7 +91,7 @@ def _together(backend: str) -> Iterator[World]:
     try:
         yield world
         world.leave()
-    except InputError as error:
+    except (InputError, OSError) as error:
         if world.reports():
             raise
         raise SystemExit(FAILED) from error  # another process says why

@@ -1,9 +1,11 @@
 """One process of a training, started by torchrun: python process.py JSON writes its rows to rows.json.
 
 JSON: `die`, rank and step at which the process sends itself a `signal` (SIGKILL) in its first life; `arguments` of the
-command line; `saving`, seconds that a checkpoint takes longer; `times`, trainings one after another (1).
+command line; `saving`, seconds that a checkpoint takes longer, or "full" for a full disk; `times`, trainings one after
+another (1).
 """
 
+import errno
 import functools
 import json
 import os
@@ -23,6 +25,8 @@ def run(task: dict) -> int:
     rows, save = [], TorchTrainer.save
 
     def save_slowly(*args):
+        if task.get("saving") == "full":
+            raise OSError(errno.ENOSPC, "No space left on device", "model.ckpt")
         time.sleep(task.get("saving", 0))
         return save(*args)
 

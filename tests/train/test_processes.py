@@ -210,6 +210,13 @@ def test_torchrun_goes_on_after_a_death(alone):
         assert (place / "model.ckpt.bak-0" / f"model.ckpt-{STEPS}.pt").read_bytes() == other
 
 
+@pytest.mark.slow
+def test_a_full_disk_is_reported_once(tmp_path):
+    require("torch")
+    _, out = launch(tmp_path / "run", tree_of("se_e2_a", tmp_path, 1), 2, code=1, saving="full")
+    assert re.findall("dp: error: .*", out) == ["dp: error: model.ckpt: No space left on device"]
+
+
 def test_an_error_of_one_process_is_reported_once(tmp_path):
     """NaN in the part of the second process: the message names the step and the batch, as with one process."""
     require("torch")
