@@ -27,7 +27,7 @@ BLOCK_BYTES = 2**20
 
 
 class Stored(Hashable, Protocol):
-    """An array in a file. Hashable: arrays with equal attributes are the same array."""
+    """An array in a file, whose path is absolute. Hashable: arrays with equal attributes are the same array."""
 
     @property
     def shape(self) -> tuple[int, ...]:

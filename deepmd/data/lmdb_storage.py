@@ -172,8 +172,9 @@ class LmdbStorage:
     def __init__(self, path: str) -> None:
         self.where = path
         self._path, _, self._system = path.partition("#")
-        self._version = version_of(Path(self._path) / "data.mdb")
-        self._data = _open(self._path, self._version)
+        self._place = str(Path(self._path).absolute())  # frames are read later, maybe from another working directory
+        self._version = version_of(Path(self._place) / "data.mdb")
+        self._data = _open(self._place, self._version)
 
     def name(self, *parts: str) -> str:
         """See `Storage`."""
@@ -200,7 +201,7 @@ class LmdbStorage:
             width = self._data.record(int(frames.keys[0]))[name].size
         except (ValueError, KeyError) as error:
             raise InputError(f"{self.name(*parts)}: cannot be read: {error}") from error
-        return Field(self._path, self._version, self._system or "", name, (len(frames.keys), width))
+        return Field(self._place, self._version, self._system or "", name, (len(frames.keys), width))
 
     def systems(self, patterns: Sequence[str] | None) -> list[str]:
         """See `Storage`."""

@@ -149,7 +149,7 @@ def _npy(path: Path) -> Mapped:
     needed = math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or needed > size - start:
         raise ValueError(f"its header claims the shape {shape}, {needed:.3g} bytes, and {size - start} follow")
-    return Mapped(str(path), shape, dtype, start, fortran, version_of(path))
+    return Mapped(str(path.absolute()), shape, dtype, start, fortran, version_of(path))
 
 
 def _mode(path: Path) -> int:
@@ -203,7 +203,7 @@ class Group:
     def array(self, *parts: str) -> Stored:
         """See `Storage`."""
         dataset = self._dataset("/".join(parts))
-        file, offset = dataset.file.filename, dataset.id.get_offset()
+        file, offset = str(Path(dataset.file.filename).absolute()), dataset.id.get_offset()
         plain = dataset.id.get_type() == h5py.h5t.py_create(dataset.dtype)
         if offset is not None and plain and dataset.id.get_create_plist().get_external_count() == 0:
             return Mapped(file, dataset.shape, dataset.dtype, offset, False, version_of(file))

@@ -112,6 +112,21 @@ def test_frames_are_those_of_the_whole_array(tmp_path, dtype, stored):
         coord[8]
 
 
+@pytest.mark.parametrize("stored", ["npy", "contiguous", "compressed"])
+def test_frames_are_read_from_any_working_directory(tmp_path, monkeypatch, stored):
+    """Also where the same relative path names other data."""
+    for number, folder in enumerate((tmp_path / "one", tmp_path / "two")):
+        coord = np.full((2, 6), float(number))
+        write(folder / "a", [{"coord": coord}])
+        with h5py.File(folder / "a.hdf5", "w") as file:
+            file["type.raw"], file["nopbc"] = [0, 0], True
+            file.create_dataset("set.0/coord.npy", data=coord, compression="gzip" if stored == "compressed" else None)
+    monkeypatch.chdir(tmp_path / "one")
+    system = load_system("a" if stored == "npy" else "a.hdf5#/", ["O"])
+    monkeypatch.chdir(tmp_path / "two")
+    assert not np.any(system.coord[1])
+
+
 def test_numbers_are_checked_when_a_frame_is_used(tmp_path):
     bad = np.zeros((3, 6))
     bad[1, 4] = np.nan
