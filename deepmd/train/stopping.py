@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -15,8 +16,10 @@ Asked = Callable[[], signal.Signals | None]
 def stop_requests() -> Iterator[Asked]:
     """Yield a function that returns the signal that has asked to stop, if any.
 
-    After the first signal the previous handlers are back, so that a second signal ends the process. Ignored signals
-    stay ignored. Outside of the main thread nothing is installed, because Python handles signals in the main thread.
+    After the first signal the previous handlers are back, so that a second signal ends the process. But torchrun passes
+    the SIGTERM on that a batch system has sent to every process: there a second one is ignored, and torchrun kills
+    after 30 s. Ignored signals stay ignored. Outside of the main thread nothing is installed, because Python
+    handles signals in the main thread.
     """
     received: list[signal.Signals] = []
     before: dict[signal.Signals, Any] = {}
@@ -28,6 +31,8 @@ def stop_requests() -> Iterator[Asked]:
     def note(number: int, _frame: Any) -> None:
         received.append(signal.Signals(number))
         restore()
+        if number == signal.SIGTERM and "TORCHELASTIC_RUN_ID" in os.environ:
+            signal.signal(number, signal.SIG_IGN)
 
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):

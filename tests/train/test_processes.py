@@ -21,6 +21,7 @@ from deepmd.io.sections import CosineDecay, ExpDecay
 from deepmd.io.train_input import parse_input
 from deepmd.train.places import lock_places
 from deepmd.train.schedule import learning_rate, scaled
+from deepmd.train.stopping import stop_requests
 
 ROOT = Path(__file__).parents[2]
 STEPS = 30
@@ -192,6 +193,22 @@ def test_all_stop_when_one_is_asked_to(tmp_path, asked):
     _, out = launch(tmp_path / "run", tree, 2, code=1, die=[asked, 12], signal="SIGTERM", saving=5)
     assert "stopped by SIGTERM after step 13; to go on: dp --pt train input.json --restart model.ckpt" in out
     assert (tmp_path / "run" / "model.ckpt-13.pt").exists()
+
+
+def test_a_second_sigterm_of_torchrun_is_ignored(monkeypatch):
+    """A batch system sends SIGTERM to torchrun and to its processes, and torchrun passes its own on."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    came = []
+    before = signal.signal(signal.SIGTERM, lambda *_: came.append("second"))
+    try:
+        with stop_requests() as asked:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+            assert (asked(), came) == (signal.SIGTERM, [])
+        signal.raise_signal(signal.SIGTERM)
+        assert came == ["second"]  # after the training it works again
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.slow
