@@ -37,6 +37,11 @@ def _concat(arrays: Sequence[torch.Tensor], *, axis: int) -> torch.Tensor:
     return arrays[0] if len(arrays) == 1 else torch.cat(list(arrays), dim=axis)
 
 
+def _argsort(x: torch.Tensor, *, axis: int) -> torch.Tensor:
+    """Sort as the standard does, stably; array-api-compat 1.12 does not."""
+    return torch.argsort(x, dim=axis, stable=True)
+
+
 def _searchsorted(x: torch.Tensor, values: torch.Tensor, *, side: str) -> torch.Tensor:
     """Find positions in sorted values; contiguous copies, because torch warns of other arrays."""
     return torch.searchsorted(x.contiguous(), values.contiguous(), right=side == "right")
@@ -90,7 +95,7 @@ def _checked(x: torch.Tensor, valid: torch.Tensor, text: str) -> torch.Tensor:
 xp: Any = SimpleNamespace(
     **{
         **{name: getattr(standard, name) for name in STANDARD},
-        "argsort": standard.argsort,
+        "argsort": _argsort,
         "bfloat16": torch.bfloat16,
         "ceil": standard.ceil,
         "checked": _checked,
