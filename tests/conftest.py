@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.abc
 import importlib.util
 import os
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -35,6 +37,20 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.gpu)
             if without:
                 item.add_marker(pytest.mark.skip(reason=f"DEVICE is {asked!r}, and torch finds no CUDA device"))
+
+
+class _Missing(importlib.abc.MetaPathFinder):
+    """Finder that skips the test which imports a framework that is not installed (see `support.require`)."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name in PACKAGES.values():
+            report = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+            report(f"{name} is not installed")
+
+
+def pytest_collection_finish():
+    """Skip tests of missing frameworks from here on; modules that import one are skipped while they are collected."""
+    sys.meta_path.append(_Missing())
 
 
 @pytest.fixture(params=list(vars(RUNNERS)))

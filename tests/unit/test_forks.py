@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import FRAMEWORKS
+from support import FRAMEWORKS, require
 from tolerances import assert_close
 
 from deepmd.process import INTRA
@@ -22,6 +22,7 @@ SIZES = (100, 600)
 
 SCRIPT = f"""
 import importlib, json, multiprocessing, sys
+from pathlib import Path
 import numpy as np
 from deepmd import DeepPot
 
@@ -50,6 +51,10 @@ def after_the_framework():
     package.matmul(package.ones((500, 500)), package.ones((500, 500)))
     return told(fresh)
 
+def has_named_threads():
+    package.matmul(package.ones((500, 500)), package.ones((500, 500)))
+    return any(path.read_text().startswith("tf_") for path in Path("/proc/self/task").glob("*/comm"))
+
 def aside(function):
     receiver, sender = fork.Pipe()
     process = fork.Process(target=lambda: sender.send(function()))
@@ -61,6 +66,9 @@ def aside(function):
 out = []
 if framework:
     package = importlib.import_module(framework)
+    if backend == "tf" and not aside(has_named_threads):
+        print("no names")
+        sys.exit()
     # TensorFlow's threads would show in all that follows; torch counts as soon as it is loaded
     out += [aside(after_the_framework) if backend == "tf" else after_the_framework()]
 potential = DeepPot(model, backend=backend)
@@ -90,10 +98,14 @@ def test_a_forked_process(backend, energies):
 
     Two threads, and settings that ask for two threads once more in the new process.
     """
+    if FRAMEWORK[backend]:
+        require(FRAMEWORK[backend])
     variables = {**os.environ, "OMP_NUM_THREADS": "2", INTRA: "2"}
     command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(MODEL), backend, FRAMEWORK[backend]]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+    if done.stdout == "no names\n":
+        pytest.skip("this TensorFlow gives its threads no names, by which its forks are recognised")
     found = json.loads(done.stdout.splitlines()[-1])
     stopped = 3 if backend == "tf" else 0
     for text in found[:stopped]:

@@ -155,7 +155,10 @@ MERGES = "a0: &a0 {x: 1}\n" + "".join(f"a{k}: &a{k} {{<<: [*a{k - 1}, *a{k - 1}]
         (LAUGHS, "repeats parts of itself"),
         (MERGES, "not a readable .yaml model"),
         ("a: &a [*a]\n", "repeats parts of itself"),
-        ("[" * 100_000, "nested more than 100 deep"),
+        (
+            "[" * 100_000,
+            "(nested more than 100 deep|not a readable .yaml model: while increasing flow level)",
+        ),  # the latter: newer PyYAML
         ("- " * 100_000, "nested more than 100 deep"),
         ("{a: " * 100_000, "nested more than 100 deep"),
         ("model: !!python/object/apply:os.mkdir [executed]\n", "not a readable .yaml model"),

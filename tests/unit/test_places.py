@@ -14,6 +14,7 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
+from support import require
 
 from deepmd.array_model.errors import InputError
 from deepmd.cli import main
@@ -156,6 +157,7 @@ def test_text_is_written_through_and_arrays_are_not(tmp_path):
 
 def test_standard_output_is_neither_replaced_nor_truncated(place):
     """With both streams in one file, as a shell does with `> all 2>&1`."""
+    require("torch")
     (place / "curve").symlink_to("/dev/stdout")
     tree = json.loads((place / "input.json").read_text())
     tree["training"]["disp_file"] = "curve"
