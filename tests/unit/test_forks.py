@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import FRAMEWORKS, mark_slow, require
+from support import FRAMEWORKS, require
 from tolerances import assert_close
 
 from deepmd.process import INTRA
@@ -91,8 +91,7 @@ def energies():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
-# torch: slow until it is understood why one forked process in three spins in a product of matrices
-@pytest.mark.parametrize("backend", mark_slow(FRAMEWORKS, ["numpy", "tf"]))
+@pytest.mark.parametrize("backend", FRAMEWORKS)
 @pytest.mark.filterwarnings("ignore::deepmd.infer.deep_pot.ExpansionWarning")
 def test_a_forked_process(backend, energies):
     """After the framework has been used by itself, after and before the model has been evaluated.

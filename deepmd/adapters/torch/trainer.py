@@ -130,10 +130,8 @@ class TorchTrainer:
         self, batch: Batch, prefactors: dict[str, float]
     ) -> tuple[torch.Tensor, dict[str, dict[str, torch.Tensor]]]:
         device = self._device
-        neighbours, conditions = (
-            neighbours_to_torch(batch.neighbours, device),
-            conditions_to_torch(batch.conditions, device),
-        )
+        neighbours = neighbours_to_torch(batch.neighbours, device)
+        conditions = conditions_to_torch(batch.conditions, device)
         labels = {name: to_torch(array, device) for name, array in batch.labels.items()}
         natoms = to_torch(batch.natoms_F, device)
         sizes = len(batch.neighbours.type_N), len(batch.natoms_F)

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from deepmd.adapters.torch.device import choose_device
+from deepmd.array_model.errors import InputError
 from deepmd.world import PeerError, World, restarts
 
 T = TypeVar("T")
@@ -33,7 +34,10 @@ class TorchWorld(World):
             torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         with _peers():
-            store, self.rank, self.size = next(iter(dist.rendezvous("env://")))
+            try:
+                store, self.rank, self.size = next(iter(dist.rendezvous("env://")))
+            except ValueError as error:  # a variable is missing or malformed
+                raise InputError(f"{error}. Start the processes with torchrun, which sets them all") from error
             # torchrun keeps one store for all: addresses of processes that died and of trainings before stay in it
             self._store = dist.PrefixStore(f"restart {restarts()}, training {next(_trainings)}", store)
             dist.init_process_group(
@@ -103,7 +107,7 @@ def _peers() -> Iterator[None]:
     """Say what a broken connection means."""
     try:
         yield
-    except (RuntimeError, ValueError) as error:
+    except RuntimeError as error:
         raise PeerError(
             "another process of this training has ended or cannot be reached. --restart auto goes on from the newest "
             f"checkpoint, and torchrun --max-restarts 1 does so by itself ({str(error).splitlines()[0]})"
