@@ -83,6 +83,18 @@ def options_of(instance: Any) -> dict[str, Any]:
     return {name: value for name, value in dataclasses.asdict(instance).items() if name not in derived}
 
 
+def adapter(cls: type[T]) -> pydantic.TypeAdapter[T]:
+    """Return pydantic's view of a config dataclass.
+
+    Types of inherited fields are resolved first, because pydantic before 2.10 looks up their names in the module of the
+    subclass.
+    """
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        field.type = hints[field.name]
+    return pydantic.TypeAdapter(cls)
+
+
 def build(cls: type[T], section: Any, where: str, not_yet: Mapping[str, Key] | None = None) -> T:
     """Build a config dataclass from a section of the input.
 
@@ -116,7 +128,7 @@ def build(cls: type[T], section: Any, where: str, not_yet: Mapping[str, Key] | N
         if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(section.get(key), dict):
             section[key] = build(kind, section[key], f"{where}/{key}")
     try:
-        return pydantic.TypeAdapter(cls).validate_python(section)
+        return adapter(cls).validate_python(section)
     except pydantic.ValidationError as error:
         raise InputError(_explain(error, where, known)) from error
 

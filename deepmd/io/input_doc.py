@@ -6,11 +6,10 @@ import dataclasses
 import json
 from typing import Any
 
-import pydantic
-
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.registry import registered
 from deepmd.io import combinations, sections
+from deepmd.io.checking import adapter
 from deepmd.losses import LOSSES
 
 OUT_TYPES = ("rst", "json", "json_schema")
@@ -98,7 +97,7 @@ def _schema() -> dict[str, Any]:
         for part in where.split("/")[:-1]:
             place = place["properties"][part]
         for kind, cls in kinds.items():
-            schema = pydantic.TypeAdapter(cls).json_schema()
+            schema = adapter(cls).json_schema()
             schema.pop("additionalProperties", None)
             if kind:
                 schema.setdefault("properties", {})["type"] = {"const": kind}
