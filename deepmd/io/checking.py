@@ -89,7 +89,7 @@ def adapter(cls: type[T]) -> pydantic.TypeAdapter[T]:
     Types of inherited fields are resolved first, because pydantic before 2.10 looks up their names in the module of the
     subclass.
     """
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         field.type = hints[field.name]
     return pydantic.TypeAdapter(cls)
