@@ -71,7 +71,7 @@ def run(steps: int) -> dict[str, float]:
     TorchTrainer.step = timed  # type: ignore[method-assign, assignment]
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         Path("input.json").write_text(json.dumps(small_input(steps)))
-        train("input.json")
+        train("input.json", backend="torch")
     return {**row, "step": 1e3 * float(np.median(np.diff(ends)))}
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import os
 import re
 import signal
 import sys
@@ -31,14 +30,6 @@ USAGE_ERROR, INTERRUPTED, TERMINATED = 2, 130, 143
 # -- commands: each calls one function ------------------------------------------------------------------------------
 
 
-def _backend(args: argparse.Namespace) -> str | None:
-    """Return the backend of the command line or of DP_BACKEND, or None."""
-    from deepmd.backends import backend_name
-
-    name = args.backend or os.environ.get("DP_BACKEND")
-    return backend_name(name) if name else None
-
-
 def _pick(args: argparse.Namespace, names: str) -> dict[str, Any]:
     """Return {name: value} of options, the keyword arguments of a function."""
     return {name: getattr(args, name) for name in names.split()}
@@ -47,14 +38,14 @@ def _pick(args: argparse.Namespace, names: str) -> dict[str, Any]:
 def _train(args: argparse.Namespace) -> None:
     from deepmd.train.main import train
 
-    names = "init_model restart init_frz_model finetune use_pretrain_script output skip_neighbor_stat"
-    train(args.INPUT, backend=_backend(args) or "torch", **_pick(args, names))
+    names = "backend init_model restart init_frz_model finetune use_pretrain_script output skip_neighbor_stat"
+    train(args.INPUT, **_pick(args, names))
 
 
 def _freeze(args: argparse.Namespace) -> None:
     from deepmd.train.main import freeze
 
-    freeze(args.checkpoint, args.output, backend=_backend(args))
+    freeze(args.checkpoint, args.output, args.backend)
 
 
 def _test(args: argparse.Namespace) -> None:
@@ -68,8 +59,7 @@ def _test(args: argparse.Namespace) -> None:
 def _compress(args: argparse.Namespace) -> None:
     from deepmd.infer.compress import compress_model
 
-    options = _pick(args, "training_script extrapolate")
-    compress_model(args.input, args.output, backend=_backend(args), **options)
+    compress_model(args.input, args.output, **_pick(args, "training_script extrapolate backend"))
 
 
 def _convert_backend(args: argparse.Namespace) -> None:

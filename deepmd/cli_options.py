@@ -35,7 +35,11 @@ def common() -> Parser:
     parser = Parser(prog="dp", add_help=False, allow_abbrev=False)
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
-        "-b", "--backend", metavar="NAME", help="backend: torch (pt), tf, numpy (np); default: DP_BACKEND, or torch"
+        "-b",
+        "--backend",
+        metavar="NAME",
+        help="backend: tf, torch (pt), numpy (np); default: DP_BACKEND, the backend of the file that is read, "
+        "or tf if TensorFlow is installed, otherwise torch",
     )
     for name, backend in BACKENDS.items():
         group.add_argument(

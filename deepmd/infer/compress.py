@@ -25,7 +25,7 @@ from deepmd.array_model.tree import map_leaves
 from deepmd.data.selection import systems_of
 from deepmd.data.statistics import neighbour_statistics
 from deepmd.data.systems import load_system
-from deepmd.io.formats import check_target, load_model, save_model
+from deepmd.io.formats import check_target, find_frozen, load_model, save_model
 from deepmd.io.model_file import ModelFile, known_distance
 from deepmd.plan.expansions import MARGIN, ask_evaluation, expand_nets
 
@@ -58,18 +58,16 @@ def compress_model(
 
     Parameters
     ----------
-    source : model file of any format; without a suffix: the suffix of the backend. A compressed file is compressed
-        anew, from its nets
+    source : model file of any format, with or without suffix (`deepmd.io.formats.find_frozen`). A compressed file is
+        compressed anew, from its nets
     target : model file to write; without a suffix: the suffix of the source
     training_script : input.json whose training data tell the shortest distance if the source does not
     extrapolate : see above; at least 1
-    backend : "tf" for `.pb`, anything else for `.pth`
+    backend : says which suffix a source without one has
     """
     if extrapolate is not None and not (math.isfinite(extrapolate) and extrapolate >= 1.0):
         raise InputError(f"extrapolate is {extrapolate}; accepted: a number of at least 1")
-    source, target = Path(source), Path(target)
-    if not source.suffix:
-        source = source.with_suffix(".pb" if backend == "tf" else ".pth")
+    source, target = find_frozen(source, backend), Path(target)
     if not target.suffix:
         target = target.with_suffix(source.suffix)
     content = load_model(source)

@@ -16,6 +16,7 @@ from deepmd.data.selection import systems_of
 from deepmd.data.systems import WIDTHS, System, load_system
 from deepmd.infer.deep_pot import GLOBAL, DeepEval, DeepPot
 from deepmd.io.atomic import check_output
+from deepmd.io.formats import find_frozen
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def measure_errors(
 
     Parameters
     ----------
-    model : model file
+    model : model file, with or without suffix (`deepmd.io.formats.find_frozen`)
     system, datafile, train_data, valid_data : systems, by one of: a folder that is searched, a file with one path a
         line, an input.json whose training or validation data are meant. Default: the current folder
     numb_test : largest number of frames of each system, 0 for all
@@ -72,7 +73,7 @@ def measure_errors(
     rng = np.random.default_rng(rand_seed) if shuffle_test else None
     found: list[tuple[int, MeanErrors]] = []
     written: set[str] = set()
-    with DeepEval(model, head=head, backend=backend) as potential:
+    with DeepEval(find_frozen(model, backend), head=head, backend=backend) as potential:
         for path in folders:
             log.info("# ---------------output of dp test--------------- ")
             log.info("# testing system : %s", path)

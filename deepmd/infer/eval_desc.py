@@ -14,6 +14,7 @@ from deepmd.data.selection import files_of, systems_of
 from deepmd.data.systems import load_system
 from deepmd.infer.deep_pot import DeepEval
 from deepmd.io.atomic import check_output, replacing
+from deepmd.io.formats import find_frozen
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,10 @@ def evaluate_descriptors(
     dtype: str = "native",
     backend: str | None = None,
 ) -> list[Path]:
-    """Write `OUTPUT/SYSTEM.npy` (frames, atoms, features) for each system and return the paths."""
+    """Write `OUTPUT/SYSTEM.npy` (frames, atoms, features) for each system and return the paths.
+
+    `model`: a model file, with or without suffix (`deepmd.io.formats.find_frozen`).
+    """
     if dtype not in DTYPES:
         raise InputError(f"dtype is {dtype!r}; accepted: {', '.join(DTYPES)}")
     folders = systems_of(system=system, datafile=datafile)
@@ -37,6 +41,7 @@ def evaluate_descriptors(
     twice = [path for path in paths if paths.count(path) > 1]
     if twice:
         raise InputError(f"{twice[0]}: two systems have this name; evaluate them one by one, with an --output each")
+    model = find_frozen(model, backend)
     potential = DeepEval(model, backend=backend)
     try:
         Path(output).mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from deepmd.array_model.errors import InputError
-from deepmd.backends import framework
+from deepmd.backends import BACKENDS, asked_backend, default_backend, framework
 from deepmd.io.atomic import check_output
 from deepmd.io.model_file import ModelFile
 
@@ -51,6 +51,20 @@ def suffix_of(path: str | os.PathLike[str]) -> str:
 def backend_of(path: str | os.PathLike[str]) -> str:
     """Return the backend that evaluates a file."""
     return FORMATS[suffix_of(path)][3]
+
+
+def find_frozen(path: str | os.PathLike[str], backend: str | None = None) -> Path:
+    """Return a model file that may be named without suffix.
+
+    The suffix is that of the backend that is asked for (argument or DP_BACKEND); else that of the only file of this
+    name; else that of the default backend.
+    """
+    path, asked = Path(path), asked_backend(backend)
+    if path.suffix:
+        return path
+    places = {name: Path(f"{path}{row.frozen}") for name, row in BACKENDS.items()}
+    there = [place for place in places.values() if place.exists()]
+    return there[0] if asked is None and len(there) == 1 else places[asked or default_backend()]
 
 
 def load_model(path: str | os.PathLike[str], training_input: str | os.PathLike[str] | None = None) -> ModelFile:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from deepmd.adapters.contracts import checkpoint_module
 from deepmd.array_model.errors import InputError
+from deepmd.backends import asked_backend, default_backend
 from deepmd.io.atomic import write_text
-from deepmd.io.formats import FORMATS
+from deepmd.io.formats import FORMATS, backend_of
 
 
 def announce(backend: str, prefix: Path, name: str, step: int, keep: int, link: Path) -> None:
@@ -59,14 +60,27 @@ def newest(folder: str | os.PathLike[str]) -> Path:
     raise InputError(f"{state}: names {name!r}, which is not there")
 
 
-def locate(path: str | os.PathLike[str]) -> Path:
-    """Return the model file that a user names by a file, the prefix of a checkpoint, or the folder of a training."""
+def find_checkpoint(prefix: str | os.PathLike[str], backend: str | None = None) -> Path | None:
+    """Return the checkpoint with a prefix, if any. Of several, that of the backend asked for, or of the default one."""
+    there = [path for ending in (".pt", ".index") if (path := Path(f"{prefix}{ending}")).is_file()]
+    if len(there) > 1:
+        chosen = asked_backend(backend) or default_backend()
+        there.sort(key=lambda path: backend_of(path) != chosen)
+    return there[0] if there else None
+
+
+def locate(path: str | os.PathLike[str], backend: str | None = None) -> Path:
+    """Return the model file that a user names by a file, the prefix of a checkpoint, or the folder of a training.
+
+    `backend` decides between checkpoints with the same prefix (`find_checkpoint`).
+    """
     path = Path(path)
     if path.is_dir():
         return path if (path / "saved_model.pb").is_file() else newest(path)
-    for candidate in (path, Path(f"{path}.pt"), Path(f"{path}.index")):
-        if candidate.is_file():
-            return candidate
+    if path.is_file():
+        return path
+    if checkpoint := find_checkpoint(path, backend):
+        return checkpoint
     raise InputError(
         f"{path}: no such checkpoint or model file (looked for {path.name}, {path.name}.pt, {path.name}.index; "
         f"formats: {', '.join(FORMATS)})"

@@ -9,13 +9,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from deepmd.array_model.errors import InputError
-from deepmd.backends import framework
+from deepmd.backends import BACKENDS, asked_backend, default_backend, framework, tell_choice
 from deepmd.io.formats import LAMMPS, WRITABLE, backend_of, check_target, load_model, save_model
 from deepmd.train.checkpoints import locate
 from deepmd.train.loop import OnRow, run
 from deepmd.train.places import OUTPUT
 from deepmd.train.prepare import prepare
-from deepmd.train.start import Continue, FineTune, Fresh, Named, Newest, Start, Take
+from deepmd.train.start import Continue, FineTune, Fresh, Named, Newest, Start, Take, backend_of_start
 from deepmd.world import ALONE, World, processes, restarts
 
 FAILED = 2
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 def train(
     input_path: str | os.PathLike[str],
     *,
-    backend: str = "torch",
+    backend: str | None = None,
     init_model: str | None = None,
     restart: str | None = None,
     init_frz_model: str | None = None,
@@ -42,7 +42,8 @@ def train(
     Parameters
     ----------
     input_path : input.json
-    backend : "torch" or "tf"
+    backend : "torch" or "tf". Default: the environment variable DP_BACKEND; else the backend of the file to start from;
+        else TensorFlow where it is installed, otherwise torch
     init_model, init_frz_model : checkpoint or model file of any format to take the parameters from
     restart : checkpoint of the same backend to continue; "auto": the newest of this training, or start if there is none
     finetune : checkpoint or model file to take the parameters from; energy biases are fitted to the new data
@@ -57,7 +58,11 @@ def train(
         raise InputError("--init-model, --restart, --init-frz-model and --finetune exclude each other")
     named = starts[0] if starts and restart != "auto" else Fresh()
     start: Start = Newest(named) if restart == "auto" or restarts() else named
+    asked = asked_backend(backend)
+    followed = None if asked else backend_of_start(start, input_path)
+    backend = asked or default_backend(followed)
     with _together(backend) as world, ExitStack() as locks:
+        log.info("%s", tell_choice(backend, by_default=not asked and not followed))
         job = prepare(
             input_path,
             start,
@@ -101,12 +106,13 @@ def _together(backend: str) -> Iterator[World]:
 def freeze(checkpoint: str = ".", output: str = "frozen_model", backend: str | None = None) -> Path:
     """Write the model of a checkpoint (a file, a prefix, or the folder of a training) as a model file; return its path.
 
-    An output without suffix gets `.pth` or `.pb`, the format of the backend that trained the model.
+    An output without suffix gets that of the backend: the one asked for (argument or DP_BACKEND), or else the one that
+    trained the model.
     """
-    source = locate(checkpoint)
+    source = locate(checkpoint, backend)
     target = Path(output)
     if target.suffix not in WRITABLE:
-        target = Path(f"{output}{'.pb' if (backend or backend_of(source)) == 'tf' else '.pth'}")
+        target = Path(f"{output}{BACKENDS[asked_backend(backend) or default_backend(backend_of(source))].frozen}")
     check_target(target, source)
     content = load_model(source)
     save_model(target, content)

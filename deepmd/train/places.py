@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from deepmd.array_model.errors import InputError
+from deepmd.backends import flag
 from deepmd.data.stat_file import is_hdf5
 from deepmd.io.atomic import check_output, is_stream, real
 from deepmd.io.train_input import TrainInput
@@ -111,6 +112,5 @@ def go_on(
     options: TrainInput, backend: str, input_path: str | os.PathLike[str], output: str, use_pretrain_script: bool
 ) -> str:
     """Return the command that continues the training from its newest checkpoint."""
-    flag = {"torch": "--pt", "tf": "--tf"}[backend]
     more = [*(["-o", output] if output != OUTPUT else []), *(["--use-pretrain-script"] if use_pretrain_script else [])]
-    return shlex.join(["dp", flag, "train", str(input_path), "--restart", options.training.save_ckpt, *more])
+    return shlex.join(["dp", flag(backend), "train", str(input_path), "--restart", options.training.save_ckpt, *more])

@@ -55,7 +55,7 @@ def prepare(
     world: World,
     locks: ExitStack,
     *,
-    backend: str = "torch",
+    backend: str,
     use_pretrain_script: bool = False,
     output: str = OUTPUT,
     skip_neighbor_stat: bool = False,
@@ -79,7 +79,7 @@ def prepare(
     options = parse_input(tree)
 
     folders, more_folders = find_folders(options.data, DATA), find_folders(options.validation, VALIDATION)
-    started = [] if start.path is None else [locate(start.path)]
+    started = [] if start.path is None else [locate(start.path, backend)]
     tables = [leaf for leaf in flatten(tree["model"]).values() if isinstance(leaf, str)]  # and frozen models among them
     reads = [input_path, *started, *tables, *files_of([*folders, *more_folders])]
     if world.leads:

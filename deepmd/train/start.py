@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,9 +21,9 @@ from deepmd.host import plain
 from deepmd.io.formats import backend_of, load_model
 from deepmd.io.model_file import ModelFile, model_to_dict
 from deepmd.io.sections import TrainingSection
-from deepmd.io.train_input import TrainInput
+from deepmd.io.train_input import TrainInput, read_input
 from deepmd.io.write_input import model_tree
-from deepmd.train.checkpoints import locate
+from deepmd.train.checkpoints import find_checkpoint, locate
 from deepmd.train.trainable import tie_shared_vectors
 from deepmd.world import World
 
@@ -69,13 +70,25 @@ class Newest:
 Start = Named | Newest
 
 
+def _link(tree: dict[str, Any]) -> str:
+    """Return the prefix of the links to the newest checkpoint of the training that an input describes."""
+    section = tree.get("training")
+    return str(section.get("save_ckpt", TrainingSection.save_ckpt)) if isinstance(section, dict) else ""
+
+
+def backend_of_start(start: Start, input_path: str | os.PathLike[str]) -> str | None:
+    """Return the backend of the file that a training starts from, None if it starts from none."""
+    if isinstance(start, Newest):
+        found = find_checkpoint(_link(read_input(input_path)[0]))
+        return backend_of(found) if found else backend_of_start(start.otherwise, input_path)
+    return None if start.path is None else backend_of(locate(start.path))
+
+
 def resolve(start: Start, tree: dict[str, Any], backend: str, world: World) -> Named:
     """Return the checkpoint or other start that `Newest` means for an input."""
     if not isinstance(start, Newest):
         return start
-    section = tree.get("training")
-    named = section.get("save_ckpt", TrainingSection.save_ckpt) if isinstance(section, dict) else ""
-    newest = f"{named}{checkpoint_module(backend).ENDINGS[-1]}"
+    newest = f"{_link(tree)}{checkpoint_module(backend).ENDINGS[-1]}"
     return Continue(newest) if world.from_leader(Path(newest).is_file()) else start.otherwise
 
 
@@ -83,7 +96,7 @@ def load_start(start: Named, backend: str) -> tuple[ModelFile | None, Progress |
     """Return the model that a training starts from, and the progress of the training that is continued, if any."""
     if start.path is None:
         return None, None
-    path = locate(start.path)
+    path = locate(start.path, backend)
     if not isinstance(start, Continue):
         return load_model(path), None
     if backend_of(path) != backend or path.suffix not in (".pt", ".index"):

@@ -75,7 +75,7 @@ def ours(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("ours")
     (folder / "input.json").write_text(json.dumps(FLAT))
     with chdir(folder):
-        train("input.json", skip_neighbor_stat=True)
+        train("input.json", backend="torch", skip_neighbor_stat=True)
     return folder
 
 

@@ -327,7 +327,7 @@ def test_a_signal_keeps_everything(tmp_path, monkeypatch, capsys, backend, flag,
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_second_signal_stops_at_once(tmp_path, monkeypatch, capsys, number, code):
     signalled(monkeypatch, number, number)
-    assert started(tmp_path, quick(save_freq=1000)) == code
+    assert started(tmp_path, quick(save_freq=1000), "--pt") == code
     assert not list(tmp_path.glob("model.ckpt*"))
     assert "Traceback" not in capsys.readouterr().err
 
@@ -335,7 +335,7 @@ def test_a_second_signal_stops_at_once(tmp_path, monkeypatch, capsys, number, co
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_before_the_first_step_stops_at_once(tmp_path, monkeypatch, capsys, number, code):
     monkeypatch.setattr("deepmd.train.data.make_rule", lambda *_: os.kill(os.getpid(), number))
-    assert started(tmp_path, quick()) == code
+    assert started(tmp_path, quick(), "--pt") == code
     assert {path.name for path in tmp_path.iterdir()} == {"input.json"}
     assert "Traceback" not in capsys.readouterr().err
 
@@ -361,7 +361,8 @@ def test_a_training_outside_of_the_main_thread(tmp_path):
     found = []
     (tmp_path / "input.json").write_text(json.dumps(quick()))
     with chdir(tmp_path):
-        thread = threading.Thread(target=lambda: found.append(main(["train", "input.json", "--skip-neighbor-stat"])))
+        words = ["--pt", "train", "input.json", "--skip-neighbor-stat"]
+        thread = threading.Thread(target=lambda: found.append(main(words)))
         thread.start()
         thread.join()
     assert found == [0]

@@ -54,7 +54,7 @@ def edit(place, path, value):
 
 def test_the_good_input_trains(place):
     with chdir(place):
-        assert main(["train", "input.json"]) == 0
+        assert main(["--pt", "train", "input.json"]) == 0
 
 
 INPUTS = [
@@ -165,7 +165,7 @@ INPUTS = [
 @pytest.mark.parametrize(("path", "value", "parts"), INPUTS, ids=[f"{path}={value}" for path, value, _ in INPUTS])
 def test_input(place, capsys, path, value, parts):
     edit(place, path, value)
-    fails(place, capsys, ["train", "input.json"], *parts)
+    fails(place, capsys, ["--pt", "train", "input.json"], *parts)
 
 
 def spoil(name, change):
@@ -222,7 +222,7 @@ DATA = [
 @pytest.mark.parametrize(("change", "parts"), DATA)
 def test_data(place, capsys, change, parts):
     change(place)
-    fails(place, capsys, ["train", "input.json"], *parts)
+    fails(place, capsys, ["--pt", "train", "input.json"], *parts)
 
 
 def test_two_atoms_at_the_same_place(place, capsys):
@@ -230,13 +230,13 @@ def test_two_atoms_at_the_same_place(place, capsys):
     coord = np.load(file)
     coord[0, 3:6] = coord[0, 0:3]
     np.save(file, coord)
-    fails(place, capsys, ["train", "input.json"], "two atoms of frame 0", "same place")
+    fails(place, capsys, ["--pt", "train", "input.json"], "two atoms of frame 0", "same place")
 
 
 def test_labels_that_the_loss_does_not_read(place, capsys):
     for name in ("energy", "force"):
         (place / "water" / "set.000" / f"{name}.npy").unlink()
-    fails(place, capsys, ["train", "input.json"], "no system has any of the labels", "energy, force")
+    fails(place, capsys, ["--pt", "train", "input.json"], "no system has any of the labels", "energy, force")
 
 
 def test_batches_of_systems_with_and_without_a_label(place, capsys):
@@ -244,7 +244,7 @@ def test_batches_of_systems_with_and_without_a_label(place, capsys):
     shutil.copytree(place / "water", place / "bare")
     (place / "bare" / "set.000" / "force.npy").unlink()
     edit(place, "training/training_data", {"systems": ["water", "bare"], "batch_size": "mixed:2"})
-    fails(place, capsys, ["train", "input.json"], "training/training_data/batch_size", "bare lacks force.npy")
+    fails(place, capsys, ["--pt", "train", "input.json"], "training/training_data/batch_size", "bare lacks force.npy")
 
 
 COMMANDS = [
@@ -261,7 +261,7 @@ COMMANDS = [
     (["change-bias", "model.dp", "-s", "nowhere"], ["nowhere", "no such folder"]),
     (["change-bias", "model.dp", "-b", "1"], ["[1.0]", "['O', 'H']"]),
     (["eval-desc", "-m", "model.dp", "-s", "water", "-o", "water/type.raw"], ["water/type.raw", "cannot be made"]),
-    (["compress"], ["frozen_model.pth", "no such model file"]),
+    (["compress", "--pt"], ["frozen_model.pth", "no such model file"]),
     (["compress", "--tf"], ["frozen_model.pb", "no such model file"]),
     (["compress", "-i", "input.json"], ["input.json", "unknown model format '.json'"]),
     (["compress", "-i", "model.dp"], ["model.dp", "shortest distance", "--training-script"]),
@@ -278,16 +278,19 @@ COMMANDS = [
     (["compress", "-i", "model.dp", "-s", "fine"], ["--step", "'fine'"]),
     (["compress", "-i", "model.dp", "--extrapolat", "2"], ["--extrapolat", "Did you mean '--extrapolate'?"]),
     (["train"], ["INPUT"]),
-    (["train", "nowhere.json"], ["nowhere.json", "No such file"]),
+    (["--pt", "train", "nowhere.json"], ["nowhere.json", "No such file"]),
     (["train", "input.json", "--skip-neigbor-stat"], ["--skip-neigbor-stat", "Did you mean '--skip-neighbor-stat'?"]),
     (["train", "input.json", "--backend", "jaxx"], ["unknown backend 'jaxx'"]),
     (["train", "input.json", "--backend", "numpy"], ["numpy backend does not train", "torch"]),
-    (["train", "input.json", "--finetune", "model.dp"], ["another model"]),
-    (["train", "input.json", "--use-pretrain-script"], ["--use-pretrain-script", "needs a model file"]),
-    (["train", "input.json", "--restart", "nowhere"], ["nowhere", "no such checkpoint"]),
-    (["train", "input.json", "--restart", "model.dp"], ["not a checkpoint of the torch backend", "--init-model"]),
-    (["train", "input.json", "--init-model", "model.dp"], ["another model"]),
-    (["train", "input.json", "-o", "nowhere/out.json"], ["--output", "nowhere"]),
+    (["--pt", "train", "input.json", "--finetune", "model.dp"], ["another model"]),
+    (["--pt", "train", "input.json", "--use-pretrain-script"], ["--use-pretrain-script", "needs a model file"]),
+    (["--pt", "train", "input.json", "--restart", "nowhere"], ["nowhere", "no such checkpoint"]),
+    (
+        ["--pt", "train", "input.json", "--restart", "model.dp"],
+        ["not a checkpoint of the torch backend", "--init-model"],
+    ),
+    (["--pt", "train", "input.json", "--init-model", "model.dp"], ["another model"]),
+    (["--pt", "train", "input.json", "-o", "nowhere/out.json"], ["--output", "nowhere"]),
     (["freeze"], ["no checkpoint here"]),
     (["test", "-m", "nowhere.pth", "-s", "water"], ["nowhere.pth", "no such model file"]),
     (["test", "-m", "model.dp", "-s", "nowhere"], ["nowhere"]),
@@ -397,4 +400,4 @@ def test_a_missing_framework(place, backend, package):
 def test_an_unwritable_folder(place, capsys, monkeypatch):
     """Root may write anywhere, so the answer of the system is replaced."""
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    fails(place, capsys, ["train", "input.json"], "training/save_ckpt", "not writable")
+    fails(place, capsys, ["--pt", "train", "input.json"], "training/save_ckpt", "not writable")

@@ -33,7 +33,6 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], d
     monkeypatch.setitem(sys.modules, "deepmd.train.main", training)  # type: ignore[arg-type]
     monkeypatch.setattr("deepmd.infer.measure_errors", record("test"))
     monkeypatch.setattr("deepmd.infer.compress.compress_model", record("compress"))
-    monkeypatch.delenv("DP_BACKEND", raising=False)
     return made
 
 
@@ -47,9 +46,11 @@ def failing(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_help_is_fast_and_loads_no_array_package() -> None:
+    """Nor does the choice of a backend."""
     heavy = ("numpy", "h5py", "yaml", "pydantic", "vesin", "ase", "rich", "scipy", "torch", "tensorflow", "autograd")
     loaded = f"', '.join(set({heavy}) & set(sys.modules))"
-    program = f"import sys; from deepmd.cli import main; code = main(['-h']); sys.exit(code or {loaded} or 0)"
+    choice = "from deepmd.backends import default_backend, tell_choice; tell_choice(default_backend('torch'), True)"
+    program = f"import sys; from deepmd.cli import main; code = main(['-h']); {choice}; sys.exit(code or {loaded} or 0)"
     times = []
     for _ in range(3):
         before = sum(os.times()[2:4])
@@ -80,29 +81,17 @@ def test_backend_flags_are_the_names_of_backends() -> None:
 @pytest.mark.parametrize(
     ("argv", "backend"),
     [
-        (["train", "in.json"], "torch"),
+        (["train", "in.json"], None),
         (["--tf", "train", "in.json"], "tf"),
-        (["-b", "tensorflow", "train", "in.json"], "tf"),
-        (["train", "in.json", "--backend", "pytorch"], "torch"),
+        (["-b", "tensorflow", "train", "in.json"], "tensorflow"),
+        (["train", "in.json", "--backend", "pytorch"], "pytorch"),
         (["train", "--np", "in.json"], "numpy"),
     ],
 )
-def test_the_backend_may_stand_anywhere(calls: list[Any], argv: list[str], backend: str) -> None:
+def test_the_backend_may_stand_anywhere(calls: list[Any], argv: list[str], backend: str | None) -> None:
     assert cli.main(argv) == 0
     name, args, kwargs = calls[0]
     assert (name, args, kwargs["backend"]) == ("train", ("in.json",), backend)
-
-
-def test_the_backend_of_the_environment(calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DP_BACKEND", "tensorflow")
-    assert (
-        cli.main(["train", "in.json"])
-        == cli.main(["train", "in.json", "--pt"])
-        == cli.main(["freeze"])
-        == cli.main(["test"])
-        == 0
-    )
-    assert [kwargs["backend"] for _, _, kwargs in calls] == ["tf", "torch", "tf", None]
 
 
 def test_train_options(calls: list[Any]) -> None:
@@ -120,7 +109,7 @@ def test_train_options(calls: list[Any]) -> None:
         },
         **{"output": "all.json", "skip_neighbor_stat": True},
     }
-    assert calls == [("train", ("in.json",), {"backend": "torch", **expected})]
+    assert calls == [("train", ("in.json",), {"backend": None, **expected})]
 
 
 def test_compress_options(calls: list[Any]) -> None:
@@ -138,7 +127,7 @@ def test_compress_options(calls: list[Any]) -> None:
 
 def test_freeze_and_test_options(calls: list[Any]) -> None:
     assert cli.main(["freeze", "-c", "here", "-o", "model.pth"]) == 0
-    assert calls.pop() == ("freeze", ("here", "model.pth"), {"backend": None})
+    assert calls.pop() == ("freeze", ("here", "model.pth", None), {})
     data = ["-f", "list.txt", "-n", "7", "-r", "3", "--shuffle-test"]
     assert cli.main(["test", "-m", "m.pth", *data, "-d", "out", "-a", "--head", "h", "--tf"]) == 0
     assert calls.pop()[2] == {

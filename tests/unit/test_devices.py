@@ -86,7 +86,7 @@ def test_every_backend_checks_the_device_first(backend, package, file_of):
 @pytest.mark.parametrize(
     "command",
     [
-        "train input.json",
+        "--pt train input.json",
         "test -m model.pth -s water",
         "model-devi -m model.pth model.pth -s water",
         "change-bias model.pth -s water",

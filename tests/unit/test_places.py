@@ -66,13 +66,13 @@ def test_a_training_replaces_nothing_that_it_reads(place, capsys, change, parts)
     tree = json.loads((place / "input.json").read_text())
     tree["training"].update(change)
     (place / "input.json").write_text(json.dumps(tree))
-    refused(place, capsys, ["train", "input.json"], parts)
+    refused(place, capsys, ["--pt", "train", "input.json"], parts)
 
 
 COMMANDS = [
-    (["train", "input.json", "-o", "input.json"], ["--output", "same file as input.json"]),
-    (["train", "input.json", "-o", "water/set.000/../type.raw"], ["--output", "type.raw, which is read"]),
-    (["train", "input.json", "-l", "input.json"], ["--log-path", "input.json", "no log"]),
+    (["--pt", "train", "input.json", "-o", "input.json"], ["--output", "same file as input.json"]),
+    (["--pt", "train", "input.json", "-o", "water/set.000/../type.raw"], ["--output", "type.raw, which is read"]),
+    (["--pt", "train", "input.json", "-l", "input.json"], ["--log-path", "input.json", "no log"]),
     (["convert-backend", "model.dp", "model.dp"], ["same file"]),
     (["convert-backend", "model.dp", "folder.pth"], ["folder.pth", "it is a folder"]),
     (["convert-backend", "model.dp", "fifo.pth"], ["fifo.pth", "a device or FIFO"]),
@@ -162,7 +162,7 @@ def test_standard_output_is_neither_replaced_nor_truncated(place):
     tree = json.loads((place / "input.json").read_text())
     tree["training"]["disp_file"] = "curve"
     (place / "input.json").write_text(json.dumps(tree))
-    words = [sys.executable, "-m", "deepmd", "train", "input.json", "-o", "/dev/stdout", "--skip-neighbor-stat"]
+    words = [sys.executable, "-m", "deepmd", "--pt", "train", "input.json", "-o", "/dev/stdout", "--skip-neighbor-stat"]
     with (place / "all").open("w") as file:
         file.write("before\n")
         file.flush()
