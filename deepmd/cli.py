@@ -68,6 +68,12 @@ def _convert_backend(args: argparse.Namespace) -> None:
     convert(args.INPUT, args.OUTPUT, args.training_input)
 
 
+def _convert_from(args: argparse.Namespace) -> None:
+    from deepmd.io import convert
+
+    convert(args.input_model, args.output_model)
+
+
 def _show(args: argparse.Namespace) -> None:
     from deepmd.infer import show_model
 
@@ -100,6 +106,12 @@ def _eval_desc(args: argparse.Namespace) -> None:
     evaluate_descriptors(args.model, **_pick(args, "system datafile output dtype backend"))
 
 
+def _embed(args: argparse.Namespace) -> None:
+    from deepmd.infer.eval_desc import write_embeddings
+
+    write_embeddings(args.model, **_pick(args, "system datafile output dtype backend"))
+
+
 def _doc_train_input(args: argparse.Namespace) -> None:
     from deepmd.io.input_doc import input_doc
 
@@ -116,9 +128,11 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None], Callable[[argparse.Name
         _compress,
     ),
     "convert-backend": ("convert a model file into another format", options.convert_options, _convert_backend),
+    "convert-from": ("write a graph of an old DeePMD-kit anew", options.convert_from_options, _convert_from),
     "model-devi": ("tell how far several models are from each other", options.model_devi_options, _model_devi),
     "change-bias": ("fit the energy biases of a model to other data", options.change_bias_options, _change_bias),
     "eval-desc": ("write the descriptors of data", options.eval_desc_options, _eval_desc),
+    "embed": ("write descriptors and hidden layers of data into one file", options.embed_options, _embed),
     "doc-train-input": ("list the keys of the input", options.doc_options, _doc_train_input),
     "show": ("tell what a model file holds", options.show_options, _show),
     "neighbor-stat": ("count neighbours in data", options.neighbor_stat_options, _neighbor_stat),
@@ -134,7 +148,7 @@ def _parser(common: Parser) -> Parser:
         epilog="Options above may stand before or after the command: "
         "`dp --tf train input.json`, `dp train input.json --backend tf`.",
     )
-    parser.add_argument("--version", action="version", version=f"deepmd {__version__}")
+    parser.add_argument("--version", action="version", version=f"deepmd v{__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name, (text, add_options, _) in COMMANDS.items():
         description = f"{text[0].upper()}{text[1:]}."

@@ -186,6 +186,18 @@ def convert_options(parser: Parser) -> None:
     )
 
 
+def convert_from_options(parser: Parser) -> None:
+    """Add the options of `dp convert-from`."""
+    versions = ("auto", "0.12", "1.0", "1.1", "1.2", "1.3", "2.0")
+    parser.add_argument("FROM", nargs="?", choices=versions, help="has no effect: the graph itself tells its version")
+    parser.add_argument(
+        "-i", "--input-model", default="frozen_model.pb", metavar="FILE", help="graph (default: frozen_model.pb)"
+    )
+    parser.add_argument(
+        "-o", "--output-model", default="convert_out.pb", metavar="FILE", help="model file (default: convert_out.pb)"
+    )
+
+
 def show_options(parser: Parser) -> None:
     """Add the options of `dp show`."""
     parser.add_argument("MODEL", help="model file or checkpoint")
@@ -239,7 +251,14 @@ def change_bias_options(parser: Parser) -> None:
 
 def model_devi_options(parser: Parser) -> None:
     """Add the options of `dp model-devi`."""
-    parser.add_argument("-m", "--models", nargs="+", required=True, metavar="FILE", help="model files, at least two")
+    parser.add_argument(
+        "-m",
+        "--models",
+        nargs="+",
+        default=[f"graph.{number:03d}" for number in range(4)],
+        metavar="FILE",
+        help="model files, at least two, with or without suffix (default: graph.000 to graph.003)",
+    )
     parser.add_argument(
         "-s", "--system", metavar="DIR", help="folder or HDF5 file that is searched for systems (default: .)"
     )
@@ -269,6 +288,25 @@ def eval_desc_options(parser: Parser) -> None:
     data_options(parser)
     parser.add_argument("-o", "--output", default="desc", metavar="DIR", help="folder for the files (default: desc)")
     parser.add_argument("--dtype", choices=("native", "fp32", "fp64"), default="native", help="precision of the files")
+    parser.add_argument("--head", "--model-branch", action=NotYet, metavar="HEAD", help="(not supported yet)")
+
+
+def embed_options(parser: Parser) -> None:
+    """Add the options of `dp embed`."""
+    parser.add_argument(
+        "-m",
+        "--model",
+        default="model.ckpt.pt",
+        metavar="FILE",
+        help="checkpoint or model file (default: model.ckpt.pt)",
+    )
+    data_options(parser)
+    parser.add_argument(
+        "-o", "--output", default="embedding.hdf5", metavar="FILE", help="HDF5 file to write (default: embedding.hdf5)"
+    )
+    parser.add_argument(
+        "--dtype", choices=("native", "fp32", "fp64"), default="fp32", help="precision of the file (default: fp32)"
+    )
     parser.add_argument("--head", "--model-branch", action=NotYet, metavar="HEAD", help="(not supported yet)")
 
 

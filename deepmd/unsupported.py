@@ -96,11 +96,10 @@ KINDS: dict[str, dict[str, str]] = {
 """Types by section of the input, each with its purpose."""
 
 COMMANDS = {
-    "embed": "tables inside of a file",
-    "convert-from": "graphs of the first versions",
     "gui": "a graphical interface",
     "pretrained": "a download of models",
-    "transfer": "parameters of one graph in another",
+    "transfer": "parameters of one graph in another. Here dp convert-backend OLD.pb NEW.pb writes a graph of today "
+    "with the parameters of OLD.pb",
     "train-nvnmd": "hardware of its own",
 }
 """Commands, each with its purpose."""

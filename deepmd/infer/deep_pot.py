@@ -5,6 +5,7 @@ Checks of arguments: inputs.py. Other quantities: deep_tensor.py. Evaluators of 
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections import deque
@@ -26,6 +27,7 @@ from deepmd.data.neighbours import PairList, find_neighbours
 from deepmd.data.packing import Packed, pack
 from deepmd.data.systems import System
 from deepmd.infer.blocks import BlockLimit, block_limit, group_frames, halve_centres, select_centres, split_atoms
+from deepmd.infer.hidden_layers import FEATURE, hidden_model, type_vectors
 from deepmd.infer.inputs import (
     EvalInput,
     check_cells,
@@ -177,6 +179,35 @@ class DeepEval(ModelFacts):
             coords, cells, atom_types, mixed_type, fparam=fparam, aparam=aparam, charge_spin=charge_spin
         )
         return self._run(frames, frozenset({"descriptor"}))["descriptor"]
+
+    def eval_fitting_last_layer(
+        self,
+        coords: Any,
+        cells: Any,
+        atom_types: Any,
+        fparam: Any = None,
+        aparam: Any = None,
+        mixed_type: bool = False,
+        charge_spin: Any = None,
+    ) -> np.ndarray:
+        """Return the last hidden layer of the fitting net for each atom (F, n, H), zero for virtual atoms.
+
+        Arguments as for `DeepPot.eval`.
+        """
+        frames = self._frames(
+            coords, cells, atom_types, mixed_type, fparam=fparam, aparam=aparam, charge_spin=charge_spin
+        )
+        return self.hidden()._run(frames, frozenset({FEATURE.atomic}))[FEATURE.atomic]
+
+    def eval_typeebd(self) -> np.ndarray:
+        """Return the vector of each type (T + 1, E) of a model with a type embedding; the last row is zero."""
+        return type_vectors(self._content, self.model_path)
+
+    def hidden(self) -> Self:
+        """Return a copy whose output is the last hidden layer of the fitting net (`infer/hidden_layers.py`)."""
+        other = copy.deepcopy(self)
+        other._content, other._evaluate = hidden_model(self._content, self.model_path), None
+        return other
 
     @property
     def model(self) -> Model:

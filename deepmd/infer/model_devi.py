@@ -18,6 +18,7 @@ from deepmd.data.systems import load_system
 from deepmd.infer.deep_pot import DeepPot
 from deepmd.infer.inputs import name_place
 from deepmd.io.atomic import check_output, write_text
+from deepmd.io.formats import find_frozen
 
 log = logging.getLogger(__name__)
 
@@ -190,14 +191,15 @@ def make_model_devi(
 ) -> None:
     """`dp model-devi`: write the deviation of model files on systems into one file; see `calc_model_devi`.
 
-    `real_error` compares with the labels of the data; `backend` runs all models on this backend.
+    `models`: with or without suffix (`deepmd.io.formats.find_frozen`). `real_error` compares with the labels of the
+    data; `backend` runs all models on this backend.
     """
     if len(models) < 2:
         raise InputError(f"{len(models)} model(s) are given; a deviation needs at least two: -m a.pth b.pth")
-    folders = systems_of(system=system)
-    check_output(output, reads=(*models, *files_of(folders)), text=True)
+    folders, files = systems_of(system=system), [find_frozen(model, backend) for model in models]
+    check_output(output, reads=(*files, *files_of(folders)), text=True)
     labels = ("energy", "force", "virial") if real_error else ()
-    potentials = [DeepPot(model, backend=backend) for model in models]
+    potentials = [DeepPot(model, backend=backend) for model in files]
     parts = []
     for folder in folders:
         data = load_system(folder, potentials[0].get_type_map(), (*labels, *CONDITIONS))

@@ -54,13 +54,13 @@ def backend_of(path: str | os.PathLike[str]) -> str:
 
 
 def find_frozen(path: str | os.PathLike[str], backend: str | None = None) -> Path:
-    """Return a model file that may be named without suffix.
+    """Return a model file that may be named without suffix (`frozen_model`, `graph.000`).
 
     The suffix is that of the backend that is asked for (argument or DP_BACKEND); else that of the only file of this
     name; else that of the default backend.
     """
     path, asked = Path(path), asked_backend(backend)
-    if path.suffix:
+    if path.suffix and not path.suffix[1:].isdecimal():
         return path
     places = {name: Path(f"{path}{row.frozen}") for name, row in BACKENDS.items()}
     there = [place for place in places.values() if place.exists()]

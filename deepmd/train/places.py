@@ -52,7 +52,11 @@ def check_places(
     reads : files that the training reads
     """
     training, link = options.training, Path(options.training.save_ckpt)
-    folders = {"training/save_dir": training.save_dir, "validating/save_best_dir": options.validating.save_best_dir}
+    folders = {
+        "training/save_ckpt": str(link.parent),
+        "training/save_dir": training.save_dir,
+        "validating/save_best_dir": options.validating.save_best_dir,
+    }
     if training.tensorboard:
         import_tensorboard()  # a missing package is an error before the data are read
         folders["training/tensorboard_log_dir"] = training.tensorboard_log_dir

@@ -275,11 +275,13 @@ def test_a_batch_script_may_set_slurm_ntasks(monkeypatch, tmp_path):
 
 
 def test_tensorflow_trains_in_one_process(monkeypatch, tmp_path):
+    """It is the backend where none is named."""
     require("tensorflow")
+    monkeypatch.delenv("DP_BACKEND", raising=False)
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=r"one process, and torchrun has started 2.*dp --pt train.*freeze to \.pb"):
-        run(tmp_path / "run", small_input(), "tf")
+        run(tmp_path / "run", small_input(), None)
 
 
 @pytest.mark.parametrize("option", ["save_ckpt", "disp_file"])

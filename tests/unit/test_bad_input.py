@@ -53,8 +53,11 @@ def edit(place, path, value):
 
 
 def test_the_good_input_trains(place):
+    """Folders of checkpoints that do not exist yet are made."""
+    edit(place, "training/save_ckpt", "new/folder/model.ckpt")
     with chdir(place):
         assert main(["--pt", "train", "input.json"]) == 0
+    assert {"model.ckpt.pt", "checkpoint"} < {path.name for path in (place / "new/folder").iterdir()}
 
 
 INPUTS = [
@@ -121,7 +124,7 @@ INPUTS = [
     ("training/numb_steps", ..., ["numb_steps or numb_epoch"]),
     ("training/stop_batch", 5, ["'numb_steps' is given twice"]),
     ("training/disp_freq", 0, ["disp_freq is 0"]),
-    ("training/save_ckpt", "nowhere/model.ckpt", ["training/save_ckpt", "nowhere"]),
+    ("training/save_ckpt", "input.json/model.ckpt", ["training/save_ckpt", "input.json cannot be made"]),
     ("training/disp_file", "nowhere/lcurve.out", ["training/disp_file", "nowhere"]),
     ("training/tensorboard_freq", 0, ["tensorboard_freq is 0"]),
     ("training/training_data/systems", ["watr"], ["watr", "no such folder"]),

@@ -16,6 +16,7 @@ import pytest
 
 from deepmd import cli, cli_options
 from deepmd.backends import BACKENDS, backend_name
+from deepmd.version import __version__
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 MODEL = str(GOLDEN / "se_e2_a" / "model.dp")
@@ -63,7 +64,7 @@ def test_help_is_fast_and_loads_no_array_package() -> None:
 
 def test_the_module_is_the_program() -> None:
     done = subprocess.run([sys.executable, "-m", "deepmd", "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("deepmd ")
+    assert done.stdout == f"deepmd v{__version__}\n", "the form of DeePMD-kit's"
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
@@ -152,7 +153,11 @@ def test_freeze_and_test_options(calls: list[Any]) -> None:
         (["--tf"], "which command? Known: train, "),
         (["trian", "in.json"], "unknown command 'trian' ... Did you mean 'train'?"),
         (["compres"], "unknown command 'compres' ... Did you mean 'compress'?"),
-        (["embed", "-m", "a"], "the command 'embed' of DeePMD-kit is not supported yet. Supported: train, "),
+        (["gui"], "the command 'gui' of DeePMD-kit is not supported yet. Supported: train, "),
+        (["transfer", "-O", "a.pb"], "dp convert-backend OLD.pb NEW.pb"),
+        (["convert-from", "3.0"], "invalid choice: '3.0'"),
+        (["convert-from"], "frozen_model.pb: no such model file"),
+        (["embed", "-s", "nowhere"], "nowhere: no such folder"),
         (["model-devi", "-m", MODEL], "1 model(s) are given; a deviation needs at least two"),
         (["model-devi", "-m", MODEL, MODEL, "-s", "nowhere"], "nowhere: no such folder"),
         (["change-bias", MODEL, "-b", "1.0"], "one number for each of the types ['O', 'H']"),

@@ -337,6 +337,8 @@ def test_a_graph_without_its_input(tmp_path, graph):
     assert main(["convert-backend", str(path), str(tmp_path / "new.dp"), "--input", str(tmp_path / "input.json")]) == 0
     assert_same_model(tmp_path / "new.dp", FOLDER / "model.dp")
     assert load_model(path).model == load_model(FOLDER / "model.dp").model
+    assert main(["convert-from", "1.3", "-i", str(path), "-o", str(tmp_path / "from.dp")]) == 0
+    assert_same_model(tmp_path / "from.dp", FOLDER / "model.dp")
 
 
 def test_an_input_for_a_file_that_needs_none(capsys):

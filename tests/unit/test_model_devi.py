@@ -4,6 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -110,6 +111,10 @@ def test_the_command_writes_the_table(place, monkeypatch):
     assert lines[1].startswith("# step      max_devi_v         min_devi_v  ")
     assert lines[3].startswith("          10")
     np.testing.assert_allclose(np.loadtxt(place / "md.out"), expected, rtol=1e-6, atol=1e-12)
+    for number, name in enumerate("abab"):
+        shutil.copy(f"{name}.dp", f"graph.{number:03d}.dp")
+    assert main(["model-devi", "-s", "water", "-f", "10", "--atomic"]) == 0
+    assert (place / "model_devi.out").read_text() == (place / "md.out").read_text(), "the mean of four is that of two"
     assert (
         main(
             ["model-devi", "-m", "a.dp", "b.dp", "-s", "water", "--real_error", "--relative", "1", "--relative_v", "1"]
@@ -152,3 +157,22 @@ def test_descriptors_of_data(place, monkeypatch):
     shutil.copytree("water", "more/water")
     with pytest.raises(InputError, match="two systems have this name"):
         evaluate_descriptors("a.dp", system=".")
+
+
+def test_embeddings_of_data(place, monkeypatch):
+    """The file of DeePMD-kit's command."""
+    monkeypatch.chdir(place)
+    assert main(["embed", "-m", "a.dp", "-s", "water"]) == 0
+    system, (model, _), _ = evaluated(place)
+    arguments = system.coord, system.cell, system.types
+    layer = model.eval_fitting_last_layer(*arguments)
+    with h5py.File("embedding.hdf5") as file:
+        assert list(file.attrs["type_map"]) == ["O", "H"]
+        group = file["water"]
+        assert dict(group.attrs) == {"nframes": 2, "system": "water"}
+        assert group["atom_types"][:].tolist() == [[0, 1, 1, -1]] * 2
+        assert {group[name].dtype for name in group} == {np.dtype("float32"), np.dtype("int32")}
+        np.testing.assert_allclose(group["descriptor"], model.eval_descriptor(*arguments), rtol=1e-6)
+        np.testing.assert_allclose(group["atomic_feature"], layer, rtol=1e-6)
+        np.testing.assert_allclose(group["structural_feature"], layer[:, :3].sum(axis=1), rtol=1e-6)
+    assert not layer[:, 3].any(), "a virtual atom"
