@@ -5,7 +5,6 @@ Checks of arguments: inputs.py. Other quantities: deep_tensor.py. Evaluators of 
 
 from __future__ import annotations
 
-import copy
 import os
 import warnings
 from collections import deque
@@ -27,7 +26,7 @@ from deepmd.data.neighbours import PairList, find_neighbours
 from deepmd.data.packing import Packed, pack
 from deepmd.data.systems import System
 from deepmd.infer.blocks import BlockLimit, block_limit, group_frames, halve_centres, select_centres, split_atoms
-from deepmd.infer.hidden_layers import FEATURE, hidden_model, type_vectors
+from deepmd.infer.hidden_layers import InnerVectors
 from deepmd.infer.inputs import (
     EvalInput,
     check_cells,
@@ -38,7 +37,6 @@ from deepmd.infer.inputs import (
     name_place,
     warn_of_order,
 )
-from deepmd.infer.model_facts import ModelFacts
 from deepmd.io.formats import backend_of, load_model
 from deepmd.io.model_file import ModelFile, evaluation_asked, plan_evaluation
 from deepmd.plan.plans import count_terms, needs_order
@@ -63,7 +61,7 @@ class _Group(NamedTuple):
     first: int
 
 
-class DeepEval(ModelFacts):
+class DeepEval(InnerVectors):
     """A model read from a file.
 
     `DeepEval(file)` returns an instance of the class for what the model predicts: `DeepPot`, `DeepDipole`, ...
@@ -163,51 +161,6 @@ class DeepEval(ModelFacts):
         return evaluate_module(self.backend)
 
     # -- predictions ------------------------------------------------------------------------------------------------
-
-    def eval_descriptor(
-        self,
-        coords: Any,
-        cells: Any,
-        atom_types: Any,
-        fparam: Any = None,
-        aparam: Any = None,
-        mixed_type: bool = False,
-        charge_spin: Any = None,
-    ) -> np.ndarray:
-        """Return the features of each atom (F, n, D), zero for virtual atoms; arguments as for `DeepPot.eval`."""
-        frames = self._frames(
-            coords, cells, atom_types, mixed_type, fparam=fparam, aparam=aparam, charge_spin=charge_spin
-        )
-        return self._run(frames, frozenset({"descriptor"}))["descriptor"]
-
-    def eval_fitting_last_layer(
-        self,
-        coords: Any,
-        cells: Any,
-        atom_types: Any,
-        fparam: Any = None,
-        aparam: Any = None,
-        mixed_type: bool = False,
-        charge_spin: Any = None,
-    ) -> np.ndarray:
-        """Return the last hidden layer of the fitting net for each atom (F, n, H), zero for virtual atoms.
-
-        Arguments as for `DeepPot.eval`.
-        """
-        frames = self._frames(
-            coords, cells, atom_types, mixed_type, fparam=fparam, aparam=aparam, charge_spin=charge_spin
-        )
-        return self.hidden()._run(frames, frozenset({FEATURE.atomic}))[FEATURE.atomic]
-
-    def eval_typeebd(self) -> np.ndarray:
-        """Return the vector of each type (T + 1, E) of a model with a type embedding; the last row is zero."""
-        return type_vectors(self._content, self.model_path)
-
-    def hidden(self) -> Self:
-        """Return a copy whose output is the last hidden layer of the fitting net (`infer/hidden_layers.py`)."""
-        other = copy.deepcopy(self)
-        other._content, other._evaluate = hidden_model(self._content, self.model_path), None
-        return other
 
     @property
     def model(self) -> Model:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 import numpy as np
 
@@ -13,6 +15,8 @@ from deepmd.array_model.fittings.net import Fitting
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.outputs import Output
 from deepmd.host import plain
+from deepmd.infer.inputs import EvalInput
+from deepmd.infer.model_facts import ModelFacts
 from deepmd.io.model_file import ModelFile
 
 FEATURE = Output("feature", 1)
@@ -69,3 +73,61 @@ def type_vectors(content: ModelFile, name: str) -> np.ndarray:
             embedding = getattr(part, "types", None) or part.type_embedding()
             return np.asarray(embedding.table(params["type_embedding"], xp=plain))
     raise InputError(f"{name}: the model has no type embedding")
+
+
+class InnerVectors(ModelFacts):
+    """Mixin with the vectors inside of a model, for classes that evaluate (`DeepEval`)."""
+
+    model_path: str
+    _evaluate: Any
+
+    def _frames(self, coords: Any, cells: Any, atom_types: Any, mixed_type: bool = False, **given: Any) -> EvalInput:
+        raise NotImplementedError
+
+    def _run(self, frames: EvalInput, wanted: frozenset[str]) -> dict[str, np.ndarray]:
+        raise NotImplementedError
+
+    def eval_descriptor(
+        self,
+        coords: Any,
+        cells: Any,
+        atom_types: Any,
+        fparam: Any = None,
+        aparam: Any = None,
+        mixed_type: bool = False,
+        charge_spin: Any = None,
+    ) -> np.ndarray:
+        """Return the features of each atom (F, n, D), zero for virtual atoms; arguments as for `DeepPot.eval`."""
+        frames = self._frames(
+            coords, cells, atom_types, mixed_type, fparam=fparam, aparam=aparam, charge_spin=charge_spin
+        )
+        return self._run(frames, frozenset({"descriptor"}))["descriptor"]
+
+    def eval_fitting_last_layer(
+        self,
+        coords: Any,
+        cells: Any,
+        atom_types: Any,
+        fparam: Any = None,
+        aparam: Any = None,
+        mixed_type: bool = False,
+        charge_spin: Any = None,
+    ) -> np.ndarray:
+        """Return the last hidden layer of the fitting net for each atom (F, n, H), zero for virtual atoms.
+
+        Arguments as for `DeepPot.eval`.
+        """
+        frames = self._frames(
+            coords, cells, atom_types, mixed_type, fparam=fparam, aparam=aparam, charge_spin=charge_spin
+        )
+        return self.hidden()._run(frames, frozenset({FEATURE.atomic}))[FEATURE.atomic]
+
+    def eval_typeebd(self) -> np.ndarray:
+        """Return the vector of each type (T + 1, E) of a model with a type embedding; the last row is zero."""
+        return type_vectors(self._content, self.model_path)
+
+    def hidden(self) -> Self:
+        """Return a copy whose output is `FEATURE`."""
+        other = copy.deepcopy(self)
+        other._content, other._evaluate = hidden_model(self._content, self.model_path), None
+        return other

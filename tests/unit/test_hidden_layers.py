@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def evaluated(case, backend="numpy"):
     """A model, and its last hidden layer and atomic output for a stored frame."""
     stored = np.load(GOLDEN / case / "expected.npz")
     frame = {name.removeprefix("pbc/"): stored[name] for name in stored.files if name.startswith("pbc/")}
-    model = DeepEval(GOLDEN / case / "model.dp", backend=backend)
+    model: Any = DeepEval(GOLDEN / case / "model.dp", backend=backend)
     given = {name: frame[name] for name in ("fparam", "aparam") if name in frame}
     arguments = frame["coord"][None], frame["cell"][None], frame["type"]
     return (
