@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 SPIN = "magnetic degrees of freedom"
-HEADS = "several heads or models trained side by side"
+HEADS = "several heads (multi-task training)"
 DPA4 = "a descriptor of its own, with equivariant features of higher order"
 SPEED = "switches of an execution engine that is not used here"
 STAGES = "another way to run the training"
 BRIDGE = "interpolation between a model and a pair potential"
+POPULATION = "populations of spins"
+DIRECT = "forces from a net of their own, not the derivative of an energy"
 
 
 class Key(NamedTuple):
@@ -30,15 +32,24 @@ class Key(NamedTuple):
 DATA = {
     "min_pair_dist": Key(0.0, "a filter of frames"),
     "set_prefix": Key("set", "other names of folders of a system"),
+    "mixed_batch": Key(False, "another name of batch_size 'mixed:N'"),
 }
 
+MUON = Key(None, "an option of the optimizers AdaMuon and HybridMuon")
+KALMAN = Key(None, "an option of the optimizer LKF")
+DPA4_ONLY = Key(None, "an option of models of type dpa4")
+
 KEYS: dict[str, dict[str, Key]] = {
-    "": {"nvnmd": Key(None, "hardware of its own")},
+    "": {
+        "nvnmd": Key(None, "hardware of its own"),
+        **dict.fromkeys(("loss_dict", "learning_rate_dict", "optimizer_dict"), Key(None, HEADS)),
+    },
     "model": {
         "modifier": Key(None, "long-range electrostatics by a second model", True),
         "spin": Key(None, SPIN, True),
         "model_dict": Key(None, HEADS, True),
         "shared_dict": Key(None, HEADS, True),
+        "fitting_net_dict": Key(None, HEADS, True),
         "hybrid": Key(None, "a descriptor outside of its section", True),
         "bridging_method": Key("None", BRIDGE, True),
         "bridging_r_inner": Key(0.5, BRIDGE),
@@ -47,6 +58,8 @@ KEYS: dict[str, dict[str, Key]] = {
         "model_branch_alias": Key([], HEADS),
         "info": Key({}, HEADS),
         "compress": Key(None, "tables of a compressed model; dp compress makes them"),
+        **dict.fromkeys(("use_compile", "enable_tf32"), Key(False, SPEED)),
+        "lora": DPA4_ONLY,
     },
     "model/descriptor": {"spin": Key(None, SPIN, True)},
     "model/fitting_net": {
@@ -61,9 +74,16 @@ KEYS: dict[str, dict[str, Key]] = {
         "limit_pref_gf": Key(0, "generalised forces"),
         "numb_generalized_coord": Key(0, "generalised forces"),
     },
+    "optimizer": {
+        **dict.fromkeys(("kf_blocksize", "kf_start_pref_e", "kf_limit_pref_e"), KALMAN),
+        **dict.fromkeys(("kf_start_pref_f", "kf_limit_pref_f"), KALMAN),
+        **dict.fromkeys(("momentum", "muon_momentum", "muon_mode", "muon_2d_only", "min_2d_dim"), MUON),
+        **dict.fromkeys(("lr_adjust", "lr_adjust_coeff", "enable_gram", "flash_muon", "magma_muon"), MUON),
+    },
     "training": {
-        **dict.fromkeys(("data_dict", "model_prob", "num_epoch_dict"), Key(None, HEADS)),
-        **dict.fromkeys(("mixed_precision", "ema_ckpt_keep"), Key(None, STAGES)),
+        **dict.fromkeys(("data_dict", "model_prob", "num_epoch_dict", "fitting_weight"), Key(None, HEADS)),
+        "mixed_precision": Key(None, "arithmetic in another precision than that of the parameters"),
+        "ema_ckpt_keep": Key(None, STAGES),
         **dict.fromkeys(("profiling", "enable_profiler", "enable_compile", "enable_tf32"), Key(False, SPEED)),
         **dict.fromkeys(("enable_ema", "disp_avg"), Key(False, STAGES)),
         "ema_decay": Key(0.999, STAGES),
@@ -82,16 +102,34 @@ KEYS: dict[str, dict[str, Key]] = {
 """Keys by section of the input; "" is the top level."""
 
 KINDS: dict[str, dict[str, str]] = {
-    "descriptor": {"dpa4": DPA4},
-    "fitting_net": {"population": "populations of spins"},
-    "model": {"pairwise_dprc": "two regions, of QM and of MM", "dpa4": DPA4, "spin_ener": SPIN},
+    "descriptor": {
+        **dict.fromkeys(("dpa4", "DPA4", "SeZM", "sezm", "dpa4c", "DPA4C"), DPA4),
+        "se_a_mask": "neighbours whose number a mask of the data gives",
+        **dict.fromkeys(
+            ("se_a_tpe", "se_a_ebd"), "types in nets of their own; se_e2_a with model/type_embedding has one"
+        ),
+        **dict.fromkeys(
+            ("se_a_ebd_v2", "se_a_tpe_v2"),
+            "se_e2_a with types in a net of their own; se_atten_v2 without attention layers has one",
+        ),
+    },
+    "fitting_net": {
+        "population": POPULATION,
+        **dict.fromkeys(("dpa4_ener", "sezm_ener"), "the fitting net of dpa4"),
+        **dict.fromkeys(("direct_force", "direct_force_ener"), DIRECT),
+    },
+    "model": {
+        "pairwise_dprc": "two regions, of QM and of MM",
+        **dict.fromkeys(("dpa4", "DPA4", "SeZM", "sezm"), DPA4),
+        "spin_ener": SPIN,
+    },
     "learning_rate": {},
     "optimizer": {
         "LKF": "a Kalman filter",
         "AdaMuon": "orthogonalised updates",
         "HybridMuon": "orthogonalised updates",
     },
-    "loss": {"ener_spin": SPIN, "ener_hess": "Hessians", "dens": "denoising of positions"},
+    "loss": {"ener_spin": SPIN, "dens": "denoising of positions", "population": POPULATION},
 }
 """Types by section of the input, each with its purpose."""
 

@@ -151,7 +151,7 @@ def _weigh_systems(auto_prob: str, batches: Sequence[int], where: str) -> np.nda
             start, end, weight = (kind(text) for kind, text in zip((int, int, float), run.split(":"), strict=True))
         except ValueError as error:
             raise InputError(f"{where}: the block {run!r} is not start:end:weight") from error
-        if not 0 <= start < end <= len(weights) or not 0.0 <= weight < math.inf:
+        if not 0 <= start <= end <= len(weights) or not 0.0 <= weight < math.inf:
             raise InputError(f"{where}: the block {run!r} does not fit {len(weights)} systems")
         probability[start:end] = weight * weights[start:end] / weights[start:end].sum()
     if not 0.0 < probability.sum() < math.inf:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -111,32 +112,69 @@ def build(cls: type[T], section: Any, where: str, not_yet: Mapping[str, Key] | N
     section = rename(section, getattr(cls, "aliases", {}), where)
     known = [field.name for field in dataclasses.fields(cls) if not field.metadata.get("derived")]  # type: ignore[arg-type]
     not_yet = not_yet or {}
-    for key in list(section):
-        if key in known:
-            continue
-        if key in not_yet:
-            if section[key] not in (not_yet[key].off, None):
-                raise InputError(
-                    f"{where}/{key}: known, but not supported yet ({not_yet[key].because}; given: {section[key]!r}). "
-                    "Remove it to go on without"
-                )
-            del section[key]
-            continue
-        everything = [*known, *getattr(cls, "aliases", {}), *not_yet]
-        raise InputError(f"{where}: unknown key {key!r}.{nearest(key, everything)} Known: {', '.join(known)}")
+    missing = []
+    for key in [key for key in section if key not in known]:
+        if key not in not_yet:
+            everything = [*known, *getattr(cls, "aliases", {}), *not_yet]
+            raise InputError(f"{where}: unknown key {key!r}.{nearest(key, everything)} Known: {', '.join(known)}")
+        value = section.pop(key)
+        if value not in (not_yet[key].off, None):
+            missing.append(
+                f"{where}/{key}: known, but not supported yet ({not_yet[key].because}; given: {value!r:.100})"
+            )
+    if missing:
+        raise InputError(f"{'; '.join(missing)}. Remove {'it' if len(missing) == 1 else 'them'} to go on without")
     for key, kind in typing.get_type_hints(cls).items():
         if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(section.get(key), dict):
             section[key] = build(kind, section[key], f"{where}/{key}")
+    errors = _type_errors(cls, section)
+    if not errors:
+        try:
+            return adapter(cls).validate_python(section)
+        except pydantic.ValidationError as error:
+            errors = error.errors(include_url=False)
+    raise InputError(_explain(errors, where, known))
+
+
+@cache
+def _field_adapters(cls: type) -> dict[str, pydantic.TypeAdapter[Any]]:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {field.name: pydantic.TypeAdapter(hints[field.name]) for field in dataclasses.fields(cls)}
+
+
+def _type_errors(cls: type, section: dict[str, Any]) -> list[Any]:
+    """Return pydantic's errors for values of other types than the fields have; an integer may stand for a float.
+
+    Field by field, because pydantic builds no dataclass from a dict under strict rules.
+    """
+    errors: list[Any] = []
+    for name, value in section.items():
+        try:
+            _field_adapters(cls)[name].validate_python(_as_stored(value), strict=True)
+        except pydantic.ValidationError as error:
+            errors += [{**item, "loc": (name, *item["loc"])} for item in error.errors(include_url=False)]
+    return errors
+
+
+def _as_stored(value: Any) -> Any:
+    """Return lists outside of dicts as the tuples that fields are, and numbers of NumPy as those of Python."""
+    if isinstance(value, list | tuple):
+        return tuple(_as_stored(item) for item in value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _is_number(text: str) -> bool:
     try:
-        return adapter(cls).validate_python(section)
-    except pydantic.ValidationError as error:
-        raise InputError(_explain(error, where, known)) from error
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
-def _explain(error: pydantic.ValidationError, where: str, known: list[str]) -> str:
+def _explain(errors: list[Any], where: str, known: list[str]) -> str:
     """Return one message for all errors of pydantic, each with the path of its key."""
     problems: dict[str, list[str]] = {}
-    for item in error.errors(include_url=False):
+    for item in errors:
         path = "/".join([where, *(str(part) for part in item["loc"] if isinstance(part, int) or part in known)])
         if item["type"] in ("missing", "missing_argument"):
             text = "required, but missing"
@@ -144,5 +182,7 @@ def _explain(error: pydantic.ValidationError, where: str, known: list[str]) -> s
             text = str(item["ctx"]["error"])
         else:
             text = f"{item['msg'].lower()}, got {item['input']!r}"
+            if isinstance(item["input"], str) and _is_number(item["input"]):
+                text += " (a text; YAML reads 1e-3 as a text, too, and 1.0e-3 as a number)"
         problems.setdefault(path, []).append(text)
     return "; ".join(f"{path}: {' or '.join(dict.fromkeys(texts))}" for path, texts in problems.items())

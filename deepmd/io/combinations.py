@@ -18,6 +18,7 @@ from deepmd.io.checking import build
 from deepmd.io.pair_table import read_table, sum_slots
 from deepmd.io.sections import FileName, ModelSection
 from deepmd.plan import slots
+from deepmd.unsupported import KEYS
 
 FixedParams = dict[str, np.ndarray]
 """{path: array}: parameters that the input determines, of pair tables and frozen models."""
@@ -82,12 +83,12 @@ def read_combination(kind: str, section: dict[str, Any], read: Read) -> tuple[Mo
     common = {key: value for key, value in section.items() if key not in names}
     known = (*names, *ModelSection.__dataclass_fields__)
     for key in common:
-        if key not in known:
+        if key not in known and key not in KEYS["model"]:
             raise InputError(f"model: unknown key {key!r}.{nearest(key, known)} Known: {', '.join(known)}")
     if kind == "frozen":
         return _frozen(own, common)
     if kind == "pairtab":
-        shared = build(ModelSection, common, "model")
+        shared = build(ModelSection, common, "model", KEYS["model"])
         model, params = read_table(
             own.tab_file, own.rcut, sum_slots(own.sel), shared.type_map, "model/tab_file", **_options(shared)
         )
@@ -115,7 +116,8 @@ def _frozen(own: FrozenSection, common: dict[str, Any]) -> tuple[ModelSection, A
     from deepmd.io.formats import load_model
 
     content = load_model(own.model_file)
-    shared = build(ModelSection, {**common, "type_map": common.get("type_map", list(content.model.type_map))}, "model")
+    common = {"type_map": list(content.model.type_map), **common}
+    shared = build(ModelSection, common, "model", KEYS["model"])
     if shared.type_map != content.model.type_map:
         raise InputError(
             f"model/type_map is {list(shared.type_map)}, but {own.model_file} has {list(content.model.type_map)}"
@@ -125,10 +127,10 @@ def _frozen(own: FrozenSection, common: dict[str, Any]) -> tuple[ModelSection, A
 
 def _linear(own: LinearSection, common: dict[str, Any], read: Read) -> tuple[ModelSection, Any, FixedParams]:
     """Return a sum of models. Biases b_k that members bring along become one bias of the sum, sum_k w_k b_k."""
-    first = own.models[0] if own.models else {}
-    if "type_map" not in common and "type_map" in first:
-        common = {**common, "type_map": first["type_map"]}
-    shared = build(ModelSection, common, "model")
+    for each in own.models:  # the first that tells the type map
+        if "type_map" not in common and ("type_map" in each or each.get("type") == "frozen"):
+            common = {**common, "type_map": each["type_map"] if "type_map" in each else list(read(each)[0].type_map)}
+    shared = build(ModelSection, common, "model", KEYS["model"])
     members, given = [], {}
     for number, each in enumerate(own.models):
         inherited = {} if each.get("type") == "frozen" else {"type_map": list(shared.type_map)}

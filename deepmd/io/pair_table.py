@@ -136,7 +136,8 @@ def _rows(path: str | Path, where: str) -> np.ndarray:
             warnings.simplefilter("error")  # NumPy only warns of an empty file
             rows: np.ndarray = np.loadtxt(path, ndmin=2, dtype=np.float64)
     except OSError as error:
-        raise InputError(f"{where}: {path} cannot be read: {error.strerror or error}") from error
+        place = "" if Path(path).is_absolute() else f"; names are relative to the working folder, {Path.cwd()}"
+        raise InputError(f"{where}: {path} cannot be read: {error.strerror or error}{place}") from error
     except (ValueError, UserWarning, UnicodeDecodeError) as error:
         raise InputError(f"{where}: {path} is not a table of numbers: {error}") from error
     if not np.all(np.isfinite(rows)):

@@ -91,10 +91,8 @@ class LearningRate:
             raise ValueError("give stop_lr or stop_lr_ratio, not both")
         # above start_lr, loss prefactors would leave the range from their start to their limit
         if not 0.0 <= self.last <= self.start_lr:
-            raise ValueError(
-                f"the last learning rate (stop_lr, or stop_lr_ratio * start_lr) is {self.last}; "
-                "it must be in [0, start_lr]"
-            )
+            name = "stop_lr" if self.stop_lr_ratio is None else "stop_lr_ratio * start_lr"
+            raise ValueError(f"{name} is {self.last}; it must be in [0, start_lr], and start_lr is {self.start_lr}")
         if not 0.0 <= self.warmup_start_factor <= 1.0:
             raise ValueError(f"warmup_start_factor is {self.warmup_start_factor}; it must be in [0, 1]")
         if self.warmup_steps and self.warmup_ratio is not None:

@@ -7,11 +7,12 @@ versions: kit/old_input.py.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
 
@@ -19,6 +20,7 @@ from deepmd.array_model.components import descriptors_of, exchange_descriptors, 
 from deepmd.array_model.contracts import Model
 from deepmd.array_model.descriptors.hybrid import Hybrid
 from deepmd.array_model.descriptors.se_e2_a_typed import SeE2ATyped
+from deepmd.array_model.descriptors.se_e2_r import SeE2R
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.registry import canonical, lookup
@@ -39,8 +41,11 @@ from deepmd.io.sections import (
     ValidationSection,
 )
 from deepmd.losses import LOSSES, Loss, Target
-from deepmd.unsupported import KEYS
+from deepmd.plan import slots
+from deepmd.unsupported import HEADS, KEYS
 from deepmd.unsupported import KINDS as UNSUPPORTED
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -71,6 +76,9 @@ class TrainInput:
     validating: ValidatingSection
 
 
+SECTION_ALIASES = {("loss", "ener_hess"): "ener"}
+"""Aliases of types of sections: {(section, alias): type}."""
+
 SECTIONS = ("model", "learning_rate", "optimizer", "loss", "training", "validating")
 
 
@@ -79,7 +87,10 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
-        tree = yaml.safe_load(text) if path.suffix in (".yaml", ".yml") else json.loads(text)
+        if path.suffix in (".yaml", ".yml"):
+            tree = yaml.load(text, Loader=_Loader)
+        else:
+            tree = json.loads(text, object_pairs_hook=_Pairs)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -88,15 +99,76 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise InputError(f"{path}: not valid JSON: {error.msg} in line {error.lineno}, column {error.colno}") from error
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(tree, dict):
+    if not isinstance(tree, _Pairs):
         raise InputError(f"{path}: must hold an object with the keys {', '.join(SECTIONS)}")
-    return tree
+    return cast("dict[str, Any]", _without_pairs(tree, ""))
+
+
+class _Pairs(list[Any]):
+    """Keys and values of an object as they stand in a file."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML loader that keeps every key."""
+
+
+def _pairs_of(loader: _Loader, node: yaml.MappingNode) -> _Pairs:
+    loader.flatten_mapping(node)
+    return _Pairs(loader.construct_pairs(node, deep=True))
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _pairs_of)
+
+
+def _without_pairs(tree: Any, where: str) -> Any:
+    """Return objects as dicts; raise InputError for a key that an object has twice, unless it is a comment."""
+    if isinstance(tree, _Pairs):
+        out: dict[Any, Any] = {}
+        for key, value in tree:
+            place = f"{where}/{key}" if where else str(key)
+            value = _without_pairs(value, place)
+            if key in out and not str(key).startswith("_"):
+                raise InputError(f"{place}: is given twice, as {out[key]!r:.100} and as {value!r:.100}; keep one")
+            out[key] = value
+        return out
+    return [_without_pairs(item, f"{where}/{k}") for k, item in enumerate(tree)] if isinstance(tree, list) else tree
 
 
 def read_input(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bool]:
     """Read an input file; also return whether it had the layout of an old DeePMD-kit version."""
     tree, old = from_kit("upgrade_old_input")(read_json(path))
+    _refuse_heads(tree)
     return tree, old
+
+
+def _refuse_heads(tree: dict[str, Any]) -> None:
+    """Raise InputError if an input describes several heads."""
+    sections = {where: tree if where == "" else tree.get(where) for where in ("", "model", "training")}
+    found = [
+        f"{where}/{key}".lstrip("/")
+        for where, section in sections.items()
+        if isinstance(section, dict)
+        for key, row in KEYS[where].items()
+        if row.because == HEADS and section.get(key) not in (None, row.off)
+    ]
+    if found:
+        raise InputError(f"{HEADS} are not supported yet; the input has {', '.join(found)}")
+
+
+def lacks_type_map(tree: dict[str, Any]) -> bool:
+    """Return whether no part of the section `model` tells the type map."""
+    section = tree.get("model")
+    if not isinstance(section, dict) or "type_map" in section or section.get("type") == "frozen":
+        return False
+    members = section.get("models")
+    return not any(not lacks_type_map({"model": item}) for item in members) if isinstance(members, list) else True
+
+
+def data_section(tree: dict[str, Any]) -> DataSection:
+    """Return the section `training/training_data` of an input."""
+    check_object(tree.get("training"), "training")
+    section = tree["training"].get("training_data", {})
+    return build(DataSection, without_comments(section), "training/training_data", KEYS["training/training_data"])
 
 
 def parse_input(tree: dict[str, Any]) -> TrainInput:
@@ -120,7 +192,7 @@ def parse_input(tree: dict[str, Any]) -> TrainInput:
     validation = training.pop("validation_data", None)
     model_section, model, fixed_params = _build_model(tree["model"])
     as_json = json.loads(json.dumps(tree["model"]))  # lists for tuples, because files keep the section as JSON
-    return TrainInput(
+    options = TrainInput(
         model=model,
         fixed_params=fixed_params,
         combination=None if model.kind == "standard" and not fixed_params else as_json,
@@ -135,12 +207,17 @@ def parse_input(tree: dict[str, Any]) -> TrainInput:
         loss=_build_loss(tree.get("loss", {}), model),
         validating=build(ValidatingSection, tree.get("validating", {}), "validating", KEYS["validating"]),
     )
+    warmup, steps = options.learning_rate.warmup_steps, options.training.numb_steps
+    if steps is not None and warmup >= max(steps, 1):
+        raise InputError(f"learning_rate/warmup_steps: {warmup}; accepted: less than training/numb_steps, {steps}")
+    return options
 
 
 def _build_by_type(section: Any, where: str, kinds: Mapping[str, type[T]], default: str) -> T:
     """Build the dataclass that the `type` of a section names."""
     check_object(section, where)
     kind, later = str(section.get("type", default)), UNSUPPORTED[where]  # str: a list or an object is an unknown type
+    kind = SECTION_ALIASES.get((where, kind), kind)
     if kind in later:
         text = f"{kind!r} is known, but not supported yet ({later[kind]})"
         raise InputError(f"{where}/type: {text}. Accepted: {', '.join(kinds)}")
@@ -178,7 +255,11 @@ def _build_part(section: Any, kind: str, where: str, default: str | None) -> Any
         if isinstance(members, list | tuple):
             each = tuple(_build_part(item, kind, f"{where}/list/{k}", None) for k, item in enumerate(members))
             section["members"] = each
-    return build(cls, section, where, KEYS["model/descriptor" if kind == "descriptor" else where])
+    part = build(cls, section, where, KEYS["model/descriptor" if kind == "descriptor" else where])
+    if isinstance(part, SeE2R) and not part.type_one_side:
+        text = "a net for each pair of types, as in DeePMD-kit's TensorFlow; its torch ignores the key"
+        log.warning("%s/type_one_side is false: %s and has one for each neighbour type", where, text)
+    return part
 
 
 def _build_model(section: Any) -> tuple[ModelSection, Any, FixedParams]:
@@ -201,6 +282,7 @@ def _build_model(section: Any) -> tuple[ModelSection, Any, FixedParams]:
         descriptor = _add_type_embedding(descriptor, types)
     shared = build(ModelSection, section, "model", KEYS["model"])
     _check_types(shared, descriptor, fitting)
+    _check_automatic(descriptor)
     if fitting.needs_equivariant and not descriptor.widths.equivariant:
         raise InputError(
             f"model/fitting_net: type {fitting.kind!r} needs a descriptor with equivariant features; "
@@ -248,6 +330,14 @@ def _types_without_output(shared: ModelSection, fitting: Any) -> tuple[int, ...]
     types = set(range(len(shared.type_map)))
     chosen = _selected_types(fitting)
     return tuple(sorted({*shared.atom_exclude_types, *(types - set(types if chosen is None else chosen))}))
+
+
+def _check_automatic(descriptor: Any) -> None:
+    """Raise InputError for a number of slots that is a text without meaning."""
+    for part in descriptors_of(descriptor):
+        for name, (_, value) in part.slot_options().items():
+            if isinstance(value, str):
+                slots.read_ratio(value, f"model/descriptor/{name}")
 
 
 def _check_types(shared: ModelSection, descriptor: Any, fitting: Any) -> None:

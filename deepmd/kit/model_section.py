@@ -59,7 +59,7 @@ IGNORED_KEYS = {
 }
 """Keys without influence on the results of a trained model."""
 
-IGNORED_OPTIONS = {"se_e2_r": ("type_one_side",)}
+FIXED_OPTIONS = {"se_e2_r": {"type_one_side": True}}
 """Options that DeePMD-kit's torch stores but ignores: its nets of se_e2_r always belong to a neighbour type alone."""
 
 COMPRESSED = (
@@ -237,9 +237,7 @@ def _merged_part(part: str, where: str, inner: Any, stated: Section, place: str,
         }
     known = {field.name for field in fields(cls)}
     _refuse({key: value for key, value in inner.items() if key not in known}, f"model/{part}", where)
-    without = IGNORED_OPTIONS.get(cls.kind, ())
-    meant = {key: value for key, value in rename(inner, cls.aliases, where).items() if key not in without}
-    out = {**meant, **stated, "type": cls.kind}
+    out = {**rename(inner, cls.aliases, where), **FIXED_OPTIONS.get(cls.kind, {}), **stated, "type": cls.kind}
     for name, kind in get_type_hints(cls).items():
         if is_dataclass(kind) and name in out:  # nested section, which a file may state in part
             out[name] = _merged_options(kind, inner.get(name) or {}, stated.get(name) or {}, f"{where}/{name}")

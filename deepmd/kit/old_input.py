@@ -1,4 +1,7 @@
-"""Upgrade of inputs of old DeePMD-kit versions: flat inputs (0.x), and inputs with the data in `training` (1.x)."""
+"""Upgrade of inputs of old DeePMD-kit versions.
+
+Flat inputs (0.x), inputs with the data in `training` (1.x), and keys that were in other sections (3.0, 3.1).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,20 @@ log = logging.getLogger(__name__)
 
 DATA = ("systems", "set_prefix", "batch_size", "sys_probs", "sys_weights", "auto_prob", "auto_prob_style")
 """Keys of `training` in 1.x that describe the data."""
+
+MOVED = {
+    "training/opt_type": "optimizer/type",
+    **{
+        f"training/{key}": f"optimizer/{key}"
+        for key in (
+            *("adam_beta1", "adam_beta2", "weight_decay", "muon_momentum", "muon_mode", "muon_2d_only", "min_2d_dim"),
+            *("lr_adjust", "lr_adjust_coeff", "enable_gram", "flash_muon", "magma_muon"),
+            *("kf_blocksize", "kf_start_pref_e", "kf_limit_pref_e", "kf_start_pref_f", "kf_limit_pref_f"),
+        )
+    },
+    **{f"training/{key}": f"learning_rate/{key}" for key in ("warmup_steps", "warmup_ratio", "warmup_start_factor")},
+}
+"""Keys of DeePMD-kit 3.0 and 3.1, and their places since 3.2."""
 
 DROPPED = ("numb_test", "load_ckpt", "restart", "init_model", "init_frz_model")
 """Keys of old inputs that are dropped: validation frames, and files that are now named on the command line."""
@@ -61,23 +78,25 @@ WITHOUT_EFFECT = {"coord_norm": True, "type_fitting_net": False, "sel_r": None, 
 
 
 def upgrade_old_input(tree: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """Return an input in today's layout, and whether its layout was older.
+    """Return an input in today's layout, and whether the layout was that of a version before 2.0.
 
     The seed of a flat input holds for descriptor, fitting net and training. A given `decay_rate` is replaced by the
     `stop_lr` that it leads to, as in DeePMD-kit's own conversion.
     """
-    plain = without_comments(tree)
+    plain = _move_keys(without_comments(tree))
     if "model" not in plain and ({"sel_a", "use_smooth", "filter_neuron"} & set(plain)):
         plain = _sort_flat_input(plain)
     training = plain.get("training")
-    if not isinstance(training, dict) or "systems" not in training:
-        return tree, False
+    if not isinstance(training, dict):
+        return plain, False
+    training = {key: value for key, value in training.items() if key not in DROPPED}
+    for key in DROPPED:
+        if plain["training"].get(key) is not None:
+            log.warning("training/%s is a key of old versions without meaning today; it is left out", key)
+    if "systems" not in training:
+        return {**plain, "training": training}, False
     if "training_data" in training:
         raise InputError("training/systems (DeePMD-kit 1) and training/training_data (later ones) are given; keep one")
-    training = dict(training)
-    dropped = [key for key in DROPPED if training.pop(key, None) is not None]
-    if dropped:
-        log.warning("old input: %s no longer exist(s) and is left out", ", ".join(dropped))
     data = {key: value for key in DATA if (value := training.pop(key, None)) is not None}
     rate = plain.get("learning_rate")
     if isinstance(rate, dict):
@@ -86,6 +105,23 @@ def upgrade_old_input(tree: dict[str, Any]) -> tuple[dict[str, Any], bool]:
             "learning_rate": _replace_decay_rate(rate, training.get("stop_batch", training.get("numb_steps"))),
         }
     return {**plain, "training": {**training, "training_data": data}}, True
+
+
+def _move_keys(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return an input with the keys of `MOVED` in their places; raise InputError for two values of a key."""
+    out = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
+    for old, new in MOVED.items():
+        (section, key), (target, name) = old.split("/"), new.split("/")
+        if not isinstance(out.get(section), dict) or key not in out[section]:
+            continue
+        value = out[section].pop(key)
+        place = out.setdefault(target, {})
+        if not isinstance(place, dict):
+            continue  # no object: the parser says so
+        if place.setdefault(name, value) != value:
+            raise InputError(f"{old} is {value!r}, and its place of today, {new}, is {place[name]!r}; keep the latter")
+        log.warning("%s belongs to %s since DeePMD-kit 3.2, and is taken as %s", old, target, new)
+    return out
 
 
 def _sort_flat_input(tree: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from deepmd.array_model.components import descriptors_of, exchange_descriptors, leaves
 from deepmd.array_model.contracts import Model
-from deepmd.array_model.errors import InputError
+from deepmd.array_model.errors import InputError, nearest
 from deepmd.array_model.models.linear import Combination
 from deepmd.array_model.models.pairtab import PairTabModel
 from deepmd.array_model.models.zbl import ZblModel
@@ -83,14 +83,22 @@ def _resize_tables(model: Any) -> Any:
     return model
 
 
-def count_slots(sel: str, counts: Sequence[int]) -> tuple[int, ...]:
-    """Return the slots of "auto" or "auto:RATIO": floor(ratio (1.1) times count), rounded up to a multiple of 4."""
+def read_ratio(sel: str, where: str) -> float:
+    """Return the ratio of "auto" (1.1) or "auto:RATIO"; `where` is the path in the input, for the error."""
     head, _, text = sel.partition(":")
     try:
         ratio = float(text or 1.1)
     except ValueError:
         ratio = 0.0
     if head != "auto" or not 0.0 < ratio <= MAX_RATIO:
-        accepted = f"a list with one number per type, auto, auto:RATIO with a RATIO of at most {MAX_RATIO:g}"
-        raise InputError(f"model/descriptor/sel: {sel!r} is not understood. Accepted: {accepted}")
+        accepted = (
+            f"a number or a list with one number per type, auto, auto:RATIO with a RATIO of at most {MAX_RATIO:g}"
+        )
+        raise InputError(f"{where}: {sel!r} is not understood. Accepted: {accepted}.{nearest(sel, ('auto',))}")
+    return ratio
+
+
+def count_slots(sel: str, counts: Sequence[int]) -> tuple[int, ...]:
+    """Return the slots of "auto" or "auto:RATIO": floor(ratio (1.1) times count), rounded up to a multiple of 4."""
+    ratio = read_ratio(sel, "model/descriptor/sel")
     return tuple(max(4 * ((int(ratio * count) + 3) // 4), 4) for count in counts)

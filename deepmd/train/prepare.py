@@ -27,7 +27,7 @@ from deepmd.data.systems import count_types, elements_of, find_systems
 from deepmd.io.atomic import write_text
 from deepmd.io.model_file import ModelFile
 from deepmd.io.sections import AdamWSection
-from deepmd.io.train_input import TrainInput, parse_input, read_input
+from deepmd.io.train_input import TrainInput, data_section, lacks_type_map, parse_input, read_input
 from deepmd.io.write_input import input_tree, model_tree
 from deepmd.losses import Target
 from deepmd.train.bias import fitted_bias
@@ -74,8 +74,8 @@ def prepare(
     source, progress = load_start(start, backend)
     if use_pretrain_script:
         tree = _with_definition(tree, source)
-    elif old:
-        tree = _with_type_map(tree)
+    else:
+        tree = _with_type_map(tree, source)
     options = parse_input(tree)
 
     folders, more_folders = find_folders(options.data, DATA), find_folders(options.validation, VALIDATION)
@@ -183,16 +183,18 @@ def _with_definition(tree: dict[str, Any], source: ModelFile | None) -> dict[str
     return {**tree, "model": {**source.definition, **own}}
 
 
-def _with_type_map(tree: dict[str, Any]) -> dict[str, Any]:
-    """Return an input of an old layout, which may lack the type map, with the type map of its data."""
-    section, data = tree.get("model"), tree["training"]["training_data"]["systems"]
-    named = isinstance(data, str) or (isinstance(data, list) and all(isinstance(path, str) for path in data))
-    if not isinstance(section, dict) or "type_map" in section or not named:
+def _with_type_map(tree: dict[str, Any], source: ModelFile | None) -> dict[str, Any]:
+    """Return an input with a type map: its own, that of the file to start from, or that of its data."""
+    if not lacks_type_map(tree):
         return tree
-    found = find_systems(data)
-    names = elements_of(found) or [f"Type_{number}" for number in range(count_types(found))]
-    log.info("model/type_map is missing; that of the data is %s", names)
-    return {**tree, "model": {"type_map": names, **section}}
+    if source is not None:
+        names = list(source.model.type_map)
+    else:
+        data = data_section(tree)
+        found = find_systems(data.systems if isinstance(data.systems, str) else list(data.systems), data.rglob_patterns)
+        names = elements_of(found) or [f"Type_{number}" for number in range(count_types(found))]
+    log.info("model/type_map is missing; that of the %s is %s", "data" if source is None else "file", names)
+    return {**tree, "model": {"type_map": names, **tree["model"]}}
 
 
 def _seed(options: TrainInput) -> int:

@@ -37,9 +37,9 @@ np.savez("outputs.npz", **out)
 """
 
 ANGLES = SeE2A(sel=(20, 20), rcut=4.0, neuron=(3, 6), axis_neuron=2, type_one_side=True)
-DISTANCES = SeE2R(sel=(20, 20), rcut=3.5, neuron=(3, 6))
+DISTANCES = SeE2R(sel=(20, 20), rcut=3.5, neuron=(3, 6), type_one_side=True)
 TRIPLES = SeE3(sel=(9, 9), rcut=3.0, neuron=(2, 4))
-TYPED = SeE3Tebd(sel=20, rcut=3.0, neuron=(2, 4), tebd_dim=3, set_davg_zero=False)
+TYPED = SeE3Tebd(sel=20, rcut=3.0, neuron=(2, 4), tebd_dim=3, set_davg_zero=False, use_tebd_bias=False)
 ATTENTIVE = SeAtten(
     sel=20, rcut=3.0, neuron=(2, 4), axis_neuron=2, tebd_dim=3, attn=3, attn_layer=1, set_davg_zero=False, ln_eps=1e-3
 )

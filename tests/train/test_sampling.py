@@ -49,6 +49,7 @@ def test_batches_are_counted_set_by_set():
 @pytest.mark.parametrize(
     ("auto_prob", "expected"),
     [
+        ("prob_sys_size; 0:3:0.5; 3:3:0.5", (7 / 33, 6 / 33, 20 / 33)),
         ("prob_uniform", (1 / 3, 1 / 3, 1 / 3)),
         ("prob_sys_size", (7 / 33, 6 / 33, 20 / 33)),
         ("prob_sys_size;0:2:0.4;2:3:0.6", (0.4 * 7 / 13, 0.4 * 6 / 13, 0.6)),

@@ -391,7 +391,7 @@ def test_deviations_are_measured(tmp_path):
 
 TABLE = PairTabModel(("O", "H"), rcut=4.0, sel=40, start=0.1, stop=3.9, step=0.1, intervals=38)
 NEAR = SeE2A(sel=(20, 22), rcut=3.5, rcut_smth=0.5, neuron=(3, 6), axis_neuron=2)
-FAR = SeE2R(sel=(20, 22), rcut=4.0, rcut_smth=0.5, neuron=(4,))
+FAR = SeE2R(sel=(20, 22), rcut=4.0, rcut_smth=0.5, neuron=(4,), type_one_side=True)
 KINKED = replace(FAR, activation_function="relu")
 TYPED = SeE3Tebd(sel=42, rcut=3.0, rcut_smth=0.5, neuron=(2, 4), tebd_dim=2)
 

@@ -125,6 +125,52 @@ def test_the_last_learning_rate_where_decay_steps_is_not_given():
     assert tree["learning_rate"]["stop_lr"] == pytest.approx(0.001 * 0.95**2.5)
 
 
+MODERN = {
+    "model": {"type_map": ["O", "H"], "descriptor": {"type": "se_a", "sel": [4, 8]}, "fitting_net": {}},
+    "learning_rate": {"start_lr": 0.001},
+    "training": {"numb_steps": 10, "training_data": {"systems": ["a"]}},
+}
+
+
+def with_training(**more):
+    return {**MODERN, "training": {**MODERN["training"], **more}}
+
+
+def test_keys_of_3_0_and_3_1_move_with_a_warning(caplog):
+    """Where DeePMD-kit 3.2.0 has them then."""
+    given = with_training(opt_type="AdamW", adam_beta1=0.8, weight_decay=0.01, warmup_steps=3, warmup_start_factor=0.1)
+    tree, old = upgrade_old_input(given)
+    assert not old
+    assert tree["optimizer"] == {"type": "AdamW", "adam_beta1": 0.8, "weight_decay": 0.01}
+    assert tree["learning_rate"] == {"start_lr": 0.001, "warmup_steps": 3, "warmup_start_factor": 0.1}
+    assert tree["training"] == MODERN["training"]
+    assert caplog.text.count("since DeePMD-kit 3.2") == 5
+    options = parse_input(tree)
+    assert options.optimizer.adam_beta1 == 0.8
+    assert "opt_type" not in MODERN["training"]
+
+
+def test_keys_of_another_optimizer():
+    tree, _ = upgrade_old_input(with_training(opt_type="LKF", kf_blocksize=1024))
+    with pytest.raises(InputError, match="optimizer/type: 'LKF' is known, but not supported yet"):
+        parse_input(tree)
+    tree, _ = upgrade_old_input(with_training(opt_type="Adam", kf_blocksize=1024))
+    with pytest.raises(InputError, match=r"optimizer/kf_blocksize: known, .*an option of the optimizer LKF"):
+        parse_input(tree)
+
+
+def test_a_key_in_its_old_and_its_new_place():
+    given = {**with_training(warmup_steps=3), "learning_rate": {"start_lr": 0.001, "warmup_steps": 2}}
+    with pytest.raises(InputError, match=r"training/warmup_steps is 3, .*learning_rate/warmup_steps, is 2; keep"):
+        upgrade_old_input(given)
+
+
+def test_numb_test_is_left_out_of_any_layout(caplog):
+    tree, old = upgrade_old_input(with_training(numb_test=4))
+    assert (tree, old) == (MODERN, False)
+    assert "training/numb_test" in caplog.text
+
+
 def test_data_in_both_layouts():
     with pytest.raises(InputError, match=r"training/systems .* and training/training_data .* are given; keep one"):
         upgrade_old_input({**SECTIONED, "training": {**SECTIONED["training"], "training_data": {"systems": ["c"]}}})

@@ -7,8 +7,10 @@ from support import options
 
 from deepmd.array_model.components import descriptors_of
 from deepmd.array_model.errors import InputError
-from deepmd.io.train_input import parse_input, read_json
+from deepmd.io.train_input import parse_input, read_input, read_json
 from deepmd.io.write_input import input_tree, model_tree
+from deepmd.unsupported import KEYS as UNSUPPORTED_KEYS
+from deepmd.unsupported import KINDS as UNSUPPORTED_KINDS
 
 GOOD = {
     "_comment": "kept out",
@@ -92,6 +94,24 @@ def test_yaml_is_read_too(tmp_path):
     assert read_json(tmp_path / "input.yaml") == {"model": {"type_map": ["O"]}}
 
 
+def test_a_key_that_is_given_twice(tmp_path):
+    """Comments may be: DeePMD-kit's examples have such."""
+    for name, text in (
+        ("a.json", '{"model": {"_comment": 1, "sel": [{"a": 1, "a": 2}], "_comment": 2}}'),
+        ("a.yaml", "model: {sel: [{a: 1, a: 2}]}"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(InputError, match="model/sel/0/a: is given twice, as 1 and as 2; keep one"):
+            read_json(tmp_path / name)
+    (tmp_path / "b.json").write_text('{"_comment": 1, "_comment": 2, "model": {}}')
+    assert read_json(tmp_path / "b.json") == {"_comment": 2, "model": {}}
+
+
+def test_merge_keys_of_yaml(tmp_path):
+    (tmp_path / "a.yaml").write_text("model: &m {a: 1}\nloss: {<<: *m, b: 2}\n")
+    assert read_json(tmp_path / "a.yaml")["loss"] == {"a": 1, "b": 2}
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [("a.json", "{", "line 1"), ("a.json", "[1]", "must hold an object"), ("a.yaml", "a: [", "not valid YAML")],
@@ -142,3 +162,75 @@ def test_types_of_sections_are_written_out(section, value):
 def test_adamw_decays_by_default():
     assert parse_input({**GOOD, "optimizer": {"type": "AdamW"}}).optimizer.weight_decay == 1e-3
     assert parse_input(GOOD).optimizer.weight_decay == 0.0
+
+
+def test_integers_stand_for_floats():
+    tree = json.loads(json.dumps(GOOD))
+    tree["model"]["descriptor"].update(rcut=6, rcut_smth=0)
+    assert options(parse_input(tree).model).descriptor.rcut == 6.0
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "name", "value"),
+    [
+        ({"type": "dpa1", "sel": 9, "smooth_type_embdding": True}, "smooth_type_embedding", True),
+        (
+            {
+                "type": "dpa2",
+                "repinit": {"rcut": 6.0, "rcut_smth": 0.5, "nsel": 20},
+                "repformer": {"rcut": 4.0, "rcut_smth": 0.5, "nsel": 9},
+                "repformer_add_type_ebd_to_seq": True,
+            },
+            "add_tebd_to_repinit_out",
+            True,
+        ),
+    ],
+)
+def test_aliases_of_descriptors(descriptor, name, value):
+    given = parse_input({**GOOD, "model": {**GOOD["model"], "descriptor": descriptor}})
+    assert getattr(options(given.model).descriptor, name) == value
+
+
+def test_the_loss_ener_hess_without_hessians_is_ener():
+    assert parse_input({**GOOD, "loss": {"type": "ener_hess"}}).loss == parse_input(GOOD).loss
+
+
+def placed(where, value):
+    """Return the good input with a value at a path."""
+    tree = json.loads(json.dumps(GOOD))
+    section = tree
+    for part in where.split("/")[:-1]:
+        section = section.setdefault(part, {})
+    section[where.split("/")[-1]] = value
+    return tree
+
+
+@pytest.mark.parametrize("where", list(UNSUPPORTED_KINDS))
+def test_what_is_not_supported_is_called_by_its_name(where):
+    """Never an unknown type, for which another would be suggested."""
+    place = f"model/{where}" if where in ("descriptor", "fitting_net") else where
+    for kind in UNSUPPORTED_KINDS[where]:
+        with pytest.raises(
+            InputError, match=rf"^{place}(/type)?: .*{kind!r} is known, but not supported yet"
+        ) as caught:
+            parse_input(placed(f"{place}/type", kind))
+        assert "Did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize("where", list(UNSUPPORTED_KEYS))
+def test_keys_that_are_not_supported_say_so(where):
+    for key, row in UNSUPPORTED_KEYS[where].items():
+        place = f"{where}/{key}".lstrip("/")
+        with pytest.raises(InputError, match="not supported yet") as caught:
+            parse_input(placed(place, {"some": "value"}))
+        assert place in str(caught.value)
+        assert row.because in str(caught.value)
+        parse_input(placed(place, row.off))
+
+
+def test_several_heads(tmp_path):
+    tree = {**GOOD, "model": {"model_dict": {}, "shared_dict": {}}, "loss_dict": {}}
+    found = r"several heads .* are not supported yet; the input has loss_dict, model/model_dict, model/shared_dict$"
+    (tmp_path / "input.json").write_text(json.dumps(tree))
+    with pytest.raises(InputError, match=found):
+        read_input(tmp_path / "input.json")

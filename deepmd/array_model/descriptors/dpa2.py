@@ -74,6 +74,7 @@ class Dpa2(Descriptor):
     three_body_descriptor: SeE3Tebd | None = field(init=False, repr=False, compare=False, metadata={"derived": True})
     """Three-body part; None without `use_three_body`."""
 
+    aliases: ClassVar[dict[str, str]] = {"repformer_add_type_ebd_to_seq": "add_tebd_to_repinit_out"}
     mixed: ClassVar[bool] = True
     needs_neighbour_features: ClassVar[bool] = True
     __pydantic_config__ = STRICT
@@ -92,15 +93,15 @@ class Dpa2(Descriptor):
         slots = [number for _, number in sorted(lists, key=lambda each: each[0]) if isinstance(number, int)]
         if slots != sorted(slots):
             raise ValueError(f"a list with a longer cutoff must not have fewer slots; cutoffs and slots are {lists}")
-        common = ("precision", "exclude_types", "env_protection", "trainable", "use_econf_tebd")
-        shared: dict[str, Any] = {name: getattr(self, name) for name in common}
-        shared.update(use_tebd_bias=self.use_tebd_bias, concat_output_tebd=False)
-        shared.update(
-            {
+        shared: dict[str, Any] = {
+            **{name: getattr(self, name) for name in ("precision", "exclude_types", "env_protection", "trainable")},
+            **{name: getattr(self, name) for name in ("use_econf_tebd", "use_tebd_bias")},
+            **{
                 name: getattr(init, name)
                 for name in ("tebd_dim", "tebd_input_mode", "set_davg_zero", "activation_function", "resnet_dt")
-            }
-        )
+            },
+            "concat_output_tebd": False,
+        }
         cuts: dict[str, Any] = {"sel": init.nsel, "rcut": init.rcut, "rcut_smth": init.rcut_smth, "neuron": init.neuron}
         pair = SeAtten(
             **cuts,

@@ -50,7 +50,7 @@ class SeAtten(Mixed, Expandable):
 
     fixed: ClassVar[dict[str, Any]] = {}
     """Options whose value the kind fixes."""
-    aliases = {"n_axis_neuron": "axis_neuron", "n_neuron": "neuron"}
+    aliases = {"n_axis_neuron": "axis_neuron", "n_neuron": "neuron", "smooth_type_embdding": "smooth_type_embedding"}
 
     def __post_init__(self) -> None:
         if self.stripped_type_embedding is not None:
@@ -127,8 +127,13 @@ class SeAtten(Mixed, Expandable):
             for name in ("normalize", "temperature", "scaling_factor", "trainable_ln", "precision")
         }
         sizes = self.attn_layer, self.neuron[-1], self.attn, sum(self.slots)
-        eps = 1e-5 if self.ln_eps is None else self.ln_eps
-        return GatedAttention(*sizes, dotr=self.attn_dotr, smooth=self.smooth_type_embedding, ln_eps=eps, **same)
+        return GatedAttention(
+            *sizes,
+            dotr=self.attn_dotr,
+            smooth=self.smooth_type_embedding,
+            ln_eps=1e-5 if self.ln_eps is None else self.ln_eps,
+            **same,
+        )
 
     def _vectors(self, params: Params, *, xp: Namespace) -> Array:
         """Vector of each type (T, E)."""
@@ -254,6 +259,7 @@ class SeAttenV2(SeAtten):
     kind = "se_atten_v2"
 
     tebd_input_mode: str = "strip"
+    set_davg_zero: bool = False
     smooth_type_embedding: bool = True
 
     fixed = {"tebd_input_mode": "strip", "smooth_type_embedding": True}

@@ -24,7 +24,7 @@ class SeE2R(OfPairs):
 
     kind = "se_e2_r"
 
-    type_one_side: bool = True
+    type_one_side: bool = False
 
     num_columns = 1
 

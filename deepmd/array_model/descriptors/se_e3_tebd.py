@@ -17,6 +17,7 @@ class SeE3Tebd(Mixed):
 
     kind = "se_e3_tebd"
 
+    use_tebd_bias: bool = True
     smooth: bool = True
 
     @property
