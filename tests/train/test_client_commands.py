@@ -77,14 +77,13 @@ def test_a_training_goes_on(task):
 def test_models_of_a_training_are_tested(task):
     """Lines of ai2-kit and of `dpgen simplify`, which reads the line of a system and the names of columns."""
     folder, (_, start, suffix, _) = task
-    dp(f"dp freeze -o original{suffix}", f"dp compress -i original{suffix} -o graph.000{suffix}")
-    dp(f"{start} freeze", f"{start} compress")
+    dp(f"dp freeze -o graph.000{suffix}", f"{start} freeze", f"{start} compress")
     (folder / f"frozen_model_compressed{suffix}").rename(folder / f"graph.001{suffix}")
     energies = [DeepPot(f"graph.00{number}{suffix}").eval(np.eye(3), None, [0, 1, 1])[0] for number in (0, 1)]
     assert abs(energies[0] - energies[1]) < 1e-9
     (folder / "list").write_text("data\n")
     (folder / "D").mkdir()
-    dp(f"dp test -m original{suffix} -f list --detail-file D/test")
+    dp(f"dp test -m graph.000{suffix} -f list --detail-file D/test")
     assert np.loadtxt("D/test.f.out").shape == (2 * 96, 6)
     dp(f"dp model-devi -m graph.000{suffix} graph.001{suffix} -s data -o F")
     lines = (folder / "F").read_text().splitlines()
