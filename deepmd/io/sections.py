@@ -89,6 +89,8 @@ class LearningRate:
             raise ValueError(f"start_lr is {self.start_lr}; it must be positive")
         if self.stop_lr is not None and self.stop_lr_ratio is not None:
             raise ValueError("give stop_lr or stop_lr_ratio, not both")
+        if self.stop_lr is None and self.stop_lr_ratio is None:
+            object.__setattr__(self, "stop_lr", DEFAULT_STOP_LR)
         # above start_lr, loss prefactors would leave the range from their start to their limit
         if not 0.0 <= self.last <= self.start_lr:
             name = "stop_lr" if self.stop_lr_ratio is None else "stop_lr_ratio * start_lr"
@@ -105,9 +107,7 @@ class LearningRate:
     @property
     def last(self) -> float:
         """Learning rate at the end of the decay."""
-        if self.stop_lr_ratio is not None:
-            return self.start_lr * self.stop_lr_ratio
-        return DEFAULT_STOP_LR if self.stop_lr is None else self.stop_lr
+        return self.start_lr * (self.stop_lr_ratio or 0.0) if self.stop_lr is None else self.stop_lr
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,6 @@ class AdamSection:
 @dataclass(frozen=True)
 class AdamWSection(AdamSection):
     """`optimizer` of type AdamW: updates subtract lr * `weight_decay` of it (Loshchilov and Hutter, 2019)."""
-
-    weight_decay: float = 1e-3
 
 
 OPTIMIZERS: dict[str, type[AdamSection]] = {"Adam": AdamSection, "AdamW": AdamWSection}

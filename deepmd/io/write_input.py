@@ -19,7 +19,7 @@ from deepmd.io.train_input import TrainInput
 OMITTED_IF_NONE = ("stripped_type_embedding", "temperature", "ln_eps")
 """Options of descriptors that are left out where they are None."""
 
-OF_TABLE = ("use_srtab", "smin_alpha", "sw_rmin", "sw_rmax", "srtab_add_bias")
+OF_TABLE = ("use_srtab", "smin_alpha", "sw_rmin", "sw_rmax")
 """Keys of `ModelSection` for models with a pair table, which `TrainInput.combination` keeps."""
 
 
@@ -47,6 +47,7 @@ def model_tree(options: TrainInput) -> dict[str, Any]:
     assert isinstance(model, StandardModel)
     assert isinstance(model.fitting, Fitting)
     tree = {
+        "type": "standard",
         **{key: value for key, value in asdict(options.model_section).items() if key not in OF_TABLE},
         "descriptor": descriptor_section(model.descriptor),
         "fitting_net": {"type": model.fitting.kind, **asdict(model.fitting)},

@@ -159,9 +159,10 @@ def test_types_of_sections_are_written_out(section, value):
     assert parse_input(input_tree(options)) == options
 
 
-def test_adamw_decays_by_default():
-    assert parse_input({**GOOD, "optimizer": {"type": "AdamW"}}).optimizer.weight_decay == 1e-3
-    assert parse_input(GOOD).optimizer.weight_decay == 0.0
+def test_the_last_learning_rate_is_written_out():
+    assert input_tree(parse_input(GOOD))["learning_rate"]["stop_lr"] == 5e-8
+    rate = {"start_lr": 1e-3, "stop_lr_ratio": 0.1}
+    assert input_tree(parse_input({**GOOD, "learning_rate": rate}))["learning_rate"]["stop_lr"] is None
 
 
 def test_integers_stand_for_floats():
