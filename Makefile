@@ -99,7 +99,17 @@ bench-gpu: $(READY)
 bench-lammps: $(READY)
 	$(BIN)/python benchmarks/lammps.py $(BENCH)
 
-# Their Python and LAMMPS with our files, ours with theirs; then the table of docs/interop.md.
+# DP-GEN with GFN1-xTB in the place of a DFT code, in an environment that DPGEN_ENV names or in one made here
+DPGEN := .venv-dpgen
+ifndef DPGEN_ENV
+interop: $(DPGEN)/.ready
+endif
+$(DPGEN)/.ready:
+	$(PYTHON) -m venv $(DPGEN)
+	$(DPGEN)/bin/python -m pip install --quiet dpgen==0.14.0 tblite==0.8.0
+	touch $@
+
+# Their Python and LAMMPS with our files, ours with theirs, DP-GEN with our dp; then the table of docs/interop.md.
 interop: $(READY)
 	$(BIN)/python -m pytest -q tests/interop $(INTEROP)
 	$(BIN)/python tests/interop/table.py
