@@ -28,6 +28,8 @@ RUNS = {"2 threads": (1, 2), "2 ranks, 1 thread each": (2, 1)}
 CONTESTANTS = {
     "ours .pth": ("ours", "model.pth"),
     "ours compressed .pth": ("ours", "compressed.pth"),
+    "ours .pb": ("ours", "model.pb"),
+    "ours compressed .pb": ("ours", "compressed.pb"),
     "ours .savedmodel": ("ours", "model.savedmodel"),
     "DeePMD-kit .pth": ("theirs", "model.pth"),
     "DeePMD-kit .pb": ("theirs", "model.pb"),

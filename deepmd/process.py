@@ -97,7 +97,8 @@ def load_triton() -> None:
     """Load triton, if it is installed, which has to come before TensorFlow.
 
     TensorFlow 2.20 and later, loaded first, kill the process (SIGSEGV) when triton is loaded. Builds of torch for GPUs
-    bring triton, and torch.optim loads it (`make test-cuda-build`).
+    bring triton, and torch.optim loads it (`make test-cuda-build`). Where TensorFlow is loaded already it is too late.
     """
-    with contextlib.suppress(ImportError):
-        importlib.import_module("triton")
+    if "tensorflow" not in sys.modules:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("triton")

@@ -31,7 +31,7 @@ TAKE_INPUT = (".pb", ".index")
 WRITABLE = tuple(suffix for suffix, row in FORMATS.items() if row[2])
 """Targets of conversion; checkpoints are written by training only."""
 
-LAMMPS = (".pth", ".savedmodel", ".savedmodeltf")
+LAMMPS = (".pth", ".pb", ".savedmodel", ".savedmodeltf")
 """Formats that the `pair_style deepmd` of DeePMD-kit reads."""
 
 

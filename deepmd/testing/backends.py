@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,8 +22,10 @@ def require(package: str) -> Any:
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
-        report: Callable[[str], Any] = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        return report(f"{package} is not installed: {error}")
+        text = f"{package} is not installed: {error}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(text)
+        pytest.skip(text, allow_module_level=True)
 
 
 def evaluator(backend: str, model: Model, params: Any, plan: Plan) -> Evaluator:

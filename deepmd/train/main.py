@@ -107,7 +107,7 @@ def freeze(checkpoint: str = ".", output: str = "frozen_model", backend: str | N
     """Write the model of a checkpoint (a file, a prefix, or the folder of a training) as a model file; return its path.
 
     An output without suffix gets that of the backend: the one asked for (argument or DP_BACKEND), or else the one that
-    trained the model.
+    trained the model. Models of message passing are frozen to `.pth` only, because LAMMPS cannot run their `.pb`.
     """
     source = locate(checkpoint, backend)
     target = Path(output)
@@ -115,6 +115,11 @@ def freeze(checkpoint: str = ".", output: str = "frozen_model", backend: str | N
         target = Path(f"{output}{BACKENDS[asked_backend(backend) or default_backend(backend_of(source))].frozen}")
     check_target(target, source)
     content = load_model(source)
+    if target.suffix == ".pb" and content.model.layout().needs_neighbour_features:
+        raise InputError(
+            f"{target}: atoms of this model pass messages, for which LAMMPS needs a .pth: "
+            f"dp freeze -o {target.with_suffix('.pth')}. For Python alone: dp convert-backend {source} {target}"
+        )
     save_model(target, content)
     log.info("Saved frozen model to %s", target)
     if target.suffix in LAMMPS and content.model.output.name == "energy":

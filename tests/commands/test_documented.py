@@ -142,7 +142,7 @@ COPIES = {"a.pth": "water.pth", "b.pth": "water.pth", "model.pth": "water.pth", 
 """Files that the pages take as given, and where they come from here."""
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
 def test_the_readme_runs(place, capfd):
     """`dp` line after line, then those of the page on files."""
     require("torch")

@@ -37,7 +37,7 @@ MORE = replace(
 )
 
 # torch says of TorchScript as a whole that it is deprecated; loops of evaluations are compiled with it
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
 
 
 class TestTyped(DescriptorConformance):

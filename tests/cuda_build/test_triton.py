@@ -35,6 +35,13 @@ def test_torch_trains_after_tensorflow_has_evaluated(tmp_path):
     assert done.stdout == "alive\n", f"exit code {done.returncode}: {done.stderr[-2000:]}"
 
 
+def test_tensorflow_may_be_there_before(tmp_path):
+    """A program that imports TensorFlow first can evaluate, though not train with torch afterwards."""
+    code = EVALUATE_THEN_TRAIN.partition("import torch")[0] + 'print("alive")'
+    done = run(tmp_path, f"import tensorflow\n{code}", GOLDEN / "se_e2_a" / "model.dp")
+    assert done.stdout == "alive\n", f"exit code {done.returncode}: {done.stderr[-2000:]}"
+
+
 def test_the_order_still_matters(tmp_path):
     """If this fails, TensorFlow and triton agree in any order, and `deepmd.process.load_triton` is not needed."""
     assert run(tmp_path, "import tensorflow, triton").returncode < 0

@@ -35,7 +35,7 @@ from deepmd.testing.samples import Sample
 
 # torch says of TorchScript as a whole that it is deprecated; C++ programs read no other format yet
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated"),
     pytest.mark.filterwarnings("ignore::deepmd.infer.inputs.OrderWarning"),
 ]
 

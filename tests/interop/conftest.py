@@ -17,7 +17,7 @@ from interop.water import train_model, water_frame
 def pytest_collection_modifyitems(items):
     # torch says of TorchScript as a whole that it is deprecated; C++ programs read no other format yet
     for item in items:
-        item.add_marker(pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning"))
+        item.add_marker(pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated"))
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.skipif(
         "DEEPMD_KIT_ENV" not in os.environ, reason="DEEPMD_KIT_ENV does not name an environment with DeePMD-kit"
     ),
-    pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated"),
 ]
 
 

@@ -26,8 +26,8 @@ def run_dp(folder: Path, *words: str) -> str:
     return done.stdout + done.stderr
 
 
-def train_model(folder: Path) -> Path:
-    """Train for 100 steps and write model.dp, .yaml, .pth and .pb; return the folder."""
+def train_model(folder: Path, steps: int = 100) -> Path:
+    """Train for some steps and write model.dp, .yaml, .pth and .pb; return the folder."""
     folder.mkdir()
     options = json.loads((ROOT / "examples/water/input.json").read_text())
     options["model"]["descriptor"].update(neuron=[8, 16], axis_neuron=4)
@@ -37,7 +37,7 @@ def train_model(folder: Path) -> Path:
         str(DATA / Path(path).name) for path in training["training_data"]["systems"]
     ]
     del training["validation_data"]
-    training.update(numb_steps=100, disp_freq=100, save_freq=100)
+    training.update(numb_steps=steps, disp_freq=steps, save_freq=steps)
     (folder / "input.json").write_text(json.dumps(options))
     run_dp(folder, "--pt", "train", "input.json")
     run_dp(folder, "--pt", "freeze", "-o", "model.pth")

@@ -19,7 +19,7 @@ from deepmd.infer import DeepEval, measure_errors
 from deepmd.io import convert, load_model
 from deepmd.io.train_input import parse_input
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
 
 COLUMNS = {
     "dipole": ["rmse_global_dipole", "rmse_local_dipole"],

@@ -23,7 +23,7 @@ from deepmd.train import prepare
 from deepmd.train.trainable import find_copies, find_shared, tie_shared_vectors
 
 # torch says of TorchScript as a whole that it is deprecated; C++ programs read no other format yet
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
 
 
 def input_with_types(kind):

@@ -61,7 +61,7 @@ BACKENDS = {"numpy": "numpy", "torch": "torch", "tf": "tensorflow"}
 
 # torch says of TorchScript as a whole that it is deprecated; C++ programs read no other format yet
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated"),
     pytest.mark.filterwarnings("ignore:an atom has more neighbours:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*depend on the type of the first atom:UserWarning"),
 ]

@@ -57,7 +57,7 @@ def test_what_eval_returns(name, tmp_path):
     assert_close(results["atomic"].sum(axis=1), results["total"], "energy")
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
 def test_a_mean_of_torchscript_is_one_over_the_atoms_that_have_an_output(tmp_path):
     torch = require("torch")
     fitting = PropertyFitting(neuron=(3,), property_name="gap", task_dim=2, intensive=True)

@@ -330,7 +330,7 @@ def test_exported_programs_stay_on_their_device(case):
 
 
 @pytest.mark.parametrize("case", mark_slow(PROGRAMS, quick=("dpa3", "zbl")))
-@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
 def test_files_stay_on_their_device(case, file_of):
     """What tracing has frozen into the file follows the atoms too, and makes the program wait no more often."""
     torch = require("torch")
@@ -347,7 +347,7 @@ def test_files_stay_on_their_device(case, file_of):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("case", ["se_e2_a", "dpa3", "dipole"])
-@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
 def test_files_run_on_cuda(case, file_of):
     torch = require("torch")
     if not torch.cuda.is_available():

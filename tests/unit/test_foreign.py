@@ -26,7 +26,7 @@ FOLDER = Path(__file__).parents[1] / "golden" / "se_e2_a"
 PACKAGES = {".dp": "h5py", ".yaml": "yaml", ".pth": "torch", ".pb": "tensorflow"}
 KEYS = ("energy", "force", "virial", "atom_energy", "atom_virial")
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
 
 
 @pytest.fixture(params=PACKAGES)

@@ -31,7 +31,7 @@ COMPILED = (
 QUICK = ("dpa2_three_excluded", "dpa3_charge_spin")
 """One of dpa2 with every part and excluded types, one of dpa3; physics is written once, and NumPy compares all."""
 QUANTITIES = ("energy", "force", "virial", "atom_energy", "atom_virial")
-needs_torchscript = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
+needs_torchscript = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
 OLD = Dpa2(
     Repinit(rcut=4.0, rcut_smth=0.5, nsel=8, neuron=(2,), axis_neuron=2, tebd_dim=2),
     Repformer(

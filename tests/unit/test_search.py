@@ -106,9 +106,7 @@ def in_torch_trace(layout, periodic):
     example = [torch.from_numpy(a) for a in batch(structures(CELLS["large"] if periodic else None, 13, 2, 0))]
     with warnings.catch_warnings():
         warnings.simplefilter("error", torch.jit.TracerWarning)  # a size would be frozen
-        warnings.filterwarnings(
-            "ignore", message=".*torch.jit.* is deprecated", category=DeprecationWarning
-        )  # TorchScript as a whole
+        warnings.filterwarnings("ignore", message=".*torch.jit.* is deprecated")  # TorchScript as a whole
         traced = torch.jit.trace(flat, example, check_trace=False)
     names = (*FIELDS, "row_N", "position_A")
     return lambda *arrays: {

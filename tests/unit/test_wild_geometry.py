@@ -249,7 +249,7 @@ def in_trace():
             for each in arguments_of(Structure(np.eye(3), 9.0 * np.eye(3), np.zeros(3, dtype=np.int64)))
         ]
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*torch.jit.* is deprecated", category=DeprecationWarning)
+            warnings.filterwarnings("ignore", message=".*torch.jit.* is deprecated")
             made[periodic] = torch.jit.trace(
                 lambda *each, periodic=periodic: searched(*each, periodic, xp=xp), example, check_trace=False
             )

@@ -16,15 +16,18 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from deepmd.adapters.evaluation import assemble
 from deepmd.adapters.getters import getters_of, types_with_output
+from deepmd.adapters.tf import lammps
 from deepmd.adapters.tf.graph import in_32_bits
 from deepmd.adapters.tf.namespace import require, xp
 from deepmd.adapters.tf.program import exact_values, limit_checks
 from deepmd.array_model.conditions import CONDITIONS
 from deepmd.array_model.contracts import Model
 from deepmd.array_model.errors import InputError
+from deepmd.array_model.neighbours import Layout
 from deepmd.array_model.outputs import Output
 from deepmd.data import search
 from deepmd.data.pack_candidates import pack_candidates
+from deepmd.data.search import Candidates
 from deepmd.io.atomic import replacing
 from deepmd.io.bounded import check_arrays
 from deepmd.io.kit_table import from_kit
@@ -37,10 +40,7 @@ PARAMETER = "param/"
 """Prefix of the name of a parameter's constant, before the path of the parameter."""
 
 PERIODIC, OPEN = (6, 7), (0, 1)
-"""Accepted lengths of `t_mesh`.
-
-A longer `t_mesh` carries the memory addresses of a neighbour list, which no stock operation can follow.
-"""
+"""Lengths of `t_mesh` that ask for a neighbour search; `lammps.ADDRESSES` is that of a neighbour list."""
 
 
 ATTRIBUTES = {
@@ -60,8 +60,11 @@ def save_pb(path: Path, content: ModelFile) -> None:
         _evaluation(content)
         _attributes(content)
         tf.constant(to_json(content, "tf"), name=DEFINITION)  # last: a file that is cut short lacks it
+    definition, layout = graph.as_graph_def(), content.model.layout()
+    if not layout.needs_neighbour_features:
+        lammps.define_function(definition, layout, content.model.ntypes)
     with replacing(path) as temporary:
-        temporary.write_bytes(graph.as_graph_def().SerializeToString())
+        temporary.write_bytes(definition.SerializeToString())
 
 
 def load_pb(path: Path, input_path: Path | None = None) -> ModelFile:
@@ -148,21 +151,15 @@ def _attributes(content: ModelFile) -> None:
 def _evaluation(content: ModelFile) -> None:
     """Build inputs, neighbour search, model, derivatives and outputs. All frames (F) have n atoms."""
     model, (plan, _) = content.model, plan_evaluation(content)
-    fed = _placeholders(model)
+    fed, layout = _placeholders(model), model.layout()
     natoms = tf.cast(fed["t_natoms"], tf.int64)
-    with tf.control_dependencies(_checks(fed, model.ntypes)):
+    with tf.control_dependencies(_checks(fed, model.ntypes, listed=not layout.needs_neighbour_features)):
         coord_A3 = tf.reshape(fed["t_coord"], [-1, 3])
         type_A = tf.cast(tf.reshape(fed["t_type"], [-1]), tf.int64)
-    n, num_atoms = natoms[1], tf.size(type_A, out_type=tf.int64)
-    num_frames = num_atoms // n
-    frame_A = tf.range(num_atoms) // n
-
-    layout = model.layout()
-    cell_F33 = _cells(
-        fed["t_box"], tf.size(fed["t_mesh"]), search.enclosing_cell(coord_A3, layout.rcut, xp=xp), num_frames
-    )
-    periodic = tf.cast(tf.size(fed["t_mesh"]) > max(OPEN), tf.float64)
-    found = search.candidates(coord_A3, type_A, frame_A, cell_F33, layout.rcut, periodic, xp=xp)
+    n, num_atoms = natoms[0], tf.size(type_A, out_type=tf.int64)
+    num_frames = num_atoms // natoms[1]
+    frame_A = tf.range(num_atoms) // natoms[1]
+    found = _found(fed, coord_A3, type_A, frame_A, num_frames, layout)
     packed = pack_candidates(found, type_A, frame_A, layout, model.ntypes, xp=xp)
     neighbours = in_32_bits(packed.neighbours)
     conditions = {}
@@ -180,7 +177,7 @@ def _evaluation(content: ModelFile) -> None:
         tf.reshape(values, tf.stack([num_frames, -1]), name=name)
 
     def of_centres(values: Any) -> Any:
-        return xp.segment_sum(values, packed.row_N, num_atoms)
+        return xp.segment_sum(values, packed.row_N, num_frames * n)
 
     def by_component(values: Any) -> Any:
         """Move the component before the atom, as readers of dipoles and polarizabilities expect."""
@@ -203,6 +200,41 @@ def _evaluation(content: ModelFile) -> None:
     output("o_descriptor", of_centres(out["descriptor"]))
 
 
+def _found(
+    fed: dict[str, Any], coord_A3: Any, type_A: Any, frame_A: Any, num_frames: Any, layout: Layout
+) -> Candidates:
+    """Return the neighbours: those of LAMMPS's list if `t_mesh` has its addresses, otherwise those of a search."""
+    mesh = tf.size(fed["t_mesh"])
+
+    def by_search() -> list[Any]:
+        cell_F33 = _cells(fed["t_box"], mesh, search.enclosing_cell(coord_A3, layout.rcut, xp=xp), num_frames)
+        periodic = tf.cast(mesh > max(OPEN), tf.float64)
+        return _flat(search.candidates(coord_A3, type_A, frame_A, cell_F33, layout.rcut, periodic, xp=xp))
+
+    def by_list() -> list[Any]:
+        index_NC = lammps.list_of_lammps(fed, layout)
+        atom_N = tf.range(tf.shape(index_NC, out_type=tf.int64)[0])
+        return _flat(search.listed(coord_A3, atom_N, index_NC, layout.rcut, xp=xp))
+
+    if layout.needs_neighbour_features:
+        return _deep(by_search())
+    return _deep(tf.cond(tf.equal(mesh, lammps.ADDRESSES), by_list, by_search))
+
+
+def _flat(found: Candidates) -> list[Any]:
+    return [found.atom_N, *found.disp, found.dist_NC, found.index_NC, found.mask_NC, found.in_cell_A3]
+
+
+def _deep(tensors: list[Any]) -> Candidates:
+    """Invert `_flat`; the branches of a condition do not tell the shapes."""
+    atom_N, x, y, z, dist_NC, index_NC, mask_NC, in_cell_A3 = tensors
+    for tensor in tensors[1:-1]:
+        tensor.set_shape([None, None])
+    atom_N.set_shape([None])
+    in_cell_A3.set_shape([None, 3])
+    return Candidates(atom_N, (x, y, z), dist_NC, index_NC, mask_NC, in_cell_A3)
+
+
 def _placeholders(model: Model) -> dict[str, Any]:
     """Make the inputs, without shapes because some programs feed flat arrays and some a row for each frame."""
     make = tf.compat.v1.placeholder
@@ -223,10 +255,12 @@ def _placeholders(model: Model) -> dict[str, Any]:
     return fed
 
 
-def _checks(fed: dict[str, Any], ntypes: int) -> list[Any]:
-    """Make the operations that stop a run with invalid input."""
+def _checks(fed: dict[str, Any], ntypes: int, *, listed: bool) -> list[Any]:
+    """Make the operations that stop a run with invalid input; `listed`: neighbour lists are accepted."""
     mesh, natoms = tf.size(fed["t_mesh"]), fed["t_natoms"]
-    accepted = tf.reduce_any(tf.equal(mesh, tf.constant(PERIODIC + OPEN)))
+    addresses = tf.equal(mesh, lammps.ADDRESSES)
+    lengths = (*PERIODIC, *OPEN, *([lammps.ADDRESSES] if listed else []))
+    accepted = tf.reduce_any(tf.equal(mesh, tf.constant(lengths)))
     largest = tf.reduce_max(tf.concat([tf.reshape(fed["t_type"], [-1]), [-1]], axis=0))
     return [
         *(
@@ -237,12 +271,14 @@ def _checks(fed: dict[str, Any], ntypes: int) -> list[Any]:
         ),
         require(
             accepted,
-            "t_mesh: accepted lengths are 6 or 7 (periodic) and 0 or 1 (open boundary); no neighbour lists. Given:",
+            "t_mesh: accepted lengths are 6 or 7 (periodic), 0 or 1 (open boundary)"
+            + (" and 16 (neighbour list)." if listed else "; message passing in LAMMPS needs the .pth of this model.")
+            + " Given:",
             mesh,
         ),
         require(
-            tf.equal(natoms[0], natoms[1]),
-            "t_natoms: ghost atoms are not supported, so the first two must be equal. Given:",
+            tf.logical_or(addresses, tf.equal(natoms[0], natoms[1])),
+            "t_natoms: ghost atoms need a neighbour list; without, the first two must be equal. Given:",
             natoms,
         ),
         require(

@@ -78,7 +78,7 @@ def load_pth(path: Path) -> ModelFile:
 def _known_deprecation() -> Iterator[None]:
     """Silence torch's deprecation warning of TorchScript, because C++ programs read no other format yet."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*torch\.jit.* is deprecated", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message=r".*torch\.jit.* is deprecated")
         yield
 
 

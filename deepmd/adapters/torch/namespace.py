@@ -76,7 +76,7 @@ def _refusing(x: torch.Tensor, valid: torch.Tensor, text: str) -> torch.Tensor:
 def _compiled(function: Any) -> Any:
     """Compile a function for traces, because an unrolled loop makes files slow to start and a trace cannot raise."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*torch\.jit.* is deprecated", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message=r".*torch\.jit.* is deprecated")
         return torch.jit.script(function)
 
 
