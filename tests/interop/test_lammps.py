@@ -189,7 +189,6 @@ def test_energy_is_conserved_as_well_as_with_their_file(lammps, water, tmp_path)
         for path in (trained / "model.pth", trained / "model.pb", tmp_path / "theirs.pb")
     }
     drifts = {name: drift(thermo, len(water.types), timestep) for name, thermo in rows.items()}
-    print(drifts)
     for name in ("model.pth", "model.pb"):
         assert_close(rows[name][0, 1:], rows["theirs.pb"][0, 1:], "golden")
         assert drifts[name] <= max(0.01, drifts["theirs.pb"]), drifts
