@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -19,6 +19,7 @@ import yaml
 from deepmd.array_model.components import descriptors_of, exchange_descriptors, fittings_of
 from deepmd.array_model.contracts import Model
 from deepmd.array_model.descriptors.hybrid import Hybrid
+from deepmd.array_model.descriptors.se_atten import SeAtten
 from deepmd.array_model.descriptors.se_e2_a_typed import SeE2ATyped
 from deepmd.array_model.descriptors.se_e2_r import SeE2R
 from deepmd.array_model.errors import InputError, nearest
@@ -301,22 +302,41 @@ def _build_model(section: Any) -> tuple[ModelSection, Any, FixedParams]:
 
 
 def _add_type_embedding(descriptor: Any, section: Any) -> Any:
-    """Return the descriptor with the type embedding of the model: members of type se_e2_a become SeE2ATyped."""
-    parts = descriptors_of(descriptor)
-    if any(part.mixed for part in parts) or not any(part.kind == "se_e2_a" for part in parts):
-        kinds = ", ".join(part.kind for part in parts)
+    """Return the descriptor with the type embedding of the model.
+
+    Members of type se_e2_a become SeE2ATyped. Members of type se_atten have a linear layer of their own, which gives
+    every table of vectors that the net of the section can give; it gets the width of that net.
+    """
+    parts: tuple[Any, ...] = descriptors_of(descriptor)
+    kinds = ", ".join(part.kind for part in parts)
+    if any(part.mixed and not isinstance(part, SeAtten) for part in parts) or not any(
+        part.kind == "se_e2_a" or isinstance(part, SeAtten) for part in parts
+    ):
         raise InputError(
-            f"model/type_embedding: is for descriptors of type se_e2_a, and hybrids of these; not for {kinds}"
+            f"model/type_embedding: is for descriptors se_e2_a and se_atten, and hybrids of these; not for {kinds}"
         )
     check_object(section, "model/type_embedding")
     types = build(TypeEmbedding, {"activation_function": "tanh", **section}, "model/type_embedding")
+
+    def typed(part: Any) -> Any:
+        if part.kind == "se_e2_a":
+            return SeE2ATyped(**vars(part), types=types)
+        if not isinstance(part, SeAtten):
+            return part
+        if types.trainable != part.trainable:
+            raise ValueError(f"trainable is {types.trainable}; accepted: that of the descriptor, {part.trainable}")
+        taken = {name: getattr(types, name) for name in ("use_econf_tebd", "use_tebd_bias")}
+        return replace(part, tebd_dim=types.neuron[-1], **taken)
+
     try:
-        return exchange_descriptors(
-            descriptor,
-            tuple(SeE2ATyped(**vars(part), types=types) if part.kind == "se_e2_a" else part for part in parts),
-        )
+        out = exchange_descriptors(descriptor, tuple(typed(part) for part in parts))
     except ValueError as error:
         raise InputError(f"model/type_embedding: {error}") from error
+    linear = len(types.neuron) == 1 and types.activation_function.lower() in ("linear", "none")
+    if any(isinstance(part, SeAtten) for part in parts) and not linear:
+        text = "has a linear layer of its own in place of this net, which can give the same vectors; its width is"
+        log.warning("model/type_embedding: se_atten %s tebd_dim = %d", text, types.neuron[-1])
+    return out
 
 
 def _selected_types(fitting: Any) -> tuple[int, ...] | None:

@@ -19,6 +19,7 @@ from deepmd.array_model.tree import flatten
 from deepmd.host import plain
 from deepmd.io import convert, load_model
 from deepmd.io.train_input import parse_input
+from deepmd.io.write_input import input_tree
 from deepmd.train import prepare
 from deepmd.train.trainable import find_copies, find_shared, tie_shared_vectors
 
@@ -127,12 +128,37 @@ def test_models_of_a_sum_have_their_own():
     assert find_copies(both, both.init(np.random.default_rng, xp=plain)) == {}
 
 
-@pytest.mark.parametrize("kinds", [["se_e2_r"], ["se_e2_a", "se_atten"]])
+@pytest.mark.parametrize("kinds", [["se_e2_r"], ["se_e2_a", "se_e3_tebd"]])
 def test_descriptors_that_cannot_read_it(kinds):
     tree = input_with_types("alone")
     sizes = {"sel": [24, 40], "rcut": 4.0}
     tree["model"]["descriptor"] = {"type": "hybrid", "list": [{"type": kind, **sizes} for kind in kinds]}
     with pytest.raises(
-        InputError, match=f"model/type_embedding: is for .* se_e2_a, and hybrids of these; not for {', '.join(kinds)}"
+        InputError, match=f"model/type_embedding: is for .* se_atten, and hybrids of these; not for {', '.join(kinds)}"
     ):
+        parse_input(tree)
+
+
+def test_se_atten_takes_the_width_of_the_net(caplog):
+    """Its vectors come from a linear layer of its own, alone and beside se_e2_a."""
+    tree = input_with_types("alone")
+    sizes = {"sel": [24, 40], "rcut": 4.0}
+    tree["model"]["descriptor"] = {"type": "se_atten_v2", **sizes}
+    (part,) = map(options, descriptors_of(parse_input(tree).model))
+    assert (part.tebd_dim, part.use_tebd_bias) == (3, False)
+    assert "se_atten has a linear layer of its own" in caplog.text
+    tree["model"]["type_embedding"].update(use_tebd_bias=True, activation_function="Linear", neuron=[5])
+    tree["model"]["descriptor"] = {
+        "type": "hybrid",
+        "list": [{"type": kind, **sizes} for kind in ("se_e2_a", "se_atten", "se_e2_r")],
+    }
+    caplog.clear()
+    given = parse_input(tree)
+    parts = list(map(options, descriptors_of(given.model)))
+    assert [part.kind for part in parts] == ["se_e2_a_typed", "se_atten", "se_e2_r"]
+    assert (parts[1].tebd_dim, parts[1].use_tebd_bias) == (5, True)
+    assert "linear layer" not in caplog.text
+    assert parse_input(input_tree(given)) == given
+    tree["model"]["type_embedding"]["trainable"] = False
+    with pytest.raises(InputError, match="model/type_embedding: trainable is False; accepted: that of the descriptor"):
         parse_input(tree)
