@@ -32,7 +32,7 @@ class Key(NamedTuple):
 DATA = {
     "min_pair_dist": Key(0.0, "a filter of frames"),
     "set_prefix": Key("set", "other names of folders of a system"),
-    "mixed_batch": Key(False, "another name of batch_size 'mixed:N'"),
+    "mixed_batch": Key(False, "batches that mix systems up to a number of atoms; batch_size 'mixed:N' mixes N frames"),
 }
 
 MUON = Key(None, "an option of the optimizers AdaMuon and HybridMuon")

@@ -277,8 +277,8 @@ def _build_model(section: Any) -> tuple[ModelSection, Any, FixedParams]:
         if key not in section:
             raise InputError(f"model/{key}: required, but missing")
         parts[key] = section.pop(key)
-    fitting = _build_part(parts["fitting_net"], "fitting_net", "model/fitting_net", "ener")
     descriptor = _build_part(parts["descriptor"], "descriptor", "model/descriptor", None)
+    fitting = _build_part(parts["fitting_net"], "fitting_net", "model/fitting_net", "ener")
     if (types := section.pop("type_embedding", None)) is not None:
         descriptor = _add_type_embedding(descriptor, types)
     shared = build(ModelSection, section, "model", KEYS["model"])

@@ -1,16 +1,19 @@
 """The input: defaults, aliases, comments, what `out.json` holds."""
 
 import json
+from pathlib import Path
 
 import pytest
 from support import options
 
 from deepmd.array_model.components import descriptors_of
 from deepmd.array_model.errors import InputError
-from deepmd.io.train_input import parse_input, read_input, read_json
+from deepmd.io.train_input import lacks_type_map, parse_input, read_input, read_json
 from deepmd.io.write_input import input_tree, model_tree
 from deepmd.unsupported import KEYS as UNSUPPORTED_KEYS
 from deepmd.unsupported import KINDS as UNSUPPORTED_KINDS
+
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 GOOD = {
     "_comment": "kept out",
@@ -235,3 +238,23 @@ def test_several_heads(tmp_path):
     (tmp_path / "input.json").write_text(json.dumps(tree))
     with pytest.raises(InputError, match=found):
         read_input(tmp_path / "input.json")
+
+
+def test_a_sum_of_frozen_models_has_their_type_map():
+    path = str(GOLDEN / "se_e2_a" / "model.dp")
+    members = [{"type": "frozen", "model_file": path}, {"type": "frozen", "model_file": path}]
+    tree = {**GOOD, "model": {"type": "linear_ener", "models": members, "weights": "mean"}}
+    assert not lacks_type_map(tree)
+    assert parse_input(tree).model.type_map == ("O", "H")
+    members[0] = {"descriptor": {"type": "se_e2_a", "sel": [4, 8]}, "fitting_net": {}}
+    assert parse_input(tree).model.type_map == ("O", "H")
+
+
+def test_when_the_type_map_of_the_data_is_needed():
+    bare = json.loads(json.dumps(GOOD))["model"]
+    del bare["type_map"]
+    table = {"type": "pairtab", "tab_file": "a.txt", "rcut": 4.0, "sel": 9}
+    assert not lacks_type_map(GOOD)
+    assert lacks_type_map({"model": bare})
+    assert lacks_type_map({"model": {"type": "linear_ener", "models": [bare, table], "weights": "sum"}})
+    assert not lacks_type_map({"model": {"type": "linear_ener", "models": [GOOD["model"], table], "weights": "sum"}})
