@@ -106,8 +106,9 @@ def run(job: Job, on_row: OnRow | None = None) -> None:
     with ExitStack() as stack:
         if job.full:
             stack.enter_context(closing(job.full))
+        if job.done:
+            log.info("%d of %d steps were done before", job.done, job.numb_steps)
         if job.done == job.numb_steps > 0:
-            log.info("all %d steps were done before", job.done)
             return
         _train(job, on_row, clock, stack)
     log.info(clock.summary())

@@ -31,6 +31,7 @@ class TestOptions(DescriptorAgreement):
     configs = {
         "dpa2, not smooth": Dpa2(replace(INIT, set_davg_zero=False, tebd_input_mode="strip"), HARD, smooth=False),
         "dpa2, float32": replace(DPA2, precision="float32", exclude_types=((0, 1),)),
+        "dpa2, lists of one cutoff": replace(DPA2, repinit=replace(THREE, three_body_rcut=DPA2.repformer.rcut)),
         "dpa3, compressed": Dpa3(
             replace(FLOW, a_compress_rate=1, n_multi_edge_message=2, use_exp_switch=True), concat_output_tebd=True
         ),

@@ -90,7 +90,7 @@ class Dpa2(Descriptor):
             (block.rcut, block.nsel),
             *([(init.three_body_rcut, init.three_body_sel)] if init.use_three_body else []),
         ]
-        slots = [number for _, number in sorted(lists, key=lambda each: each[0]) if isinstance(number, int)]
+        slots = [number for _, number in sorted(each for each in lists if isinstance(each[1], int))]
         if slots != sorted(slots):
             raise ValueError(f"a list with a longer cutoff must not have fewer slots; cutoffs and slots are {lists}")
         shared: dict[str, Any] = {
