@@ -90,7 +90,7 @@ class TestModelKinds(ModelConformance):
         gaps = (1e-4, -1e-4, -0.1)
         results = reference([sample.changed(coord=np.array([[0.0, 0.0, 0.0], [rcut - gap, 0.0, 0.0]])) for gap in gaps])
         within, beyond, farther = results["energy"]
-        assert beyond == farther
+        assert_close(beyond, farther, "function")  # rows of one product of matrices may differ by a rounding
         assert abs(within - beyond) < 1e-8
         force = results["force"].reshape(3, -1)
         assert not force[1:].any()

@@ -259,8 +259,8 @@ def test_batches_of_systems_with_and_without_a_label(place, capsys):
 COMMANDS = [
     ([], ["which command?"]),
     (["trian", "input.json"], ["unknown command 'trian'", "Did you mean 'train'?"]),
-    (["embed"], ["'embed'", "not supported yet", "tables inside of a file"]),
-    (["model-devi"], ["-m/--models"]),
+    (["embed"], ["model.ckpt.pt", "no such model file"]),
+    (["model-devi"], ["graph.000.pb", "no such model file"]),
     (["model-devi", "-m", "model.dp", "nowhere.dp", "-s", "water"], ["nowhere.dp", "no such model file"]),
     (
         ["model-devi", "-m", "model.dp", "model.dp", "-s", "water", "-o", "nowhere/a.out"],
