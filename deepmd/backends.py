@@ -140,13 +140,23 @@ def tell_choice(name: str, by_default: bool) -> str:
 
 def framework(module: str, backend: str) -> Any:
     """Import a module of an adapter; raise InputError with installation advice if the framework is missing."""
+    row = BACKENDS[backend]
     try:
         return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        row = BACKENDS[backend]
-        if error.name is None or error.name.split(".")[0] != row.package:
+    except ImportError:
+        if not row.package:
             raise
-        raise InputError(
-            f"the {backend} backend needs the package {row.package!r}, which is not installed: "
-            f"pip install 'deepmd[{row.extra}]'"
-        ) from error
+        if package_folder(row.package) is None:
+            raise InputError(
+                f"the {backend} backend needs the package {row.package!r}, which is not installed: "
+                f"pip install 'deepmd[{row.extra}]'"
+            ) from None
+        try:
+            importlib.import_module(row.package)
+        except ImportError as broken:
+            others = [flag(name) for name in PREFERRED if name != backend]
+            raise InputError(
+                f"the {backend} backend needs the package {row.package!r}, which is installed and cannot be loaded: "
+                f"{broken}. Another backend: dp {' or '.join(others)}"
+            ) from broken
+        raise

@@ -87,7 +87,6 @@ KEYS: dict[str, dict[str, Key]] = {
         **dict.fromkeys(("profiling", "enable_profiler", "enable_compile", "enable_tf32"), Key(False, SPEED)),
         **dict.fromkeys(("enable_ema", "disp_avg"), Key(False, STAGES)),
         "ema_decay": Key(0.999, STAGES),
-        "profiling_file": Key("timeline.json", SPEED),
         "acc_freq": Key(1, STAGES),
         "zero_stage": Key(0, SPEED),
         "neighbor_graph_method": Key("auto", SPEED),

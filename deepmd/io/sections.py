@@ -45,7 +45,7 @@ FileName = Annotated[PathName, AfterValidator(_file)]
 class DataSection:
     """`training_data`."""
 
-    systems: PathName | tuple[PathName, ...] = "."
+    systems: PathName | tuple[PathName, ...]
     rglob_patterns: tuple[str, ...] | None = None
     batch_size: int | tuple[int, ...] | str = "auto"
     auto_prob: str = "prob_sys_size"
@@ -54,6 +54,10 @@ class DataSection:
     aliases = {"auto_prob_style": "auto_prob", "sys_weights": "sys_probs"}
     ignored: ClassVar[tuple[str, ...]] = ("numb_btch", "numb_batch")
     __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        if not self.systems:
+            raise ValueError("systems is empty; accepted: a folder or file, or a list of them")
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class ValidationSection(DataSection):
     ignored: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.numb_btch < 1:
             raise ValueError(f"numb_btch is {self.numb_btch}; it must be at least 1")
 
@@ -205,6 +210,8 @@ class TrainingSection:
         **dict.fromkeys(("stop_batch", "num_step", "num_steps", "numb_step"), "numb_steps"),
         **dict.fromkeys(("num_epoch", "num_epochs", "numb_epochs"), "numb_epoch"),
     }
+    ignored: ClassVar[tuple[str, ...]] = ("profiling_file",)
+    """Without a meaning unless `profiling` is on, which is not supported."""
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
@@ -220,6 +227,8 @@ class TrainingSection:
             raise ValueError(f"ckpt_keep_ratio is {self.ckpt_keep_ratio}; it must be between 0 and 1")
         if self.stat_file_mode not in ("update", "read"):
             raise ValueError(f"stat_file_mode is {self.stat_file_mode!r}; accepted: update, read")
+        if self.stat_file_mode == "read" and not self.stat_file:
+            raise ValueError("stat_file_mode is 'read', and there is no stat_file to read")
         if (self.gradient_max_norm or 0.0) < 0.0:
             raise ValueError(f"gradient_max_norm is {self.gradient_max_norm}; it must not be negative (0: no limit)")
 

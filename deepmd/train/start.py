@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +13,7 @@ from deepmd.adapters.training import Progress
 from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.tree import flatten, paths, replace_leaves
+from deepmd.backends import flag
 from deepmd.data import statistics
 from deepmd.data.sampling import Sampler
 from deepmd.data.stat_file import key_of, load_or_compute
@@ -88,8 +88,15 @@ def resolve(start: Start, tree: dict[str, Any], backend: str, world: World) -> N
     """Return the checkpoint or other start that `Newest` means for an input."""
     if not isinstance(start, Newest):
         return start
-    newest = f"{_link(tree)}{checkpoint_module(backend).ENDINGS[-1]}"
-    return Continue(newest) if world.from_leader(Path(newest).is_file()) else start.otherwise
+    newest = world.from_leader(find_checkpoint(_link(tree), backend))
+    if newest is None:
+        return start.otherwise
+    if backend_of(newest) != backend:
+        raise InputError(
+            f"--restart auto: {newest} is of the {backend_of(newest)} backend, and {backend} is asked for. "
+            f"To go on: dp {flag(backend_of(newest))}. To begin anew: another training/save_ckpt"
+        )
+    return Continue(str(newest))
 
 
 def load_start(start: Named, backend: str) -> tuple[ModelFile | None, Progress | None]:

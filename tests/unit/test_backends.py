@@ -1,12 +1,20 @@
 """Which backend a command means, and which files it means then. No framework is needed."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from deepmd import backends
 from deepmd.array_model.errors import InputError
 from deepmd.io.formats import find_frozen
 from deepmd.train.checkpoints import locate
-from deepmd.train.start import Continue, Fresh, Newest, Take, backend_of_start
+from deepmd.train.start import Continue, Fresh, Newest, Take, backend_of_start, resolve
+from deepmd.world import ALONE
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "se_e2_a" / "model.dp"
 
 BUILDS = {
     "torch": ("version.py", "__version__ = '2'\ncuda: Optional[str] = {}\nhip: Optional[str] = None\n"),
@@ -106,3 +114,27 @@ def test_a_training_follows_its_checkpoint(install, tmp_path):
         "torch",
     ]
     assert [locate("c", backend).name for backend in (None, "tf", "pt", "np")] == ["c.index", "c.index", "c.pt", "c.pt"]
+
+
+def test_the_newest_checkpoint_of_another_backend_is_not_passed_over(install, tmp_path):
+    install(**CPU)
+    (tmp_path / "c.pt").touch()
+    tree = {"training": {"save_ckpt": "c"}}
+    assert resolve(Newest(Fresh()), tree, "torch", ALONE) == Continue("c.pt")
+    with pytest.raises(InputError, match=r"c\.pt is of the torch backend, and tf is asked for. To go on: dp --pt"):
+        resolve(Newest(Fresh()), tree, "tf", ALONE)
+
+
+def test_a_framework_that_is_broken(tmp_path):
+    """It is there, so it is the default, and cannot be imported."""
+    folder = tmp_path / "tensorflow"
+    folder.mkdir()
+    (folder / "__init__.py").write_text('raise ImportError("libcudart.so.12: cannot open shared object file")')
+    (tmp_path / "input.json").write_text("{}")
+    command = [sys.executable, "-m", "deepmd", "freeze", "-c", str(GOLDEN), "-o", str(tmp_path / "m.pb")]
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "cannot be loaded: libcudart.so.12" in done.stderr
+    assert "Another backend: dp --pt" in done.stderr
+    assert "Traceback" not in done.stderr

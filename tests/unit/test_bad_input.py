@@ -111,7 +111,10 @@ INPUTS = [
     ("model/descriptor/seed", -1, ["model/descriptor", "seed is -1"]),
     ("model/fitting_net/seed", -1, ["model/fitting_net", "seed is -1"]),
     ("model/data_stat_protect", -0.01, ["data_stat_protect is -0.01"]),
-    ("training", {"numb_epoch": -1}, ["numb_epoch is -1.0"]),
+    ("training", {"numb_epoch": -1, "training_data": {"systems": "water"}}, ["numb_epoch is -1.0"]),
+    ("training/training_data", {}, ["training/training_data/systems", "required, but missing"]),
+    ("training/training_data/systems", [], ["training/training_data", "systems is empty"]),
+    ("training/stat_file_mode", "read", ["training", "there is no stat_file to read"]),
     (
         "learning_rate",
         {"type": "wsd", "start_lr": 1e-3, "decay_type": "quadratic"},

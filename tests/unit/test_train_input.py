@@ -199,9 +199,9 @@ def test_the_loss_ener_hess_without_hessians_is_ener():
     assert parse_input({**GOOD, "loss": {"type": "ener_hess"}}).loss == parse_input(GOOD).loss
 
 
-def placed(where, value):
-    """Return the good input with a value at a path."""
-    tree = json.loads(json.dumps(GOOD))
+def placed(where, value, tree=None):
+    """Return an input, the good one by default, with a value at a path."""
+    tree = json.loads(json.dumps(GOOD if tree is None else tree))
     section = tree
     for part in where.split("/")[:-1]:
         section = section.setdefault(part, {})
@@ -223,13 +223,14 @@ def test_what_is_not_supported_is_called_by_its_name(where):
 
 @pytest.mark.parametrize("where", list(UNSUPPORTED_KEYS))
 def test_keys_that_are_not_supported_say_so(where):
+    good = placed("training/validation_data/systems", ["a"])
     for key, row in UNSUPPORTED_KEYS[where].items():
         place = f"{where}/{key}".lstrip("/")
         with pytest.raises(InputError, match="not supported yet") as caught:
-            parse_input(placed(place, {"some": "value"}))
+            parse_input(placed(place, {"some": "value"}, good))
         assert place in str(caught.value)
         assert row.because in str(caught.value)
-        parse_input(placed(place, row.off))
+        parse_input(placed(place, row.off, good))
 
 
 def test_several_heads(tmp_path):

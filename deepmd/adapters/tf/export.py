@@ -5,8 +5,10 @@ Neighbour search: `deepmd/data/search.py`. Model and derivatives: `program.py`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +65,21 @@ def save_pb(path: Path, content: ModelFile) -> None:
     definition, layout = graph.as_graph_def(), content.model.layout()
     if not layout.needs_neighbour_features:
         lammps.define_function(definition, layout, content.model.ntypes)
+    _name_by_content(definition)
     with replacing(path) as temporary:
         temporary.write_bytes(definition.SerializeToString())
+
+
+def _name_by_content(graph: Any) -> None:
+    """Rename the functions of a graph, because graphs that are imported together share the names of functions."""
+    digest = hashlib.sha256(graph.SerializeToString(deterministic=True)).hexdigest()[:16]
+    names = {function.signature.name: f"{function.signature.name}_{digest}" for function in graph.library.function}
+    for function in graph.library.function:
+        function.signature.name = names[function.signature.name]
+    for node in chain(graph.node, *(function.node_def for function in graph.library.function)):
+        for attribute in node.attr.values():
+            if attribute.func.name in names:
+                attribute.func.name = names[attribute.func.name]
 
 
 def load_pb(path: Path, input_path: Path | None = None) -> ModelFile:
