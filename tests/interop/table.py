@@ -86,7 +86,8 @@ def everywhere(kit: Kit, folder: Path, frame: Frame) -> Iterator[tuple[str, str,
     yield "our NumPy, the nets themselves", "our `.dp`", by_us(own["dp"], frame, evaluation="direct")
     for suffix in ("savedmodel", "savedmodeltf"):
         convert(own["dp"], own[suffix])
-    run_dp(home, "compress", "-i", "model.pth", "-o", "compressed.pth")
+    for suffix in ("pth", "pb"):
+        run_dp(home, "compress", "-i", f"model.{suffix}", "-o", f"compressed.{suffix}")
     own["compressed"] = home / "compressed.pth"
     yield "our NumPy", "our `.dp`", by_us(own["dp"], frame)
     yield "our torch", "our `.pth`", by_us(own["pth"], frame)
@@ -114,6 +115,8 @@ def everywhere(kit: Kit, folder: Path, frame: Frame) -> Iterator[tuple[str, str,
         ("our compressed `.pth`", own["compressed"], 1),
     ]
     runs += [("our compressed `.pth`", own["compressed"], 2), ("our `.savedmodel`", own["savedmodel"], 1)]
+    runs += [("our `.pb`", own["pb"], 1), ("our `.pb`", own["pb"], 2)]
+    runs += [("our compressed `.pb`", home / "compressed.pb", ranks) for ranks in (1, 2)]
     runs += [(f"its `.{name}`, from our `.dp`", home / f"theirs.{name}", 1) for name in ("pth", "pb")]
     for number, (name, path, ranks) in enumerate(runs):
         out = run_lammps(kit, folder / f"lammps{number}", [path], frame, ranks=ranks)

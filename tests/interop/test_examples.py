@@ -13,13 +13,14 @@ from interop.kit import ROOT
 def folder(lammps, trained, tmp_path):
     for path in (ROOT / "examples/lammps").iterdir():
         shutil.copy(path, tmp_path)
-    for name in ("model.pth", "other.pth"):
-        shutil.copy(trained / "model.pth", tmp_path / name)
+    for name, source in (("model.pth", "model.pth"), ("other.pth", "model.pth"), ("model.pb", "model.pb")):
+        shutil.copy(trained / source, tmp_path / name)
     return tmp_path
 
 
-def test_water(lammps, folder):
-    assert "Loop time" in lammps.run(["lmp", "-in", "in.water"], folder)
+@pytest.mark.parametrize("name", ["model.pth", "model.pb"])
+def test_water(lammps, folder, name):
+    assert "Loop time" in lammps.run(["lmp", "-in", "in.water", "-var", "model", name], folder)
 
 
 def test_stress(lammps, folder):

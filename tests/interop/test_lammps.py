@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from interop.lammps_check import ACCURACY, LONELY, check, expected, random_frame
+from interop.kit import Frame
+from interop.lammps_check import ACCURACY, CELL, LONELY, check, expected, random_frame
 from interop.lammps_run import KINDS, run_lammps
 from interop.water import train_model
 from tolerances import assert_close
@@ -34,6 +35,8 @@ EACH = [(".pth", 1), (".pth", 2), (".pb", 1), (".pb", 2)]
         ("se_e2_a_two_side", "compressed.pb", 2),
         ("se_e2_a_options", "model.pb", 1),
         ("se_e2_a_sel_overflow", "model.pb", 2),
+        ("typed_se_e2_a", "model.pb", 1),
+        ("excluded", "compressed.pb", 1),
     ],
 )
 def test_first_step_is_that_of_our_deep_pot(lammps, files, tmp_path, case, name, ranks):
@@ -113,6 +116,47 @@ def test_elements_in_another_order(lammps, files, tmp_path, suffix):
     frame, model = random_frame(), files["se_e2_a", f"model{suffix}"]
     outcome = run_lammps(lammps, tmp_path / "run", [model], replace(frame, types=1 - frame.types), elements="H O")
     check(outcome, files["se_e2_a", "model.dp"], frame)
+
+
+def test_a_type_that_the_model_does_not_see(lammps, files, tmp_path):
+    """Atoms of the third type are NULL in `pair_coeff`; the others have parameters that differ from atom to atom.
+
+    With such atoms DeePMD-kit hands no atomic parameters to a `.pth`.
+    """
+    frame = random_frame()
+    types = np.where(np.arange(60) % 5 == 0, 2, frame.types)
+    x = (frame.coord @ np.linalg.inv(CELL) % 1.0 @ CELL)[:, 0]
+    outcome = run_lammps(
+        lammps,
+        tmp_path / "run",
+        [files["se_e2_a_fparam", "model.pb"]],
+        replace(frame, types=types),
+        elements="O H NULL",
+        settings="fparam 0.3 -0.2 aparam_from_compute x",
+        extra="compute x all property/atom x",
+    )
+    seen = types < 2
+    fparam, aparam = np.array([[0.3, -0.2]]), x[None, seen, None]
+    wanted = expected(
+        files["se_e2_a_fparam", "model.dp"], Frame(frame.coord[seen], types[seen], CELL, fparam=fparam, aparam=aparam)
+    )
+    for quantity in ("force", "atom_energy"):
+        found, want = getattr(outcome, quantity), wanted[quantity].reshape(seen.sum(), -1)
+        assert np.abs(found[seen].reshape(want.shape) - want).max() <= ACCURACY * np.abs(want).max(), quantity
+        assert not found[~seen].any()
+
+
+def test_atoms_nearer_than_expansions_reach(lammps, files, tmp_path):
+    """The graph evaluates the nets themselves."""
+    frame = random_frame()
+    frame.coord[1] = frame.coord[0] + [0.2, 0.0, 0.1]
+    outcome = run_lammps(lammps, tmp_path / "run", [files["se_e2_a", "compressed.pb"]], frame)
+    check(outcome, files["se_e2_a", "model.dp"], frame)
+
+
+def test_message_passing_needs_a_pth(lammps, files, tmp_path):
+    with pytest.raises(AssertionError, match=r"message passing in LAMMPS needs the \.pth"):
+        run_lammps(lammps, tmp_path / "run", [files["dpa3", "model.pb"]], random_frame())
 
 
 @pytest.mark.parametrize(("suffix", "ranks"), EACH)
