@@ -19,7 +19,8 @@ FITTED = ("davg", "dstd", "out_bias")
 @pytest.mark.parametrize("case", ["se_e2_a", "se_e2_r", "se_e3", "hybrid", "se_e3_tebd"])
 def test_equal_those_of_deepmd_kit(case):
     section = json.loads((FOLDER / case / "model.json").read_text())
-    model = parse_input({"model": section, "learning_rate": {"start_lr": 1e-3}, "training": {"numb_steps": 1}}).model
+    training = {"numb_steps": 1, "training_data": {"systems": "data"}}
+    model = parse_input({"model": section, "learning_rate": {"start_lr": 1e-3}, "training": training}).model
     drawn, stored = (
         flatten(params)
         for params in (model.init(np.random.default_rng, xp=plain), load_model(FOLDER / case / "model.dp").params)

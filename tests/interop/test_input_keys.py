@@ -63,6 +63,7 @@ ACCEPTED = {
     "model/fitting_net/use_aparam_as_mask": "an option of every fitting net here, there of ener",
     "model/fitting_net/rcond": "an option of every fitting net here",
     "model/fitting_net/trainable": "an option of every fitting net here",
+    "training/profiling_file": "without a meaning unless `profiling` is on, which is not supported",
     "model/descriptor/lmax": "optional there, without a default; 1 here, which is accepted alone",
 }
 """Keys that differ without harm, with reasons."""

@@ -25,7 +25,6 @@ from deepmd.adapters.tf.program import exact_values, limit_checks
 from deepmd.array_model.conditions import CONDITIONS
 from deepmd.array_model.contracts import Model
 from deepmd.array_model.errors import InputError
-from deepmd.array_model.neighbours import Layout
 from deepmd.array_model.outputs import Output
 from deepmd.data import search
 from deepmd.data.pack_candidates import pack_candidates
@@ -63,7 +62,7 @@ def save_pb(path: Path, content: ModelFile) -> None:
         _attributes(content)
         tf.constant(to_json(content, "tf"), name=DEFINITION)  # last: a file that is cut short lacks it
     definition, layout = graph.as_graph_def(), content.model.layout()
-    if not layout.needs_neighbour_features:
+    if _takes_lists(content.model):
         lammps.define_function(definition, layout, content.model.ntypes)
     _name_by_content(definition)
     with replacing(path) as temporary:
@@ -168,13 +167,14 @@ def _evaluation(content: ModelFile) -> None:
     model, (plan, _) = content.model, plan_evaluation(content)
     fed, layout = _placeholders(model), model.layout()
     natoms = tf.cast(fed["t_natoms"], tf.int64)
-    with tf.control_dependencies(_checks(fed, model.ntypes, listed=not layout.needs_neighbour_features)):
+    with tf.control_dependencies(_checks(fed, model)):
+        fed = {name: tf.identity(values) for name, values in fed.items()}  # no address is followed before the checks
         coord_A3 = tf.reshape(fed["t_coord"], [-1, 3])
         type_A = tf.cast(tf.reshape(fed["t_type"], [-1]), tf.int64)
     n, num_atoms = natoms[0], tf.size(type_A, out_type=tf.int64)
     num_frames = num_atoms // natoms[1]
     frame_A = tf.range(num_atoms) // natoms[1]
-    found = _found(fed, coord_A3, type_A, frame_A, num_frames, layout)
+    found = _found(fed, coord_A3, type_A, frame_A, num_frames, model)
     packed = pack_candidates(found, type_A, frame_A, layout, model.ntypes, xp=xp)
     neighbours = in_32_bits(packed.neighbours)
     conditions = {}
@@ -215,11 +215,9 @@ def _evaluation(content: ModelFile) -> None:
     output("o_descriptor", of_centres(out["descriptor"]))
 
 
-def _found(
-    fed: dict[str, Any], coord_A3: Any, type_A: Any, frame_A: Any, num_frames: Any, layout: Layout
-) -> Candidates:
+def _found(fed: dict[str, Any], coord_A3: Any, type_A: Any, frame_A: Any, num_frames: Any, model: Model) -> Candidates:
     """Return the neighbours: those of LAMMPS's list if `t_mesh` has its addresses, otherwise those of a search."""
-    mesh = tf.size(fed["t_mesh"])
+    mesh, layout = tf.size(fed["t_mesh"]), model.layout()
 
     def by_search() -> list[Any]:
         cell_F33 = _cells(fed["t_box"], mesh, search.enclosing_cell(coord_A3, layout.rcut, xp=xp), num_frames)
@@ -231,7 +229,7 @@ def _found(
         atom_N = tf.range(tf.shape(index_NC, out_type=tf.int64)[0])
         return _flat(search.listed(coord_A3, atom_N, index_NC, layout.rcut, xp=xp))
 
-    if layout.needs_neighbour_features:
+    if not _takes_lists(model):
         return _deep(by_search())
     return _deep(tf.cond(tf.equal(mesh, lammps.ADDRESSES), by_list, by_search))
 
@@ -270,10 +268,15 @@ def _placeholders(model: Model) -> dict[str, Any]:
     return fed
 
 
-def _checks(fed: dict[str, Any], ntypes: int, *, listed: bool) -> list[Any]:
-    """Make the operations that stop a run with invalid input; `listed`: neighbour lists are accepted."""
-    mesh, natoms = tf.size(fed["t_mesh"]), fed["t_natoms"]
-    addresses = tf.equal(mesh, lammps.ADDRESSES)
+def _takes_lists(model: Model) -> bool:
+    """Whether LAMMPS can run the graph: its list does not tell the owners of ghosts, which messages need."""
+    return model.output.name == "energy" and not model.layout().needs_neighbour_features
+
+
+def _checks(fed: dict[str, Any], model: Model) -> list[Any]:
+    """Make the operations that stop a run with invalid input."""
+    mesh, natoms, ntypes, listed = tf.size(fed["t_mesh"]), fed["t_natoms"], model.ntypes, _takes_lists(model)
+    one_frame = tf.equal(mesh, lammps.ADDRESSES) & tf.equal(natoms[1], tf.size(fed["t_type"]))
     lengths = (*PERIODIC, *OPEN, *([lammps.ADDRESSES] if listed else []))
     accepted = tf.reduce_any(tf.equal(mesh, tf.constant(lengths)))
     largest = tf.reduce_max(tf.concat([tf.reshape(fed["t_type"], [-1]), [-1]], axis=0))
@@ -287,13 +290,13 @@ def _checks(fed: dict[str, Any], ntypes: int, *, listed: bool) -> list[Any]:
         require(
             accepted,
             "t_mesh: accepted lengths are 6 or 7 (periodic), 0 or 1 (open boundary)"
-            + (" and 16 (neighbour list)." if listed else "; message passing in LAMMPS needs the .pth of this model.")
+            + (" and 16 (neighbour list)." if listed else "; LAMMPS needs the .pth of this model.")
             + " Given:",
             mesh,
         ),
         require(
-            tf.logical_or(addresses, tf.equal(natoms[0], natoms[1])),
-            "t_natoms: ghost atoms need a neighbour list; without, the first two must be equal. Given:",
+            one_frame | tf.equal(natoms[0], natoms[1]),
+            "t_natoms: ghost atoms need a neighbour list of one frame; without, the first two must be equal. Given:",
             natoms,
         ),
         require(
