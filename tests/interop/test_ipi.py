@@ -16,7 +16,7 @@ ACCURACY = 1e-8
 """Relative. Quantities cross the socket in atomic units, and Hartrees of CODATA 2014 and 2018 differ by 8e-9."""
 
 
-@pytest.mark.parametrize("name", ["model.pb", "compressed.pb", "model.pth"])
+@pytest.mark.parametrize("name", ["model.pb", "compressed.pb"])
 def test_moved_atoms(kit, files, water, tmp_path, name):
     ase = pytest.importorskip("ase")
     socketio = pytest.importorskip("ase.calculators.socketio")
