@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -139,24 +140,16 @@ def tell_choice(name: str, by_default: bool) -> str:
 
 
 def framework(module: str, backend: str) -> Any:
-    """Import a module of an adapter; raise InputError with installation advice if the framework is missing."""
-    row = BACKENDS[backend]
+    """Import a module of an adapter; raise InputError with advice if its framework is missing or cannot be loaded."""
     try:
         return importlib.import_module(module)
-    except ImportError:
-        if not row.package:
+    except ImportError as error:
+        package, extra = BACKENDS[backend].package, BACKENDS[backend].extra
+        if not package or package in sys.modules:  # the framework itself is right
             raise
-        if package_folder(row.package) is None:
-            raise InputError(
-                f"the {backend} backend needs the package {row.package!r}, which is not installed: "
-                f"pip install 'deepmd[{row.extra}]'"
-            ) from None
-        try:
-            importlib.import_module(row.package)
-        except ImportError as broken:
-            others = [flag(name) for name in PREFERRED if name != backend]
-            raise InputError(
-                f"the {backend} backend needs the package {row.package!r}, which is installed and cannot be loaded: "
-                f"{broken}. Another backend: dp {' or '.join(others)}"
-            ) from broken
-        raise
+        if package_folder(package) is None:
+            advice = f"is not installed: pip install 'deepmd[{extra}]'"
+        else:
+            others = " or ".join(flag(name) for name in PREFERRED if name != backend)
+            advice = f"is installed and cannot be loaded: {error}. Another backend: dp {others}"
+        raise InputError(f"the {backend} backend needs the package {package!r}, which {advice}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
@@ -80,12 +81,8 @@ class InnerVectors(ModelFacts):
 
     model_path: str
     _evaluate: Any
-
-    def _frames(self, coords: Any, cells: Any, atom_types: Any, mixed_type: bool = False, **given: Any) -> EvalInput:
-        raise NotImplementedError
-
-    def _run(self, frames: EvalInput, wanted: frozenset[str]) -> dict[str, np.ndarray]:
-        raise NotImplementedError
+    _frames: Callable[..., EvalInput]
+    _run: Callable[[EvalInput, frozenset[str]], dict[str, np.ndarray]]
 
     def eval_descriptor(
         self,

@@ -162,7 +162,7 @@ def lacks_type_map(tree: dict[str, Any]) -> bool:
     if not isinstance(section, dict) or "type_map" in section or section.get("type") == "frozen":
         return False
     members = section.get("models")
-    return not any(not lacks_type_map({"model": item}) for item in members) if isinstance(members, list) else True
+    return all(lacks_type_map({"model": item}) for item in members) if isinstance(members, list) else True
 
 
 def data_section(tree: dict[str, Any]) -> DataSection:

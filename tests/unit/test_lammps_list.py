@@ -109,13 +109,3 @@ def test_freezing_message_passing_names_the_other_format(tmp_path):
     with pytest.raises(InputError, match=r"LAMMPS needs a \.pth: dp freeze -o .*m\.pth"):
         freeze(str(GOLDEN / "dpa3_charge_spin" / "model.dp"), str(tmp_path / "m.pb"))
     assert not list(tmp_path.iterdir())
-
-
-def test_message_passing_names_the_other_format(graph_of, tmp_path):
-    graph = graph_of("dpa3_charge_spin")
-    assert not any(function.signature.name.startswith(FUNCTION) for function in graph.library.function)
-    (tmp_path / "model.pb").write_bytes(graph.SerializeToString())
-    fed = {"t_coord": np.zeros(3), "t_type": [0], "t_natoms": [1, 1, 1, 0], "t_box": np.zeros(9), "t_mesh": [0] * 16}
-    fed["t_charge_spin"] = [0.0, 0.0]
-    with session_of(tmp_path / "model.pb") as session, pytest.raises(tf.errors.InvalidArgumentError, match=r"\.pth"):
-        session.run("o_energy:0", {f"{name}:0": value for name, value in fed.items()})

@@ -585,6 +585,15 @@ def test_pb_refuses_charge_and_spin_without_a_vector(charged_session, given, tex
         charged_session.run("o_energy:0", feed)
 
 
+def test_pb_of_messages_refuses_a_neighbour_list(charged_session):
+    tf = pytest.importorskip("tensorflow")
+    names = {function.signature.name for function in charged_session.graph.as_graph_def().library.function}
+    assert not any(name.startswith("list_of_lammps") for name in names)
+    feed = {**charged_feed(golden("dpa3_charge_spin", "pbc"), [0.0, 0.0]), "t_mesh:0": [0] * 16}
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"LAMMPS needs the \.pth"):
+        charged_session.run("o_energy:0", feed)
+
+
 @pytest.fixture(scope="module")
 def charged_session(file_of):
     return session_of(file_of("dpa3_charge_spin", ".pb"))

@@ -163,7 +163,7 @@ def _attributes(content: ModelFile) -> None:
 
 
 def _evaluation(content: ModelFile) -> None:
-    """Build inputs, neighbour search, model, derivatives and outputs. All frames (F) have n atoms."""
+    """Build inputs, neighbours, model, derivatives, outputs. All frames (F) have n centres; ghosts may follow."""
     model, (plan, _) = content.model, plan_evaluation(content)
     fed, layout = _placeholders(model), model.layout()
     natoms = tf.cast(fed["t_natoms"], tf.int64)
@@ -219,33 +219,20 @@ def _found(fed: dict[str, Any], coord_A3: Any, type_A: Any, frame_A: Any, num_fr
     """Return the neighbours: those of LAMMPS's list if `t_mesh` has its addresses, otherwise those of a search."""
     mesh, layout = tf.size(fed["t_mesh"]), model.layout()
 
-    def by_search() -> list[Any]:
+    def by_search() -> tuple[Any, ...]:
         cell_F33 = _cells(fed["t_box"], mesh, search.enclosing_cell(coord_A3, layout.rcut, xp=xp), num_frames)
         periodic = tf.cast(mesh > max(OPEN), tf.float64)
-        return _flat(search.candidates(coord_A3, type_A, frame_A, cell_F33, layout.rcut, periodic, xp=xp))
+        found = search.candidates(coord_A3, type_A, frame_A, cell_F33, layout.rcut, periodic, xp=xp)
+        return tuple(vars(found).values())
 
-    def by_list() -> list[Any]:
+    def by_list() -> tuple[Any, ...]:
         index_NC = lammps.list_of_lammps(fed, layout)
         atom_N = tf.range(tf.shape(index_NC, out_type=tf.int64)[0])
-        return _flat(search.listed(coord_A3, atom_N, index_NC, layout.rcut, xp=xp))
+        return tuple(vars(search.listed(coord_A3, atom_N, index_NC, layout.rcut, xp=xp)).values())
 
     if not _takes_lists(model):
-        return _deep(by_search())
-    return _deep(tf.cond(tf.equal(mesh, lammps.ADDRESSES), by_list, by_search))
-
-
-def _flat(found: Candidates) -> list[Any]:
-    return [found.atom_N, *found.disp, found.dist_NC, found.index_NC, found.mask_NC, found.in_cell_A3]
-
-
-def _deep(tensors: list[Any]) -> Candidates:
-    """Invert `_flat`; the branches of a condition do not tell the shapes."""
-    atom_N, x, y, z, dist_NC, index_NC, mask_NC, in_cell_A3 = tensors
-    for tensor in tensors[1:-1]:
-        tensor.set_shape([None, None])
-    atom_N.set_shape([None])
-    in_cell_A3.set_shape([None, 3])
-    return Candidates(atom_N, (x, y, z), dist_NC, index_NC, mask_NC, in_cell_A3)
+        return Candidates(*by_search())
+    return Candidates(*tf.cond(tf.equal(mesh, lammps.ADDRESSES), by_list, by_search))
 
 
 def _placeholders(model: Model) -> dict[str, Any]:
