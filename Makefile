@@ -23,22 +23,24 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# one process a core and one thread a process: tests are small; those of a class share its graphs and stay together
+# one process a core and one thread a process: tests are small; those of a class share its graphs and stay together. In the
+# order of the files, because the longest modules have few tests, and would come last in the order of xdist
+DIST := --dist loadscope --no-loadscope-reorder
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadscope -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto $(DIST) -m "not slow"
 
 # the rest of them: every conversion of every kind, TensorFlow for every option, the longest trainings
 test-slow: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadscope -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto $(DIST) -m slow
 
 # torch's on a CUDA device, with the tolerances of the others; without a device they say so and are skipped
 GPU_WORKERS ?= 4
 test-gpu: $(READY)
-	DEVICE=cuda OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(GPU_WORKERS) --dist loadscope -m "gpu and not slow"
+	DEVICE=cuda OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(GPU_WORKERS) $(DIST) -m "gpu and not slow"
 
 # both
 test-all: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadscope
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto $(DIST)
 
 # The unit tests with the lowest versions that pyproject.toml names and with the newest. Where no torch without CUDA is
 # offered for the newest Python, EXTRAS_newest=tf,ase,plot,test leaves torch out; its tests are skipped then.
@@ -49,7 +51,7 @@ EXTRAS_newest ?= $(EXTRAS_lowest)
 WORKERS ?= auto
 test-versions: test-lowest test-newest
 test-lowest test-newest: test-%: .venv-%/.ready
-	OMP_NUM_THREADS=1 .venv-$*/bin/python -m pytest -q -n $(WORKERS) --dist loadscope -m "not slow" tests/unit
+	OMP_NUM_THREADS=1 .venv-$*/bin/python -m pytest -q -n $(WORKERS) $(DIST) -m "not slow" tests/unit
 
 .PRECIOUS: .venv-%/.ready
 .venv-%/.ready: constraints-%.txt pyproject.toml
@@ -126,7 +128,7 @@ $(CUDA_BUILD)/.ready: constraints.txt pyproject.toml
 	touch $@
 
 test-cuda-build: $(CUDA_BUILD)/.ready
-	OMP_NUM_THREADS=1 $(CUDA_BUILD)/bin/python -m pytest -q -n $(WORKERS) --dist loadscope -m "not slow" $(CUDA_TESTS)
+	OMP_NUM_THREADS=1 $(CUDA_BUILD)/bin/python -m pytest -q -n $(WORKERS) $(DIST) -m "not slow" $(CUDA_TESTS)
 
 # every command that README, docs, examples and this file name, at its smallest size
 test-commands: $(READY)

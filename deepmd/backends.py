@@ -145,7 +145,7 @@ def framework(module: str, backend: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         package, extra = BACKENDS[backend].package, BACKENDS[backend].extra
-        if not package or package in sys.modules:  # the framework itself is right
+        if not package or sys.modules.get(package):  # the framework itself is right
             raise
         if package_folder(package) is None:
             advice = f"is not installed: pip install 'deepmd[{extra}]'"

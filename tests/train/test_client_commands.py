@@ -12,7 +12,7 @@ from train.small_training import few_frames, small_input
 from deepmd import cli
 from deepmd.infer import DeepPot
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
 
 SIDES = {
     "torch": ("torch", "dp --pt", ".pth", ("model.ckpt.pt",)),

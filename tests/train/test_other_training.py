@@ -170,7 +170,7 @@ def by_graph(path, frame, types, output, without):
     ("kind", "run_file"),
     mark_slow(
         [(kind, run_file) for kind in KINDS for run_file in (by_script, by_graph)],
-        [*((kind, by_script) for kind in KINDS if kind != "extensive"), ("dipole", by_graph), ("dos", by_graph)],
+        [*((kind, by_script) for kind in KINDS if kind != "extensive"), ("dos", by_graph)],
     ),
 )
 def test_native_files_by_themselves(written, place, kind, run_file):

@@ -234,6 +234,7 @@ def test_a_full_disk_is_reported_once(tmp_path):
     assert re.findall("dp: error: .*", out) == ["dp: error: model.ckpt: No space left on device"]
 
 
+@pytest.mark.slow  # quick: the message of one process, test_train.py
 def test_an_error_of_one_process_is_reported_once(tmp_path):
     """NaN in the part of the second process: the message names the step and the batch, as with one process."""
     require("torch")
