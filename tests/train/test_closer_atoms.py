@@ -117,7 +117,7 @@ def assert_files_equal_nets(folder, content, coord, endings):
 @pytest.mark.parametrize(
     ("backend", "ways", "skip"),
     [
-        ("torch", WAYS, False),
+        pytest.param("torch", WAYS, False, marks=pytest.mark.slow),
         ("torch", WAYS[:2], True),
         pytest.param("tf", ("restart",), True, marks=pytest.mark.slow),
     ],

@@ -47,7 +47,7 @@ def test_both_backends_walk_the_same_path(trained, tmp_path):
     ("trained", "suffixes"),
     mark_slow(
         [(kind, suffixes) for kind in KINDS for suffixes in (SOME, ALL)],
-        [*((kind, SOME) for kind in ("loc_frame", "se_atten", "hybrid")), ("se_e3", ALL)],
+        [(kind, SOME) for kind in ("loc_frame", "se_atten", "hybrid")],
     ),
     indirect=["trained"],
 )

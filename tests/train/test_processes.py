@@ -171,6 +171,7 @@ def test_two_nodes(alone):
     check_same(folder / "nodes", folder / "alone", json.loads((folder / "nodes" / "rows.json").read_text()), expected)
 
 
+@pytest.mark.slow  # 12 s: three processes import torch
 def test_the_death_of_a_process_ends_the_training_with_one_message(tmp_path):
     require("torch")
     _, out = launch(tmp_path / "run", tree_of("se_e2_a", tmp_path, 1), 2, code=1, die=[1, 12])

@@ -105,7 +105,7 @@ def test_retention_keeps_the_newest(tmp_path, backend):
     ("backend", "deaths"),
     [
         # half of the second checkpoint is written; it is complete, but nothing points to it
-        ("torch", [("write", 2), ("link", 2)]),
+        pytest.param("torch", [("write", 2), ("link", 2)], marks=pytest.mark.slow),
         ("tf", [("rename", 11)]),  # between the files of the second checkpoint
         pytest.param("torch", [("row", 6)], marks=pytest.mark.slow),  # after the second checkpoint
         pytest.param("tf", [("row", 6), ("link", 5)], marks=pytest.mark.slow),  # and between its links

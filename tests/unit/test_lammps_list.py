@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support import mark_slow
 from tolerances import assert_close
 from unit.native_inputs import GOLDEN, KEYS, golden, lower, session_of
 
@@ -55,7 +56,7 @@ def as_operator(inputs, sections: list[int]) -> np.ndarray:
     return out
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", mark_slow(CASES, [case for case in CASES if case != "hybrid"]))
 def test_a_list_of_lammps_gives_the_stored_results(graph_of, tmp_path, case):
     graph, inputs, wanted = graph_of(case), lower(case, "pbc"), golden(case, "pbc")
     function, node = operator_of(graph)
