@@ -1,6 +1,7 @@
 """Files of a system, in a folder or in a group of an HDF5 file (`file.hdf5#/group`) with the same names.
 
-Read access only. `systems.py` checks and combines the arrays.
+Read access only. Records of LMDB data sets: `lmdb_storage.py`; files that ASE reads: `ase_storage.py`.
+`systems.py` checks and combines the arrays.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import h5py
 import numpy as np
 
 from deepmd.array_model.errors import InputError
+from deepmd.data.ase_storage import AseStorage
 from deepmd.data.frame_arrays import Dataset, Mapped, Stored, open_hdf5, version_of
+from deepmd.data.label_keys import DETECTED, LabelKeys
 from deepmd.data.lmdb_storage import LmdbStorage, is_data_set
 
 log = logging.getLogger(__name__)
@@ -254,21 +257,38 @@ class Group:
 
 
 @contextmanager
-def open_storage(path: str) -> Iterator[Storage]:
-    """Yield the storage of a system."""
-    file, hash_, inner = path.partition("#")
+def open_storage(path: str, keys: LabelKeys = DETECTED) -> Iterator[Storage]:
+    """Yield the storage of a system. `keys`: names of the labels in files that ASE reads."""
+    file, inner = _split(path)
     if is_data_set(file):
         yield LmdbStorage(path)
     elif Path(path).is_dir():
         yield Folder(path)
-    elif hash_ or Path(path).is_file():
+    elif Path(file).is_file() and not _is_hdf5(file):
+        yield AseStorage(file, inner, keys)
+    elif "#" in path or Path(path).is_file():
         with _hdf5(file) as root:
             group = root.get(inner or "/")
             if not isinstance(group, h5py.Group):
                 raise InputError(f"{path}: the file holds no group {inner!r}. It holds: {', '.join(list(root)[:10])}")
             yield Group(path if inner else f"{file}#/", group)
     else:
-        raise InputError(f"{path}: no such folder, HDF5 file or LMDB data set")
+        raise InputError(f"{path}: no such folder or file")
+
+
+def _split(path: str) -> tuple[str, str]:
+    """Return file and system of `FILE#SYSTEM`; names of files may have a '#', too."""
+    head, _, tail = path.rpartition("#")
+    if Path(path).is_file():
+        return path, ""
+    if Path(head).is_file():
+        return head, tail
+    first, _, rest = path.partition("#")
+    return first, rest
+
+
+def _is_hdf5(file: str) -> bool:
+    return Path(file).suffix.lower() in (".h5", ".hdf5") or h5py.is_hdf5(file)
 
 
 @contextmanager

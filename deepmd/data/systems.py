@@ -6,16 +6,19 @@ other numbers when a frame is used (`frame_arrays.py`).
 
 from __future__ import annotations
 
+import glob
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from deepmd.array_model.conditions import CONDITIONS
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.data.frame_arrays import Convert, FrameArray, Part
+from deepmd.data.label_keys import DETECTED, LabelKeys
 from deepmd.data.neighbours import Structure, check_cell, has_volume
 from deepmd.data.storage import Storage, open_storage
 
@@ -102,10 +105,11 @@ class System:
 def find_systems(systems: str | Sequence[str], patterns: Sequence[str] | None = None) -> list[str]:
     """Return the systems below a folder, or below each folder of a list; a folder that is a system counts.
 
-    A system is a folder with `type.raw`, or an HDF5 group `file.hdf5#/group` with a dataset `type.raw`. An HDF5 file
-    stands for all its systems. `Storage.systems` says which links count.
+    A system is a folder with `type.raw`, or an HDF5 group `file.hdf5#/group` with a dataset `type.raw`. A file stands
+    for all its systems, a pattern such as `runs/*/OUTCAR` for all that it matches. `Storage.systems` says which links
+    count.
     """
-    roots = [systems] if isinstance(systems, str) else [str(path) for path in systems]
+    roots = [each for path in ([systems] if isinstance(systems, str) else systems) for each in _expand(str(path))]
     found: list[str] = []
     for root in roots:
         with open_storage(root) as storage:
@@ -115,7 +119,25 @@ def find_systems(systems: str | Sequence[str], patterns: Sequence[str] | None = 
     if not found:
         raise InputError(
             f"{', '.join(roots)}: no system below (a system is a folder, or a group of an HDF5 file, with type.raw)"
+            f"{_hint(roots)}"
         )
+    return found
+
+
+def _hint(roots: Sequence[str]) -> str:
+    """Return the end of a message: files of trajectories in folders, which a search does not open."""
+    endings = (".extxyz", ".xyz", ".traj", ".db", ".lmdb", ".h5", ".hdf5", "OUTCAR", "vasprun.xml")
+    files = [file for root in roots for file in sorted(Path(root).rglob("*")) if file.name.endswith(endings)]
+    return f". Name the file that holds the data: {', '.join(map(str, files[:3]))}" if files else ""
+
+
+def _expand(path: str) -> list[str]:
+    """Return what a pattern of files matches, sorted; a path that is there stands for itself."""
+    if not glob.has_magic(path) or Path(path.partition("#")[0]).exists() or Path(path).exists():
+        return [path]
+    found = sorted(glob.glob(path, recursive=True))  # noqa: PTH207  patterns may be absolute
+    if not found:
+        raise InputError(f"{path}: matches no folder or file")
     return found
 
 
@@ -143,17 +165,19 @@ def load_system(
     type_map: Sequence[str],
     names: Sequence[str] | Mapping[str, Width] = tuple(WIDTHS),
     without: Sequence[int] = (),
+    keys: LabelKeys = DETECTED,
 ) -> System:
     """Read a system.
 
     Parameters
     ----------
-    path : a folder, or `file.hdf5#/group`
+    path : a folder, `file.hdf5#/group`, `data.lmdb#SYSTEM`, or `FILE#SYSTEM` of a file that ASE reads
     type_map : element names of the model
     names : data to read where present; a mapping gives the width of each (for properties of any name)
     without : types without atomic output; `OUTPUT_ATOMS_ONLY` may be stored for the other atoms only
+    keys : names of the labels in files that ASE reads
     """
-    with open_storage(str(path)) as storage:
+    with open_storage(str(path), keys) as storage:
         widths = names if isinstance(names, Mapping) else {name: WIDTHS[name] for name in names}
         return _load(storage, type_map, widths, without)
 

@@ -50,6 +50,10 @@ class DataSection:
     batch_size: int | tuple[int, ...] | str = "auto"
     auto_prob: str = "prob_sys_size"
     sys_probs: tuple[float, ...] | None = None
+    energy_key: str | None = None
+    force_key: str | None = None
+    virial_key: str | None = None
+    stress_key: str | None = None
 
     aliases = {"auto_prob_style": "auto_prob", "sys_weights": "sys_probs"}
     ignored: ClassVar[tuple[str, ...]] = ("numb_btch", "numb_batch")

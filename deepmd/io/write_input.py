@@ -13,11 +13,14 @@ from deepmd.array_model.descriptors.se_e2_a_typed import SeE2ATyped
 from deepmd.array_model.fittings.net import Fitting
 from deepmd.array_model.models.standard import StandardModel
 from deepmd.io.checking import options_of
-from deepmd.io.sections import LEARNING_RATES, OPTIMIZERS
+from deepmd.io.sections import LEARNING_RATES, OPTIMIZERS, DataSection
 from deepmd.io.train_input import TrainInput
 
 OMITTED_IF_NONE = ("stripped_type_embedding", "temperature", "ln_eps")
 """Options of descriptors that are left out where they are None."""
+
+OF_THIS_PACKAGE = ("energy_key", "force_key", "virial_key", "stress_key")
+"""Keys of data sections that DeePMD-kit does not have."""
 
 OF_TABLE = ("use_srtab", "smin_alpha", "sw_rmin", "sw_rmax")
 """Keys of `ModelSection` for models with a pair table, which `TrainInput.combination` keeps."""
@@ -25,8 +28,8 @@ OF_TABLE = ("use_srtab", "smin_alpha", "sw_rmin", "sw_rmax")
 
 def input_tree(options: TrainInput) -> dict[str, Any]:
     """Return the whole input with every default written out, but a combination of models as it was given."""
-    validation = None if options.validation is None else asdict(options.validation)
-    training = {"training_data": asdict(options.data), "validation_data": validation, **asdict(options.training)}
+    validation = None if options.validation is None else _data_tree(options.validation)
+    training = {"training_data": _data_tree(options.data), "validation_data": validation, **asdict(options.training)}
     return _as_json(
         {
             "model": model_tree(options),
@@ -37,6 +40,12 @@ def input_tree(options: TrainInput) -> dict[str, Any]:
             "validating": asdict(options.validating),
         }
     )
+
+
+def _data_tree(section: DataSection) -> dict[str, Any]:
+    """Return a data section; keys that DeePMD-kit does not have are left out where they have their defaults."""
+    own = {field.name: field.default for field in fields(section) if field.name in OF_THIS_PACKAGE}
+    return {key: value for key, value in asdict(section).items() if key not in own or value != own[key]}
 
 
 def model_tree(options: TrainInput) -> dict[str, Any]:

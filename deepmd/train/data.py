@@ -11,6 +11,7 @@ import numpy as np
 
 from deepmd.array_model.errors import InputError
 from deepmd.data.batch import data_of
+from deepmd.data.label_keys import keys_of
 from deepmd.data.sampling import SamplingRule, make_rule
 from deepmd.data.selection import identify_data
 from deepmd.data.stat_file import key_of, load_or_compute
@@ -44,7 +45,8 @@ def load_data(
 ) -> SamplingRule:
     """Read systems, and return the rule by which batches of all processes are drawn from the systems."""
     names, labels = data_of(options.model, options.loss), options.loss.labels()
-    systems = [load_system(path, options.model.type_map, names, options.model.atom_exclude_types) for path in folders]
+    model, keys = options.model, keys_of(section)
+    systems = [load_system(path, model.type_map, names, model.atom_exclude_types, keys) for path in folders]
     if not any(label in system.data for system in systems for label in labels):
         raise InputError(f"{where}: no system has any of the labels that the loss reads ({', '.join(labels)})")
     rule = make_rule(systems, section.batch_size, section.auto_prob, section.sys_probs, where, processes)
