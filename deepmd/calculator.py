@@ -1,6 +1,6 @@
-"""ASE calculator of a Deep Potential model (https://wiki.fysik.dtu.dk/ase).
+"""ASE calculator of a Deep Potential model, or of several (https://wiki.fysik.dtu.dk/ase).
 
-Needs the package `ase`. Evaluation: infer/deep_pot.py.
+Needs the package `ase`. Evaluation: infer/deep_pot.py. Spread of several models: infer/model_devi.py.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from deepmd.array_model.errors import InputError, nearest
 from deepmd.infer.deep_pot import DeepPot
 from deepmd.infer.inputs import check_numbers
+from deepmd.infer.model_devi import spread
 
 try:
     from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes, equal
@@ -34,6 +35,9 @@ VOIGT = [0, 4, 8, 5, 2, 1]
 OPTIONS = tuple(inspect.getfullargspec(DeepPot.__init__).kwonlyargs)
 """Keyword arguments of `DeepPot`."""
 
+SPREADS = ("energy_std", "forces_std", "stress_std")
+"""Results of an ensemble beside the means."""
+
 WORDS = ("model", "type_dict", *OPTIONS)
 """Arguments that `set` accepts and ASE keeps as `parameters`."""
 
@@ -46,17 +50,24 @@ class DP(Calculator):  # type: ignore[misc]
     `atoms.info["aparam"]` (n, K) or (K,) for all n atoms, and `atoms.info["charge_spin"]` (2,); a plain number stands
     for a list of one. These values belong to the structure, so results are computed anew when they change.
 
+    Several models are an ensemble: results are means, and `results` holds the standard deviations of the models from
+    the mean: "energy_std" (eV, of the whole structure), "forces_std" (n, 3) (eV/Angstrom) and "stress_std" (6,)
+    (eV/Angstrom^3). The divisor is the number of models, as in `dp model-devi`: the largest norm of a row of
+    "forces_std" is `max_devi_f`, the mean norm `avg_devi_f`, and "energy_std" / n is `devi_e`.
+
     Parameters
     ----------
-    model : model file of any format
+    model : model file of any format, or a list of them. Elements are matched by name where type_maps differ
     label : name of the calculator
-    type_dict : type of each element, e.g. {"O": 0, "H": 1}; default: the model's type_map
+    type_dict : type of each element in the (first) model, e.g. {"O": 0, "H": 1}; default: the type_map
     neighbor_list, head, nlist_backend, options : arguments of `deepmd.DeepPot`, e.g. `evaluation="direct"`
     atoms : structure that gets this calculator
     directory : ASE's, unused
 
     Attributes
     ----------
+    dp : the `DeepPot` of the (first) model
+    models : all of them
     parameters : arguments of the constructor. ASE writes them to files, and `DP(**calc.todict())` is an equal
         calculator
     results : ASE's results, and "virial" (3, 3), which `export_properties` leaves out
@@ -64,8 +75,8 @@ class DP(Calculator):  # type: ignore[misc]
     Raises
     ------
     InputError
-        The model cannot be read, or an argument is unknown; on calculation: an element has no type, or the structure
-        cannot be used.
+        A model cannot be read, models of an ensemble share no element, or an argument is unknown; on calculation: an
+        element has no type, or the structure cannot be used.
     PropertyNotImplementedError
         On calculation: the stress of a structure without a cell is asked for.
 
@@ -73,10 +84,12 @@ class DP(Calculator):  # type: ignore[misc]
     --------
     >>> atoms.calc = DP("model.pth")  # doctest: +SKIP
     >>> atoms.get_potential_energy()  # doctest: +SKIP
+    >>> atoms.calc = DP(["a.pth", "b.pth"])  # doctest: +SKIP
+    >>> atoms.get_forces(), atoms.calc.results["forces_std"]  # doctest: +SKIP
     """
 
     name = "DP"
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "virial", "stress"]
+    implemented_properties: list[str] = ["energy", "free_energy", "forces", "virial", "stress"]
     default_parameters: ClassVar[dict[str, Any]] = {
         "type_dict": None,
         "neighbor_list": None,
@@ -86,7 +99,7 @@ class DP(Calculator):  # type: ignore[misc]
 
     def __init__(
         self,
-        model: str | os.PathLike[str],
+        model: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         label: str = "DP",
         type_dict: Mapping[str, int] | None = None,
         neighbor_list: None = None,
@@ -108,18 +121,24 @@ class DP(Calculator):  # type: ignore[misc]
             return {}
         _check(words, WORDS)
         given = {**self.parameters, **words}
-        given["model"] = str(Path(given["model"]).absolute())
-        self.dp = DeepPot(given["model"], **{word: value for word, value in given.items() if word in OPTIONS})
-        self.type_dict = {element: kind for kind, element in enumerate(self.dp.get_type_map())}
+        given["model"] = _absolute(given["model"])
+        files = [given["model"]] if isinstance(given["model"], str) else given["model"]
+        options = {word: value for word, value in given.items() if word in OPTIONS}
+        self.models = [DeepPot(file, **options) for file in files]
+        self.dp = self.models[0]
+        type_map = self.dp.get_type_map()
+        self.type_dict = {element: kind for kind, element in enumerate(type_map)}
         if given["type_dict"] is not None:
-            self.type_dict = given["type_dict"] = _type_dict(given["type_dict"], list(self.type_dict))
+            self.type_dict = given["type_dict"] = _type_dict(given["type_dict"], type_map)
+        self._type_dicts = [_matched(self.type_dict, type_map, model) for model in self.models]
+        self.implemented_properties = [*type(self).implemented_properties, *(SPREADS if len(files) > 1 else ())]
         self.reset()
         return super().set(**given)  # type: ignore[no-any-return]
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """Return the changes since the last calculation: ASE's, and conditions of the model in `atoms.info`."""
         known = {} if self.atoms is None else self.atoms.info
-        given = self.dp.conditions_in(atoms.info)
+        given = self._conditions(atoms)
         changes: list[str] = super().check_state(atoms, tol=tol)
         return changes + [name for name, value in given.items() if not _equal(value, known.get(name))]
 
@@ -134,37 +153,77 @@ class DP(Calculator):  # type: ignore[misc]
             self.results = {}  # if this calculation fails, results of the previous structure must not remain
         super().calculate(atoms, properties, system_changes)
         atoms = self.atoms
-        found = self.dp.conditions_in(atoms.info)
+        found = self._conditions(atoms)
         given: dict[str, Any] = {
             name: np.array(check_numbers(name, found[name])) for name in found if found[name] is not None
         }
         atoms.info.update(given)  # copies, so that `check_state` sees changes made in place
         periodic = bool(np.any(atoms.pbc))
-        if "stress" in properties and not periodic:
+        if {"stress", "stress_std"} & set(properties) and not periodic:
             raise PropertyNotImplementedError("stress: the structure has no periodic cell, so it has no volume")
         cells = atoms.cell.array[None] if periodic else None
-        energy, force, virial = self.dp.eval(atoms.positions[None], cells, self._types(atoms), **given)
-        self.results = {
-            "energy": float(energy[0, 0]),
-            "free_energy": float(energy[0, 0]),
-            "forces": force[0],
-            "virial": virial[0].reshape(3, 3),
-        }
-        if periodic:
-            symmetric = 0.5 * (self.results["virial"] + self.results["virial"].T)
-            self.results["stress"] = -symmetric.reshape(9)[VOIGT] / atoms.get_volume()
+        results = [
+            _results(
+                atoms,
+                *model.eval(atoms.positions[None], cells, self._types(atoms, kinds), **model.conditions_in(given)),
+            )
+            for model, kinds in zip(self.models, self._type_dicts, strict=True)
+        ]
+        together = {name: np.array([each[name] for each in results]) for name in results[0]}
+        self.results = {name: values.mean(axis=0) for name, values in together.items()}
+        if len(results) > 1:
+            for name in SPREADS:
+                if (of := name.removesuffix("_std")) in together:
+                    self.results[name] = spread(together[of])
+        self.results = {name: value if value.ndim else float(value) for name, value in self.results.items()}
 
     def export_properties(self) -> Properties:
         """Return the results that ASE knows: all but the virial."""
         return Properties({name: value for name, value in self.results.items() if name in all_outputs})
 
-    def _types(self, atoms: Atoms) -> list[int]:
-        symbols, known = atoms.get_chemical_symbols(), self.type_dict
+    def _conditions(self, atoms: Atoms) -> dict[str, Any]:
+        """Return what the structure holds of the conditions that any model asks for."""
+        return {name: value for model in self.models for name, value in model.conditions_in(atoms.info).items()}
+
+    def _types(self, atoms: Atoms, known: Mapping[str, int]) -> list[int]:
+        symbols = atoms.get_chemical_symbols()
         for symbol in symbols:
             if symbol not in known:
                 hint = nearest(symbol, known)
                 raise InputError(f"element {symbol!r} of the structure has no type. Known: {known}.{hint}")
-        return [self.type_dict[symbol] for symbol in symbols]
+        return [known[symbol] for symbol in symbols]
+
+
+def _results(atoms: Atoms, energy: np.ndarray, force: np.ndarray, virial: np.ndarray) -> dict[str, Any]:
+    """Return the results of one model as ASE has them."""
+    out = {"energy": energy[0, 0], "free_energy": energy[0, 0], "forces": force[0], "virial": virial[0].reshape(3, 3)}
+    if np.any(atoms.pbc):
+        out["stress"] = -0.5 * (out["virial"] + out["virial"].T).reshape(9)[VOIGT] / atoms.get_volume()
+    return out
+
+
+def _absolute(model: Any) -> str | list[str]:
+    """Return the absolute path of a model file, or the list of paths of an ensemble."""
+    if isinstance(model, str | os.PathLike):
+        return str(Path(model).absolute())
+    if not isinstance(model, Sequence) or not model or not all(isinstance(file, str | os.PathLike) for file in model):
+        raise InputError(f"model: is {model!r}; accepted: a model file, or a list of model files")
+    files = [str(Path(file).absolute()) for file in model]
+    return files if len(files) > 1 else files[0]
+
+
+def _matched(type_dict: Mapping[str, int], type_map: Sequence[str], model: DeepPot) -> dict[str, int]:
+    """Return `type_dict`, whose types are those of `type_map`, in the types of a model; elements it lacks are left out.
+
+    Raise InputError if nothing is left.
+    """
+    own = model.get_type_map()
+    if own == type_map:
+        return dict(type_dict)
+    found = {element: own.index(type_map[kind]) for element, kind in type_dict.items() if type_map[kind] in own}
+    if not found:
+        raise InputError(f"{model.model_path}: its type_map {own} shares no element with that of the first, {type_map}")
+    return found
 
 
 def _check(words: Iterable[str], accepted: Sequence[str]) -> None:
