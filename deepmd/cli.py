@@ -53,7 +53,18 @@ def _test(args: argparse.Namespace) -> None:
 
     # ignores DP_BACKEND: the suffix of the file chooses the backend unless --backend is given
     names = "system datafile train_data valid_data numb_test rand_seed shuffle_test detail_file atomic head backend"
-    measure_errors(args.model, **_pick(args, names))
+    if args.plot is None:
+        measure_errors(args.model, **_pick(args, names))
+        return
+    from deepmd.report import draw_errors
+
+    draw_errors(args.model, args.plot, **_pick(args, names))
+
+
+def _plot(args: argparse.Namespace) -> None:
+    from deepmd.report import draw_lcurve
+
+    draw_lcurve(args.FILE, args.output)
 
 
 def _compress(args: argparse.Namespace) -> None:
@@ -122,6 +133,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None], Callable[[argparse.Name
     "train": ("train a model", options.train_options, _train),
     "freeze": ("make a model file from a checkpoint", options.freeze_options, _freeze),
     "test": ("compare a model with the labels of data", options.test_options, _test),
+    "plot": ("draw a learning curve", options.plot_options, _plot),
     "compress": (
         "store the expansions of a model's embedding nets, which make it faster",
         options.compress_options,

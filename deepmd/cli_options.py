@@ -132,11 +132,26 @@ def test_options(parser: Parser) -> None:
     parser.add_argument(
         "-d", "--detail-file", metavar="PREFIX", help="write labels and predictions to PREFIX.e.out, PREFIX.f.out, ..."
     )
+    parser.add_argument(
+        "--plot",
+        nargs="?",
+        const="parity.png",
+        metavar="PICTURE",
+        help="draw predictions against labels, and name the worst frames (default of PICTURE: parity.png)",
+    )
     parser.add_argument("-a", "--atomic", action="store_true", help="compare atomic energies too")
     parser.add_argument(
         "--head", "--model-branch", metavar="HEAD", help="head of a model with several (not supported yet)"
     )
     parser.add_argument("-S", "--set-prefix", help="has no effect")
+
+
+def plot_options(parser: Parser) -> None:
+    """Add the options of `dp plot`."""
+    parser.add_argument("FILE", nargs="?", default="lcurve.out", help="learning curve (default: lcurve.out)")
+    parser.add_argument(
+        "-o", "--output", default="lcurve.png", metavar="PICTURE", help=".png, .pdf or .svg (default: lcurve.png)"
+    )
 
 
 def compress_options(parser: Parser) -> None:

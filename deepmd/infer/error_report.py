@@ -5,6 +5,8 @@ from __future__ import annotations
 import glob
 import logging
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,30 @@ COMPONENTS = {"force": VECTOR, "virial": TENSOR, "dipole": VECTOR, "polar": tupl
 """Names of components in the columns of detail files, by output."""
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Labels and predictions of frames of a system.
+
+    Attributes
+    ----------
+    path : the system
+    type_map : element names of the model
+    frames : numbers of the frames in the system, (F,)
+    types : types of the atoms, (F, n)
+    counted : mask of the atoms that count, (F, n)
+    pairs : labels and predictions by quantity, (F, d) or (F, n, d), as `deepmd.data.prediction_errors.compare` returns
+    errors : mean errors by quantity
+    """
+
+    path: str
+    type_map: tuple[str, ...]
+    frames: np.ndarray
+    types: np.ndarray
+    counted: np.ndarray
+    pairs: dict[str, Pair]
+    errors: MeanErrors
+
+
 def measure_errors(
     model: str | os.PathLike[str],
     *,
@@ -43,6 +69,7 @@ def measure_errors(
     atomic: bool = False,
     head: str | None = None,
     backend: str | None = None,
+    on_system: Callable[[Comparison], None] | None = None,
 ) -> MeanErrors:
     """Compare a model with the labels of systems, log the errors, and return their averages over the systems.
 
@@ -56,6 +83,7 @@ def measure_errors(
     detail_file : prefix of files with labels and predictions of every frame (`PREFIX.e.out`, `PREFIX.f.out`, ...)
     atomic : compare atomic values too; of tensors only atomic values
     head, backend : see `DeepPot`
+    on_system : called with the labels and predictions of each system
 
     Returns
     -------
@@ -77,11 +105,12 @@ def measure_errors(
         for path in folders:
             log.info("# ---------------output of dp test--------------- ")
             log.info("# testing system : %s", path)
-            data = _read(potential, path, atomic, shuffle_test)
+            data = read_labels(potential, path, atomic, shuffle_test)
             order = np.arange(data.num_frames) if rng is None else rng.permutation(data.num_frames)
             frames = order[: numb_test or data.num_frames]
             log.info("# number of test data : %d ", len(frames))
-            errors, details = _compare(potential, data, frames, atomic)
+            comparison = compare_system(potential, data, frames, atomic)
+            errors = comparison.errors
             if atomic and f"atomic {potential.output.name}" not in errors:
                 log.warning("%s: holds no %s.npy; atomic values are not compared", path, potential.output.atomic_label)
             if not errors:
@@ -89,9 +118,12 @@ def measure_errors(
                 raise InputError(f"{path}: holds no label of what the model predicts {missing}")
             _log_errors(errors)
             found.append((len(frames), errors))
-            if detail_file is not None and not details:
-                log.warning("%s: there are no detail files of what was compared", path)
+            if on_system is not None:
+                on_system(comparison)
             if detail_file is not None:
+                details = _details(potential, comparison, data.mixed)
+                if not details:
+                    log.warning("%s: there are no detail files of what was compared", path)
                 _write_details(detail_file, path, details, written)
     average = average_errors(found)
     log.info("# ----------weighted average of errors----------- ")
@@ -100,7 +132,7 @@ def measure_errors(
     return average
 
 
-def _read(potential: DeepEval, folder: str, atomic: bool, shuffled: bool) -> System:
+def read_labels(potential: DeepEval, folder: str, atomic: bool = False, shuffled: bool = False) -> System:
     """Read a system with the labels to compare.
 
     `numb_copy` is read (and refused by `load_system`) with shuffled frames only, because DeePMD-kit repeats frames only
@@ -119,7 +151,7 @@ def _read(potential: DeepEval, folder: str, atomic: bool, shuffled: bool) -> Sys
 def _missing(potential: DeepEval, folder: str, atomic: bool) -> str:
     """Return the end of a message: the missing labels, and a hint if total or atomic labels are there instead."""
     label, of_atoms = potential.output.label, potential.output.atomic_label
-    others = _read(potential, folder, not atomic, shuffled=False).data
+    others = read_labels(potential, folder, not atomic).data
     hint = ""
     if atomic and label in others:
         hint = "; those of whole frames are compared without -a"
@@ -128,7 +160,7 @@ def _missing(potential: DeepEval, folder: str, atomic: bool) -> str:
     return f"({label}.npy, or with -a {of_atoms}.npy){hint}"
 
 
-def _compare(potential: DeepEval, system: System, frames: np.ndarray, atomic: bool) -> tuple[MeanErrors, Details]:
+def compare_system(potential: DeepEval, system: System, frames: np.ndarray, atomic: bool = False) -> Comparison:
     """Compare the predictions for some frames of a system with its labels.
 
     Atoms that count: all but virtual atoms for energy models, atoms whose type has an output for other models. Tensors
@@ -159,18 +191,7 @@ def _compare(potential: DeepEval, system: System, frames: np.ndarray, atomic: bo
         )
     pairs = compare(label, predicted, counted, cell)
     errors = errors_of(pairs, counted, data.get("atom_pref"))
-    if isinstance(potential, DeepPot):
-        return errors, _energy_details(pairs)
-    details: Details = {}
-    for name in (name for name in (output.name, f"atomic {output.name}") if name in pairs):
-        if not tensor:
-            details |= _number_details(name.replace("atomic ", "a"), *pairs[name])
-        elif name == output.name:
-            details |= _tensor_details(output.name, *pairs[name])
-        elif not system.mixed:
-            rows = (each[:, counted[0]].reshape(len(frames), -1) for each in pairs[name])
-            details |= _tensor_details(output.name, *rows)
-    return errors, details
+    return Comparison(system.path, tuple(potential.get_type_map()), frames, types, counted, pairs, errors)
 
 
 def _log_errors(errors: MeanErrors) -> None:
@@ -186,6 +207,23 @@ def _log_errors(errors: MeanErrors) -> None:
 
 
 # -- detail files ---------------------------------------------------------------------------------------------------
+
+
+def _details(potential: DeepEval, comparison: Comparison, mixed: bool) -> Details:
+    """Return the detail files of a system; `mixed`: its frames differ in their composition."""
+    output, pairs, counted = potential.output, comparison.pairs, comparison.counted
+    if isinstance(potential, DeepPot):
+        return _energy_details(pairs)
+    details: Details = {}
+    for name in (name for name in (output.name, f"atomic {output.name}") if name in pairs):
+        if output.name not in COMPONENTS:
+            details |= _number_details(name.replace("atomic ", "a"), *pairs[name])
+        elif name == output.name:
+            details |= _tensor_details(output.name, *pairs[name])
+        elif not mixed:
+            rows = (each[:, counted[0]].reshape(len(counted), -1) for each in pairs[name])
+            details |= _tensor_details(output.name, *rows)
+    return details
 
 
 def _energy_details(pairs: dict[str, Pair]) -> Details:
