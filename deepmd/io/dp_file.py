@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -81,20 +82,30 @@ def _find(file: h5py.File, name: Any, items: dict[str, h5py.Dataset], path: Path
 
 def save_yaml(path: Path, content: ModelFile) -> None:
     """Write a `.yaml` file."""
+    arrays: list[np.ndarray] = []
 
     def store(leaf: Any) -> dict[str, Any]:
-        array = np.asarray(leaf)
+        arrays.append(np.asarray(leaf))
+        place = f"@{len(arrays) - 1}@"
         return {
             "@class": "np.ndarray",
             "@is_variable": True,
             "@version": 1,
-            "dtype": array.dtype.name,
-            "value": array.tolist(),
+            "dtype": arrays[-1].dtype.name,
+            "value": place,
         }
 
     tree = map_variables(store, to_tree(content, "numpy"))
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        yaml.dump(tree, file, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False)
+    text = yaml.dump(tree, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False)
+    # numbers are written here, because the dumper takes 0.2 ms for each
+    text = re.sub(r"value: '@(\d+)@'", lambda found: f"value: {_flow_text(arrays[int(found[1])])}", text)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _flow_text(array: np.ndarray) -> str:
+    """Return an array as YAML in flow style. YAML 1.1 reads 1e-05 as a text, and 1.0e-05 as a number."""
+    return re.sub(r"(?<![.\d])(\d+)e", r"\1.0e", json.dumps(array.tolist()))
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from deepmd.array_model.errors import InputError
 from deepmd.backends import BACKENDS, asked_backend, default_backend, framework
 from deepmd.io.atomic import check_output
 from deepmd.io.model_file import ModelFile
+from deepmd.io.model_summary import describe
+
+log = logging.getLogger(__name__)
 
 FORMATS = {
     # suffix: (module, loader, saver or None, backend that evaluates it)
@@ -97,11 +101,13 @@ def check_target(path: str | os.PathLike[str], *reads: str | os.PathLike[str]) -
 
 
 def save_model(path: str | os.PathLike[str], content: ModelFile) -> None:
-    """Write a model in the format that the suffix names."""
+    """Write a model in the format that the suffix names; log its size and what it holds."""
     path = Path(path)
     check_target(path)
     module, _, saver, backend = FORMATS[path.suffix.lower()]
     getattr(framework(module, backend), str(saver))(path, content)
+    parts = [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else [path]
+    log.info("wrote %s, %.1f MB: %s", path, sum(each.stat().st_size for each in parts) / 1e6, describe(content))
 
 
 def convert(

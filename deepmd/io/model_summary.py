@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.array_model.components import descriptors_of
 from deepmd.array_model.tree import flatten
 from deepmd.io.model_file import ModelFile
 
@@ -37,3 +38,19 @@ def observed_types(content: ModelFile) -> dict[str, Any]:
         )
         noted = [element for element, row in zip(type_map, bias, strict=True) if np.any(row != 0.0)] or type_map
     return {"type_num": len(noted), "observed_type": sorted(noted)}
+
+
+def describe(content: ModelFile) -> str:
+    """Return in one line what a model file holds: quantity, elements, descriptors, cutoff, parameters, compression."""
+    model = content.model
+    kinds = " + ".join(dict.fromkeys(part.kind for part in descriptors_of(model))) or model.kind
+    shown = " ".join(model.type_map[:MOST_NAMED]) + " ..." * (len(model.type_map) > MOST_NAMED)
+    weights = [leaf for path, leaf in flatten(content.params).items() if not path.endswith(STATISTICS)]
+    precisions = " and ".join(sorted({np.asarray(leaf).dtype.name for leaf in weights if np.ndim(leaf) > 1}))
+    parts = [f"{model.output.name} of {shown}", kinds, f"cutoff {model.layout().rcut:g} Å"]
+    nets = [f"{model_size(content)['total']:,} parameters", precisions] if precisions else []
+    return ", ".join([*parts, *nets, *(["compressed"] if content.plan else [])])
+
+
+MOST_NAMED = 10
+"""Elements that a line names."""

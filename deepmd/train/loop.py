@@ -121,7 +121,7 @@ def _train(job: Job, on_row: OnRow | None, clock: Clock, stack: ExitStack) -> No
     prepare, prepare_validation = (_Shares(job) for _ in range(2))
     curve = stack.enter_context(closing(_open_curve(job))) if training.disp_training and world.leads else None
     pool = stack.enter_context(ThreadPoolExecutor(max_workers=1))
-    advance = stack.enter_context(progress_bar(job.done, job.numb_steps)) if world.leads else lambda step: None
+    advance = stack.enter_context(progress_bar(clock, job.numb_steps)) if world.leads else lambda step: None
     asked = stack.enter_context(stop_requests())
     following = job.train.frames(job.done)
     upcoming = pool.submit(prepare, following)
@@ -142,6 +142,7 @@ def _train(job: Job, on_row: OnRow | None, clock: Clock, stack: ExitStack) -> No
                 _check_updates(job)
             job.planner.follow(job.trainer, step)
             train = _measure(job, step, batch, prefactors, known=job.covered) if shown or logged else {}
+        clock.tick(step)
         if board and logged:
             board.add(step, {**{f"{name}_trn": value for name, value in train.items()}, "lr": lr})
         if shown:

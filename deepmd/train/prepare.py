@@ -32,6 +32,7 @@ from deepmd.io.write_input import input_tree, model_tree
 from deepmd.losses import Target
 from deepmd.train.bias import fitted_bias
 from deepmd.train.checkpoints import locate
+from deepmd.train.clock import Stages
 from deepmd.train.data import find_folders, load_data, log_summary, prepare_sel
 from deepmd.train.loop import Job
 from deepmd.train.other_training import OtherTraining
@@ -68,7 +69,10 @@ def prepare(
     training = [name for name, row in BACKENDS.items() if row.trains]
     if backend not in training:
         raise InputError(f"the {backend} backend does not train; backends that do: {', '.join(training)}")
+    stages = Stages()
+    stages.begin(f"loading {BACKENDS[backend].package}")
     make_trainer = trainer_module(backend).trainer  # a missing package is an error before anything is read
+    stages.begin("reading the input and the data")
     tree, old = read_input(input_path)
     start = resolve(start, tree, backend, world)
     source, progress = load_start(start, backend)
@@ -88,9 +92,11 @@ def prepare(
     data = load_data(options, options.data, folders, DATA, world.size)
     more = None if options.validation is None else load_data(options, options.validation, more_folders, VALIDATION)
 
+    stages.begin("counting neighbours")
     options, distance = prepare_sel(options, data.systems, source, skip_neighbor_stat, world)
     seed = progress.seed if progress else world.from_leader(_seed(options))
     sampler = Sampler(data, seed)
+    stages.begin("initial weights, statistics of the data" if source is None else "weights of the file to start from")
     if source is None:
         params = initial_params(options, sampler, world)
     else:
@@ -116,6 +122,7 @@ def prepare(
         )
 
     task = _make_task(options, params, progress, numb_steps, f"--restart {start.path}", world)
+    stages.begin("planning expansions, making the trainer")
     planner = Planner(options.model, params, distance, progress.terms if progress else None)
     trainer = make_trainer(task, params, planner.plan)
     if progress:
@@ -149,6 +156,7 @@ def prepare(
     sizes = {path: np.size(leaf) for path, leaf in flatten(params).items()}
     trained = sum(sizes[path] for path in task.trainable)
     log.info("Model Params: %.3f M   (Trainable: %.3f M)", sum(sizes.values()) / 1e6, trained / 1e6)
+    log.info(stages.summary())
     return Job(
         options=options,
         content=content,

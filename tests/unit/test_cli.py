@@ -256,9 +256,12 @@ def test_show(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     ] == [x.strip() for x in lines]
 
 
-def test_converting(tmp_path: Path) -> None:
+def test_converting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The last line names the file, its size and what it holds."""
     assert cli.main(["convert-backend", MODEL, str(tmp_path / "model.yaml"), "--atomic-virial"]) == 0
-    assert (tmp_path / "model.yaml").is_file()
+    size = (tmp_path / "model.yaml").stat().st_size / 1e6
+    told = f"wrote {tmp_path / 'model.yaml'}, {size:.1f} MB: energy of O H, se_e2_a, cutoff 4 Å, 2,306 parameters"
+    assert told in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_neighbour_statistics(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

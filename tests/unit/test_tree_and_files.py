@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ from deepmd.array_model.models.standard import StandardModel
 from deepmd.array_model.tree import flatten, map_leaves, paths, replace_leaves
 from deepmd.host import plain
 from deepmd.io import ModelFile, convert, load_model, save_model
+from deepmd.io.dp_file import _flow_text
 from deepmd.io.model_file import from_json, from_tree, to_json, to_tree
 from deepmd.train.trainable import trainable_paths
 
@@ -137,6 +139,13 @@ def test_files_keep_everything(tmp_path, name, suffix):
 def test_json_beside_arrays_keeps_everything(name):
     original = content(name)
     assert_same(from_json(to_json(original, "numpy"), flatten(original.params), "here"), original)
+
+
+def test_yaml_numbers_are_numbers_digit_for_digit():
+    """YAML 1.1 reads 1e-05, as Python writes it, as a text."""
+    values = np.array([[0.0, -1e-05], [1e20, 1.25e-300], [-3.0, 0.1 + 0.2]])
+    assert yaml.safe_load(_flow_text(values)) == values.tolist()
+    assert yaml.safe_load(_flow_text(np.array([7, 8]))) == [7, 8]
 
 
 def test_convert_there_and_back(tmp_path):
