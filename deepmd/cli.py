@@ -35,6 +35,13 @@ def _pick(args: argparse.Namespace, names: str) -> dict[str, Any]:
     return {name: getattr(args, name) for name in names.split()}
 
 
+def _init(args: argparse.Namespace) -> None:
+    from deepmd.train.draft import read_validation, write_draft
+
+    names = "descriptor size steps seed force"
+    write_draft(args.DATA, args.output, validation=read_validation(args.validation), **_pick(args, names))
+
+
 def _train(args: argparse.Namespace) -> None:
     from deepmd.train.main import train
 
@@ -130,6 +137,7 @@ def _doc_train_input(args: argparse.Namespace) -> None:
 
 
 COMMANDS: dict[str, tuple[str, Callable[[Parser], None], Callable[[argparse.Namespace], None]]] = {
+    "init": ("write an input for data", options.init_options, _init),
     "train": ("train a model", options.train_options, _train),
     "freeze": ("make a model file from a checkpoint", options.freeze_options, _freeze),
     "test": ("compare a model with the labels of data", options.test_options, _test),

@@ -96,6 +96,33 @@ def train_options(parser: Parser) -> None:
     parser.add_argument("--model-branch", action=NotYet, metavar="HEAD", help="(not supported yet)")
 
 
+def init_options(parser: Parser) -> None:
+    """Add the options of `dp init`."""
+    parser.add_argument("DATA", nargs="+", help="folder that is searched for systems, or file with systems")
+    parser.add_argument(
+        "-o", "--output", default="input.json", metavar="FILE", help="input to write (default: input.json)"
+    )
+    parser.add_argument(
+        "-d",
+        "--descriptor",
+        default="se_e2_a",
+        metavar="NAME",
+        help="se_e2_a (default), se_e2_r, dpa1, dpa2 or dpa3",
+    )
+    parser.add_argument(
+        "--size", default="medium", metavar="SIZE", help="small, medium (default) or large: nets and length of training"
+    )
+    parser.add_argument(
+        "--validation",
+        nargs="+",
+        metavar="DATA",
+        help="data for validation, or the share of the frames that is held out (default: 0.1)",
+    )
+    parser.add_argument("--steps", type=int, metavar="N", help="updates (default: by the size)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="seed of the training (default: 1)")
+    parser.add_argument("--force", action="store_true", help="replace an input that is there")
+
+
 def freeze_options(parser: Parser) -> None:
     """Add the options of `dp freeze`."""
     parser.add_argument(
