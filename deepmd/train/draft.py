@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from deepmd.array_model.errors import InputError, nearest
 from deepmd.data.statistics import neighbour_statistics
 from deepmd.data.systems import System, count_types, elements_of, find_systems, load_system
 from deepmd.io.atomic import check_output, write_text
+from deepmd.io.sections import DataSection
 from deepmd.io.train_input import parse_input
 from deepmd.plan import slots
 from deepmd.train.recipes import MESSAGES_START_LR, PREFACTORS, RECIPES, SIZES, Recipe, Section, Size
@@ -97,6 +99,12 @@ def draft_input(
         raise InputError(f"steps is {steps}; accepted: a positive number of updates")
     places = _places(data)
     found = find_systems(places)
+    held_out = [] if validation is None or isinstance(validation, int | float) else find_systems(_places(validation))
+    aside = {os.path.realpath(path) for path in held_out}
+    if any(os.path.realpath(path) in aside for path in found):  # the validation lies among the data
+        places = found = [path for path in found if os.path.realpath(path) not in aside]
+        if not found:
+            raise InputError("validation: all data are set aside, and none are left for the training")
     elements = elements_of(found)
     types = elements or [f"Type_{number}" for number in range(count_types(found))]
     systems = [load_system(path, types) for path in found]
@@ -135,7 +143,9 @@ def write_draft(
     if Path(output).is_file() and not force:
         raise InputError(f"{output}: is there already; accepted: another name (-o), or --force to replace it")
     draft = draft_input(data, **choices)
-    write_text(output, json.dumps(draft.tree, indent=4, ensure_ascii=False) + "\n")
+    text = json.dumps(draft.tree, indent=4, ensure_ascii=False)
+    lists_in_a_row = re.sub(r"\[[^\[\]{}]*\]", lambda found: re.sub(r"\s*\n\s*", " ", found[0]), text)
+    write_text(output, lists_in_a_row.replace("[ ", "[").replace(" ]", "]") + "\n")
     for reason in draft.reasons:
         log.info("%s", reason)
     log.info("wrote %s. Next: dp train %s", output, output)
@@ -215,7 +225,8 @@ def _choose_training(
     if isinstance(validation, int | float):
         if not 0.0 <= validation < 1.0:
             raise InputError(f"validation is {validation}; accepted: a share from 0 to below 1, or data")
-        draft.choose("training/training_data/validation_fraction", float(validation), why)
+        if validation and "validation_fraction" in DataSection.__dataclass_fields__:
+            draft.choose("training/training_data/validation_fraction", float(validation), why)
     else:
         draft.choose("training/validation_data/batch_size", 1, "frames of a validation batch")
         number = max(int(MOST_SHOWN / atoms), 1)
@@ -237,6 +248,8 @@ def _choose_slots(draft: Draft, systems: Sequence[System]) -> None:
         most = [sum(counts[rcut])] if part.mixed else counts[rcut]
         value = list(number) if isinstance(number, tuple) else number
         told = ", ".join(map(str, most)) + ("" if part.mixed else f" ({' '.join(model.type_map)})")
-        reason = f"most neighbours of an atom within {rcut:g} Å in the data: {told}; and a tenth more"
+        reason = (
+            f"most neighbours of an atom within {rcut:g} Å in the data: {told}; a tenth more, and up to a multiple of 4"
+        )
         draft.choose(f"model/descriptor/{name}", value, reason)
     draft.reasons.append(f"shortest distance in the data: {distance:.3f} Å")
