@@ -51,9 +51,7 @@ def test_what_is_written_is_what_is_told(few, tmp_path, caplog):
     with caplog.at_level("INFO", logger="deepmd"), chdir(tmp_path):
         tree = write_draft([few], validation=[HELD_OUT], size="small", steps=200)
         assert json.loads(Path("input.json").read_text()) == tree
-        assert parse_input(read_input("input.json")[0]).model.descriptor.sel == tuple(
-            tree["model"]["descriptor"]["sel"]
-        )
+        assert parse_input(read_input("input.json")[0]).model.layout().sel == tuple(tree["model"]["descriptor"]["sel"])
         with pytest.raises(InputError, match="is there already; accepted: another name"):
             write_draft([few])
     descriptor = tree["model"]["descriptor"]
