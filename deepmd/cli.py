@@ -35,6 +35,12 @@ def _pick(args: argparse.Namespace, names: str) -> dict[str, Any]:
     return {name: getattr(args, name) for name in names.split()}
 
 
+def _keys(args: argparse.Namespace) -> Any:
+    from deepmd.data.label_keys import keys_of
+
+    return keys_of(args)
+
+
 def _init(args: argparse.Namespace) -> None:
     from deepmd.train.draft import read_validation, write_draft
 
@@ -61,11 +67,11 @@ def _test(args: argparse.Namespace) -> None:
     # ignores DP_BACKEND: the suffix of the file chooses the backend unless --backend is given
     names = "system datafile train_data valid_data numb_test rand_seed shuffle_test detail_file atomic head backend"
     if args.plot is None:
-        measure_errors(args.model, **_pick(args, names))
+        measure_errors(args.model, keys=_keys(args), **_pick(args, names))
         return
     from deepmd.report import draw_errors
 
-    draw_errors(args.model, args.plot, **_pick(args, names))
+    draw_errors(args.model, args.plot, keys=_keys(args), **_pick(args, names))
 
 
 def _plot(args: argparse.Namespace) -> None:
@@ -108,14 +114,14 @@ def _change_bias(args: argparse.Namespace) -> None:
     from deepmd.train.bias import change_bias
 
     options = _pick(args, "system datafile mode output")
-    change_bias(args.MODEL, values=args.bias_value, numb_frames=args.numb_batch, **options)
+    change_bias(args.MODEL, values=args.bias_value, numb_frames=args.numb_batch, keys=_keys(args), **options)
 
 
 def _model_devi(args: argparse.Namespace) -> None:
     from deepmd.infer.model_devi import make_model_devi
 
     names = "system output frequency real_error atomic relative relative_v backend"
-    make_model_devi(args.models, **_pick(args, names))
+    make_model_devi(args.models, keys=_keys(args), **_pick(args, names))
 
 
 def _eval_desc(args: argparse.Namespace) -> None:

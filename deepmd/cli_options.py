@@ -149,6 +149,7 @@ def test_options(parser: Parser) -> None:
     """Add the options of `dp test`."""
     parser.add_argument("-m", "--model", default="frozen_model", metavar="FILE", help="model file")
     data = data_options(parser)
+    label_options(parser)
     data.add_argument("--train-data", metavar="INPUT", help="input file whose training data are meant")
     data.add_argument("--valid-data", metavar="INPUT", help="input file whose validation data are meant")
     parser.add_argument(
@@ -250,20 +251,37 @@ def show_options(parser: Parser) -> None:
 
 def neighbor_stat_options(parser: Parser) -> None:
     """Add the options of `dp neighbor-stat`."""
-    parser.add_argument(
-        "-s", "--system", default=".", metavar="DIR", help="folder that is searched for systems (default: .)"
-    )
+    system_option(parser)
     parser.add_argument("-r", "--rcut", type=float, required=True, metavar="RADIUS", help="cutoff radius, Angstrom")
     parser.add_argument("-t", "--type-map", nargs="+", metavar="ELEMENT", help="elements; default: those of the data")
     parser.add_argument("--mixed-type", "--one-type", action="store_true", help="count all elements together")
 
 
-def data_options(parser: Parser) -> Any:
+def system_option(place: Any, several: bool = True) -> None:
+    """Add --system to a parser or group. `several`: it takes several names; not beside a positional argument."""
+    place.add_argument(
+        "-s",
+        "--system",
+        nargs="+" if several else 1,
+        action="extend",
+        metavar="DATA",
+        help="folder that is searched for systems, a file of data (extxyz, OUTCAR, .traj, HDF5, ...), or several "
+        "(default: .)",
+    )
+
+
+def label_options(parser: Parser) -> None:
+    """Add the names of labels in files that ASE reads."""
+    group = parser.add_argument_group("names of labels in files that ASE reads, where several fit")
+    for label, example in {"energy": "REF_energy", "force": "REF_forces", "virial": "REF_virial"}.items():
+        group.add_argument(f"--{label}-key", metavar="NAME", help=f"such as {example}")
+    group.add_argument("--stress-key", metavar="NAME", help="such as REF_stress, in place of a virial")
+
+
+def data_options(parser: Parser, several: bool = True) -> Any:
     """Add --system and --datafile, and return their mutually exclusive group, to which a command may add options."""
     data = parser.add_mutually_exclusive_group()
-    data.add_argument(
-        "-s", "--system", metavar="DIR", help="folder or HDF5 file that is searched for systems (default: .)"
-    )
+    system_option(data, several)
     data.add_argument("-f", "--datafile", metavar="FILE", help="file with the path of one system a line")
     return data
 
@@ -271,7 +289,8 @@ def data_options(parser: Parser) -> Any:
 def change_bias_options(parser: Parser) -> None:
     """Add the options of `dp change-bias`."""
     parser.add_argument("MODEL", help="model file, checkpoint, or the folder of a training")
-    data = data_options(parser)
+    data = data_options(parser, several=False)
+    label_options(parser)
     data.add_argument(
         "-b", "--bias-value", nargs="+", type=float, metavar="EV", help="the energy biases themselves, one per type"
     )
@@ -301,9 +320,8 @@ def model_devi_options(parser: Parser) -> None:
         metavar="FILE",
         help="model files, at least two, with or without suffix (default: graph.000 to graph.003)",
     )
-    parser.add_argument(
-        "-s", "--system", metavar="DIR", help="folder or HDF5 file that is searched for systems (default: .)"
-    )
+    system_option(parser)
+    label_options(parser)
     parser.add_argument("-S", "--set-prefix", help="has no effect")
     parser.add_argument(
         "-o", "--output", default="model_devi.out", metavar="FILE", help="table to write (default: model_devi.out)"

@@ -68,6 +68,11 @@ class AseStorage:
             hint = nearest(system, self._data.systems)
             raise InputError(f"{self.where}: names no system of the file; it has {self._known}.{hint}")
 
+    @property
+    def numbers(self) -> np.ndarray:
+        """See `Storage`."""
+        return np.array([frame.number for frame in self._frames])
+
     def name(self, *parts: str) -> str:
         """See `Storage`."""
         return "/".join([self.where, parts[-1].rpartition(".")[0]])

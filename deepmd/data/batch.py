@@ -81,7 +81,7 @@ def read_conditions(model: Model, frames: Frames, atoms: np.ndarray) -> Conditio
             raise InputError(f"{system.path}: the model needs {wanted}, {name}.npy has {given}")
         for row in array[frame].reshape(-1, width).tolist() if CONDITIONS[name].limits else ():
             if text := find_problem(name, row):
-                raise InputError(f"{system.path}: {name}.npy, frame {frame}: {text}")
+                raise InputError(f"{system.path}: {name}.npy, frame {system.number(frame)}: {text}")
         return np.asarray(array[frame])
 
     found = {name: [values(name, *item) for item in frames] for name, (width, _) in model.conditions.items() if width}
@@ -123,7 +123,7 @@ class Preparation:
 
     def __call__(self, frames: Frames) -> Batch:
         """Return the batch of some frames; callers must not write to the batch, because it may be cached."""
-        key = (frames[0][0].path, int(frames[0][1]))
+        key = (frames[0][0].path, frames[0][0].number(frames[0][1]))
         if len(frames) == 1 and key in self._kept:
             return self._kept[key]
         batch = make_batch(self._model, self._loss, frames)

@@ -168,6 +168,7 @@ class LmdbStorage:
     """One system of an LMDB data set, with the names of files: `set.000/coord.npy`."""
 
     has_records = True
+    numbers = None
 
     def __init__(self, path: str) -> None:
         self.where = path

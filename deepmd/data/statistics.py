@@ -157,7 +157,7 @@ def neighbour_statistics(
                 continue
             shortest = min(shortest, float(found.dist.min()))
             if shortest < 1e-6:
-                raise InputError(f"{system.path}: two atoms of frame {frame} are at the same place")
+                raise InputError(f"{system.path}: two atoms of frame {system.number(frame)} are at the same place")
             pair = found.i * ntypes + found.types[found.j]
             for number, rcut in enumerate(cutoffs):
                 near = pair if rcut == widest else pair[found.dist <= rcut]

@@ -46,6 +46,10 @@ class Storage(Protocol):
     where: str
     has_records: bool
 
+    @property
+    def numbers(self) -> np.ndarray | None:
+        """Numbers of the frames in their file, where a file holds several systems; None: 0, 1, ..."""
+
     def name(self, *parts: str) -> str:
         """Return the name of a file in errors."""
 
@@ -73,6 +77,7 @@ class Folder:
     """A system in a folder."""
 
     has_records = False
+    numbers = None
 
     def __init__(self, path: str) -> None:
         self.where = path
@@ -171,6 +176,7 @@ class Group:
     """A system in an HDF5 group, whose datasets have the names of files: `type.raw`, `set.000/coord.npy`."""
 
     has_records = False
+    numbers = None
 
     def __init__(self, path: str, group: Any) -> None:
         self.where = path

@@ -68,6 +68,7 @@ class System:
     data : labels and parameters that were found: (frames, k) or (frames, n, k); energies (frames,), scalars of atoms
         (frames, n)
     sets : frames of each `set.*` folder
+    numbers : numbers of the frames in their file, for messages; None: 0, 1, ...
     """
 
     path: str
@@ -76,6 +77,7 @@ class System:
     cell: Values | None
     data: Mapping[str, Values]
     sets: tuple[int, ...]
+    numbers: np.ndarray | None = None
 
     @property
     def num_frames(self) -> int:
@@ -99,7 +101,11 @@ class System:
     def structure(self, frame: int) -> Structure:
         """Return one frame without its labels."""
         cell = None if self.cell is None else self.cell[frame]
-        return Structure(self.coord[frame], cell, self.types_of(frame), f"{self.path}: frame {frame}")
+        return Structure(self.coord[frame], cell, self.types_of(frame), f"{self.path}: frame {self.number(frame)}")
+
+    def number(self, frame: int) -> int:
+        """Return the number of a frame in the files."""
+        return int(frame if self.numbers is None else self.numbers[frame])
 
 
 def find_systems(systems: str | Sequence[str], patterns: Sequence[str] | None = None) -> list[str]:
@@ -237,7 +243,7 @@ def _load(storage: Storage, type_map: Sequence[str], widths: Mapping[str, Width]
     if copies is not None and any(np.any(block != 1) for _, block in copies.blocks()):
         wanted = "accepted: 1 for every frame. Write a frame several times where it shall count more"
         raise InputError(f"{where}: numb_copy.npy, frames that count several times, is not supported; {wanted}")
-    return System(where, types, FrameArray(coord, (natoms, 3)), cell, data, frames)
+    return System(where, types, FrameArray(coord, (natoms, 3)), cell, data, frames, storage.numbers)
 
 
 def _join(labels: Sequence[tuple[Part, tuple[int, ...]]]) -> FrameArray:

@@ -22,9 +22,8 @@ from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.array_model.spectral import Expansion, Plan
 from deepmd.array_model.tree import map_leaves
-from deepmd.data.selection import systems_of
+from deepmd.data.selection import select_systems
 from deepmd.data.statistics import neighbour_statistics
-from deepmd.data.systems import load_system
 from deepmd.io.formats import check_target, find_frozen, load_model, save_model
 from deepmd.io.model_file import ModelFile, known_distance
 from deepmd.plan.expansions import MARGIN, ask_evaluation, expand_nets
@@ -121,7 +120,8 @@ def _distance_of_data(content: ModelFile, source: Path, training_script: str | o
         what = "give the input that it was trained with: --training-script input.json (-t)"
         raise InputError(f"{source}: does not tell the shortest distance of its training data; {what}")
     model, rcut = content.model, content.model.layout().rcut
-    systems = [load_system(folder, model.type_map, names=()) for folder in systems_of(train_data=str(training_script))]
+    selection = select_systems(train_data=str(training_script))
+    systems = [selection.load(path, model.type_map, names=()) for path in selection.paths]
     shortest, _ = neighbour_statistics(systems, [rcut], model.ntypes)
     if not shortest < rcut:
         raise InputError(

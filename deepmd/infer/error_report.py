@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,9 @@ import numpy as np
 
 from deepmd.array_model.errors import InputError
 from deepmd.data.batch import data_of
+from deepmd.data.label_keys import DETECTED, LabelKeys
 from deepmd.data.prediction_errors import QUANTITIES, MeanErrors, Pair, average_errors, compare, errors_of, labels_of
-from deepmd.data.selection import systems_of
+from deepmd.data.selection import Selection, select_systems
 from deepmd.data.systems import WIDTHS, System, load_system
 from deepmd.infer.deep_pot import GLOBAL, DeepEval, DeepPot
 from deepmd.io.atomic import check_output
@@ -58,7 +59,7 @@ class Comparison:
 def measure_errors(
     model: str | os.PathLike[str],
     *,
-    system: str | None = None,
+    system: str | Sequence[str] | None = None,
     datafile: str | None = None,
     train_data: str | None = None,
     valid_data: str | None = None,
@@ -70,20 +71,23 @@ def measure_errors(
     head: str | None = None,
     backend: str | None = None,
     on_system: Callable[[Comparison], None] | None = None,
+    keys: LabelKeys = DETECTED,
 ) -> MeanErrors:
     """Compare a model with the labels of systems, log the errors, and return their averages over the systems.
 
     Parameters
     ----------
     model : model file, with or without suffix (`deepmd.io.formats.find_frozen`)
-    system, datafile, train_data, valid_data : systems, by one of: a folder that is searched, a file with one path a
-        line, an input.json whose training or validation data are meant. Default: the current folder
+    system, datafile, train_data, valid_data : systems, by one of: a folder that is searched or a file (or several of
+        them), a file with one path a line, an input.json whose training or validation data are meant. Default: the
+        current folder
     numb_test : largest number of frames of each system, 0 for all
     rand_seed, shuffle_test : take random frames instead of the first
     detail_file : prefix of files with labels and predictions of every frame (`PREFIX.e.out`, `PREFIX.f.out`, ...)
     atomic : compare atomic values too; of tensors only atomic values
     head, backend : see `DeepPot`
     on_system : called with the labels and predictions of each system
+    keys : names of the labels in files that ASE reads; default: those of the input, or detected
 
     Returns
     -------
@@ -97,15 +101,17 @@ def measure_errors(
             raise InputError(f"{detail_file}: the folder {folder} for the detail files does not exist")
         for place in folder.glob(f"{glob.escape(name)}.*out"):
             check_output(place, "detail_file", reads=() if datafile is None else (datafile,), text=True)
-    folders = systems_of(system=system, datafile=datafile, train_data=train_data, valid_data=valid_data)
+    selection = select_systems(
+        system=system, datafile=datafile, train_data=train_data, valid_data=valid_data, keys=keys
+    )
     rng = np.random.default_rng(rand_seed) if shuffle_test else None
     found: list[tuple[int, MeanErrors]] = []
     written: set[str] = set()
     with DeepEval(find_frozen(model, backend), head=head, backend=backend) as potential:
-        for path in folders:
+        for path in selection.paths:
             log.info("# ---------------output of dp test--------------- ")
             log.info("# testing system : %s", path)
-            data = read_labels(potential, path, atomic, shuffle_test)
+            data = read_labels(potential, path, atomic, shuffle_test, selection)
             order = np.arange(data.num_frames) if rng is None else rng.permutation(data.num_frames)
             frames = order[: numb_test or data.num_frames]
             log.info("# number of test data : %d ", len(frames))
@@ -114,7 +120,7 @@ def measure_errors(
             if atomic and f"atomic {potential.output.name}" not in errors:
                 log.warning("%s: holds no %s.npy; atomic values are not compared", path, potential.output.atomic_label)
             if not errors:
-                missing = _missing(potential, path, atomic)
+                missing = _missing(potential, selection, path, atomic)
                 raise InputError(f"{path}: holds no label of what the model predicts {missing}")
             _log_errors(errors)
             found.append((len(frames), errors))
@@ -132,7 +138,13 @@ def measure_errors(
     return average
 
 
-def read_labels(potential: DeepEval, folder: str, atomic: bool = False, shuffled: bool = False) -> System:
+def read_labels(
+    potential: DeepEval,
+    path: str,
+    atomic: bool = False,
+    shuffled: bool = False,
+    selection: Selection | None = None,
+) -> System:
     """Read a system with the labels to compare.
 
     `numb_copy` is read (and refused by `load_system`) with shuffled frames only, because DeePMD-kit repeats frames only
@@ -145,13 +157,14 @@ def read_labels(potential: DeepEval, folder: str, atomic: bool = False, shuffled
         names |= {name: WIDTHS[name] for name in ("force", "virial", "atom_pref")}
     if shuffled:
         names["numb_copy"] = WIDTHS["numb_copy"]
-    return load_system(folder, potential.get_type_map(), names, potential.types_without_output)
+    load = load_system if selection is None else selection.load
+    return load(path, potential.get_type_map(), names, potential.types_without_output)
 
 
-def _missing(potential: DeepEval, folder: str, atomic: bool) -> str:
+def _missing(potential: DeepEval, selection: Selection, path: str, atomic: bool) -> str:
     """Return the end of a message: the missing labels, and a hint if total or atomic labels are there instead."""
     label, of_atoms = potential.output.label, potential.output.atomic_label
-    others = read_labels(potential, folder, not atomic).data
+    others = read_labels(potential, path, not atomic, selection=selection).data
     hint = ""
     if atomic and label in others:
         hint = "; those of whole frames are compared without -a"
@@ -191,7 +204,8 @@ def compare_system(potential: DeepEval, system: System, frames: np.ndarray, atom
         )
     pairs = compare(label, predicted, counted, cell)
     errors = errors_of(pairs, counted, data.get("atom_pref"))
-    return Comparison(system.path, tuple(potential.get_type_map()), frames, types, counted, pairs, errors)
+    numbers = np.array([system.number(frame) for frame in frames])
+    return Comparison(system.path, tuple(potential.get_type_map()), numbers, types, counted, pairs, errors)
 
 
 def _log_errors(errors: MeanErrors) -> None:

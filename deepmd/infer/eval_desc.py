@@ -12,7 +12,7 @@ import numpy as np
 
 from deepmd.array_model.conditions import CONDITIONS
 from deepmd.array_model.errors import InputError
-from deepmd.data.selection import files_of, systems_of
+from deepmd.data.selection import files_of, select_systems
 from deepmd.data.systems import load_system
 from deepmd.infer.deep_pot import DeepEval
 from deepmd.infer.hidden_layers import FEATURE
@@ -30,7 +30,7 @@ DATASETS = {"descriptor": "descriptor", "atomic_feature": FEATURE.atomic, "struc
 def evaluate_descriptors(
     model: str | os.PathLike[str],
     *,
-    system: str | None = None,
+    system: str | Sequence[str] | None = None,
     datafile: str | None = None,
     output: str = "desc",
     dtype: str = "native",
@@ -41,7 +41,7 @@ def evaluate_descriptors(
     `model`: a model file, with or without suffix (`deepmd.io.formats.find_frozen`).
     """
     _check_dtype(dtype)
-    folders = systems_of(system=system, datafile=datafile)
+    folders = select_systems(system=system, datafile=datafile).paths
     paths = [Path(output) / f"{name}.npy" for name in _names(folders)]
     model = find_frozen(model, backend)
     potential = DeepEval(model, backend=backend)
@@ -63,7 +63,7 @@ def evaluate_descriptors(
 def write_embeddings(
     model: str | os.PathLike[str],
     *,
-    system: str | None = None,
+    system: str | Sequence[str] | None = None,
     datafile: str | None = None,
     output: str = "embedding.hdf5",
     dtype: str = "fp32",
@@ -75,7 +75,7 @@ def write_embeddings(
     `structural_feature` (F, H), its sum over the atoms; `atom_types` (F, n). `model`: as for `evaluate_descriptors`.
     """
     _check_dtype(dtype)
-    folders = systems_of(system=system, datafile=datafile)
+    folders = select_systems(system=system, datafile=datafile).paths
     names, model = _names(folders), find_frozen(model, backend)
     potential = DeepEval(model, backend=backend).hidden()
     check_output(output, reads=(model, *files_of(folders)))

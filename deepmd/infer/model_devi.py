@@ -13,8 +13,8 @@ import numpy as np
 
 from deepmd.array_model.conditions import CONDITIONS
 from deepmd.array_model.errors import InputError
-from deepmd.data.selection import files_of, systems_of
-from deepmd.data.systems import load_system
+from deepmd.data.label_keys import DETECTED, LabelKeys
+from deepmd.data.selection import files_of, select_systems
 from deepmd.infer.deep_pot import DeepPot
 from deepmd.infer.inputs import name_place
 from deepmd.io.atomic import check_output, write_text
@@ -180,7 +180,7 @@ def _table(devi: np.ndarray, header: str, atomic: bool) -> str:
 def make_model_devi(
     models: Sequence[str],
     *,
-    system: str | None = None,
+    system: str | Sequence[str] | None = None,
     output: str = "model_devi.out",
     frequency: int = 1,
     real_error: bool = False,
@@ -188,21 +188,22 @@ def make_model_devi(
     relative: float | None = None,
     relative_v: float | None = None,
     backend: str | None = None,
+    keys: LabelKeys = DETECTED,
 ) -> None:
     """`dp model-devi`: write the deviation of model files on systems into one file; see `calc_model_devi`.
 
     `models`: with or without suffix (`deepmd.io.formats.find_frozen`). `real_error` compares with the labels of the
-    data; `backend` runs all models on this backend.
+    data, whose names in files that ASE reads are `keys`; `backend` runs all models on this backend.
     """
     if len(models) < 2:
         raise InputError(f"{len(models)} model(s) are given; a deviation needs at least two: -m a.pth b.pth")
-    folders, files = systems_of(system=system), [find_frozen(model, backend) for model in models]
-    check_output(output, reads=(*files, *files_of(folders)), text=True)
+    selection, files = select_systems(system=system, keys=keys), [find_frozen(model, backend) for model in models]
+    check_output(output, reads=(*files, *files_of(selection.paths)), text=True)
     labels = ("energy", "force", "virial") if real_error else ()
     potentials = [DeepPot(model, backend=backend) for model in files]
     parts = []
-    for folder in folders:
-        data = load_system(folder, potentials[0].get_type_map(), (*labels, *CONDITIONS))
+    for folder in selection.paths:
+        data = selection.load(folder, potentials[0].get_type_map(), (*labels, *CONDITIONS))
         for name in labels:
             if name not in data.data and not (name == "virial" and data.cell is None):
                 raise InputError(f"{folder}: holds no {name}.npy, which --real_error compares with")

@@ -10,25 +10,28 @@ from dataclasses import replace
 import numpy as np
 
 from deepmd.array_model.errors import InputError
+from deepmd.data.selection import select_systems
 from deepmd.data.statistics import neighbour_statistics
-from deepmd.data.systems import count_types, elements_of, find_systems, load_system
+from deepmd.data.systems import count_types, elements_of, load_system
 
 log = logging.getLogger(__name__)
 
 
-def show_neighbours(system: str, rcut: float, type_map: Sequence[str] | None = None, mixed_type: bool = False) -> None:
+def show_neighbours(
+    system: str | Sequence[str] | None, rcut: float, type_map: Sequence[str] | None = None, mixed_type: bool = False
+) -> None:
     """Log the shortest distance in systems, and the largest number of neighbours of each type.
 
     Parameters
     ----------
-    system : folder or HDF5 file that is searched for systems
+    system : folder that is searched, a file, or a list of them; None: the current folder
     rcut : cutoff of the neighbours, Angstrom
     type_map : elements; default: all elements of the data, in the order in which they appear
     mixed_type : count all elements together
     """
     if not (math.isfinite(rcut) and rcut > 0.0):
         raise InputError(f"rcut is {rcut}; accepted: a positive number, Angstrom")
-    folders = find_systems(system)
+    folders = select_systems(system=system).paths
     elements = list(type_map) if type_map else elements_of(folders)
     elements = elements or [str(number) for number in range(count_types(folders))]
     systems = [load_system(folder, elements, names=()) for folder in folders]

@@ -25,7 +25,7 @@ def _classes() -> dict[str, dict[str, type]]:
         "optimizer": dict(sections.OPTIMIZERS),
         "loss": dict(LOSSES),
         "training": {"": sections.TrainingSection},
-        "training/training_data": {"": sections.DataSection},
+        "training/training_data": {"": sections.TrainingDataSection},
         "training/validation_data": {"": sections.ValidationSection},
         "validating": {"": sections.ValidatingSection},
     }

@@ -43,7 +43,7 @@ FileName = Annotated[PathName, AfterValidator(_file)]
 
 @dataclass(frozen=True)
 class DataSection:
-    """`training_data`."""
+    """What `training_data` and `validation_data` have in common."""
 
     systems: PathName | tuple[PathName, ...]
     rglob_patterns: tuple[str, ...] | None = None
@@ -56,12 +56,32 @@ class DataSection:
     stress_key: str | None = None
 
     aliases = {"auto_prob_style": "auto_prob", "sys_weights": "sys_probs"}
-    ignored: ClassVar[tuple[str, ...]] = ("numb_btch", "numb_batch")
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if not self.systems:
             raise ValueError("systems is empty; accepted: a folder or file, or a list of them")
+
+
+FRACTION_BATCHES = 4
+"""Batches of a validation in the learning curve, where `validation_fraction` sets the frames aside."""
+
+
+@dataclass(frozen=True)
+class TrainingDataSection(DataSection):
+    """`training_data`."""
+
+    validation_fraction: float = 0.0
+    validation_seed: int = 0
+
+    ignored: ClassVar[tuple[str, ...]] = ("numb_btch", "numb_batch")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 <= self.validation_fraction < 1.0:
+            raise ValueError(f"validation_fraction is {self.validation_fraction}; it must be in [0, 1)")
+        if self.validation_seed < 0:
+            raise ValueError(f"validation_seed is {self.validation_seed}; it must not be negative")
 
 
 @dataclass(frozen=True)
@@ -71,7 +91,6 @@ class ValidationSection(DataSection):
     numb_btch: int = 1
 
     aliases = {**DataSection.aliases, "numb_batch": "numb_btch"}
-    ignored: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()

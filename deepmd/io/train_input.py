@@ -34,9 +34,9 @@ from deepmd.io.sections import (
     LEARNING_RATES,
     OPTIMIZERS,
     AdamSection,
-    DataSection,
     LearningRate,
     ModelSection,
+    TrainingDataSection,
     TrainingSection,
     ValidatingSection,
     ValidationSection,
@@ -68,7 +68,7 @@ class TrainInput:
     fixed_params: FixedParams
     model_section: ModelSection
     combination: dict[str, Any] | None
-    data: DataSection
+    data: TrainingDataSection
     validation: ValidationSection | None
     training: TrainingSection
     learning_rate: LearningRate
@@ -165,11 +165,11 @@ def lacks_type_map(tree: dict[str, Any]) -> bool:
     return all(lacks_type_map({"model": item}) for item in members) if isinstance(members, list) else True
 
 
-def data_section(tree: dict[str, Any]) -> DataSection:
+def data_section(tree: dict[str, Any]) -> TrainingDataSection:
     """Return the section `training/training_data` of an input."""
     check_object(tree.get("training"), "training")
-    section = tree["training"].get("training_data", {})
-    return build(DataSection, without_comments(section), "training/training_data", KEYS["training/training_data"])
+    section, place = tree["training"].get("training_data", {}), "training/training_data"
+    return build(TrainingDataSection, without_comments(section), place, KEYS[place])
 
 
 def parse_input(tree: dict[str, Any]) -> TrainInput:
@@ -198,7 +198,7 @@ def parse_input(tree: dict[str, Any]) -> TrainInput:
         fixed_params=fixed_params,
         combination=None if model.kind == "standard" and not fixed_params else as_json,
         model_section=model_section,
-        data=build(DataSection, data, "training/training_data", KEYS["training/training_data"]),
+        data=build(TrainingDataSection, data, "training/training_data", KEYS["training/training_data"]),
         validation=None
         if validation is None
         else build(ValidationSection, validation, "training/validation_data", KEYS["training/validation_data"]),
@@ -208,6 +208,9 @@ def parse_input(tree: dict[str, Any]) -> TrainInput:
         loss=_build_loss(tree.get("loss", {}), model),
         validating=build(ValidatingSection, tree.get("validating", {}), "validating", KEYS["validating"]),
     )
+    if options.validation is not None and options.data.validation_fraction:
+        text = "sets validation frames aside, and validation_data is given; keep one of them"
+        raise InputError(f"training/training_data/validation_fraction: {text}")
     warmup, steps = options.learning_rate.warmup_steps, options.training.numb_steps
     if steps is not None and warmup >= max(steps, 1):
         raise InputError(f"learning_rate/warmup_steps: {warmup}; accepted: less than training/numb_steps, {steps}")

@@ -19,7 +19,7 @@ from deepmd.io.train_input import TrainInput
 OMITTED_IF_NONE = ("stripped_type_embedding", "temperature", "ln_eps")
 """Options of descriptors that are left out where they are None."""
 
-OF_THIS_PACKAGE = ("energy_key", "force_key", "virial_key", "stress_key")
+OF_THIS_PACKAGE = ("energy_key", "force_key", "virial_key", "stress_key", "validation_fraction", "validation_seed")
 """Keys of data sections that DeePMD-kit does not have."""
 
 OF_TABLE = ("use_srtab", "smin_alpha", "sw_rmin", "sw_rmax")

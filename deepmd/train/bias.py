@@ -18,9 +18,9 @@ from deepmd.array_model.errors import InputError
 from deepmd.array_model.namespace import Params
 from deepmd.backends import framework
 from deepmd.data.batch import Frames
+from deepmd.data.label_keys import DETECTED, LabelKeys
 from deepmd.data.output_statistics import energy_bias, fit_energies, type_counts
-from deepmd.data.selection import systems_of
-from deepmd.data.systems import load_system
+from deepmd.data.selection import select_systems
 from deepmd.host import plain
 from deepmd.io.atomic import check_output
 from deepmd.io.formats import backend_of, load_model, save_model
@@ -70,7 +70,7 @@ def predicted_energies(content: ModelFile, frames: Frames, backend: str = "numpy
     if not np.all(np.isfinite(out)):
         system, frame = frames[int(np.argmin(np.isfinite(out)))]
         raise InputError(
-            f"the model predicts an energy of NaN or infinity for frame {frame} of {system.path}; "
+            f"the model predicts an energy of NaN or infinity for frame {system.number(frame)} of {system.path}; "
             "no bias can be fitted to that"
         )
     return out
@@ -79,22 +79,24 @@ def predicted_energies(content: ModelFile, frames: Frames, backend: str = "numpy
 def change_bias(
     path: str | os.PathLike[str],
     *,
-    system: str | None = None,
+    system: str | Sequence[str] | None = None,
     datafile: str | None = None,
     values: Sequence[float] | None = None,
     numb_frames: int = 0,
     mode: str = "change",
     output: str | None = None,
+    keys: LabelKeys = DETECTED,
 ) -> Path:
     """Write a model file with other energy biases; return its path.
 
     Parameters
     ----------
     path : model file, checkpoint, or the folder of a training
-    system, datafile : data to fit the biases to, see `deepmd.data.selection.systems_of`
+    system, datafile : data to fit the biases to, see `deepmd.data.selection.select_systems`
     values : biases to set instead of a fit, one per type, eV
     numb_frames : frames of each system, 0 for all
     mode : see `fitted_bias`
+    keys : names of the energies in files that ASE reads
     output : default: the name of the source with `_updated`; a TensorFlow checkpoint becomes a `.pb`
     """
     source = locate(path)
@@ -115,7 +117,8 @@ def change_bias(
         if numb_frames < 0:
             raise InputError(f"numb_frames is {numb_frames}; accepted: a number of frames, or 0 for all")
         names = ("energy", "numb_copy", *CONDITIONS)
-        systems = [load_system(each, model.type_map, names) for each in systems_of(system=system, datafile=datafile)]
+        selection = select_systems(system=system, datafile=datafile, keys=keys)
+        systems = [selection.load(path, model.type_map, names) for path in selection.paths]
         frames = [
             (each, frame) for each in systems for frame in range(min(each.num_frames, numb_frames or each.num_frames))
         ]

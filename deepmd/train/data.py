@@ -14,16 +14,20 @@ from deepmd.data.batch import data_of
 from deepmd.data.label_keys import keys_of
 from deepmd.data.sampling import SamplingRule, make_rule
 from deepmd.data.selection import identify_data
+from deepmd.data.split import split_systems
 from deepmd.data.stat_file import key_of, load_or_compute
 from deepmd.data.statistics import neighbour_statistics
 from deepmd.data.systems import System, find_systems, load_system
 from deepmd.io.model_file import ModelFile, shortest
-from deepmd.io.sections import DataSection
+from deepmd.io.sections import DataSection, ValidationSection
 from deepmd.io.train_input import TrainInput
 from deepmd.plan import slots
 from deepmd.world import World
 
 log = logging.getLogger(__name__)
+
+DATA, VALIDATION = "training/training_data", "training/validation_data"
+"""Names of the data sections in errors."""
 
 LONGEST_PATH = 42
 """Characters of a path in the summary; longer paths are cut at their beginning."""
@@ -41,16 +45,42 @@ def find_folders(section: DataSection | None, where: str) -> list[str]:
 
 
 def load_data(
-    options: TrainInput, section: DataSection, folders: Sequence[str], where: str, processes: int = 1
-) -> SamplingRule:
-    """Read systems, and return the rule by which batches of all processes are drawn from the systems."""
+    options: TrainInput, folders: Sequence[str], more_folders: Sequence[str], processes: int = 1
+) -> tuple[SamplingRule, SamplingRule | None]:
+    """Read training and validation systems; return the rules by which batches are drawn from them.
+
+    Training batches are those of all processes. `validation_fraction` sets frames of the training systems aside.
+    """
+    section, more = options.data, options.validation
+    systems = _load(options, section, folders, DATA)
+    if section.validation_fraction:
+        systems, aside = split_systems(systems, section.validation_fraction, section.validation_seed)
+        sizes = section.batch_size if isinstance(section.batch_size, int | str) else "auto"
+        counts = [sum(system.num_frames for system in each) for each in (aside, [*aside, *systems])]
+        log.info("%d of %d frames are set aside for validation", *counts)
+        validation = _make_rule(options, ValidationSection(section.systems, batch_size=sizes), aside, DATA)
+    elif more is not None:
+        validation = _make_rule(options, more, _load(options, more, more_folders, VALIDATION), VALIDATION)
+    else:
+        validation = None
+    return _make_rule(options, section, systems, DATA, processes), validation
+
+
+def _load(options: TrainInput, section: DataSection, folders: Sequence[str], where: str) -> list[System]:
     names, labels = data_of(options.model, options.loss), options.loss.labels()
     model, keys = options.model, keys_of(section)
     systems = [load_system(path, model.type_map, names, model.atom_exclude_types, keys) for path in folders]
     if not any(label in system.data for system in systems for label in labels):
         raise InputError(f"{where}: no system has any of the labels that the loss reads ({', '.join(labels)})")
+    return systems
+
+
+def _make_rule(
+    options: TrainInput, section: DataSection, systems: Sequence[System], where: str, processes: int = 1
+) -> SamplingRule:
+    """Return the rule by which batches of all processes are drawn from the systems."""
     rule = make_rule(systems, section.batch_size, section.auto_prob, section.sys_probs, where, processes)
-    for label in labels if rule.mixed else ():  # a batch trains only on labels that all its frames have
+    for label in options.loss.labels() if rule.mixed else ():  # a batch trains only on labels that all its frames have
         without = [system.path for system in rule.systems if label not in system.data]
         if 0 < len(without) < len(rule.systems):
             text = f"{section.batch_size!r} mixes systems; {without[0]} lacks {label}.npy, which others have"
@@ -113,7 +143,8 @@ def _search(options: TrainInput, systems: Sequence[System], world: World) -> tup
         most = np.max([[counts[rcut] for rcut in cutoffs] for _, counts in shares], axis=0)
         return {**known, "neighbours": most}
 
-    key = key_of(["neighbours", cutoffs, model.type_map, identify_data(system.path for system in systems)])
+    split = [options.data.validation_fraction, options.data.validation_seed] if options.data.validation_fraction else []
+    key = key_of(["neighbours", cutoffs, model.type_map, identify_data(system.path for system in systems), *split])
     found = load_or_compute(training.stat_file, training.stat_file_mode, key, compute, required=False, world=world)
     counts = dict(zip(cutoffs, found["neighbours"].tolist(), strict=True))
     return float(found.get("shortest", math.inf)), counts

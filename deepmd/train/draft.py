@@ -19,7 +19,6 @@ from deepmd.array_model.errors import InputError, nearest
 from deepmd.data.statistics import neighbour_statistics
 from deepmd.data.systems import System, count_types, elements_of, find_systems, load_system
 from deepmd.io.atomic import check_output, write_text
-from deepmd.io.sections import DataSection
 from deepmd.io.train_input import parse_input
 from deepmd.plan import slots
 from deepmd.train.recipes import MESSAGES_START_LR, PREFACTORS, RECIPES, SIZES, Recipe, Section, Size
@@ -225,7 +224,7 @@ def _choose_training(
     if isinstance(validation, int | float):
         if not 0.0 <= validation < 1.0:
             raise InputError(f"validation is {validation}; accepted: a share from 0 to below 1, or data")
-        if validation and "validation_fraction" in DataSection.__dataclass_fields__:
+        if validation:
             draft.choose("training/training_data/validation_fraction", float(validation), why)
     else:
         draft.choose("training/validation_data/batch_size", 1, "frames of a validation batch")

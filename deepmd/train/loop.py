@@ -21,6 +21,7 @@ from deepmd.data.batch import Batch, Frames, Preparation
 from deepmd.data.sampling import Sampler
 from deepmd.io.checking import check_finite
 from deepmd.io.model_file import ModelFile
+from deepmd.io.sections import FRACTION_BATCHES
 from deepmd.io.train_input import TrainInput
 from deepmd.train import lcurve
 from deepmd.train.checkpoints import announce
@@ -229,7 +230,7 @@ def _locate_errors(step: int, frames: Frames) -> Iterator[None]:
     except InputError as error:
         systems: dict[str, list[str]] = {}
         for system, frame in frames:
-            systems.setdefault(system.path, []).append(str(frame))
+            systems.setdefault(system.path, []).append(str(system.number(frame)))
         batch = "; ".join(
             f"frame{'s' * (len(each) > 1)} {', '.join(each[:MOST_NAMED])}{' ...' * (len(each) > MOST_NAMED)} of {path}"
             for path, each in systems.items()
@@ -262,9 +263,9 @@ def _measure(job: Job, step: int, batch: Batch, prefactors: dict[str, float], *,
 
 def _measure_validation(job: Job, step: int, prefactors: dict[str, float], prepare: _Shares) -> Row | None:
     """Return the quantities of a row on validation batches, weighted by atoms; None without validation data."""
-    if job.validation is None or job.options.validation is None:
+    if job.validation is None:
         return None
-    number = job.options.validation.numb_btch
+    number = FRACTION_BATCHES if job.options.validation is None else job.options.validation.numb_btch
     first = (step // job.options.training.disp_freq) * number
     total: Row = {}
     atoms = 0.0

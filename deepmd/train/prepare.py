@@ -33,7 +33,7 @@ from deepmd.losses import Target
 from deepmd.train.bias import fitted_bias
 from deepmd.train.checkpoints import locate
 from deepmd.train.clock import Stages
-from deepmd.train.data import find_folders, load_data, log_summary, prepare_sel
+from deepmd.train.data import DATA, VALIDATION, find_folders, load_data, log_summary, prepare_sel
 from deepmd.train.loop import Job
 from deepmd.train.other_training import OtherTraining
 from deepmd.train.places import COMPATIBLE, OUTPUT, check_places, go_on, lock_places
@@ -46,8 +46,6 @@ from deepmd.version import __version__
 from deepmd.world import World, restartable
 
 log = logging.getLogger(__name__)
-
-DATA, VALIDATION = "training/training_data", "training/validation_data"
 
 
 def prepare(
@@ -89,8 +87,7 @@ def prepare(
     if world.leads:
         check_places(options, checkpoint_module(backend).ENDINGS, output, old, reads)
         lock_places(options, locks)
-    data = load_data(options, options.data, folders, DATA, world.size)
-    more = None if options.validation is None else load_data(options, options.validation, more_folders, VALIDATION)
+    data, more = load_data(options, folders, more_folders, world.size)
 
     stages.begin("counting neighbours")
     options, distance = prepare_sel(options, data.systems, source, skip_neighbor_stat, world)

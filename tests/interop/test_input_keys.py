@@ -14,8 +14,8 @@ from deepmd.io.combinations import SECTIONS as COMBINATIONS
 from deepmd.io.sections import (
     LEARNING_RATES,
     OPTIMIZERS,
-    DataSection,
     ModelSection,
+    TrainingDataSection,
     TrainingSection,
     ValidatingSection,
     ValidationSection,
@@ -184,7 +184,7 @@ def test_every_key_is_known(schema):
         - {*keys_here(ModelSection, "model"), "descriptor", "fitting_net", "type_embedding"},
         "training": keys(schema["training"])
         - {*keys_here(TrainingSection, "training"), "training_data", "validation_data"},
-        "training_data": keys(training["training_data"]) - keys_here(DataSection, "training/training_data"),
+        "training_data": keys(training["training_data"]) - keys_here(TrainingDataSection, "training/training_data"),
         "validation_data": keys(training["validation_data"]) - keys_here(ValidationSection, "training/validation_data"),
         "validating": keys(schema["validating"]) - keys_here(ValidatingSection, "validating"),
     }

@@ -51,6 +51,7 @@ def test_frames_are_grouped_and_labels_have_our_sign_and_unit(tmp_path):
         virial = -frame.get_stress(voigt=False) * frame.get_volume()
         np.testing.assert_allclose(water.data["virial"][number], virial.reshape(-1), rtol=1e-12)
     assert free.cell is None
+    assert free.structure(0).where == f"{paths[2]}: frame 3"  # counted in the file
     assert free.data.keys() == {"energy", "force"}
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from deepmd import cli, cli_options
 from deepmd.backends import BACKENDS, backend_name
+from deepmd.data.label_keys import LabelKeys
 from deepmd.version import __version__
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -129,7 +130,7 @@ def test_compress_options(calls: list[Any]) -> None:
 def test_freeze_and_test_options(calls: list[Any]) -> None:
     assert cli.main(["freeze", "-c", "here", "-o", "model.pth"]) == 0
     assert calls.pop() == ("freeze", ("here", "model.pth", None), {})
-    data = ["-f", "list.txt", "-n", "7", "-r", "3", "--shuffle-test"]
+    data = ["-f", "list.txt", "--energy-key", "REF_energy", "-n", "7", "-r", "3", "--shuffle-test"]
     assert cli.main(["test", "-m", "m.pth", *data, "-d", "out", "-a", "--head", "h", "--tf"]) == 0
     assert calls.pop()[2] == {
         "system": None,
@@ -137,6 +138,7 @@ def test_freeze_and_test_options(calls: list[Any]) -> None:
         "train_data": None,
         "valid_data": None,
         "numb_test": 7,
+        "keys": LabelKeys(energy="REF_energy"),
         "rand_seed": 3,
         "shuffle_test": True,
         "detail_file": "out",

@@ -17,7 +17,7 @@ from deepmd.adapters.numpy import evaluate as numpy_backend
 from deepmd.array_model.errors import InputError
 from deepmd.data.packing import SelWarning
 from deepmd.data.prediction_errors import QUANTITIES, MeanErrors
-from deepmd.data.selection import systems_of
+from deepmd.data.selection import select_systems
 from deepmd.infer import DeepEval, DeepPot, blocks, measure_errors
 from deepmd.infer.blocks import BlockLimit
 from deepmd.io import load_model, save_model
@@ -489,12 +489,12 @@ def test_data_of_an_input_file(tmp_path: Path) -> None:
     write_system(tmp_path / "b", 1)
     data = {"training_data": {"systems": [str(tmp_path / "a")]}, "validation_data": {"systems": str(tmp_path / "b")}}
     (tmp_path / "input.json").write_text(json.dumps({"training": data}))
-    assert systems_of(train_data=str(tmp_path / "input.json")) == [str(tmp_path / "a")]
-    assert systems_of(valid_data=str(tmp_path / "input.json")) == [str(tmp_path / "b")]
+    assert select_systems(train_data=str(tmp_path / "input.json")).paths == (str(tmp_path / "a"),)
+    assert select_systems(valid_data=str(tmp_path / "input.json")).paths == (str(tmp_path / "b"),)
     del data["validation_data"]
     (tmp_path / "input.json").write_text(json.dumps({"training": data}))
     with pytest.raises(InputError, match="training/validation_data/systems is missing"):
-        systems_of(valid_data=str(tmp_path / "input.json"))
+        select_systems(valid_data=str(tmp_path / "input.json"))
 
 
 def test_what_cannot_be_tested(tmp_path: Path) -> None:
