@@ -4,7 +4,7 @@ ENV := .venv
 BIN := $(ENV)/bin
 READY := $(ENV)/.ready
 
-.PHONY: demo test test-slow test-all test-gpu test-cuda-build test-commands test-versions test-lowest test-newest dist lint bench bench-gpu bench-lammps interop clean
+.PHONY: demo test test-slow test-all test-gpu test-cuda-build test-commands test-page test-versions test-lowest test-newest dist lint bench bench-gpu bench-lammps interop clean
 
 # torch first and alone: an exact version finds the CPU build where one is offered. TF=tf-gpu takes TensorFlow with CUDA
 TF ?= tf
@@ -15,7 +15,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "[2/3] torch, 0.8 GB: minutes, as long as the download takes"
 	@$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
 	@echo "[3/3] TensorFlow, 1.3 GB, and 90 small packages, 0.9 GB: again minutes"
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[torch,$(TF),ase,plot,dev]'
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[torch,$(TF),ase,plot,report,dev]'
 	@touch $(READY)
 	@echo "$(ENV) is complete: $$(du -sh $(ENV) | cut -f1)"
 
@@ -137,6 +137,11 @@ test-cuda-build: $(CUDA_BUILD)/.ready
 # every command that README, docs, examples and this file name, at its smallest size
 test-commands: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/commands
+
+# the report page in Chromium without a window (Debian: apt install chromium)
+test-page: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[browser]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/commands/test_page.py
 
 clean:
 	rm -rf $(ENV) demo

@@ -52,7 +52,12 @@ def _train(args: argparse.Namespace) -> None:
     from deepmd.train.main import train
 
     names = "backend init_model restart init_frz_model finetune use_pretrain_script output skip_neighbor_stat"
-    train(args.INPUT, **_pick(args, names))
+    if args.report is None:
+        train(args.INPUT, **_pick(args, names))
+        return
+    from deepmd.report import train_and_report
+
+    train_and_report(args.INPUT, args.report, **_pick(args, names))
 
 
 def _freeze(args: argparse.Namespace) -> None:
@@ -72,6 +77,12 @@ def _test(args: argparse.Namespace) -> None:
     from deepmd.report import draw_errors
 
     draw_errors(args.model, args.plot, keys=_keys(args), **_pick(args, names))
+
+
+def _report(args: argparse.Namespace) -> None:
+    from deepmd.report.page import write_report
+
+    write_report(args.INPUT, args.output, **_pick(args, "model numb_test"))
 
 
 def _plot(args: argparse.Namespace) -> None:
@@ -147,6 +158,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None], Callable[[argparse.Name
     "train": ("train a model", options.train_options, _train),
     "freeze": ("make a model file from a checkpoint", options.freeze_options, _freeze),
     "test": ("compare a model with the labels of data", options.test_options, _test),
+    "report": ("write a page about a training", options.report_options, _report),
     "plot": ("draw a learning curve", options.plot_options, _plot),
     "compress": (
         "store the expansions of a model's embedding nets, which make it faster",

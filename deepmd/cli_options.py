@@ -87,6 +87,13 @@ def train_options(parser: Parser) -> None:
         help="do not compute neighbour statistics; sel must be given as numbers",
     )
     parser.add_argument(
+        "--report",
+        nargs="?",
+        const="report.html",
+        metavar="PAGE",
+        help="write a page about the training at its end (default of PAGE: report.html)",
+    )
+    parser.add_argument(
         "-m", "--mpi-log", choices=("master", "collect", "workers"), default="master", help="has no effect"
     )
     parser.add_argument(
@@ -172,6 +179,16 @@ def test_options(parser: Parser) -> None:
         "--head", "--model-branch", metavar="HEAD", help="head of a model with several (not supported yet)"
     )
     parser.add_argument("-S", "--set-prefix", help="has no effect")
+
+
+def report_options(parser: Parser) -> None:
+    """Add the options of `dp report`."""
+    parser.add_argument("INPUT", help="input of the training, in the folder where it ran")
+    parser.add_argument("-o", "--output", default="report.html", metavar="PAGE", help="default: report.html")
+    parser.add_argument("-m", "--model", metavar="FILE", help="model file (default: newest checkpoint of the training)")
+    parser.add_argument(
+        "-n", "--numb-test", type=int, default=200, metavar="N", help="frames of each system, 0 for all (default: 200)"
+    )
 
 
 def plot_options(parser: Parser) -> None:

@@ -42,6 +42,10 @@ class ModelFacts:
         without: tuple[int, ...] = self._content.model.atom_exclude_types
         return without
 
+    def get_min_nbor_dist(self) -> float | None:
+        """Return the shortest distance in the training data in Angstrom, None if the file does not tell it."""
+        return self._content.min_nbor_dist
+
     def get_dim_fparam(self) -> int:
         """Return the number of frame parameters."""
         return int(self._content.model.conditions["fparam"][0])

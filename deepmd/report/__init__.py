@@ -35,3 +35,16 @@ def draw_errors(model: str | os.PathLike[str], out: str | os.PathLike[str], **op
         log.info("# worst: %s", line)
     log.info("Saved predictions against labels to %s", out)
     return average
+
+
+def train_and_report(input_path: str | os.PathLike[str], out: str | os.PathLike[str], **options: Any) -> None:
+    """Train (`deepmd.train.main.train`, which takes the options), and write a report of the training at its end."""
+    from deepmd.report.facts import Pace
+    from deepmd.report.page import check_report, write_report
+    from deepmd.train.main import train
+
+    check_report(out, input_path)
+    pace = Pace()
+    train(input_path, on_row=pace.on_row, **options)
+    if os.environ.get("RANK", "0") == "0":  # torchrun numbers the processes of a training
+        write_report(input_path, out, pace=pace)

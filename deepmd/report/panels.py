@@ -166,6 +166,19 @@ def _mean_energies(comparisons: Sequence[Comparison]) -> dict[tuple[str, ...], f
     return {key: float(np.mean(values)) for key, values in found.items()}
 
 
+def limits(panel: Panel) -> tuple[float, float]:
+    """Return the ends of both axes: all points and a margin."""
+    values = np.concatenate([np.concatenate([each.label, each.predicted]) for each in panel.series])
+    low, high = float(values.min()), float(values.max())
+    margin = 0.04 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+def bins(points: int) -> int:
+    """Return an odd number of bins of a histogram, so that one is centred at zero."""
+    return int(np.clip(2 * np.sqrt(points), 11, 81)) | 1
+
+
 def thin(series: Series, most: int) -> Series:
     """Return at most `most` points: half of them those with the largest errors, the others evenly from the rest."""
     if len(series.label) <= most:

@@ -10,7 +10,18 @@ import numpy as np
 
 from deepmd.infer.error_report import Comparison
 from deepmd.report.libraries import COLOURS, new_figure, save_figure, tidy
-from deepmd.report.panels import Panel, Series, number_text, panels_of, rmse, short_names, thin, worst_frames
+from deepmd.report.panels import (
+    Panel,
+    Series,
+    bins,
+    limits,
+    number_text,
+    panels_of,
+    rmse,
+    short_names,
+    thin,
+    worst_frames,
+)
 
 MOST_POINTS = 20_000
 """Points of a colour that are drawn: more take seconds and show no more."""
@@ -107,16 +118,3 @@ def _coloured(panel: Panel) -> list[tuple[str, Series]]:
     """Return colours and series, those of most points first, so that they do not hide the others."""
     pairs = [(COLOURS[k % len(COLOURS)], series) for k, series in enumerate(panel.series)]
     return sorted(pairs, key=lambda pair: -len(pair[1].label))
-
-
-def limits(panel: Panel) -> tuple[float, float]:
-    """Return the ends of both axes: all points and a margin."""
-    values = np.concatenate([np.concatenate([each.label, each.predicted]) for each in panel.series])
-    low, high = float(values.min()), float(values.max())
-    margin = 0.04 * (high - low) or 1.0
-    return low - margin, high + margin
-
-
-def bins(points: int) -> int:
-    """Return an odd number of bins of a histogram, so that one is centred at zero."""
-    return int(np.clip(2 * np.sqrt(points), 11, 81)) | 1

@@ -1,6 +1,9 @@
-"""Pictures of `dp plot` and `dp test --plot`: what is drawn, and what is said where nothing can be drawn."""
+"""Pictures of `dp plot` and `dp test --plot`, and the report page: what they show, and errors."""
 
 from __future__ import annotations
+
+import html
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ from support import require
 from deepmd import cli
 from deepmd.array_model.errors import InputError
 from deepmd.infer.error_report import Comparison
-from deepmd.report import curves, panels, parity
+from deepmd.report import curves, facts, panels, parity
 
 LCURVE = """# step  rmse_val  rmse_trn  rmse_e_val  rmse_e_trn  rmse_v_val  rmse_v_trn  rmse_f_val  rmse_f_trn  lr
 # If there is no available reference data, rmse_*_{val,trn} will print nan
@@ -130,3 +133,51 @@ def test_a_missing_library_is_named_with_the_line_that_installs_it(lcurve, monke
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(InputError, match=r"matplotlib is not installed.*pip install 'deepmd\[plot\]'"):
         curves.plot_lcurve(lcurve, "curve.png")
+
+
+# -- report -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::deepmd.data.packing.SelWarning")
+def test_the_report_is_one_file_that_names_nothing_outside(place, monkeypatch, capsys):
+    require("plotly")
+    monkeypatch.chdir(place)
+    (place / "water").rename(place / "<b>water&")
+    (place / "lcurve.out").write_text(LCURVE)
+    text = (place / "input.json").read_text().replace('["water"]', '["<b>water&"]')
+    (place / "input.json").write_text(text)
+    assert cli.main(["report", "input.json", "-m", "model.dp", "-n", "2"]) == 0
+    page = (place / "report.html").read_text()
+    from plotly.offline import get_plotlyjs
+
+    own = page.replace(get_plotlyjs(), "")
+    assert not re.search(r"""(src|href)=["'](?!#|data:)|url\(|@import|fetch\(""", own)
+    assert "<b>water" not in re.sub(r"<script.*?</script>", "", own, flags=re.DOTALL)
+    assert "<td>&lt;b&gt;water&amp;</td><td>training</td><td>2</td>" in own
+    assert "The input has no validation data" in own
+    for text in (
+        "RMSE of force",
+        "Forces by element",
+        "Worst frames",
+        'atoms.calc = DP("model.dp")',
+        '"numb_steps": 1',
+        "numpy",
+    ):
+        assert html.escape(text) in own or text in own, text
+    assert "2 of 3 frames" in capsys.readouterr().err
+
+
+def test_a_report_without_a_checkpoint_says_what_is_missing(place, monkeypatch, capsys):
+    require("plotly")
+    monkeypatch.chdir(place)
+    assert cli.main(["report", "input.json"]) == 2
+    assert "model.ckpt: no such checkpoint" in capsys.readouterr().err
+    assert cli.main(["train", "input.json", "--report", "report.txt"]) == 2
+    assert "accepted: names that end with .html" in capsys.readouterr().err
+    assert not (place / "model.ckpt.pt").exists(), "the name is checked before the training"
+
+
+def test_the_pace_is_the_median_between_rows():
+    pace = facts.Pace(begin=0.0, rows=[(1, 10.0), (101, 11.0), (201, 12.0), (301, 33.0)])
+    assert (pace.ms_per_step, pace.seconds) == (10.0, 33.0)
+    assert [facts.duration(each) for each in (5.26, 83.2, 7290)] == ["5.3 s", "1 min 23 s", "2 h 1 min"]
