@@ -6,7 +6,7 @@ import glob
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +125,7 @@ def measure_errors(
             _log_errors(errors)
             found.append((len(frames), errors))
             if on_system is not None:
-                on_system(numbered(comparison, selection))
+                on_system(comparison)
             if detail_file is not None:
                 details = _details(potential, comparison, data.mixed)
                 if not details:
@@ -206,13 +206,6 @@ def compare_system(potential: DeepEval, system: System, frames: np.ndarray, atom
     errors = errors_of(pairs, counted, data.get("atom_pref"))
     numbers = np.array([system.number(frame) for frame in frames])
     return Comparison(system.path, tuple(potential.get_type_map()), numbers, types, counted, pairs, errors)
-
-
-def numbered(comparison: Comparison, selection: Selection) -> Comparison:
-    """Return the comparison with the numbers that the frames have in their system, of which a part was selected."""
-    if selection.frames is None:
-        return comparison
-    return replace(comparison, frames=selection.frames[comparison.path][comparison.frames])
 
 
 def _log_errors(errors: MeanErrors) -> None:

@@ -21,7 +21,7 @@ from deepmd.data.prediction_errors import MeanErrors, average_errors
 from deepmd.data.selection import Selection, select_systems
 from deepmd.data.systems import System
 from deepmd.infer.deep_pot import DeepEval
-from deepmd.infer.error_report import Comparison, compare_system, numbered, read_labels
+from deepmd.infer.error_report import Comparison, compare_system, read_labels
 from deepmd.io.atomic import check_output, write_text
 from deepmd.io.formats import backend_of
 from deepmd.io.train_input import read_input
@@ -133,7 +133,7 @@ def evaluate(potential: DeepEval, data: dict[str, Selection], numb_test: int) ->
             frames, atoms = frames + len(chosen), atoms + len(chosen) * system.num_atoms
             systems[purpose].append(system)
             if comparison.errors:
-                comparisons[purpose].append(numbered(comparison, selection))
+                comparisons[purpose].append(comparison)
     if not any(comparisons.values()):
         raise InputError("the data of the training hold no label of what the model predicts")
     return Evaluated(systems, comparisons, 1e3 * spent / frames, round(atoms / frames))
