@@ -150,7 +150,7 @@ def _embed(args: argparse.Namespace) -> None:
 def _doc_train_input(args: argparse.Namespace) -> None:
     from deepmd.io.input_doc import input_doc
 
-    sys.stdout.write(input_doc(args.out_type) + "\n")
+    sys.stdout.write(input_doc(args.out_type, args.KEY) + "\n")
 
 
 COMMANDS: dict[str, tuple[str, Callable[[Parser], None], Callable[[argparse.Namespace], None]]] = {

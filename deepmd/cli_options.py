@@ -390,6 +390,10 @@ def embed_options(parser: Parser) -> None:
 def doc_options(parser: Parser) -> None:
     """Add the options of `dp doc-train-input`."""
     parser.add_argument(
-        "--out-type", choices=("rst", "json", "json_schema"), default="rst", help="form of the output (default: rst)"
+        "--out-type",
+        choices=("rst", "md", "json", "json_schema"),
+        default="rst",
+        help="form of the output (default: rst)",
     )
+    parser.add_argument("KEY", nargs="?", help="tell what this key means")
     parser.add_argument("--multi-task", action=NotYet, nargs=0, help="(not supported yet)")

@@ -6,13 +6,18 @@ import dataclasses
 import json
 from typing import Any
 
-from deepmd.array_model.errors import InputError
+from deepmd.array_model.descriptors.dpa2 import Repinit
+from deepmd.array_model.errors import InputError, nearest
 from deepmd.array_model.registry import registered
+from deepmd.array_model.repflow import Repflow
+from deepmd.array_model.repformer import Repformer
+from deepmd.array_model.type_embedding import TypeEmbedding
 from deepmd.io import combinations, sections
 from deepmd.io.checking import adapter
+from deepmd.io.meanings import meaning
 from deepmd.losses import LOSSES
 
-OUT_TYPES = ("rst", "json", "json_schema")
+OUT_TYPES = ("rst", "md", "json", "json_schema")
 
 
 def _classes() -> dict[str, dict[str, type]]:
@@ -31,8 +36,24 @@ def _classes() -> dict[str, dict[str, type]]:
     }
 
 
-def _keys(cls: type) -> list[dict[str, Any]]:
-    """Return name, type, aliases and default of each option of a class."""
+def _nested() -> dict[str, dict[str, type]]:
+    """Return the classes of sections inside of others, which the schema finds by itself."""
+    return {
+        "model/type_embedding": {"": TypeEmbedding},
+        "model/descriptor/repinit": {"": Repinit},
+        "model/descriptor/repformer": {"": Repformer},
+        "model/descriptor/repflow": {"": Repflow},
+    }
+
+
+def sections_of_input() -> list[tuple[str, str, type]]:
+    """Return path, type ("" where there is none) and class of each section of the input."""
+    found = {**_classes(), **_nested()}
+    return [(where, kind, cls) for where, kinds in found.items() for kind, cls in kinds.items()]
+
+
+def keys_of(where: str, cls: type) -> list[dict[str, Any]]:
+    """Return name, type, aliases, default and meaning of each option of the class of a section."""
     names: dict[str, str] = getattr(cls, "aliases", {})
     out = []
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
@@ -42,6 +63,7 @@ def _keys(cls: type) -> list[dict[str, Any]]:
             "name": field.name,
             "type": str(field.type),
             "alias": [old for old, new in names.items() if new == field.name],
+            "doc": meaning(where, field.name),
         }
         if field.default is dataclasses.MISSING:
             entry["required"] = True
@@ -55,34 +77,68 @@ def _first_line(cls: type) -> str:
     return (cls.__doc__ or "").strip().splitlines()[0]
 
 
-def input_doc(out_type: str = "rst") -> str:
+def _title(where: str, kind: str) -> str:
+    return f"{where}, type {kind}" if kind else where
+
+
+def _default(key: dict[str, Any]) -> str:
+    return "required" if key.get("required") else f"default {json.dumps(key['default'])}"
+
+
+def _line(key: dict[str, Any]) -> str:
+    aliases = f", or {', '.join(f'``{alias}``' for alias in key['alias'])}" if key["alias"] else ""
+    return f"- ``{key['name']}``{aliases}: {key['type']}, {_default(key)}. {key['doc']}"
+
+
+def _row(key: dict[str, Any]) -> str:
+    names = ", ".join(f"`{name}`" for name in (key["name"], *key["alias"]))
+    cells = (names, key["type"], _default(key).removeprefix("default "), key["doc"])
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def input_doc(out_type: str = "rst", wanted: str | None = None) -> str:
     """Return the documentation of the input.
 
     Parameters
     ----------
-    out_type : "rst" for text, "json" for lists of keys, "json_schema" for a schema that editors and validators read
+    out_type : "rst" for text, "md" for tables, "json" for lists of keys, "json_schema" for a schema that editors and
+        validators read
+    wanted : a key; its entries in every section, as text
     """
+    if wanted is not None:
+        return _entries(wanted)
     if out_type == "json":
-        tree = {
-            where: {kind: {"doc": _first_line(cls), "keys": _keys(cls)} for kind, cls in kinds.items()}
-            for where, kinds in _classes().items()
-        }
+        tree: dict[str, Any] = {}
+        for where, kind, cls in sections_of_input():
+            tree.setdefault(where, {})[kind] = {"doc": _first_line(cls), "keys": keys_of(where, cls)}
         return json.dumps(tree, indent=2)
     if out_type == "json_schema":
         return json.dumps(_schema(), indent=2)
-    if out_type != "rst":
+    if out_type not in ("rst", "md"):
         raise InputError(f"out-type is {out_type!r}; accepted: {', '.join(OUT_TYPES)}")
-    lines = ["The input", "=========", ""]
-    for where, kinds in _classes().items():
-        for kind, cls in kinds.items():
-            title = f"{where}, type {kind}" if kind else where
-            lines += [title, "-" * len(title), "", _first_line(cls), ""]
-            for key in _keys(cls):
-                aliases = f", or {', '.join(f'``{alias}``' for alias in key['alias'])}" if key["alias"] else ""
-                default = "required" if key.get("required") else f"default {json.dumps(key['default'])}"
-                lines.append(f"- ``{key['name']}``{aliases}: {key['type']}, {default}")
-            lines.append("")
+    text = out_type == "rst"
+    lines = ["The input", "=========", ""] if text else []
+    for where, kind, cls in sections_of_input():
+        title = _title(where, kind)
+        lines += [title, "-" * len(title), ""] if text else [f"## {title}", ""]
+        lines += [_first_line(cls), ""]
+        lines += [] if text else ["| key | type | default | meaning |", "|---|---|---|---|"]
+        lines += [*map(_line if text else _row, keys_of(where, cls)), ""]
     return "\n".join(lines)
+
+
+def _entries(wanted: str) -> str:
+    """Return what a key means in every section that has it; sections with the same words share them."""
+    found: dict[str, list[str]] = {}
+    names = set()
+    for where, kind, cls in sections_of_input():
+        for key in keys_of(where, cls):
+            names |= {key["name"], *key["alias"]}
+            if wanted in (key["name"], *key["alias"]):
+                found.setdefault(_line(key), []).append(_title(where, kind))
+    if not found:
+        raise InputError(f"{wanted!r} is no key of the input.{nearest(wanted, names)}")
+    return "\n".join("\n".join([line, *(f"  in {title}" for title in titles)]) for line, titles in found.items())
 
 
 def _schema() -> dict[str, Any]:
@@ -99,6 +155,8 @@ def _schema() -> dict[str, Any]:
         for kind, cls in kinds.items():
             schema = adapter(cls).json_schema()
             schema.pop("additionalProperties", None)
+            for name, entry in schema.get("properties", {}).items():
+                entry["description"] = meaning(where, name)
             if kind:
                 schema.setdefault("properties", {})["type"] = {"const": kind}
             definitions.append(schema)

@@ -17,6 +17,7 @@ import pytest
 from deepmd import cli, cli_options
 from deepmd.backends import BACKENDS, backend_name
 from deepmd.data.label_keys import LabelKeys
+from deepmd.io.meanings import MEANINGS
 from deepmd.version import __version__
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -290,6 +291,20 @@ def test_warnings_are_log_lines(
     monkeypatch.setattr(sys.modules["deepmd.train.main"], "train", warn)
     assert cli.main(["train", "in.json"]) == 0
     assert capsys.readouterr().err.endswith("DEEPMD WARNING be careful\n")
+
+
+def test_every_key_has_a_meaning(capsys: pytest.CaptureFixture[str]) -> None:
+    from deepmd.io.input_doc import keys_of, sections_of_input
+
+    keys = [(where, kind, key) for where, kind, cls in sections_of_input() for key in keys_of(where, cls)]
+    assert [(where, kind, key["name"]) for where, kind, key in keys if not key["doc"]] == []
+    assert MEANINGS.keys() <= {key["name"] for _, _, key in keys}
+    assert cli.main(["doc-train-input", "n_neuron"]) == 0  # an alias
+    out = capsys.readouterr().out
+    assert "Widths of the layers" in out
+    assert "in model/fitting_net, type ener" in out
+    assert cli.main(["doc-train-input", "nuron"]) == 2
+    assert "Did you mean 'neuron'?" in capsys.readouterr().err
 
 
 def test_documentation_of_the_input(capsys: pytest.CaptureFixture[str]) -> None:
