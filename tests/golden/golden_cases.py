@@ -162,7 +162,8 @@ LONG_WALKS = ("se_e2_a_fparam",)
 
 FILES = (
     *((case, ".pth") for case in ("se_e2_r", "se_atten_strip", "se_atten_attn", "hybrid", "loc_frame_rule")),
-    *((case, suffix) for case in ("dipole", "property", "zbl") for suffix in (".pth", ".pb")),
+    *((case, suffix) for case in ("property", "zbl") for suffix in (".pth", ".pb")),
+    ("dipole", ".pth"),  # .pb: tests/train/test_other_training.py
 )
 """Native files of quick tests: every branch of the writers, together with those of tests/unit/test_native_files.py
 (parameters of frames and atoms, charge and spin) and of tests/unit/test_message_files.py."""

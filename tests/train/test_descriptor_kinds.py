@@ -36,7 +36,7 @@ def trained(request, tmp_path_factory):
     return request.param, folder, run(folder, input_of(request.param), "torch")
 
 
-@pytest.mark.parametrize("trained", mark_slow(KINDS, ["se_atten", "hybrid"]), indirect=True)
+@pytest.mark.parametrize("trained", mark_slow(KINDS, ["hybrid"]), indirect=True)
 def test_both_backends_walk_the_same_path(trained, tmp_path):
     require("tensorflow")
     kind, _, rows = trained

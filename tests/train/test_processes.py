@@ -24,7 +24,7 @@ from deepmd.train.schedule import learning_rate, scaled
 from deepmd.train.stopping import stop_requests
 
 ROOT = Path(__file__).parents[2]
-STEPS = 30
+STEPS = 20
 DESCRIPTORS = {
     "se_e2_a": {"evaluation": "spectral"},
     "dpa1": {

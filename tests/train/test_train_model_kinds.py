@@ -92,7 +92,7 @@ def test_same_curve(trained):
     assert largest_parameter_difference(*files) < 1e-8
 
 
-@pytest.mark.parametrize("trained", mark_slow(KINDS, ["zbl"]), indirect=True)
+@pytest.mark.parametrize("trained", mark_slow(KINDS, []), indirect=True)
 def test_files(trained, frames):
     kind, _, folder, _ = trained
     source = freeze(str(folder / f"{kind}_torch" / "model.ckpt.pt"), str(folder / f"{kind}.dp"))

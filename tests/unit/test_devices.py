@@ -136,6 +136,18 @@ KINDS = (
 )
 """Stored cases: every kind of descriptor, fitting net and model."""
 
+QUICK = (
+    "se_e2_a_fparam",
+    "se_e3",
+    "se_atten_attn",
+    "hybrid",
+    "loc_frame_rule",
+    "dpa2",
+    "dpa3_charge_spin",
+    "dipole",
+    "zbl",
+)
+
 TABLES = ("pairtab", "linear_tables", "zbl_tables")
 """Cases without anything to train."""
 
@@ -164,7 +176,7 @@ def inputs_of(case, boundary="pbc"):
     return content, packed, subject.conditions([sample], packed)
 
 
-@pytest.mark.parametrize("case", KINDS)
+@pytest.mark.parametrize("case", mark_slow(KINDS, QUICK))
 def test_evaluations_stay_on_their_device(case):
     """Arrays cross once each way, nothing waits for the device but the results, and they are those of the processor."""
     require("torch")
@@ -190,7 +202,7 @@ def precision_of(case):
     return "float32" if case.endswith("float32") else "float64"
 
 
-@pytest.mark.parametrize("case", [case for case in KINDS if case not in TABLES])
+@pytest.mark.parametrize("case", mark_slow([case for case in KINDS if case not in TABLES], QUICK))
 def test_trainings_stay_on_their_device(case):
     """An update by every term of the loss, and another one with parameters and moments carried over, as by a restart.
 

@@ -155,6 +155,7 @@ def test_text_is_written_through_and_arrays_are_not(tmp_path):
     assert Path("/dev/null").is_char_device()
 
 
+@pytest.mark.slow
 def test_standard_output_is_neither_replaced_nor_truncated(place):
     """With both streams in one file, as a shell does with `> all 2>&1`."""
     require("torch")

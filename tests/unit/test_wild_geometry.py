@@ -27,7 +27,7 @@ from deepmd.plan.plans import direct_plan
 
 MODEL = Path(__file__).parent.parent / "golden/se_e2_a/model.dp"
 RCUT = 4.0
-BACKENDS = {"numpy": (150, 2000), "torch": (20, 200), "tf": (20, 200)}
+BACKENDS = {"numpy": (70, 2000), "torch": (20, 200), "tf": (20, 200)}
 """Structures drawn in every run, and in the slow one."""
 
 KINDS = ("ordinary", "flat", "tiny", "huge", "skewed", "long and thin", "open")
