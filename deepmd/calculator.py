@@ -38,7 +38,7 @@ OPTIONS = tuple(inspect.getfullargspec(DeepPot.__init__).kwonlyargs)
 SPREADS = ("energy_std", "forces_std", "stress_std")
 """Results of an ensemble beside the means."""
 
-WORDS = ("model", "type_dict", *OPTIONS)
+WORDS = ("model", "type_dict", "uncertainty", *OPTIONS)
 """Arguments that `set` accepts and ASE keeps as `parameters`."""
 
 
@@ -60,6 +60,8 @@ class DP(Calculator):  # type: ignore[misc]
     model : model file of any format, or a list of them. Elements are matched by name where type_maps differ
     label : name of the calculator
     type_dict : type of each element in the (first) model, e.g. {"O": 0, "H": 1}; default: the type_map
+    uncertainty : of one model, from the file that `dp uncertainty fit` writes (True: the one beside the model; or its
+        path): `results` holds "energy_std" (eV) and, of the share of each atom, "energies_std" (n,) (eV)
     neighbor_list, head, nlist_backend, options : arguments of `deepmd.DeepPot`, e.g. `evaluation="direct"`
     atoms : structure that gets this calculator
     directory : ASE's, unused
@@ -95,6 +97,7 @@ class DP(Calculator):  # type: ignore[misc]
         "neighbor_list": None,
         "head": None,
         "nlist_backend": "auto",
+        "uncertainty": False,
     }
 
     def __init__(
@@ -106,6 +109,7 @@ class DP(Calculator):  # type: ignore[misc]
         head: str | None = None,
         nlist_backend: str = "auto",
         *,
+        uncertainty: bool | str | os.PathLike[str] = False,
         atoms: Atoms | None = None,
         directory: str | os.PathLike[str] = ".",
         **options: Any,
@@ -113,7 +117,7 @@ class DP(Calculator):  # type: ignore[misc]
         _check(options, (*WORDS, "label", "atoms", "directory"))
         super().__init__(label=label, atoms=atoms, directory=directory)
         options |= {"neighbor_list": neighbor_list, "head": head, "nlist_backend": nlist_backend}
-        self.set(model=model, type_dict=type_dict, **options)
+        self.set(model=model, type_dict=type_dict, uncertainty=uncertainty, **options)
 
     def set(self, **words: Any) -> dict[str, Any]:
         """Change arguments of the constructor, read the model again, and return the arguments that changed."""
@@ -123,6 +127,10 @@ class DP(Calculator):  # type: ignore[misc]
         given = {**self.parameters, **words}
         given["model"] = _absolute(given["model"])
         files = [given["model"]] if isinstance(given["model"], str) else given["model"]
+        if not isinstance(given["uncertainty"], bool):
+            given["uncertainty"] = str(Path(given["uncertainty"]).absolute())
+        if given["uncertainty"] is not False and len(files) > 1:
+            raise InputError("uncertainty: is for one model; several have their spread (energy_std, forces_std)")
         options = {word: value for word, value in given.items() if word in OPTIONS}
         self.models = [DeepPot(file, **options) for file in files]
         self.dp = self.models[0]
@@ -131,7 +139,16 @@ class DP(Calculator):  # type: ignore[misc]
         if given["type_dict"] is not None:
             self.type_dict = given["type_dict"] = _type_dict(given["type_dict"], type_map)
         self._type_dicts = [_matched(self.type_dict, type_map, model) for model in self.models]
-        self.implemented_properties = [*type(self).implemented_properties, *(SPREADS if len(files) > 1 else ())]
+        self.implemented_properties = [
+            *type(self).implemented_properties,
+            *(
+                SPREADS
+                if len(files) > 1
+                else ("energy_std", "energies_std")
+                if given["uncertainty"] is not False
+                else ()
+            ),
+        ]
         self.reset()
         return super().set(**given)  # type: ignore[no-any-return]
 
@@ -162,19 +179,22 @@ class DP(Calculator):  # type: ignore[misc]
         if {"stress", "stress_std"} & set(properties) and not periodic:
             raise PropertyNotImplementedError("stress: the structure has no periodic cell, so it has no volume")
         cells = atoms.cell.array[None] if periodic else None
-        results = [
-            _results(
-                atoms,
-                *model.eval(atoms.positions[None], cells, self._types(atoms, kinds), **model.conditions_in(given)),
-            )
-            for model, kinds in zip(self.models, self._type_dicts, strict=True)
-        ]
+        results = []
+        for model, kinds in zip(self.models, self._type_dicts, strict=True):
+            arguments = atoms.positions[None], cells, self._types(atoms, kinds)
+            out = model.eval(*arguments, **model.conditions_in(given))
+            results.append(_results(atoms, *out))
         together = {name: np.array([each[name] for each in results]) for name in results[0]}
         self.results = {name: values.mean(axis=0) for name, values in together.items()}
         if len(results) > 1:
             for name in SPREADS:
                 if (of := name.removesuffix("_std")) in together:
                     self.results[name] = spread(together[of])
+        if self.parameters["uncertainty"] is not False:
+            energy_std, energies_std = self.dp.eval_uncertainty(
+                *arguments, **self.dp.conditions_in(given), uncertainty=self.parameters["uncertainty"]
+            )
+            self.results |= {"energy_std": energy_std[0, 0], "energies_std": energies_std[0, :, 0]}
         self.results = {name: value if value.ndim else float(value) for name, value in self.results.items()}
 
     def export_properties(self) -> Properties:

@@ -135,6 +135,15 @@ def _model_devi(args: argparse.Namespace) -> None:
     make_model_devi(args.models, keys=_keys(args), **_pick(args, names))
 
 
+def _uncertainty(args: argparse.Namespace) -> None:
+    from deepmd.infer.fit_uncertainty import check_uncertainty, fit_uncertainty
+
+    if args.ACTION == "fit":
+        fit_uncertainty(args.model, **_pick(args, "system datafile held_out input output directions backend"))
+    else:
+        check_uncertainty(args.model, **_pick(args, "system datafile input uncertainty output backend"))
+
+
 def _eval_desc(args: argparse.Namespace) -> None:
     from deepmd.infer.eval_desc import evaluate_descriptors
 
@@ -168,6 +177,11 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None], Callable[[argparse.Name
     "convert-backend": ("convert a model file into another format", options.convert_options, _convert_backend),
     "convert-from": ("write a graph of an old DeePMD-kit anew", options.convert_from_options, _convert_from),
     "model-devi": ("tell how far several models are from each other", options.model_devi_options, _model_devi),
+    "uncertainty": (
+        "fit a measure of the uncertainty of one model, or test it",
+        options.uncertainty_options,
+        _uncertainty,
+    ),
     "change-bias": ("fit the energy biases of a model to other data", options.change_bias_options, _change_bias),
     "eval-desc": ("write the descriptors of data", options.eval_desc_options, _eval_desc),
     "embed": ("write descriptors and hidden layers of data into one file", options.embed_options, _embed),

@@ -359,6 +359,35 @@ def model_devi_options(parser: Parser) -> None:
     parser.add_argument("--relative_v", "--relative-v", type=float, metavar="LEVEL", help="the same for virials, eV")
 
 
+def uncertainty_options(parser: Parser) -> None:
+    """Add the options of `dp uncertainty`."""
+    parser.add_argument(
+        "ACTION", choices=("fit", "test"), help="fit to data and write a file, or compare with true errors"
+    )
+    parser.add_argument("-m", "--model", default="frozen_model", metavar="FILE", help="model file")
+    data_options(parser)
+    parser.add_argument("--held-out", metavar="DIR", help="fit: data that were not trained on, for the scale")
+    parser.add_argument(
+        "--input", metavar="INPUT", help="in place of both: input of the training, whose validation data are held out"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="fit: file to write (default: MODEL.uncertainty.npz, beside the model); test: table of every structure",
+    )
+    parser.add_argument(
+        "--directions",
+        type=int,
+        default=2,
+        metavar="N",
+        help="fit: random directions of each structure along which forces enter, 0: energies only (default: 2)",
+    )
+    parser.add_argument(
+        "--uncertainty", metavar="FILE", help="test: file of `dp uncertainty fit` (default: the one beside the model)"
+    )
+
+
 def eval_desc_options(parser: Parser) -> None:
     """Add the options of `dp eval-desc`."""
     parser.add_argument("-m", "--model", default="frozen_model", metavar="FILE", help="model file")

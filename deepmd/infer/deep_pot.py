@@ -37,6 +37,7 @@ from deepmd.infer.inputs import (
     name_place,
     warn_of_order,
 )
+from deepmd.infer.rigidity import EnergyUncertainty
 from deepmd.io.formats import backend_of, load_model
 from deepmd.io.model_file import ModelFile, evaluation_asked, plan_evaluation
 from deepmd.plan.plans import count_terms, needs_order
@@ -363,7 +364,7 @@ class DeepEval(InnerVectors):
         self.close()
 
 
-class DeepPot(DeepEval):
+class DeepPot(EnergyUncertainty, DeepEval):
     """An interatomic potential; arguments as for `DeepEval`."""
 
     outputs = ("energy",)
@@ -378,6 +379,7 @@ class DeepPot(DeepEval):
         aparam: Any = None,
         mixed_type: bool = False,
         charge_spin: Any = None,
+        uncertainty: bool | str | os.PathLike[str] = False,
     ) -> tuple[np.ndarray, ...]:
         """Evaluate F frames of n atoms each.
 
@@ -392,19 +394,26 @@ class DeepPot(DeepEval):
         aparam : (F, n, K) atomic parameters, or (n, K) for all frames, or (K,) for all atoms
         mixed_type : each frame has its own types
         charge_spin : (F, 2) total charge (in units of e) and spin of each frame, or (2,) for all; truncated to integers
+        uncertainty : return standard deviations of energies too. True: from the file beside the model that
+            `dp uncertainty fit` writes; a path: from this file (docs/theory/uncertainty.md)
 
         Returns
         -------
         energy (F, 1) in eV, force (F, n, 3) in eV/Angstrom, virial (F, 9) in eV (force component first), and with
         `atomic` the atomic energy (F, n, 1) and atomic virial (F, n, 9); all float64, zero for virtual atoms
-        (docs/theory/conventions.md)
+        (docs/theory/conventions.md). With `uncertainty` then the standard deviation of the energy (F, 1) in eV, and
+        with `atomic` that of the atomic energy (F, n, 1), infinite where the fit has seen no atom of an element
         """
         frames = self._frames(
             coords, cells, atom_types, mixed_type, fparam=fparam, aparam=aparam, charge_spin=charge_spin
         )
         out = self._run(frames, GLOBAL | ATOMIC if atomic else GLOBAL)
-        result = out["energy"], out["force"], out["virial"]
-        return (*result, out["atom_energy"], out["atom_virial"]) if atomic else result
+        result: tuple[np.ndarray, ...] = out["energy"], out["force"], out["virial"]
+        if atomic:
+            result += out["atom_energy"], out["atom_virial"]
+        if uncertainty is not False:
+            result += self._energy_std(frames, uncertainty)[: 2 if atomic else 1]
+        return result
 
 
 def _subclasses(cls: type) -> list[Any]:
