@@ -366,7 +366,7 @@ def uncertainty_options(parser: Parser) -> None:
     )
     parser.add_argument("-m", "--model", default="frozen_model", metavar="FILE", help="model file")
     data_options(parser)
-    parser.add_argument("--held-out", metavar="DIR", help="fit: data that were not trained on, for the scale")
+    parser.add_argument("--held-out", metavar="DATA", help="fit: data that were not trained on, for the scale")
     parser.add_argument(
         "--input", metavar="INPUT", help="in place of both: input of the training, whose validation data are held out"
     )
