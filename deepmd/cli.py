@@ -139,9 +139,13 @@ def _uncertainty(args: argparse.Namespace) -> None:
     from deepmd.infer.fit_uncertainty import check_uncertainty, fit_uncertainty
 
     if args.ACTION == "fit":
-        fit_uncertainty(args.model, **_pick(args, "system datafile held_out input output directions backend"))
+        fit_uncertainty(
+            args.model, keys=_keys(args), **_pick(args, "system datafile held_out input output directions backend")
+        )
     else:
-        check_uncertainty(args.model, **_pick(args, "system datafile input uncertainty output backend"))
+        check_uncertainty(
+            args.model, keys=_keys(args), **_pick(args, "system datafile input uncertainty output backend")
+        )
 
 
 def _eval_desc(args: argparse.Namespace) -> None:

@@ -366,7 +366,10 @@ def uncertainty_options(parser: Parser) -> None:
     )
     parser.add_argument("-m", "--model", default="frozen_model", metavar="FILE", help="model file")
     data_options(parser)
-    parser.add_argument("--held-out", metavar="DATA", help="fit: data that were not trained on, for the scale")
+    label_options(parser)
+    parser.add_argument(
+        "--held-out", nargs="+", metavar="DATA", help="fit: data that were not trained on, for the scale"
+    )
     parser.add_argument(
         "--input", metavar="INPUT", help="in place of both: input of the training, whose validation data are held out"
     )

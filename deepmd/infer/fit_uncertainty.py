@@ -17,8 +17,9 @@ from scipy.stats import spearmanr
 
 from deepmd.array_model.conditions import CONDITIONS
 from deepmd.array_model.errors import InputError
-from deepmd.data.selection import files_of, systems_of
-from deepmd.data.systems import System, load_system
+from deepmd.data.label_keys import DETECTED, LabelKeys
+from deepmd.data.selection import Selection, files_of, select_systems
+from deepmd.data.systems import System
 from deepmd.infer.deep_pot import DeepPot
 from deepmd.infer.hidden_layers import FEATURE
 from deepmd.infer.rigidity import (
@@ -56,25 +57,27 @@ class Rows(NamedTuple):
 def fit_uncertainty(
     model: str | os.PathLike[str],
     *,
-    system: str | None = None,
+    system: str | Sequence[str] | None = None,
     datafile: str | None = None,
-    held_out: str | None = None,
+    held_out: str | Sequence[str] | None = None,
     input: str | None = None,
     output: str | None = None,
     directions: int = 2,
     backend: str | None = None,
+    keys: LabelKeys = DETECTED,
 ) -> Path:
     """`dp uncertainty fit`: fit to data of the training, calibrate on held-out data, write the file; return its path.
 
     Parameters
     ----------
     model : model file, with or without suffix (`deepmd.io.formats.find_frozen`)
-    system, datafile : data of the training, see `systems_of`
+    system, datafile : data of the training, see `select_systems`
     held_out : folder or file that is searched for data which were not trained on
     input : input of the training, which names both kinds of data
     output : file to write; default: `place_of` the model
     directions : random directions of each structure along which forces enter; 0: energies only
     backend : runs the model
+    keys : names of the labels in files that ASE reads
     """
     if input is not None and (system, datafile, held_out) != (None, None, None):
         raise InputError(
@@ -87,11 +90,11 @@ def fit_uncertainty(
         )
     if directions < 0:
         raise InputError(f"--directions: is {directions}; accepted: 0 or more")
-    trained = systems_of(system=system, datafile=datafile, train_data=input)
-    held = systems_of(system=held_out, valid_data=input) if input is None else systems_of(valid_data=input)
+    trained = select_systems(system=system, datafile=datafile, train_data=input, keys=keys)
+    held = select_systems(system=held_out, valid_data=input, keys=keys)
     file = find_frozen(model, backend)
     target = Path(output) if output is not None else place_of(file)
-    check_output(target, "--output", reads=(file, *files_of([*trained, *held])))
+    check_output(target, "--output", reads=(file, *files_of([*trained.paths, *held.paths])))
     potential = DeepPot(file, backend=backend)
     rigidity = fit(potential, _load(potential, trained), _load(potential, held), directions)
     rigidity.save(target)
@@ -138,12 +141,13 @@ class Agreement(NamedTuple):
 def check_uncertainty(
     model: str | os.PathLike[str],
     *,
-    system: str | None = None,
+    system: str | Sequence[str] | None = None,
     datafile: str | None = None,
     input: str | None = None,
     uncertainty: str | None = None,
     output: str | None = None,
     backend: str | None = None,
+    keys: LabelKeys = DETECTED,
 ) -> list[Agreement]:
     """`dp uncertainty test`: compare predicted standard deviations of energies with errors, a log line a system.
 
@@ -154,12 +158,13 @@ def check_uncertainty(
     uncertainty : file of `dp uncertainty fit`; default: `place_of` the model
     output : table to write, a row a structure: energy, label, error, standard deviation (eV)
     """
-    folders, file = systems_of(system=system, datafile=datafile, valid_data=input), find_frozen(model, backend)
+    selection = select_systems(system=system, datafile=datafile, valid_data=input, keys=keys)
+    file = find_frozen(model, backend)
     if output is not None:
-        check_output(output, "--output", reads=(file, *files_of(folders)), text=True)
+        check_output(output, "--output", reads=(file, *files_of(selection.paths)), text=True)
     potential = DeepPot(file, backend=backend)
     found, table = [], ["# energy label error std (eV)"]
-    for data in _load(potential, folders):
+    for data in _load(potential, selection):
         std, _ = potential.system_std(data, True if uncertainty is None else uncertainty)
         energy = potential.evaluate_system(data, slice(None), frozenset({"energy"}))["energy"][:, 0]
         label = np.asarray(data.data["energy"]).reshape(-1)
@@ -294,8 +299,9 @@ def _parts(system: System, width: int) -> Iterator[System]:
         )
 
 
-def _load(potential: DeepPot, folders: Sequence[str]) -> list[System]:
-    systems = [load_system(folder, potential.get_type_map(), ("energy", "force", *CONDITIONS)) for folder in folders]
+def _load(potential: DeepPot, selection: Selection) -> list[System]:
+    names = ("energy", "force", *CONDITIONS)
+    systems = [selection.load(path, potential.get_type_map(), names) for path in selection.paths]
     for system in systems:
         if "energy" not in system.data:
             raise InputError(f"{system.path}: holds no energies, which the uncertainty is fitted to")

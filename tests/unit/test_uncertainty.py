@@ -12,6 +12,7 @@ import pytest
 
 from deepmd.array_model.errors import InputError
 from deepmd.cli import main
+from deepmd.data.selection import select_systems
 from deepmd.data.systems import System, load_system
 from deepmd.infer import DeepPot
 from deepmd.infer.fit_uncertainty import Agreement, _features, _load, _slopes, fit
@@ -77,7 +78,7 @@ def test_features_and_slopes_make_energies_and_forces(place: Path, potential: De
 @pytest.mark.parametrize("directions", [0, 1])
 def test_the_fit_is_a_linear_regression(place: Path, potential: DeepPot, directions: int) -> None:
     """Against the formula with a matrix of the size of the data, in place of that of the features."""
-    trained, held = (_load(potential, [str(place / name)])[0] for name in ("trained", "held"))
+    trained, held = (_load(potential, select_systems(system=str(place / name)))[0] for name in ("trained", "held"))
     rigidity = fit(potential, [trained], [held], directions)
     hidden, blocks = potential.hidden(), np.array([0, 1])
     energy, force, _ = potential.eval(trained.coord, trained.cell, TYPES)
@@ -132,7 +133,7 @@ def test_far_from_the_data_it_is_larger(place: Path, potential: DeepPot) -> None
 
 
 def test_virtual_and_unseen_atoms(place: Path, potential: DeepPot) -> None:
-    trained, held = (_load(potential, [str(place / name)])[0] for name in ("trained", "held"))
+    trained, held = (_load(potential, select_systems(system=str(place / name)))[0] for name in ("trained", "held"))
     only = [replace(each, types=np.array([1] * 6)) for each in (trained, held)]
     rigidity = fit(potential, only[:1], only[1:], 0)
     rigidity.save(place / "hydrogen.npz")
