@@ -8,18 +8,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import re
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from deepmd import cli_options as options
 from deepmd import unsupported
 from deepmd.cli_options import LEVELS, Parser, UsageError
+from deepmd.logs import show_log
 from deepmd.version import __version__
 
 log = logging.getLogger(__name__)
@@ -254,60 +252,6 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
-    """Handler that looks up `sys.stderr` for each line, because a progress bar replaces it to keep lines above."""
-
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
-
-    @property
-    def stream(self) -> Any:
-        """The current `sys.stderr`."""
-        return sys.stderr
-
-
-@contextlib.contextmanager
-def _logging(level: str, path: str | None) -> Iterator[None]:
-    """Send the log and warnings to stderr, and to a file if a path is given, while a command runs."""
-    logger = logging.getLogger("deepmd")
-    console = _Stderr()
-    console.setFormatter(logging.Formatter("[%(asctime)s] DEEPMD %(levelname)-7s %(message)s"))
-    handlers: list[logging.Handler] = [console]
-    if path is not None:
-        _check_log(path)
-        handlers.append(logging.FileHandler(path, encoding="utf-8"))
-        handlers[-1].setFormatter(logging.Formatter("[%(asctime)s] DEEPMD %(levelname)-7s %(name)-45s %(message)s"))
-    before = logger.level, logger.propagate
-    logger.setLevel(LEVELS[level])
-    logger.propagate = False
-    for handler in handlers:
-        logger.addHandler(handler)
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_args, **_kwargs: log.warning("%s", message)
-            yield
-    finally:
-        logger.setLevel(before[0])
-        logger.propagate = before[1]
-        for handler in handlers:
-            logger.removeHandler(handler)
-            handler.close()
-
-
-def _check_log(path: str) -> None:
-    """Refuse to append the log to a file that is no log, such as the input."""
-    from deepmd.array_model.errors import InputError
-    from deepmd.io.atomic import is_stream
-
-    if Path(path).is_file() and not is_stream(path):
-        with Path(path).open("rb") as file:
-            if not re.match(rb"\[\d{4}-[^]]*\] DEEPMD |$", file.readline(80)):
-                raise InputError(
-                    f"--log-path: {path} is there and no log; accepted: an older log, "
-                    "to which the new one is appended, or a new name"
-                )
-
-
 def _fail(message: object, code: int) -> int:
     sys.stderr.write(f"dp: error: {message}\n")
     return code
@@ -318,7 +262,7 @@ def _run(args: argparse.Namespace) -> int:
     from deepmd.array_model.errors import InputError
 
     try:
-        with _logging(args.log_level, args.log_path):
+        with show_log(LEVELS[args.log_level], args.log_path):
             try:
                 COMMANDS[args.command][2](args)
             except Exception:

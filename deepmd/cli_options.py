@@ -117,7 +117,7 @@ def init_options(parser: Parser) -> None:
         help="se_e2_a (default), se_e2_r, dpa1, dpa2 or dpa3",
     )
     parser.add_argument(
-        "--size", default="medium", metavar="SIZE", help="small, medium (default) or large: nets and length of training"
+        "--size", default="small", metavar="SIZE", help="small (default), medium or large: nets and length of training"
     )
     parser.add_argument(
         "--validation",

@@ -66,13 +66,18 @@ class Draft:
             section.update(pairs)
         self.reasons.append(f"{path} = {json.dumps(value)}: {reason}")
 
+    def log(self) -> None:
+        """Log the reasons."""
+        for reason in self.reasons:
+            log.info("%s", reason)
+
 
 def draft_input(
     data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     validation: float | str | Sequence[str] | None = None,
     descriptor: str = "se_e2_a",
-    size: str = "medium",
+    size: str = "small",
     steps: int | None = None,
     seed: int = 1,
 ) -> Draft:
@@ -145,8 +150,7 @@ def write_draft(
     text = json.dumps(draft.tree, indent=4, ensure_ascii=False)
     lists_in_a_row = re.sub(r"\[[^\[\]{}]*\]", lambda found: re.sub(r"\s*\n\s*", " ", found[0]), text)
     write_text(output, lists_in_a_row.replace("[ ", "[").replace(" ]", "]") + "\n")
-    for reason in draft.reasons:
-        log.info("%s", reason)
+    draft.log()
     log.info("wrote %s. Next: dp train %s", output, output)
     return draft.tree
 

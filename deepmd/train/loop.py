@@ -93,7 +93,7 @@ class Job:
     covered: bool = False
 
 
-def run(job: Job, on_row: OnRow | None = None) -> None:
+def run(job: Job, on_row: OnRow | None = None, bar: bool = True) -> None:
     """Train to the last step; write the learning curve and the checkpoints.
 
     Raises
@@ -111,18 +111,18 @@ def run(job: Job, on_row: OnRow | None = None) -> None:
             log.info("%d of %d steps were done before", job.done, job.numb_steps)
         if job.done == job.numb_steps > 0:
             return
-        _train(job, on_row, clock, stack)
+        _train(job, on_row, clock, stack, bar)
     log.info(clock.summary())
 
 
-def _train(job: Job, on_row: OnRow | None, clock: Clock, stack: ExitStack) -> None:
+def _train(job: Job, on_row: OnRow | None, clock: Clock, stack: ExitStack, bar: bool) -> None:
     """Make the updates; `stack` closes files, threads and handlers."""
     training, world = job.options.training, job.world
     board = ScalarLog(training.tensorboard_log_dir) if training.tensorboard and world.leads else None
     prepare, prepare_validation = (_Shares(job) for _ in range(2))
     curve = stack.enter_context(closing(_open_curve(job))) if training.disp_training and world.leads else None
     pool = stack.enter_context(ThreadPoolExecutor(max_workers=1))
-    advance = stack.enter_context(progress_bar(clock, job.numb_steps)) if world.leads else lambda step: None
+    advance = stack.enter_context(progress_bar(clock, job.numb_steps)) if bar and world.leads else lambda step: None
     asked = stack.enter_context(stop_requests())
     following = job.train.frames(job.done)
     upcoming = pool.submit(prepare, following)

@@ -36,6 +36,7 @@ def train(
     output: str = OUTPUT,
     skip_neighbor_stat: bool = False,
     on_row: OnRow | None = None,
+    bar: bool = True,
 ) -> None:
     """Train a model as an input file says; write the learning curve, checkpoints and the completed input.
 
@@ -51,6 +52,7 @@ def train(
     output : file of the input with all defaults
     skip_neighbor_stat : skip the shortest distance and the largest numbers of neighbours of the data
     on_row : called with each row of the learning curve, unrounded
+    bar : show a progress bar in a terminal or a notebook
     """
     kinds = ((Take, init_model), (Continue, restart), (Take, init_frz_model), (FineTune, finetune))
     starts: list[Named] = [kind(path) for kind, path in kinds if path]
@@ -73,7 +75,7 @@ def train(
             output=output,
             skip_neighbor_stat=skip_neighbor_stat,
         )
-        run(job, on_row)
+        run(job, on_row, bar)
 
 
 @contextmanager

@@ -14,9 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-import deepmd.train.main
 from deepmd import cli
 from deepmd.adapters.torch.trainer import TorchTrainer
+from deepmd.train import main
 
 
 def run(task: dict) -> int:
@@ -36,7 +36,7 @@ def run(task: dict) -> int:
             os.kill(os.getpid(), signal.Signals[task.get("signal", "SIGKILL")])
 
     TorchTrainer.save = save_slowly
-    deepmd.train.main.train = functools.partial(deepmd.train.main.train, on_row=note)
+    main.train = functools.partial(main.train, on_row=note)
     command = ["--pt", "train", "input.json", "--skip-neighbor-stat", *task.get("arguments", [])]
     code = max(cli.main(command) for _ in range(task.get("times", 1)))
     if rank == 0:

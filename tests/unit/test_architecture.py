@@ -50,6 +50,8 @@ LAYERS = {
 """A module imports from its own layer and from lower numbers; layers of the same number do not know each other."""
 
 LATER = {
+    ("deepmd/__init__.py", "api"): "`deepmd.train` is imported when it is asked for",
+    ("deepmd/train/__init__.py", "api"): "the folder is what users call `deepmd.train`",
     ("deepmd/__init__.py", "infer"): "`deepmd.DeepPot` is imported when it is asked for",
     ("deepmd/__init__.py", "forks"): "the first to be imported, since it has to see every process that is forked later",
 }
