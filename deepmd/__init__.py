@@ -6,9 +6,11 @@ Python: `DeepPot` (infer/deep_pot.py), `train` (api.py). Command line: `dp` (cli
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from deepmd import forks
+from deepmd.mixed import WHAT_TO_DO, find_kit_folders
 from deepmd.version import __version__
 
 if TYPE_CHECKING:
@@ -16,6 +18,13 @@ if TYPE_CHECKING:
     from deepmd.infer import DeepPot
 
 assert forks  # imported first, because its fork hooks see later forks only
+
+if _foreign := find_kit_folders(__path__[0]):
+    warnings.warn(
+        f"{__path__[0]} holds files of DeePMD-kit ({', '.join(_foreign)}), whose package has the same name: both are "
+        f"broken. {WHAT_TO_DO}",
+        stacklevel=2,
+    )
 
 __all__ = ["DeepPot", "__version__", "train"]
 

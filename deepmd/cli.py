@@ -164,6 +164,19 @@ def _doc_train_input(args: argparse.Namespace) -> None:
     sys.stdout.write(input_doc(args.out_type, args.KEY) + "\n")
 
 
+def _doctor(args: argparse.Namespace) -> None:
+    from deepmd.doctor import show
+
+    if show():
+        raise SystemExit(1)
+
+
+def _completion(args: argparse.Namespace) -> None:
+    from deepmd.completion import completion_script
+
+    sys.stdout.write(completion_script(args.SHELL) + "\n")
+
+
 COMMANDS: dict[str, tuple[str, Callable[[Parser], None], Callable[[argparse.Namespace], None]]] = {
     "init": ("write an input for data", options.init_options, _init),
     "train": ("train a model", options.train_options, _train),
@@ -190,7 +203,27 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None], Callable[[argparse.Name
     "doc-train-input": ("list the keys of the input", options.doc_options, _doc_train_input),
     "show": ("tell what a model file holds", options.show_options, _show),
     "neighbor-stat": ("count neighbours in data", options.neighbor_stat_options, _neighbor_stat),
+    "doctor": ("tell what is installed, and what to do", options.doctor_options, _doctor),
+    "completion": ("print a script by which the shell completes dp", options.completion_options, _completion),
 }
+
+GROUPS = {
+    "data": ("data", "neighbor-stat"),
+    "train": ("init", "train", "change-bias", "plot", "report", "doc-train-input"),
+    "use": ("test", "eval", "model-devi", "uncertainty", "eval-desc", "embed"),
+    "files": ("freeze", "compress", "convert-backend", "convert-from", "show"),
+    "about": ("doctor", "completion"),
+}
+"""Groups of the help, with the commands of each."""
+
+
+def _grouped() -> str:
+    """Return the list of the commands by group."""
+    rows = []
+    for group, names in GROUPS.items():
+        known = [name for name in names if name in COMMANDS]
+        rows += [f"{group}:", *(f"  {name:17} {COMMANDS[name][0]}" for name in known)]
+    return "\n".join(rows)
 
 
 def _parser(common: Parser) -> Parser:
@@ -198,15 +231,19 @@ def _parser(common: Parser) -> Parser:
         prog="dp",
         parents=[common],
         allow_abbrev=False,
-        description="Deep Potential models: train, freeze, compress, test and convert them.",
-        epilog="Options above may stand before or after the command: "
-        "`dp --tf train input.json`, `dp train input.json --backend tf`.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="dp [OPTIONS] COMMAND ...",
+        description="Deep Potential models: machine-learned interatomic potentials.\n\n"
+        "The first hour: dp init DATA, dp train input.json, dp freeze -o model.pth, dp test -m model.pth -s DATA\n\n"
+        f"{_grouped()}",
+        epilog="Options above may stand before or after the command:\n"
+        "`dp --tf train input.json`, `dp train input.json --backend tf`. Options of a command: dp COMMAND -h",
     )
     parser.add_argument("--version", action="version", version=f"deepmd v{__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", prog="dp", help=argparse.SUPPRESS)
     for name, (text, add_options, _) in COMMANDS.items():
         description = f"{text[0].upper()}{text[1:]}."
-        add_options(commands.add_parser(name, help=text, description=description, allow_abbrev=False))
+        add_options(commands.add_parser(name, description=description, allow_abbrev=False))
     return parser
 
 

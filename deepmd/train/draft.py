@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 ROWS, CHECKPOINTS, DECAYS = 100, 10, 200
 """Rows of the learning curve, checkpoints, and steps of the learning rate in a training."""
 
+CLOSEST_ROWS = 20
+"""Fewest steps between two rows, because a row takes the time of some updates."""
+
 FEW = 10
 """Frames below which none are held out."""
 
@@ -238,7 +241,8 @@ def _choose_training(
     more = "" if passes >= 1.0 else "; fewer than one: take more steps (--steps)"
     draft.choose("training/numb_steps", steps, f"about {passes:,.3g} passes over the frames{more}")
     training["seed"] = seed
-    draft.choose("training/disp_freq", max(steps // ROWS, 1), f"{ROWS} rows in lcurve.out")
+    between = max(steps // ROWS, min(CLOSEST_ROWS, steps))
+    draft.choose("training/disp_freq", between, f"{steps // between} rows in lcurve.out")
     draft.choose("training/save_freq", max(steps // CHECKPOINTS, 1), f"{CHECKPOINTS} checkpoints")
 
 

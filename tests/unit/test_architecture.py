@@ -42,6 +42,11 @@ LAYERS = {
     "infer": 6,
     "calculator": 7,
     "report": 7,
+    "logs": 4,
+    "mixed": 0,
+    "doctor": 1,
+    "api": 8,
+    "completion": 8,
     "cli": 9,
     "cli_options": 6,
     "__main__": 10,
@@ -50,6 +55,8 @@ LAYERS = {
 """A module imports from its own layer and from lower numbers; layers of the same number do not know each other."""
 
 LATER = {
+    ("deepmd/__init__.py", "mixed"): "the first import tells of DeePMD-kit in the same folder",
+    ("deepmd/completion.py", "cli"): "the table of commands, which runs the completion",
     ("deepmd/__init__.py", "api"): "`deepmd.train` is imported when it is asked for",
     ("deepmd/train/__init__.py", "api"): "the folder is what users call `deepmd.train`",
     ("deepmd/__init__.py", "infer"): "`deepmd.DeepPot` is imported when it is asked for",

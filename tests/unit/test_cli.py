@@ -152,11 +152,11 @@ def test_freeze_and_test_options(calls: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "which command? Known: train, "),
-        (["--tf"], "which command? Known: train, "),
+        ([], "which command? Known: init, train, "),
+        (["--tf"], "which command? Known: init, train, "),
         (["trian", "in.json"], "unknown command 'trian' ... Did you mean 'train'?"),
         (["compres"], "unknown command 'compres' ... Did you mean 'compress'?"),
-        (["gui"], "the command 'gui' of DeePMD-kit is not supported yet. Supported: train, "),
+        (["gui"], "the command 'gui' of DeePMD-kit is not supported yet. Supported: init, train, "),
         (["transfer", "-O", "a.pb"], "dp convert-backend OLD.pb NEW.pb"),
         (["convert-from", "3.0"], "invalid choice: '3.0'"),
         (["convert-from"], "frozen_model.pb: no such model file"),
