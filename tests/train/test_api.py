@@ -28,9 +28,7 @@ def result(tmp_path_factory):
     require("torch")
     folder = tmp_path_factory.mktemp("data")
     train, held_out = (few_frames(folder / name, name, 4) for name in ("water_600", "water_330b"))
-    return deepmd.train(
-        data=train, validation=held_out, steps=2, backend="torch", folder=folder / "here", quiet=True
-    )
+    return deepmd.train(data=train, validation=held_out, steps=2, backend="torch", folder=folder / "here", quiet=True)
 
 
 def test_the_result_has_model_curve_and_errors(result):
@@ -65,7 +63,7 @@ def test_interrupted_and_continued(tmp_path, monkeypatch):
     require("torch")
     monkeypatch.chdir(tmp_path)
     Path("input.json").write_text(json.dumps(small_input(numb_steps=40, disp_freq=1, save_freq=100)))
-    tick, ticks = api.run_training, []
+    tick, ticks = train_of_main, []
 
     def interrupt(*args, **kwargs):
         def after_row(step, *_):
