@@ -83,6 +83,30 @@ def _report(args: argparse.Namespace) -> None:
     write_report(args.INPUT, args.output, **_pick(args, "model numb_test"))
 
 
+def _data(args: argparse.Namespace) -> None:
+    from deepmd.data.selection import select_systems
+
+    words = args.DATA
+    if words[0] != "convert" or Path("convert").exists():
+        from deepmd.data.show_data import show_data
+
+        if args.output is not None:
+            raise UsageError("dp data: --output is for dp data convert DATA ... -o OUT")
+        show_data(select_systems(system=words, keys=_keys(args)))
+        return
+    from deepmd.data.convert import convert_data
+
+    if len(words) < 2 or args.output is None:
+        raise UsageError("dp data convert: give data and where to write them: dp data convert DATA ... -o OUT")
+    convert_data(select_systems(system=words[1:], keys=_keys(args)), args.output)
+
+
+def _eval(args: argparse.Namespace) -> None:
+    from deepmd.infer.eval_file import evaluate_file
+
+    evaluate_file(args.model, args.output, keys=_keys(args), **_pick(args, "system datafile atomic backend"))
+
+
 def _plot(args: argparse.Namespace) -> None:
     from deepmd.report import draw_lcurve
 
@@ -183,6 +207,8 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None], Callable[[argparse.Name
     "freeze": ("make a model file from a checkpoint", options.freeze_options, _freeze),
     "test": ("compare a model with the labels of data", options.test_options, _test),
     "report": ("write a page about a training", options.report_options, _report),
+    "data": ("tell what is in data, or convert them: dp data convert DATA -o OUT", options.dataset_options, _data),
+    "eval": ("write structures with predictions into an extxyz file", options.eval_options, _eval),
     "plot": ("draw a learning curve", options.plot_options, _plot),
     "compress": (
         "store the expansions of a model's embedding nets, which make it faster",

@@ -391,6 +391,34 @@ def uncertainty_options(parser: Parser) -> None:
     )
 
 
+def dataset_options(parser: Parser) -> None:
+    """Add the options of `dp data`."""
+    parser.add_argument(
+        "DATA",
+        nargs="+",
+        help="folder that is searched for systems, or file of data (extxyz, OUTCAR, .traj, HDF5, ...); "
+        "the word convert before them writes them to OUT",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="of convert: a new folder for .npy files, or a file that ends with .hdf5, .h5, .extxyz or .xyz",
+    )
+    label_options(parser)
+
+
+def eval_options(parser: Parser) -> None:
+    """Add the options of `dp eval`."""
+    parser.add_argument("-m", "--model", default="frozen_model", metavar="FILE", help="model file")
+    data_options(parser)
+    label_options(parser)
+    parser.add_argument(
+        "-o", "--output", default="predicted.extxyz", metavar="FILE", help="file to write (default: predicted.extxyz)"
+    )
+    parser.add_argument("-a", "--atomic", action="store_true", help="write atomic energies too")
+
+
 def eval_desc_options(parser: Parser) -> None:
     """Add the options of `dp eval-desc`."""
     parser.add_argument("-m", "--model", default="frozen_model", metavar="FILE", help="model file")

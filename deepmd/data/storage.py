@@ -270,7 +270,7 @@ def open_storage(path: str, keys: LabelKeys = DETECTED) -> Iterator[Storage]:
         yield LmdbStorage(path)
     elif Path(path).is_dir():
         yield Folder(path)
-    elif Path(file).is_file() and not _is_hdf5(file):
+    elif is_ase_file(file):
         yield AseStorage(file, inner, keys)
     elif "#" in path or Path(path).is_file():
         with _hdf5(file) as root:
@@ -291,6 +291,11 @@ def _split(path: str) -> tuple[str, str]:
         return head, tail
     first, _, rest = path.partition("#")
     return first, rest
+
+
+def is_ase_file(file: str) -> bool:
+    """Return whether a file, without `#SYSTEM`, is one for ASE."""
+    return Path(file).is_file() and not _is_hdf5(file)
 
 
 def _is_hdf5(file: str) -> bool:
