@@ -87,7 +87,7 @@ def _data(args: argparse.Namespace) -> None:
     from deepmd.data.selection import select_systems
 
     words = args.DATA
-    if words[0] != "convert" or Path("convert").exists():
+    if words[0] != "convert":
         from deepmd.data.show_data import show_data
 
         if args.output is not None:
