@@ -138,6 +138,11 @@ test-cuda-build: $(CUDA_BUILD)/.ready
 test-commands: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/commands
 
+# torch-sim, metatomic and i-PI run our models, and the examples of examples/engines
+test-engines: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[engines]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/unit/test_engines.py
+
 # the report page in Chromium without a window (Debian: apt install chromium)
 test-page: $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[browser]'

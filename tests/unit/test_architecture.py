@@ -41,6 +41,7 @@ LAYERS = {
     "train": 6,
     "infer": 6,
     "calculator": 7,
+    "engines": 7,
     "report": 7,
     "logs": 4,
     "mixed": 0,
@@ -65,7 +66,7 @@ LATER = {
 """Upward imports that are wanted, with reasons."""
 
 BACKENDS = ("numpy", "torch", "tf")
-FRAMEWORKS = {"torch": "adapters/torch", "tensorflow": "adapters/tf"}
+FRAMEWORKS = {"torch": ("adapters/torch", "deepmd/engines"), "tensorflow": ("adapters/tf",)}
 ARRAY_ATTRIBUTES = {
     "shape",
     "ndim",
@@ -132,8 +133,8 @@ def import_problems(path):
     for module, line in imported(path):
         top, _, rest = module.partition(".")
         where = f"{name_of(path)}:{line}: imports {module}"
-        if top in FRAMEWORKS and FRAMEWORKS[top] not in path.as_posix():
-            yield f"{where}; {top} belongs below {FRAMEWORKS[top]}"
+        if top in FRAMEWORKS and not any(place in path.as_posix() for place in FRAMEWORKS[top]):
+            yield f"{where}; {top} belongs below {' or '.join(FRAMEWORKS[top])}"
         if own in PURE and top != "deepmd" and top not in sys.stdlib_module_names:
             yield f"{where}; physics imports the standard library and itself only"
         if top != "deepmd" or own == "testing":

@@ -46,7 +46,7 @@ def save_pth(path: Path, content: ModelFile) -> None:
     """Write a `.pth` file."""
     buffer = io.BytesIO()
     with _known_deprecation():
-        torch.jit.save(_scripted(content), buffer)
+        torch.jit.save(scripted(content), buffer)
     with replacing(path) as temporary:
         temporary.write_bytes(buffer.getvalue())
 
@@ -324,7 +324,7 @@ def _parts(content: ModelFile, plan: Plan) -> dict[str, tuple[torch.nn.Module, t
     return parts
 
 
-def _scripted(content: ModelFile) -> Any:
+def scripted(content: ModelFile) -> Any:
     """Trace the parts and compile the shell around them."""
     plan, _ = plan_evaluation(content)
     parts = {name: _traced(part, inputs) for name, (part, inputs) in _parts(content, plan).items()}

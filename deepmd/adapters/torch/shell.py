@@ -39,7 +39,7 @@ class Shell(torch.nn.Module):  # type: ignore[misc]
     getters : their values become attributes `_NAME`; `export` defines the functions
     layout, output, excluded, conditions : of the model
     domain_start : start of the domain of the expansions of embedding nets, Angstrom
-    parts : traced parts by name (`export._scripted`)
+    parts : traced parts by name (`export.scripted`)
     """
 
     def __init__(

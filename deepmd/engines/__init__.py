@@ -1,0 +1,1 @@
+"""Interfaces to simulation engines, each with a package of its own: torch-sim, metatomic (docs/engines.md)."""
