@@ -15,9 +15,7 @@ import pytest
 pytest.importorskip("ase")
 
 import ase
-from ase import units
 from ase.io import read
-from ase.md.verlet import VelocityVerlet
 from ase.stress import voigt_6_to_full_3x3_stress
 
 import deepmd
@@ -58,36 +56,6 @@ def test_torch_sim_evaluates_systems_together() -> None:
     foreign = torch_sim.io.atoms_to_state([ase.Atoms("OC", [[0, 0, 0], [1, 0, 0]], cell=[9, 9, 9])], "cpu", model.dtype)
     with pytest.raises(InputError, match=r"atomic numbers \[6\] of the state have no type. Known: \['O', 'H'\]"):
         model(foreign)
-
-
-def test_torch_sim_moves_as_ase_does() -> None:
-    torch_sim = pytest.importorskip("torch_sim")
-    import torch
-
-    from deepmd.engines.torch_sim import DPModel
-
-    atoms, model = water(), DPModel(MODEL)
-    # torch-sim's unit of time is that of ASE, √(u Å²/eV), and its steps are given in these units
-    step = 0.5 * units.fs
-    _, update = torch_sim.nve(model, dt=torch.tensor(step), kT=torch.tensor(0.0))
-    start = torch_sim.io.atoms_to_state([atoms], model.device, model.dtype)
-    out = model(start)
-    from torch_sim.integrators.md import MDState
-
-    state = MDState(
-        **{
-            name: getattr(start, name)
-            for name in ("positions", "masses", "cell", "pbc", "atomic_numbers", "system_idx")
-        },
-        momenta=torch.as_tensor(atoms.get_momenta()),
-        energy=out["energy"],
-        forces=out["forces"],
-    )
-    for _ in range(10):
-        state = update(state)
-    VelocityVerlet(atoms, timestep=step).run(10)
-    assert abs(atoms.positions - water().positions).max() > 0.1
-    np.testing.assert_allclose(state.positions.numpy(), atoms.positions, atol=1e-9)
 
 
 def test_metatomic_differentiates_the_export(tmp_path: Path) -> None:
