@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from deepmd.array_model.errors import InputError
+from deepmd.data.label_keys import LabelKeys
 from deepmd.infer import DeepEval, measure_errors
 from deepmd.io.atomic import write_text
 from deepmd.io.train_input import read_json
@@ -100,6 +101,7 @@ def train(
     size: str = "small",
     steps: int | None = None,
     seed: int = 1,
+    keys: Mapping[str, str] | None = None,
     backend: str | None = None,
     folder: PathLike | None = None,
     restart: str | None = None,
@@ -116,6 +118,7 @@ def train(
     size : "small", "medium" or "large": nets and length of the training
     steps : updates; default: as the size says
     seed : of weights, batches and held-out frames
+    keys : names of the labels in files that ASE reads, where several fit: {"energy": "REF_energy", "force": ...}
     backend : "torch" or "tf"; default: as for `dp train`
     folder : folder in which the training runs, as if `dp train` were started there: paths in an input are relative to
         it, and all files are written to it. Default: with `input` the current folder; with `data` a new folder
@@ -149,8 +152,9 @@ def train(
             held_out = (
                 validation if validation is None or isinstance(validation, int | float) else _absolute(validation)
             )
-            choices = {"descriptor": descriptor, "size": size, "steps": steps, "seed": seed}
-            draft = draft_input(_absolute(data), validation=held_out, **choices)  # type: ignore[arg-type]
+            choices: dict[str, Any] = {"descriptor": descriptor, "size": size, "steps": steps, "seed": seed}
+            choices["keys"] = LabelKeys(**(keys or {}))
+            draft = draft_input(_absolute(data), validation=held_out, **choices)
             draft.log()
             input = draft.tree
         place.mkdir(parents=True, exist_ok=True)

@@ -40,10 +40,11 @@ def _keys(args: argparse.Namespace) -> Any:
 
 
 def _init(args: argparse.Namespace) -> None:
+    from deepmd.data.label_keys import keys_of
     from deepmd.train.draft import read_validation, write_draft
 
-    names = "descriptor size steps seed force"
-    write_draft(args.DATA, args.output, validation=read_validation(args.validation), **_pick(args, names))
+    choices = {**_pick(args, "descriptor size steps seed force"), "keys": keys_of(args)}
+    write_draft(args.DATA, args.output, validation=read_validation(args.validation), **choices)
 
 
 def _train(args: argparse.Namespace) -> None:

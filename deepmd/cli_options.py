@@ -128,6 +128,7 @@ def init_options(parser: Parser) -> None:
     parser.add_argument("--steps", type=int, metavar="N", help="updates (default: by the size)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="seed of the training (default: 1)")
     parser.add_argument("--force", action="store_true", help="replace an input that is there")
+    label_options(parser)
 
 
 def freeze_options(parser: Parser) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from deepmd.array_model.components import descriptors_of
 from deepmd.array_model.errors import InputError, nearest
+from deepmd.data.label_keys import DETECTED, LabelKeys
 from deepmd.data.statistics import neighbour_statistics
 from deepmd.data.systems import System, count_types, elements_of, find_systems, load_system
 from deepmd.io.atomic import check_output, write_text
@@ -83,6 +84,7 @@ def draft_input(
     size: str = "small",
     steps: int | None = None,
     seed: int = 1,
+    keys: LabelKeys = DETECTED,
 ) -> Draft:
     """Return an input for data that trains at once, and the reason of each choice.
 
@@ -95,6 +97,7 @@ def draft_input(
     size : a name of `SIZES`
     steps : updates; default: as the size says
     seed : of weights, batches and the choice of the held-out frames
+    keys : names of the labels in files that ASE reads
 
     Raises
     ------
@@ -114,12 +117,11 @@ def draft_input(
             raise InputError("validation: all data are set aside, and none are left for the training")
     elements = elements_of(found)
     types = elements or [f"Type_{number}" for number in range(count_types(found))]
-    systems = [load_system(path, types) for path in found]
+    systems = [load_system(path, types, keys=keys) for path in found]
     steps = steps or chosen.steps
     draft = Draft({"_comment": "written by dp init; keys that begin with _ are comments. Train: dp train THIS_FILE"})
-    reason = (
-        f"the elements of the data, {sum(system.num_frames for system in systems):,} frames in {len(found)} systems"
-    )
+    number = sum(system.num_frames for system in systems)
+    reason = f"the elements of the data, {number:,} frames in {len(found)} system{'s' * (len(found) > 1)}"
     unnamed = "the data name no elements: write their names here, in the order of the types"
     draft.choose("model/type_map", types, reason if elements else unnamed)
     section, shown = recipe.section(chosen), f"--descriptor {descriptor}: {recipe.meaning}"
@@ -131,6 +133,9 @@ def draft_input(
     _choose_rate(draft, recipe, chosen, steps)
     _choose_loss(draft, systems)
     _choose_training(draft, places, validation, systems, steps, seed)
+    given = {f"{name}_key": key for name, key in vars(keys).items() if key}
+    for section in ("training_data", "validation_data"):
+        draft.tree["training"].get(section, {}).update(given)
     _choose_slots(draft, systems)
     return draft
 
@@ -198,7 +203,8 @@ def _choose_loss(draft: Draft, systems: Sequence[System]) -> None:
     counts = {term: sum(label in system.data for system in systems) for term, label in LABELS.items()}
     if not any(counts.values()):
         raise InputError(
-            f"{systems[0].path}: the data have no label of an energy model (energy.npy, force.npy, virial.npy)"
+            f"{systems[0].path}: the data have no label of an energy model (energy.npy, force.npy, virial.npy; "
+            "energy_key, ... name those of files that ASE reads)"
         )
     for term, label in LABELS.items():
         start, limit = PREFACTORS[term] if counts[term] else (0.0, 0.0)
@@ -242,8 +248,8 @@ def _choose_training(
     draft.choose("training/numb_steps", steps, f"about {passes:,.3g} passes over the frames{more}")
     training["seed"] = seed
     between = max(steps // ROWS, min(CLOSEST_ROWS, steps))
-    draft.choose("training/disp_freq", between, f"{steps // between} rows in lcurve.out")
-    draft.choose("training/save_freq", max(steps // CHECKPOINTS, 1), f"{CHECKPOINTS} checkpoints")
+    draft.choose("training/disp_freq", between, f"steps between the rows of lcurve.out: {steps // between}")
+    draft.choose("training/save_freq", max(steps // CHECKPOINTS, 1), "steps between the checkpoints")
 
 
 def _choose_slots(draft: Draft, systems: Sequence[System]) -> None:

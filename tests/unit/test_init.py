@@ -98,3 +98,21 @@ def test_the_input_trains_at_once(tmp_path, monkeypatch, few, name, backend):
     assert main(words) == 0
     assert main(["train", "input.json", "--backend", backend]) == 0
     assert np.isfinite(np.loadtxt("lcurve.out")[:, 1]).all()
+
+
+def test_labels_of_a_file_that_ase_reads(tmp_path, monkeypatch):
+    """Several candidates are named; a key of the command is a key of the input."""
+    require("ase")
+    from ase import Atoms
+    from ase.io import write
+
+    monkeypatch.chdir(tmp_path)
+    frames = [Atoms("H2", [[0, 0, 0], [0, 0, 0.7 + 0.01 * k]]) for k in range(4)]
+    for k, atoms in enumerate(frames):
+        atoms.info.update(REF_energy=-1.0 - k, dft_energy=-2.0 - k)
+    write("h2.extxyz", frames)
+    with pytest.raises(InputError, match="energy_key"):
+        draft_input("h2.extxyz")
+    assert main(["init", "h2.extxyz", "--energy-key", "dft_energy", "--validation", "0"]) == 0
+    training = parse_input(read_input("input.json")[0]).data
+    assert (training.energy_key, training.validation_fraction) == ("dft_energy", 0.0)
