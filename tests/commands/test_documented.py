@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import chdir
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,3 +155,8 @@ def test_the_readme_runs(place, capfd):
             for word in {*line.arguments} & COPIES.keys():
                 shutil.copy(COPIES[word], word)
             assert cli.main(line.arguments) == 0, f"{shlex.join(line.words)}\n{capfd.readouterr().err}"
+            if line.arguments[0] == "init":  # one step, of the same small model
+                first = json.loads(Path("first.json").read_text())
+                first["model"] = json.loads(Path("input.json").read_text())["model"]
+                first["training"].update(numb_steps=1, disp_freq=1, save_freq=1)
+                Path("first.json").write_text(json.dumps(first))
