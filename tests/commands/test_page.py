@@ -54,6 +54,7 @@ def browser():
 def page(browser, page_file):
     """The page, opened; what it asked for and what it complained about are lists."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(120_000)  # ms; a page of 5 MB on a machine that does other things
     page = context.new_page()
     page.asked, page.complaints = [], []
     page.on("request", lambda request: page.asked.append(request.url))

@@ -45,9 +45,12 @@ def python(folder, script, *words, kit=False):
 
 def test_demo(tmp_path):
     require("matplotlib")
-    python(tmp_path, "examples/water/demo.py", "--steps", 2, "--output", "demo")
+    require("plotly")
+    printed = python(tmp_path, "examples/water/demo.py", "--steps", 2, "--md-steps", 2, "--output", "demo")
     written = {path.name for path in (tmp_path / "demo").iterdir()}
-    assert {"learning_curve.png", "parity.png", "water.pth", "water.pb", "water.dp"} <= written
+    pictures = {"learning_curve.png", "parity.png", "dynamics.png"}
+    assert {*pictures, "report.html", "water.pth", "water.pb", "water.dp"} <= written
+    assert printed.splitlines()[-1] == "demo/report.html"
 
 
 def test_support_table(tmp_path):
