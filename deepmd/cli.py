@@ -17,6 +17,7 @@ from typing import Any
 from deepmd import cli_options as options
 from deepmd import unsupported
 from deepmd.cli_options import LEVELS, Parser, UsageError
+from deepmd.completion import completion_options
 from deepmd.logs import show_log
 from deepmd.version import __version__
 
@@ -230,8 +231,8 @@ COMMANDS: dict[str, tuple[str, Callable[[Parser], None], Callable[[argparse.Name
     "doc-train-input": ("list the keys of the input", options.doc_options, _doc_train_input),
     "show": ("tell what a model file holds", options.show_options, _show),
     "neighbor-stat": ("count neighbours in data", options.neighbor_stat_options, _neighbor_stat),
-    "doctor": ("tell what is installed, and what to do", options.doctor_options, _doctor),
-    "completion": ("print a script by which the shell completes dp", options.completion_options, _completion),
+    "doctor": ("tell what is installed, and what to do", lambda parser: None, _doctor),
+    "completion": ("print a script by which the shell completes dp", completion_options, _completion),
 }
 
 GROUPS = {

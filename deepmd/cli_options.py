@@ -458,12 +458,3 @@ def doc_options(parser: Parser) -> None:
     )
     parser.add_argument("KEY", nargs="?", help="tell what this key means")
     parser.add_argument("--multi-task", action=NotYet, nargs=0, help="(not supported yet)")
-
-
-def doctor_options(parser: Parser) -> None:
-    """Add the options of `dp doctor`: none."""
-
-
-def completion_options(parser: Parser) -> None:
-    """Add the options of `dp completion`."""
-    parser.add_argument("SHELL", choices=("bash", "zsh"), help='bash or zsh: eval "$(dp completion bash)"')

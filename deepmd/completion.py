@@ -10,6 +10,11 @@ NOT_FILES = ("NAME", "N", "LEVEL", "SIZE", "STEP", "E", "EV", "RADIUS", "ELEMENT
 """What options take that is no file."""
 
 
+def completion_options(parser: Parser) -> None:
+    """Add the options of `dp completion`."""
+    parser.add_argument("SHELL", choices=("bash", "zsh"), help='bash or zsh: eval "$(dp completion bash)"')
+
+
 def completion_script(shell: str) -> str:
     """Return the completion script of a shell.
 
