@@ -4,7 +4,7 @@ ENV := .venv
 BIN := $(ENV)/bin
 READY := $(ENV)/.ready
 
-.PHONY: demo test test-slow test-all test-gpu test-cuda-build test-commands test-page test-versions test-lowest test-newest dist lint bench bench-gpu bench-lammps interop clean
+.PHONY: demo test test-slow test-all test-gpu test-cuda-build test-commands test-page test-versions test-lowest test-newest dist lint bench bench-gpu bench-lammps interop docs tutorial clean
 
 # torch first and alone: an exact version finds the CPU build where one is offered. TF=tf-gpu takes TensorFlow with CUDA
 TF ?= tf
@@ -133,6 +133,18 @@ $(CUDA_BUILD)/.ready: constraints.txt pyproject.toml
 
 test-cuda-build: $(CUDA_BUILD)/.ready
 	OMP_NUM_THREADS=1 $(CUDA_BUILD)/bin/python -m pytest -q -n $(WORKERS) $(DIST) -m "not slow" $(CUDA_TESTS)
+
+# the site, in build/site; a wrong link is an error
+$(ENV)/.docs: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	touch $@
+
+docs: $(ENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# the page docs/tutorial.md as it stands
+tutorial: $(READY)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python docs/run_page.py docs/tutorial.md
 
 # every command that README, docs, examples and this file name, at its smallest size
 test-commands: $(READY)
