@@ -4,7 +4,7 @@ ENV := .venv
 BIN := $(ENV)/bin
 READY := $(ENV)/.ready
 
-.PHONY: demo test test-slow test-all test-gpu test-cuda-build test-commands test-page test-versions test-lowest test-newest dist lint bench bench-gpu bench-lammps interop docs tutorial clean
+.PHONY: demo test test-slow test-all test-gpu test-cuda-build test-commands test-page test-versions test-lowest test-newest dist lint bench bench-gpu bench-lammps interop docs tutorial test-engines clean
 
 # torch first and alone: an exact version finds the CPU build where one is offered. TF=tf-gpu takes TensorFlow with CUDA
 TF ?= tf

@@ -1,4 +1,4 @@
-"""What the site has besides the pages of this folder (mkdocs.yml): generated pages, links to files outside of it."""
+"""What the site has besides the pages of this folder (mkdocs.yml): other files as pages, and links to them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from posixpath import normpath, relpath
 from typing import Any
 
 from mkdocs.structure.files import File, Files
-
-from deepmd.io.input_doc import input_doc
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,20 +19,11 @@ PAGES = {
 }
 """Files of the repository that are pages of the site too."""
 
-INPUT = """# Keys of the input
-
-One row for each key of every section of `input.json`, written from the classes that check them. In a terminal
-`dp doc-train-input KEY` tells the same, for an editor `dp doc-train-input --out-type json_schema`. What the sections do
-together is on the page on [the input](../input.md).
-
-"""
-
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the generated pages."""
+    """Add the files that are pages."""
     for source, page in PAGES.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text()))
-    files.append(File.generated(config, "reference/input.md", content=INPUT + input_doc("md")))
     return files
 
 

@@ -55,13 +55,17 @@ def sections_of_input() -> list[tuple[str, str, type]]:
 def keys_of(where: str, cls: type) -> list[dict[str, Any]]:
     """Return name, type, aliases, default and meaning of each option of the class of a section."""
     names: dict[str, str] = getattr(cls, "aliases", {})
+    # as text, because pydantic replaces `Field.type` by the type itself when it first checks an input
+    written = {
+        name: text for base in reversed(cls.__mro__) for name, text in vars(base).get("__annotations__", {}).items()
+    }
     out = []
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         if field.metadata.get("derived"):
             continue
         entry: dict[str, Any] = {
             "name": field.name,
-            "type": str(field.type),
+            "type": written[field.name],
             "alias": [old for old, new in names.items() if new == field.name],
             "doc": meaning(where, field.name),
         }

@@ -137,6 +137,7 @@ def place(tmp_path):
     tree["training"].update(numb_steps=1, disp_freq=1, save_freq=1)
     (tmp_path / "input.json").write_text(json.dumps(tree))
     shutil.copytree(ROOT / "examples/water/data", tmp_path / "data")
+    shutil.copy(ROOT / "examples/water/structure.xyz", tmp_path)
     for array in (tmp_path / "data").rglob("*.npy"):
         np.save(array, np.load(array)[:3])
     return tmp_path
@@ -163,3 +164,5 @@ def test_the_readme_runs(place, capfd):
                 first["model"] = json.loads(Path("input.json").read_text())["model"]
                 first["training"].update(numb_steps=1, disp_freq=1, save_freq=1)
                 Path("first.json").write_text(json.dumps(first))
+        _, evaluation = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+        exec(evaluation, {})  # that before it trains 10,000 steps; deepmd.train has tests of its own

@@ -15,6 +15,7 @@ from support import require
 import deepmd.infer
 import deepmd.io
 from deepmd.io import convert, load_model, save_model
+from deepmd.io.input_doc import input_doc
 
 _spec = importlib.util.spec_from_file_location("run_page", ROOT / "docs/run_page.py")
 assert _spec is not None
@@ -38,6 +39,8 @@ def place(tmp_path):
         content = replace(load_model(GOLDEN / case / "model.dp"), min_nbor_dist=0.9)  # dp compress asks for it
         save_model(tmp_path / f"{name}.pth", content)
     convert(tmp_path / "model.pth", tmp_path / "model.pb")
+    shutil.copy(tmp_path / "model.pth", tmp_path / "water.pth")
+    shutil.copytree(ROOT / "examples/water/data", tmp_path / "data")
     for name in "abcd":
         shutil.copy(tmp_path / "model.pth", tmp_path / f"{name}.pth")
     shutil.copytree(ROOT / "examples/water", tmp_path / "examples/water")
@@ -68,6 +71,12 @@ def test_blocks_that_fail_are_seen(tmp_path):
         (tmp_path / "page.md").write_text(code)
         with pytest.raises((ValueError, run_page.subprocess.CalledProcessError)):
             run_page.run_page(tmp_path / "page.md", tmp_path)
+
+
+def test_the_reference_of_the_input_is_that_of_today():
+    page = (ROOT / "docs/reference/input.md").read_text()
+    written = page.partition("<!-- written by dp doc-train-input --out-type md -->\n")[2]
+    assert written == input_doc("md"), "write it anew: dp doc-train-input --out-type md"
 
 
 def test_every_public_name_has_an_entry():
