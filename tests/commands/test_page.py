@@ -72,7 +72,9 @@ def test_it_renders_without_errors(page):
     assert len(plots) == 5 + 3 + 3  # curves, parity, histograms
     for plot in plots:
         box = plot.bounding_box()
-        assert box["width"] > 250
+        assert 250 < box["width"] < 400, "as wide as its column, of which there are three"
+        drawn = plot.query_selector(".main-svg").bounding_box()
+        assert drawn["width"] <= box["width"] + 1
         assert box["height"] > 200
     assert page.locator(".scatterlayer .point").count() > 1000
     for name in ("Learning curve", "Errors", "Data", "Use the model", "Input", "Versions"):
