@@ -15,7 +15,9 @@ import pytest
 pytest.importorskip("ase")
 
 import ase
+from ase import units
 from ase.io import read
+from ase.md.verlet import VelocityVerlet
 from ase.stress import voigt_6_to_full_3x3_stress
 
 import deepmd
@@ -56,6 +58,26 @@ def test_torch_sim_evaluates_systems_together() -> None:
     foreign = torch_sim.io.atoms_to_state([ase.Atoms("OC", [[0, 0, 0], [1, 0, 0]], cell=[9, 9, 9])], "cpu", model.dtype)
     with pytest.raises(InputError, match=r"atomic numbers \[6\] of the state have no type. Known: \['O', 'H'\]"):
         model(foreign)
+
+
+def test_torch_sim_moves_as_ase_does() -> None:
+    """Velocity Verlet of both, from equal momenta. Units of time are those of ASE, Å √(u/eV)."""
+    torch_sim = pytest.importorskip("torch_sim")
+    import torch
+
+    from deepmd.engines.torch_sim import DPModel
+
+    atoms, model, step = water(), DPModel(MODEL), 0.5 * units.fs
+    start, update = torch_sim.nve(model, dt=torch.tensor(step, dtype=model.dtype), kT=torch.tensor(0.01))
+    state = start(torch_sim.io.atoms_to_state([atoms], model.device, model.dtype))
+    state.momenta = torch.as_tensor(atoms.get_momenta())
+    for _ in range(10):
+        state = update(state)
+    VelocityVerlet(atoms, timestep=step).run(10)
+    assert abs(atoms.positions - water().positions).max() > 0.1
+    np.testing.assert_allclose(state.momenta.numpy(), atoms.get_momenta(), atol=1e-9)
+    moved = atoms.cell.scaled_positions(state.positions.numpy() - atoms.positions)
+    np.testing.assert_allclose(moved, np.round(moved), atol=1e-9)  # torch-sim wraps positions into the cell
 
 
 def test_metatomic_differentiates_the_export(tmp_path: Path) -> None:
