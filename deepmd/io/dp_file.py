@@ -97,7 +97,7 @@ def save_yaml(path: Path, content: ModelFile) -> None:
 
     tree = map_variables(store, to_tree(content, "numpy"))
     text = yaml.dump(tree, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False)
-    # numbers are written here, because the dumper takes 0.2 ms for each
+    # numbers are written here, because the dumper takes several times as long for each
     text = re.sub(r"value: '@(\d+)@'", lambda found: f"value: {_flow_text(arrays[int(found[1])])}", text)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands.documented import LINES, ROOT, lines_of
-from support import require
+from support import mark_slow, require
 
 from deepmd import cli, cli_options
 
@@ -107,7 +107,9 @@ def test_make_knows_how(target):
         assert (ROOT / script).is_file()
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=str)
+@pytest.mark.parametrize(
+    "script", mark_slow(SCRIPTS, [path for path in SCRIPTS if path.parts[0] == "benchmarks"]), ids=str
+)
 def test_script_tells_its_options(script):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
@@ -149,11 +151,11 @@ COPIES = {"a.pth": "water.pth", "b.pth": "water.pth", "model.pth": "water.pth", 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
 def test_the_readme_runs(place, capfd):
-    """`dp` line after line, then those of the page on files."""
+    """`dp` line after line, then the evaluation in Python."""
     require("torch")
     require("tensorflow")
     with chdir(place):
-        for line in (*lines_of(ROOT / "README.md"), *lines_of(ROOT / "docs/files.md")):
+        for line in lines_of(ROOT / "README.md"):
             if not line.complete or line.program != "dp":
                 continue
             for word in {*line.arguments} & COPIES.keys():

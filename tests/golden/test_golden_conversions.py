@@ -40,7 +40,7 @@ pytestmark = [
 ]
 
 
-ROUND = [".dp", ".pth", ".pb", ".yaml", ".dp"]
+ROUND = [".dp", ".pth", ".pb", ".savedmodel", ".yaml", ".dp"]
 """A way through every format that all models can be written in."""
 
 ENERGY = {name: name for name in ("energy", "force", "virial", "atom_energy", "atom_virial")}

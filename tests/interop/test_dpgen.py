@@ -21,10 +21,15 @@ FILES = {None: (".index", ".pb"), "pytorch": (".pt", ".pth")}
 """Suffixes of checkpoints and model files by `train_backend` of DP-GEN."""
 
 
-def _kill_once(folder: Path, suffix: str, killed: list[Path], done: threading.Event) -> None:
-    """Kill the first training that has saved a checkpoint, as a queue does that runs out of time."""
+def _kill_once(folder: Path, killed: list[Path], done: threading.Event) -> None:
+    """Kill the first training that has saved a checkpoint, as a queue does that runs out of time.
+
+    Not before the log says so: killed earlier, a training has no `model.ckpt.pt` yet, and DP-GEN starts a new one.
+    """
     while not killed and not done.is_set():
-        for saved in folder.glob(f"work/*/000/model.ckpt-{SAVED}{suffix}"):
+        for saved in folder.glob("work/*/000/train.log"):
+            if f"Saved model to model.ckpt-{SAVED}" not in saved.read_text():
+                continue
             for process in Path("/proc").glob("[0-9]*"):
                 with contextlib.suppress(OSError):
                     command = (process / "cmdline").read_bytes().split(b"\0")
@@ -45,7 +50,7 @@ def test_two_iterations(lammps: Kit, tmp_path: Path, backend: str | None):
     checkpoint, suffix = FILES[backend]
     killed: list[Path] = []
     done = threading.Event()
-    threading.Thread(target=_kill_once, args=(tmp_path, checkpoint, killed, done), daemon=True).start()
+    threading.Thread(target=_kill_once, args=(tmp_path, killed, done), daemon=True).start()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
     with (tmp_path / "dpgen.out").open("w") as log:
         finished = subprocess.run(

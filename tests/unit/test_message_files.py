@@ -135,7 +135,7 @@ def test_torchscript_of_a_vector(compiled):
 
 
 @needs_torchscript
-@pytest.mark.parametrize("case", QUICK)
+@pytest.mark.parametrize("case", mark_slow(QUICK, ["dpa3_charge_spin"]))
 def test_torchscript_with_images(compiled, case):
     coord, types, cell, expected = of_case(case, "pbc")
     _, module = compiled(case)

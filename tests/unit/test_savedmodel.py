@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support import mark_slow
 from tolerances import assert_close
 from unit.native_inputs import GOLDEN, KEYS, golden, lower, whole
 
@@ -27,9 +26,10 @@ NAMES = {
 }
 
 tensorflow = pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.slow  # 20 s; quick: tests/golden/test_golden_conversions.py writes, runs and reads one
 
 
-@pytest.fixture(scope="module", params=mark_slow(CASES, ["se_e2_a_fparam"]))
+@pytest.fixture(scope="module", params=CASES)
 def written(request, tmp_path_factory):
     """Case, path and functions; the file of nets with expansions stores them, as `dp compress` does."""
     path, content = (
