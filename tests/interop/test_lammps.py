@@ -224,7 +224,7 @@ def drift(thermo: np.ndarray, atoms: int, timestep: float) -> float:
 @pytest.mark.timeout(3600)
 def test_energy_is_conserved_as_well_as_with_their_file(lammps, water, tmp_path):
     """10,000 steps at constant energy from `.pth` and `.pb`, and from DeePMD-kit's own file with the same weights."""
-    trained = train_model(tmp_path / "trained", steps=3000)
+    trained = train_model(tmp_path / "trained", steps=3000, start_lr=0.01)  # with 0.001 forces are still noise
     timestep, steps = 0.00025, 10000
     extra = f"velocity all create 300.0 12345\nfix 1 all nve\ntimestep {timestep}\nthermo 10"
     lammps.run(["dp", "convert-backend", trained / "model.dp", tmp_path / "theirs.pb"], tmp_path)

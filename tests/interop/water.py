@@ -26,12 +26,13 @@ def run_dp(folder: Path, *words: str) -> str:
     return done.stdout + done.stderr
 
 
-def train_model(folder: Path, steps: int = 100) -> Path:
+def train_model(folder: Path, steps: int = 100, start_lr: float = 0.001) -> Path:
     """Train for some steps and write model.dp, .yaml, .pth and .pb; return the folder."""
     folder.mkdir()
     options = json.loads((ROOT / "examples/water/input.json").read_text())
     options["model"]["descriptor"].update(neuron=[8, 16], axis_neuron=4)
     options["model"]["fitting_net"].update(neuron=[24, 24])
+    options["learning_rate"]["start_lr"] = start_lr
     training = options["training"]
     training["training_data"]["systems"] = [
         str(DATA / Path(path).name) for path in training["training_data"]["systems"]
