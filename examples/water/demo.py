@@ -24,7 +24,7 @@ TEMPERATURE = 330.0
 STEPS = (
     (
         "train",
-        "{steps:,} steps, 4 minutes on two cores; writes the report",
+        "{steps:,} steps, 4 to 6 minutes on two cores; writes the report",
         "water_330b is held out: another trajectory",
     ),
     ("test", "on the held-out frames", "5 s"),
@@ -146,7 +146,9 @@ def main() -> None:
     output = args.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
     (output / "input.json").write_text(json.dumps(options, indent=4))
-    console.print(f"A Deep Potential of water from GFN1-xTB, in {len(STEPS)} steps, five minutes on two cores:")
+    console.print(
+        f"A Deep Potential of water from GFN1-xTB, in {len(STEPS)} steps, five to seven minutes on two cores:"
+    )
     for name, text, note in STEPS:
         console.print(f"  {name}: {text.format(**values)} ({note})")
 
