@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from deepmd.array_model.errors import InputError, nearest
+from deepmd.data.extxyz import stress_of
 from deepmd.infer.deep_pot import DeepPot
 from deepmd.infer.inputs import check_numbers
 from deepmd.infer.model_devi import spread
@@ -28,9 +29,6 @@ except ModuleNotFoundError as error:
 
 if TYPE_CHECKING:
     from ase import Atoms
-
-VOIGT = [0, 4, 8, 5, 2, 1]
-"""Voigt order: positions of xx, yy, zz, yz, xz, xy in a flattened 3x3."""
 
 OPTIONS = tuple(inspect.getfullargspec(DeepPot.__init__).kwonlyargs)
 """Keyword arguments of `DeepPot`."""
@@ -218,7 +216,7 @@ def _results(atoms: Atoms, energy: np.ndarray, force: np.ndarray, virial: np.nda
     """Return the results of one model as ASE has them."""
     out = {"energy": energy[0, 0], "free_energy": energy[0, 0], "forces": force[0], "virial": virial[0].reshape(3, 3)}
     if np.any(atoms.pbc):
-        out["stress"] = -0.5 * (out["virial"] + out["virial"].T).reshape(9)[VOIGT] / atoms.get_volume()
+        out["stress"] = stress_of(out["virial"], atoms.cell.array)
     return out
 
 

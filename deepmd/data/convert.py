@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,12 +11,14 @@ import h5py
 import numpy as np
 
 from deepmd.array_model.errors import InputError
+from deepmd.data.ase_frames import open_ase_file
 from deepmd.data.extxyz import to_structure, write_structure
 from deepmd.data.frame_arrays import FrameArray
+from deepmd.data.label_keys import LABELS, USUAL, find_source
 from deepmd.data.selection import Selection, files_of
 from deepmd.data.storage import is_ase_file
-from deepmd.data.systems import System, Values, count_types, elements_of
-from deepmd.io.atomic import check_output, real, replacing
+from deepmd.data.systems import WIDTHS, System, Values, count_types, elements_of
+from deepmd.io.atomic import check_output, real, replacing, replacing_folder
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ def convert_data(selection: Selection, out: str | os.PathLike[str]) -> Path:
     if ending not in (*HDF5, *EXTXYZ, ""):
         raise InputError(f"{out}: accepted: {', '.join((*EXTXYZ, *HDF5))}, or a name without ending, a folder")
     check_output(path, reads=files_of(selection.paths))
+    _tell_left_out(selection)
     if ending in EXTXYZ:
         count = _write_extxyz(selection, path)
     elif ending in HDF5:
@@ -111,10 +112,9 @@ def _to_group(file: h5py.File, name: str, values: Values | list[str]) -> None:
 def _write_folders(selection: Selection, out: Path) -> int:
     if out.exists():
         raise InputError(f"{out}: is there; accepted: the name of a new folder, .extxyz or .hdf5")
-    temporary = Path(tempfile.mkdtemp(dir=real(out).parent, prefix=f".{out.name}."))
 
     def write(name: str, key: str, values: Values | list[str]) -> None:
-        path = temporary / name / key
+        path = folder / name / key
         path.parent.mkdir(parents=True, exist_ok=True)
         if key == "nopbc":
             path.touch()
@@ -126,19 +126,20 @@ def _write_folders(selection: Selection, out: Path) -> int:
                 mapped[first : first + len(block)] = block
             mapped.flush()
 
-    try:
-        count = _write_systems(selection, write)
-        temporary.chmod(0o777 & ~_umask())
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return count
+    with replacing_folder(real(out)) as folder:
+        return _write_systems(selection, write)
 
 
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
+def _tell_left_out(selection: Selection) -> None:
+    """Warn of values of files that ASE reads which are no labels here, such as `band_gap`."""
+    for file in dict.fromkeys(path.rpartition("#")[0] for path in selection.paths):
+        if is_ase_file(file):
+            data = open_ase_file(file)
+            names = {name for frame in data.frames for name in frame.values}
+            sources = (find_source(label, data, selection.keys, file) for label in LABELS)
+            known = {*WIDTHS, *USUAL, "free_energy", *(source.name for source in sources if source)}
+            if left := sorted(names - known):
+                log.warning("%s: values of these names are left out: %s", file, ", ".join(left))
 
 
 def _write_extxyz(selection: Selection, out: Path) -> int:

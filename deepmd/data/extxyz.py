@@ -14,9 +14,6 @@ from deepmd.data.systems import WIDTHS, System
 if TYPE_CHECKING:
     from ase import Atoms
 
-VOIGT = [0, 4, 8, 5, 2, 1]
-"""Voigt order of ASE: positions of xx, yy, zz, yz, xz, xy in a flattened 3x3."""
-
 LETTERS = {"f": "R", "i": "I", "u": "I", "U": "S", "b": "L"}
 """Types of columns by kinds of arrays."""
 
@@ -56,7 +53,7 @@ def to_structure(system: System, frame: int, elements: Sequence[str]) -> Atoms:
             results["forces"] = value[real]
         elif name == "virial" and cell is not None:
             atoms.info["virial"] = value.reshape(3, 3)
-            results["stress"] = -0.5 * (value + value.reshape(3, 3).T.reshape(-1))[VOIGT] / abs(np.linalg.det(cell))
+            results["stress"] = stress_of(value, cell)
         elif WIDTHS[name][1] == 0:
             atoms.info[name] = value
         else:
@@ -66,14 +63,20 @@ def to_structure(system: System, frame: int, elements: Sequence[str]) -> Atoms:
     return atoms
 
 
+def stress_of(virial: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """Return the stress in ASE's sign and Voigt order (6,), eV/Angstrom^3, from a virial (9,) and a cell (3, 3)."""
+    full = np.reshape(virial, (3, 3))  # made symmetric here, because ASE reads one triangle only
+    voigt: np.ndarray = _import("ase.stress").full_3x3_to_voigt_6_stress(0.5 * (full + full.T))
+    return np.asarray(-voigt / abs(np.linalg.det(cell)))
+
+
 def write_structure(file: TextIO, atoms: Atoms) -> None:
     """Append a structure to an extxyz file, with the results of its calculator; numbers are read back exactly."""
     extxyz = _import("ase.io.extxyz")
     info, arrays = dict(atoms.info), dict(atoms.arrays)
     for name, value in (atoms.calc.results if atoms.calc is not None else {}).items():
         if name == "stress":
-            xx, yy, zz, yz, xz, xy = np.asarray(value).reshape(-1)
-            info[name] = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+            info[name] = _import("ase.stress").voigt_6_to_full_3x3_stress(np.asarray(value))
         elif name in extxyz.per_config_properties:
             info[name] = value
         elif name in extxyz.per_atom_properties:

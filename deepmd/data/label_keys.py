@@ -32,9 +32,6 @@ USUAL = ("energy", "forces", "force", "stress", "virial")
 OTHERS = ("dp", "kinetic", "kin", "config")
 """Prefixes of other quantities: predictions of `dp eval`, of molecular dynamics, weights of other programs."""
 
-VOIGT = [[0, 5, 4], [5, 1, 3], [4, 3, 2]]
-"""Components of a symmetric tensor in ASE's order xx, yy, zz, yz, xz, xy."""
-
 SAME = 1e-6
 """Relative difference up to which two candidates hold the same label; text files round."""
 
@@ -81,8 +78,10 @@ class Source:
 
 
 def _full(values: np.ndarray) -> np.ndarray:
-    """Return nine components of a tensor in Voigt order."""
-    return values[VOIGT].reshape(-1) if values.size == 6 else values
+    """Return nine components of a symmetric tensor that has six in ASE's Voigt order, or nine."""
+    from ase.stress import voigt_6_to_full_3x3_stress
+
+    return np.reshape(voigt_6_to_full_3x3_stress(values), -1) if values.size == 6 else values
 
 
 def find_source(label: str, file: AseFile, keys: LabelKeys, where: str) -> Source | None:

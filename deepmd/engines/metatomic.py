@@ -11,6 +11,10 @@ from pathlib import Path
 import torch
 
 from deepmd.adapters.torch.export import scripted
+from deepmd.array_model.components import descriptors_of
+from deepmd.array_model.contracts import Descriptor
+from deepmd.array_model.descriptors.dpa2 import Dpa2
+from deepmd.array_model.descriptors.dpa3 import Dpa3
 from deepmd.array_model.errors import InputError
 from deepmd.engines.elements import UNKNOWN, missing, types_by_number
 from deepmd.infer.deep_pot import DeepPot
@@ -52,7 +56,7 @@ def export_metatomic(model: str | os.PathLike[str], output: str | os.PathLike[st
     capabilities = ModelCapabilities(
         outputs={"energy": ModelOutput(unit="eV", sample_kind="system")},
         atomic_types=[number for number in range(len(types)) if types[number] != UNKNOWN],
-        interaction_range=potential.get_rcut() * _reach(potential),
+        interaction_range=max([potential.get_rcut(), *map(reach, descriptors_of(potential.model))]),
         length_unit="Angstrom",
         supported_devices=["cpu", "cuda"],
         dtype="float64",
@@ -63,11 +67,15 @@ def export_metatomic(model: str | os.PathLike[str], output: str | os.PathLike[st
     return Path(output)
 
 
-def _reach(potential: DeepPot) -> int:
-    """Return how many cutoffs far an atom is felt."""
-    from deepmd.array_model.components import descriptors_with
+def reach(descriptor: Descriptor) -> float:
+    """Return the distance (Angstrom) beyond which atoms do not change the features of a descriptor.
 
-    layers = [
-        getattr(part, "nlayers", 1) for _, part, _ in descriptors_with(potential.model, potential._content.params)
-    ]
-    return max([1, *layers]) if potential.model.layout().needs_neighbour_features else 1
+    Engines that share out atoms among processes fetch ghost atoms up to there.
+    """
+    if isinstance(descriptor, Dpa2):  # the pair descriptor sees one cutoff, each layer one of the messages more
+        return descriptor.rcut + descriptor.repformer.nlayers * descriptor.repformer.rcut
+    if isinstance(descriptor, Dpa3):  # nodes begin with their own type
+        return descriptor.repflow.nlayers * descriptor.rcut
+    if descriptor.needs_neighbour_features:
+        raise InputError(f"how far {descriptor.kind} passes messages is not known; accepted: dpa2, dpa3, local models")
+    return descriptor.rcut

@@ -8,13 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from deepmd.array_model.conditions import CONDITIONS
 from deepmd.array_model.errors import InputError
 from deepmd.data.ase_frames import read_structures
 from deepmd.data.convert import EXTXYZ, load_whole
-from deepmd.data.extxyz import VOIGT, to_structure, write_structure
+from deepmd.data.extxyz import stress_of, to_structure, write_structure
 from deepmd.data.label_keys import DETECTED, LabelKeys
 from deepmd.data.selection import Selection, files_of, select_systems
 from deepmd.data.storage import is_ase_file
@@ -125,7 +123,6 @@ def _evaluate(
             continue
         info: Predictions = {"energy": float(each["energy"][0])}
         if system.cell is not None:
-            virial = 0.5 * (each["virial"] + each["virial"].reshape(3, 3).T.reshape(-1))
-            info["stress"] = -virial[VOIGT] / abs(np.linalg.det(system.cell[frame]))
+            info["stress"] = stress_of(each["virial"], system.cell[frame])
         arrays: Predictions = {"forces": each["force"][real]}
         yield info, {**arrays, "energies": each[output.atomic][real, 0]} if atomic else arrays

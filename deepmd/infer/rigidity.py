@@ -100,8 +100,7 @@ class Rigidity:
         try:
             with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 stored: dict[str, Any] = {name: file[name] for name in file}
-            if int(stored["version"]) != VERSION:
-                raise InputError(f"{path}: has the version {stored['version']}; accepted: {VERSION}; {hint}")
+            version = int(stored["version"])
             found = cls(
                 root=stored["root"],
                 block_of_type=stored["block_of_type"],
@@ -115,6 +114,8 @@ class Rigidity:
             )
         except (OSError, ValueError, TypeError, AttributeError, KeyError, BadZipFile) as error:
             raise InputError(f"{path}: is no file of `dp uncertainty fit`: {error}; {hint}") from error
+        if version != VERSION:
+            raise InputError(f"{path}: has the version {version}; accepted: {VERSION}; {hint}")
         if found.fingerprint != fingerprint(content, model):
             raise InputError(f"{path}: was fitted to another model than {model}, whose parameters differ; {hint}")
         return found

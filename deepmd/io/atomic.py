@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -129,6 +130,23 @@ def replacing(path: PathLike) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder that replaces `path` if the block succeeds and is removed if the block fails."""
+    try:
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+    try:
+        (temporary / "new").mkdir()
+        yield temporary / "new"
+        if path.exists():
+            path.rename(temporary / "old")
+        (temporary / "new").rename(path)
+    finally:
+        shutil.rmtree(temporary)
 
 
 def write_text(path: PathLike, text: str) -> None:

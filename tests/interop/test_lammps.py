@@ -155,7 +155,7 @@ def test_atoms_nearer_than_expansions_reach(lammps, files, tmp_path):
 
 
 def test_message_passing_needs_a_pth(lammps, files, tmp_path):
-    with pytest.raises(AssertionError, match=r"message passing in LAMMPS needs the \.pth"):
+    with pytest.raises(AssertionError, match=r"LAMMPS needs the \.pth"):
         run_lammps(lammps, tmp_path / "run", [files["dpa3", "model.pb"]], random_frame())
 
 

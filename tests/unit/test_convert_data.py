@@ -108,3 +108,10 @@ def test_predictions_for_npy_folders(place, tmp_path):
     assert len(frames) == 3
     np.testing.assert_array_equal(frames[2].get_forces(), stored.data["force"][2])
     assert frames[2].arrays["dp_forces"].shape == (96, 3)
+
+
+def test_values_that_are_left_out_are_named(tmp_path, caplog):
+    frame = "1\nProperties=species:S:1:pos:R:3 energy=1.0 band_gap=0.5 pbc=F\nH 0.0 0.0 0.0\n"
+    (tmp_path / "gaps.extxyz").write_text(frame)
+    convert_data(select_systems(system=str(tmp_path / "gaps.extxyz")), tmp_path / "out.hdf5")
+    assert "values of these names are left out: band_gap" in caplog.text

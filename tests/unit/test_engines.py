@@ -21,6 +21,8 @@ from ase.md.verlet import VelocityVerlet
 from ase.stress import voigt_6_to_full_3x3_stress
 
 import deepmd
+from deepmd import DeepPot
+from deepmd.array_model.components import descriptors_of
 from deepmd.array_model.errors import InputError
 from deepmd.calculator import DP
 
@@ -100,6 +102,30 @@ def test_metatomic_differentiates_the_export(tmp_path: Path) -> None:
             np.testing.assert_allclose(other.get_stress(), atoms.get_stress(), atol=1e-12)
     with pytest.raises(InputError, match="depends on fparam, aparam, which metatomic does not pass"):
         export_metatomic(ROOT / "tests/golden/se_e2_a_fparam/model.dp", tmp_path / "other.pt")
+
+
+@pytest.mark.parametrize("case", ["se_e2_a", "dpa2", "dpa3"])
+def test_no_atom_is_felt_beyond_what_metatomic_is_told(case: str) -> None:
+    """A row of atoms: those that change the energy of the first one. With messages they are farther than the cutoff."""
+    pytest.importorskip("metatomic.torch")
+    from deepmd.engines.metatomic import reach
+
+    potential = DeepPot(ROOT / f"tests/golden/{case}/model.dp")
+    (descriptor,) = descriptors_of(potential.model)
+    coord = np.zeros((1, 15, 3))
+    coord[0, :, 0] = 1.35 * np.arange(15)
+    types = np.arange(15) % 2
+
+    def energy(moved: int | None) -> float:
+        row = coord.copy()
+        if moved is not None:
+            row[0, moved] += [-0.3, 0.4, 0.2]
+        return float(potential.eval(row, None, types, atomic=True)[3][0, 0, 0])
+
+    still = energy(None)
+    felt = max(coord[0, k, 0] for k in range(1, 15) if energy(k) != still)
+    assert felt - 0.3 <= reach(descriptor)  # an atom that has moved nearer
+    assert (felt > descriptor.rcut + 0.3) == descriptor.needs_neighbour_features
 
 
 @pytest.mark.slow

@@ -89,7 +89,10 @@ def test_a_list_of_lammps_gives_the_stored_results(graph_of, tmp_path, case):
         assert_close(values.reshape(wanted[key].shape), wanted[key], "golden", what=key)
 
 
-@pytest.mark.parametrize(("case", "operator"), [("se_e2_a_fparam", "ProdEnvMatAMix"), ("loc_frame", "ProdEnvMatA")])
+@pytest.mark.parametrize(
+    ("case", "operator"),
+    [pytest.param("hybrid", "ProdEnvMatAMix", marks=pytest.mark.slow), ("loc_frame", "ProdEnvMatA")],
+)
 def test_the_operator_keeps_all_that_the_model_keeps(graph_of, case, operator):
     _, node = operator_of(graph_of(case))
     layout = load_model(GOLDEN / case / "model.dp").model.layout()

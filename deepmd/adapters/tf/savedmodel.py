@@ -6,10 +6,7 @@ beside the graph as a `.dp` file, in the folder that TensorFlow leaves to other 
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +25,7 @@ from deepmd.array_model.errors import InputError
 from deepmd.array_model.neighbours import field_types, flatten_neighbours, unflatten_neighbours
 from deepmd.data import search
 from deepmd.data.pack_candidates import PackedCandidates, pack_candidates
-from deepmd.io.atomic import real
+from deepmd.io.atomic import real, replacing_folder
 from deepmd.io.dp_file import load_dp, save_dp
 from deepmd.io.model_file import ModelFile, plan_evaluation
 
@@ -59,7 +56,7 @@ def save_savedmodel(path: Path, content: ModelFile) -> None:
     if path.exists() and not (path / "saved_model.pb").is_file():
         raise InputError(f"{path}: cannot be written: it is there, and no SavedModel")
     check_process()
-    with _replacing_folder(real(path)) as folder:
+    with replacing_folder(real(path)) as folder:
         # without gradient functions, because derivatives are outputs of the functions themselves
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         tf.saved_model.save(_module(content), str(folder), options=options)
@@ -74,23 +71,6 @@ def load_savedmodel(path: Path) -> ModelFile:
     if not (path / WHOLE).is_file():
         raise InputError(f"{path}: a SavedModel, but not one that this program wrote: it has no {WHOLE}")
     return load_dp(path / WHOLE)
-
-
-@contextlib.contextmanager
-def _replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield a new folder that replaces `path` if the block succeeds and is removed if the block fails."""
-    try:
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
-    try:
-        (temporary / "new").mkdir()
-        yield temporary / "new"
-        if path.exists():
-            path.rename(temporary / "old")
-        (temporary / "new").rename(path)
-    finally:
-        shutil.rmtree(temporary)
 
 
 # -- functions ------------------------------------------------------------------------------------------------------
