@@ -24,6 +24,7 @@ from deepmd.infer import DeepEval, measure_errors
 from deepmd.io.atomic import write_text
 from deepmd.io.train_input import read_json
 from deepmd.logs import show_log
+from deepmd.report.curves import plot_lcurve, read_lcurve
 from deepmd.train.checkpoints import locate
 from deepmd.train.draft import draft_input
 from deepmd.train.main import freeze
@@ -61,8 +62,8 @@ class Result:
     @cached_property
     def lcurve(self) -> np.recarray[Any, Any]:
         """The learning curve: a record array with the columns of `lcurve.out` (`step`, `rmse_e_trn`, ..., `lr`)."""
-        path = self.folder / self.input["training"]["disp_file"]
-        return np.atleast_1d(np.genfromtxt(path, names=True, encoding="utf-8")).view(np.recarray)
+        columns = read_lcurve(self.folder / self.input["training"]["disp_file"])
+        return np.rec.fromarrays(list(columns.values()), dtype=[(name, np.float64) for name in columns])
 
     @cached_property
     def errors(self) -> dict[str, dict[str, float]]:
@@ -85,8 +86,6 @@ class Result:
 
     def plot(self, path: PathLike | None = None) -> Path:
         """Draw the learning curve; return the path of the picture, by default `lcurve.png` in the folder."""
-        from deepmd.report.curves import plot_lcurve
-
         path = Path(path or self.folder / "lcurve.png")
         plot_lcurve(self.folder / self.input["training"]["disp_file"], path)
         return path
